@@ -1,0 +1,71 @@
+import type { Secret } from "../base/secret.ts";
+import type { JobPayload } from "./payload.ts";
+
+/** What `info` of a job request says about the runner that will really run the job. JSON, passed on as it is. */
+export type RunnerInfo = Readonly<Record<string, unknown>>;
+
+export interface JobRequest {
+  readonly token: Secret;
+  /** Echo of the last `X-GitLab-Last-Update`; with it GitLab holds the request until something changes (long poll). */
+  readonly lastUpdate?: string;
+  readonly info: RunnerInfo;
+}
+
+/** GitLab's answer to a job request. Errors of transport and status come as `wait`, so that no poll loop needs a catch. */
+export type JobAnswer =
+  | { readonly kind: "job"; readonly payload: JobPayload; readonly raw: string }
+  /** 204. `lastUpdate` only when GitLab sent one. Ask again at once. */
+  | { readonly kind: "none"; readonly lastUpdate?: string }
+  /** Ask again after `waitMs`, which honours Retry-After and RateLimit-*; `problem` says why in words. */
+  | { readonly kind: "wait"; readonly waitMs: number; readonly problem: string; readonly fatal: boolean };
+
+export type JobUpdateState = "running" | "success" | "failed";
+
+export interface JobUpdate {
+  readonly jobId: number;
+  readonly jobToken: Secret;
+  readonly state: JobUpdateState;
+  /** A value GitLab knows, such as `runner_system_failure`; only with `failed`. */
+  readonly failureReason?: string;
+}
+
+/** GitLab's word on a job after a request that carries its token. */
+export type JobStanding =
+  /** Still ours; `status` is `Job-Status` (`running`, `canceling`, or the new end state after an update). */
+  | { readonly kind: "accepted"; readonly status: string | undefined }
+  /** 202 of a final update: accepted, but send it again after `waitMs`. */
+  | { readonly kind: "again"; readonly waitMs: number }
+  /** 403/404: GitLab takes nothing more for this job. `status` is `Job-Status` when it was given. */
+  | { readonly kind: "over"; readonly status: string | undefined }
+  /** Not answered or not now (5xx, 429, network): try later. */
+  | { readonly kind: "unavailable"; readonly waitMs: number; readonly problem: string };
+
+/** Answer to an append: `sizeBytes` is what GitLab's trace now holds. */
+export type TraceStanding =
+  | {
+      readonly kind: "accepted";
+      readonly sizeBytes: number;
+      readonly status: string | undefined;
+      readonly intervalMs: number | undefined;
+    }
+  /** 416: GitLab holds `sizeBytes`; continue from there. */
+  | { readonly kind: "elsewhere"; readonly sizeBytes: number }
+  | { readonly kind: "over"; readonly status: string | undefined }
+  | { readonly kind: "unavailable"; readonly waitMs: number; readonly problem: string };
+
+/** GitLab's runner API (`/api/v4`), as FireRunner itself uses it. Protocol facts: docs/gitlab.md. */
+export interface RunnerApi {
+  /** `POST /runners/verify`. Throws GitLabError: wrong token, wrong URL, bad certificate, down, in maintenance. */
+  verify(token: Secret, signal?: AbortSignal): Promise<{ id: number }>;
+  /** `POST /jobs/request`. Never aborted: an answer lost is a job lost. */
+  requestJob(request: JobRequest): Promise<JobAnswer>;
+  /** `PUT /jobs/:id`. `running` is a heartbeat and the way to hear of a cancel. */
+  updateJob(update: JobUpdate): Promise<JobStanding>;
+  /** `PATCH /jobs/:id/trace` with `bytes` at offset `startBytes`. */
+  appendTrace(append: {
+    readonly jobId: number;
+    readonly jobToken: Secret;
+    readonly startBytes: number;
+    readonly bytes: Uint8Array;
+  }): Promise<TraceStanding>;
+}

@@ -1,0 +1,11 @@
+/** An image as a driver needs it: files on this computer, addressed by digest. */
+export interface BootImage {
+  /** `sha256:…` over the contents of all its files. */
+  readonly digest: string;
+  /** `amd64` or `arm64`, in Debian's words. */
+  readonly architecture: string;
+  readonly kernel: string;
+  readonly initramfs: string;
+  /** Read-only file systems in the order of their disks: the base first; later ones lie over earlier ones. */
+  readonly layers: readonly string[];
+}

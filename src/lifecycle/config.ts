@@ -1,0 +1,70 @@
+import { z } from "zod";
+import { parseDurationMs, parseSizeBytes } from "../base/units.ts";
+
+const MIB_BYTES = 1024 ** 2;
+
+/** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
+export function durationMs(): z.ZodType<number, string> {
+  return z.string().transform((text, context) => convert(() => parseDurationMs(text), context));
+}
+
+/** A size in people's words (`4GiB`), whole MiB inside. */
+export function sizeMib(): z.ZodType<number, string> {
+  return z
+    .string()
+    .transform((text, context) => convert(() => Math.floor(parseSizeBytes(text) / MIB_BYTES), context));
+}
+
+function convert(parse: () => number, context: z.RefinementCtx): number {
+  try {
+    return parse();
+  } catch (error) {
+    context.addIssue({ code: "custom", message: (error as Error).message });
+    return z.NEVER;
+  }
+}
+
+const hostPort = /^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;
+
+/** What a guest may reach beside the relay. */
+export const Egress = z.union([
+  z.enum(["none", "internet"]),
+  z.array(z.string().regex(hostPort, "expected host:port or *.domain:port, such as registry.npmjs.org:443")),
+]);
+export type Egress = z.infer<typeof Egress>;
+
+export const PoolSize = z.strictObject({
+  cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
+  memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
+  disk: sizeMib().default(20_480).meta({ description: "Scratch disk of each machine; sparse on the host." }),
+});
+
+/** One entry of `pools`: a named kind of machine and the GitLab runner whose jobs it serves. */
+export const Pool = z.strictObject({
+  size: PoolSize.prefault({}).meta({ description: "CPUs, memory and scratch disk of each machine." }),
+  image: z.string().default("base").meta({ description: "Name or digest of the image machines boot." }),
+  driver: z.enum(["auto", "qemu", "fake"]).default("auto").meta({ description: "What runs the machines." }),
+  runner: z
+    .strictObject({
+      token: z
+        .string()
+        .min(1)
+        .optional()
+        .meta({ description: "The runner's authentication token (glrt-…).", secret: true }),
+      tokenFile: z.string().optional().meta({ description: "A file that holds the token." }),
+    })
+    .refine((runner) => (runner.token === undefined) !== (runner.tokenFile === undefined), {
+      message: "give exactly one of token and tokenFile",
+    })
+    .meta({ description: "The GitLab runner whose jobs this pool serves." }),
+  executor: z
+    .enum(["auto", "shell"])
+    .default("auto")
+    .meta({ description: "How the guest's runner runs jobs." }),
+  concurrency: z.number().int().min(1).default(10).meta({ description: "Jobs of this pool at one time." }),
+  egress: Egress.default("internet").meta({
+    description:
+      "What guests may reach beside GitLab: none, internet (public addresses only), or a list of host:port.",
+  }),
+});
+export type PoolConfig = z.infer<typeof Pool>;

@@ -1,0 +1,49 @@
+import type { JobResult } from "./states.ts";
+
+/**
+ * What happened, in the past tense. Events are rows of the store's append-only log and, after their commit, calls to the
+ * listeners: the log, the CLI's `why` and the live feed all read the same thing. No event ever holds a secret.
+ */
+export interface EventDetails {
+  "job:claimed": { pool: string; runner: string; name: string; project: string; pollMs: number };
+  "job:starting": { machineId: string; attempt: number; host: string };
+  "job:running": { machineId: string };
+  /** The machine died before it had the payload; another will be tried. */
+  "job:retried": { machineId: string; reason: string; attempt: number };
+  "job:failing": { reason: string };
+  "job:finished": { result: JobResult; reason?: string };
+  /** GitLab did not take our report of a failure; tried again at `retryAt` (epoch ms). */
+  "job:report-failed": { error: string; retryAt: number };
+  "machine:creating": { host: string; driver: string; cpus: number; memoryMib: number };
+  "machine:booting": Record<never, never>;
+  /** First request of any kind from the guest. */
+  "machine:heard": Record<never, never>;
+  "machine:ready": Record<never, never>;
+  "machine:busy": Record<never, never>;
+  "machine:stopping": { reason: string };
+  "machine:gone": Record<never, never>;
+  "machine:adopted": { state: string };
+  "machine:create-failed": { error: string };
+  "machine:destroy-failed": { error: string };
+  /** A machine at the driver that the store does not know; destroyed. */
+  "machine:unknown": { host: string };
+  /** The guest asked the proxy for `target` (`host:port`). */
+  "egress:allowed": { target: string };
+  "egress:refused": { target: string; reason: string };
+  /** The guest broke a rule of the relay: wrong job, too fast, too large. */
+  "guest:refused": { rule: string };
+}
+
+export type EventKind = keyof EventDetails;
+
+/** One row of the log. `seq` grows; `at` is epoch ms; job and machine are what it is about, where known. */
+export type LifecycleEvent = {
+  [Kind in EventKind]: {
+    readonly seq: number;
+    readonly at: number;
+    readonly kind: Kind;
+    readonly jobId: number | null;
+    readonly machineId: string | null;
+    readonly detail: EventDetails[Kind];
+  };
+}[EventKind];

@@ -1,0 +1,28 @@
+import type { BootImage } from "../lifecycle/boot-image.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+
+/** The relay, as the scheduler sees it: the door through which guests speak. */
+export interface GuestDoor {
+  /** Listens for this machine on a unix socket. Idempotent; replaces a stale socket file of an earlier process. */
+  open(machineId: string, socketPath: string): Promise<void>;
+  /** Ends its connections and removes the socket. Idempotent. */
+  close(machineId: string): Promise<void>;
+  /** When the guest last sent anything (epoch ms), or undefined when not since this program started. */
+  lastHeardAt(machineId: string): number | undefined;
+  /** When GitLab last told the state of this machine's job in answer to the guest (epoch ms). */
+  lastStandingAt(machineId: string): number | undefined;
+}
+
+/** An image with what the scheduler and the claimer need to know about it. */
+export interface ReadyImage extends BootImage {
+  /** `info` for job requests: what the runner in this image says about itself. */
+  readonly runnerInfo: Readonly<Record<string, unknown>>;
+}
+
+/** Where images come from. Throws ImageError (`image_missing`, `image_corrupt`) with what to do. */
+export interface ImageSource {
+  resolve(name: string): Promise<ReadyImage>;
+}
+
+/** The pools as configured now; changes on reload. */
+export type Pools = () => ReadonlyMap<string, Pool>;

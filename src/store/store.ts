@@ -1,0 +1,166 @@
+import type { Secret } from "../base/secret.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import type { Size } from "../lifecycle/size.ts";
+import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+
+/** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
+export interface Job {
+  /** GitLab's job id. */
+  readonly id: number;
+  readonly pool: string;
+  /** First characters of the runner token, for people (`glrt-abcd`). */
+  readonly runner: string;
+  readonly state: JobState;
+  readonly name: string;
+  readonly stage: string;
+  readonly project: string;
+  readonly size: Size;
+  /** GitLab's time limit for the job. */
+  readonly timeoutMs: number;
+  /** Machines created for it so far. */
+  readonly attempt: number;
+  /** Its machine of the current attempt. */
+  readonly machineId: string | null;
+  /** Lines of our own that stand before the runner's first byte in GitLab's trace. Fixed once the job is `running`. */
+  readonly traceHead: string;
+  /** Bytes of the trace that GitLab has acknowledged, ours included. */
+  readonly traceSize: number;
+  readonly claimedAt: number;
+  readonly startingAt: number | null;
+  readonly runningAt: number | null;
+  readonly failingAt: number | null;
+  readonly finishedAt: number | null;
+  /** When the next report to GitLab is due, for a `failing` job. */
+  readonly reportAt: number | null;
+  readonly result: JobResult | null;
+  /** Why it failed or will be reported as failed, in words; null for a job whose own script decided. */
+  readonly reason: string | null;
+}
+
+/** One microVM. */
+export interface Machine {
+  readonly id: string;
+  readonly jobId: number | null;
+  readonly pool: string;
+  readonly driver: string;
+  readonly host: string;
+  /** Digest of its image. */
+  readonly image: string;
+  readonly size: Size;
+  readonly state: MachineState;
+  /** Why it is to be destroyed; null until `stopping`. */
+  readonly reason: string | null;
+  readonly createdAt: number;
+  readonly bootingAt: number | null;
+  readonly heardAt: number | null;
+  readonly readyAt: number | null;
+  readonly busyAt: number | null;
+  readonly stoppingAt: number | null;
+  readonly goneAt: number | null;
+}
+
+/** What the claimer knows of a 201: enough to make a job row. */
+export interface Claim {
+  readonly jobId: number;
+  readonly pool: string;
+  readonly runner: string;
+  readonly name: string;
+  readonly stage: string;
+  readonly project: string;
+  readonly size: Size;
+  readonly timeoutMs: number;
+  /** How long GitLab held the successful poll. */
+  readonly pollMs: number;
+  /** GitLab's answer, byte for byte. Encrypted before it touches the disk. */
+  readonly payload: string;
+}
+
+/** A machine about to be created. */
+export interface NewMachine {
+  readonly id: string;
+  readonly pool: string;
+  readonly driver: string;
+  readonly host: string;
+  readonly image: string;
+  readonly size: Size;
+}
+
+/** A change to the store's rows that was made or, when `false`, refused because the row had moved on meanwhile. */
+export type Moved = boolean;
+
+/**
+ * The only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
+ * against the tables in lifecycle/states.ts and answers whether it was made. Listeners run after the commit. All methods
+ * may throw FireRunnerError `store_full` (disk full; retryable) or `store_failed`.
+ */
+export interface Store {
+  /** A stable random id of this installation, made at first start. */
+  readonly installationId: string;
+  /**
+   * The secret by which a machine proves itself to the relay, and nothing else: an HMAC of its id under the
+   * installation's key, so that it needs no storage and survives a restart.
+   */
+  machineToken(machineId: string): Secret;
+
+  // --- jobs -------------------------------------------------------------------------------------------------------
+  /** Makes a claimed job durable. False when the job is already known (GitLab never gives one twice). */
+  claim(claim: Claim): Promise<Moved>;
+  job(id: number): Promise<Job | undefined>;
+  /** Newest first. `unfinished` gives all live ones; otherwise the last `limit` (default 100). */
+  jobs(filter?: { unfinished?: boolean; limit?: number }): Promise<Job[]>;
+  /** GitLab's payload of a job that is not finished; undefined once erased. */
+  payload(jobId: number): Promise<string | undefined>;
+  /** `claimed` → `starting` with a new machine in `creating`, in one step. */
+  startJob(jobId: number, machine: NewMachine): Promise<Moved>;
+  /** `starting` → `claimed`: the machine of this attempt died before the payload was handed over. */
+  retryJob(jobId: number, reason: string): Promise<Moved>;
+  /** `starting` → `running` and its machine `booting|ready` → `busy`, in one step: the payload may be handed over now. */
+  handOver(jobId: number, machineId: string): Promise<Moved>;
+  /** Any unfinished state → `failing`. A report is due at once. */
+  failJob(jobId: number, reason: string): Promise<Moved>;
+  /** A report failed: the next is due at `reportAt`. */
+  postponeReport(jobId: number, reportAt: number, error: string): Promise<void>;
+  /** Any unfinished state → `finished`. Erases the payload. */
+  finishJob(jobId: number, result: JobResult, reason?: string): Promise<Moved>;
+
+  // --- the trace's bookkeeping ------------------------------------------------------------------------------------
+  /** Appends to the head while the job is not yet running; false (and nothing appended) afterwards. */
+  addTraceHead(jobId: number, text: string): Promise<Moved>;
+  setTraceSize(jobId: number, sizeBytes: number): Promise<void>;
+
+  // --- machines ---------------------------------------------------------------------------------------------------
+  machine(id: string): Promise<Machine | undefined>;
+  /** Newest first. `live` gives all that are not gone; otherwise the last `limit` (default 100). */
+  machines(filter?: { live?: boolean; limit?: number }): Promise<Machine[]>;
+  /** `creating` → `booting`: the driver says its process runs. */
+  markBooting(machineId: string): Promise<Moved>;
+  /** The guest spoke for the first time. Idempotent; not a state. */
+  markHeard(machineId: string): Promise<Moved>;
+  /** `booting` → `ready`: the guest asked for work. */
+  markReady(machineId: string): Promise<Moved>;
+  /** Any live state → `stopping`. */
+  stopMachine(machineId: string, reason: string): Promise<Moved>;
+  /** `stopping` → `gone`. */
+  markGone(machineId: string): Promise<Moved>;
+
+  // --- the log ----------------------------------------------------------------------------------------------------
+  /** Records something that is not a move. */
+  note<Kind extends EventKind>(
+    kind: Kind,
+    about: { jobId?: number | undefined; machineId?: string | undefined },
+    detail: EventDetails[Kind],
+  ): Promise<void>;
+  /** Oldest first. */
+  events(filter: {
+    jobId?: number;
+    machineId?: string;
+    afterSeq?: number;
+    limit?: number;
+  }): Promise<LifecycleEvent[]>;
+  /** Calls `listener` after each commit, in order. Returns the way to stop. */
+  onEvent(listener: (event: LifecycleEvent) => void): () => void;
+
+  /** Deletes finished jobs, gone machines and their events older than `before` (epoch ms). Returns rows deleted. */
+  prune(before: number): Promise<number>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,60 @@
+import type { BootImage } from "../lifecycle/boot-image.ts";
+import type { Capacity, Size } from "../lifecycle/size.ts";
+
+export interface MachineSpec {
+  /** Made by `newMachineId`; the idempotency key of create. */
+  readonly id: string;
+  readonly size: Size;
+  readonly image: BootImage;
+}
+
+/** How a machine that no longer runs ended. `lost`: it is gone and nobody saw how. */
+export type ExitKind = "orderly" | "crash" | "killed" | "lost";
+
+export type MachineStatus =
+  | { readonly running: true; readonly startedAt: number }
+  | { readonly running: false; readonly exit: ExitKind };
+
+export interface DriverMachine {
+  readonly id: string;
+  readonly status: MachineStatus;
+}
+
+/** Whether this driver can run machines here, and how. */
+export type Probe =
+  | { readonly usable: true; readonly accelerator: string; readonly version: string; readonly note?: string }
+  | { readonly usable: false; readonly problem: string; readonly hint: string };
+
+/**
+ * What the scheduler needs from a hypervisor. All calls are idempotent and may be repeated after a crash of this program
+ * at any point. Errors are FireRunnerErrors of `vm/errors.ts`. The suite in driver.contract.ts says what each promise means.
+ */
+export interface VmDriver {
+  readonly name: string;
+  /** Where machines of this driver run, in words: `local` for this computer. */
+  readonly host: string;
+  /** Can I run here? Proven by a boot with a deadline where hardware help is involved; cached. */
+  probe(image: BootImage, signal: AbortSignal): Promise<Probe>;
+  capacity(): Promise<Capacity>;
+  /**
+   * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. A pure
+   * function of the id. Its directory is the driver's; the relay makes it (0700) when it is not there yet.
+   */
+  relaySocket(id: string): string;
+  /** Starts the machine and returns once its process runs. Creating an id that exists returns without doing anything. */
+  create(spec: MachineSpec, signal: AbortSignal): Promise<void>;
+  /** Everything this driver holds for this installation, running or not, known to the store or not. */
+  list(signal: AbortSignal): Promise<readonly DriverMachine[]>;
+  /** One machine, or undefined when nothing of it is left. */
+  inspect(id: string, signal: AbortSignal): Promise<DriverMachine | undefined>;
+  /** Ends it and returns when process, disks, sockets and directory are gone. An id that is gone succeeds. */
+  destroy(id: string, signal: AbortSignal): Promise<void>;
+  /** The last bytes of the console as text, at most `maxBytes`; empty when there is none. Also after the machine's end. */
+  console(id: string, maxBytes: number): Promise<string>;
+  /** Follows the console from its current end until the signal aborts or the machine is gone. */
+  followConsole(id: string, signal: AbortSignal): AsyncIterable<string>;
+  /** Calls `listener` as soon as a machine is known to have ended by itself. Returns the way to stop. */
+  onExit(listener: (id: string) => void): () => void;
+  /** Lets go of watches and timers. Machines keep running. */
+  close(): Promise<void>;
+}

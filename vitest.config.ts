@@ -1,0 +1,51 @@
+import { defineConfig } from "vitest/config";
+
+const shared = { testTimeout: 20_000, hookTimeout: 30_000 };
+
+export default defineConfig({
+  test: {
+    reporters: ["default", "./test/closing-line-reporter.ts"],
+    coverage: {
+      provider: "v8",
+      include: ["src/**/*.ts"],
+      exclude: ["src/**/*.test.ts", "src/**/*.contract.ts"],
+      reporter: ["text-summary", "json-summary"],
+    },
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: "unit",
+          include: ["src/**/*.test.ts", "test/*.test.ts", "dashboard/**/*.test.ts"],
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: "integration",
+          include: ["test/integration/**/*.test.ts"],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        // Real microVMs under emulation: one at a time, with deadlines that a busy machine can keep.
+        test: {
+          ...shared,
+          name: "vm",
+          include: ["test/vm/**/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: "simulation",
+          include: ["test/simulation/**/*.test.ts"],
+          testTimeout: 600_000,
+        },
+      },
+    ],
+  },
+});
