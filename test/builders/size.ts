@@ -1,0 +1,5 @@
+import type { Size } from "../../src/lifecycle/size.ts";
+
+export function aSize(overrides: Partial<Size> = {}): Size {
+  return { cpus: 1, memoryMib: 1_024, diskMib: 4_096, ...overrides };
+}
