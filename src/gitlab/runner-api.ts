@@ -14,9 +14,22 @@ export interface JobRequest {
 /** GitLab's answer to a job request. Errors of transport and status come as `wait`, so that no poll loop needs a catch. */
 export type JobAnswer =
   | { readonly kind: "job"; readonly payload: JobPayload; readonly raw: string }
+  /**
+   * 201 with a body that is cut or not understood: a job is ours in GitLab's eyes and must be failed there. Its id and token
+   * are given as far as they can be read.
+   */
+  | {
+      readonly kind: "unusable";
+      readonly jobId?: number;
+      readonly jobToken?: Secret;
+      readonly problem: string;
+    }
   /** 204. `lastUpdate` only when GitLab sent one. Ask again at once. */
   | { readonly kind: "none"; readonly lastUpdate?: string }
-  /** Ask again after `waitMs`, which honours Retry-After and RateLimit-*; `problem` says why in words. */
+  /**
+   * Ask again later: not before `waitMs`, which is what Retry-After and RateLimit-* ask for (0: GitLab named no time, back off).
+   * `problem` says why in words; `fatal`: it will not go away until somebody changes something.
+   */
   | { readonly kind: "wait"; readonly waitMs: number; readonly problem: string; readonly fatal: boolean };
 
 export type JobUpdateState = "running" | "success" | "failed";
@@ -55,8 +68,11 @@ export type TraceStanding =
 
 /** GitLab's runner API (`/api/v4`), as FireRunner itself uses it. Protocol facts: docs/gitlab.md. */
 export interface RunnerApi {
-  /** `POST /runners/verify`. Throws GitLabError: wrong token, wrong URL, bad certificate, down, in maintenance. */
-  verify(token: Secret, signal?: AbortSignal): Promise<{ id: number }>;
+  /**
+   * `POST /runners/verify`. Throws GitLabError: wrong token, wrong URL, bad certificate, down, in maintenance. GitLab keeps what
+   * the first call of an hour says about the runner, so give `info` wherever it is known.
+   */
+  verify(token: Secret, signal?: AbortSignal, info?: RunnerInfo): Promise<{ id: number }>;
   /** `POST /jobs/request`. Never aborted: an answer lost is a job lost. */
   requestJob(request: JobRequest): Promise<JobAnswer>;
   /** `PUT /jobs/:id`. `running` is a heartbeat and the way to hear of a cancel. */

@@ -1,0 +1,92 @@
+import { systemCode } from "../base/errors.ts";
+import { GitLabError } from "./errors.ts";
+
+const certificateHints: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: "renew GitLab's certificate, and check this computer's clock",
+  CERT_NOT_YET_VALID: "check this computer's clock",
+  ERR_TLS_CERT_ALTNAME_INVALID: "use the host name that GitLab's certificate was made for in gitlab.url",
+};
+const untrustedHint = "put the certificate of GitLab's certificate authority into gitlab.caFile";
+
+const certificateCode =
+  /^(CERT_|ERR_TLS_CERT|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET|DECRYPT)|INVALID_CA|HOSTNAME_MISMATCH)/;
+/** Something speaks on that port, but not what the URL's scheme says. */
+const wrongProtocolCode = /^(ERR_SSL_|EPROTO$|HPE_)/;
+
+const unreachableProblems: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "the connection was refused",
+  ENOTFOUND: "its name cannot be resolved",
+  EAI_AGAIN: "its name cannot be resolved just now",
+  EHOSTUNREACH: "there is no route to it",
+  ENETUNREACH: "there is no route to it",
+  ETIMEDOUT: "the connection timed out",
+  ECONNRESET: "the connection was cut",
+  EPIPE: "the connection was cut",
+  UND_ERR_CONNECT_TIMEOUT: "no connection within 10 s",
+  UND_ERR_HEADERS_TIMEOUT: "no answer in time",
+  UND_ERR_BODY_TIMEOUT: "the answer stopped halfway",
+  UND_ERR_SOCKET: "the connection was cut",
+};
+
+/** A failed exchange with GitLab, from whatever the HTTP client threw. `doing` is what we were doing, for the message. */
+export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {
+  if (cause instanceof GitLabError) return cause;
+  const code = codeOf(cause);
+  if (certificateCode.test(code)) {
+    return new GitLabError("gitlab_certificate", `${doing}: GitLab's certificate is not trusted (${code})`, {
+      cause,
+      hint: certificateHints[code] ?? untrustedHint,
+    });
+  }
+  if (wrongProtocolCode.test(code)) {
+    return new GitLabError(
+      "gitlab_wrong_url",
+      `${doing}: the server does not speak the protocol of the URL`,
+      {
+        cause,
+        hint: "check the scheme (http or https) and the port of gitlab.url",
+      },
+    );
+  }
+  const problem = unreachableProblems[code] ?? "the exchange failed";
+  return new GitLabError("gitlab_unreachable", `${doing}: GitLab cannot be reached, ${problem}`, {
+    cause,
+    hint: "check gitlab.url, the name resolution and the network of this computer",
+    retryable: true,
+  });
+}
+
+/** The first code in a chain of causes: TLS problems may come wrapped. */
+function codeOf(error: unknown): string {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const code = systemCode(at);
+    if (code !== undefined) return code;
+  }
+  return "";
+}
+
+/** An answer that no runner endpoint of GitLab gives in good order, as an error. */
+export function gitLabErrorOf(status: number, location: string | undefined, doing: string): GitLabError {
+  if (status >= 500) {
+    const why =
+      status === 503 ? "it is in maintenance, starting or overloaded" : "it has an internal problem";
+    return new GitLabError("gitlab_unavailable", `${doing}: GitLab answers ${status}, ${why}`, {
+      retryable: true,
+    });
+  }
+  if (status === 408 || status === 409 || status === 429) {
+    return new GitLabError("gitlab_unavailable", `${doing}: GitLab is busy (${status})`, { retryable: true });
+  }
+  const answer =
+    location === undefined ? `answers ${status}` : `answers ${status} and points to ${origin(location)}`;
+  return new GitLabError("gitlab_wrong_url", `${doing}: the server ${answer}, which is not GitLab's API`, {
+    hint: "set gitlab.url to the address that GitLab itself uses, with its path if it lives under one",
+  });
+}
+
+/** Only scheme, host and path: what a redirect adds behind them may be secret. */
+function origin(location: string): string {
+  const url = URL.parse(location, "http://relative.invalid");
+  if (!url) return "an unreadable address";
+  return url.host === "relative.invalid" ? url.pathname : `${url.origin}${url.pathname}`;
+}

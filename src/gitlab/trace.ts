@@ -1,0 +1,74 @@
+import type { Secret } from "../base/secret.ts";
+import type { JobPayload } from "./payload.ts";
+import type { RunnerApi, TraceStanding } from "./runner-api.ts";
+
+/** More corrections than this mean that somebody else writes to the same trace. */
+const MOST_CORRECTIONS = 3;
+
+export interface TraceAppend {
+  readonly api: Pick<RunnerApi, "appendTrace">;
+  readonly jobId: number;
+  readonly jobToken: Secret;
+  /** Where `bytes` belong in GitLab's trace. */
+  readonly startBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Appends to a trace, leaving out what GitLab already has (an earlier answer was lost). `elsewhere` is answered only when GitLab
+ * has less than `startBytes`: the caller must begin again at its `sizeBytes`. Nothing to send is `accepted` with no status.
+ */
+export async function appendWithRecovery(append: TraceAppend): Promise<TraceStanding> {
+  const { api, jobId, jobToken, startBytes, bytes } = append;
+  const endBytes = startBytes + bytes.length;
+  let fromBytes = startBytes;
+  for (let correction = 0; ; correction++) {
+    if (fromBytes >= endBytes) {
+      return { kind: "accepted", sizeBytes: fromBytes, status: undefined, intervalMs: undefined };
+    }
+    const rest = bytes.subarray(fromBytes - startBytes);
+    const standing = await api.appendTrace({ jobId, jobToken, startBytes: fromBytes, bytes: rest });
+    if (standing.kind !== "elsewhere" || standing.sizeBytes < startBytes) return standing;
+    if (correction === MOST_CORRECTIONS) {
+      const problem = `writing the trace of job ${jobId}: GitLab's size of it keeps changing`;
+      return { kind: "unavailable", waitMs: 0, problem };
+    }
+    fromBytes = standing.sizeBytes;
+  }
+}
+
+/** Lines of a longer secret that are worth hiding alone: a console may show only some of them. */
+const SHORTEST_LINE = 8;
+
+/**
+ * Replaces the secrets of a job by `[MASKED]`: its token, the tokens of its dependencies and the values of its masked variables,
+ * also when line ends differ or only some lines of a value are there. For text that did not go through the job's runner.
+ */
+export function maskSecrets(text: string, payload: JobPayload): string {
+  const phrases = secretPhrases(payload);
+  if (phrases.length === 0) return text;
+  return text.replace(new RegExp(phrases.map(escapeRegExp).join("|"), "g"), "[MASKED]");
+}
+
+/** Longest first, so that a secret inside another does not leave the rest of it standing. */
+function secretPhrases(payload: JobPayload): string[] {
+  const variables = (payload.variables ?? []).filter((variable) => variable.masked);
+  const secrets = [
+    payload.token,
+    ...(payload.dependencies ?? []).map((dependency) => dependency.token),
+    ...variables.map((variable) => variable.value),
+  ];
+  const phrases = new Set(secrets.flatMap((secret) => formsOf(secret.trim())));
+  return [...phrases].toSorted((a, b) => b.length - a.length);
+}
+
+function formsOf(secret: string): string[] {
+  if (secret === "") return [];
+  const lines = secret.split(/\r?\n/);
+  const longLines = lines.filter((line) => line.trim().length >= SHORTEST_LINE);
+  return [lines.join("\n"), lines.join("\r\n"), ...longLines];
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
