@@ -21,7 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   scheduler: ["base", "lifecycle", "store", "gitlab", "guest", "vm/driver.ts"],
   http: ["base", "lifecycle", "store"],
   telemetry: ["base", "lifecycle"],
-  config: ["base", "*/config.ts"],
+  config: ["base", "*/config.ts", "lifecycle/pool.ts"],
   cli: ["base", "config", "http/api.ts", "app.ts", "demo", "image"],
   demo: ["base", "gitlab/payload.ts"],
   "app.ts": ["*"],

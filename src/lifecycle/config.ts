@@ -5,14 +5,18 @@ const MIB_BYTES = 1024 ** 2;
 
 /** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
 export function durationMs(): z.ZodType<number, string> {
-  return z.string().transform((text, context) => convert(() => parseDurationMs(text), context));
+  return z
+    .string()
+    .transform((text, context) => convert(() => parseDurationMs(text), context))
+    .meta({ unit: "duration" });
 }
 
 /** A size in people's words (`4GiB`), whole MiB inside. */
 export function sizeMib(): z.ZodType<number, string> {
   return z
     .string()
-    .transform((text, context) => convert(() => Math.floor(parseSizeBytes(text) / MIB_BYTES), context));
+    .transform((text, context) => convert(() => Math.floor(parseSizeBytes(text) / MIB_BYTES), context))
+    .meta({ unit: "size" });
 }
 
 function convert(parse: () => number, context: z.RefinementCtx): number {

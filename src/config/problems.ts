@@ -1,0 +1,110 @@
+import type { z } from "zod";
+import { nearest } from "./nearest.ts";
+import { type FieldMeta, fieldsOf, metaOf, schemaAt } from "./schema-tree.ts";
+import type { Path } from "./source.ts";
+
+type Issue = z.core.$ZodIssue;
+type Schema = z.core.$ZodType;
+
+/** A problem at a path of the configuration, before its place in a file is known. */
+export interface PathProblem {
+  readonly path: Path;
+  readonly message: string;
+}
+
+/** Turns what the schema found into words for the operator. Never repeats a value of a secret field. */
+export function wordIssues(schema: Schema, issues: readonly Issue[], input: unknown): PathProblem[] {
+  return issues.flatMap((issue) => wordIssue(schema, issue, input));
+}
+
+function wordIssue(schema: Schema, issue: Issue, input: unknown): PathProblem[] {
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => ({
+      path: [...issue.path, key],
+      message: unknownKey(schema, issue.path, key),
+    }));
+  }
+  const name = issue.path.length > 0 ? issue.path.join(".") : "the configuration";
+  const here = schemaAt(schema, issue.path);
+  const meta = here ? metaOf(here) : {};
+  const value = valueAt(input, issue.path);
+  const message = `${name} ${wordValue(issue, value, meta)}`;
+  return [{ path: issue.path, message }];
+}
+
+function unknownKey(schema: Schema, path: Path, key: string): string {
+  const parent = schemaAt(schema, path);
+  const known = [...((parent && fieldsOf(parent))?.keys() ?? [])];
+  const close = nearest(key, known);
+  const where = path.length > 0 ? ` of ${path.join(".")}` : "";
+  return `unknown key “${key}”${where}; ${close ? `did you mean “${close}”?` : `known are ${known.join(", ")}`}`;
+}
+
+function wordValue(issue: Issue, value: unknown, meta: FieldMeta): string {
+  if (value === undefined && issue.code !== "custom") return `is missing: expected ${expected(issue, meta)}`;
+  if (issue.code === "invalid_key") return `is not an acceptable name: ${issue.issues[0]?.message ?? ""}`;
+  if (issue.code === "custom" || issue.code === "invalid_format")
+    return `is not acceptable: ${issue.message}`;
+  const got = meta.secret ? kindOf(value) : describeValue(value);
+  const close =
+    issue.code === "invalid_value" && typeof value === "string"
+      ? nearest(value, issue.values.map(String))
+      : undefined;
+  return `is ${got}: expected ${expected(issue, meta)}${close ? `; did you mean “${close}”?` : ""}`;
+}
+
+const units = { duration: "a duration such as 30s, 5m or 1h30m", size: "a size such as 512MiB or 4GiB" };
+
+const types: Readonly<Record<string, string>> = {
+  int: "a whole number",
+  number: "a number",
+  string: "text",
+  boolean: "true or false",
+  array: "a list",
+  object: "a map of keys",
+  record: "a map of names",
+};
+
+function expected(issue: Issue, meta: FieldMeta): string {
+  if (meta.unit) return units[meta.unit];
+  switch (issue.code) {
+    case "invalid_type":
+      return types[issue.expected] ?? issue.expected;
+    case "invalid_value":
+      return `one of ${issue.values.map(String).join(", ")}`;
+    case "invalid_union":
+      return [...new Set(issue.errors.flat().map((each) => expected(each, {})))].join(", or ");
+    case "too_small":
+      return `at least ${issue.minimum}${ofWhat(issue.origin)}`;
+    case "too_big":
+      return `at most ${issue.maximum}${ofWhat(issue.origin)}`;
+    default:
+      return issue.message;
+  }
+}
+
+function ofWhat(origin: string): string {
+  if (origin === "string") return " characters";
+  return origin === "array" ? " entries" : "";
+}
+
+function describeValue(value: unknown): string {
+  if (typeof value === "string") return `“${value.length > 60 ? `${value.slice(0, 60)}…` : value}”`;
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  return kindOf(value);
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "empty";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object") return "a map";
+  return (
+    { string: "text", number: "a number", boolean: "true or false" }[typeof value as string] ?? typeof value
+  );
+}
+
+function valueAt(input: unknown, path: Path): unknown {
+  let here = input;
+  for (const key of path) here = (here as Record<PropertyKey, unknown> | null | undefined)?.[key];
+  return here;
+}

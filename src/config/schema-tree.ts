@@ -1,0 +1,58 @@
+import { z } from "zod";
+
+type Schema = z.core.$ZodType;
+
+/** What a schema says of itself through `.meta()`, wrappers included; the outermost word wins. */
+export interface FieldMeta {
+  readonly description?: string | undefined;
+  /** The value must never be shown. */
+  readonly secret?: boolean | undefined;
+  /** In which words people write it, where it is not what it is inside. */
+  readonly unit?: "duration" | "size" | undefined;
+}
+
+/** The schema below defaults, optionality and transforms: what the operator writes. */
+export function core(schema: Schema): Schema {
+  const inner = innerOf(schema);
+  return inner === undefined ? schema : core(inner);
+}
+
+function innerOf(schema: Schema): Schema | undefined {
+  const def = schema._zod.def as { type: string; innerType?: Schema; in?: Schema };
+  return def.type === "pipe" ? def.in : def.innerType;
+}
+
+export function metaOf(schema: Schema): FieldMeta {
+  const inner = innerOf(schema);
+  return { ...(inner ? metaOf(inner) : {}), ...z.globalRegistry.get(schema) };
+}
+
+/** What an operator gets by leaving the field out, in its inner form or in words; undefined when there is no default. */
+export function defaultOf(schema: Schema): unknown {
+  const def = schema._zod.def as { type: string; defaultValue?: unknown };
+  if (def.type === "default" || def.type === "prefault") return def.defaultValue;
+  const inner = innerOf(schema);
+  return inner === undefined ? undefined : defaultOf(inner);
+}
+
+/** Fields of an object, in the order of the schema; undefined when it is no object with fixed fields. */
+export function fieldsOf(schema: Schema): ReadonlyMap<string, Schema> | undefined {
+  const plain = core(schema);
+  return plain instanceof z.ZodObject ? new Map(Object.entries(plain.shape)) : undefined;
+}
+
+/** The schema of a record's values (`pools`: any name); undefined when it is no record. */
+export function valuesOf(schema: Schema): Schema | undefined {
+  const plain = core(schema);
+  return plain instanceof z.ZodRecord ? (plain.valueType as Schema) : undefined;
+}
+
+/** The schema at `path`, or undefined when the path leaves what the schema knows. */
+export function schemaAt(schema: Schema, path: readonly PropertyKey[]): Schema | undefined {
+  let here: Schema | undefined = schema;
+  for (const key of path) {
+    if (here === undefined) return undefined;
+    here = fieldsOf(here)?.get(String(key)) ?? valuesOf(here);
+  }
+  return here;
+}

@@ -1,0 +1,63 @@
+import type { z } from "zod";
+import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
+import { type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
+import type { Path } from "./source.ts";
+
+type Schema = z.core.$ZodType;
+
+/** One setting as it is in force, in the words of the configuration file. */
+export interface ConfigValue {
+  readonly path: readonly string[];
+  /** `[secret]` for a secret. */
+  readonly value: unknown;
+  /** `default`, `file:line:column`, or the name of an environment variable. */
+  readonly origin: string;
+}
+
+/** Every setting, flat, in the order of the schema. */
+export function listValues(
+  schema: Schema,
+  settings: unknown,
+  originOf: (path: Path) => string,
+  path: readonly string[] = [],
+): ConfigValue[] {
+  if (settings === undefined) return [];
+  const fields = fieldsOf(schema);
+  const entry = valuesOf(schema);
+  const tree = settings as Record<string, unknown>;
+  if (fields) {
+    return [...fields].flatMap(([key, field]) => listValues(field, tree[key], originOf, [...path, key]));
+  }
+  if (entry)
+    return Object.keys(tree).flatMap((key) => listValues(entry, tree[key], originOf, [...path, key]));
+  return [{ path, value: inWords(settings, metaOf(schema)), origin: originOf(path) }];
+}
+
+/** A value as an operator would write it. */
+export function inWords(value: unknown, meta: FieldMeta): unknown {
+  if (meta.secret) return "[secret]";
+  if (meta.unit === "duration" && typeof value === "number") return durationText(value);
+  if (meta.unit === "size" && typeof value === "number") return sizeText(value);
+  return value;
+}
+
+function durationText(ms: number): string {
+  const parts: string[] = [];
+  let rest = ms;
+  for (const [name, unit] of [
+    ["d", 24 * HOUR_MS],
+    ["h", HOUR_MS],
+    ["m", MINUTE_MS],
+    ["s", SECOND_MS],
+    ["ms", 1],
+  ] as const) {
+    const count = Math.floor(rest / unit);
+    if (count > 0) parts.push(`${count}${name}`);
+    rest -= count * unit;
+  }
+  return parts.join("") || "0s";
+}
+
+function sizeText(mib: number): string {
+  return mib % 1024 === 0 && mib > 0 ? `${mib / 1024}GiB` : `${mib}MiB`;
+}
