@@ -1,0 +1,133 @@
+import { randomBytes } from "node:crypto";
+import { dirname } from "node:path";
+import { CamelCasePlugin, type Dialect, Kysely } from "kysely";
+import type { Clock } from "../base/clock.ts";
+import { createListeners } from "../base/listeners.ts";
+import type { Log } from "../base/log.ts";
+import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { StoreError, toStoreError } from "./errors.ts";
+import { createNote } from "./events.ts";
+import { createJobMoves, readPayload } from "./jobs.ts";
+import { createKey, readKey } from "./key-file.ts";
+import { createMachineMoves } from "./machines.ts";
+import { installationIdOf } from "./meta.ts";
+import { migrate } from "./migrate.ts";
+import { ensurePrivateFile, makeStateDirectory } from "./private-file.ts";
+import { prune } from "./prune.ts";
+import { createReads } from "./reads.ts";
+import { IN_MEMORY, sqliteDialect } from "./sqlite.ts";
+import type { Store } from "./store.ts";
+import type { Tables } from "./tables.ts";
+import { createVault, type Vault } from "./vault.ts";
+import { createWriter } from "./writer.ts";
+
+export interface StoreOptions {
+  /** An SQLite file, made when it is missing (`:memory:` for none), or another database that Kysely speaks to. */
+  readonly database: string | Dialect;
+  /** Holds the installation's key; made at first start. */
+  readonly keyFile: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Bytes for keys, nonces and the installation's id. */
+  readonly random?: (size: number) => Uint8Array;
+}
+
+/**
+ * Opens the store, bringing its schema up to date. Throws StoreError. One process at a time may write: hold the lock of
+ * state-lock.ts first.
+ */
+export async function createStore(options: StoreOptions): Promise<Store> {
+  const { clock, log, random = randomBytes } = options;
+  const db = await openDatabase(options.database);
+  try {
+    await migrate(db);
+    const vault = createVault(await installationKey(db, options.keyFile, random), random);
+    await refuseWrongKey(db, vault, options.keyFile);
+    const installationId = await installationIdOf(db, random);
+    return assemble({ db, clock, log, vault, installationId });
+  } catch (error) {
+    await db.destroy();
+    throw toStoreError("opening the store", error);
+  }
+}
+
+interface Parts {
+  readonly db: Kysely<Tables>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly vault: Vault;
+  readonly installationId: string;
+}
+
+function assemble({ db, clock, log, vault, installationId }: Parts): Store {
+  const listeners = createListeners<LifecycleEvent>((error) =>
+    log.error({ err: error }, "event listener failed"),
+  );
+  const write = createWriter({ db, clock, listeners });
+  return {
+    installationId,
+    machineToken: (machineId) => vault.machineToken(machineId),
+    ...createReads(db),
+    payload: async (jobId) => {
+      try {
+        return await readPayload(db, vault, jobId);
+      } catch (error) {
+        throw toStoreError(`reading the payload of job ${jobId}`, error);
+      }
+    },
+    ...createJobMoves(write, vault),
+    ...createMachineMoves(write),
+    note: createNote(write),
+    onEvent: (listener) => listeners.add(listener),
+    prune: (before) => prune(write, before),
+    close: () => db.destroy(),
+  };
+}
+
+async function openDatabase(database: string | Dialect): Promise<Kysely<Tables>> {
+  try {
+    const dialect = typeof database === "string" ? await openSqlite(database) : database;
+    return new Kysely<Tables>({ dialect, plugins: [new CamelCasePlugin()] });
+  } catch (error) {
+    throw toStoreError("opening the database", error);
+  }
+}
+
+async function openSqlite(path: string): Promise<Dialect> {
+  if (path !== IN_MEMORY) {
+    await makeStateDirectory(dirname(path));
+    await ensurePrivateFile(path);
+  }
+  return sqliteDialect(path);
+}
+
+async function installationKey(
+  db: Kysely<Tables>,
+  keyFile: string,
+  random: (size: number) => Uint8Array,
+): Promise<Uint8Array> {
+  const key = await readKey(keyFile);
+  if (key) return key;
+  const payload = await db.selectFrom("payloads").select("jobId").limit(1).executeTakeFirst();
+  if (!payload) return await createKey(keyFile, random);
+  throw new StoreError("store_key", `the key file ${keyFile} is missing, and unfinished jobs need it`, {
+    hint: "restore it from a backup; without it their payloads are lost: move the database away to start empty",
+  });
+}
+
+/** One payload that opens proves the key; one that does not may be damage on the disk, all of them is another key. */
+async function refuseWrongKey(db: Kysely<Tables>, vault: Vault, keyFile: string): Promise<void> {
+  const payloads = await db.selectFrom("payloads").selectAll().execute();
+  const opens = payloads.some(({ jobId, sealed }) => {
+    try {
+      vault.open(jobId, sealed);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (opens || payloads.length === 0) return;
+  throw new StoreError("store_key", `the key in ${keyFile} is not the one this database was written with`, {
+    hint: "restore the key that belongs to this database from a backup",
+  });
+}

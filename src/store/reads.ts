@@ -1,0 +1,41 @@
+import { CamelCasePlugin, Kysely } from "kysely";
+import { toStoreError } from "./errors.ts";
+import { readEvents } from "./events.ts";
+import { readJob, readJobs } from "./jobs.ts";
+import { readMachine, readMachines } from "./machines.ts";
+import { requireCurrentSchema } from "./migrate.ts";
+import { readOnlySqliteDialect } from "./sqlite.ts";
+import type { Store } from "./store.ts";
+import type { Tables } from "./tables.ts";
+
+/** What can be seen of the store without its key. */
+export type StoreReads = Pick<Store, "job" | "jobs" | "machine" | "machines" | "events">;
+
+export function createReads(db: Kysely<Tables>): StoreReads {
+  return {
+    job: (id) => named(`reading job ${id}`, () => readJob(db, id)),
+    jobs: (filter = {}) => named("listing jobs", () => readJobs(db, filter)),
+    machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
+    machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),
+    events: (filter) => named("reading events", () => readEvents(db, filter)),
+  };
+}
+
+async function named<Result>(what: string, read: () => Promise<Result>): Promise<Result> {
+  try {
+    return await read();
+  } catch (error) {
+    throw toStoreError(what, error);
+  }
+}
+
+/** The store of a FireRunner that may not be running, for looking only. Needs no key and takes no lock. */
+export async function openStoreReadOnly(path: string): Promise<StoreReads & Pick<Store, "close">> {
+  try {
+    const db = new Kysely<Tables>({ dialect: readOnlySqliteDialect(path), plugins: [new CamelCasePlugin()] });
+    await requireCurrentSchema(db);
+    return { ...createReads(db), close: () => db.destroy() };
+  } catch (error) {
+    throw toStoreError("opening the store", error);
+  }
+}

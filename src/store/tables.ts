@@ -1,0 +1,91 @@
+import type { EventKind } from "../lifecycle/events.ts";
+import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+
+/** The tables as queries see them; the columns are these names in snake case. Times are epoch ms. */
+export interface Tables {
+  jobs: JobRow;
+  payloads: PayloadRow;
+  machines: MachineRow;
+  events: EventRow;
+  counters: CounterRow;
+  meta: MetaRow;
+}
+
+interface SizeColumns {
+  cpus: number;
+  memoryMib: number;
+  diskMib: number;
+}
+
+export interface JobRow extends SizeColumns {
+  id: number;
+  pool: string;
+  runner: string;
+  state: JobState;
+  name: string;
+  stage: string;
+  project: string;
+  timeoutMs: number;
+  attempt: number;
+  machineId: string | null;
+  traceHead: string;
+  traceSize: number;
+  claimedAt: number;
+  startingAt: number | null;
+  runningAt: number | null;
+  failingAt: number | null;
+  finishedAt: number | null;
+  reportAt: number | null;
+  result: JobResult | null;
+  reason: string | null;
+}
+
+export interface MachineRow extends SizeColumns {
+  id: string;
+  jobId: number | null;
+  pool: string;
+  driver: string;
+  host: string;
+  image: string;
+  state: MachineState;
+  reason: string | null;
+  createdAt: number;
+  bootingAt: number | null;
+  heardAt: number | null;
+  readyAt: number | null;
+  busyAt: number | null;
+  stoppingAt: number | null;
+  goneAt: number | null;
+}
+
+/** Apart from `jobs`, so that no list ever reads a secret and erasing is deleting a row. */
+export interface PayloadRow {
+  jobId: number;
+  sealed: Uint8Array;
+}
+
+export interface EventRow {
+  seq: number;
+  at: number;
+  kind: EventKind;
+  jobId: number | null;
+  machineId: string | null;
+  /** JSON */
+  detail: string;
+}
+
+export interface CounterRow {
+  name: string;
+  value: number;
+}
+
+export interface MetaRow {
+  name: string;
+  value: string;
+}
+
+/** Gathers the columns of a size into one value: a row as rooms see it. */
+export function withSize<Row extends SizeColumns>(row: Row) {
+  const { cpus, memoryMib, diskMib, ...rest } = row;
+  return { ...rest, size: { cpus, memoryMib, diskMib } };
+}

@@ -1,0 +1,70 @@
+import type { Kysely, Transaction } from "kysely";
+import pLimit from "p-limit";
+import type { Clock } from "../base/clock.ts";
+import type { Listeners } from "../base/listeners.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import { toStoreError } from "./errors.ts";
+import { appendEvents } from "./events.ts";
+import type { Tables } from "./tables.ts";
+
+/** One transaction in the making. */
+export interface Change {
+  readonly tx: Transaction<Tables>;
+  /** The time of all that this change writes. */
+  readonly now: number;
+  /** Adds an event, written with this transaction and told to the listeners after its commit. */
+  record<Kind extends EventKind>(kind: Kind, about: About, detail: EventDetails[Kind]): void;
+}
+
+export interface About {
+  readonly jobId: number | null;
+  readonly machineId: string | null;
+}
+
+/** An event before it has a number. */
+export type Draft = Omit<LifecycleEvent, "seq">;
+
+/**
+ * Runs `change` as one transaction; `what` names it for errors ("storing job 7"). A change that answers `false` was
+ * refused: nothing of it is kept.
+ */
+export type Write = <Result>(what: string, change: (change: Change) => Promise<Result>) => Promise<Result>;
+
+/** Rolls a refused change back; never leaves this file. */
+class Refused extends Error {}
+
+/** Changes run one after the other, and the listeners of one are called before the next begins: events come in order. */
+export function createWriter(deps: {
+  db: Kysely<Tables>;
+  clock: Clock;
+  listeners: Listeners<LifecycleEvent>;
+}): Write {
+  const { db, clock, listeners } = deps;
+  const inTurn = pLimit(1);
+
+  async function commit<Result>(
+    change: (change: Change) => Promise<Result>,
+  ): Promise<[Result, LifecycleEvent[]]> {
+    return await db.transaction().execute(async (tx) => {
+      const drafts: Draft[] = [];
+      const now = clock.now();
+      const record: Change["record"] = (kind, about, detail) =>
+        drafts.push({ at: now, kind, ...about, detail } as Draft);
+      const result = await change({ tx, now, record });
+      if (result === false) throw new Refused();
+      return [result, await appendEvents(tx, drafts)];
+    });
+  }
+
+  return (what, change) =>
+    inTurn(async () => {
+      try {
+        const [result, events] = await commit(change);
+        for (const event of events) listeners.emit(event);
+        return result;
+      } catch (error) {
+        if (error instanceof Refused) return false as Awaited<ReturnType<typeof change>>;
+        throw toStoreError(what, error);
+      }
+    });
+}
