@@ -31,5 +31,6 @@ export const JobPayload = z.looseObject({
   image: z.looseObject({ name: z.string() }).nullish(),
   services: z.array(z.looseObject({ name: z.string() })).nullish(),
   dependencies: z.array(Dependency).nullish(),
+  credentials: z.array(z.looseObject({ password: z.string().nullish() })).nullish(),
 });
 export type JobPayload = z.infer<typeof JobPayload>;

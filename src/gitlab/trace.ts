@@ -41,8 +41,8 @@ export async function appendWithRecovery(append: TraceAppend): Promise<TraceStan
 const SHORTEST_LINE = 8;
 
 /**
- * Replaces the secrets of a job by `[MASKED]`: its token, the tokens of its dependencies and the values of its masked variables,
- * also when line ends differ or only some lines of a value are there. For text that did not go through the job's runner.
+ * Replaces the secrets of a job by `[MASKED]`: its token, those of its dependencies, registry passwords and the values of its masked
+ * variables, also when line ends differ or only some lines of a value are there. For text that did not go through the job's runner.
  */
 export function maskSecrets(text: string, payload: JobPayload): string {
   const phrases = secretPhrases(payload);
@@ -56,6 +56,7 @@ function secretPhrases(payload: JobPayload): string[] {
   const secrets = [
     payload.token,
     ...(payload.dependencies ?? []).map((dependency) => dependency.token),
+    ...(payload.credentials ?? []).map((credential) => credential.password ?? ""),
     ...variables.map((variable) => variable.value),
   ];
   const phrases = new Set(secrets.flatMap((secret) => formsOf(secret.trim())));

@@ -1,0 +1,166 @@
+import { describeError } from "../base/errors.ts";
+import type { RunnerInfo } from "../gitlab/runner-api.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import type { Store } from "../store/store.ts";
+import { shortToken } from "./keep-job.ts";
+import { createPoller, type PollerOptions } from "./poller.ts";
+import { newRunnerState, pollDueAt, type RunnerState } from "./runner-state.ts";
+import type { Slots } from "./slots.ts";
+import { createWakeLoop } from "./wake-loop.ts";
+
+/** Longest time between two looks at what nothing announces, such as health. */
+const TICK_MS = 5_000;
+/** When the store or a driver could not be read. */
+const REREAD_MS = 1_000;
+
+/** Whether a pool's machines can be started at all: image there, hypervisor usable, disk not full. */
+export type Health = { readonly ok: true } | { readonly ok: false; readonly problem: string };
+
+export interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" | "onEnd"> {
+  readonly store: Pick<Store, "claim" | "onEvent">;
+  readonly pools: () => ReadonlyMap<string, Pool>;
+  readonly slots: Slots;
+  /** What the runner in the pool's image says about itself; undefined while the image is not ready. */
+  readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
+  readonly canClaim: (pool: Pool) => Health;
+}
+
+/** How a pool's jobs are being asked for. */
+export interface ClaimingStatus {
+  readonly pool: string;
+  /** The beginning of the runner's token. */
+  readonly runner: string;
+  readonly state: "polling" | "waiting";
+  readonly openPolls: number;
+  /** Why nothing is asked for now, in words; undefined when polling. */
+  readonly reason: string | undefined;
+  /** When GitLab is asked again, if that is known (epoch ms). */
+  readonly until: number | undefined;
+  /** Somebody has to change something. */
+  readonly fatal: boolean;
+}
+
+/**
+ * Takes jobs from GitLab: reserves a slot, asks, and makes what it gets durable. While the free capacity covers one machine of
+ * every pool, each runner has one long poll open; otherwise those that still fit ask in turn. A request is never aborted, since
+ * GitLab may have decided on a job already.
+ */
+export interface Claimer {
+  start(): void;
+  /** Takes over changed pools and tokens, and forgets waits: whatever was wrong may have been put right. */
+  reload(): void;
+  /** Looks at once: capacity or health may have changed. */
+  wake(): void;
+  /** Sends nothing more; resolves when every open request was answered and its job taken. */
+  stop(): Promise<void>;
+  status(): ClaimingStatus[];
+}
+
+export function createClaimer(options: ClaimerOptions): Claimer {
+  const { store, slots, clock, config } = options;
+  const runners = new Map<string, RunnerState>();
+  const ending = new AbortController();
+  const loop = createWakeLoop(clock, look);
+  const poller = createPoller({ ...options, ending: ending.signal, onEnd: loop.wake });
+  let readProblem: string | undefined;
+  const forget = store.onEvent(({ kind }) => {
+    if (kind === "job:finished" || kind === "job:failing" || kind === "machine:gone") loop.wake();
+  });
+
+  /** Why this pool cannot be polled, whatever is free, in words. */
+  function hindrance({ pool }: RunnerState): string | undefined {
+    if (ending.signal.aborted) return "FireRunner is ending";
+    const unstored = poller.storeProblem();
+    if (unstored !== undefined) return `a claimed job cannot be stored: ${unstored}`;
+    return readProblem ?? unreadiness(options, pool);
+  }
+
+  async function look(): Promise<number> {
+    try {
+      await slots.refresh();
+      readProblem = undefined;
+    } catch (error) {
+      readProblem = `what is free cannot be told: ${describeError(error)}`;
+      options.log.error({ err: error }, "free capacity could not be read");
+      return clock.now() + REREAD_MS;
+    }
+    return sendPolls();
+  }
+
+  /** Sends every poll that may be sent, and answers when to look again at the latest. */
+  function sendPolls(): number {
+    const now = clock.now();
+    const able = [...runners.values()].filter((runner) => hindrance(runner) === undefined);
+    const inTurn = !slots.coverEach(able.map(({ pool }) => pool));
+    const longestWaiting = able.toSorted((a, b) => a.polledAt - b.polledAt);
+    // Lane by lane, so that every runner has its first poll before any has its second.
+    for (let lane = 0; lane < config.parallelPolls; lane++) {
+      for (const runner of longestWaiting) {
+        const wants = runner.openPolls <= lane && lane < runner.parallel;
+        if (wants && pollDueAt(runner, inTurn) <= now) sendPoll(runner, inTurn);
+      }
+    }
+    const dues = able.map((runner) => pollDueAt(runner, inTurn)).filter((dueAt) => dueAt > now);
+    return Math.min(now + TICK_MS, ...dues);
+  }
+
+  function sendPoll(runner: RunnerState, inTurn: boolean): void {
+    const info = options.runnerInfo(runner.pool);
+    const reservation = info && slots.reserve(runner.pool);
+    if (reservation) poller.send(runner, reservation, info, inTurn);
+  }
+
+  function reload(): void {
+    takeOver(runners, options.pools());
+    loop.wake();
+  }
+
+  return {
+    start() {
+      reload();
+      loop.start();
+    },
+    reload,
+    wake: loop.wake,
+    async stop() {
+      ending.abort();
+      forget();
+      await loop.stop();
+      await poller.settled();
+    },
+    status: () => [...runners.values()].map((runner) => statusOf(runner, hindrance(runner), slots)),
+  };
+}
+
+/** Why no machine of this pool can be started, in words. */
+function unreadiness({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool): string | undefined {
+  const health = canClaim(pool);
+  if (!health.ok) return health.problem;
+  return runnerInfo(pool) ? slots.impossible(pool) : "its image is not ready";
+}
+
+/** A pool whose token has changed begins anew; polls that are still open for the old one end by themselves. */
+function takeOver(runners: Map<string, RunnerState>, pools: ReadonlyMap<string, Pool>): void {
+  for (const [name, { pool }] of runners) {
+    if (pools.get(name)?.runnerToken.reveal() !== pool.runnerToken.reveal()) runners.delete(name);
+  }
+  const forgiven = { problem: undefined, fatal: false, failures: 0, waitUntil: 0, turnAt: 0 };
+  for (const [name, pool] of pools) {
+    runners.set(name, Object.assign(runners.get(name) ?? newRunnerState(pool), { pool, ...forgiven }));
+  }
+}
+
+function statusOf(runner: RunnerState, hindrance: string | undefined, slots: Slots): ClaimingStatus {
+  const { pool, openPolls, problem } = runner;
+  const about = { pool: pool.name, runner: shortToken(pool.runnerToken), openPolls };
+  const obstacle = openPolls > 0 ? undefined : slots.obstacle(pool);
+  const reason = hindrance ?? problem ?? obstacle;
+  const failing = hindrance === undefined && problem !== undefined;
+  return {
+    ...about,
+    state: reason === undefined ? "polling" : "waiting",
+    reason,
+    until: failing ? runner.waitUntil : undefined,
+    fatal: failing && runner.fatal,
+  };
+}
