@@ -1,0 +1,77 @@
+/** When a job runs, seen from the jobs before it. `manual` jobs are never started by the stand-in. */
+export type JobWhen = "on_success" | "on_failure" | "always" | "manual";
+
+export interface ArtifactDefinition {
+  readonly name?: string;
+  readonly paths: readonly string[];
+  readonly exclude: readonly string[];
+  readonly untracked: boolean;
+  readonly when: "on_success" | "on_failure" | "always";
+  /** In GitLab's words (`1 week`); GitLab reads it, the runner passes it on. */
+  readonly expireIn?: string;
+}
+
+export interface NeedDefinition {
+  readonly job: string;
+  readonly artifacts: boolean;
+  readonly optional: boolean;
+}
+
+export interface RetryDefinition {
+  /** Further tries after the first: 0 to 2. */
+  readonly max: number;
+  /** Failure reasons that are tried again; `always` stands for all. */
+  readonly when: readonly string[];
+}
+
+/** One job of a `.gitlab-ci.yml` after `extends`, `default` and references have been worked in. */
+export interface JobDefinition {
+  readonly name: string;
+  readonly stage: string;
+  /** `before_script` and `script`, joined as GitLab joins them. */
+  readonly script: readonly string[];
+  readonly afterScript: readonly string[];
+  readonly variables: Readonly<Record<string, string>>;
+  readonly tags: readonly string[];
+  /** Undefined: the job waits for all earlier stages. Empty: it waits for nothing. */
+  readonly needs?: readonly NeedDefinition[];
+  /** Jobs whose artifacts it fetches. Undefined: all that `needs` or the earlier stages offer. */
+  readonly dependencies?: readonly string[];
+  readonly artifacts?: ArtifactDefinition;
+  readonly allowFailure: boolean | { readonly exitCodes: readonly number[] };
+  readonly when: JobWhen;
+  readonly timeoutSeconds: number;
+  readonly retry: RetryDefinition;
+  readonly image?: { readonly name: string; readonly entrypoint?: readonly string[] };
+}
+
+/** A keyword, or a whole job, that was left out, and where it stands. */
+export interface Notice {
+  readonly line: number;
+  readonly job?: string;
+  readonly message: string;
+}
+
+export interface PipelineDefinition {
+  readonly stages: readonly string[];
+  readonly jobs: readonly JobDefinition[];
+  readonly notices: readonly Notice[];
+}
+
+export const DEFAULT_JOB_TIMEOUT_SECONDS = 3_600;
+
+/** A job with everything at its default but `given`. For jobs that are made without a YAML file. */
+export function jobDefinition(given: Partial<JobDefinition> & { name: string }): JobDefinition {
+  return {
+    stage: "test",
+    script: ["true"],
+    afterScript: [],
+    variables: {},
+    tags: [],
+    allowFailure: false,
+    when: "on_success",
+    timeoutSeconds: DEFAULT_JOB_TIMEOUT_SECONDS,
+    retry: { max: 0, when: ["always"] },
+    ...given,
+  };
+}

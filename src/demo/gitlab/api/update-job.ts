@@ -1,0 +1,98 @@
+import type { Core } from "../core.ts";
+import { type Exchange, json, type Reply, readBody } from "../exchange.ts";
+import type { Job } from "../model.ts";
+import { failureReasons } from "../payload.ts";
+import { authenticateJob, tooMany } from "./authenticate.ts";
+import { parseObject } from "./verify.ts";
+
+const MAX_BODY_BYTES = 1024 * 1024;
+
+/** `PUT /jobs/:id`: a heartbeat (`running`) or the end of the job. `Job-Status` is the status after the update. */
+export async function updateJob(core: Core, exchange: Exchange): Promise<Reply> {
+  const bytes = await readBody(exchange.request, MAX_BODY_BYTES);
+  const body = parseObject(bytes);
+  const token = body?.["token"];
+  if (!body || typeof token !== "string") {
+    core.report("bad-request", "update without a token in its body", exchange.jobId);
+    return json(400, { error: "token is missing" });
+  }
+  const { updatesPerJob } = core.behaviour.limits;
+  if (!core.limiter.allow(`update ${token}`, updatesPerJob)) return tooMany(core, "update", exchange.jobId);
+  const state = body["state"];
+  const access = authenticateJob(core, exchange, token, state === "running" ? "heartbeat" : "final update");
+  if ("refusal" in access) return access.refusal;
+  const { job } = access;
+  if (state === "running") return answer(200, job);
+  if (state !== "success" && state !== "failed") {
+    core.report("bad-request", `update to the unknown state ${JSON.stringify(state)}`, job.id);
+    return answer(400, job);
+  }
+  return endJob(core, job, state, body, bytes.toString("utf8"));
+}
+
+function endJob(
+  core: Core,
+  job: Job,
+  state: "success" | "failed",
+  body: Readonly<Record<string, unknown>>,
+  text: string,
+): Reply {
+  checkTrace(core, job, body);
+  if (job.heldUpdate !== undefined && endOf(job.heldUpdate) !== endOf(text))
+    core.report("update-changed", "the update after a 202 says something else", job.id);
+  const { heldFinalUpdates, heldIntervalSeconds } = core.behaviour;
+  if (job.heldCount < heldFinalUpdates) {
+    job.heldCount++;
+    job.heldUpdate = text;
+    return answer(202, job, heldIntervalSeconds);
+  }
+  const exitCode = body["exit_code"];
+  core.jobs.end(job, {
+    status: state,
+    failureReason: reasonOf(body["failure_reason"]),
+    exitCode: typeof exitCode === "number" ? exitCode : undefined,
+  });
+  return {
+    ...answer(200, job),
+    onSent: () => {
+      job.endAnswered = true;
+    },
+  };
+}
+
+/** The parts of an update that must not change when it is sent again. */
+function endOf(text: string): string {
+  const { state, failure_reason, exit_code, output } = JSON.parse(text);
+  return JSON.stringify({ state, failure_reason, exit_code, output });
+}
+
+function reasonOf(given: unknown): string | undefined {
+  if (given === undefined || given === "") return undefined;
+  return typeof given === "string" && failureReasons.includes(given) ? given : "unknown_failure";
+}
+
+/** GitLab stores what it has and only counts a mismatch; here it is remembered so that a test can fail. */
+function checkTrace(core: Core, job: Job, body: Readonly<Record<string, unknown>>): void {
+  const output = body["output"] as { checksum?: unknown; bytesize?: unknown } | undefined;
+  const claimed = output?.checksum ?? body["checksum"];
+  if (typeof claimed !== "string") return;
+  const actual = job.trace.checksum();
+  const claimedBytes = typeof output?.bytesize === "number" ? output.bytesize : undefined;
+  const matches = claimed === actual && (claimedBytes ?? job.trace.sizeBytes) === job.trace.sizeBytes;
+  job.traceCheck = { claimed, actual, claimedBytes, actualBytes: job.trace.sizeBytes, matches };
+  if (!matches) {
+    const detail = `claimed ${claimed} of ${claimedBytes} bytes, stored ${actual} of ${job.trace.sizeBytes}`;
+    core.report("trace-checksum", detail, job.id);
+  }
+}
+
+export function traceIntervalSeconds(job: Job): number {
+  return job.watched ? 3 : 60;
+}
+
+function answer(status: number, job: Job, intervalSeconds = traceIntervalSeconds(job)): Reply {
+  return json(status, status, {
+    "Job-Status": job.status,
+    "X-GitLab-Trace-Update-Interval": String(intervalSeconds),
+  });
+}

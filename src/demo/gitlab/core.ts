@@ -1,0 +1,49 @@
+import type { Clock } from "../../base/clock.ts";
+import type { JobBook } from "./jobs.ts";
+import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
+import type { ObjectStorage } from "./object-storage.ts";
+import type { Pipelines } from "./pipelines.ts";
+import type { Runners } from "./runners.ts";
+import type { ReportViolation } from "./violations.ts";
+
+/** Behaviour that a test may turn while the stand-in runs. */
+export interface Behaviour {
+  /** How long a job request with the newest `last_update` is held. 0 turns long polling off. */
+  longPollMs: number;
+  /** Final updates answered 202 first, for each job: live trace chunks are not flushed yet. */
+  heldFinalUpdates: number;
+  /** Seconds named in the header of such a 202. */
+  heldIntervalSeconds: number;
+  maxArtifactBytes: number;
+  maxTraceBytes: number;
+  /** Whether downloads that ask for it are sent to the object storage. */
+  directDownload: boolean;
+  limits: RateLimits;
+}
+
+/** GitLab's own settings as they are delivered. */
+export const gitlabBehaviour: Behaviour = {
+  longPollMs: 50_000,
+  heldFinalUpdates: 0,
+  heldIntervalSeconds: 1,
+  maxArtifactBytes: 100 * 1024 ** 2,
+  maxTraceBytes: 100 * 1024 ** 2,
+  directDownload: false,
+  limits: gitlabRateLimits,
+};
+
+/** What every handler works with. */
+export interface Core {
+  readonly clock: Clock;
+  readonly behaviour: Behaviour;
+  readonly runners: Runners;
+  readonly jobs: JobBook;
+  readonly pipelines: Pipelines;
+  readonly limiter: RateLimiter;
+  readonly storage: ObjectStorage;
+  readonly report: ReportViolation;
+  /** Directory for artifact files. */
+  readonly artifactsDirectory: string;
+  /** The stand-in's own address, `http://127.0.0.1:<port>`. */
+  url(): string;
+}

@@ -1,0 +1,69 @@
+import type { RouteName } from "./exchange.ts";
+
+/** What goes wrong with one request. Exactly as a test needs it; without `after`, nothing of the request is processed. */
+export type Fault =
+  /** Answered with this instead. `html` sends a proxy's error page. */
+  | {
+      readonly kind: "status";
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly html?: boolean;
+    }
+  /** Processed after a wait. */
+  | { readonly kind: "delay"; readonly ms: number }
+  /** The connection is cut before anything is processed. */
+  | { readonly kind: "cut" }
+  /** Processed, and the connection is cut instead of the answer. */
+  | { readonly kind: "lose-answer" }
+  /** Processed, and the connection is cut in the middle of the answer's body. */
+  | { readonly kind: "cut-body" }
+  /** Processed; the answer's body comes in ten pieces over this time. */
+  | { readonly kind: "slow-body"; readonly ms: number };
+
+export interface FaultOptions {
+  /** How many requests it hits; 1 unless told. */
+  readonly times?: number;
+  readonly jobId?: number;
+}
+
+export interface Faults {
+  /** Arms `fault` for the next requests on `route`. Faults of one route are used up in the order they were added. */
+  add(route: RouteName | "any", fault: Fault, options?: FaultOptions): void;
+  /** Uses up and returns the fault for this request. */
+  take(route: RouteName, jobId: number | undefined): Fault | undefined;
+  /** How many armed hits are left. */
+  left(): number;
+  clear(): void;
+}
+
+interface Armed {
+  readonly route: RouteName | "any";
+  readonly fault: Fault;
+  readonly jobId: number | undefined;
+  left: number;
+}
+
+export function createFaults(): Faults {
+  let armed: Armed[] = [];
+
+  return {
+    add(route, fault, options = {}) {
+      armed.push({ route, fault, jobId: options.jobId, left: options.times ?? 1 });
+    },
+    take(route, jobId) {
+      const hit = armed.find(
+        (each) =>
+          (each.route === "any" || each.route === route) &&
+          (each.jobId === undefined || each.jobId === jobId),
+      );
+      if (!hit) return undefined;
+      hit.left--;
+      armed = armed.filter((each) => each.left > 0);
+      return hit.fault;
+    },
+    left: () => armed.reduce((sum, each) => sum + each.left, 0),
+    clear() {
+      armed = [];
+    },
+  };
+}

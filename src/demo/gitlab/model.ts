@@ -1,0 +1,115 @@
+import type { JobDefinition, PipelineDefinition } from "../ci/definition.ts";
+import type { JobStatus } from "../ci/progress.ts";
+import type { Trace } from "./trace.ts";
+
+/** A CI/CD variable of a project or a job, as GitLab's job payload words it. */
+export interface CiVariable {
+  readonly key: string;
+  readonly value: string;
+  readonly public: boolean;
+  readonly masked: boolean;
+  readonly file?: true;
+  readonly raw?: true;
+}
+
+export interface Project {
+  readonly id: number;
+  /** `group/project`. */
+  readonly path: string;
+  /** A bare repository of the stand-in's own, or undefined for a project without Git. */
+  readonly repository: string | undefined;
+  readonly defaultBranch: string;
+  readonly variables: readonly CiVariable[];
+}
+
+export interface Runner {
+  readonly id: number;
+  readonly token: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly runUntagged: boolean;
+  paused: boolean;
+  /** Epoch ms of the last call with its token; undefined: never. */
+  contactedAt: number | undefined;
+  /** What the last call said about the runner: `info`, and `system_id`. */
+  info: Readonly<Record<string, unknown>> | undefined;
+  systemId: string | undefined;
+}
+
+export interface Pipeline {
+  readonly id: number;
+  readonly project: Project;
+  readonly definition: PipelineDefinition;
+  readonly ref: string;
+  readonly sha: string;
+  readonly createdAt: number;
+}
+
+export interface Artifact {
+  readonly type: string;
+  readonly format: string;
+  readonly filename: string;
+  /** Where its bytes lie on this computer. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Epoch ms, or undefined for ever. */
+  readonly expiresAt: number | undefined;
+}
+
+/** What the last update said the whole trace is, next to what is stored. */
+export interface TraceCheck {
+  readonly claimed: string;
+  readonly actual: string;
+  readonly claimedBytes: number | undefined;
+  readonly actualBytes: number;
+  readonly matches: boolean;
+}
+
+export interface Job {
+  readonly id: number;
+  readonly project: Project;
+  readonly pipeline: Pipeline;
+  readonly definition: JobDefinition;
+  readonly token: string;
+  readonly trace: Trace;
+  readonly artifacts: Artifact[];
+  /** How many times this job name was tried before. */
+  readonly retryCount: number;
+  status: JobStatus;
+  runner: Runner | undefined;
+  runnerInfo: Readonly<Record<string, unknown>> | undefined;
+  failureReason: string | undefined;
+  exitCode: number | undefined;
+  /** The job that replaced this one after a retry. */
+  retriedAs: number | undefined;
+  /** Somebody looks at the log: GitLab asks for it every 3 s instead of every 60 s. */
+  watched: boolean;
+  traceCheck: TraceCheck | undefined;
+  /** Body of a final update that was answered 202; the next must say the same. */
+  heldUpdate: string | undefined;
+  /** Final updates answered 202 so far. */
+  heldCount: number;
+  /** The answer that told the runner of the job's end has been sent whole. */
+  endAnswered: boolean;
+  readonly createdAt: number;
+  pendingAt: number | undefined;
+  /** Claimed by a runner. */
+  startedAt: number | undefined;
+  canceledAt: number | undefined;
+  finishedAt: number | undefined;
+}
+
+export function isProcessing(job: Job): boolean {
+  return job.status === "running" || job.status === "canceling";
+}
+
+export function isForgiven(job: Job): boolean {
+  const { allowFailure } = job.definition;
+  if (typeof allowFailure === "boolean") return allowFailure;
+  return job.exitCode !== undefined && allowFailure.exitCodes.includes(job.exitCode);
+}
+
+/** The archive that later jobs fetch. */
+export function archiveOf(job: Job): Artifact | undefined {
+  return job.artifacts.find((artifact) => artifact.type === "archive");
+}

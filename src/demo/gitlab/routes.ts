@@ -1,0 +1,39 @@
+import { appendTrace } from "./api/append-trace.ts";
+import { downloadArtifact, uploadArtifact } from "./api/artifacts.ts";
+import { requestJob } from "./api/request-job.ts";
+import { updateJob } from "./api/update-job.ts";
+import { verify } from "./api/verify.ts";
+import type { Core } from "./core.ts";
+import type { Exchange, Reply, RouteName } from "./exchange.ts";
+
+export type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;
+
+export interface Route {
+  readonly name: RouteName;
+  readonly method: string;
+  /** The first group is the job's id. */
+  readonly path: RegExp;
+  readonly handle: Handler;
+}
+
+/** What a runner may call, beside Git. */
+export const routes: readonly Route[] = [
+  { name: "verify", method: "POST", path: /^\/api\/v4\/runners\/verify$/, handle: verify },
+  { name: "request-job", method: "POST", path: /^\/api\/v4\/jobs\/request$/, handle: requestJob },
+  { name: "update-job", method: "PUT", path: /^\/api\/v4\/jobs\/(\d+)$/, handle: updateJob },
+  { name: "append-trace", method: "PATCH", path: /^\/api\/v4\/jobs\/(\d+)\/trace$/, handle: appendTrace },
+  {
+    name: "upload-artifact",
+    method: "POST",
+    path: /^\/api\/v4\/jobs\/(\d+)\/artifacts$/,
+    handle: uploadArtifact,
+  },
+  {
+    name: "download-artifact",
+    method: "GET",
+    path: /^\/api\/v4\/jobs\/(\d+)\/artifacts$/,
+    handle: downloadArtifact,
+  },
+];
+
+export const gitPath = /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/;

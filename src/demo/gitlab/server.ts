@@ -1,0 +1,96 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Core } from "./core.ts";
+import { type Exchange, type Reply, type RouteName, refuse, send } from "./exchange.ts";
+import type { Fault, Faults } from "./faults.ts";
+import { serveGit } from "./git.ts";
+import type { Project } from "./model.ts";
+import { gitPath, routes } from "./routes.ts";
+
+/** One line of what was asked and answered. `status` 0: the connection was cut. */
+export interface RequestRecord {
+  readonly at: number;
+  readonly route: RouteName | "unknown";
+  readonly method: string;
+  readonly path: string;
+  readonly jobId: number | undefined;
+  readonly status: number;
+  readonly ms: number;
+}
+
+interface Target {
+  readonly route: RouteName;
+  readonly jobId: number | undefined;
+  handle(exchange: Exchange): Promise<Reply>;
+}
+
+export interface ServerParts {
+  readonly core: Core;
+  readonly faults: Faults;
+  projectAt(path: string): Project | undefined;
+  onRequest(record: RequestRecord): void;
+}
+
+/** The HTTP side: finds the handler, lets faults happen, sends the answer, keeps the record. */
+export function createApiServer({ core, faults, projectAt, onRequest }: ServerParts): Server {
+  const server = createServer({ requestTimeout: 0 }, (request, response) => {
+    serve(request, response).catch(() => response.destroy());
+  });
+
+  function findTarget(request: IncomingMessage, url: URL): Target | undefined {
+    for (const { name, method, path, handle } of routes) {
+      const match = path.exec(url.pathname);
+      if (!match || request.method !== method) continue;
+      const jobId = match[1] === undefined ? undefined : Number(match[1]);
+      return { route: name, jobId, handle: (exchange) => handle(core, exchange) };
+    }
+    const project = projectAt(gitPath.exec(decodeURIComponent(url.pathname))?.[1] ?? "");
+    if (!project) return undefined;
+    return { route: "git", jobId: undefined, handle: (exchange) => serveGit(core, project, exchange) };
+  }
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const at = core.clock.now();
+    const url = new URL(request.url ?? "/", core.url());
+    const target = findTarget(request, url);
+    const fault = target && faults.take(target.route, target.jobId);
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new Error("the client is gone")));
+    const exchange: Exchange = { request, url, jobId: target?.jobId, at, signal: gone.signal };
+    response.once("close", () => {
+      onRequest({
+        at,
+        route: target?.route ?? "unknown",
+        method: request.method ?? "",
+        path: url.pathname,
+        jobId: target?.jobId,
+        status: response.writableFinished ? response.statusCode : 0,
+        ms: core.clock.now() - at,
+      });
+    });
+    if (fault?.kind === "cut") return void response.destroy();
+    await send(response, await answer(target, exchange, fault), fault, core.clock);
+  }
+
+  async function answer(
+    target: Target | undefined,
+    exchange: Exchange,
+    fault: Fault | undefined,
+  ): Promise<Reply> {
+    if (!target) {
+      core.report("unknown-route", `${exchange.request.method} ${exchange.url.pathname}`);
+      return refuse(404, "404 Not Found");
+    }
+    if (fault?.kind === "status") return faultReply(fault);
+    if (fault?.kind === "delay") await core.clock.sleep(fault.ms, exchange.signal);
+    return await target.handle(exchange);
+  }
+
+  return server;
+}
+
+function faultReply(fault: Extract<Fault, { kind: "status" }>): Reply {
+  const { status, headers = {}, html } = fault;
+  if (!html) return refuse(status, `${status} injected`, { ...headers });
+  const body = `<html><head><title>${status}</title></head><body><h1>${status}</h1>nginx</body></html>`;
+  return { status, headers: { "Content-Type": "text/html", ...headers }, body };
+}
