@@ -1,0 +1,149 @@
+import { Resolver, lookup as systemLookup } from "node:dns/promises";
+import { connect, isIP, type LookupFunction, type Socket } from "node:net";
+import { Agent, type Dispatcher } from "undici";
+import type { AddressGuard } from "./egress-addresses.ts";
+import { describeTarget, type Target } from "./egress-policy.ts";
+import { Refusal } from "./errors.ts";
+
+/** All addresses of a host name. Throws when it has none. */
+export type Resolve = (host: string) => Promise<readonly string[]>;
+
+export interface Destination {
+  readonly target: Target;
+  /** The operator named this host: its address is not judged. */
+  readonly trusted: boolean;
+}
+
+/**
+ * Reaches hosts that a guest, or GitLab on its behalf, has named. A name is resolved here and nowhere else, every address it has
+ * is judged, and the connection goes to an address that was judged: a second look-up that answers differently cannot happen.
+ */
+export interface Dialer {
+  /** A TCP connection, established. Throws Refusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
+  connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
+  /** For HTTP(S) requests to a destination that `check` has let pass. */
+  dispatcher(trusted: boolean): Dispatcher;
+  /** Judges an address written as such; names are judged when they are resolved. Throws Refusal. */
+  check(destination: Destination): void;
+  close(): Promise<void>;
+}
+
+export interface DialerOptions {
+  readonly guard: AddressGuard;
+  readonly connectTimeoutMs: number;
+  /** Replaces both ways of resolving names: asking DNS for a guest's, and the system's for those the operator named. */
+  readonly resolve?: Resolve;
+}
+
+export function createDialer({ guard, connectTimeoutMs, resolve }: DialerOptions): Dialer {
+  const lookups = {
+    strict: checkedLookup(resolve ?? resolveByDns, guard),
+    trusted: checkedLookup(resolve ?? resolveBySystem, () => undefined),
+  };
+  const agentWith = (lookup: LookupFunction) =>
+    new Agent({ pipelining: 1, allowH2: false, connect: { lookup, timeout: connectTimeoutMs } });
+  const agents = { strict: agentWith(lookups.strict), trusted: agentWith(lookups.trusted) };
+
+  function check({ target, trusted }: Destination): void {
+    const reason = trusted || isIP(target.host) === 0 ? undefined : guard(target.host);
+    if (reason !== undefined) throw forbidden(target.host, target.host, reason);
+  }
+
+  return {
+    check,
+    dispatcher: (trusted) => (trusted ? agents.trusted : agents.strict),
+    async connect(destination, signal) {
+      check(destination);
+      const { target, trusted } = destination;
+      return await established(target, {
+        lookup: trusted ? lookups.trusted : lookups.strict,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]),
+      });
+    },
+    async close() {
+      await Promise.all([agents.strict.destroy(), agents.trusted.destroy()]);
+    },
+  };
+}
+
+function established(
+  target: Target,
+  { lookup, signal }: { lookup: LookupFunction; signal: AbortSignal },
+): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: target.host, port: target.port, lookup, allowHalfOpen: true });
+    const fail = (error: unknown) => {
+      socket.destroy();
+      reject(error instanceof Refusal ? error : unreachable(target, error));
+    };
+    const abort = () => fail(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      signal.removeEventListener("abort", abort);
+      socket.off("error", fail);
+      socket.setNoDelay(true);
+      resolve(socket);
+    });
+    if (signal.aborted) abort();
+  });
+}
+
+function unreachable(target: Target, cause: unknown): Refusal {
+  const timedOut = cause instanceof Error && cause.name === "TimeoutError";
+  return new Refusal(
+    timedOut ? 504 : 502,
+    `${describeTarget(target)} cannot be reached${timedOut ? " in time" : ""}`,
+    { cause },
+  );
+}
+
+function checkedLookup(resolve: Resolve, guard: AddressGuard): LookupFunction {
+  return (host, options, callback) => {
+    resolveChecked(host, resolve, guard).then(
+      (addresses) => {
+        const all = addresses.map((address) => ({ address, family: isIP(address) }));
+        const first = all[0];
+        if (options.all) callback(null, all);
+        else callback(null, first?.address ?? "", first?.family);
+      },
+      (error) => callback(error, options.all ? [] : ""),
+    );
+  };
+}
+
+/** One forbidden address condemns the name: a name that is both public and private is a trick or a mistake. */
+async function resolveChecked(
+  host: string,
+  resolve: Resolve,
+  guard: AddressGuard,
+): Promise<readonly string[]> {
+  const addresses = await resolve(host).catch((cause: unknown) => {
+    throw new Refusal(502, `the name ${host} cannot be resolved`, { cause });
+  });
+  if (addresses.length === 0) throw new Refusal(502, `the name ${host} has no address`);
+  for (const address of addresses) {
+    const reason = guard(address);
+    if (reason !== undefined) throw forbidden(host, address, reason);
+  }
+  return addresses;
+}
+
+function forbidden(host: string, address: string, reason: string): Refusal {
+  const what = host === address ? address : `${host} (${address})`;
+  return new Refusal(403, `${what} must not be reached from a machine: ${reason}`);
+}
+
+/** Not by the system's resolver: it works in few threads, which a guest's slow names would take away from everybody. */
+async function resolveByDns(host: string): Promise<readonly string[]> {
+  const resolver = new Resolver({ timeout: 2_500, tries: 2 });
+  const answers = await Promise.allSettled([resolver.resolve4(host), resolver.resolve6(host)]);
+  const addresses = answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
+  if (addresses.length > 0) return addresses;
+  throw answers.find((answer) => answer.status === "rejected")?.reason ?? new Error("no address");
+}
+
+async function resolveBySystem(host: string): Promise<readonly string[]> {
+  const answers = await systemLookup(host, { all: true });
+  return answers.map(({ address }) => address);
+}

@@ -1,0 +1,35 @@
+import { FireRunnerError } from "../base/errors.ts";
+
+export type RelayErrorCode =
+  /** A machine's socket has a longer path than the operating system takes. */
+  | "relay_socket_path"
+  /** The socket could not be made: rights, disk, or something else lies in its place. */
+  | "relay_socket";
+
+/** What opening a machine's socket can fail with. */
+export class RelayError extends FireRunnerError {
+  constructor(code: RelayErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
+    super(code, message, options);
+  }
+}
+
+/**
+ * Ends a guest's request with a status and a sentence. `rule` marks a broken rule, which is recorded; without it the answer
+ * is ordinary (nothing there, try later).
+ */
+export class Refusal extends FireRunnerError {
+  readonly status: number;
+  readonly rule: string | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    status: number,
+    message: string,
+    options: { rule?: string; headers?: Readonly<Record<string, string>>; cause?: unknown } = {},
+  ) {
+    super("relay_refusal", message, "cause" in options ? { cause: options.cause } : {});
+    this.status = status;
+    this.rule = options.rule;
+    this.headers = options.headers ?? {};
+  }
+}

@@ -1,0 +1,76 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { Refusal } from "./errors.ts";
+import type { Guest } from "./guest.ts";
+
+/** One request of one guest, with what every handler needs of it. */
+export interface Exchange {
+  readonly guest: Guest;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** Without the query. */
+  readonly path: string;
+  /** With its `?`, or empty. */
+  readonly query: string;
+}
+
+/** Reads a small body whole. Throws Refusal 413 for a longer one, as soon as that is known. */
+export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const tooLarge = () =>
+    new Refusal(413, `the body is longer than ${maxBytes} bytes`, { rule: "body-too-large" });
+  if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw tooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, bytes);
+}
+
+/** Reads a small JSON object. Throws Refusal 400 or 413. */
+export async function readJsonObject(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
+  const body = await readBody(request, maxBytes);
+  const value = parseJson(body.toString("utf8"));
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw new Refusal(400, "400 Bad Request - the body is not a JSON object");
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** By which name the guest reaches the relay. Throws Refusal 400 when it says none that may stand in a URL. */
+export function relayHostOf(request: IncomingMessage): string {
+  const host = request.headers.host ?? "";
+  if (!/^(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?$/.test(host)) {
+    throw new Refusal(400, "400 Bad Request - the Host header is missing or malformed");
+  }
+  return host;
+}
+
+/** Ends an exchange with a short body of our own or of GitLab's. */
+export function reply(
+  response: ServerResponse,
+  status: number,
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+  body = "",
+): void {
+  if (response.headersSent || response.destroyed) return;
+  const present = Object.entries(headers).filter(([, value]) => value !== undefined);
+  const hasBody = status !== 204 && status !== 304;
+  response.writeHead(status, {
+    ...Object.fromEntries(present),
+    ...(hasBody ? { "content-length": Buffer.byteLength(body) } : {}),
+  });
+  response.end(hasBody ? body : undefined);
+}

@@ -1,0 +1,97 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { RelaySettings } from "./config.ts";
+import type { Guest } from "./guest.ts";
+
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Between two requests of one connection. */
+const KEEP_ALIVE_MS = 75_000;
+/** After an answer that came before the end of the guest's body: time for it to arrive where it is going. */
+const LINGER_MS = 2_000;
+
+export interface GuestServerOptions {
+  readonly settings: RelaySettings;
+  /** Must not throw. */
+  readonly onRequest: (guest: Guest, request: IncomingMessage, response: ServerResponse) => void;
+  /** Must not throw. */
+  readonly onConnect: (guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) => void;
+}
+
+/** One HTTP server for all guests: who is calling is a matter of which socket the connection came from. */
+export interface GuestServer {
+  serve(guest: Guest, socket: Socket): void;
+}
+
+export function createGuestServer({ settings, onRequest, onConnect }: GuestServerOptions): GuestServer {
+  const guests = new WeakMap<Socket, Guest>();
+  const headerTimers = new WeakMap<Socket, NodeJS.Timeout>();
+  const server: Server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: KEEP_ALIVE_MS });
+  server.timeout = settings.idleTimeout;
+
+  /** The server never listens itself, so node does not watch its header timeouts: a slow header is our own to end. */
+  function expectHeader(socket: Socket, withinMs: number): void {
+    clearTimeout(headerTimers.get(socket));
+    const timer = setTimeout(() => socket.destroy(), withinMs);
+    timer.unref();
+    headerTimers.set(socket, timer);
+  }
+
+  server.on("request", (request, response) => {
+    const { socket } = request;
+    const guest = guests.get(socket);
+    if (guest === undefined) return void socket.destroy();
+    clearTimeout(headerTimers.get(socket));
+    const stopWatching = watchBody(request, settings.bodyTimeout);
+    response.once("close", () => {
+      stopWatching();
+      if (!socket.destroyed) expectHeader(socket, KEEP_ALIVE_MS + settings.headerTimeout);
+    });
+    response.once("finish", () => {
+      if (!request.complete) setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    });
+    onRequest(guest, request, response);
+  });
+
+  server.on("connect", (request, stream, head) => {
+    const socket = stream as Socket;
+    const guest = guests.get(socket);
+    if (guest === undefined) return void socket.destroy();
+    clearTimeout(headerTimers.get(socket));
+    socket.on("error", () => {});
+    onConnect(guest, request, socket, head);
+  });
+
+  server.on("clientError", (error: NodeJS.ErrnoException, stream) => {
+    const isTooLarge = error.code === "HPE_HEADER_OVERFLOW";
+    const status = isTooLarge ? "431 Request Header Fields Too Large" : "400 Bad Request";
+    if (stream.writable) stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    setTimeout(() => stream.destroy(), LINGER_MS).unref();
+  });
+
+  return {
+    serve(guest, socket) {
+      guests.set(socket, guest);
+      guest.sockets.add(socket);
+      expectHeader(socket, settings.headerTimeout);
+      socket.once("close", () => {
+        clearTimeout(headerTimers.get(socket));
+        guest.sockets.delete(socket);
+      });
+      server.emit("connection", socket);
+    },
+  };
+}
+
+/** Ends a connection whose body has stopped in the middle, unless it is we who make the guest wait. */
+function watchBody(request: IncomingMessage, timeoutMs: number): () => void {
+  const { socket } = request;
+  let seen = socket.bytesRead;
+  const timer = setInterval(() => {
+    if (request.complete) return clearInterval(timer);
+    const isHeldBack = request.readableLength >= request.readableHighWaterMark;
+    if (socket.bytesRead === seen && !isHeldBack) socket.destroy();
+    seen = socket.bytesRead;
+  }, timeoutMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}

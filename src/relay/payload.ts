@@ -1,0 +1,50 @@
+/**
+ * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay and a few attempts added, so
+ * that a clone cut by a restart of this program is tried again. Everything else is passed on as it came.
+ */
+
+/** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
+const attempts = ["GET_SOURCES_ATTEMPTS", "ARTIFACT_DOWNLOAD_ATTEMPTS", "RESTORE_CACHE_ATTEMPTS"] as const;
+
+export interface PayloadRewrite {
+  /** The path under which GitLab lives, or empty. */
+  readonly basePath: string;
+  /** `Host` of the guest's request: by that name it reaches the relay. */
+  readonly relayHost: string;
+}
+
+/** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
+export function rewritePayload(raw: string, { basePath, relayHost }: PayloadRewrite): string {
+  const payload = JSON.parse(raw) as Record<string, unknown>;
+  const git = payload["git_info"];
+  if (isObject(git) && typeof git["repo_url"] === "string") {
+    git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, String(payload["token"]));
+  }
+  payload["variables"] = withAttempts(payload["variables"]);
+  return JSON.stringify(payload);
+}
+
+function cloneUrl(repoUrl: string, { basePath, relayHost }: PayloadRewrite, token: string): string {
+  const original = URL.parse(repoUrl);
+  if (original === null) return repoUrl;
+  const path = pathBelow(basePath, original.pathname);
+  return `http://gitlab-ci-token:${encodeURIComponent(token)}@${relayHost}${path}`;
+}
+
+/** `/gitlab/group/project.git` below the base `/gitlab` is `/group/project.git`. */
+export function pathBelow(basePath: string, path: string): string {
+  return path.startsWith(`${basePath}/`) ? path.slice(basePath.length) : path;
+}
+
+function withAttempts(variables: unknown): unknown[] {
+  const given = Array.isArray(variables) ? variables : [];
+  const keys = new Set(given.map((variable) => (isObject(variable) ? variable["key"] : undefined)));
+  const added = attempts
+    .filter((key) => !keys.has(key))
+    .map((key) => ({ key, value: "3", public: true, masked: false }));
+  return [...given, ...added];
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,116 @@
+import type { Dispatcher } from "undici";
+import { header } from "../gitlab/answer.ts";
+import type { GitLabHttp } from "../gitlab/http.ts";
+import type { Audit } from "./audit.ts";
+import type { Destination, Dialer } from "./egress-dialer.ts";
+import { describeTarget, isListed, parseTarget, type Target } from "./egress-policy.ts";
+import { Refusal } from "./errors.ts";
+import type { Exchange } from "./exchange.ts";
+import type { Guest } from "./guest.ts";
+import { headersFromGuest } from "./headers.ts";
+import { discard } from "./streaming.ts";
+
+const MOST_REDIRECTS = 3;
+/** Not for anybody but GitLab itself. */
+const credentialHeaders = ["job-token", "private-token", "authorization", "cookie"];
+
+export interface RedirectsOptions {
+  readonly http: GitLabHttp;
+  readonly dialer: Dialer;
+  readonly audit: Audit;
+  /** `host[:port]` that may be private. */
+  readonly objectStorage: readonly string[];
+  readonly idleTimeoutMs: number;
+}
+
+/**
+ * Where GitLab's answers point to: other servers of its own, or object storage. Reached for the guest, which needs no other network
+ * for them, at public addresses and at hosts the operator has listed, whatever the pool's egress: it is GitLab that names them.
+ */
+export interface Redirects {
+  /** Fetches with GET until there is no redirect any more. Throws Refusal 502. */
+  follow(
+    exchange: Exchange,
+    answer: Dispatcher.ResponseData,
+    signal: AbortSignal,
+  ): Promise<Dispatcher.ResponseData>;
+  /** Throws Refusal 502 when the place must not be reached. */
+  destination(guest: Guest, url: URL): Destination;
+}
+
+export function createRedirects(options: RedirectsOptions): Redirects {
+  const { http, dialer, audit, idleTimeoutMs } = options;
+
+  function destination(guest: Guest, url: URL): Destination {
+    const target = parseTarget(url.host, url.protocol === "https:" ? 443 : 80);
+    if (target === undefined) throw new Refusal(502, "GitLab redirects to an address that cannot be used");
+    const reached = { target, trusted: isListed(options.objectStorage, target) };
+    try {
+      dialer.check(reached);
+    } catch (error) {
+      throw closed(guest, target, error);
+    }
+    return reached;
+  }
+
+  function closed(guest: Guest, target: Target, cause: unknown): Refusal {
+    const name = describeTarget(target);
+    audit.refused(guest, target, "GitLab's redirect leads to an address that is not public");
+    return new Refusal(
+      502,
+      `GitLab redirects to ${name}, which is not public; list it in relay.objectStorage if it is yours`,
+      { cause },
+    );
+  }
+
+  async function fetchFrom({ guest, request }: Exchange, url: URL, signal: AbortSignal) {
+    const isGitLab = url.origin === http.origin;
+    const wanted = {
+      origin: url.origin,
+      path: url.pathname + url.search,
+      method: "GET",
+      headers: headersFromGuest(request.headers, isGitLab ? [] : credentialHeaders),
+      headersTimeout: idleTimeoutMs,
+      bodyTimeout: idleTimeoutMs,
+      signal,
+    } as const;
+    if (isGitLab) return await http.dispatcher.request(wanted);
+    const { target, trusted } = destination(guest, url);
+    try {
+      const answer = await dialer.dispatcher(trusted).request(wanted);
+      audit.allowed(guest, target);
+      return answer;
+    } catch (error) {
+      if (error instanceof Refusal && error.status === 403) throw closed(guest, target, error);
+      throw new Refusal(502, `${describeTarget(target)}, to which GitLab redirects, did not answer`, {
+        cause: error,
+      });
+    }
+  }
+
+  return {
+    destination,
+    async follow(exchange, first, signal) {
+      let answer = first;
+      for (let hops = 0; isRedirect(answer); hops++) {
+        const url = redirectUrl(answer, http.origin);
+        discard(answer.body);
+        if (hops === MOST_REDIRECTS)
+          throw new Refusal(502, "GitLab's answer leads through too many redirects");
+        answer = await fetchFrom(exchange, url, signal);
+      }
+      return answer;
+    },
+  };
+}
+
+export function isRedirect({ statusCode }: Dispatcher.ResponseData): boolean {
+  return [301, 302, 303, 307, 308].includes(statusCode);
+}
+
+/** Throws Refusal 502 for a redirect to nowhere. */
+export function redirectUrl(answer: Dispatcher.ResponseData, base: string): URL {
+  const url = URL.parse(header(answer, "location") ?? "", base);
+  if (url !== null && (url.protocol === "https:" || url.protocol === "http:")) return url;
+  throw new Refusal(502, "GitLab redirects without saying where to");
+}

@@ -1,0 +1,95 @@
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { GitLabHttp } from "../gitlab/http.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import type { Store } from "../store/store.ts";
+import { createAudit } from "./audit.ts";
+import type { RelaySettings } from "./config.ts";
+import { createDoors } from "./doors.ts";
+import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
+import { createDialer, type Resolve } from "./egress-dialer.ts";
+import { createEgressProxy } from "./egress-proxy.ts";
+import { createGuest } from "./guest.ts";
+import { createGuestServer } from "./guest-server.ts";
+import { createHandlers } from "./handlers.ts";
+import { createReception } from "./reception.ts";
+
+/** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
+const STOP_LIMIT_MS = 5_000;
+
+export interface RelayOptions {
+  readonly store: Store;
+  readonly http: GitLabHttp;
+  readonly api: Pick<RunnerApi, "appendTrace">;
+  /** The pools as configured now. */
+  readonly pools: () => ReadonlyMap<string, Pool>;
+  /** What a machine is told at its boot, as text; undefined for a machine that is not to run. */
+  readonly bootData: (machineId: string) => Promise<string | undefined>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: RelaySettings;
+  /** Which addresses guests may not reach. The default refuses everything that is not public. */
+  readonly guard?: AddressGuard;
+  /** Replaces the resolution of names that guests ask for. */
+  readonly resolve?: Resolve;
+}
+
+/** The GitLab-shaped service for guests. A `GuestDoor` of the scheduler. */
+export interface Relay {
+  open(machineId: string, socketPath: string): Promise<void>;
+  close(machineId: string): Promise<void>;
+  lastHeardAt(machineId: string): number | undefined;
+  lastStandingAt(machineId: string): number | undefined;
+  /** Closes every door, waits for reports that are on their way to GitLab, and lets go of all connections. */
+  stop(): Promise<void>;
+}
+
+export function createRelay(options: RelayOptions): Relay {
+  const { store, http, clock, log, config } = options;
+  const inFlight = new Set<Promise<void>>();
+  const audit = createAudit({ store, clock, log });
+  const dialer = createDialer({
+    guard: options.guard ?? createAddressGuard(),
+    connectTimeoutMs: config.connectTimeout,
+    ...(options.resolve ? { resolve: options.resolve } : {}),
+  });
+  const proxy = createEgressProxy({
+    store,
+    dialer,
+    audit,
+    settings: config,
+    egressOf: (pool) => options.pools().get(pool)?.egress,
+    gitlabOrigin: http.origin,
+  });
+  const handle = createHandlers(options, { dialer, audit, track });
+  const reception = createReception({ store, audit, log, proxy, handle });
+  const server = createGuestServer({
+    settings: config,
+    onRequest: (...request) => track(reception.request(...request)),
+    onConnect: (...request) => track(reception.connect(...request)),
+  });
+  const doors = createDoors({
+    createGuest: (machineId) => createGuest(machineId, clock, config),
+    serve: server.serve,
+    onTooMany: (guest) => audit.ruleBroken(guest, "too-many-connections"),
+    maxConnections: config.connections,
+  });
+
+  function track(work: Promise<void>): void {
+    inFlight.add(work);
+    void work.finally(() => inFlight.delete(work));
+  }
+
+  return {
+    open: doors.open,
+    close: doors.close,
+    lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
+    lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
+    async stop() {
+      await doors.closeAll();
+      await Promise.race([Promise.allSettled(inFlight), clock.sleep(STOP_LIMIT_MS)]);
+      await dialer.close();
+    },
+  };
+}

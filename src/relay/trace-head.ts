@@ -1,0 +1,85 @@
+import { formatDuration } from "../base/units.ts";
+import { JobPayload } from "../gitlab/payload.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
+import { describeSize } from "../lifecycle/size.ts";
+import type { Job, Machine, Store } from "../store/store.ts";
+import { Refusal } from "./errors.ts";
+import { endedRefusal, type JobSession } from "./job-session.ts";
+
+const CYAN = "\u001b[0;36m";
+const YELLOW = "\u001b[0;33m";
+const RESET = "\u001b[0;m";
+const LONGEST_NAME = 200;
+
+/**
+ * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
+ * died before are in `job.traceHead` already.
+ */
+export function composeTraceHead(job: Job, machine: Machine, payload: string, now: number): string {
+  if (job.traceHead.includes(machineWords(machine))) return "";
+  return `${machineLine(job, machine, now)}${ignoredLines(JobPayload.parse(JSON.parse(payload)))}`;
+}
+
+function machineLine(job: Job, machine: Machine, now: number): string {
+  const readyAt = machine.readyAt ?? now;
+  const sinceClaim = formatDuration(readyAt - job.claimedAt);
+  const sinceCreation = formatDuration(readyAt - machine.createdAt);
+  const where = `${describeSize(machine.size)}, ${machine.driver} on ${machine.host}`;
+  return line(
+    CYAN,
+    `${machineWords(machine)} (${where}) was ready ${sinceClaim} after the job was claimed, ${sinceCreation} after it was created.`,
+  );
+}
+
+function machineWords(machine: Machine): string {
+  return `FireRunner: machine ${machine.id}`;
+}
+
+function ignoredLines(payload: JobPayload): string {
+  const image = payload.image?.name;
+  const services = (payload.services ?? []).map((service) => service.name);
+  const ignored = [
+    ...(image ? [`image: ${image}`] : []),
+    ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
+  ];
+  const lines = ignored.map((text) => {
+    const shown = maskSecrets(text, payload)
+      .replace(/\p{Cc}/gu, "")
+      .slice(0, LONGEST_NAME);
+    return line(
+      YELLOW,
+      `FireRunner: “${shown}” is ignored: the shell executor runs scripts in the machine itself.`,
+    );
+  });
+  return lines.join("");
+}
+
+function line(colour: string, text: string): string {
+  return `${colour}${text}${RESET}\n`;
+}
+
+/**
+ * Makes sure that GitLab has our head, so that the runner's bytes can follow it. Throws Refusal: 503 when GitLab does not answer,
+ * GitLab's own 403 when the job is over (`onOver` has then been called with its status).
+ */
+export async function ensureHead(
+  { api, store }: { api: Pick<RunnerApi, "appendTrace">; store: Store },
+  session: JobSession,
+  onOver: (status: string | undefined) => Promise<void>,
+): Promise<void> {
+  if (session.isHeadSent) return;
+  const { jobId, token: jobToken, head: bytes } = session;
+  const standing = await appendWithRecovery({ api, jobId, jobToken, startBytes: 0, bytes });
+  if (standing.kind === "over") {
+    await onOver(standing.status);
+    throw endedRefusal(standing.status);
+  }
+  if (standing.kind !== "accepted") {
+    throw new Refusal(503, "GitLab does not take the trace just now; try again", {
+      headers: { "Retry-After": "3" },
+    });
+  }
+  session.isHeadSent = true;
+  await store.setTraceSize(jobId, standing.sizeBytes);
+}

@@ -1,0 +1,115 @@
+import { type Answer, header } from "../gitlab/answer.ts";
+import { crc32Combine } from "../gitlab/crc32.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { Store } from "../store/store.ts";
+import { Refusal } from "./errors.ts";
+import { type Exchange, readJsonObject } from "./exchange.ts";
+import { single } from "./headers.ts";
+import { type JobCaller, passOn } from "./job-call.ts";
+import type { FinalUpdate, JobEnd } from "./job-end.ts";
+import { admit, type JobSession } from "./job-session.ts";
+import { ensureHead } from "./trace-head.ts";
+
+const MAX_UPDATE_BYTES = 64 * 1024;
+const INTERVAL_HEADER = "x-gitlab-trace-update-interval";
+
+export interface UpdateJobOptions {
+  readonly store: Store;
+  readonly api: Pick<RunnerApi, "appendTrace">;
+  readonly caller: JobCaller;
+  readonly jobEnd: JobEnd;
+  readonly intervalSeconds: number;
+}
+
+type Update = Record<string, unknown>;
+
+/** `PUT /jobs/:id`: passed on with size and checksum of the whole trace; the answer comes back as GitLab gave it. */
+export function createUpdateJob(
+  options: UpdateJobOptions,
+): (exchange: Exchange, jobId: number) => Promise<void> {
+  const { store, api, caller, jobEnd } = options;
+
+  async function updateJob(exchange: Exchange, jobId: number): Promise<void> {
+    const { guest, request } = exchange;
+    const update = await readJsonObject(request, MAX_UPDATE_BYTES);
+    const session = await admitUpdate(exchange, jobId, update);
+    await guest.inTurn(() => put(exchange, session, update));
+  }
+
+  /** A token may stand in the body, the header or both: each one that is there must be the job's. */
+  async function admitUpdate({ guest, request }: Exchange, jobId: number, { token }: Update) {
+    const tokens = [token, single(request.headers["job-token"])].filter((each) => each !== undefined);
+    let session: JobSession | undefined;
+    for (const each of tokens.length > 0 ? tokens : [undefined]) {
+      session = await admit(store, guest, { jobId, token: typeof each === "string" ? each : undefined });
+    }
+    if (session === undefined) throw new Refusal(403, "403 Forbidden", { rule: "wrong-token" });
+    return session;
+  }
+
+  async function put(exchange: Exchange, session: JobSession, update: Update): Promise<void> {
+    const final = finalUpdateOf(update);
+    // The sums of a final update cover our lines, so GitLab must have them first.
+    if (final) await ensureHead({ api, store }, session, (status) => jobEnd.over(session, status));
+    const answer = await caller.call(exchange, {
+      method: "PUT",
+      headers: { "content-type": "application/json" },
+      body: Buffer.from(JSON.stringify(withWholeTrace(update, session))),
+    });
+    await settle(exchange, session, answer, final);
+    passOn(exchange, answer, intervalHeader(answer));
+  }
+
+  /** Makes what GitLab said durable, before the guest hears it. */
+  async function settle(
+    { guest }: Exchange,
+    session: JobSession,
+    answer: Answer,
+    final: FinalUpdate | undefined,
+  ): Promise<void> {
+    const status = header(answer, "job-status");
+    if (answer.status === 200 && final) return await jobEnd.accepted(session, final, status);
+    if (answer.status === 403 || answer.status === 404) return await jobEnd.over(session, status);
+    await jobEnd.heard(guest, session, status);
+  }
+
+  /** The runner's clock for its next report: never slower than ours. */
+  function intervalHeader(answer: Answer): Record<string, string> {
+    const given = Number(header(answer, INTERVAL_HEADER));
+    if (answer.status !== 200 && answer.status !== 202) return {};
+    const seconds = given > 0 ? Math.min(given, options.intervalSeconds) : options.intervalSeconds;
+    return { [INTERVAL_HEADER]: String(seconds) };
+  }
+
+  return updateJob;
+}
+
+function finalUpdateOf({ state, failure_reason: reason }: Update): FinalUpdate | undefined {
+  if (state !== "success" && state !== "failed") return undefined;
+  return { state, failureReason: typeof reason === "string" ? reason : undefined };
+}
+
+/** Size and CRC-32 of the runner's part, made those of our head and it together. What is not well formed stays as it is. */
+function withWholeTrace(update: Update, session: JobSession): Update {
+  const output = update["output"];
+  if (typeof output !== "object" || output === null) return update;
+  const { bytesize } = output as Update;
+  if (typeof bytesize !== "number" || !Number.isSafeInteger(bytesize) || bytesize < 0) return update;
+  const combined = (sum: unknown) => combinedChecksum(session, sum, bytesize);
+  return {
+    ...update,
+    ...("checksum" in update ? { checksum: combined(update["checksum"]) } : {}),
+    output: {
+      ...output,
+      bytesize: bytesize + session.head.length,
+      ...("checksum" in output ? { checksum: combined(output.checksum) } : {}),
+    },
+  };
+}
+
+function combinedChecksum(session: JobSession, checksum: unknown, bytesize: number): unknown {
+  const digits = typeof checksum === "string" ? /^crc32:([0-9a-f]{1,8})$/i.exec(checksum)?.[1] : undefined;
+  if (digits === undefined) return checksum;
+  const combined = crc32Combine(session.headCrc, Number.parseInt(digits, 16), bytesize);
+  return `crc32:${combined.toString(16).padStart(8, "0")}`;
+}

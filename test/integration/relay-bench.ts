@@ -1,0 +1,163 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { systemClock } from "../../src/base/clock.ts";
+import { newMachineId } from "../../src/base/ids.ts";
+import { silentLog } from "../../src/base/log.ts";
+import type { JobDefinition } from "../../src/demo/ci/definition.ts";
+import type { Job } from "../../src/demo/gitlab/model.ts";
+import { createRunnerDouble, type RunnerDouble } from "../../src/demo/gitlab/runner-double.ts";
+import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import { createRunnerApi } from "../../src/gitlab/client.ts";
+import { createGitLabHttp } from "../../src/gitlab/http.ts";
+import type { Pool } from "../../src/lifecycle/pool.ts";
+import { RelaySettings } from "../../src/relay/config.ts";
+import { createRelay, type Relay, type RelayOptions } from "../../src/relay/relay.ts";
+import type { GuestDoor } from "../../src/scheduler/ports.ts";
+import { createStore } from "../../src/store/create-store.ts";
+import type { Store } from "../../src/store/store.ts";
+import { aClaim } from "../builders/job.ts";
+import { aNewMachine } from "../builders/machine.ts";
+import { aPool } from "../builders/pool.ts";
+
+export interface RelayBenchOptions {
+  readonly gitlab?: Parameters<typeof createStandInGitLab>[0];
+  /** GitLab's address for the relay, when it is not the stand-in's own. */
+  readonly gitlabUrl?: string;
+  readonly settings?: Partial<RelaySettings>;
+  readonly pool?: Partial<Pool>;
+  readonly relay?: Partial<RelayOptions>;
+}
+
+/** A machine with a claimed job, its door open, and a runner inside. */
+export interface BenchMachine {
+  readonly id: string;
+  readonly job: Job;
+  /** The job's token. */
+  readonly token: string;
+  readonly socketPath: string;
+  /** A loopback address that leads to the machine's socket, as the machine's network does. */
+  readonly url: string;
+  readonly guest: RunnerDouble;
+  readonly machineToken: string;
+  /** Claims the payload. */
+  handOver(): Promise<Record<string, unknown>>;
+}
+
+export interface RelayBench {
+  readonly gitlab: StandInGitLab;
+  readonly store: Store;
+  readonly relay: Relay;
+  readonly directory: string;
+  readonly runnerToken: string;
+  project(): Promise<Awaited<ReturnType<StandInGitLab["projects"]["add"]>>>;
+  machine(definition?: Partial<JobDefinition>): Promise<BenchMachine>;
+  /** Puts a new relay in the place of the old one, as a restart of the program does: doors of `machines` are opened again. */
+  restart(machines: readonly BenchMachine[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Relay, store and stand-in GitLab joined on loopback, without machines: tests play the guests. */
+export async function createRelayBench(options: RelayBenchOptions = {}): Promise<RelayBench> {
+  const directory = await mkdtemp(join(tmpdir(), "fr-relay-"));
+  const gitlab = createStandInGitLab(options.gitlab);
+  await gitlab.listen();
+  const project = await gitlab.projects.add();
+  const runnerToken = gitlab.runners.add({ tags: [], runUntagged: true }).token;
+  const claimer = createRunnerDouble(gitlab.url);
+  const clock = systemClock;
+  const store = await createStore({
+    database: ":memory:",
+    keyFile: join(directory, "key"),
+    clock,
+    log: silentLog,
+  });
+  const http = createGitLabHttp({ url: options.gitlabUrl ?? gitlab.url });
+  const pools = new Map([["small", aPool(options.pool)]]);
+  const closing: (() => Promise<unknown>)[] = [];
+  let relay = newRelay();
+
+  function newRelay(): Relay {
+    return createRelay({
+      store,
+      http,
+      api: createRunnerApi({ http, clock, version: "0.1.0", systemId: "s_0123456789ab" }),
+      pools: () => pools,
+      bootData: async (machineId) => `machine=${machineId}\n`,
+      clock,
+      log: silentLog,
+      config: { ...RelaySettings.parse({}), ...options.settings },
+      ...options.relay,
+    });
+  }
+
+  async function machine(definition: Partial<JobDefinition> = {}): Promise<BenchMachine> {
+    const job = await gitlab.addJob(project, definition);
+    const { id: jobId, token, payload } = await claimer.claim(runnerToken);
+    const id = newMachineId();
+    await store.claim(aClaim({ jobId, payload: JSON.stringify(payload) }));
+    await store.startJob(jobId, aNewMachine({ id }));
+    await store.markBooting(id);
+    const socketPath = join(directory, `${id}.sock`);
+    await relay.open(id, socketPath);
+    const bridge = await bridgeTo(socketPath);
+    const guest = createRunnerDouble(bridge.url);
+    closing.push(guest.close, bridge.close);
+    const machineToken = store.machineToken(id).reveal();
+    const handOver = async () => (await guest.claim(machineToken)).payload;
+    return { id, job, token, socketPath, url: bridge.url, guest, machineToken, handOver };
+  }
+
+  return {
+    gitlab,
+    store,
+    get relay() {
+      return relay;
+    },
+    directory,
+    runnerToken,
+    project: async () => project,
+    machine,
+    async restart(machines) {
+      await relay.stop();
+      relay = newRelay();
+      const door: GuestDoor = relay;
+      for (const { id, socketPath } of machines) await door.open(id, socketPath);
+    },
+    async close() {
+      for (const close of closing) await close();
+      await relay.stop();
+      await claimer.close();
+      await http.close();
+      await store.close();
+      await gitlab.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A loopback port that leads to a unix socket, one connection each, for clients that speak only TCP. */
+export async function bridgeTo(socketPath: string): Promise<{ url: string; close: () => Promise<void> }> {
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const relay = connect({ path: socketPath, allowHalfOpen: true });
+    for (const socket of [client, relay]) {
+      sockets.add(socket);
+      socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+    }
+    pipeline(client, relay).catch(() => client.destroy());
+    pipeline(relay, client).catch(() => relay.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    close: async () => {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
