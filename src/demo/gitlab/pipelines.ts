@@ -24,7 +24,11 @@ export function createPipelines(clock: Clock, book: JobBook): Pipelines {
   let nextId = 11;
 
   function newest(pipeline: Pipeline): Job[] {
-    return book.all().filter((job) => job.pipeline === pipeline && job.retriedAs === undefined);
+    const place = (job: Job) => pipeline.definition.jobs.indexOf(job.definition);
+    return book
+      .all()
+      .filter((job) => job.pipeline === pipeline && job.retriedAs === undefined)
+      .toSorted((a, b) => place(a) - place(b));
   }
 
   function retry(job: Job): Job {

@@ -1,0 +1,121 @@
+import { z } from "zod";
+import { parseExpireInMs } from "../gitlab/expire-in.ts";
+import { isHash } from "./document.ts";
+
+/** Scripts may be nested lists (anchors, references); GitLab flattens them. */
+const Script = z.union([z.string(), z.array(z.unknown())]).transform((value, context) => {
+  const lines = (Array.isArray(value) ? value : [value]).flat(10);
+  if (lines.every((line) => typeof line === "string")) return lines as string[];
+  context.addIssue({ code: "custom", message: "a script is a list of strings (quote lines that hold “: ”)" });
+  return z.NEVER;
+});
+
+const Scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String);
+
+/** A value, or `{value, description, options, expand}`, of which the value counts. */
+const Variables = z.record(
+  z.string(),
+  z.union([Scalar, z.looseObject({ value: Scalar }).transform(({ value }) => value)]),
+);
+
+const Seconds = z.union([z.string(), z.number()]).transform((value, context) => {
+  const ms = parseExpireInMs(String(value));
+  if (ms !== undefined && Number.isFinite(ms) && ms > 0) return Math.round(ms / 1_000);
+  context.addIssue({ code: "custom", message: `“${value}” is not a time such as 90s, 30 minutes or 1h 30m` });
+  return z.NEVER;
+});
+
+const Need = z.union([
+  z.string().transform((job) => ({ job, artifacts: true, optional: false })),
+  z.looseObject({
+    job: z.string(),
+    artifacts: z.boolean().default(true),
+    optional: z.boolean().default(false),
+  }),
+]);
+
+const Image = z.union([
+  z.string().transform((name) => ({ name })),
+  z.looseObject({ name: z.string(), entrypoint: z.array(z.string()).optional() }),
+]);
+
+const Retry = z.union([
+  z
+    .int()
+    .min(0)
+    .max(2)
+    .transform((max) => ({ max, when: ["always"] })),
+  z.looseObject({
+    max: z.int().min(0).max(2).default(2),
+    when: z.union([z.string().transform((one) => [one]), z.array(z.string())]).default(["always"]),
+  }),
+]);
+
+const ExitCodes = z.looseObject({
+  exit_codes: z.union([z.int().transform((one) => [one]), z.array(z.int())]),
+});
+
+const Artifacts = z.looseObject({
+  name: z.string().optional(),
+  paths: z.array(z.string()).default([]),
+  exclude: z.array(z.string()).default([]),
+  untracked: z.boolean().default(false),
+  when: z.enum(["on_success", "on_failure", "always"]).default("on_success"),
+  expire_in: z.string().optional(),
+});
+
+/** Keywords of a job that the stand-in understands. `extends` is worked in before. */
+export const jobKeywords = {
+  stage: z.string(),
+  script: Script,
+  before_script: Script,
+  after_script: Script,
+  variables: Variables,
+  tags: z.array(Scalar),
+  needs: z.array(Need),
+  dependencies: z.array(z.string()),
+  artifacts: Artifacts,
+  allow_failure: z.union([z.boolean(), ExitCodes]),
+  when: z.enum(["on_success", "on_failure", "always", "manual"]),
+  timeout: Seconds,
+  retry: Retry,
+  image: Image,
+};
+
+export const JobKeywords = z.object(jobKeywords).partial();
+export type JobKeywords = z.infer<typeof JobKeywords>;
+
+/** What `default` may set for all jobs; GitLab also takes the first three at the top of the file. */
+export const defaultKeywords = [
+  "before_script",
+  "after_script",
+  "image",
+  "tags",
+  "artifacts",
+  "retry",
+  "timeout",
+];
+export const oldGlobalKeywords = ["before_script", "after_script", "image"];
+
+/** Top-level keys that are no jobs. */
+export const globalKeywords = ["stages", "variables", "default", ...oldGlobalKeywords];
+
+/** Top-level keys of GitLab that are no jobs and that the stand-in does not know. */
+export const unknownGlobalKeywords = [
+  "include",
+  "workflow",
+  "services",
+  "cache",
+  "spec",
+  "pages:deploy",
+  "types",
+];
+
+/** Keywords that make a job something else than a script; without them it would be a different job. */
+export const jobMakingKeywords = ["trigger", "run"];
+
+/** Parts of `artifacts` that are left out, by name. */
+export function unknownArtifactKeys(value: unknown): string[] {
+  const known = Object.keys(Artifacts.shape);
+  return isHash(value) ? Object.keys(value).filter((key) => !known.includes(key)) : [];
+}
