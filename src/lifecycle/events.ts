@@ -25,6 +25,8 @@ export interface EventDetails {
   "machine:adopted": { state: string };
   "machine:create-failed": { error: string };
   "machine:destroy-failed": { error: string };
+  /** The last lines a machine wrote before it was given up; secrets of its job are masked. */
+  "machine:console": { text: string };
   /** A machine at the driver that the store does not know; destroyed. */
   "machine:unknown": { host: string };
   /** The guest asked the proxy for `target` (`host:port`). */

@@ -1,0 +1,81 @@
+import type { Clock } from "../base/clock.ts";
+import { backoffMs } from "../gitlab/backoff.ts";
+import type { NewMachine, Store } from "../store/store.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { SchedulerError } from "./errors.ts";
+import type { Rest } from "./lanes.ts";
+import { recordLastWords } from "./last-words.ts";
+import type { ImageSource, Pools } from "./ports.ts";
+import { traceLine } from "./trace-lines.ts";
+
+export interface JobActionDeps {
+  readonly store: Store;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly images: ImageSource;
+  readonly pools: Pools;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly newMachineId: () => string;
+  readonly attempts: number;
+}
+
+/** What is done to jobs, short of talking to GitLab. */
+export interface JobActions {
+  /** Returns the id of the new machine, which is still to be created; undefined when the job had moved on. */
+  startMachine(jobId: number): Promise<string | undefined>;
+  retry(jobId: number, machineId: string, reason: string, signal: AbortSignal): Promise<Rest | undefined>;
+  fail(jobId: number, reason: string, signal: AbortSignal): Promise<void>;
+}
+
+export function createJobActions(deps: JobActionDeps): JobActions {
+  const { store, drivers, images, pools, random, newMachineId, attempts } = deps;
+
+  async function startMachine(jobId: number): Promise<string | undefined> {
+    const job = await store.job(jobId);
+    if (job?.state !== "claimed") return undefined;
+    const pool = pools().get(job.pool);
+    const driver = drivers.get(pool?.driver ?? "");
+    if (!pool || !driver) {
+      const words = `starting a machine for job ${jobId}: its pool ${job.pool} has no driver here`;
+      throw new SchedulerError("scheduler_no_driver", words);
+    }
+    const image = await images.resolve(pool.image);
+    const machine: NewMachine = {
+      id: newMachineId(),
+      pool: pool.name,
+      driver: driver.name,
+      host: driver.host,
+      image: image.digest,
+      size: job.size,
+    };
+    return (await store.startJob(jobId, machine)) ? machine.id : undefined;
+  }
+
+  /** The next machine waits a little, longer each time: what broke the last one may pass. */
+  async function retry(
+    jobId: number,
+    machineId: string,
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<Rest | undefined> {
+    const job = await store.job(jobId);
+    if (job?.state !== "starting" || job.machineId !== machineId) return undefined;
+    await recordLastWords(deps, jobId, machineId, signal);
+    if (!(await store.retryJob(jobId, reason))) return undefined;
+    const next = `trying another machine, attempt ${job.attempt + 1} of ${attempts}`;
+    await store.addTraceHead(
+      jobId,
+      traceLine("warning", `machine ${machineId} was lost: ${reason}; ${next}`),
+    );
+    return { restMs: backoffMs(job.attempt, random, { baseMs: 500, capMs: 10_000 }) };
+  }
+
+  async function fail(jobId: number, reason: string, signal: AbortSignal): Promise<void> {
+    const job = await store.job(jobId);
+    if (!job || job.state === "failing" || job.state === "finished") return;
+    await recordLastWords(deps, jobId, job.machineId, signal);
+    await store.failJob(jobId, reason);
+  }
+
+  return { startMachine, retry, fail };
+}

@@ -1,0 +1,77 @@
+/**
+ * What a machine wrote last, fit to be shown in a job's trace: no control characters, no secrets, no half lines. It is
+ * recorded before the machine may be destroyed and read again when GitLab is told, however often that is tried.
+ */
+import type { Clock } from "../base/clock.ts";
+import type { JobPayload } from "../gitlab/payload.ts";
+import { maskSecrets } from "../gitlab/trace.ts";
+import type { Store } from "../store/store.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { withDeadline } from "./deadline.ts";
+import { readPayload } from "./payload.ts";
+
+const READ_BYTES = 16_384;
+const MOST_LINES = 20;
+const MOST_COLUMNS = 240;
+const READ_LIMIT_MS = 1_000;
+
+export interface LastWordsDeps {
+  readonly store: Pick<Store, "machine" | "payload" | "note" | "machineToken" | "events">;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly clock: Clock;
+}
+
+/** Reads the console of a job's machine and notes its end as `machine:console`. Fails silently: it is only an aid. */
+export async function recordLastWords(
+  deps: LastWordsDeps,
+  jobId: number,
+  machineId: string | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store, drivers, clock } = deps;
+  if (machineId === null) return;
+  try {
+    const machine = await store.machine(machineId);
+    const driver = drivers.get(machine?.driver ?? "");
+    if (!driver || machine?.state === "gone") return;
+    const raw = await withDeadline(clock, READ_LIMIT_MS, signal, `reading the console of ${machineId}`, () =>
+      driver.console(machineId, READ_BYTES),
+    );
+    const payload = await readPayload(store, jobId);
+    const text = lastWords(raw, payload, store.machineToken(machineId).reveal());
+    if (text) await store.note("machine:console", { jobId, machineId }, { text });
+  } catch {
+    signal.throwIfAborted();
+  }
+}
+
+/** The recorded last lines of a machine, or undefined. */
+export async function recordedLastWords(
+  store: Pick<Store, "events">,
+  machineId: string,
+): Promise<string | undefined> {
+  const events = await store.events({ machineId });
+  return events.findLast((event) => event.kind === "machine:console")?.detail.text;
+}
+
+export function lastWords(raw: string, payload: JobPayload, machineToken: string): string {
+  const whole = raw.length < READ_BYTES ? raw : raw.slice(raw.indexOf("\n") + 1);
+  const masked = maskSecrets(plainText(whole), payload).replaceAll(machineToken, "[MASKED]");
+  const lines = masked.split("\n").map((line) => line.trimEnd().slice(0, MOST_COLUMNS));
+  return lines
+    .filter((line) => line !== "")
+    .slice(-MOST_LINES)
+    .join("\n");
+}
+
+/** Without terminal sequences and control characters; every kind of line end becomes `\n`. */
+export function plainText(text: string): string {
+  return (
+    text
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+      .replace(/\u001b(\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(\u0007|\u001b\\)?|[@-Z\\^_])/g, "")
+      .replace(/\r+\n?/g, "\n")
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+      .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "")
+  );
+}

@@ -1,0 +1,109 @@
+/**
+ * Gathers a snapshot. The order is what makes it free of races, without any clock:
+ * 1. which machines had been started, 2. what the drivers hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
+ * A machine absent from 2 is missing only if it was in 1. A machine in 2 has its row in 3, since rows come before machines.
+ * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off is in 4.
+ */
+import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Job, Machine, Store } from "../store/store.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { withDeadline } from "./deadline.ts";
+import type { DriverView, Mode, Snapshot } from "./plan.ts";
+import type { GuestDoor, Pools } from "./ports.ts";
+
+/** A driver that has not answered by now is one that could not be asked. */
+const LIST_LIMIT_MS = 5_000;
+
+/** What this process knows by itself. */
+export interface OwnKnowledge {
+  readonly doors: ReadonlySet<string>;
+  /** When we asked GitLab ourselves how a job stands, by job. */
+  readonly askedAt: ReadonlyMap<number, number>;
+  readonly since: number;
+  readonly mode: Mode;
+}
+
+export interface Observed extends Snapshot {
+  /** Why a driver could not be asked, by driver. */
+  readonly driverProblems: ReadonlyMap<string, string>;
+}
+
+export interface ObserverDeps {
+  readonly store: Pick<Store, "jobs" | "machines" | "machine">;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt">;
+  readonly pools: Pools;
+  readonly clock: Clock;
+}
+
+export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: AbortSignal): Promise<Observed> {
+  const { store, door } = deps;
+  const settled = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
+  const { views, driverProblems } = await askDrivers(deps, signal);
+  const live = await store.machines({ live: true });
+  const jobs = await store.jobs({ unfinished: true });
+  const machines = [...live, ...(await missingMachines(store, jobs, live))];
+  return {
+    jobs,
+    machines,
+    drivers: views,
+    driverProblems,
+    settled: new Set(settled),
+    pools: deps.pools(),
+    doors: own.doors,
+    heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
+    standingAt: collect(jobs, (job) => [job.id, standingAt(job, door, own)]),
+    since: own.since,
+    mode: own.mode,
+  };
+}
+
+function isStarted({ state }: Machine): boolean {
+  return state === "booting" || state === "ready" || state === "busy";
+}
+
+async function askDrivers({ drivers, clock }: ObserverDeps, signal: AbortSignal) {
+  const driverProblems = new Map<string, string>();
+  const ask = async ([name, driver]: [string, VmDriver]): Promise<[string, DriverView]> => {
+    const orNothing = async <Value>(doing: string, work: (signal: AbortSignal) => Promise<Value>) => {
+      try {
+        return await withDeadline(clock, LIST_LIMIT_MS, signal, `asking the ${name} driver ${doing}`, work);
+      } catch (error) {
+        driverProblems.set(name, describeError(error));
+        return undefined;
+      }
+    };
+    const [listed, capacity] = await Promise.all([
+      orNothing("for its machines", (each) => driver.list(each)),
+      orNothing("for its capacity", () => driver.capacity()),
+    ]);
+    return [name, { listed, capacity }];
+  };
+  return { views: new Map(await Promise.all([...drivers].map(ask))), driverProblems };
+}
+
+async function missingMachines(
+  store: ObserverDeps["store"],
+  jobs: readonly Job[],
+  live: readonly Machine[],
+): Promise<Machine[]> {
+  const known = new Set(live.map(({ id }) => id));
+  const wanted = jobs.flatMap(({ machineId }) => (machineId && !known.has(machineId) ? [machineId] : []));
+  const found = await Promise.all(wanted.map((id) => store.machine(id)));
+  return found.filter((machine) => machine !== undefined);
+}
+
+function standingAt(job: Job, door: ObserverDeps["door"], own: OwnKnowledge): number | undefined {
+  const heard = job.machineId === null ? undefined : door.lastStandingAt(job.machineId);
+  const asked = own.askedAt.get(job.id);
+  return heard === undefined && asked === undefined ? undefined : Math.max(heard ?? 0, asked ?? 0);
+}
+
+function collect<Item, Key>(
+  items: readonly Item[],
+  entry: (item: Item) => [Key, number | undefined],
+): Map<Key, number> {
+  const pairs = items.map(entry);
+  return new Map(pairs.filter((pair): pair is [Key, number] => pair[1] !== undefined));
+}

@@ -1,0 +1,312 @@
+import { describe, expect, test } from "vitest";
+import { aJob, someTime } from "../../test/builders/job.ts";
+import { aMachine } from "../../test/builders/machine.ts";
+import { aSize } from "../../test/builders/size.ts";
+import type { Job, Machine } from "../store/store.ts";
+import type { DriverMachine, ExitKind } from "../vm/driver.ts";
+import { SchedulerConfig } from "./config.ts";
+import { type Action, plan, type Snapshot } from "./plan.ts";
+
+const policy = SchedulerConfig.parse({});
+const now = someTime + 10_000;
+const roomy = { cpus: 64, memoryMib: 65_536, machines: 64 };
+const M = "fr-aaaaaaaa";
+const running: DriverMachine["status"] = { running: true, startedAt: someTime };
+
+function ended(exit: ExitKind): DriverMachine["status"] {
+  return { running: false, exit };
+}
+
+function listing(status: DriverMachine["status"] | undefined, id = M): Snapshot["drivers"] {
+  return new Map([["fake", { listed: status ? [{ id, status }] : [], capacity: roomy }]]);
+}
+
+/** One job and its machine, everything in order and quiet; GitLab has just spoken of the job. */
+function aSnapshot(
+  job: Job | undefined,
+  machine: Machine | undefined,
+  more: Partial<Snapshot> = {},
+): Snapshot {
+  return {
+    jobs: job ? [job] : [],
+    machines: machine ? [machine] : [],
+    drivers: listing(machine ? running : undefined),
+    settled: new Set(machine && machine.state !== "creating" ? [machine.id] : []),
+    pools: new Map([["small", { driver: "fake" }]]),
+    doors: new Set(machine ? [machine.id] : []),
+    heardAt: new Map(machine ? [[machine.id, now]] : []),
+    standingAt: new Map(job ? [[job.id, now]] : []),
+    since: someTime - 1_000,
+    mode: "run",
+    ...more,
+  };
+}
+
+function planned(snapshot: Snapshot, at = now): Action[] {
+  return plan(snapshot, policy, at);
+}
+
+const failed = (reason: unknown) => ({ kind: "failJob", jobId: 4711, reason });
+const retried = (reason: unknown) => ({ kind: "retryJob", jobId: 4711, machineId: M, reason });
+
+describe("a claimed job", () => {
+  const job = aJob({ state: "claimed" });
+
+  test("gets a machine", () => {
+    expect(planned(aSnapshot(job, undefined))).toEqual([
+      { kind: "startMachine", jobId: 4711, driver: "fake" },
+    ]);
+  });
+
+  test("waits while its host is full, and for a driver that cannot tell what it has", () => {
+    const other = aMachine({ id: "fr-bbbbbbbb", jobId: 1, state: "stopping", size: aSize({ cpus: 4 }) });
+    const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
+    const full = new Map([["fake", { listed: [{ id: other.id, status: running }], capacity }]]);
+    const silent = new Map([["fake", { listed: undefined, capacity: undefined }]]);
+
+    expect(planned(aSnapshot(job, other, { drivers: full }))).not.toContainEqual(
+      expect.objectContaining({ kind: "startMachine" }),
+    );
+    expect(planned(aSnapshot(job, undefined, { drivers: silent }))).toEqual([]);
+  });
+
+  test("starts on an empty host even when it is larger than the host says", () => {
+    const large = aJob({ size: aSize({ cpus: 128 }) });
+
+    expect(planned(aSnapshot(large, undefined))).toHaveLength(1);
+  });
+
+  test("shares a host with the others in the order of the claims", () => {
+    const jobs = [3, 1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 2 }) }));
+    const drivers = new Map([
+      ["fake", { listed: [], capacity: { cpus: 4, memoryMib: 65_536, machines: 64 } }],
+    ]);
+    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+
+    const actions = planned(aSnapshot(undefined, undefined, { jobs, drivers, standingAt }));
+
+    expect(actions.map((action) => "jobId" in action && action.jobId)).toEqual([1, 2]);
+  });
+
+  test("fails when its pool is gone, or no machine came for too long", () => {
+    expect(planned(aSnapshot(job, undefined, { pools: new Map() }))).toEqual([
+      failed("the pool “small” is not configured any more"),
+    ]);
+    expect(planned(aSnapshot(job, undefined), someTime + policy.startLimit)).toEqual([
+      failed(expect.stringContaining("within 10m")),
+    ]);
+  });
+
+  test("is not late because this program was not running", () => {
+    const late = someTime + policy.startLimit;
+
+    expect(planned(aSnapshot(job, undefined, { since: late - 1 }), late).map(({ kind }) => kind)).toContain(
+      "startMachine",
+    );
+  });
+});
+
+describe("a starting job", () => {
+  const job = aJob({ state: "starting" });
+  const booting = aMachine({ state: "booting" });
+
+  test("has its machine created, whatever the driver says of it", () => {
+    const machine = aMachine({ state: "creating" });
+    const create = [{ kind: "create", machineId: M, driver: "fake" }];
+
+    expect(planned(aSnapshot(job, machine))).toEqual(create);
+    expect(planned(aSnapshot(job, machine, { drivers: listing(undefined) }))).toEqual(create);
+    expect(planned(aSnapshot(job, machine, { drivers: listing(ended("lost")) }))).toEqual(create);
+  });
+
+  test("is left alone while its machine boots", () => {
+    expect(planned(aSnapshot(job, booting))).toEqual([]);
+  });
+
+  test.each<[ExitKind, string]>([
+    ["orderly", "the guest powered off before it took the job"],
+    ["crash", "the machine crashed"],
+    ["killed", "the machine was killed from outside"],
+    ["lost", "the machine disappeared and nobody saw how it ended"],
+  ])("gets another machine when this one ended: %s", (exit, words) => {
+    expect(planned(aSnapshot(job, booting, { drivers: listing(ended(exit)) }))).toEqual([retried(words)]);
+  });
+
+  test("gets another machine when this one is missing, but only if the list can have shown it", () => {
+    const drivers = listing(undefined);
+
+    expect(planned(aSnapshot(job, booting, { drivers }))).toEqual([retried(expect.any(String))]);
+    expect(planned(aSnapshot(job, booting, { drivers, settled: new Set() }))).toEqual([]);
+  });
+
+  test("is not judged by a driver that could not be asked", () => {
+    const drivers = new Map([["fake", { listed: undefined, capacity: roomy }]]);
+
+    expect(planned(aSnapshot(job, booting, { drivers }))).toEqual([]);
+  });
+
+  test("gets another machine when this one could not be started, and keeps it until then", () => {
+    const machine = aMachine({ state: "stopping", reason: "it could not be started: no room" });
+
+    expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room")]);
+  });
+
+  test("gets another machine when this one takes too long, counted from the start of this program", () => {
+    const late = (booting.bootingAt ?? 0) + policy.bootDeadline;
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(job, booting, { standingAt }), late)).toEqual([
+      retried("the guest was not heard of within 2m0s after its start"),
+    ]);
+    expect(planned(aSnapshot(job, aMachine({ state: "ready" }), { standingAt }), late)).toEqual([
+      retried(expect.stringContaining("did not take the job")),
+    ]);
+    expect(planned(aSnapshot(job, booting, { standingAt, since: late - 1 }), late)).toEqual([]);
+  });
+
+  test("fails after the last attempt and says how many there were", () => {
+    const last = aJob({ state: "starting", attempt: 3 });
+
+    expect(planned(aSnapshot(last, booting, { drivers: listing(ended("crash")) }))).toEqual([
+      failed("no machine took it in 3 attempts; the last one: the machine crashed"),
+    ]);
+  });
+
+  test("is retried when its machine's row is not there at all", () => {
+    expect(planned(aSnapshot(job, undefined))).toEqual([retried("its machine is not known any more")]);
+  });
+});
+
+describe("a running job", () => {
+  const job = aJob({ state: "running" });
+  const busy = aMachine({ state: "busy" });
+
+  test("is left alone while its machine works", () => {
+    expect(planned(aSnapshot(job, busy))).toEqual([]);
+  });
+
+  test.each<[ExitKind, string]>([
+    ["orderly", "the guest powered off without reporting a result"],
+    ["crash", "the machine crashed"],
+    ["killed", "the machine was killed from outside"],
+  ])("fails when its machine ended: %s, and is never given to another machine", (exit, words) => {
+    expect(planned(aSnapshot(job, busy, { drivers: listing(ended(exit)) }))).toEqual([failed(words)]);
+  });
+
+  test("fails with the reason for which its machine was stopped", () => {
+    const machine = aMachine({ state: "gone", reason: "the guest broke the rules" });
+
+    const drivers = listing(undefined);
+
+    expect(planned(aSnapshot(job, machine, { drivers }))).toEqual([failed("the guest broke the rules")]);
+  });
+
+  test("fails when its machine is silent for too long, counted from the start of this program", () => {
+    const late = now + policy.silenceLimit;
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(job, busy, { standingAt }), late)).toEqual([
+      failed("the machine gave no sign of life for 5m0s"),
+    ]);
+    expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
+  });
+
+  test("fails when it outlives its own time limit by more than the grace", () => {
+    const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
+    const fresh = { standingAt: new Map([[4711, late]]), heardAt: new Map([[M, late]]) };
+
+    expect(planned(aSnapshot(job, busy, fresh), late - 1)).toEqual([]);
+    expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([failed(expect.stringContaining("1h0m"))]);
+    expect(planned(aSnapshot(job, busy, { ...fresh, since: late - 1 }), late)).toEqual([]);
+  });
+
+  test("has GitLab asked when nothing was heard of its standing for a while", () => {
+    const ask = [{ kind: "checkStanding", jobId: 4711 }];
+    const heard = new Map([[4711, now - policy.standingInterval + 1]]);
+
+    expect(planned(aSnapshot(job, busy, { standingAt: new Map() }))).toEqual(ask);
+    expect(planned(aSnapshot(job, busy, { standingAt: heard }))).toEqual([]);
+  });
+});
+
+describe("a failing job", () => {
+  test("is reported when its report is due, and lets its machine go", () => {
+    const machine = aMachine({ state: "busy" });
+    const stop = { kind: "stopMachine", machineId: M, reason: "the machine died" };
+
+    expect(planned(aSnapshot(aJob({ state: "failing" }), machine))).toEqual([
+      { kind: "report", jobId: 4711 },
+      stop,
+    ]);
+    expect(planned(aSnapshot(aJob({ state: "failing", reportAt: now + 1 }), machine))).toEqual([stop]);
+  });
+});
+
+describe("a machine", () => {
+  test.each(["creating", "booting", "ready", "busy"] as const)(
+    "that is %s is stopped when its job has ended",
+    (state) => {
+      expect(planned(aSnapshot(undefined, aMachine({ state })))).toEqual([
+        { kind: "stopMachine", machineId: M, reason: "its job has ended" },
+      ]);
+    },
+  );
+
+  test("is stopped when its job has gone on to another machine", () => {
+    const job = aJob({ state: "starting", machineId: "fr-bbbbbbbb", attempt: 2 });
+    const next = aMachine({ id: "fr-bbbbbbbb", state: "creating" });
+    const snapshot = aSnapshot(job, next, { machines: [next, aMachine({ state: "booting" })] });
+
+    expect(planned(snapshot)).toContainEqual(expect.objectContaining({ kind: "stopMachine", machineId: M }));
+  });
+
+  test("that is stopping is destroyed once its job has let go of it", () => {
+    const machine = aMachine({ state: "stopping" });
+    const destroy = [{ kind: "destroy", machineId: M, driver: "fake" }];
+
+    expect(planned(aSnapshot(undefined, machine))).toEqual(destroy);
+    expect(planned(aSnapshot(undefined, machine, { drivers: listing(undefined) }))).toEqual(destroy);
+    expect(planned(aSnapshot(aJob({ state: "running" }), machine)).map(({ kind }) => kind)).toEqual([
+      "failJob",
+    ]);
+  });
+
+  test.each(["booting", "ready", "busy"] as const)("found %s after a restart is adopted once", (state) => {
+    const job = aJob({ state: state === "busy" ? "running" : "starting" });
+    const adopt = [{ kind: "adopt", machineId: M, driver: "fake" }];
+    const unasked = new Map([["fake", { listed: undefined, capacity: roomy }]]);
+    const fresh = { doors: new Set<string>() };
+
+    expect(planned(aSnapshot(job, aMachine({ state }), fresh))).toEqual(adopt);
+    expect(planned(aSnapshot(job, aMachine({ state }), { ...fresh, drivers: unasked }))).toEqual(adopt);
+    expect(planned(aSnapshot(job, aMachine({ state })))).toEqual([]);
+  });
+
+  test("that nobody knows is destroyed, and one that is known to be gone too", () => {
+    const unknown = [{ kind: "destroyUnknown", machineId: M, driver: "fake" }];
+    const gone = aMachine({ state: "gone" });
+
+    expect(planned(aSnapshot(undefined, undefined, { drivers: listing(running) }))).toEqual(unknown);
+    expect(planned(aSnapshot(undefined, gone))).toEqual(unknown);
+  });
+});
+
+describe("shutdown", () => {
+  test("while draining, jobs go on and claimed ones still get machines", () => {
+    const job = aJob({ state: "claimed" });
+
+    expect(planned(aSnapshot(job, undefined, { mode: "drain" }))).toEqual(planned(aSnapshot(job, undefined)));
+  });
+
+  test.each(["claimed", "starting", "running"] as const)(
+    "when jobs are to be ended, a %s job fails",
+    (state) => {
+      const job = aJob({ state });
+      const machine = state === "claimed" ? undefined : aMachine({ state: "busy" });
+
+      expect(planned(aSnapshot(job, machine, { mode: "end" }))).toEqual([
+        failed("FireRunner was told to end, and its configuration ends running jobs then"),
+      ]);
+    },
+  );
+});

@@ -1,0 +1,263 @@
+/**
+ * All policy of the scheduler: what has to be done next, given everything that is known. Pure. Start-up, normal work,
+ * recovery and shutdown are the same function of the same snapshot; what was decided wrongly because the world moved on
+ * is refused by the store's compare-and-set and decided anew in the next round.
+ *
+ * Jobs go before machines: a job first lets go of a machine (it is retried, failed or finished), then the machine is
+ * stopped and destroyed. So a payload is never handed to a machine that is being given up, and the last words of a
+ * machine can be read before it is destroyed.
+ */
+import { formatDuration } from "../base/units.ts";
+import { type Capacity, fits, occupied } from "../lifecycle/size.ts";
+import type { Job, Machine } from "../store/store.ts";
+import type { DriverMachine, ExitKind } from "../vm/driver.ts";
+import type { SchedulerConfig } from "./config.ts";
+
+/** `end`: running jobs are to be failed because FireRunner ends and was configured so. */
+export type Mode = "run" | "drain" | "end";
+
+/** What a driver told in this round; `undefined` where it could not be asked, and then nothing is concluded. */
+export interface DriverView {
+  readonly listed: readonly DriverMachine[] | undefined;
+  readonly capacity: Capacity | undefined;
+}
+
+/** Everything `plan` looks at. How it is gathered without races is told in observe.ts. */
+export interface Snapshot {
+  /** Unfinished jobs. */
+  readonly jobs: readonly Job[];
+  /** Live machines, and those that an unfinished job still refers to. */
+  readonly machines: readonly Machine[];
+  /** By driver name. */
+  readonly drivers: ReadonlyMap<string, DriverView>;
+  /** Machines whose process had been started before the drivers were asked: only they can be missed in a list. */
+  readonly settled: ReadonlySet<string>;
+  /** Names of the pools and the driver of each. */
+  readonly pools: ReadonlyMap<string, { readonly driver: string }>;
+  /** Machines for which the relay listens. */
+  readonly doors: ReadonlySet<string>;
+  /** Last sign of life, by machine. */
+  readonly heardAt: ReadonlyMap<string, number>;
+  /** When GitLab last told how a job stands, by job. */
+  readonly standingAt: ReadonlyMap<number, number>;
+  /** When this program began to look: nobody is late for what he could not tell us before. */
+  readonly since: number;
+  readonly mode: Mode;
+}
+
+/** What can be done; each is idempotent. */
+export type Action =
+  /** A new machine for a claimed job. */
+  | { readonly kind: "startMachine"; readonly jobId: number; readonly driver: string }
+  | { readonly kind: "create"; readonly machineId: string; readonly driver: string }
+  /** Found running after a restart: listen for it again. */
+  | { readonly kind: "adopt"; readonly machineId: string; readonly driver: string }
+  | { readonly kind: "stopMachine"; readonly machineId: string; readonly reason: string }
+  | { readonly kind: "destroy"; readonly machineId: string; readonly driver: string }
+  /** At the driver, but not ours any more. */
+  | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly driver: string }
+  | { readonly kind: "retryJob"; readonly jobId: number; readonly machineId: string; readonly reason: string }
+  | { readonly kind: "failJob"; readonly jobId: number; readonly reason: string }
+  | { readonly kind: "report"; readonly jobId: number }
+  | { readonly kind: "checkStanding"; readonly jobId: number };
+
+export type Policy = Pick<
+  SchedulerConfig,
+  "attempts" | "startLimit" | "bootDeadline" | "silenceLimit" | "timeoutGrace" | "standingInterval"
+>;
+
+interface View {
+  readonly snapshot: Snapshot;
+  readonly policy: Policy;
+  readonly now: number;
+  readonly machines: ReadonlyMap<string, Machine>;
+  /** The job that a machine works for now, by machine. */
+  readonly owners: ReadonlyMap<string, Job>;
+}
+
+export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] {
+  const view: View = {
+    snapshot,
+    policy,
+    now,
+    machines: new Map(snapshot.machines.map((machine) => [machine.id, machine])),
+    owners: new Map(snapshot.jobs.filter(needsMachine).map((job) => [job.machineId ?? "", job])),
+  };
+  return [
+    ...snapshot.jobs.flatMap((job) => planJob(view, job)),
+    ...planStarts(view),
+    ...snapshot.machines.flatMap((machine) => planMachine(view, machine)),
+    ...planUnknown(view),
+  ];
+}
+
+function needsMachine(job: Job): boolean {
+  return job.machineId !== null && (job.state === "starting" || job.state === "running");
+}
+
+// Jobs -----------------------------------------------------------------------------------------------------------
+
+function planJob(view: View, job: Job): Action[] {
+  if (job.state === "finished") return [];
+  if (job.state === "failing")
+    return view.now >= (job.reportAt ?? 0) ? [{ kind: "report", jobId: job.id }] : [];
+  const verdict = judge(view, job);
+  if (verdict) return [verdict];
+  return standingIsOld(view, job) ? [{ kind: "checkStanding", jobId: job.id }] : [];
+}
+
+/** What has to happen because this job cannot go on as it is; undefined when it can. */
+function judge(view: View, job: Job): Action | undefined {
+  const problem = view.snapshot.mode === "end" ? ending : problemOf(view, job);
+  if (problem === undefined) return undefined;
+  const mayRetry = view.snapshot.mode !== "end" && job.attempt < view.policy.attempts;
+  if (job.state === "starting" && mayRetry)
+    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem };
+  const exhausted = job.state === "starting" && view.snapshot.mode !== "end";
+  const reason = exhausted ? `no machine took it in ${attempts(job)}; the last one: ${problem}` : problem;
+  return { kind: "failJob", jobId: job.id, reason };
+}
+
+const ending = "FireRunner was told to end, and its configuration ends running jobs then";
+
+function attempts({ attempt }: Job): string {
+  return attempt === 1 ? "1 attempt" : `${attempt} attempts`;
+}
+
+function problemOf(view: View, job: Job): string | undefined {
+  if (job.state === "claimed") return startProblem(view, job);
+  const lost = machineProblem(view, job);
+  if (lost !== undefined) return lost;
+  return job.state === "starting" ? slowBoot(view, job) : (silence(view, job) ?? overtime(view, job));
+}
+
+function startProblem({ snapshot, policy, now }: View, job: Job): string | undefined {
+  if (!snapshot.pools.has(job.pool)) return `the pool “${job.pool}” is not configured any more`;
+  const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
+  if (waitedMs < policy.startLimit) return undefined;
+  return `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
+}
+
+/** How the machine of a starting or running job was lost, in words. */
+function machineProblem(view: View, job: Job): string | undefined {
+  const machine = view.machines.get(job.machineId ?? "");
+  if (!machine) return "its machine is not known any more";
+  if (machine.state === "stopping" || machine.state === "gone")
+    return machine.reason ?? "its machine was stopped";
+  const exit = exitOf(view, machine);
+  return exit && describeExit(exit, job.state === "running");
+}
+
+/** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
+function exitOf({ snapshot }: View, machine: Machine): ExitKind | undefined {
+  const listed = snapshot.drivers.get(machine.driver)?.listed;
+  if (!listed || !snapshot.settled.has(machine.id)) return undefined;
+  const status = listed.find((other) => other.id === machine.id)?.status;
+  if (!status) return "lost";
+  return status.running ? undefined : status.exit;
+}
+
+function describeExit(exit: ExitKind, hadJob: boolean): string {
+  const words: Record<ExitKind, string> = {
+    orderly: hadJob
+      ? "the guest powered off without reporting a result"
+      : "the guest powered off before it took the job",
+    crash: "the machine crashed",
+    killed: "the machine was killed from outside",
+    lost: "the machine disappeared and nobody saw how it ended",
+  };
+  return words[exit];
+}
+
+function slowBoot({ snapshot, policy, now, machines }: View, job: Job): string | undefined {
+  const machine = machines.get(job.machineId ?? "");
+  if (!machine?.bootingAt) return undefined;
+  if (now - Math.max(machine.bootingAt, snapshot.since) < policy.bootDeadline) return undefined;
+  const limit = formatDuration(policy.bootDeadline);
+  return machine.heardAt === null
+    ? `the guest was not heard of within ${limit} after its start`
+    : `the guest was heard, but did not take the job within ${limit} after its start`;
+}
+
+function silence({ snapshot, policy, now }: View, job: Job): string | undefined {
+  const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
+  const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
+  if (quietMs < policy.silenceLimit) return undefined;
+  return `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+}
+
+function overtime({ snapshot, policy, now }: View, job: Job): string | undefined {
+  const dueAt = Math.max((job.runningAt ?? now) + job.timeoutMs, snapshot.since);
+  if (now < dueAt + policy.timeoutGrace) return undefined;
+  return `the job's time limit of ${formatDuration(job.timeoutMs)} is over and its runner did not end it`;
+}
+
+function standingIsOld({ snapshot, policy, now }: View, job: Job): boolean {
+  const toldAt = Math.max(snapshot.standingAt.get(job.id) ?? 0, job.claimedAt, job.runningAt ?? 0);
+  return now - toldAt >= policy.standingInterval;
+}
+
+// Machines -------------------------------------------------------------------------------------------------------
+
+/** Oldest first, as far as their hosts have room; a job that fits nowhere still runs on an empty host. */
+function planStarts(view: View): Action[] {
+  const { snapshot } = view;
+  const taken = new Map<string, Job["size"][]>();
+  for (const machine of snapshot.machines)
+    if (machine.state !== "gone") push(taken, machine.driver, machine.size);
+  const waiting = snapshot.jobs
+    .filter((job) => job.state === "claimed" && judge(view, job) === undefined)
+    .toSorted((a, b) => a.claimedAt - b.claimedAt || a.id - b.id);
+  return waiting.flatMap((job): Action[] => {
+    const driver = snapshot.pools.get(job.pool)?.driver ?? "";
+    const capacity = snapshot.drivers.get(driver)?.capacity;
+    const sizes = taken.get(driver) ?? [];
+    if (!capacity || !(sizes.length === 0 || fits(capacity, occupied(sizes), job.size))) return [];
+    push(taken, driver, job.size);
+    return [{ kind: "startMachine", jobId: job.id, driver }];
+  });
+}
+
+function push<Key, Value>(lists: Map<Key, Value[]>, key: Key, value: Value): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
+
+function planMachine(view: View, machine: Machine): Action[] {
+  const { id: machineId, driver } = machine;
+  const owner = view.owners.get(machineId);
+  switch (machine.state) {
+    case "gone":
+      return [];
+    case "stopping":
+      // Its job must let go first: what the console says goes into the job's trace.
+      return owner ? [] : [{ kind: "destroy", machineId, driver }];
+    case "creating":
+      return [owner ? { kind: "create", machineId, driver } : stopUnneeded(view, machine)];
+    default:
+      if (!owner) return [stopUnneeded(view, machine)];
+      return view.snapshot.doors.has(machineId) || exitOf(view, machine)
+        ? []
+        : [{ kind: "adopt", machineId, driver }];
+  }
+}
+
+function stopUnneeded({ snapshot }: View, machine: Machine): Action {
+  const job = snapshot.jobs.find((other) => other.id === machine.jobId);
+  const reason =
+    job === undefined
+      ? "its job has ended"
+      : job.state === "failing"
+        ? (job.reason ?? "its job has failed")
+        : "it was given up before it took its job";
+  return { kind: "stopMachine", machineId: machine.id, reason };
+}
+
+function planUnknown({ snapshot, machines }: View): Action[] {
+  return [...snapshot.drivers].flatMap(([driver, { listed }]) =>
+    (listed ?? [])
+      .filter(({ id }) => (machines.get(id)?.state ?? "gone") === "gone")
+      .map(({ id }): Action => ({ kind: "destroyUnknown", machineId: id, driver })),
+  );
+}

@@ -1,0 +1,138 @@
+/**
+ * Tells GitLab that a job failed, and why, until GitLab has acknowledged it. A report can be cut off anywhere and begun
+ * again: the tail is always the same bytes at the same place (`traceSize`, which a report does not move), and GitLab takes
+ * a repetition of a trace's last bytes as what it is.
+ */
+import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { Secret } from "../base/secret.ts";
+import { backoffMs } from "../gitlab/backoff.ts";
+import type { JobStanding, RunnerApi } from "../gitlab/runner-api.ts";
+import type { Job, Store } from "../store/store.ts";
+import { SchedulerError } from "./errors.ts";
+import type { Rest } from "./lanes.ts";
+import { recordedLastWords } from "./last-words.ts";
+import { jobTokenOf, readPayload } from "./payload.ts";
+import { resultOf } from "./standing.ts";
+import { failureTail } from "./trace-lines.ts";
+
+export interface ReporterDeps {
+  readonly store: Store;
+  readonly api: Pick<RunnerApi, "updateJob" | "appendTrace">;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+/** After so many failures the result goes without the tail: the end of a job matters more than its last lines. */
+const TRIES_WITH_TAIL = 4;
+const MOST_CORRECTIONS = 3;
+const limits = { baseMs: 1_000, capMs: 60_000 };
+
+/** `failures`: reports of this job that failed in this process so far. */
+export async function report(
+  deps: ReporterDeps,
+  jobId: number,
+  failures: number,
+): Promise<Rest | "postponed" | undefined> {
+  const { store, log } = deps;
+  const job = await store.job(jobId);
+  if (job?.state !== "failing") return undefined;
+  const jobToken = await tokenOf(deps, job);
+  if (!jobToken) return undefined;
+  try {
+    if (failures < TRIES_WITH_TAIL) {
+      const problem = await appendTail(deps, job, jobToken);
+      if (problem) return await postpone(deps, job, failures, problem.waitMs, problem.problem);
+    }
+    const failureReason = "runner_system_failure";
+    const answer = await deps.api.updateJob({ jobId, jobToken, state: "failed", failureReason });
+    return await conclude(deps, job, failures, answer);
+  } catch (error) {
+    log.warn({ jobId, error: describeError(error) }, "reporting a failed job failed");
+    return await postpone(deps, job, failures, 0, describeError(error));
+  }
+}
+
+/** Without its payload a job has no token and cannot be reported: GitLab's own watchdog has to end it. */
+async function tokenOf({ store, log }: ReporterDeps, job: Job): Promise<Secret | undefined> {
+  try {
+    return jobTokenOf(await readPayload(store, job.id));
+  } catch (error) {
+    if (!(error instanceof SchedulerError)) throw error;
+    log.error({ jobId: job.id, error: describeError(error) }, "job cannot be reported to GitLab");
+    await store.finishJob(
+      job.id,
+      "unknown",
+      `${job.reason ?? "it failed"}; GitLab could not be told: ${describeError(error)}`,
+    );
+    return undefined;
+  }
+}
+
+interface Problem {
+  readonly waitMs: number;
+  readonly problem: string;
+}
+
+/** Writes the head, where GitLab does not have it yet, and the tail. */
+async function appendTail(
+  { store, api }: ReporterDeps,
+  job: Job,
+  jobToken: Secret,
+): Promise<Problem | undefined> {
+  const machine = job.machineId === null ? undefined : await store.machine(job.machineId);
+  const console = machine && (await recordedLastWords(store, machine.id));
+  const head = Buffer.from(job.traceHead);
+  const tail = Buffer.from(failureTail(job, machine, console));
+  let startBytes = job.traceSize;
+  for (let correction = 0; correction < MOST_CORRECTIONS; correction++) {
+    const bytes = Buffer.concat([head.subarray(Math.min(startBytes, head.length)), tail]);
+    const answer = await api.appendTrace({ jobId: job.id, jobToken, startBytes, bytes });
+    if (answer.kind === "unavailable") return answer;
+    if (answer.kind !== "elsewhere" || answer.sizeBytes === startBytes + bytes.length) return undefined;
+    // What the guest wrote last was acknowledged by GitLab but not noted by us.
+    startBytes = answer.sizeBytes;
+    await store.setTraceSize(job.id, startBytes);
+  }
+  return undefined;
+}
+
+async function conclude(
+  deps: ReporterDeps,
+  job: Job,
+  failures: number,
+  answer: JobStanding,
+): Promise<Rest | "postponed" | undefined> {
+  const { store } = deps;
+  switch (answer.kind) {
+    case "again":
+      return { restMs: Math.max(answer.waitMs, limits.baseMs) };
+    case "unavailable":
+      return await postpone(deps, job, failures, answer.waitMs, answer.problem);
+    case "over":
+      await store.finishJob(job.id, resultOf(answer.status), job.reason ?? undefined);
+      return undefined;
+    case "accepted":
+      await store.finishJob(job.id, endOf(answer.status), job.reason ?? undefined);
+      return undefined;
+  }
+}
+
+/** A job that was being canceled becomes `canceled` whatever is reported. */
+function endOf(status: string | undefined): "failed" | "canceled" {
+  return status === "canceled" ? "canceled" : "failed";
+}
+
+async function postpone(
+  { store, clock, random }: ReporterDeps,
+  job: Job,
+  failures: number,
+  waitMs: number,
+  problem: string,
+): Promise<"postponed"> {
+  const ownMs = backoffMs(failures + 1, random, limits);
+  await store.postponeReport(job.id, clock.now() + Math.max(ownMs, waitMs), problem);
+  return "postponed";
+}

@@ -1,0 +1,121 @@
+/**
+ * The reconciler's loop: look at everything, plan, begin what was planned. Rounds follow each other and never wait for what they
+ * begin. Starting up is an ordinary round, so nothing here knows of crashes.
+ */
+import { describeError } from "../base/errors.ts";
+import { createIdleGate } from "./idle-gate.ts";
+import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
+import { type Observed, observe } from "./observe.ts";
+import { type Action, type Mode, plan } from "./plan.ts";
+import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
+import { createWaker } from "./waker.ts";
+
+/** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
+const ROUND_GAP_MS = 20;
+
+export interface RoundReport {
+  /** Epoch ms. */
+  readonly at: number;
+  readonly tookMs: number;
+  /** What called for it: an event's kind, `tick`, … */
+  readonly reason: string;
+  /** What it began, in words. */
+  readonly actions: readonly string[];
+  readonly error: string | undefined;
+}
+
+export interface Rounds {
+  /** One round after the other until the signal aborts. */
+  run(signal: AbortSignal): Promise<void>;
+  wake(reason: string): void;
+  mode(): Mode;
+  setMode(mode: Mode): void;
+  /** Resolves when a round finds no unfinished job and no machine; rejects with the signal's reason. */
+  whenIdle(signal: AbortSignal): Promise<void>;
+  /** Waits for what is being done; after `limitMs` it is interrupted. */
+  settle(limitMs: number, reason: unknown): Promise<void>;
+  last(): { readonly report: RoundReport | undefined; readonly seen: Observed | undefined };
+  work(): LaneStatus[];
+  /** When the first round could begin (epoch ms). */
+  readonly since: number;
+}
+
+export function createRounds(deps: TaskDeps): Rounds {
+  const { clock, config, log } = deps;
+  const memory: Memory = { doors: new Set(), askedAt: new Map(), reportFailures: new Map() };
+  const waker = createWaker(clock);
+  const lanes = createLanes({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
+  const begin = createTasks(deps, memory, lanes);
+  const idle = createIdleGate();
+  const since = clock.now();
+  let mode: Mode = "run";
+  let report: RoundReport | undefined;
+  let seen: Observed | undefined;
+
+  async function round(reason: string, signal: AbortSignal): Promise<void> {
+    const at = clock.now();
+    const own = { doors: memory.doors, askedAt: memory.askedAt, since, mode };
+    const now = await observe(deps, own, signal);
+    if (signal.aborted) return;
+    const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
+    seen = now;
+    report = { at, tookMs: clock.now() - at, reason, actions, error: undefined };
+    forgetEnded(now, memory, lanes);
+    if (actions.length > 0) log.debug({ reason, actions }, "round");
+    if (isIdle(now)) idle.open();
+  }
+
+  async function run(signal: AbortSignal): Promise<void> {
+    for (let reason = "start"; !signal.aborted; reason = await waker.next(config.tick, signal)) {
+      try {
+        await round(reason, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        report = { at: clock.now(), tookMs: 0, reason, actions: [], error: describeError(error) };
+        log.error({ error: describeError(error) }, "round failed");
+      }
+      await clock.sleep(ROUND_GAP_MS, signal).catch(() => {});
+    }
+  }
+
+  return {
+    run,
+    since,
+    wake: waker.wake,
+    mode: () => mode,
+    setMode(next) {
+      mode = next;
+      waker.wake(next);
+    },
+    whenIdle(signal) {
+      const opened = idle.wait(signal);
+      waker.wake("somebody waits for the last job");
+      return opened;
+    },
+    settle: lanes.settle,
+    last: () => ({ report, seen }),
+    work: lanes.status,
+  };
+}
+
+function describeAction(action: Action): string {
+  const subject = "machineId" in action ? action.machineId : `job ${action.jobId}`;
+  return "reason" in action ? `${action.kind} ${subject}: ${action.reason}` : `${action.kind} ${subject}`;
+}
+
+function isIdle({ jobs, machines }: Observed): boolean {
+  return jobs.length === 0 && machines.every(({ state }) => state === "gone");
+}
+
+/** What is remembered about jobs and machines that are over. */
+function forgetEnded(seen: Observed, memory: Memory, lanes: Lanes): void {
+  const jobs = new Set(seen.jobs.map(({ id }) => id));
+  for (const id of memory.askedAt.keys()) if (!jobs.has(id)) memory.askedAt.delete(id);
+  for (const id of memory.reportFailures.keys()) if (!jobs.has(id)) memory.reportFailures.delete(id);
+  const used = new Set<string>();
+  for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);
+  for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`);
+  for (const { listed } of seen.drivers.values())
+    for (const { id } of listed ?? []) used.add(`machine:${id}`);
+  lanes.forget((lane) => !used.has(lane));
+}

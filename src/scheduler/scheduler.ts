@@ -1,0 +1,123 @@
+/** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
+import type { RunnerInfo } from "../gitlab/runner-api.ts";
+import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { ShutdownConfig } from "./config.ts";
+import { SchedulerError } from "./errors.ts";
+import { createHealth, type DiskWatch, type PoolHealth } from "./health.ts";
+import { createRounds, type Rounds } from "./rounds.ts";
+import { composeStatus, type SchedulerStatus } from "./status.ts";
+import type { TaskDeps } from "./tasks.ts";
+
+/** How long a stop waits for what is being done before it is interrupted. */
+const SETTLE_LIMIT_MS = 10_000;
+/** When running jobs are ended at shutdown: how long their reports may take. */
+const END_LIMIT_MS = 30_000;
+
+export interface SchedulerDeps extends TaskDeps {
+  readonly disk: DiskWatch;
+  readonly shutdown: ShutdownConfig;
+}
+
+export interface Scheduler {
+  /** Begins to work; the first round starts at once. */
+  start(): void;
+  /** Asks for a round soon. May be called as often as one likes. */
+  wake(reason?: string): void;
+  /** No pool may claim any more; jobs go on. */
+  drain(): void;
+  resume(): void;
+  /** Resolves when no job is unfinished and no machine is left; rejects with the signal's reason. */
+  whenIdle(signal: AbortSignal): Promise<void>;
+  /**
+   * Drains for as long as configured, then leaves or ends the jobs that still run, as configured, then stops. `hurry` aborts the
+   * waiting: a second SIGTERM.
+   */
+  shutDown(hurry: AbortSignal): Promise<void>;
+  /** Stops at once; what is being done settles first. Machines run on. */
+  stop(): Promise<void>;
+  /** Whether jobs may be claimed for a pool now, and if not, why. */
+  health(pool: string): PoolHealth;
+  /** `info` for the job requests of a pool; undefined while its image is not known. */
+  runnerInfo(pool: string): RunnerInfo | undefined;
+  status(): SchedulerStatus;
+}
+
+export function createScheduler(deps: SchedulerDeps): Scheduler {
+  const { store, clock, config, drivers } = deps;
+  const rounds = createRounds(deps);
+  const health = createHealth(deps);
+  const stopped = new AbortController();
+  const stopHearing: (() => void)[] = [];
+  let loops: Promise<unknown> = Promise.resolve();
+
+  async function watchHealth(): Promise<void> {
+    while (!stopped.signal.aborted) {
+      await health.refresh(stopped.signal);
+      await clock.sleep(config.healthInterval, stopped.signal).catch(() => {});
+    }
+  }
+
+  function start(): void {
+    stopHearing.push(store.onEvent((event) => isNews(event) && rounds.wake(event.kind)));
+    for (const driver of drivers.values())
+      stopHearing.push(driver.onExit((id) => rounds.wake(`${id} ended`)));
+    loops = Promise.all([rounds.run(stopped.signal), watchHealth()]);
+  }
+
+  async function stop(): Promise<void> {
+    const reason = new SchedulerError("scheduler_stopped", "FireRunner is ending");
+    stopped.abort(reason);
+    for (const each of stopHearing.splice(0)) each();
+    await loops;
+    await rounds.settle(SETTLE_LIMIT_MS, reason);
+  }
+
+  async function shutDown(hurry: AbortSignal): Promise<void> {
+    rounds.setMode("drain");
+    const isDone = await isIdleWithin(deps, rounds, deps.shutdown.drainLimit, hurry);
+    if (!isDone && !hurry.aborted && deps.shutdown.onLimit === "end") {
+      rounds.setMode("end");
+      await isIdleWithin(deps, rounds, END_LIMIT_MS, hurry);
+    }
+    await stop();
+  }
+
+  return {
+    start,
+    stop,
+    shutDown,
+    whenIdle: rounds.whenIdle,
+    wake: (reason = "asked to") => rounds.wake(reason),
+    drain: () => rounds.setMode("drain"),
+    resume: () => rounds.setMode("run"),
+    health: (pool) => (rounds.mode() === "run" ? health.of(pool) : closed(health.of(pool))),
+    runnerInfo: (pool) => health.of(pool).runnerInfo,
+    status: () => composeStatus({ rounds, pools: health.all(), drivers }),
+  };
+}
+
+/** Events that may call for an action. What guests ask of the proxy does not. */
+function isNews({ kind }: LifecycleEvent): boolean {
+  return (kind.startsWith("job:") || kind.startsWith("machine:")) && kind !== "machine:console";
+}
+
+function closed(health: PoolHealth): PoolHealth {
+  const problem = { problem: "FireRunner takes no new jobs now", hint: "firerunner drain --off ends this" };
+  return { ...health, ok: false, problems: [problem, ...health.problems] };
+}
+
+/** False when it is not idle after `limitMs`, or as soon as `hurry` aborts. */
+async function isIdleWithin({ clock }: SchedulerDeps, rounds: Rounds, limitMs: number, hurry: AbortSignal) {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, hurry]);
+  clock.sleep(limitMs, signal).then(
+    () => over.abort(),
+    () => {},
+  );
+  const isDone = await rounds.whenIdle(signal).then(
+    () => true,
+    () => false,
+  );
+  over.abort();
+  return isDone;
+}

@@ -1,0 +1,169 @@
+/** Joins what was planned with what does it: each action gets its lane, its time limit and its room beside the others. */
+import pLimit from "p-limit";
+import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import { newMachineId } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { Store } from "../store/store.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import type { SchedulerConfig } from "./config.ts";
+import { SchedulerError } from "./errors.ts";
+import { createJobActions } from "./job-actions.ts";
+import type { Lanes, Rest, Task } from "./lanes.ts";
+import { createMachineActions } from "./machine-actions.ts";
+import type { Action } from "./plan.ts";
+import type { GuestDoor, ImageSource, Pools } from "./ports.ts";
+import { report } from "./report.ts";
+import { checkStanding } from "./standing.ts";
+
+export interface TaskDeps {
+  readonly store: Store;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly images: ImageSource;
+  readonly api: RunnerApi;
+  readonly door: GuestDoor;
+  readonly pools: Pools;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: () => number;
+  readonly newMachineId?: () => string;
+  readonly config: SchedulerConfig;
+}
+
+/** What this process remembers between rounds, and a restart may forget. */
+export interface Memory {
+  /** Machines for which the relay listens. */
+  readonly doors: Set<string>;
+  /** When GitLab last answered our own question how a job stands. */
+  readonly askedAt: Map<number, number>;
+  /** Reports that GitLab did not take, by job. */
+  readonly reportFailures: Map<number, number>;
+}
+
+/** Store moves and the reading of an image: long enough for a busy disk. */
+const SHORT_LIMIT_MS = 30_000;
+/** Several requests to GitLab, each with the time limits of its own client. */
+const GITLAB_LIMIT_MS = 120_000;
+const GITLAB_AT_ONCE = 32;
+
+type Limiter = Task["limiter"];
+const atOnce: Limiter = (work) => work();
+
+/** Returns whether the action was begun: it is not while its lane is taken or rests. */
+export type Begin = (action: Action) => boolean;
+
+function laneOf(action: Action): string {
+  switch (action.kind) {
+    case "startMachine":
+    case "retryJob":
+    case "failJob":
+    case "report":
+      return `job:${action.jobId}`;
+    // GitLab being slow must not hold up the failure of a job.
+    case "checkStanding":
+      return `standing:${action.jobId}`;
+    // A machine can be stopped while its driver still creates it.
+    case "stopMachine":
+      return `stop:${action.machineId}`;
+    default:
+      return `machine:${action.machineId}`;
+  }
+}
+
+export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin {
+  const { store, config, log } = deps;
+  const jobs = createJobActions({
+    ...deps,
+    newMachineId: deps.newMachineId ?? (() => newMachineId()),
+    attempts: config.attempts,
+  });
+  const machines = createMachineActions({ ...deps, doors: memory.doors });
+  const limitersOf = createLimiters(config);
+
+  /** The machine is created in the same breath: its job is waiting. */
+  async function startMachine(jobId: number, driver: string): Promise<undefined> {
+    const machineId = await jobs.startMachine(jobId);
+    if (machineId !== undefined) begin({ kind: "create", machineId, driver });
+  }
+
+  async function tryReport(jobId: number): Promise<Rest | undefined> {
+    const failures = memory.reportFailures.get(jobId) ?? 0;
+    const outcome = await report(deps, jobId, failures);
+    if (outcome !== "postponed") return outcome;
+    memory.reportFailures.set(jobId, failures + 1);
+    return undefined;
+  }
+
+  async function perform(action: Action, signal: AbortSignal): Promise<Rest | undefined> {
+    switch (action.kind) {
+      case "startMachine":
+        return await startMachine(action.jobId, action.driver);
+      case "retryJob":
+        return await jobs.retry(action.jobId, action.machineId, action.reason, signal);
+      case "failJob":
+        return void (await jobs.fail(action.jobId, action.reason, signal));
+      case "report":
+        return await tryReport(action.jobId);
+      case "checkStanding":
+        return await checkStanding({ ...deps, intervalMs: config.standingInterval }, action.jobId, () =>
+          memory.askedAt.set(action.jobId, deps.clock.now()),
+        );
+      case "stopMachine":
+        return void (await store.stopMachine(action.machineId, action.reason));
+      default:
+        return void (await machines[action.kind](action.machineId, action.driver, signal));
+    }
+  }
+
+  function begin(action: Action): boolean {
+    const lane = laneOf(action);
+    // What is being created for nobody is not waited for.
+    if (action.kind === "destroy" && lanes.isRunning(lane)) lanes.abort(lane, superseded());
+    const [limiter, limitMs] = limitersOf(action);
+    return lanes.start({
+      lane,
+      name: nameOf(action),
+      limiter,
+      limitMs,
+      work: (signal) => perform(action, signal),
+      onFailure: (error, failures) =>
+        log.warn({ ...action, failures, error: describeError(error) }, "action failed and will be repeated"),
+    });
+  }
+
+  return begin;
+}
+
+function superseded(): SchedulerError {
+  return new SchedulerError("scheduler_superseded", "the machine is not wanted any more");
+}
+
+function nameOf(action: Action): string {
+  return "machineId" in action ? `${action.kind} ${action.machineId}` : `${action.kind} job ${action.jobId}`;
+}
+
+/** The limiter and the time limit of each action; creates and destroys are limited by driver, hence by host. */
+function createLimiters(config: SchedulerConfig): (action: Action) => [Limiter, number] {
+  const perDriver = new Map<string, Limiter>();
+  const gitlab: Limiter = pLimit(GITLAB_AT_ONCE);
+  const named = (name: string, most: number): Limiter => {
+    const limiter = perDriver.get(name) ?? pLimit(most);
+    perDriver.set(name, limiter);
+    return limiter;
+  };
+  return (action) => {
+    switch (action.kind) {
+      case "create":
+        return [named(`create ${action.driver}`, config.createsPerHost), config.createTimeout];
+      case "destroy":
+      case "destroyUnknown":
+        return [named(`destroy ${action.driver}`, config.destroysPerHost), config.destroyTimeout];
+      case "report":
+      case "checkStanding":
+        return [gitlab, GITLAB_LIMIT_MS];
+      default:
+        return [atOnce, SHORT_LIMIT_MS];
+    }
+  };
+}
