@@ -38,8 +38,8 @@ export function parseCiDocument(text: string): CiDocument {
   };
   const document = parseDocument(text, {
     lineCounter: lines,
-    // GitLab reads YAML 1.1: `yes` is a boolean, `<<` merges.
-    version: "1.1",
+    // GitLab reads YAML 1.1; of what that has more than 1.2, pipelines use the merge key.
+    merge: true,
     customTags: [referenceTag as never],
   });
   const [problem] = document.errors;

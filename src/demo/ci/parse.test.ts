@@ -179,15 +179,15 @@ test.each([
   ["job:\n  script: x\n  stage: other\n", 3, "none of build, test, deploy"],
   ["stages: one\njob: {script: x}", 1, "stages"],
   ["job:\n  script:\n    - echo: hi\n", 2, "list of strings"],
-  ["job:\n  script: x\n  extends: .no\n", 3, "“.no”, which is not in this file"],
+  ["job:\n  script: x\n  extends: .missing\n", 3, "“.missing”, which is not in this file"],
   [".a: {extends: .b}\n.b: {extends: .a}\njob:\n  script: x\n  extends: .a\n", 5, "extends itself"],
-  ["job:\n  script: x\n  needs: [no]\n", 3, "needs “no”"],
+  ["job:\n  script: x\n  needs: [missing]\n", 3, "needs “missing”"],
   ["a:\n  script: x\n  needs: [b]\nb:\n  script: x\n  needs: [a]\n", 3, "circle: a → b → a"],
   ["a: {script: x}\nb:\n  script: x\n  dependencies: [a]\n", 4, "not in an earlier stage"],
-  ["job:\n  script: x\n  dependencies: [no]\n", 3, "depends on “no”"],
+  ["job:\n  script: x\n  dependencies: [missing]\n", 3, "depends on “missing”"],
   ["job:\n  script: x\n  timeout: soon\n", 3, "not a time"],
   ["job:\n  script: x\n  retry: 5\n", 3, "retry"],
-  ["job:\n  script: [!reference [.no, script]]\n", 1, "names nothing"],
+  ["job:\n  script: [!reference [.missing, script]]\n", 1, "names nothing"],
   ["job:\n  script: x\n  when: never\n", 3, "when"],
 ])("refuses %j at line %i", (text, line, message) => {
   const refused = () => parsePipeline(text);
@@ -197,5 +197,5 @@ test.each([
 });
 
 test("an optional need of a missing job is no error", () => {
-  expect(jobOf("job: { script: x, needs: [{ job: no, optional: true }] }").needs).toHaveLength(1);
+  expect(jobOf("job: { script: x, needs: [{ job: missing, optional: true }] }").needs).toHaveLength(1);
 });
