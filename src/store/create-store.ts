@@ -63,7 +63,7 @@ function assemble({ db, clock, log, vault, installationId }: Parts): Store {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const write = createWriter({ db, clock, listeners });
+  const { write, close } = createWriter({ db, clock, listeners });
   return {
     installationId,
     machineToken: (machineId) => vault.machineToken(machineId),
@@ -80,7 +80,7 @@ function assemble({ db, clock, log, vault, installationId }: Parts): Store {
     note: createNote(write),
     onEvent: (listener) => listeners.add(listener),
     prune: (before) => prune(write, before),
-    close: () => db.destroy(),
+    close,
   };
 }
 

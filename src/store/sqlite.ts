@@ -16,9 +16,10 @@ const BUSY_TIMEOUT_MS = 5_000;
  * survives a power cut. `secure_delete`: what is erased is overwritten; the write-ahead log may keep old pages until its
  * next checkpoint, and there payloads are as encrypted as in the table.
  */
-export function sqliteDialect(path: string): Dialect {
+export function sqliteDialect(path: string, limits: { maxPages?: number } = {}): Dialect {
   const db = new DatabaseSync(path);
   try {
+    if (limits.maxPages !== undefined) db.exec(`pragma max_page_count = ${limits.maxPages}`);
     db.exec(`pragma busy_timeout = ${BUSY_TIMEOUT_MS}`);
     if (path !== IN_MEMORY) db.exec("pragma journal_mode = wal; pragma synchronous = full");
     db.exec("pragma foreign_keys = on; pragma secure_delete = on; pragma trusted_schema = off");

@@ -30,6 +30,12 @@ export type Draft = Omit<LifecycleEvent, "seq">;
  */
 export type Write = <Result>(what: string, change: (change: Change) => Promise<Result>) => Promise<Result>;
 
+export interface Writer {
+  readonly write: Write;
+  /** Closes the database once all that was asked for before is done. */
+  close(): Promise<void>;
+}
+
 /** Rolls a refused change back; never leaves this file. */
 class Refused extends Error {}
 
@@ -38,7 +44,7 @@ export function createWriter(deps: {
   db: Kysely<Tables>;
   clock: Clock;
   listeners: Listeners<LifecycleEvent>;
-}): Write {
+}): Writer {
   const { db, clock, listeners } = deps;
   const inTurn = pLimit(1);
 
@@ -56,7 +62,7 @@ export function createWriter(deps: {
     });
   }
 
-  return (what, change) =>
+  const write: Write = (what, change) =>
     inTurn(async () => {
       try {
         const [result, events] = await commit(change);
@@ -67,4 +73,5 @@ export function createWriter(deps: {
         throw toStoreError(what, error);
       }
     });
+  return { write, close: () => inTurn(() => db.destroy()) };
 }
