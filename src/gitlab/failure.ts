@@ -56,10 +56,10 @@ export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {
   });
 }
 
-/** The first code in a chain of causes: TLS problems may come wrapped. */
+/** The first code in a chain of causes: TLS problems may come wrapped. The HTTP parser does not always give its own. */
 function codeOf(error: unknown): string {
   for (let at = error; at instanceof Error; at = at.cause) {
-    const code = systemCode(at);
+    const code = at.name === "HTTPParserError" ? "HPE_INVALID" : systemCode(at);
     if (code !== undefined) return code;
   }
   return "";

@@ -13,7 +13,7 @@ const RECHECK_MS = 45_000;
 const failureBackoff = { baseMs: 500, capMs: 30_000 };
 /** Each unusable answer costs somebody a job. */
 const unusableBackoff = { baseMs: 60_000, capMs: 600_000 };
-const FATAL_WAIT_MS = 300_000;
+const FATAL_WAIT_MS = 120_000;
 /** What may be sent at once after a pause, in time of the rate limit. */
 const BURST_MS = 2_000;
 
