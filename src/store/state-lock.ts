@@ -33,7 +33,7 @@ async function lockFile(directory: string, path: string, pidFile: string): Promi
   try {
     await makeStateDirectory(directory);
     db = new DatabaseSync(path);
-    db.exec("pragma journal_mode = off; pragma locking_mode = exclusive; begin exclusive");
+    db.exec("pragma journal_mode = memory; pragma locking_mode = exclusive; begin exclusive");
     await chmod(path, 0o600);
     return db;
   } catch (error) {
