@@ -7,7 +7,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { JobDefinition } from "../../src/demo/ci/definition.ts";
-import type { Job } from "../../src/demo/gitlab/model.ts";
+import type { Job, Project } from "../../src/demo/gitlab/model.ts";
 import { createRunnerDouble, type RunnerDouble } from "../../src/demo/gitlab/runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
 import { createRunnerApi } from "../../src/gitlab/client.ts";
@@ -52,8 +52,11 @@ export interface RelayBench {
   readonly relay: Relay;
   readonly directory: string;
   readonly runnerToken: string;
-  project(): Promise<Awaited<ReturnType<StandInGitLab["projects"]["add"]>>>;
-  machine(definition?: Partial<JobDefinition>): Promise<BenchMachine>;
+  machine(
+    definition?: Partial<JobDefinition>,
+    features?: Record<string, boolean>,
+    project?: Project,
+  ): Promise<BenchMachine>;
   /** Puts a new relay in the place of the old one, as a restart of the program does: doors of `machines` are opened again. */
   restart(machines: readonly BenchMachine[]): Promise<void>;
   close(): Promise<void>;
@@ -64,7 +67,7 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
   const directory = await mkdtemp(join(tmpdir(), "fr-relay-"));
   const gitlab = createStandInGitLab(options.gitlab);
   await gitlab.listen();
-  const project = await gitlab.projects.add();
+  const defaultProject = await gitlab.projects.add();
   const runnerToken = gitlab.runners.add({ tags: [], runUntagged: true }).token;
   const claimer = createRunnerDouble(gitlab.url);
   const clock = systemClock;
@@ -93,9 +96,15 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     });
   }
 
-  async function machine(definition: Partial<JobDefinition> = {}): Promise<BenchMachine> {
+  async function machine(
+    definition: Partial<JobDefinition> = {},
+    features?: Record<string, boolean>,
+    project: Project = defaultProject,
+  ): Promise<BenchMachine> {
     const job = await gitlab.addJob(project, definition);
-    const { id: jobId, token, payload } = await claimer.claim(runnerToken);
+    const answer = await claimer.requestJob(runnerToken, features ? { features } : {});
+    const payload = answer.json();
+    const [jobId, token] = [payload["id"] as number, payload["token"] as string];
     const id = newMachineId();
     await store.claim(aClaim({ jobId, payload: JSON.stringify(payload) }));
     await store.startJob(jobId, aNewMachine({ id }));
@@ -118,7 +127,6 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     },
     directory,
     runnerToken,
-    project: async () => project,
     machine,
     async restart(machines) {
       await relay.stop();

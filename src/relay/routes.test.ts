@@ -1,0 +1,51 @@
+import { describe, expect, test } from "vitest";
+import { routeOf } from "./routes.ts";
+
+describe("routes", () => {
+  test.each([
+    ["GET", "/firerunner/boot", "boot"],
+    ["POST", "/api/v4/jobs/request", "request-job"],
+    ["PUT", "/api/v4/jobs/7", "update-job"],
+    ["PATCH", "/api/v4/jobs/7/trace", "append-trace"],
+    ["POST", "/api/v4/jobs/7/artifacts", "upload-artifacts"],
+    ["GET", "/api/v4/jobs/7/artifacts", "download-artifacts"],
+    ["GET", "/group/project.git/info/refs", "git"],
+    ["GET", "/a/b-c/d_e/f.g.git/info/refs", "git"],
+    ["POST", "/group/project.git/git-upload-pack", "git"],
+    ["POST", "/group/project.git/git-receive-pack", "git"],
+    ["POST", "/group/project.git/info/lfs/objects/batch", "lfs-batch"],
+    ["POST", "/group/project.git/info/lfs/locks/verify", "git"],
+    ["GET", `/group/project.git/gitlab-lfs/objects/${"0".repeat(64)}`, "lfs-object"],
+    ["PUT", `/group/project.git/gitlab-lfs/objects/${"a".repeat(64)}/123`, "lfs-object"],
+  ])("%s %s is %s", (method, path, kind) => {
+    expect(routeOf(method, path)?.kind).toBe(kind);
+  });
+
+  test.each([
+    ["GET", "/"],
+    ["GET", "/api/v4/jobs/7"],
+    ["DELETE", "/api/v4/jobs/7"],
+    ["PUT", "/api/v4/jobs/0"],
+    ["PUT", "/api/v4/jobs/07"],
+    ["PUT", "/api/v4/jobs/7/../8"],
+    ["PUT", "/api/v4/jobs/99999999999999999999"],
+    ["GET", "/api/v4/projects"],
+    ["GET", "/api/v4/job"],
+    ["POST", "/api/v4/jobs/7/artifacts/authorize"],
+    ["GET", "/group/../other/project.git/info/refs"],
+    ["GET", "/group/./project.git/info/refs"],
+    ["GET", "/../project.git/info/refs"],
+    ["GET", "/group/%2e%2e/project.git/info/refs"],
+    ["GET", "/group%2Fproject.git/info/refs"],
+    ["GET", "/group//project.git/info/refs"],
+    ["GET", "/group\\project.git/info/refs"],
+    ["GET", "/group/project.git/../../api/v4/user/info/refs"],
+    ["GET", "/group/project.git/objects/info/packs"],
+    ["GET", "/.git/info/refs"],
+    ["PUT", "/group/project.git/git-upload-pack"],
+    ["GET", `/group/project.git/gitlab-lfs/objects/${"0".repeat(63)}`],
+    ["GET", `/${"a/".repeat(2000)}project.git/info/refs`],
+  ])("%s %s is nothing", (method, path) => {
+    expect(routeOf(method, path)).toBeUndefined();
+  });
+});
