@@ -63,5 +63,5 @@ export function claimOf(pool: Pool, payload: JobPayload, raw: string, pollMs: nu
 
 /** What people know a runner by: the token's prefix and the first characters behind it. */
 export function shortToken(token: Secret): string {
-  return /^(?:\w*glrtr?-(?:t\d+_)?)?.{4}/.exec(token.reveal())?.[0] ?? "";
+  return /^(?:.*?glrtr?-(?:t\d+_)?)?.{4}/.exec(token.reveal())?.[0] ?? "";
 }
