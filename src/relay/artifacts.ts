@@ -76,10 +76,7 @@ export function createUpload(
     redirects.destination(exchange.guest, new URL(origin));
     session.uploadOrigin = origin;
     const location = `http://${relayHostOf(exchange.request)}${exchange.path}${exchange.query}`;
-    reply(exchange.response, 307, {
-      location,
-      ...(exchange.request.complete ? {} : { connection: "close" }),
-    });
+    reply(exchange.response, 307, { location });
   }
 
   return upload;

@@ -78,6 +78,7 @@ export function createDoors(options: DoorsOptions): Doors {
     if (door === undefined) return;
     doors.delete(machineId);
     const closed = new Promise<void>((resolve) => door.server.close(() => resolve()));
+    door.guest.closed.abort(new Error("the machine's door was closed"));
     for (const socket of door.guest.sockets) socket.destroy();
     await closed;
     await rm(door.path, { force: true });

@@ -6,7 +6,7 @@ import type { Guest } from "./guest.ts";
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Between two requests of one connection. */
 const KEEP_ALIVE_MS = 75_000;
-/** After an answer that came before the end of the guest's body: time for it to arrive where it is going. */
+/** After an answer before the end of the body: closing at once would take the answer away from a guest that still sends. */
 const LINGER_MS = 2_000;
 
 export interface GuestServerOptions {
@@ -47,7 +47,7 @@ export function createGuestServer({ settings, onRequest, onConnect }: GuestServe
       if (!socket.destroyed) expectHeader(socket, KEEP_ALIVE_MS + settings.headerTimeout);
     });
     response.once("finish", () => {
-      if (!request.complete) setTimeout(() => socket.destroy(), LINGER_MS).unref();
+      if (!request.complete) setTimeout(() => request.complete || socket.destroy(), LINGER_MS).unref();
     });
     onRequest(guest, request, response);
   });

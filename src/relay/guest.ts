@@ -25,6 +25,8 @@ export interface Guest {
   /** What the proxy was asked for, with when it was last recorded. */
   readonly audited: Map<string, number>;
   openTunnels: number;
+  /** Aborts when its door is closed: nothing waits in its name any more. */
+  readonly closed: AbortController;
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
@@ -53,6 +55,7 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
     refusals: new Map(),
     audited: new Map(),
     openTunnels: 0,
+    closed: new AbortController(),
     session: undefined,
     delivery: undefined,
     standingAt: undefined,

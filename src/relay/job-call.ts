@@ -31,7 +31,7 @@ export function createJobCaller({ http, clock }: { http: GitLabHttp; clock: Cloc
   return {
     async call(exchange, { method, headers, body }) {
       const { guest, request, path, query } = exchange;
-      await guest.updates.take();
+      await guest.updates.take(guest.closed.signal);
       if (clock.now() < guest.quietUntil) throw laterRefusal(503, guest.quietUntil - clock.now());
       const own = ["content-length", "content-range", "accept-encoding"];
       const all = { ...headersFromGuest(request.headers, own), ...headers };

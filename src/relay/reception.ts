@@ -106,17 +106,12 @@ function isGone({ response }: Exchange): boolean {
 }
 
 /** As GitLab writes its refusals to its API's clients, and as plain words to all others. */
-function answer({ path, request, response }: Exchange, { status, message, headers }: Refusal): void {
+function answer({ path, response }: Exchange, { status, message, headers }: Refusal): void {
   const isApi = path.startsWith("/api/");
   reply(
     response,
     status,
-    {
-      ...headers,
-      "content-type": isApi ? "application/json" : "text/plain; charset=utf-8",
-      // What is left of the body is not read to its end only to keep the connection.
-      ...(request.complete ? {} : { connection: "close" }),
-    },
+    { ...headers, "content-type": isApi ? "application/json" : "text/plain; charset=utf-8" },
     isApi ? JSON.stringify({ message }) : `${message}\n`,
   );
 }
