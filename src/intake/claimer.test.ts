@@ -1,3 +1,4 @@
+import type { ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPayload } from "../../test/builders/payload.ts";
@@ -439,6 +440,49 @@ test("faults pass: GitLab down, busy, cut off, and then jobs are taken again", a
   expect(claimer.status()[0]).toMatchObject({ reason: undefined, fatal: false });
   expect(logged.filter(({ level }) => level === "warn").length).toBeGreaterThanOrEqual(3);
   expect(logged.some(({ message }) => message.includes("again"))).toBe(true);
+});
+
+test("in a storm of faults every job that GitLab gave is stored once, and no slot is overbooked", async () => {
+  const machines = 4;
+  const ids = Array.from({ length: 30 }, (_, index) => index + 1);
+  const faults = [
+    (response: ServerResponse) => answer(response, 500, {}),
+    (response: ServerResponse) => answer(response, 409, {}),
+    (response: ServerResponse) => response.destroy(),
+  ];
+  let stored = 0;
+  let finished = 0;
+  const { logged } = startClaimer({
+    machines,
+    pools: [poolA, poolB],
+    config: { turnInterval: 20 },
+    claimError: () => (++stored % 7 === 0 ? new Error("the store is busy") : undefined),
+  });
+  for (const id of ids) gitLab.enqueue(id % 2 ? tokenA : tokenB, id);
+  let mostHeld = 0;
+
+  await vi.waitFor(
+    async () => {
+      const jobs = await store.jobs({ unfinished: true });
+      mostHeld = Math.max(mostHeld, gitLab.given.length - finished);
+      const oldest = jobs.at(-1);
+      if (oldest) finished++;
+      if (oldest) await store.finishJob(oldest.id, "success");
+      const fault = oldest && oldest.id % 5 === 0 ? faults.shift() : undefined;
+      if (fault) gitLab.next((_request, response) => fault(response));
+      expect(gitLab.given).toHaveLength(ids.length);
+    },
+    { timeout: 15_000, interval: 10 },
+  );
+
+  await eventually(async () => {
+    const all = await store.jobs({ limit: 100 });
+    expect(all.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(ids);
+  });
+  expect(mostHeld).toBeLessThanOrEqual(machines);
+  expect(gitLab.given.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(ids);
+  expect(gitLab.updates).toEqual([]);
+  expect(logged.some(({ message }) => message === "claimed job could not be stored")).toBe(true);
 });
 
 test("capacity that cannot be read stops claiming until it can", async () => {
