@@ -1,0 +1,53 @@
+import { z } from "zod";
+import { sizeMib } from "../lifecycle/config.ts";
+
+/**
+ * User ids above everything that Debian, `/etc/subuid` (up to 600,100,000) and systemd's containers (up to 1,879,048,191)
+ * hand out, and below 2^31, where some file systems stop.
+ */
+const FIRST_USER_ID = 1_900_000_000;
+
+const Qemu = z.strictObject({
+  accelerator: z
+    .enum(["auto", "kvm", "tcg"])
+    .default("auto")
+    .meta({ description: "kvm needs the hardware; tcg emulates it slowly; auto takes kvm where it works." }),
+  consoleLimit: sizeMib()
+    .refine((mib) => mib >= 1, "at least 1MiB")
+    .default(1)
+    .meta({ description: "How much of a machine's console is kept; the oldest is dropped." }),
+  firstUserId: z.number().int().min(1_000).max(2_147_000_000).default(FIRST_USER_ID).meta({
+    description: "Started by root, each machine runs as an unprivileged user of its own, from here on.",
+  }),
+  userIds: z
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(10_000)
+    .meta({ description: "How many user ids from firstUserId on belong to machines." }),
+});
+
+/** The `vm` slice: what this computer gives to machines, and how drivers run them. */
+export const VmConfig = z.strictObject({
+  cpuOvercommit: z
+    .number()
+    .min(0.1)
+    .max(32)
+    .default(2)
+    .meta({ description: "Virtual CPUs that may be given away for each CPU of the host." }),
+  memoryReserve: sizeMib()
+    .optional()
+    .meta({ description: "Memory kept for the host; by default a tenth, at least 1GiB." }),
+  maxMachines: z
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: "Machines at one time; by default as many as there are virtual CPUs to give." }),
+  minFreeDisk: sizeMib()
+    .default(1024)
+    .meta({ description: "No machine is started while the state directory's disk has less free than this." }),
+  qemu: Qemu.prefault({}).meta({ description: "The qemu driver." }),
+});
+export type VmConfig = z.infer<typeof VmConfig>;

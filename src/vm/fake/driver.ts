@@ -1,0 +1,87 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { createListeners } from "../../base/listeners.ts";
+import type { Capacity } from "../../lifecycle/size.ts";
+import type { DriverMachine, MachineSpec, VmDriver } from "../driver.ts";
+import { checkMachineId, checkSpec } from "../spec.ts";
+import { followFakeConsole } from "./console.ts";
+import type { FakeHost } from "./host.ts";
+import { createMaking } from "./making.ts";
+
+export interface FakeDriverOptions {
+  readonly host: FakeHost;
+  readonly capacity?: Capacity;
+  /** Where relay sockets lie. Without it nothing touches the disk, and nobody can listen on them. */
+  readonly directory?: string;
+}
+
+const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000 };
+
+/** Machines in memory, with faults on demand: for tests, simulations and load runs. */
+export function createFakeDriver(options: FakeDriverOptions): VmDriver {
+  const { host, capacity = roomForAll, directory } = options;
+  const exits = createListeners<string>();
+  const closed = new AbortController();
+  const making = createMaking(host, closed.signal);
+  const stopHearing = host.onEnd(exits.emit);
+
+  async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    checkSpec(spec);
+    const status = host.status(spec.id);
+    const exists = status && (status.running || status.exit !== "lost");
+    if (!exists) await making.create(spec, signal);
+  }
+
+  async function destroy(id: string, signal: AbortSignal): Promise<void> {
+    checkMachineId(id);
+    signal.throwIfAborted();
+    await making.stop(id);
+    const fault = host.faults.destroy?.(id);
+    if (fault) throw fault;
+    host.remove(id);
+    if (directory !== undefined) await rm(join(directory, id), { recursive: true, force: true });
+  }
+
+  function describe(id: string): DriverMachine | undefined {
+    const status = host.status(id);
+    if (!status) return undefined;
+    // A machine being made is not one that was lost.
+    return { id, status: making.isUnderWay(id) ? { running: true, startedAt: host.clock.now() } : status };
+  }
+
+  async function list(): Promise<readonly DriverMachine[]> {
+    const fault = host.faults.list?.();
+    if (fault) throw fault;
+    return host.ids().flatMap((id) => describe(id) ?? []);
+  }
+
+  return {
+    name: "fake",
+    host: "local",
+    probe: async () => ({ usable: true, accelerator: "none", version: "1", note: "machines exist in memory" }),
+    capacity: async () => capacity,
+    relaySocket(id) {
+      checkMachineId(id);
+      return join(directory ?? "/nonexistent", id, "relay.sock");
+    },
+    create,
+    list,
+    async inspect(id) {
+      checkMachineId(id);
+      return describe(id);
+    },
+    destroy,
+    console: async (id, maxBytes) => lastBytes(host.console(id), maxBytes),
+    followConsole: (id, signal) => followFakeConsole(host, id, AbortSignal.any([signal, closed.signal])),
+    onExit: exits.add,
+    async close() {
+      stopHearing();
+      closed.abort();
+    },
+  };
+}
+
+function lastBytes(text: string, maxBytes: number): string {
+  const bytes = Buffer.from(text);
+  return bytes.subarray(Math.max(0, bytes.length - maxBytes)).toString("utf8");
+}

@@ -1,0 +1,57 @@
+import type { MachineSpec } from "../driver.ts";
+import { VmError } from "../errors.ts";
+import type { FakeHost } from "./host.ts";
+
+/** The creates under way of one driver: at most one per machine. */
+export interface Making {
+  /** Joins the one under way for this machine, if there is one. */
+  create(spec: MachineSpec, signal: AbortSignal): Promise<void>;
+  /** Ends the create under way, if there is one, and waits for its end. */
+  stop(id: string): Promise<void>;
+  isUnderWay(id: string): boolean;
+}
+
+export function createMaking(host: FakeHost, closed: AbortSignal): Making {
+  const underWay = new Map<string, { done: Promise<void>; abort: AbortController }>();
+
+  async function make(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    const fault = host.faults.create?.(spec) ?? {};
+    signal.throwIfAborted();
+    host.leaveHalfMade(spec.id);
+    if (fault.hang) await aborted(signal);
+    if (fault.delayMs !== undefined) await host.clock.sleep(fault.delayMs, signal);
+    if (fault.fail) throw fault.fail;
+    host.start(spec);
+    if (fault.dieAfterMs === undefined) return;
+    void host.clock.sleep(fault.dieAfterMs).then(() => host.end(spec.id, fault.exit ?? "killed"));
+  }
+
+  async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    const other = underWay.get(spec.id);
+    if (other) return await other.done;
+    const abort = new AbortController();
+    const done = make(spec, AbortSignal.any([signal, abort.signal, closed])).catch((cause: unknown) => {
+      if (cause instanceof VmError) throw cause;
+      const message = `creating machine ${spec.id} was stopped`;
+      throw new VmError("vm_create_failed", message, { cause, retryable: true });
+    });
+    underWay.set(spec.id, { done, abort });
+    await done.finally(() => underWay.delete(spec.id));
+  }
+
+  return {
+    create,
+    stop: async (id) => {
+      const create = underWay.get(id);
+      create?.abort.abort();
+      await create?.done.catch(() => {});
+    },
+    isUnderWay: (id) => underWay.has(id),
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
