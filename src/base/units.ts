@@ -40,7 +40,7 @@ function sumOfParts(text: string, units: Readonly<Record<string, number>>, expec
   if (!/^(\d+(\.\d+)?[a-z]+)+$/.test(compact)) throw bad();
   let sum = 0;
   for (const [, value, unit] of compact.matchAll(/(\d+(?:\.\d+)?)([a-z]+)/g)) {
-    const factor = units[unit ?? ""];
+    const factor = unit !== undefined && Object.hasOwn(units, unit) ? units[unit] : undefined;
     if (factor === undefined) throw bad();
     sum += Number(value) * factor;
   }

@@ -1,0 +1,62 @@
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { Egress, Pool } from "./config.ts";
+
+const runner = { tokenFile: "/etc/firerunner/small.token" };
+
+describe("pool settings", () => {
+  test("a runner's token is all that must be given", () => {
+    expect(Pool.parse({ runner })).toEqual({
+      size: { cpus: 1, memory: 2_048, disk: 20_480 },
+      image: "base",
+      driver: "auto",
+      runner,
+      executor: "auto",
+      concurrency: 10,
+      egress: "internet",
+    });
+  });
+
+  test("sizes are read in people's words", () => {
+    const pool = Pool.parse({ runner, size: { cpus: 4, memory: "8GiB", disk: "1.5GiB" } });
+
+    expect(pool.size).toEqual({ cpus: 4, memory: 8_192, disk: 1_536 });
+  });
+
+  test.each([
+    ["an unknown key", { runner, memory: "4GiB" }, "memory"],
+    ["a size without a unit", { runner, size: { memory: "4096" } }, "not a size"],
+    ["no CPU", { runner, size: { cpus: 0 } }, "size.cpus"],
+    ["half a CPU", { runner, size: { cpus: 1.5 } }, "size.cpus"],
+    ["no runner", {}, "runner"],
+    ["two tokens", { runner: { token: "glrt-a", tokenFile: "/a" } }, "exactly one"],
+    ["no token", { runner: {} }, "exactly one"],
+    ["an unknown driver", { runner, driver: "docker" }, "driver"],
+  ])("%s is refused, saying where", (_what, value, expected) => {
+    const parsed = Pool.safeParse(value);
+
+    expect(parsed.success).toBe(false);
+    expect(parsed.error && z.prettifyError(parsed.error)).toContain(expected);
+  });
+});
+
+describe("egress settings", () => {
+  test.each([["none"], ["internet"], [[]], [["registry.npmjs.org:443", "*.debian.org:80", "example.com"]]])(
+    "%j is accepted",
+    (value) => {
+      expect(Egress.parse(value)).toEqual(value);
+    },
+  );
+
+  test.each([
+    ["all"],
+    [["https://example.com"]],
+    [["*"]],
+    [["a.*.com"]],
+    [["example.com:"]],
+    [["a b"]],
+    [[""]],
+  ])("%j is refused", (value) => {
+    expect(Egress.safeParse(value).success).toBe(false);
+  });
+});
