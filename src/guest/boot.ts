@@ -1,0 +1,34 @@
+import type { Secret } from "../base/secret.ts";
+
+export interface BootData {
+  readonly machineId: string;
+  /** What the guest's runner shows to the relay. Opens nothing but this machine's own payload. */
+  readonly token: Secret;
+  readonly nowMs: number;
+  readonly executor: "shell";
+  /** The guest's way out, as `http://host:port`, when its pool gives it one. */
+  readonly proxy?: string | undefined;
+}
+
+/**
+ * What a machine is told when it asks `GET /firerunner/boot`: one `name=value` per line. guest/firerunner-init reads it by
+ * the line and without interpreting it, so a value must be one line.
+ */
+export function renderBootData(data: BootData): string {
+  const lines = {
+    machine: data.machineId,
+    token: data.token.reveal(),
+    now: `${Math.floor(data.nowMs / 1000)}`,
+    executor: data.executor,
+    proxy: data.proxy,
+  };
+  return Object.entries(lines)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${oneLine(name, value ?? "")}\n`)
+    .join("");
+}
+
+function oneLine(name: string, value: string): string {
+  if (/[\r\n\0]/.test(value)) throw new Error(`the boot data's ${name} is more than one line`);
+  return value;
+}

@@ -1,0 +1,243 @@
+/**
+ * Builds an image: base layer (Debian), runner layer (runner and init), kernel, initramfs, image.json. Each is made from a
+ * recipe; what has been made from an equal recipe before is not made again, so that another runner or another init costs
+ * seconds and not a minute. Nothing of an image is visible before all of it is on disk.
+ */
+import { chmod, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import { run } from "../base/process.ts";
+import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
+import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
+import type { ImagesConfig } from "./config.ts";
+import { hashFile, linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
+import { ImageError } from "./errors.ts";
+import { buildInitramfs } from "./initramfs.ts";
+import {
+  type ImageFile,
+  type ImageManifest,
+  imageDigest,
+  MANIFEST_SCHEMA,
+  sha256,
+  shortDigest,
+} from "./manifest.ts";
+import type { OnProgress } from "./progress.ts";
+import { type ChosenRunner, chooseRunner, type RunnerChoice } from "./runner.ts";
+import { captureRunnerInfo } from "./runner-info.ts";
+import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
+import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
+import { openWorkshop, requireSpace, requireTools } from "./workshop.ts";
+
+export interface BuildOptions {
+  /** Where images are kept; made when it is not there. */
+  readonly directory: string;
+  readonly name: string;
+  readonly config: ImagesConfig;
+  readonly runner: RunnerChoice;
+  /** Build everything anew, with the newest packages. */
+  readonly force?: boolean;
+  readonly clock: Clock;
+  readonly signal?: AbortSignal;
+}
+
+export interface BuiltImage {
+  readonly image: ResolvedImage;
+  readonly manifest: ImageManifest;
+  /** False when an image from the same recipe was there already. */
+  readonly built: boolean;
+  /** What people should know about it, such as that it holds the stand-in runner and why. */
+  readonly notes: readonly string[];
+}
+
+/** Raised whenever the code here makes something else from the same ingredients. */
+const RECIPE_VERSION = 1;
+
+const FILE_NAMES = {
+  kernel: "vmlinux",
+  initramfs: "initramfs.gz",
+  base: "base.squashfs",
+  runner: "runner.squashfs",
+} as const;
+
+export async function buildImage(options: BuildOptions, onProgress: OnProgress): Promise<BuiltImage> {
+  const { directory, name, signal } = options;
+  onProgress({ phase: "check", line: "Looking at what is here" });
+  const base = await baseOptions(options);
+  const store = createImageStore({ directory });
+  const baseRecipe = sha256(JSON.stringify([RECIPE_VERSION, await baseIngredients(base)]));
+  const layer = await runnerLayerIngredients();
+  const recipeWith = (runner: string) => sha256(JSON.stringify([RECIPE_VERSION, baseRecipe, runner, layer]));
+  const known = options.force ? [] : await soundImages(store, onProgress);
+  const isBuilt = (runner: string) =>
+    known.some(({ manifest }) => manifest.recipes.image === recipeWith(runner));
+  const runner = await chooseRunner(options.runner, { ...options, ...base, isBuilt }, onProgress);
+  const recipes = { base: baseRecipe, image: recipeWith(runner.sha256) };
+  const same = known.find(({ manifest }) => manifest.recipes.image === recipes.image);
+  if (!same) await makeImage({ options, base, runner, recipes, known, store }, onProgress);
+  else await store.setName(name, same.manifest.digest);
+  const { image, manifest } = same
+    ? { image: await store.resolve(name), manifest: same.manifest }
+    : await store.verify(name, signal);
+  onProgress({ phase: "done", fraction: 1, line: `Image ${name} is ${manifest.digest}` });
+  return { image, manifest, built: same === undefined, notes: runner.notes };
+}
+
+interface Making {
+  readonly options: BuildOptions;
+  readonly base: BaseOptions;
+  readonly runner: ChosenRunner;
+  readonly recipes: ImageManifest["recipes"];
+  readonly known: readonly ListedImage[];
+  readonly store: ImageStore;
+}
+
+async function makeImage(making: Making, onProgress: OnProgress): Promise<void> {
+  const { options, base, runner, recipes, store } = making;
+  await requireTools();
+  const workshop = await openWorkshop(options.directory);
+  try {
+    await requireSpace(workshop);
+    const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);
+    onProgress({ phase: "kernel", line: `Making the initramfs for kernel ${kernelVersion}` });
+    const baseFile = join(workshop, FILE_NAMES.base);
+    const initramfs = await buildInitramfs(baseFile, kernelVersion, workshop, options.signal);
+    await writeFile(join(workshop, FILE_NAMES.initramfs), initramfs);
+    onProgress({ phase: "runner", line: "Asking the runner what it can do" });
+    const { version, info } = await captureRunnerInfo(runner.path, { signal: options.signal });
+    await buildRunnerLayer(join(workshop, FILE_NAMES.runner), runner.path, workshop, options.signal);
+    onProgress({ phase: "store", line: "Storing the image" });
+    await keepOnly(workshop, Object.values(FILE_NAMES));
+    const files = await describeFiles(workshop);
+    const manifest: ImageManifest = {
+      schema: MANIFEST_SCHEMA,
+      digest: imageDigest(files),
+      architecture: base.architecture,
+      suite: base.sources.suite,
+      kernelVersion,
+      files,
+      runner: { kind: runner.kind, version, sha256: runner.sha256, info },
+      packages,
+      recipes,
+      builtWith: await toolVersions(),
+      createdAt: options.clock.now(),
+    };
+    await writeFile(join(workshop, "image.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+    await publish(workshop, manifest, options, store);
+  } finally {
+    await removeTree(workshop);
+  }
+}
+
+/** The base layer and the kernel: those of an image made from the same recipe, or new ones. */
+async function provideBase(making: Making, workshop: string, onProgress: OnProgress): Promise<BaseLayer> {
+  const same = making.known.find(({ manifest }) => manifest.recipes.base === making.recipes.base);
+  if (!same) return await buildBaseLayer(workshop, making.base, onProgress);
+  onProgress({ phase: "packages", fraction: 1, line: "The base layer has been built before" });
+  for (const name of [FILE_NAMES.base, FILE_NAMES.kernel])
+    await linkOrCopy(join(same.directory, name), join(workshop, name));
+  return { kernelVersion: same.manifest.kernelVersion, packages: same.manifest.packages };
+}
+
+async function publish(
+  workshop: string,
+  manifest: ImageManifest,
+  options: BuildOptions,
+  store: ImageStore,
+): Promise<void> {
+  for (const name of await readdir(workshop)) await chmod(join(workshop, name), 0o644);
+  await chmod(workshop, 0o755);
+  const target = join(options.directory, shortDigest(manifest.digest));
+  const isSound = await store.verify(manifest.digest).then(
+    () => true,
+    () => false,
+  );
+  // A broken image of the same digest makes way; what it was is removed with the workshop of the next build.
+  if (!isSound) await rename(target, `${workshop}-broken`).catch(() => {});
+  await moveIntoPlace(workshop, target);
+  await rm(`${workshop}-broken`, { recursive: true, force: true });
+  await store.setName(options.name, manifest.digest);
+}
+
+/** Images whose files are whole. A broken one is not built upon: it is named, and made again if it is asked for. */
+async function soundImages(store: ImageStore, onProgress: OnProgress): Promise<ListedImage[]> {
+  const sound: ListedImage[] = [];
+  for (const image of await store.list()) {
+    try {
+      await store.resolve(image.manifest.digest);
+      sound.push(image);
+    } catch (error) {
+      onProgress({ phase: "check", line: (error as Error).message });
+    }
+  }
+  return sound;
+}
+
+async function keepOnly(directory: string, names: readonly string[]): Promise<void> {
+  for (const name of await readdir(directory))
+    if (!names.includes(name)) await removeTree(join(directory, name));
+}
+
+async function describeFiles(directory: string): Promise<ImageManifest["files"]> {
+  const describe = async (path: string): Promise<ImageFile> => ({
+    path,
+    ...(await hashFile(join(directory, path))),
+  });
+  return {
+    kernel: await describe(FILE_NAMES.kernel),
+    initramfs: await describe(FILE_NAMES.initramfs),
+    layers: [await describe(FILE_NAMES.base), await describe(FILE_NAMES.runner)],
+  };
+}
+
+async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
+  const { config, signal } = options;
+  const host = parseHostRelease(await readFile("/etc/os-release", "utf8").catch(() => ""));
+  const configured = config.sources.length > 0 ? config.sources : undefined;
+  const targets = configured ? [] : parseIndexTargets(await askApt(["indextargets", "Created-By: Packages"]));
+  return {
+    architecture: hostArchitecture(),
+    sources: choosePackageSources(host, targets, { suite: config.suite, configured }),
+    packages: [...config.packages].sort(),
+    aptOptions: await aptProxyOptions(),
+    signal,
+  };
+}
+
+function hostArchitecture(): string {
+  if (process.arch === "x64") return "amd64";
+  if (process.arch === "arm64") return "arm64";
+  throw new ImageError("image_build_failed", `images cannot be built on ${process.arch}`);
+}
+
+async function askApt(args: readonly string[]): Promise<string> {
+  try {
+    return await run("apt-get", args);
+  } catch (cause) {
+    throw new ImageError(
+      "image_no_sources",
+      "apt on this computer could not be asked for its package sources",
+      {
+        cause,
+        hint: "configure images.sources, such as: deb http://deb.debian.org/debian bookworm main",
+      },
+    );
+  }
+}
+
+/** A proxy that the host's apt goes through is needed for building, too. It does not stay in the image. */
+async function aptProxyOptions(): Promise<string[]> {
+  const dump = await run("apt-config", ["dump", "Acquire"]).catch(() => "");
+  return dump.split("\n").filter((line) => /^Acquire::https?::Proxy\S* "[^"]+";$/i.test(line));
+}
+
+async function toolVersions(): Promise<Record<string, string>> {
+  const firstLine = async (tool: string, ...args: string[]) => {
+    const output = await run(tool, args).catch(() => "");
+    return output.split("\n")[0]?.trim() ?? "";
+  };
+  return {
+    mmdebstrap: await firstLine("mmdebstrap", "--version"),
+    mksquashfs: await firstLine("mksquashfs", "-version"),
+    node: process.version,
+  };
+}

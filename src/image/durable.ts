@@ -1,0 +1,76 @@
+/** Files and directories that are there whole or not at all, also after a crash or a power cut. */
+import { createHash, randomBytes } from "node:crypto";
+import { constants, createReadStream } from "node:fs";
+import { copyFile, link, open, readdir, readFile, rename, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { systemCode } from "../base/errors.ts";
+import { run } from "../base/process.ts";
+
+export async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+export async function writeFileDurably(path: string, text: string): Promise<void> {
+  const temporary = `${path}.${randomBytes(4).toString("hex")}.tmp`;
+  const handle = await open(temporary, "wx", 0o644);
+  try {
+    await handle.chmod(0o644);
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, path);
+  await syncPath(dirname(path));
+}
+
+/** Puts a finished directory in its place. One that is already there, with the same content by its name, stays. */
+export async function moveIntoPlace(directory: string, target: string): Promise<void> {
+  for (const name of await readdir(directory)) await syncPath(join(directory, name));
+  await syncPath(directory);
+  try {
+    await rename(directory, target);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
+    await removeTree(directory);
+  }
+  await syncPath(dirname(target));
+}
+
+/** Another name for the same bytes where the file system can, else a copy. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch {
+    await copyFile(from, to, constants.COPYFILE_FICLONE);
+  }
+}
+
+/** Removes a tree without ever leaving its file system, should something be mounted in it. */
+export async function removeTree(path: string): Promise<void> {
+  await run("rm", ["-rf", "--one-file-system", "--", path]);
+}
+
+export async function hashFile(
+  path: string,
+  signal?: AbortSignal,
+): Promise<{ bytes: number; sha256: string }> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, signal ? { signal } : {});
+  return { bytes: (await stat(path)).size, sha256: hash.digest("hex") };
+}
+
+/** `<pid>-<start time>`: names this very process, also after its pid has been given to another. */
+export async function processMark(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => undefined);
+  // The command's name, in parentheses, may hold spaces; start time is the 20th field after it.
+  const startTime = text?.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+  return startTime === undefined ? undefined : `${pid}-${startTime}`;
+}

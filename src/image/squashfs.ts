@@ -1,0 +1,64 @@
+import { spawn } from "node:child_process";
+import { createReadStream } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
+import { ProcessError, run } from "../base/process.ts";
+
+const COMPRESSION = ["-comp", "zstd", "-Xcompression-level", "6"];
+const QUIET = ["-quiet", "-no-progress"];
+
+/** Packs a tar archive, keeping owners, modes and times. The same archive always gives the same bytes. */
+export async function makeSquashfsFromTar(
+  tar: string,
+  target: string,
+  epochS: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const args = ["-", target, "-tar", ...COMPRESSION, ...QUIET, "-mkfs-time", `${epochS}`];
+  const child = spawn("mksquashfs", args, {
+    stdio: ["pipe", "ignore", "pipe"],
+    ...(signal ? { signal } : {}),
+  });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr = (stderr + text).slice(-4_096);
+  });
+  const ended = new Promise<void>((resolve, reject) => {
+    child.on("error", (cause) =>
+      reject(new ProcessError("mksquashfs", "could not be run", stderr, null, cause)),
+    );
+    child.on("close", (code) =>
+      code === 0
+        ? resolve()
+        : reject(new ProcessError("mksquashfs", `ended with status ${code}`, stderr, code)),
+    );
+  });
+  // When mksquashfs ends early its status says more than the broken pipe does.
+  const [, outcome] = await Promise.allSettled([pipeline(createReadStream(tar), child.stdin), ended]);
+  if (outcome.status === "rejected") throw outcome.reason;
+}
+
+/** Packs a directory as files of root, all with one time. */
+export async function makeSquashfsFromDirectory(
+  directory: string,
+  target: string,
+  epochS: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const times = ["-mkfs-time", `${epochS}`, "-all-time", `${epochS}`];
+  const args = [directory, target, "-all-root", "-no-xattrs", ...COMPRESSION, ...QUIET, ...times];
+  await run("mksquashfs", args, signal ? { signal } : {});
+}
+
+/** Takes files out of a squashfs into the new directory `target`; paths as they are inside, without a leading slash. */
+export async function extractFromSquashfs(
+  archive: string,
+  target: string,
+  paths: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const args = ["-no-progress", "-no-xattrs", "-force", "-dest", target, archive, ...paths];
+  await run("unsquashfs", args, signal ? { signal } : {});
+  if ((await readdir(target)).length === 0)
+    throw new ProcessError("unsquashfs", `found none of ${paths.join(", ")}`, "", 0);
+}

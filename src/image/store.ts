@@ -1,0 +1,211 @@
+/**
+ * Images on this computer:
+ *
+ *     <directory>/<12 digits of the digest>/{image.json, vmlinux, initramfs.gz, base.squashfs, runner.squashfs}
+ *     <directory>/names/<name>            the digest that a name stands for
+ *     <directory>/.build-<process>-<n>/   under construction; never listed, removed when its process is gone
+ *
+ * An image is immutable. Building a name anew writes another directory and then moves the name.
+ */
+import { mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { systemCode } from "../base/errors.ts";
+import type { BootImage } from "../lifecycle/boot-image.ts";
+import { hashFile, writeFileDurably } from "./durable.ts";
+import { ImageError } from "./errors.ts";
+import {
+  filesOf,
+  type ImageFile,
+  ImageManifest,
+  imageDigest,
+  MANIFEST_SCHEMA,
+  shortDigest,
+} from "./manifest.ts";
+
+/** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
+export interface ResolvedImage extends BootImage {
+  readonly runnerInfo: Readonly<Record<string, unknown>>;
+}
+
+export interface ListedImage {
+  readonly directory: string;
+  readonly names: readonly string[];
+  readonly manifest: ImageManifest;
+  readonly bytes: number;
+}
+
+export interface VerifiedImage {
+  readonly image: ResolvedImage;
+  readonly manifest: ImageManifest;
+  readonly checkedBytes: number;
+}
+
+export interface ImageStore {
+  /** By name or digest. The content is checked against image.json the first time and whenever a file has changed. */
+  resolve(name: string): Promise<ResolvedImage>;
+  list(): Promise<ListedImage[]>;
+  /** Reads every byte again. Throws `image_missing` or `image_corrupt`. */
+  verify(name: string, signal?: AbortSignal): Promise<VerifiedImage>;
+  find(name: string): Promise<ListedImage | undefined>;
+  setName(name: string, digest: string): Promise<void>;
+}
+
+const namePattern = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+
+export function createImageStore(deps: { readonly directory: string }): ImageStore {
+  const root = deps.directory;
+  const namesDirectory = join(root, "names");
+  /** Files already read and found right, by path: size, time of change and inode at that moment. */
+  const checked = new Map<string, string>();
+
+  async function digestOf(name: string): Promise<string> {
+    if (/^(sha256:)?[0-9a-f]{12,64}$/.test(name)) return name;
+    if (!namePattern.test(name))
+      throw new ImageError("image_missing", `“${name}” cannot be the name of an image`, {
+        hint: "names are lower-case letters, digits, dots, dashes and underscores",
+      });
+    const text = await readFile(join(namesDirectory, name), "utf8").catch((cause) => {
+      throw missing(name, cause);
+    });
+    return text.trim();
+  }
+
+  async function load(name: string): Promise<{ directory: string; manifest: ImageManifest }> {
+    const digest = await digestOf(name);
+    const directory = join(root, shortDigest(digest));
+    const manifest = await readManifest(name, directory);
+    if (!manifest.digest.replace("sha256:", "").startsWith(digest.replace("sha256:", "")))
+      throw missing(name, undefined);
+    return { directory, manifest };
+  }
+
+  async function check(name: string, path: string, file: ImageFile, signal?: AbortSignal): Promise<void> {
+    const found = await hashFile(path, signal).catch((cause) => {
+      signal?.throwIfAborted();
+      throw corrupt(name, `${path} cannot be read`, cause);
+    });
+    if (found.bytes !== file.bytes)
+      throw corrupt(name, `${path} has ${found.bytes} bytes, not ${file.bytes}`);
+    if (found.sha256 !== file.sha256) throw corrupt(name, `${path} is not what image.json says (sha256)`);
+  }
+
+  async function checkIfChanged(name: string, path: string, file: ImageFile): Promise<void> {
+    const status = await stat(path).catch((cause) => {
+      throw corrupt(name, `${path} is gone`, cause);
+    });
+    const mark = `${file.sha256} ${status.ino} ${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
+    if (checked.get(path) === mark) return;
+    await check(name, path, file);
+    checked.set(path, mark);
+  }
+
+  async function resolve(name: string): Promise<ResolvedImage> {
+    const { directory, manifest } = await load(name);
+    for (const file of filesOf(manifest)) await checkIfChanged(name, join(directory, file.path), file);
+    return toBootImage(directory, manifest);
+  }
+
+  async function verify(name: string, signal?: AbortSignal): Promise<VerifiedImage> {
+    const { directory, manifest } = await load(name);
+    const files = filesOf(manifest);
+    for (const file of files) await check(name, join(directory, file.path), file, signal);
+    if (imageDigest(manifest.files) !== manifest.digest)
+      throw corrupt(name, "the digest in image.json is not that of its files");
+    const checkedBytes = files.reduce((sum, file) => sum + file.bytes, 0);
+    return { image: toBootImage(directory, manifest), manifest, checkedBytes };
+  }
+
+  async function names(): Promise<Map<string, string>> {
+    const all = await readdir(namesDirectory).catch(emptyWhenAbsent);
+    const known = all.filter((name) => namePattern.test(name) && !name.endsWith(".tmp"));
+    const pairs = known.map(async (name) => [name, await digestOf(name)] as const);
+    return new Map(await Promise.all(pairs));
+  }
+
+  async function list(): Promise<ListedImage[]> {
+    const known = await names();
+    const directories = (await readdir(root).catch(emptyWhenAbsent)).filter((name) =>
+      /^[0-9a-f]{12}$/.test(name),
+    );
+    const images: ListedImage[] = [];
+    for (const name of directories.sort()) {
+      const directory = join(root, name);
+      const manifest = await readManifest(name, directory).catch(() => undefined);
+      if (!manifest) continue;
+      images.push({
+        directory,
+        manifest,
+        names: [...known].filter(([, digest]) => digest === manifest.digest).map(([each]) => each),
+        bytes: filesOf(manifest).reduce((sum, file) => sum + file.bytes, 0),
+      });
+    }
+    return images;
+  }
+
+  async function find(name: string): Promise<ListedImage | undefined> {
+    return (await list()).find((image) => image.names.includes(name));
+  }
+
+  async function setName(name: string, digest: string): Promise<void> {
+    if (!namePattern.test(name))
+      throw new ImageError("image_build_failed", `“${name}” cannot be the name of an image`);
+    await mkdir(namesDirectory, { recursive: true, mode: 0o755 });
+    await writeFileDurably(join(namesDirectory, name), `${digest}\n`);
+  }
+
+  return { resolve, list, verify, find, setName };
+}
+
+async function readManifest(name: string, directory: string): Promise<ImageManifest> {
+  const path = join(directory, "image.json");
+  const text = await readFile(path, "utf8").catch((cause) => {
+    throw systemCode(cause) === "ENOENT"
+      ? missing(name, cause)
+      : corrupt(name, `${path} cannot be read`, cause);
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw corrupt(name, `${path} is not JSON`, cause);
+  }
+  const parsed = ImageManifest.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const schema = (json as { schema?: unknown } | null)?.schema;
+  const detail =
+    schema === MANIFEST_SCHEMA
+      ? "is damaged"
+      : `has schema ${schema}, this FireRunner reads ${MANIFEST_SCHEMA}`;
+  throw corrupt(name, `${path} ${detail}`, parsed.error);
+}
+
+function toBootImage(directory: string, manifest: ImageManifest): ResolvedImage {
+  const { kernel, initramfs, layers } = manifest.files;
+  return {
+    digest: manifest.digest,
+    architecture: manifest.architecture,
+    kernel: join(directory, kernel.path),
+    initramfs: join(directory, initramfs.path),
+    layers: layers.map((layer) => join(directory, layer.path)),
+    runnerInfo: manifest.runner.info,
+  };
+}
+
+function emptyWhenAbsent(error: unknown): string[] {
+  if (systemCode(error) === "ENOENT") return [];
+  throw error;
+}
+
+function missing(name: string, cause: unknown): ImageError {
+  return new ImageError("image_missing", `there is no image “${name}” on this computer`, {
+    ...(cause === undefined ? {} : { cause }),
+    hint: `build it: firerunner image build${name === "base" ? "" : ` --name ${name}`}`,
+  });
+}
+
+function corrupt(name: string, detail: string, cause?: unknown): ImageError {
+  return new ImageError("image_corrupt", `the image “${name}” is broken: ${detail}`, {
+    ...(cause === undefined ? {} : { cause }),
+    hint: `build it again: firerunner image build --force${name === "base" ? "" : ` --name ${name}`}`,
+  });
+}

@@ -1,0 +1,62 @@
+/** The directory in which an image is made, and what is left of those whose maker was killed. */
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { run } from "../base/process.ts";
+import { formatBytes } from "../base/units.ts";
+import { processMark, removeTree } from "./durable.ts";
+import { ImageError } from "./errors.ts";
+
+/** A build needs about this much for a short while; the finished image takes about a sixth. */
+export const BUILD_SPACE_BYTES = 1_200 * 1024 ** 2;
+
+const REQUIRED_TOOLS: Readonly<Record<string, string>> = {
+  mmdebstrap: "mmdebstrap",
+  mksquashfs: "squashfs-tools",
+  unsquashfs: "squashfs-tools",
+  setpriv: "util-linux",
+};
+
+export async function openWorkshop(imagesDirectory: string): Promise<string> {
+  await mkdir(imagesDirectory, { recursive: true, mode: 0o755 });
+  await removeStaleBuilds(imagesDirectory);
+  const mark = await processMark(process.pid);
+  const path = join(imagesDirectory, `.build-${mark}-${randomBytes(3).toString("hex")}`);
+  await mkdir(path, { mode: 0o755 });
+  return path;
+}
+
+/** Removes the directories of builds whose process is gone. */
+export async function removeStaleBuilds(imagesDirectory: string): Promise<void> {
+  for (const name of await readdir(imagesDirectory)) {
+    const [, mark, pid] = /^\.build-((\d+)-\d+)-/.exec(name) ?? [];
+    if (mark === undefined || (await processMark(Number(pid))) === mark) continue;
+    await removeTree(join(imagesDirectory, name));
+  }
+}
+
+export async function requireTools(): Promise<void> {
+  const script = 'for tool; do command -v "$tool" >/dev/null || echo "$tool"; done';
+  const missing = (await run("sh", ["-c", script, "sh", ...Object.keys(REQUIRED_TOOLS)]))
+    .split("\n")
+    .filter(Boolean);
+  if (missing.length === 0) return;
+  const packages = [...new Set(missing.map((tool) => REQUIRED_TOOLS[tool] ?? tool))];
+  throw new ImageError("image_tools_missing", `building an image needs ${missing.join(" and ")}`, {
+    hint: `install them: apt-get install ${packages.join(" ")}`,
+  });
+}
+
+export async function requireSpace(
+  directory: string,
+  neededBytes: number = BUILD_SPACE_BYTES,
+): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  if (free >= neededBytes) return;
+  throw new ImageError(
+    "image_no_space",
+    `building an image needs ${formatBytes(neededBytes)} in ${directory}, which has ${formatBytes(free)} left`,
+    { hint: "free some space, or choose another image directory" },
+  );
+}
