@@ -1,6 +1,7 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { Pool } from "../lifecycle/pool.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type PoolHealth } from "./health.ts";
@@ -17,6 +18,8 @@ export interface SchedulerDeps extends TaskDeps {
   readonly disk: DiskWatch;
   readonly shutdown: ShutdownConfig;
 }
+
+export type Claimability = { readonly ok: true } | { readonly ok: false; readonly problem: string };
 
 export interface Scheduler {
   /** Begins to work; the first round starts at once. */
@@ -36,9 +39,9 @@ export interface Scheduler {
   /** Stops at once; what is being done settles first. Machines run on. */
   stop(): Promise<void>;
   /** Whether jobs may be claimed for a pool now, and if not, why. */
-  health(pool: string): PoolHealth;
+  canClaim(pool: Pool): Claimability;
   /** `info` for the job requests of a pool; undefined while its image is not known. */
-  runnerInfo(pool: string): RunnerInfo | undefined;
+  runnerInfo(pool: Pool): RunnerInfo | undefined;
   status(): SchedulerStatus;
 }
 
@@ -90,8 +93,11 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     wake: (reason = "asked to") => rounds.wake(reason),
     drain: () => rounds.setMode("drain"),
     resume: () => rounds.setMode("run"),
-    health: (pool) => (rounds.mode() === "run" ? health.of(pool) : closed(health.of(pool))),
-    runnerInfo: (pool) => health.of(pool).runnerInfo,
+    canClaim: (pool) =>
+      rounds.mode() === "run"
+        ? claimability(health.of(pool.name))
+        : { ok: false, problem: "FireRunner takes no new jobs now" },
+    runnerInfo: (pool) => health.of(pool.name).runnerInfo,
     status: () => composeStatus({ rounds, pools: health.all(), drivers }),
   };
 }
@@ -101,9 +107,8 @@ function isNews({ kind }: LifecycleEvent): boolean {
   return (kind.startsWith("job:") || kind.startsWith("machine:")) && kind !== "machine:console";
 }
 
-function closed(health: PoolHealth): PoolHealth {
-  const problem = { problem: "FireRunner takes no new jobs now", hint: "firerunner drain --off ends this" };
-  return { ...health, ok: false, problems: [problem, ...health.problems] };
+function claimability({ ok, problems }: PoolHealth): Claimability {
+  return ok ? { ok } : { ok: false, problem: problems.map(({ problem }) => problem).join("; ") };
 }
 
 /** False when it is not idle after `limitMs`, or as soon as `hurry` aborts. */

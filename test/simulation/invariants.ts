@@ -1,0 +1,89 @@
+/** The promises of FireRunner that can be told from the outcome of a simulation. */
+
+import type { SimJob } from "./sim-gitlab.ts";
+import { outputOf } from "./sim-guest.ts";
+import type { World } from "./sim-world.ts";
+
+/** What was broken, in words; empty when nothing was. */
+export async function brokenPromises(world: World): Promise<string[]> {
+  const broken = [...world.gitlab.violations];
+  for (const job of world.gitlab.jobs.values()) broken.push(...(await ofJob(world, job)));
+  broken.push(...onePayloadPerMachine(world), ...(await leftovers(world)));
+  return broken;
+}
+
+async function ofJob(world: World, job: SimJob): Promise<string[]> {
+  const { store, lostClaims } = world;
+  if (lostClaims.has(job.id) || job.status === "pending") return [];
+  const row = await store.job(job.id);
+  const name = `job ${job.id}`;
+  if (!row)
+    return [job.cancelRequested ? "" : `${name} was given away and is not in the store`].filter(Boolean);
+  const broken: string[] = [];
+  if (row.state !== "finished") broken.push(`${name} is ${row.state} in the store`);
+  if (row.result !== job.status)
+    broken.push(`${name} is ${job.status} in GitLab and ${row.result} in the store`);
+  if ((await store.payload(job.id)) !== undefined) broken.push(`${name}: its payload was not erased`);
+  broken.push(...untruths(world, job), ...badTrace(world, job));
+  return broken.concat(await doubledAttempts(world, job));
+}
+
+function untruths({ truths, excusedJobs, gitlab, payloads }: World, job: SimJob): string[] {
+  const truth = truths.get(job.id);
+  const name = `job ${job.id}`;
+  if (job.status === "success" && truth !== "success") return [`${name} succeeded, but its script did not`];
+  if (job.status === "canceled" && !job.cancelRequested) return [`${name} was canceled by nobody`];
+  if (job.status !== "failed") return [];
+  if (job.failureReason === "script_failure")
+    return truth === "failed" ? [] : [`${name} failed by its script, which did not`];
+  const wasTried = payloads.some(({ jobId }) => jobId === job.id) || gitlab.jobs.has(job.id);
+  if (!excusedJobs.has(job.id) && wasTried)
+    return [`${name} failed as ${job.failureReason} though nothing happened to it`];
+  return [];
+}
+
+function badTrace({ truths }: World, job: SimJob): string[] {
+  const trace = job.trace.toString();
+  const count = (text: string) => trace.split(text).length - 1;
+  const broken: string[] = [];
+  if (count("FireRunner: the job failed") > 1)
+    broken.push(`job ${job.id}: its trace tells of the failure twice`);
+  for (let chunk = 0; chunk < 10; chunk++)
+    if (count(outputOf(job.id, chunk)) > 1)
+      broken.push(`job ${job.id}: line ${chunk} of its trace is doubled`);
+  if (job.status === "success" && truths.get(job.id) === "success" && count(outputOf(job.id, 0)) !== 1)
+    broken.push(`job ${job.id}: its trace is not whole`);
+  return broken;
+}
+
+async function doubledAttempts({ store }: World, job: SimJob): Promise<string[]> {
+  const events = await store.events({ jobId: job.id });
+  const starts = events.flatMap((event) => (event.kind === "job:starting" ? [event.detail] : []));
+  const attempts = new Set(starts.map(({ attempt }) => attempt));
+  const machines = new Set(starts.map(({ machineId }) => machineId));
+  const isSound = attempts.size === starts.length && machines.size === starts.length && starts.length <= 3;
+  return isSound ? [] : [`job ${job.id}: attempts and machines do not match: ${JSON.stringify(starts)}`];
+}
+
+function onePayloadPerMachine({ payloads }: World): string[] {
+  const broken: string[] = [];
+  for (const key of ["machineId", "jobId"] as const) {
+    const other = key === "machineId" ? "jobId" : "machineId";
+    for (const value of new Set(payloads.map((each) => each[key]))) {
+      const others = new Set(payloads.filter((each) => each[key] === value).map((each) => each[other]));
+      if (others.size > 1)
+        broken.push(`${key} ${value} had more than one ${other}: ${[...others].join(", ")}`);
+    }
+  }
+  return broken;
+}
+
+async function leftovers({ store, host, life }: World): Promise<string[]> {
+  const machines = await store.machines({ live: true });
+  const left = [
+    ...machines.map(({ id, state }) => `machine ${id} is still ${state}`),
+    ...host.ids().map((id) => `${id} is still at its host`),
+    ...(life()?.relay.openDoors() ?? []).map((id) => `the relay still listens for ${id}`),
+  ];
+  return left;
+}

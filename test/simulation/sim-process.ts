@@ -1,0 +1,68 @@
+/**
+ * One life of FireRunner. Everything it does goes through guarded ports; when it is killed, no call of it is begun or answered any
+ * more, which is what SIGKILL is to the world around. Each guarded call may be the last one: before it, or after it was done.
+ */
+export interface SimProcess {
+  readonly isAlive: () => boolean;
+  /** Rejects when the process dies: a connection to it is reset. */
+  readonly death: Promise<never>;
+  kill(): void;
+  onDeath(listener: () => void): void;
+  /** The port as this process sees it. Functions named in `passing` answer at once and cannot be interrupted. */
+  guard<Port extends object>(port: Port, passing?: readonly (keyof Port)[]): Port;
+}
+
+export class ConnectionReset extends Error {}
+
+export function createSimProcess(shouldDie: () => boolean): SimProcess {
+  const listeners: (() => void)[] = [];
+  let alive = true;
+  let reject: (error: Error) => void = () => {};
+  const death = new Promise<never>((_, no) => {
+    reject = no;
+  });
+  death.catch(() => {});
+
+  function kill(): void {
+    if (!alive) return;
+    alive = false;
+    reject(new ConnectionReset("the process was killed"));
+    for (const listener of listeners) listener();
+  }
+
+  function survives(): boolean {
+    if (alive && shouldDie()) kill();
+    return alive;
+  }
+
+  function call(target: object, work: (...args: unknown[]) => unknown, args: unknown[]): Promise<unknown> {
+    return new Promise((resolve, fail) => {
+      if (!survives()) return;
+      Promise.resolve(work.apply(target, args)).then(
+        (value) => survives() && resolve(value),
+        (error) => alive && fail(error),
+      );
+    });
+  }
+
+  function guard<Port extends object>(port: Port, passing: readonly (keyof Port)[] = []): Port {
+    return new Proxy(port, {
+      get(target, key) {
+        const value: unknown = Reflect.get(target, key);
+        if (typeof value !== "function") return value;
+        const work = value as (...args: unknown[]) => unknown;
+        if (!passing.includes(key as keyof Port)) return (...args: unknown[]) => call(target, work, args);
+        return (...args: unknown[]) => work.apply(target, args.map(whileAlive));
+      },
+    });
+  }
+
+  /** A listener of a dead process hears nothing. */
+  function whileAlive(argument: unknown): unknown {
+    if (typeof argument !== "function") return argument;
+    const listener = argument as (...args: unknown[]) => unknown;
+    return (...args: unknown[]) => (alive ? listener(...args) : undefined);
+  }
+
+  return { isAlive: () => alive, death, kill, onDeath: (listener) => listeners.push(listener), guard };
+}
