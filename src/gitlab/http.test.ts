@@ -23,6 +23,15 @@ test.each([
   expect(createGitLabHttp({ url })).toMatchObject({ origin, basePath });
 });
 
+test.each(["", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])(
+  "a certificate file with %j in it is refused at once",
+  (ca) => {
+    expect(() => createGitLabHttp({ url: "https://gitlab.example.com", ca })).toThrow(
+      expect.objectContaining({ code: "gitlab_certificate", hint: expect.stringContaining("PEM") }),
+    );
+  },
+);
+
 test("endToEndHeaders leaves out what belongs to one connection", () => {
   const headers = endToEndHeaders({
     connection: "keep-alive, X-Hop",
@@ -81,17 +90,14 @@ describe("forward", () => {
   });
 
   test("ends the request to GitLab when it is aborted", async () => {
-    let closed = () => {};
-    const ended = new Promise<void>((resolve) => {
-      closed = resolve;
-    });
-    const { http } = await gitLab((_request, response) => {
-      response.on("close", closed);
-    });
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
     const controller = new AbortController();
+    const { http } = await gitLab((_request, response) => {
+      response.on("close", end);
+      controller.abort();
+    });
 
     const forwarding = http.forward({ method: "GET", path: "/", signal: controller.signal });
-    setTimeout(() => controller.abort(), 20);
 
     await expect(forwarding).rejects.toThrow();
     await ended;

@@ -1,8 +1,10 @@
+import { X509Certificate } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { LookupFunction } from "node:net";
 import type { Readable } from "node:stream";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Agent, type Dispatcher } from "undici";
+import { GitLabError } from "./errors.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Below the idle limits of GitLab's own servers, so that a request is not sent into a connection that is being closed. */
@@ -47,6 +49,7 @@ export interface GitLabHttp {
   close(): Promise<void>;
 }
 
+/** Throws GitLabError `gitlab_certificate` when `ca` is no certificate. */
 export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   const url = new URL(options.url);
   const origin = url.origin;
@@ -87,8 +90,22 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
 
 /** Made once: reading hundreds of certificates for every connection would cost more than the requests. */
 function trust(ca: string | undefined): SecureContext {
-  const known = [...getCACertificates("default"), ...getCACertificates("system")];
-  return createSecureContext({ ca: ca === undefined ? known : [...known, ca] });
+  const known = new Set([...getCACertificates("default"), ...getCACertificates("system")]);
+  if (ca !== undefined) known.add(checkedCertificate(ca));
+  return createSecureContext({ ca: [...known] });
+}
+
+/** TLS ignores what it cannot read, and every connection would fail later with no hint at the file. */
+function checkedCertificate(pem: string): string {
+  try {
+    new X509Certificate(pem);
+    return pem;
+  } catch (cause) {
+    throw new GitLabError("gitlab_certificate", "reading gitlab.caFile: it does not hold a certificate", {
+      cause,
+      hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+    });
+  }
 }
 
 function asBody(body: string | Uint8Array | Readable): string | Buffer | Readable {

@@ -22,6 +22,7 @@ export interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" |
   readonly slots: Slots;
   /** What the runner in the pool's image says about itself; undefined while the image is not ready. */
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
+  /** Asked before every poll: must answer from memory. Call `wake` when its answer changes for the better. */
   readonly canClaim: (pool: Pool) => Health;
 }
 
