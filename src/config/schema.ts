@@ -1,8 +1,12 @@
 import { z } from "zod";
 import { GitLabConfig } from "../gitlab/config.ts";
+import { ImagesConfig } from "../image/config.ts";
+import { ClaimingConfig } from "../intake/config.ts";
 import { Pool } from "../lifecycle/config.ts";
 import { RelaySettings } from "../relay/config.ts";
+import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
 import { LogSettings } from "../telemetry/config.ts";
+import { VmConfig } from "../vm/config.ts";
 
 const poolName = z
   .string()
@@ -32,6 +36,15 @@ export const Settings = z.strictObject({
       description:
         "Directory of the store, keys, sockets and machines. Default: /var/lib/firerunner for root, else $XDG_STATE_HOME/firerunner or ~/.local/state/firerunner.",
     }),
+  claiming: ClaimingConfig.prefault({}).meta({ description: "How GitLab is asked for jobs." }),
+  scheduler: SchedulerConfig.prefault({}).meta({
+    description: "How patient FireRunner is with machines and jobs, and how much it does at one time.",
+  }),
+  shutdown: ShutdownConfig.prefault({}).meta({
+    description: "What happens to running jobs when FireRunner is told to end.",
+  }),
+  vm: VmConfig.prefault({}).meta({ description: "What this computer gives to machines." }),
+  images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
   relay: RelaySettings.prefault({}).meta({ description: "What a guest may ask of the relay." }),
   log: LogSettings.prefault({}).meta({ description: "What is logged, and how." }),
 });

@@ -1,0 +1,156 @@
+/**
+ * What the daemon and the command line say to each other over the control socket. Unknown fields are dropped when read, so
+ * that a command line and a daemon of neighbouring versions understand each other. Times are epoch ms, null until
+ * they have happened.
+ */
+import { z } from "zod";
+
+const at = z.number().nullable();
+const Size = z.object({ cpus: z.number(), memoryMib: z.number(), diskMib: z.number() });
+const Capacity = z.object({ cpus: z.number(), memoryMib: z.number(), machines: z.number() });
+
+export const JobView = z.object({
+  id: z.number(),
+  pool: z.string(),
+  /** The beginning of the runner's token. */
+  runner: z.string(),
+  state: z.string(),
+  name: z.string(),
+  stage: z.string(),
+  project: z.string(),
+  size: Size,
+  timeoutMs: z.number(),
+  attempt: z.number(),
+  machineId: z.string().nullable(),
+  claimedAt: z.number(),
+  startingAt: at,
+  runningAt: at,
+  failingAt: at,
+  finishedAt: at,
+  reportAt: at,
+  result: z.string().nullable(),
+  reason: z.string().nullable(),
+});
+export type JobView = z.infer<typeof JobView>;
+
+export const MachineView = z.object({
+  id: z.string(),
+  jobId: z.number().nullable(),
+  pool: z.string(),
+  driver: z.string(),
+  host: z.string(),
+  image: z.string(),
+  size: Size,
+  state: z.string(),
+  reason: z.string().nullable(),
+  createdAt: z.number(),
+  bootingAt: at,
+  heardAt: at,
+  readyAt: at,
+  busyAt: at,
+  stoppingAt: at,
+  goneAt: at,
+});
+export type MachineView = z.infer<typeof MachineView>;
+
+/** One row of the log; `text` says it in words. */
+export const EventView = z.object({
+  seq: z.number(),
+  at: z.number(),
+  kind: z.string(),
+  jobId: z.number().nullable(),
+  machineId: z.string().nullable(),
+  detail: z.record(z.string(), z.unknown()),
+  text: z.string(),
+});
+export type EventView = z.infer<typeof EventView>;
+
+/** Why a job is where it is, or how it ended. */
+export const Explanation = z.object({
+  /** One sentence. */
+  summary: z.string(),
+  /** What decided it, when it was not the job's own script; null when nothing did. */
+  cause: z.string().nullable(),
+  /** What somebody can do, most useful first. */
+  advice: z.array(z.string()),
+});
+export type Explanation = z.infer<typeof Explanation>;
+
+export const JobReport = z.object({ job: JobView, events: z.array(EventView), explanation: Explanation });
+export type JobReport = z.infer<typeof JobReport>;
+
+const PoolStatus = z.object({
+  name: z.string(),
+  /** True when machines of it can be started now. */
+  ok: z.boolean(),
+  problems: z.array(z.object({ problem: z.string(), hint: z.string().nullable() })),
+  accelerator: z.string().nullable(),
+  driver: z.string(),
+  image: z.string(),
+  size: Size,
+  /** Jobs at one time. */
+  limit: z.number(),
+  /** How its jobs are asked for: `polling`, or why not, in words. */
+  claiming: z.string(),
+});
+
+const HostStatus = z.object({
+  driver: z.string(),
+  host: z.string(),
+  taken: Capacity,
+  capacity: Capacity.nullable(),
+  problem: z.string().nullable(),
+});
+
+/** What the running program says of itself. Composed where all rooms are known. */
+export const DaemonStatus = z.object({
+  version: z.string(),
+  pid: z.number(),
+  startedAt: z.number(),
+  mode: z.enum(["run", "drain", "end"]),
+  /** The configuration file; null when the environment gave everything. */
+  configFile: z.string().nullable(),
+  stateDirectory: z.string(),
+  gitlabUrl: z.string(),
+  pools: z.array(PoolStatus),
+  hosts: z.array(HostStatus),
+  /** What failed and will be tried again, in words. */
+  troubles: z.array(z.string()),
+});
+export type DaemonStatus = z.infer<typeof DaemonStatus>;
+
+/** `GET /v1/status`: the daemon's word and what the store holds. */
+export const Status = DaemonStatus.extend({
+  pools: z.array(PoolStatus.extend({ waiting: z.number(), running: z.number() })),
+  unfinished: z.array(JobView),
+  liveMachines: z.number(),
+  /** The last jobs that ended, newest first. */
+  recent: z.array(JobView),
+});
+export type Status = z.infer<typeof Status>;
+
+export const JobList = z.object({ jobs: z.array(JobView) });
+export const MachineList = z.object({ machines: z.array(MachineView) });
+/** Answer to drain, resume and reload: what was done, in words. */
+export const Done = z.object({ messages: z.array(z.string()) });
+export const Problem = z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() });
+export type Problem = z.infer<typeof Problem>;
+
+export interface ListFilter {
+  /** Only what has not ended. */
+  readonly live?: boolean | undefined;
+  readonly limit?: number | undefined;
+}
+
+/** Looking at jobs and machines: the daemon does it for the socket, and offline a command does it by itself. */
+export interface Views {
+  /** Newest first. */
+  jobs(filter?: ListFilter): Promise<JobView[]>;
+  /** Undefined for a job that was never claimed here, or has been pruned. */
+  job(id: number): Promise<JobReport | undefined>;
+  machines(filter?: ListFilter): Promise<MachineView[]>;
+  machine(id: string): Promise<MachineView | undefined>;
+}
+
+/** The control socket's name in the state directory. */
+export const SOCKET_NAME = "control.sock";

@@ -1,0 +1,118 @@
+import { Readable } from "node:stream";
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import { isMachineId } from "../base/ids.ts";
+import type { DaemonStatus, JobView, Status, Views } from "./api.ts";
+import { tailThenFollow } from "./console-stream.ts";
+import { HttpError } from "./errors.ts";
+
+/** What the control interface needs of rooms it must not know. */
+export interface ControlPorts {
+  status(): DaemonStatus | Promise<DaemonStatus>;
+  /** What an unfinished job waits for, in words, as far as the store does not know it. */
+  explain(jobId: number): Promise<readonly string[]>;
+  /** The last bytes of a machine's console as text. */
+  console(machineId: string, maxBytes: number): Promise<string>;
+  /** Its console from now on, until the signal aborts or the machine is gone. */
+  followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
+  drain(): void | Promise<void>;
+  resume(): void | Promise<void>;
+  /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
+  reload(): Promise<readonly string[]>;
+}
+
+export interface RouteDeps {
+  readonly views: Views;
+  readonly ports: ControlPorts;
+  /** Aborts when the server closes: ends every console that is followed. */
+  readonly closing: AbortSignal;
+}
+
+const RECENT = 8;
+const flag = z
+  .enum(["0", "1"])
+  .default("0")
+  .transform((text) => text === "1");
+const ListQuery = z.object({ live: flag, limit: z.coerce.number().int().min(1).max(10_000).optional() });
+const JobParams = z.object({ id: z.coerce.number().int().positive() });
+const MachineParams = z.object({
+  id: z.string().refine(isMachineId, "a machine's id looks like fr-abcd2345"),
+});
+const ConsoleQuery = z.object({
+  follow: flag,
+  bytes: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(8 * 1024 ** 2)
+    .default(65_536),
+});
+
+export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
+  const { views, ports } = deps;
+  app.get("/v1/status", async () => await composeStatus(deps));
+  app.get("/v1/jobs", async ({ query }) => ({ jobs: await views.jobs(ListQuery.parse(query)) }));
+  app.get("/v1/jobs/:id", async ({ params }) => {
+    const { id } = JobParams.parse(params);
+    const report = await views.job(id);
+    if (report) return report;
+    throw new HttpError("not_found", `job ${id} is not known here`, {
+      hint: "FireRunner has not claimed it, or it ended long ago. A job that waits in GitLab needs a pool whose runner has all of the job's tags: see “firerunner status”.",
+    });
+  });
+  app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
+  registerConsole(app, deps);
+  app.post("/v1/drain", async () => {
+    await ports.drain();
+    return { messages: ["no new jobs are claimed; running jobs go on"] };
+  });
+  app.post("/v1/resume", async () => {
+    await ports.resume();
+    return { messages: ["jobs are claimed again"] };
+  });
+  app.post("/v1/reload", async () => ({ messages: [...(await ports.reload())] }));
+}
+
+function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteDeps): void {
+  app.get("/v1/machines/:id/console", async ({ params, query }, reply) => {
+    const { id } = MachineParams.parse(params);
+    const { follow, bytes } = ConsoleQuery.parse(query);
+    const machine = await views.machine(id);
+    if (!machine) {
+      throw new HttpError("not_found", `machine ${id} is not known here`, {
+        hint: "“firerunner machines --all” lists those of the past as well.",
+      });
+    }
+    reply.type("text/plain; charset=utf-8");
+    if (!follow) return await ports.console(id, bytes);
+    const gone = new AbortController();
+    reply.raw.on("close", () => gone.abort());
+    const signal = AbortSignal.any([gone.signal, closing]);
+    return reply.send(Readable.from(tailThenFollow(ports, id, bytes, signal)));
+  });
+}
+
+async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
+  const [daemon, unfinished, newest, machines] = await Promise.all([
+    ports.status(),
+    views.jobs({ live: true }),
+    views.jobs({ limit: 100 }),
+    views.machines({ live: true }),
+  ]);
+  const count = (pool: string, has: (job: JobView) => boolean) =>
+    unfinished.filter((job) => job.pool === pool && has(job)).length;
+  return {
+    ...daemon,
+    pools: daemon.pools.map((pool) => ({
+      ...pool,
+      running: count(pool.name, ({ state }) => state === "running"),
+      waiting: count(pool.name, ({ state }) => state === "claimed" || state === "starting"),
+    })),
+    unfinished,
+    liveMachines: machines.length,
+    recent: newest
+      .filter(({ state }) => state === "finished")
+      .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
+      .slice(0, RECENT),
+  };
+}

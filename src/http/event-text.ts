@@ -1,0 +1,46 @@
+import { formatDuration, formatMib } from "../base/units.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+
+type Words = { readonly [Kind in EventKind]: (detail: EventDetails[Kind], machine: string) => string };
+
+/** Every event as a sentence for people. `machine` is the id of the machine it is about, or `a machine`. */
+const words: Words = {
+  "job:claimed": ({ pool, runner, pollMs }) =>
+    `claimed from GitLab for pool ${pool} with runner ${runner}… (GitLab answered after ${formatDuration(pollMs)})`,
+  "job:starting": ({ machineId, attempt, host }) =>
+    `gets machine ${machineId} on ${host}${attempt > 1 ? `, attempt ${attempt}` : ""}`,
+  "job:running": ({ machineId }) => `handed over to ${machineId}: the job runs`,
+  "job:retried": ({ machineId, reason }) => `will get another machine instead of ${machineId}: ${reason}`,
+  "job:failing": ({ reason }) => `cannot go on: ${reason}`,
+  "job:finished": ({ result, reason }) => `ended in GitLab: ${result}${reason ? ` (${reason})` : ""}`,
+  "job:report-failed": ({ error }) => `GitLab did not take the report, which will be repeated: ${error}`,
+  "machine:creating": ({ driver, cpus, memoryMib }, machine) =>
+    `${machine} is being created by ${driver} (${cpus} CPU${cpus === 1 ? "" : "s"}, ${formatMib(memoryMib)})`,
+  "machine:booting": (_detail, machine) => `${machine} boots`,
+  "machine:heard": (_detail, machine) => `${machine} spoke for the first time`,
+  "machine:ready": (_detail, machine) => `${machine} asked for its job`,
+  "machine:busy": (_detail, machine) => `${machine} took the job's payload`,
+  "machine:stopping": ({ reason }, machine) => `${machine} is being destroyed: ${reason}`,
+  "machine:gone": (_detail, machine) => `${machine} is gone, with everything it had`,
+  "machine:adopted": ({ state }, machine) => `${machine} was found ${state} after a restart of FireRunner`,
+  "machine:create-failed": ({ error }, machine) => `${machine} could not be created: ${error}`,
+  "machine:destroy-failed": ({ error }, machine) => `${machine} could not be destroyed yet: ${error}`,
+  "machine:console": ({ text }, machine) => `last lines of ${machine}'s console:\n${indent(text)}`,
+  "machine:unknown": ({ host }, machine) => `${machine} on ${host} belonged to nobody and is destroyed`,
+  "egress:allowed": ({ target }, machine) => `${machine} reached ${target}`,
+  "egress:refused": ({ target, reason }, machine) => `${machine} was refused ${target}: ${reason}`,
+  "guest:refused": ({ rule }, machine) => `${machine} broke a rule of the relay: ${rule}`,
+};
+
+export function eventText(event: LifecycleEvent): string {
+  const tell = words[event.kind] as (detail: object, machine: string) => string;
+  return tell(event.detail, event.machineId ?? "a machine");
+}
+
+function indent(text: string): string {
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line) => `    ${line}`)
+    .join("\n");
+}

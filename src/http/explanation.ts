@@ -1,0 +1,119 @@
+import { formatDuration } from "../base/units.ts";
+import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { JobState } from "../lifecycle/states.ts";
+import type { Job } from "../store/store.ts";
+import type { Explanation } from "./api.ts";
+
+/** Says in words where a job stands or how it ended, from its row and its events alone. Pure. */
+export function explainJob(job: Job, events: readonly LifecycleEvent[], now: number): Explanation {
+  return job.state === "finished" ? explainEnd(job, events) : explainUnfinished(job, events, now);
+}
+
+const standing: Readonly<Record<Exclude<JobState, "finished">, string>> = {
+  claimed: "has been claimed and waits for a machine",
+  starting: "has a machine that is starting",
+  running: "runs",
+  failing: "has failed, and GitLab is being told",
+};
+
+function explainUnfinished(job: Job, events: readonly LifecycleEvent[], now: number): Explanation {
+  const since = {
+    claimed: job.claimedAt,
+    starting: job.startingAt,
+    running: job.runningAt,
+    failing: job.failingAt,
+  };
+  const state = job.state as Exclude<JobState, "finished">;
+  const forMs = now - (since[state] ?? job.claimedAt);
+  return {
+    summary: `Job ${job.id} ${standing[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
+    cause: job.reason ?? lastTrouble(events),
+    advice: adviceForUnfinished(job),
+  };
+}
+
+function machineOf(job: Job): string {
+  return job.machineId === null || job.state === "failing"
+    ? ""
+    : ` (${job.machineId}, attempt ${job.attempt})`;
+}
+
+function adviceForUnfinished(job: Job): string[] {
+  switch (job.state) {
+    case "claimed":
+      return ["“firerunner status” shows whether its pool can start machines and what is taken."];
+    case "starting":
+    case "running":
+      return [`“firerunner logs ${job.machineId ?? "MACHINE"} -f” follows its machine's console.`];
+    default:
+      return ["Nothing: the report is repeated until GitLab has taken it."];
+  }
+}
+
+function explainEnd(job: Job, events: readonly LifecycleEvent[]): Explanation {
+  const ran = job.runningAt === null ? undefined : (job.finishedAt ?? job.runningAt) - job.runningAt;
+  const after = ran === undefined ? "before its machine took it" : `after ${formatDuration(ran)}`;
+  switch (job.result) {
+    case "success":
+      return { summary: `Job ${job.id} succeeded ${after}.`, cause: null, advice: [] };
+    case "canceled":
+      return { summary: `Job ${job.id} was canceled in GitLab ${after}.`, cause: job.reason, advice: [] };
+    case "failed":
+      return explainFailure(job, events, after);
+    default:
+      return {
+        summary: `Job ${job.id} was ended by GitLab ${after}, which did not say how.`,
+        cause: job.reason,
+        advice: ["The job's page in GitLab has its state; it was perhaps deleted there."],
+      };
+  }
+}
+
+function explainFailure(job: Job, events: readonly LifecycleEvent[], after: string): Explanation {
+  if (job.reason === null) {
+    return {
+      summary: `Job ${job.id} failed ${after}.`,
+      cause: null,
+      advice: [
+        "Its own script failed: the job's log in GitLab says where. FireRunner and its machine worked as they should.",
+      ],
+    };
+  }
+  return {
+    summary: `Job ${job.id} was failed by FireRunner ${after}.`,
+    cause: job.reason,
+    advice: adviceForFailure(job, events),
+  };
+}
+
+function adviceForFailure(job: Job, events: readonly LifecycleEvent[]): string[] {
+  const has = (kind: LifecycleEvent["kind"]) => events.some((event) => event.kind === kind);
+  const advice: string[] = [];
+  if (has("machine:create-failed") && !has("machine:booting")) {
+    advice.push("No machine could be created: “firerunner doctor” says what this computer lacks.");
+  } else if (job.runningAt === null && !has("machine:heard")) {
+    advice.push(
+      "Its machines never spoke: “firerunner image verify” and the console lines above say whether they boot.",
+    );
+  } else if (job.runningAt !== null) {
+    advice.push(
+      "The machine was lost in mid-job: look for killed processes (memory) in this computer's kernel log, and give the pool more memory if the job needs it.",
+    );
+  }
+  advice.push(
+    "The job can be retried in GitLab; adding “retry: { when: runner_system_failure }” to it does so by itself.",
+  );
+  return advice;
+}
+
+/** The last thing that went wrong, for a job that is still being worked on. */
+function lastTrouble(events: readonly LifecycleEvent[]): string | null {
+  const last = events.findLast(
+    (event) =>
+      event.kind === "job:retried" ||
+      event.kind === "machine:create-failed" ||
+      event.kind === "job:report-failed",
+  );
+  if (last === undefined) return null;
+  return last.kind === "job:retried" ? last.detail.reason : (last.detail as { error: string }).error;
+}

@@ -1,0 +1,65 @@
+import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { Store } from "../store/store.ts";
+import { type EventView, JobView, type ListFilter, MachineView, type Views } from "./api.ts";
+import { eventText } from "./event-text.ts";
+import { explainJob } from "./explanation.ts";
+
+const PAGE = 1_000;
+/** A guest may fill its job's log with refused requests; nobody reads more than this. */
+const MOST_EVENTS = 10_000;
+
+export interface ViewDeps {
+  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events">;
+  readonly now: () => number;
+  /** What the running rooms know about an unfinished job beyond the store, in words: what it waits for. */
+  readonly explain?: (jobId: number) => Promise<readonly string[]>;
+}
+
+/** Jobs and machines as people and programs outside see them. Reads only. */
+export function createViews({ store, now, explain }: ViewDeps): Views {
+  return {
+    async jobs({ live, limit } = {}) {
+      const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
+      // Parsing picks the public fields: the trace's bookkeeping stays inside.
+      return (await store.jobs(filter)).map((job) => JobView.parse(job));
+    },
+    async job(id) {
+      const job = await store.job(id);
+      if (job === undefined) return undefined;
+      const events = await allEvents(store, id);
+      const explanation = explainJob(job, events, now());
+      const waits = job.state === "finished" || !explain ? [] : await explain(id);
+      const cause = [explanation.cause, ...waits].filter((each) => each !== null).join("; ");
+      return {
+        job: JobView.parse(job),
+        events: events.map(toEventView),
+        explanation: { ...explanation, cause: cause || null },
+      };
+    },
+    async machines(filter: ListFilter = {}) {
+      const { live, limit } = filter;
+      const machines = await store.machines({ ...(live ? { live } : {}), ...(limit ? { limit } : {}) });
+      return machines.map((machine) => MachineView.parse(machine));
+    },
+    async machine(id) {
+      const machine = await store.machine(id);
+      return machine && MachineView.parse(machine);
+    },
+  };
+}
+
+function toEventView(event: LifecycleEvent): EventView {
+  const { seq, at, kind, jobId, machineId, detail } = event;
+  return { seq, at, kind, jobId, machineId, detail: { ...detail }, text: eventText(event) };
+}
+
+async function allEvents(store: ViewDeps["store"], jobId: number): Promise<LifecycleEvent[]> {
+  const all: LifecycleEvent[] = [];
+  while (all.length < MOST_EVENTS) {
+    const afterSeq = all.at(-1)?.seq ?? 0;
+    const page = await store.events({ jobId, afterSeq, limit: PAGE });
+    all.push(...page);
+    if (page.length < PAGE) break;
+  }
+  return all;
+}

@@ -1,0 +1,84 @@
+import type { Log } from "../base/log.ts";
+import type { EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import { composeJobRecord } from "./job-record.ts";
+
+export interface EventLogDeps {
+  /** Calls the listener for each event from now on; returns the way to stop. */
+  readonly onEvent: (listener: (event: LifecycleEvent) => void) => () => void;
+  /** All events of a job, oldest first, those before this process included. */
+  readonly history: (jobId: number) => Promise<readonly LifecycleEvent[]>;
+  readonly log: Log;
+}
+
+export interface EventLog {
+  /** Stops listening; resolves when records under way are written. */
+  close(): Promise<void>;
+}
+
+type Level = "debug" | "info" | "warn";
+
+/** How loud each event is, and its line. A job's end is told by its record instead. */
+const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
+  "job:claimed": ["info", "job claimed"],
+  "job:starting": ["debug", "job starting"],
+  "job:running": ["info", "job running"],
+  "job:retried": ["warn", "job gets another machine"],
+  "job:failing": ["warn", "job cannot go on"],
+  "job:finished": ["debug", "job finished"],
+  "job:report-failed": ["warn", "report of a failed job not taken"],
+  "machine:creating": ["debug", "machine creating"],
+  "machine:booting": ["debug", "machine booting"],
+  "machine:heard": ["debug", "machine heard"],
+  "machine:ready": ["debug", "machine ready"],
+  "machine:busy": ["debug", "machine busy"],
+  "machine:stopping": ["debug", "machine stopping"],
+  "machine:gone": ["debug", "machine gone"],
+  "machine:adopted": ["info", "machine adopted"],
+  "machine:create-failed": ["warn", "machine not created"],
+  "machine:destroy-failed": ["warn", "machine not destroyed yet"],
+  "machine:console": ["debug", "machine left last words"],
+  "machine:unknown": ["warn", "unknown machine destroyed"],
+  "egress:allowed": ["debug", "egress allowed"],
+  "egress:refused": ["info", "egress refused"],
+  "guest:refused": ["warn", "guest broke a rule"],
+};
+
+/** Writes a line for each event, and one record for each job when its story is complete. */
+export function startEventLog({ onEvent, history, log }: EventLogDeps): EventLog {
+  const underWay = new Set<Promise<void>>();
+
+  async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
+    try {
+      const record = composeJobRecord(await history(jobId), event);
+      if (record) log.info(record, "job record");
+    } catch (error) {
+      log.warn({ err: error, jobId }, "job record not written");
+    }
+  }
+
+  const stop = onEvent((event) => {
+    writeLine(log, event);
+    const mayComplete = event.kind === "job:finished" || event.kind === "machine:gone";
+    if (!mayComplete || event.jobId === null) return;
+    const work = recordIfComplete(event, event.jobId).finally(() => underWay.delete(work));
+    underWay.add(work);
+  });
+
+  return {
+    async close() {
+      stop();
+      await Promise.all(underWay);
+    },
+  };
+}
+
+function writeLine(log: Log, event: LifecycleEvent): void {
+  const [level, message] = lines[event.kind];
+  const about = {
+    ...(event.jobId === null ? {} : { jobId: event.jobId }),
+    ...(event.machineId === null ? {} : { machineId: event.machineId }),
+  };
+  // What a guest wrote on its console is for `why` and the job's trace, not for the log of the host.
+  const detail = event.kind === "machine:console" ? { length: event.detail.text.length } : event.detail;
+  log[level]({ ...about, ...detail }, message);
+}
