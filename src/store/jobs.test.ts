@@ -287,6 +287,19 @@ describeOnEveryDatabase("jobs", (context) => {
     expect(await context.store.job(4711)).toMatchObject({ traceHead: "first\nzweitens: ü 50%\n" });
   });
 
+  test("reasons and heads that hold what a broken guest printed are stored all the same", async () => {
+    const noise = "console: \0\x1b[31m\ufffe %s \u{1f525}";
+    await startedJob();
+
+    await context.store.addTraceHead(4711, noise);
+    await context.store.stopMachine(machineId, noise);
+    await context.store.failJob(4711, noise);
+
+    const shown = noise.replace("\0", "\ufffd");
+    expect(await context.store.job(4711)).toMatchObject({ reason: shown, traceHead: shown });
+    expect(await context.store.machine(machineId)).toMatchObject({ reason: shown });
+  });
+
   test("the size of the trace is remembered beyond 4 GiB", async () => {
     await context.store.claim(aClaim());
 

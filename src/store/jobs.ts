@@ -2,7 +2,7 @@ import type { Kysely, Transaction } from "kysely";
 import { type JobState, jobSourcesOf, unfinishedJobStates } from "../lifecycle/states.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import type { Claim, Job, NewMachine, Store } from "./store.ts";
-import { type JobRow, type Tables, withSize } from "./tables.ts";
+import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";
 
@@ -147,7 +147,7 @@ async function handOver(change: Change, id: number, machineId: string): Promise<
 
 async function failJob(change: Change, id: number, reason: string): Promise<boolean> {
   const times = { failingAt: change.now, reportAt: change.now };
-  const job = await moveJob(change, id, "failing", { ...times, reason });
+  const job = await moveJob(change, id, "failing", { ...times, reason: withoutNul(reason) });
   if (!job) return false;
   change.record("job:failing", { jobId: id, machineId: job.machineId }, { reason });
   return true;
@@ -175,7 +175,7 @@ async function finishJob(
     finishedAt: change.now,
     reportAt: null,
     result,
-    ...(reason === undefined ? {} : { reason }),
+    ...(reason === undefined ? {} : { reason: withoutNul(reason) }),
   });
   if (!job) return false;
   await change.tx.deleteFrom("payloads").where("jobId", "=", id).execute();
@@ -187,7 +187,7 @@ async function finishJob(
 async function addHead(tx: Transaction<Tables>, id: number, text: string): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable("jobs")
-    .set((eb) => ({ traceHead: eb(eb.ref("traceHead"), "||", text) }))
+    .set((eb) => ({ traceHead: eb(eb.ref("traceHead"), "||", withoutNul(text)) }))
     .where("id", "=", id)
     .where("state", "in", jobSourcesOf("running").concat("claimed"))
     .executeTakeFirst();

@@ -2,7 +2,7 @@ import type { Kysely } from "kysely";
 import type { EventDetails } from "../lifecycle/events.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../lifecycle/states.ts";
 import type { Machine, NewMachine, Store } from "./store.ts";
-import { type MachineRow, type Tables, withSize } from "./tables.ts";
+import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
 
 const DEFAULT_LIMIT = 100;
@@ -87,7 +87,8 @@ export async function moveMachine<To extends Exclude<MachineState, "creating">>(
 }
 
 export async function stopMachine(change: Change, id: string, reason: string): Promise<boolean> {
-  return await moveMachine(change, id, "stopping", { stoppingAt: change.now, reason }, { reason });
+  const columns = { stoppingAt: change.now, reason: withoutNul(reason) };
+  return await moveMachine(change, id, "stopping", columns, { reason });
 }
 
 async function markHeard({ tx, now, record }: Change, id: string): Promise<boolean> {

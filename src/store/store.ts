@@ -90,8 +90,8 @@ export type Moved = boolean;
 
 /**
  * The only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
- * against the tables in lifecycle/states.ts and answers whether it was made. Listeners run after the commit. All methods
- * may throw FireRunnerError `store_full` (disk full; retryable) or `store_failed`.
+ * against the tables in lifecycle/states.ts and answers whether it was made; a refused one changes nothing. Listeners run
+ * after the commit. All methods may throw StoreError `store_full` (disk full; retryable) or `store_failed`.
  */
 export interface Store {
   /** A stable random id of this installation, made at first start. */
@@ -112,15 +112,21 @@ export interface Store {
   payload(jobId: number): Promise<string | undefined>;
   /** `claimed` → `starting` with a new machine in `creating`, in one step. */
   startJob(jobId: number, machine: NewMachine): Promise<Moved>;
-  /** `starting` → `claimed`: the machine of this attempt died before the payload was handed over. */
+  /**
+   * `starting` → `claimed`: the machine of this attempt died before the payload was handed over. It is stopped in the same
+   * step, unless it was already, so that it can never ask for the payload again.
+   */
   retryJob(jobId: number, reason: string): Promise<Moved>;
-  /** `starting` → `running` and its machine `booting|ready` → `busy`, in one step: the payload may be handed over now. */
+  /**
+   * `starting` → `running` and its machine `booting|ready` → `busy`, in one step: the payload may be handed over now. False,
+   * and nothing moved, when `machineId` is not the job's machine.
+   */
   handOver(jobId: number, machineId: string): Promise<Moved>;
   /** Any unfinished state → `failing`. A report is due at once. */
   failJob(jobId: number, reason: string): Promise<Moved>;
   /** A report failed: the next is due at `reportAt`. */
   postponeReport(jobId: number, reportAt: number, error: string): Promise<void>;
-  /** Any unfinished state → `finished`. Erases the payload. */
+  /** Any unfinished state → `finished`. Erases the payload. Without `reason` the one of `failJob` stays. */
   finishJob(jobId: number, result: JobResult, reason?: string): Promise<Moved>;
 
   // --- the trace's bookkeeping ------------------------------------------------------------------------------------
@@ -144,13 +150,13 @@ export interface Store {
   markGone(machineId: string): Promise<Moved>;
 
   // --- the log ----------------------------------------------------------------------------------------------------
-  /** Records something that is not a move. */
+  /** Records something that is not a move. About a machine: its job, if it has one, is added. */
   note<Kind extends EventKind>(
     kind: Kind,
     about: { jobId?: number | undefined; machineId?: string | undefined },
     detail: EventDetails[Kind],
   ): Promise<void>;
-  /** Oldest first. */
+  /** Oldest first, at most `limit` (default 1,000); the next page begins after the last `seq`. */
   events(filter: {
     jobId?: number;
     machineId?: string;

@@ -89,3 +89,8 @@ export function withSize<Row extends SizeColumns>(row: Row) {
   const { cpus, memoryMib, diskMib, ...rest } = row;
   return { ...rest, size: { cpus, memoryMib, diskMib } };
 }
+
+/** Text from guests may hold a NUL, which PostgreSQL does not take and people cannot see. */
+export function withoutNul(text: string): string {
+  return text.replaceAll("\0", "\ufffd");
+}
