@@ -10,8 +10,8 @@ import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 const REQUEST_BURST_S = 10;
 /** Log patches and updates that may follow one another at once: the end of a job must not wait for its turn. */
 const UPDATE_BURST = 10;
-/** Updates of one job that may wait for each other. The runner sends one at a time. */
-const MOST_WAITING = 8;
+/** Log patches and updates of one job that may be on their way; their bodies are held. The runner sends one at a time. */
+const MOST_REPORTS = 8;
 
 /** What the relay knows of one machine while its socket is open. Lost with the process, and rebuilt from the store. */
 export interface Guest {
@@ -35,7 +35,9 @@ export interface Guest {
   quietUntil: number;
   noteHeard(): void;
   lastHeardAt(): number | undefined;
-  /** Runs one thing after the other. Rejects with Refusal 503 when too many wait already. */
+  /** Runs the work of a report, its reading included. Rejects with Refusal 503 when there are too many at one time. */
+  report(work: () => Promise<void>): Promise<void>;
+  /** Runs one thing after the other. */
   inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
 
@@ -43,7 +45,7 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
   const sockets = new Set<Socket>();
   const bytesSeen = new WeakMap<Socket, number>();
   let heardAt: number | undefined;
-  let waiting = 0;
+  let reports = 0;
   let last: Promise<unknown> = Promise.resolve();
 
   const { requestsPerSecond, updatesPerMinute } = settings;
@@ -72,18 +74,21 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
       }
       return heardAt;
     },
-    async inTurn(work) {
-      if (waiting >= MOST_WAITING) {
+    async report(work) {
+      if (reports >= MOST_REPORTS) {
         throw new Refusal(503, "too many reports at once", { rule: "too-many-reports" });
       }
-      waiting += 1;
+      reports += 1;
+      try {
+        await work();
+      } finally {
+        reports -= 1;
+      }
+    },
+    inTurn(work) {
       const turn = last.then(work, work);
       last = turn;
-      try {
-        return await turn;
-      } finally {
-        waiting -= 1;
-      }
+      return turn;
     },
   };
 }

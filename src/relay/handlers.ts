@@ -74,9 +74,9 @@ export function createHandlers(options: RelayOptions, { dialer, audit, track }: 
       case "request-job":
         return await requestJob(exchange);
       case "update-job":
-        return await updateJob(exchange, route.jobId);
+        return await exchange.guest.report(() => updateJob(exchange, route.jobId));
       case "append-trace":
-        return await appendTrace(exchange, route.jobId);
+        return await exchange.guest.report(() => appendTrace(exchange, route.jobId));
       case "upload-artifacts":
         return await uploadArtifacts(exchange, route.jobId);
       case "download-artifacts":

@@ -12,7 +12,7 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 /** A rate limit that asks for more is asked again after this. */
 const LONGEST_PAUSE_MS = 60_000;
 
-export interface JobCall {
+interface JobCall {
   readonly method: "PUT" | "PATCH";
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;

@@ -29,6 +29,8 @@ export interface RelayBenchOptions {
   readonly settings?: Partial<RelaySettings>;
   readonly pool?: Partial<Pool>;
   readonly relay?: Partial<RelayOptions>;
+  /** What the relay has for a store, around the real one. */
+  readonly wrapStore?: (store: Store) => Store;
 }
 
 /** A machine with a claimed job, its door open, and a runner inside. */
@@ -84,7 +86,7 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
 
   function newRelay(): Relay {
     return createRelay({
-      store,
+      store: options.wrapStore?.(store) ?? store,
       http,
       api: createRunnerApi({ http, clock, version: "0.1.0", systemId: "s_0123456789ab" }),
       pools: () => pools,
@@ -147,7 +149,7 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
 }
 
 /** A loopback port that leads to a unix socket, one connection each, for clients that speak only TCP. */
-export async function bridgeTo(socketPath: string): Promise<{ url: string; close: () => Promise<void> }> {
+async function bridgeTo(socketPath: string): Promise<{ url: string; close: () => Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const relay = connect({ path: socketPath, allowHalfOpen: true });

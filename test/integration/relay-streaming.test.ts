@@ -272,6 +272,33 @@ describe("what goes on to GitLab", () => {
   });
 });
 
+describe("a report", () => {
+  test("keeps its query, and lets no redirect lead the runner away", async () => {
+    const asked: (string | undefined)[] = [];
+    const gitlabUrl = await serve((request, response) => {
+      asked.push(request.url);
+      request.resume();
+      const redirect = { Location: "https://elsewhere.example.com/" };
+      if (request.method === "PUT") response.writeHead(301, redirect).end();
+      else response.writeHead(202, { "Job-Status": "running" }).end();
+    });
+    const machine = await machineBehind({ gitlabUrl });
+    const patch = await machine.guest.call(
+      "PATCH",
+      `/api/v4/jobs/${machine.job.id}/trace?debug_trace=false`,
+      {
+        headers: { "JOB-TOKEN": machine.token, "Content-Range": "0-0" },
+        body: "x",
+      },
+    );
+    const put = await machine.guest.update(machine.job.id, machine.token, "running");
+
+    expect(asked).toContain(`/api/v4/jobs/${machine.job.id}/trace?debug_trace=false`);
+    expect([patch.status, patch.headers["range"]]).toEqual([202, "0-1"]);
+    expect([put.status, put.headers["location"]]).toEqual([502, undefined]);
+  });
+});
+
 describe("git", () => {
   test("clones and refuses as GitLab does, by the guest's own credentials", async () => {
     await open();

@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
+import { FireRunnerError } from "../../src/base/errors.ts";
 import { shellFeatures, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import {
   type BenchMachine,
@@ -347,6 +348,30 @@ describe("GitLab in trouble", () => {
     const held = await update(machine, "success", traceSummary(""));
 
     expect([held.status, held.headers["x-gitlab-trace-update-interval"]]).toEqual([202, "1"]);
+  });
+});
+
+describe("a store that is full", () => {
+  test("keeps a guest's report from being acknowledged, until it is written down", async () => {
+    let isFull = false;
+    await open({
+      wrapStore: (store) => ({
+        ...store,
+        finishJob: async (...end) => {
+          if (isFull) throw new FireRunnerError("store_full", "no space left", { retryable: true });
+          return await store.finishJob(...end);
+        },
+      }),
+    });
+    const machine = await bench.machine();
+    await machine.handOver();
+    isFull = true;
+    const refused = await update(machine, "success", traceSummary(""));
+    isFull = false;
+    const again = await update(machine, "success", traceSummary(""));
+
+    expect([refused.status, again.status, again.headers["job-status"]]).toEqual([503, 403, "success"]);
+    expect(await bench.store.job(machine.job.id)).toMatchObject({ state: "finished", result: "success" });
   });
 });
 
