@@ -24,6 +24,7 @@ export async function serveGit(core: Core, project: Project, exchange: Exchange)
     if (!job?.canceledAt) core.report("wrong-token", "Git without a running job's token", job?.id);
     return challenge();
   }
+  job.guestSeenAt ??= exchange.at;
   if (project.repository === undefined) return refuse(404, "404 Not Found");
   if (/git-receive-pack/.test(exchange.url.href)) return refuse(403, "You are not allowed to push code");
   return await runBackend(project.repository, exchange);

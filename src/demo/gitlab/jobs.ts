@@ -111,6 +111,7 @@ function newJob(
     createdAt,
     pendingAt: undefined,
     startedAt: undefined,
+    guestSeenAt: undefined,
     canceledAt: undefined,
     finishedAt: undefined,
   };

@@ -1,0 +1,75 @@
+/**
+ * Stands in for the program in tests of the demo: `image build` says so, `start --config FILE` claims jobs and plays them
+ * without machines. Of a job that must be killed it starts a process that looks like a machine's.
+ */
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { createRunnerDouble, traceSummary } from "./gitlab/runner-double.ts";
+
+const [command, , configFile = ""] = process.argv.slice(2);
+if (command === "image") process.stdout.write("image: nothing to do\n");
+else await serve();
+
+async function serve(): Promise<void> {
+  const config = parse(readFileSync(configFile, "utf8"));
+  const token = readFileSync(config.pools.demo.runner.tokenFile, "utf8").trim();
+  const runner = createRunnerDouble(config.gitlab.url);
+  process.once("SIGTERM", () => process.exit(0));
+  for (let machine = 0; ; machine++) {
+    const answer = await runner.requestJob(token);
+    if (answer.status !== 201) {
+      await pause(20);
+      continue;
+    }
+    const {
+      id,
+      token: jobToken,
+      steps,
+    } = answer.json() as { id: number; token: string; steps: [{ script: string[] }] };
+    const name = `fr-aaaaaaa${"abcdefghijklmnop"[machine]}`;
+    play(id, jobToken, steps[0].script, name).catch(() => {});
+  }
+
+  async function play(id: number, jobToken: string, script: string[], machine: string): Promise<void> {
+    let log = `\u001b[0;36mFireRunner: machine ${machine} (pretended) was ready\u001b[0;m\n$ ${script[0]}\n`;
+    await runner.appendTrace(id, jobToken, 0, log);
+    const fails = script.some((line) => line.includes("exit 3"));
+    if (script.some((line) => line.includes("working"))) return await work(id, jobToken, log, machine);
+    log += await append(id, jobToken, log, "done\n");
+    const end = fails ? { failure_reason: "script_failure", exit_code: 3 } : {};
+    await runner.update(id, jobToken, fails ? "failed" : "success", { ...end, ...traceSummary(log) });
+  }
+
+  async function work(id: number, jobToken: string, head: string, machine: string): Promise<void> {
+    const path = join(config.state, "machines", machine);
+    const pretended = spawn("bash", ["-c", "while sleep 0.05; do :; done", path], {
+      argv0: "qemu-system-double",
+      stdio: "ignore",
+    });
+    const died = new Promise<void>((resolve) => pretended.once("exit", () => resolve()));
+    const log = head + (await append(id, jobToken, head, "working 1\n"));
+    for (;;) {
+      const isDead = await Promise.race([died.then(() => true), pause(30).then(() => false)]);
+      if (isDead) {
+        await runner.update(id, jobToken, "failed", {
+          failure_reason: "runner_system_failure",
+          ...traceSummary(log),
+        });
+        return;
+      }
+      const standing = await runner.update(id, jobToken, "running");
+      if (standing.status === 403) return void pretended.kill("SIGKILL");
+    }
+  }
+
+  async function append(id: number, jobToken: string, before: string, text: string): Promise<string> {
+    await runner.appendTrace(id, jobToken, Buffer.byteLength(before), text);
+    return text;
+  }
+}
+
+async function pause(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,204 @@
+import { type Clock, systemClock } from "../base/clock.ts";
+import { formatDuration } from "../base/units.ts";
+import { createActs } from "./acts.ts";
+import { endStates } from "./ci/progress.ts";
+import { DemoError } from "./errors.ts";
+import type { Pipeline, Runner } from "./gitlab/model.ts";
+import { createStandInGitLab, type StandInGitLab } from "./gitlab/stand-in.ts";
+import { createJournal } from "./journal.ts";
+import { findLeftovers, findProcesses, sweep } from "./leftovers.ts";
+import { createObserver } from "./observer.ts";
+import { type Daemon, type Executable, runCommand, startDaemon } from "./program.ts";
+import { createScreen, type Output, type Screen } from "./screen.ts";
+import { prepareSubject, type Subject } from "./subject.ts";
+import { type DemoResult, printSummary, summarize } from "./summary.ts";
+import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
+
+const MACHINE_MEMORY_MIB = 768;
+const START_LIMIT_MS = 120_000;
+const DEMO_LIMIT_MS = 10 * 60_000;
+
+export interface DemoOptions {
+  /** How FireRunner itself is run: the demo tries the program as a user would. */
+  readonly executable: Executable;
+  /** Images shared by all runs of the demo. */
+  readonly imagesDirectory: string;
+  /** Short: sockets lie below it. */
+  readonly temporaryDirectory: string;
+  /** A repository of the user's to run instead of the demo's own jobs. */
+  readonly repo?: string;
+  /** Leave the run's directory (state, log, configuration) where it is. */
+  readonly keep?: boolean;
+  /** Print the result as JSON on `results`, and everything else on `progress`. */
+  readonly json?: boolean;
+  readonly results: Output;
+  readonly progress: Output;
+  readonly cpus: number;
+  readonly freeMemoryMib: number;
+  /** Ctrl-C: ends the machines, cleans up, rejects. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+}
+
+interface Stage {
+  readonly options: DemoOptions;
+  readonly clock: Clock;
+  readonly screen: Screen;
+  readonly workspace: Workspace;
+  readonly gitlab: StandInGitLab;
+  readonly subject: Subject;
+  readonly daemon: Daemon;
+}
+
+/** Runs real jobs in real machines against a stand-in GitLab. Resolves to the exit code: 0 when all went as expected. */
+export async function runDemo(options: DemoOptions): Promise<number> {
+  const clock = options.clock ?? systemClock;
+  const { json = false, signal } = options;
+  const screen = createScreen(json ? options.progress : options.results);
+  const startedAt = clock.now();
+  screen.print("Image: built once, then taken from the cache");
+  const build = ["image", "build", "--directory", options.imagesDirectory, "--name", "base"];
+  await runCommand(options.executable, build, { wordsTo: json ? 2 : 1, signal });
+
+  const workspace = await createWorkspace(options.temporaryDirectory, options.imagesDirectory);
+  const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab });
+  let daemon: Daemon | undefined;
+  try {
+    await gitlab.listen();
+    const subject = await prepareSubject(gitlab, options.repo);
+    announce(screen, gitlab, subject);
+    const runner = addRunner(gitlab, subject);
+    await writeConfig(workspace, {
+      gitlabUrl: gitlab.url,
+      runnerToken: runner.token,
+      memoryMib: MACHINE_MEMORY_MIB,
+      concurrency: concurrencyFor(options),
+      egress: options.repo === undefined ? "none" : "internet",
+    });
+    daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
+    const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
+    await untilReady(stage, runner);
+    const result = await perform(stage);
+    if (json) options.results.write(`${JSON.stringify(result, null, 2)}\n`);
+    else printSummary(screen, result);
+    screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
+    return result.ok ? 0 : 1;
+  } finally {
+    await cleanUp({ options, screen, workspace, gitlab, clock }, daemon);
+  }
+}
+
+function announce(screen: Screen, gitlab: StandInGitLab, { project, definition }: Subject): void {
+  screen.print(`GitLab: a stand-in at ${gitlab.url}, project ${project.path}`);
+  for (const { line, message } of definition.notices) screen.print(`  .gitlab-ci.yml:${line}: ${message}`);
+}
+
+/** One runner for every job there is, whatever its tags. */
+function addRunner(gitlab: StandInGitLab, { definition }: Subject): Runner {
+  const tags = [...new Set(definition.jobs.flatMap((job) => job.tags))];
+  return gitlab.runners.add({ tags, runUntagged: true });
+}
+
+/** Machines at one time: each takes a CPU's worth of emulation, and its memory with some to spare. */
+function concurrencyFor({ cpus, freeMemoryMib }: DemoOptions): number {
+  const byMemory = Math.floor((freeMemoryMib * 0.8) / (MACHINE_MEMORY_MIB + 256));
+  return Math.max(1, Math.min(cpus, byMemory, 4));
+}
+
+/** FireRunner is ready when it has asked for a job. */
+async function untilReady(stage: Stage, runner: Runner): Promise<void> {
+  const { screen, clock, options } = stage;
+  const startedAt = clock.now();
+  screen.print(
+    "FireRunner: starting (finds out how machines run best here; that may take a minute without KVM)",
+  );
+  screen.startFoot(() => [`  FireRunner starts … ${formatDuration(clock.now() - startedAt)}`]);
+  try {
+    await waitFor(
+      stage,
+      () => runner.contactedAt !== undefined,
+      startedAt + START_LIMIT_MS,
+      "FireRunner to ask for jobs",
+    );
+  } finally {
+    screen.stopFoot();
+  }
+  screen.print(
+    `FireRunner: ready after ${formatDuration(clock.now() - startedAt)}, ${concurrencyFor(options)} machines at one time`,
+  );
+}
+
+async function waitFor(stage: Stage, holds: () => boolean, until: number, what: string): Promise<void> {
+  const { clock, daemon, options } = stage;
+  while (!holds()) {
+    const problem =
+      daemon.ended() !== undefined
+        ? new DemoError("demo_program_failed", `“firerunner start” ended with ${daemon.ended()}`)
+        : clock.now() > until
+          ? new DemoError("demo_timeout", `waited too long for ${what}`)
+          : undefined;
+    if (problem) {
+      stage.screen.print(await daemon.logTail());
+      throw problem;
+    }
+    await clock.sleep(100, options.signal);
+  }
+}
+
+async function perform(stage: Stage): Promise<DemoResult> {
+  const { gitlab, clock, screen, subject, workspace, daemon, options } = stage;
+  const startedAt = clock.now();
+  const journal = createJournal(clock);
+  const { expectations } = subject;
+  const say = (text: string) => screen.print(screen.bold(`── the demo ${text}`));
+  const acts = createActs({ gitlab, journal, expectations, clock, say });
+  const pipeline = await gitlab.pipelines.create(subject.project, subject.definition);
+  const observer = createObserver({ gitlab, journal, acts, screen, clock, startedAt });
+  screen.startFoot(observer.foot);
+  try {
+    const limitMs = options.repo === undefined ? DEMO_LIMIT_MS : Number.POSITIVE_INFINITY;
+    await waitFor(stage, () => isOver(gitlab, pipeline), startedAt + limitMs, "the jobs to end");
+  } finally {
+    screen.stopFoot();
+    observer.stop();
+  }
+  return summarize({
+    jobs: gitlab.pipelines.jobs(pipeline),
+    journal,
+    acts,
+    expectations,
+    leftovers: await stopAndLook(workspace, daemon, clock),
+    violations: gitlab.violations,
+    pipelineStatus: gitlab.pipelines.status(pipeline),
+  });
+}
+
+/** What is left of the machines while FireRunner still runs, and of FireRunner itself once it was told to stop. */
+async function stopAndLook(workspace: Workspace, daemon: Daemon, clock: Clock): Promise<string[]> {
+  const ofMachines = await findLeftovers(workspace, daemon.pid, clock);
+  const status = await daemon.stop(clock);
+  const ofEnd = status === 0 ? [] : [`FireRunner ended with ${status} when it was told to stop`];
+  return [...ofMachines, ...ofEnd, ...(await findProcesses(workspace))];
+}
+
+function isOver(gitlab: StandInGitLab, pipeline: Pipeline): boolean {
+  return gitlab.pipelines
+    .jobs(pipeline)
+    .every((job) => endStates.includes(job.status) || job.status === "manual");
+}
+
+/** Ends what still runs and removes the run's directory. After a run that was broken off, jobs are canceled first. */
+async function cleanUp(
+  { options, screen, workspace, gitlab, clock }: Omit<Stage, "subject" | "daemon">,
+  daemon: Daemon | undefined,
+): Promise<void> {
+  for (const job of gitlab.jobs.all()) gitlab.jobs.cancel(job);
+  if (daemon?.ended() === undefined) {
+    await findLeftovers(workspace, daemon?.pid ?? 0, clock);
+    await daemon?.stop(clock);
+  }
+  await sweep(workspace);
+  await gitlab.close();
+  if (options.keep) screen.print(`kept: ${workspace.directory}`);
+  else await workspace.remove();
+}

@@ -1,0 +1,62 @@
+import { expect, test } from "vitest";
+import { createLogLines } from "./log-lines.ts";
+import { createScreen, formatTable } from "./screen.ts";
+
+function lines(...parts: string[]): string[] {
+  const reader = createLogLines();
+  return [...parts.flatMap((part) => reader.push(Buffer.from(part))), ...reader.end()];
+}
+
+test.each([
+  ["whole lines, also when they come in parts", ["on", "e\ntw", "o\n"], ["one", "two"]],
+  ["the last without its end", ["one"], ["one"]],
+  [
+    "no colours and no section marks",
+    ["section_start:1:step_script\r\u001b[0K\u001b[32;1m$ go\u001b[0;m\n"],
+    ["$ go"],
+  ],
+  ["of an overwritten line the last state", ["10%\r50%\r100%\n"], ["100%"]],
+  ["nothing that steers a terminal", ["a\u001b]0;title\u0007b\u0008\u0000\n"], ["ab"]],
+  ["no empty lines", ["\n\n\u001b[0m\n"], []],
+])("a job's log is shown as lines: %s", (_name, parts, expected) => {
+  expect(lines(...parts)).toEqual(expected);
+});
+
+test("characters cut in two by a chunk stay whole", () => {
+  const bytes = Buffer.from("ö\n");
+  const reader = createLogLines();
+
+  expect([...reader.push(bytes.subarray(0, 1)), ...reader.push(bytes.subarray(1))]).toEqual(["ö"]);
+});
+
+test("on a terminal the foot is drawn again below each line", () => {
+  const written: string[] = [];
+  const screen = createScreen({ write: (text) => written.push(text), isTTY: true, columns: 20 });
+  screen.startFoot(() => ["foot one", "x".repeat(40)]);
+  screen.print("line");
+  screen.stopFoot();
+
+  expect(written.join("")).toContain("line\n");
+  expect(written.filter((text) => text.includes("foot one"))).toHaveLength(2);
+  expect(written.join("")).toContain(`${"x".repeat(18)}…`);
+  expect(written.at(-1)).toBe("\u001b[1A\u001b[2K\u001b[1A\u001b[2K\r");
+});
+
+test("elsewhere only the lines are written, without colours", () => {
+  const written: string[] = [];
+  const screen = createScreen({ write: (text) => written.push(text) });
+  screen.startFoot(() => ["foot"]);
+  screen.print(screen.bad("line"));
+  screen.stopFoot();
+
+  expect(written).toEqual(["line\n"]);
+});
+
+test("a table's columns are as wide as their widest cell, colours aside", () => {
+  expect(
+    formatTable([
+      ["a", "b"],
+      ["\u001b[1mlong\u001b[0m", "c"],
+    ]),
+  ).toEqual(["a     b", "\u001b[1mlong\u001b[0m  c"]);
+});

@@ -1,0 +1,55 @@
+import { resolve } from "node:path";
+import { describeError } from "../base/errors.ts";
+import type { PipelineDefinition } from "./ci/definition.ts";
+import { parsePipeline } from "./ci/parse.ts";
+import { DemoError } from "./errors.ts";
+import type { Project } from "./gitlab/model.ts";
+import { readFileAtHead } from "./gitlab/repository.ts";
+import type { StandInGitLab } from "./gitlab/stand-in.ts";
+import { demoExpectations, demoFiles, demoPipeline, type Expectation } from "./pipeline.ts";
+
+/** What a run of the demo runs. */
+export interface Subject {
+  readonly project: Project;
+  readonly definition: PipelineDefinition;
+  /** How each job must end, by name. Of a user's own jobs nothing is expected. */
+  readonly expectations: Readonly<Record<string, Expectation>>;
+}
+
+/** The demo's own pipeline, or that of the newest commit of the user's repository. */
+export async function prepareSubject(gitlab: StandInGitLab, repo: string | undefined): Promise<Subject> {
+  if (repo !== undefined) return await prepareRepository(gitlab, resolve(repo));
+  const project = await gitlab.projects.add({ path: "demo/machines", repository: { files: demoFiles } });
+  return { project, definition: parsePipeline(demoPipeline), expectations: demoExpectations };
+}
+
+async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<Subject> {
+  const project = await gitlab.projects
+    .add({ path: projectPath(path), repository: { copyOf: path } })
+    .catch((cause) => {
+      throw new DemoError(
+        "demo_repository",
+        `${path} could not be read as a Git repository: ${lastLine(cause)}`,
+        {
+          cause,
+          hint: "give the path of a repository with at least one commit, on a branch",
+        },
+      );
+    });
+  const text = await readFileAtHead(project.repository ?? "", ".gitlab-ci.yml").catch((cause) => {
+    throw new DemoError("demo_repository", `the newest commit of ${path} has no .gitlab-ci.yml`, {
+      cause,
+      hint: "commit the file: what is not committed is not run",
+    });
+  });
+  return { project, definition: parsePipeline(text), expectations: {} };
+}
+
+function projectPath(path: string): string {
+  const name = (path.split("/").at(-1) ?? "").toLowerCase().replaceAll(/[^a-z0-9_.-]/g, "-");
+  return `local/${name.replace(/\.git$/, "") || "repository"}`;
+}
+
+function lastLine(cause: unknown): string {
+  return describeError(cause).trim().split("\n").at(-1) ?? "";
+}

@@ -1,0 +1,111 @@
+import type { Acts } from "./acts.ts";
+import type { Job } from "./gitlab/model.ts";
+import type { Violation } from "./gitlab/violations.ts";
+import { type Journal, span } from "./journal.ts";
+import { describeEnd } from "./observer.ts";
+import type { Expectation } from "./pipeline.ts";
+import { formatTable, type Screen } from "./screen.ts";
+
+export interface JobOutcome {
+  readonly name: string;
+  readonly jobId: number;
+  readonly expected: string | null;
+  readonly result: string;
+  readonly asExpected: boolean;
+  readonly machine: string | null;
+  /** Milliseconds from one phase to the next; null where one never came. */
+  readonly queuedMs: number | null;
+  readonly bootMs: number | null;
+  readonly prepareMs: number | null;
+  readonly runMs: number | null;
+  /** From the cancel or the kill to the end in GitLab. */
+  readonly reactionMs: number | null;
+}
+
+export interface DemoResult {
+  readonly ok: boolean;
+  readonly jobs: readonly JobOutcome[];
+  readonly leftovers: readonly string[];
+  readonly violations: readonly Violation[];
+}
+
+export interface SummaryParts {
+  readonly jobs: readonly Job[];
+  readonly journal: Journal;
+  readonly acts: Acts;
+  readonly expectations: Readonly<Record<string, Expectation>>;
+  readonly leftovers: readonly string[];
+  readonly violations: readonly Violation[];
+  /** The pipeline's status; what counts when nothing else is expected. */
+  readonly pipelineStatus: string;
+}
+
+export function summarize(parts: SummaryParts): DemoResult {
+  const { leftovers, violations, expectations } = parts;
+  const jobs = parts.jobs.map((job) => outcomeOf(job, parts));
+  const jobsAreRight =
+    Object.keys(expectations).length > 0
+      ? jobs.every((job) => job.asExpected)
+      : parts.pipelineStatus === "success" || parts.pipelineStatus === "skipped";
+  return {
+    ok: jobsAreRight && leftovers.length === 0 && violations.length === 0,
+    jobs,
+    leftovers,
+    violations,
+  };
+}
+
+function outcomeOf(job: Job, { journal, acts, expectations }: SummaryParts): JobOutcome {
+  const { queuedAt, claimedAt, bootedAt, runningAt, endedAt } = journal.times(job);
+  const expected = expectations[job.definition.name];
+  return {
+    name: job.definition.name,
+    jobId: job.id,
+    expected: expected ? [expected.status, expected.failureReason].filter(Boolean).join(", ") : null,
+    result: describeEnd(job),
+    asExpected: expected === undefined || isAsExpected(job, expected),
+    machine: journal.machineOf(job) ?? null,
+    queuedMs: between(queuedAt, claimedAt),
+    bootMs: between(claimedAt, bootedAt),
+    prepareMs: between(bootedAt, runningAt),
+    runMs: between(runningAt, endedAt),
+    reactionMs: between(acts.doneAt(job), endedAt),
+  };
+}
+
+function isAsExpected(job: Job, expected: Expectation): boolean {
+  const sameReason = expected.failureReason === undefined || job.failureReason === expected.failureReason;
+  return job.status === expected.status && sameReason && job.traceCheck?.matches !== false;
+}
+
+function between(from: number | undefined, to: number | undefined): number | null {
+  return from === undefined || to === undefined ? null : Math.max(0, to - from);
+}
+
+/** The summary for people. */
+export function printSummary(screen: Screen, result: DemoResult): void {
+  const mark = (good: boolean) => (good ? screen.good("✓") : screen.bad("✗"));
+  const words = (ms: number | null) => span(0, ms ?? undefined);
+  const head = ["", "job", "expected", "in GitLab", "queued", "boot", "prepare", "script", "reaction"];
+  const rows = result.jobs.map((job) => [
+    mark(job.asExpected),
+    job.name,
+    job.expected ?? "–",
+    job.result,
+    words(job.queuedMs),
+    words(job.bootMs),
+    words(job.prepareMs),
+    words(job.runMs),
+    words(job.reactionMs),
+  ]);
+  screen.print();
+  for (const line of formatTable([head.map(screen.bold), ...rows])) screen.print(line);
+  screen.print();
+  if (result.leftovers.length === 0)
+    screen.print(`${mark(true)} nothing is left of any machine: no process, socket, disk or directory`);
+  for (const left of result.leftovers) screen.print(`${mark(false)} left behind: ${left}`);
+  if (result.violations.length === 0)
+    screen.print(`${mark(true)} the stand-in GitLab saw no request against its rules`);
+  for (const { rule, detail, jobId } of result.violations)
+    screen.print(`${mark(false)} against GitLab's rules (${rule}), job ${jobId ?? "–"}: ${detail}`);
+}

@@ -1,0 +1,60 @@
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+/** Where one run of the demo keeps everything. Paths are short: a socket's path has 107 bytes. */
+export interface Workspace {
+  readonly directory: string;
+  /** FireRunner's state directory. */
+  readonly state: string;
+  /** The stand-in GitLab's files. */
+  readonly gitlab: string;
+  readonly configFile: string;
+  readonly logFile: string;
+  remove(): Promise<void>;
+}
+
+export async function createWorkspace(parent: string, imagesDirectory: string): Promise<Workspace> {
+  const directory = await mkdtemp(join(parent, "fr-demo-"));
+  // Machines run as another user, who must be able to pass through; what is private in there says so itself.
+  await chmod(directory, 0o711);
+  const state = join(directory, "state");
+  const gitlab = join(directory, "gitlab");
+  await mkdir(state, { mode: 0o711 });
+  await mkdir(gitlab, { mode: 0o700 });
+  await mkdir(imagesDirectory, { recursive: true });
+  await symlink(imagesDirectory, join(state, "images"));
+  return {
+    directory,
+    state,
+    gitlab,
+    configFile: join(directory, "firerunner.yaml"),
+    logFile: join(directory, "firerunner.log"),
+    remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+export interface DemoConfig {
+  readonly gitlabUrl: string;
+  readonly runnerToken: string;
+  readonly memoryMib: number;
+  readonly concurrency: number;
+  readonly egress: "none" | "internet";
+}
+
+/** FireRunner's configuration, as an operator would write it. */
+export async function writeConfig(workspace: Workspace, config: DemoConfig): Promise<void> {
+  const tokenFile = join(workspace.directory, "runner.token");
+  await writeFile(tokenFile, `${config.runnerToken}\n`, { mode: 0o600 });
+  const text = `gitlab:
+  url: ${config.gitlabUrl}
+pools:
+  demo:
+    size: { cpus: 1, memory: ${config.memoryMib}MiB, disk: 4GiB }
+    image: base
+    runner: { tokenFile: ${tokenFile} }
+    concurrency: ${config.concurrency}
+    egress: ${config.egress}
+state: ${workspace.state}
+`;
+  await writeFile(workspace.configFile, text, { mode: 0o600 });
+}
