@@ -60,7 +60,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const build = ["image", "build", "--directory", options.imagesDirectory, "--name", "base"];
   await runCommand(options.executable, build, { wordsTo: json ? 2 : 1, signal });
 
-  const workspace = await createWorkspace(options.temporaryDirectory, options.imagesDirectory);
+  const workspace = await createWorkspace(options.temporaryDirectory);
   const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab });
   let daemon: Daemon | undefined;
   try {
@@ -70,6 +70,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     const runner = addRunner(gitlab, subject);
     await writeConfig(workspace, {
       gitlabUrl: gitlab.url,
+      imagesDirectory: options.imagesDirectory,
       runnerToken: runner.token,
       memoryMib: MACHINE_MEMORY_MIB,
       concurrency: concurrencyFor(options),

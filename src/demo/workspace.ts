@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Where one run of the demo keeps everything. Paths are short: a socket's path has 107 bytes. */
@@ -13,7 +13,7 @@ export interface Workspace {
   remove(): Promise<void>;
 }
 
-export async function createWorkspace(parent: string, imagesDirectory: string): Promise<Workspace> {
+export async function createWorkspace(parent: string): Promise<Workspace> {
   const directory = await mkdtemp(join(parent, "fr-demo-"));
   // Machines run as another user, who must be able to pass through; what is private in there says so itself.
   await chmod(directory, 0o711);
@@ -21,8 +21,6 @@ export async function createWorkspace(parent: string, imagesDirectory: string): 
   const gitlab = join(directory, "gitlab");
   await mkdir(state, { mode: 0o711 });
   await mkdir(gitlab, { mode: 0o700 });
-  await mkdir(imagesDirectory, { recursive: true });
-  await symlink(imagesDirectory, join(state, "images"));
   return {
     directory,
     state,
@@ -35,6 +33,7 @@ export async function createWorkspace(parent: string, imagesDirectory: string): 
 
 export interface DemoConfig {
   readonly gitlabUrl: string;
+  readonly imagesDirectory: string;
   readonly runnerToken: string;
   readonly memoryMib: number;
   readonly concurrency: number;
@@ -54,6 +53,8 @@ pools:
     runner: { tokenFile: ${tokenFile} }
     concurrency: ${config.concurrency}
     egress: ${config.egress}
+images:
+  directory: ${config.imagesDirectory}
 state: ${workspace.state}
 `;
   await writeFile(workspace.configFile, text, { mode: 0o600 });
