@@ -11,6 +11,8 @@ export default class ClosingLineReporter implements Reporter {
         if (state !== "pending") counts[state]++;
       }
     }
-    process.stdout.write(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`);
+    const line = `\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`;
+    // Coverage is reported after the run's end, and must not come below it.
+    process.once("exit", () => process.stdout.write(line));
   }
 }

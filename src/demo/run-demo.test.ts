@@ -23,7 +23,7 @@ afterEach(async () => {
 
 function options(more: Partial<DemoOptions> = {}): DemoOptions {
   return {
-    executable: [process.execPath, join(import.meta.dirname, "firerunner-double.ts")],
+    executable: [process.execPath, join(import.meta.dirname, "../../test/programs/firerunner-double.ts")],
     imagesDirectory: join(directory, "images"),
     temporaryDirectory: directory,
     results: { write: (text) => results.push(text) },

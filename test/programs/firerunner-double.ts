@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { createRunnerDouble, traceSummary } from "./gitlab/runner-double.ts";
+import { createRunnerDouble, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 
 const [command, , configFile = ""] = process.argv.slice(2);
 if (command === "image") process.stdout.write("image: nothing to do\n");
