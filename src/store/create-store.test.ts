@@ -141,6 +141,31 @@ describe("store on disk", () => {
     await expect(openStoreReadOnly(database)).rejects.toMatchObject(newer);
   });
 
+  test("a schema that could not be made whole is not made at all", async () => {
+    const db = new DatabaseSync(database);
+    db.exec("create table counters (in_the_way integer)");
+    await expect(openStore()).rejects.toMatchObject({ code: "store_failed" });
+    expect(db.prepare("select name from sqlite_schema where name = 'jobs'").all()).toEqual([]);
+    db.exec("drop table counters");
+    db.close();
+
+    expect(await (await openStore()).claim(aClaim())).toBe(true);
+  });
+
+  test("a database of an older version is not shown before it is brought up to date", async () => {
+    await openStore();
+    await closeStore();
+    const db = new DatabaseSync(database);
+    db.exec("delete from kysely_migration");
+    db.close();
+
+    await expect(openStoreReadOnly(database)).rejects.toMatchObject({
+      code: "store_failed",
+      message: expect.stringContaining("older FireRunner"),
+      hint: expect.stringContaining("start FireRunner"),
+    });
+  });
+
   test("a file that is no database is called damaged, with what to do", async () => {
     await writeFile(database, "this is no database at all\n".repeat(1_000));
 

@@ -1,11 +1,11 @@
 import { type Kysely, sql } from "kysely";
 import { Migrator } from "kysely/migration";
 import { StoreError } from "./errors.ts";
-import * as firstTables from "./migrations/0001-first-tables.ts";
+import { up as createFirstTables } from "./migrations/0001-first-tables.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order, and only ever added to. Imported one by one so that a bundle carries them. */
-const migrations = { "0001-first-tables": firstTables };
+const migrations = { "0001-first-tables": { up: createFirstTables } };
 
 /** Brings the schema up to this program's. All missing steps are one transaction: a crash leaves none half done. */
 export async function migrate(db: Kysely<Tables>): Promise<void> {

@@ -86,7 +86,7 @@ export interface NewMachine {
 }
 
 /** A change to the store's rows that was made or, when `false`, refused because the row had moved on meanwhile. */
-export type Moved = boolean;
+type Moved = boolean;
 
 /**
  * The only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set

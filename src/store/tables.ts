@@ -59,7 +59,7 @@ export interface MachineRow extends SizeColumns {
 }
 
 /** Apart from `jobs`, so that no list ever reads a secret and erasing is deleting a row. */
-export interface PayloadRow {
+interface PayloadRow {
   jobId: number;
   sealed: Uint8Array;
 }
@@ -74,12 +74,12 @@ export interface EventRow {
   detail: string;
 }
 
-export interface CounterRow {
+interface CounterRow {
   name: string;
   value: number;
 }
 
-export interface MetaRow {
+interface MetaRow {
   name: string;
   value: string;
 }

@@ -16,7 +16,7 @@ export interface Change {
   record<Kind extends EventKind>(kind: Kind, about: About, detail: EventDetails[Kind]): void;
 }
 
-export interface About {
+interface About {
   readonly jobId: number | null;
   readonly machineId: string | null;
 }
