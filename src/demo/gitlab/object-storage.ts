@@ -36,11 +36,12 @@ export function createObjectStorage(clock: Clock, report: ReportViolation): Obje
     const artifact = files.get(asked.pathname);
     const expires = asked.searchParams.get("X-Amz-Expires") ?? "0";
     const isSigned = asked.searchParams.get("X-Amz-Signature") === signature(asked.pathname, expires);
-    // Object storages refuse a second way of authenticating, and GitLab's tokens are none of their business.
-    if (request.headers.authorization !== undefined || request.headers["job-token"] !== undefined) {
+    const { authorization, "job-token": jobToken } = request.headers;
+    // The official runner lets its JOB-TOKEN come along; whoever follows a redirect for others should not.
+    if (authorization !== undefined || jobToken !== undefined)
       report("leaked-credentials", "a token of GitLab was sent to the object storage");
-      return void response.writeHead(400).end("InvalidArgument");
-    }
+    // Signed address and Authorization are two ways to authenticate: object storages refuse that.
+    if (authorization !== undefined) return void response.writeHead(400).end("InvalidArgument");
     if (!artifact || !isSigned || Number(expires) < clock.now())
       return void response.writeHead(403).end("AccessDenied");
     response.writeHead(200, { "Content-Type": "binary/octet-stream", "Content-Length": artifact.sizeBytes });

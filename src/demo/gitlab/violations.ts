@@ -27,7 +27,7 @@ export type ViolationRule =
   | "rate-limit"
   /** A second artifact of one type. */
   | "duplicate-artifact"
-  /** Credentials of GitLab sent to the object storage. */
+  /** Credentials of GitLab sent to the object storage. The official runner does this, too; a relay must not. */
   | "leaked-credentials";
 
 export interface Violation {
