@@ -1,12 +1,9 @@
-import { Resolver, lookup as systemLookup } from "node:dns/promises";
 import { connect, isIP, type LookupFunction, type Socket } from "node:net";
 import { Agent, type Dispatcher } from "undici";
 import type { AddressGuard } from "./egress-addresses.ts";
 import { describeTarget, type Target } from "./egress-policy.ts";
+import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { Refusal } from "./errors.ts";
-
-/** All addresses of a host name. Throws when it has none. */
-export type Resolve = (host: string) => Promise<readonly string[]>;
 
 export interface Destination {
   readonly target: Target;
@@ -37,7 +34,7 @@ export interface DialerOptions {
 
 export function createDialer({ guard, connectTimeoutMs, resolve }: DialerOptions): Dialer {
   const lookups = {
-    strict: checkedLookup(resolve ?? resolveByDns, guard),
+    strict: checkedLookup(resolve ?? resolveByDns(), guard),
     trusted: checkedLookup(resolve ?? resolveBySystem, () => undefined),
   };
   const agentWith = (lookup: LookupFunction) =>
@@ -132,18 +129,4 @@ async function resolveChecked(
 function forbidden(host: string, address: string, reason: string): Refusal {
   const what = host === address ? address : `${host} (${address})`;
   return new Refusal(403, `${what} must not be reached from a machine: ${reason}`);
-}
-
-/** Not by the system's resolver: it works in few threads, which a guest's slow names would take away from everybody. */
-async function resolveByDns(host: string): Promise<readonly string[]> {
-  const resolver = new Resolver({ timeout: 2_500, tries: 2 });
-  const answers = await Promise.allSettled([resolver.resolve4(host), resolver.resolve6(host)]);
-  const addresses = answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
-  if (addresses.length > 0) return addresses;
-  throw answers.find((answer) => answer.status === "rejected")?.reason ?? new Error("no address");
-}
-
-async function resolveBySystem(host: string): Promise<readonly string[]> {
-  const answers = await systemLookup(host, { all: true });
-  return answers.map(({ address }) => address);
 }
