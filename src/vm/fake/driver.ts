@@ -58,7 +58,12 @@ export function createFakeDriver(options: FakeDriverOptions): VmDriver {
   return {
     name: "fake",
     host: "local",
-    probe: async () => ({ usable: true, accelerator: "none", version: "1", note: "machines exist in memory" }),
+    probe: async () => ({
+      usable: true,
+      accelerator: "none",
+      version: "1",
+      note: "machines exist in memory",
+    }),
     capacity: async () => capacity,
     relaySocket(id) {
       checkMachineId(id);

@@ -1,0 +1,89 @@
+/**
+ * Finding and ending processes that outlive this program. A process is known by its pid and its start time together; to
+ * which machine it belongs says the variable that it was started with and that its children inherit, read from /proc: the
+ * only record that cannot be lost, torn or out of date.
+ */
+import { readdir, readFile, stat } from "node:fs/promises";
+import type { Clock } from "../../base/clock.ts";
+import { systemCode } from "../../base/errors.ts";
+
+const MARK = "FIRERUNNER_MACHINE";
+const TICK_MS = 10;
+
+export interface ProcessId {
+  readonly pid: number;
+  /** Clock ticks (10 ms) from the host's boot to the process's start. */
+  readonly startTicks: number;
+}
+
+export interface HostProcess extends ProcessId {
+  readonly uid: number;
+  /** The machine's directory, when the process was started for one. */
+  readonly machine: string | undefined;
+  readonly args: readonly string[];
+}
+
+/** The environment that marks a process, and all its children, as belonging to the machine in this directory. */
+export function processMark(directory: string): Readonly<Record<string, string>> {
+  return { [MARK]: directory };
+}
+
+/** The processes of the users that `isOurs` accepts. Those that have ended but were not yet waited for are left out. */
+export async function hostProcesses(isOurs: (uid: number) => boolean): Promise<HostProcess[]> {
+  const names = await readdir("/proc");
+  const pids = names.filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(pids.map((pid) => readProcess(pid, isOurs)));
+  return found.filter((each) => each !== undefined);
+}
+
+async function readProcess(pid: number, isOurs: (uid: number) => boolean): Promise<HostProcess | undefined> {
+  try {
+    const { uid } = await stat(`/proc/${pid}`);
+    if (!isOurs(uid)) return undefined;
+    const startTicks = await startTicksOf(pid);
+    if (startTicks === undefined) return undefined;
+    const [environment, command] = await Promise.all([
+      readFile(`/proc/${pid}/environ`, "utf8"),
+      readFile(`/proc/${pid}/cmdline`, "utf8"),
+    ]);
+    const mark = environment.split("\0").find((entry) => entry.startsWith(`${MARK}=`));
+    return { pid, startTicks, uid, machine: mark?.slice(MARK.length + 1), args: command.split("\0") };
+  } catch {
+    // It ended meanwhile, or it is somebody else's.
+    return undefined;
+  }
+}
+
+/** Undefined when there is no such process, or nothing but its exit status is left of it. */
+export async function startTicksOf(pid: number): Promise<number | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  // The name in parentheses may itself hold spaces and parentheses; the state follows the last one.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [state, ticks] = [fields[0], fields[19]];
+  return ticks === undefined || state === "Z" || state === "X" ? undefined : Number(ticks);
+}
+
+export async function isAlive({ pid, startTicks }: ProcessId): Promise<boolean> {
+  return (await startTicksOf(pid)) === startTicks;
+}
+
+/** SIGKILL, unless the pid is somebody else's by now. */
+export async function killProcess(id: ProcessId): Promise<void> {
+  if (!(await isAlive(id))) return;
+  try {
+    process.kill(id.pid, "SIGKILL");
+  } catch (error) {
+    if (systemCode(error) !== "ESRCH") throw error;
+  }
+}
+
+/** When the process started (epoch ms). */
+export async function processStartedAt(id: ProcessId, clock: Clock): Promise<number> {
+  const uptime = Number((await readFile("/proc/uptime", "utf8")).split(" ")[0]);
+  return Math.round(clock.now() - (uptime * 1_000 - id.startTicks * TICK_MS));
+}
+
+/** A name for the time from this boot of the host to the next. */
+export async function hostBootId(): Promise<string> {
+  return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+}

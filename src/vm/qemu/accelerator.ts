@@ -1,0 +1,111 @@
+/**
+ * KVM or emulation. KVM counts only once the image's own kernel has come up under it within a deadline; the verdict is kept
+ * on disk for this boot of the host, this program and this image.
+ */
+import { readFile, rename, stat, writeFile } from "node:fs/promises";
+import { run } from "../../base/process.ts";
+import { formatDuration } from "../../base/units.ts";
+import type { BootImage } from "../../lifecycle/boot-image.ts";
+import { VmError } from "../errors.ts";
+import { hostBootId } from "../local/processes.ts";
+import type { Architecture } from "./architectures.ts";
+import { type Accelerator, smokeArguments } from "./arguments.ts";
+import { kvmAccess, type Programs } from "./host-facts.ts";
+import { type LaunchUser, unprivileged } from "./launch.ts";
+
+const SMOKE_MS = 20_000;
+
+export interface Choice {
+  readonly accelerator: Accelerator;
+  /** The group that opens /dev/kvm, where it takes one. */
+  readonly kvmGid: number | undefined;
+  /** Why it is not KVM. */
+  readonly note?: string;
+}
+
+export interface AcceleratorOptions {
+  readonly wanted: "auto" | "kvm" | "tcg";
+  /** Where the verdict is kept. */
+  readonly cachePath: string;
+  /** The user for smoke boots, when machines have users of their own. */
+  readonly smokeUid: number | undefined;
+}
+
+export interface SmokeBoot {
+  readonly image: BootImage;
+  readonly architecture: Architecture;
+  readonly programs: Programs;
+  readonly accelerator: Accelerator;
+  readonly tscKhz: number | undefined;
+  readonly user: LaunchUser | undefined;
+  readonly deadlineMs: number;
+}
+
+export async function chooseAccelerator(
+  options: AcceleratorOptions,
+  host: Pick<SmokeBoot, "image" | "architecture" | "programs">,
+  signal: AbortSignal,
+): Promise<Choice> {
+  if (options.wanted === "tcg") return { accelerator: "tcg", kvmGid: undefined };
+  const problem = await kvmProblem(options, host, signal);
+  if (typeof problem !== "string") return { accelerator: "kvm", kvmGid: problem.gid };
+  if (options.wanted === "auto")
+    return { accelerator: "tcg", kvmGid: undefined, note: `machines are emulated: ${problem}` };
+  throw new VmError("vm_unusable", `KVM is asked for but cannot be used: ${problem}`, {
+    hint: "set vm.qemu.accelerator to auto or tcg to run machines by emulation, which is slow",
+  });
+}
+
+async function kvmProblem(
+  options: AcceleratorOptions,
+  host: Pick<SmokeBoot, "image" | "architecture" | "programs">,
+  signal: AbortSignal,
+): Promise<string | { gid: number | undefined }> {
+  const device = await kvmAccess(host.architecture, options.smokeUid !== undefined);
+  if ("problem" in device) return device.problem;
+  const { smokeUid } = options;
+  const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
+  const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs: SMOKE_MS };
+  const verdict = await remembered(options.cachePath, boot, () => smokeBoot(boot, signal));
+  return verdict ?? { gid: device.gid };
+}
+
+/** Boots the image's kernel and initramfs to its user space and off again. Returns what went wrong, or undefined. */
+export async function smokeBoot(boot: SmokeBoot, signal: AbortSignal): Promise<string | undefined> {
+  const spec = { id: "smoke", size: { cpus: 1, memoryMib: 512, diskMib: 0 }, image: boot.image };
+  const [command, ...args] = unprivileged(boot.programs, boot.user, smokeArguments({ ...boot, spec }));
+  const seconds = String(boot.deadlineMs / 1_000);
+  try {
+    // The deadline holds also when this program dies meanwhile.
+    await run(boot.programs.timeout, ["--signal=KILL", seconds, command, ...args], { cwd: "/", signal });
+    return undefined;
+  } catch (error) {
+    signal.throwIfAborted();
+    const text = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    return `a trial boot did not come up within ${formatDuration(boot.deadlineMs)} (${text})`;
+  }
+}
+
+/** An empty string stands for a good boot. */
+async function remembered(
+  path: string,
+  boot: SmokeBoot,
+  test: () => Promise<string | undefined>,
+): Promise<string | undefined> {
+  const { mtimeMs } = await stat(boot.programs.qemu);
+  const key = [await hostBootId(), boot.programs.qemu, mtimeMs, boot.image.digest].join(" ");
+  const known = parseCache(await readFile(path, "utf8").catch(() => ""));
+  if (known?.key === key) return known.problem === "" ? undefined : known.problem;
+  const problem = await test();
+  await writeFile(`${path}.new`, JSON.stringify({ key, problem: problem ?? "" }), { mode: 0o600 });
+  await rename(`${path}.new`, path);
+  return problem;
+}
+
+function parseCache(text: string): { key: string; problem: string } | undefined {
+  try {
+    return JSON.parse(text) as { key: string; problem: string };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,116 @@
+import { mkdirSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import type { VmConfig } from "../config.ts";
+import type { DriverMachine, VmDriver } from "../driver.ts";
+import { VmError } from "../errors.ts";
+import { hostCapacity } from "../local/capacity.ts";
+import { hostResources } from "../local/host-resources.ts";
+import type { HostProcess } from "../local/processes.ts";
+import { createMachineUsers } from "../local/users.ts";
+import { checkMachineId } from "../spec.ts";
+import { createConsoles } from "./console.ts";
+import { readExit } from "./exit.ts";
+import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
+import { createIdentity } from "./identity.ts";
+import { createRunningMachines } from "./machines.ts";
+import { createOperations } from "./operations.ts";
+import { probeHost } from "./probe.ts";
+import { createWorkplace } from "./workplace.ts";
+
+/** Measured on idle machines: the hypervisor's own memory beside the guest's (docs/performance.md). */
+const OVERHEAD_MIB = 96;
+const MIB_BYTES = 1024 ** 2;
+
+export interface QemuDriverOptions {
+  /** Machines live in `machines` below it. */
+  readonly stateDirectory: string;
+  readonly settings: VmConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * Machines as QEMU processes of this computer. Nothing is remembered that the host does not remember: what runs is asked of
+ * /proc, what is left of the directories. So a restart is nothing special, whenever the death came.
+ */
+export function createQemuDriver(options: QemuDriverOptions): VmDriver {
+  const { settings, clock, log } = options;
+  const machines = machinesDirectory(options.stateDirectory);
+  const users = createMachineUsers(settings.qemu, process.getuid?.() ?? 0);
+  const identity = createIdentity(machines, users, clock);
+  const workplace = createWorkplace(machines, users);
+  const consoles = createConsoles(clock, settings.qemu.consoleLimit * MIB_BYTES);
+  const running = createRunningMachines(clock, log, consoles);
+  const accelerator = {
+    wanted: settings.qemu.accelerator,
+    cachePath: join(machines, "..", "qemu-accelerator.json"),
+    smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,
+  };
+
+  function filesOf(id: string): MachineFiles {
+    checkMachineId(id);
+    return machineFiles(machines, id);
+  }
+
+  const operations = createOperations({
+    ...{ settings, accelerator, identity, workplace, running, clock, filesOf },
+  });
+
+  async function describe(id: string, found: HostProcess | undefined): Promise<DriverMachine | undefined> {
+    const files = filesOf(id);
+    const creatingSince = operations.creatingSince(id);
+    if (creatingSince !== undefined) return { id, status: { running: true, startedAt: creatingSince } };
+    if (found) return { id, status: { running: true, startedAt: await running.watch(id, files, found) } };
+    await running.settled(id);
+    const exit = (await readExit(files)) ?? "lost";
+    return (await workplace.exists(files)) ? { id, status: { running: false, exit } } : undefined;
+  }
+
+  async function list(): Promise<readonly DriverMachine[]> {
+    const ids = await workplace.ids();
+    const found = await identity.hypervisors();
+    const all = await Promise.all(
+      [...new Set([...ids, ...found.keys()])].map((id) => describe(id, found.get(id))),
+    );
+    return all.filter((machine) => machine !== undefined);
+  }
+
+  async function inspect(id: string): Promise<DriverMachine | undefined> {
+    checkMachineId(id);
+    return await describe(id, (await identity.hypervisors()).get(id));
+  }
+
+  return {
+    name: "qemu",
+    host: "local",
+    probe: (image, signal) => probeHost(image, accelerator, signal),
+    capacity: async () => hostCapacity(hostResources(), { ...settings, overheadMib: OVERHEAD_MIB }),
+    relaySocket: (id) => filesOf(id).relay,
+    create: operations.create,
+    list,
+    inspect,
+    destroy: operations.destroy,
+    console: (id, maxBytes) => consoles.tail(filesOf(id).console, maxBytes),
+    followConsole: (id, signal) => consoles.follow(filesOf(id).console, () => running.isRunning(id), signal),
+    onExit: running.onExit,
+    close: async () => running.close(),
+  };
+}
+
+/** The real path, because it marks processes: the same directory under another name must find them again. */
+function machinesDirectory(stateDirectory: string): string {
+  const path = join(stateDirectory, "machines");
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const machines = realpathSync(path);
+  const excess = socketPathExcess(machines);
+  if (excess === 0) return machines;
+  throw new VmError(
+    "vm_bad_spec",
+    `the state directory ${stateDirectory} has too long a path for unix sockets`,
+    {
+      hint: `shorten its path by ${excess} characters, or choose another with the setting state`,
+    },
+  );
+}

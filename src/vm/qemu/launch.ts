@@ -1,0 +1,66 @@
+/**
+ * Starts the hypervisor as a process that is nobody's child to kill: a session of its own, no pipes to us, its working
+ * directory the machine's. Not `-daemonize`: that would change to `/`, and the short relative names are worth more than
+ * its exit status. The directory is entered before rights are given up, so no parent needs to be open to the machine's user.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { open } from "node:fs/promises";
+import { processMark } from "../local/processes.ts";
+import { programPath } from "../local/programs.ts";
+import type { MachineFiles } from "./files.ts";
+
+/** Processes and threads that one machine's user may have: virtual CPUs, I/O threads, and one socat per connection. */
+const MAX_TASKS = 512;
+
+export interface LaunchUser {
+  readonly uid: number;
+  /** The group that may open /dev/kvm, where it takes one. */
+  readonly kvmGid: number | undefined;
+}
+
+export interface LaunchPrograms {
+  readonly qemu: string;
+  readonly setpriv: string;
+  readonly prlimit: string;
+}
+
+/** The command that gives up all rights for good and then becomes the hypervisor, keeping its pid. */
+export function unprivileged(
+  programs: LaunchPrograms,
+  user: LaunchUser | undefined,
+  args: readonly string[],
+): [string, ...string[]] {
+  const { qemu, setpriv, prlimit } = programs;
+  // Also without root: nothing that the hypervisor starts may gain rights through set-uid files.
+  if (user === undefined) return [setpriv, "--no-new-privs", "--", qemu, ...args];
+  const groups = user.kvmGid === undefined ? ["--clear-groups"] : ["--groups", String(user.kvmGid)];
+  const ids = ["--reuid", String(user.uid), "--regid", String(user.uid), ...groups];
+  const rights = ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
+  const limits = [`--nproc=${MAX_TASKS}`, "--core=0"];
+  return [prlimit, ...limits, "--", setpriv, ...ids, ...rights, "--", qemu, ...args];
+}
+
+/** Returns once the process was started; whether it goes on to run a machine is another question. */
+export async function launch(
+  [command, ...args]: readonly [string, ...string[]],
+  files: MachineFiles,
+): Promise<ChildProcess> {
+  const log = await open(files.log, "a", 0o600);
+  try {
+    const child = spawn(command, args, {
+      cwd: files.directory,
+      env: { PATH: programPath, LANG: "C.UTF-8", ...processMark(files.directory) },
+      detached: true,
+      stdio: ["ignore", log.fd, log.fd],
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once("spawn", resolve);
+      child.once("error", reject);
+    });
+    child.on("error", () => {});
+    child.unref();
+    return child;
+  } finally {
+    await log.close();
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * One watch per running machine: it holds the hypervisor's only control connection, whose end is the first news of a death,
+ * and falls back to looking at the process where there is none.
+ */
+import type { Clock } from "../../base/clock.ts";
+import type { ExitKind } from "../driver.ts";
+import { isAlive, type ProcessId } from "../local/processes.ts";
+import { exitOfReason } from "./exit.ts";
+import { connectQmp, type QmpClient } from "./qmp.ts";
+
+const CONNECT_MS = 5_000;
+const LOOK_MS = 500;
+/** From the closing of the connection to the end of the process: it frees its memory first. */
+const LINGER_MS = 20;
+const LINGER_TRIES = 100;
+
+export interface WatchOptions {
+  readonly process: ProcessId;
+  readonly qmpPath: string;
+  /** The connection, where one exists already. */
+  readonly qmp?: QmpClient;
+  readonly clock: Clock;
+  /** Called once the process is gone. The watch has ended when what it returns has settled. */
+  onEnd(exit: ExitKind): Promise<void>;
+}
+
+export interface Watch {
+  readonly process: ProcessId;
+  /** Resolves when the end was seen and dealt with, or the watch was stopped. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Lets go. The machine is not touched, and its end is no longer told. */
+  stop(): void;
+}
+
+export function watchMachine(options: WatchOptions): Watch {
+  const stopped = new AbortController();
+  const { signal } = stopped;
+
+  async function connected(): Promise<QmpClient | undefined> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
+    return await connectQmp(options.qmpPath, deadline).catch(() => undefined);
+  }
+
+  /** Returns how the machine ended, or undefined while it runs. */
+  async function listenTo(qmp: QmpClient): Promise<ExitKind | undefined> {
+    let seen: ExitKind | undefined;
+    const stop = qmp.onEvent(({ event, data }) => {
+      if (event === "SHUTDOWN") seen = exitOfReason(data["reason"]);
+    });
+    const close = () => qmp.close();
+    signal.addEventListener("abort", close, { once: true });
+    if (signal.aborted) close();
+    await qmp.closed;
+    stop();
+    signal.removeEventListener("abort", close);
+    return (await isGoneSoon()) ? (seen ?? "killed") : undefined;
+  }
+
+  async function isGoneSoon(): Promise<boolean> {
+    for (let tries = 0; tries < LINGER_TRIES && !signal.aborted; tries++) {
+      if (!(await isAlive(options.process))) return true;
+      await options.clock.sleep(LINGER_MS, signal).catch(() => {});
+    }
+    return false;
+  }
+
+  /** One look, as long as the connection lasts. */
+  async function look(qmp: QmpClient | undefined): Promise<ExitKind | undefined> {
+    const exit = qmp ? await listenTo(qmp) : undefined;
+    if (exit !== undefined || (await isAlive(options.process))) return exit;
+    // It ended without a connection: that it ended is all there is to know.
+    return "lost";
+  }
+
+  async function watch(): Promise<void> {
+    let exit = await look(options.qmp ?? (await connected()));
+    while (exit === undefined && !signal.aborted) {
+      await options.clock.sleep(LOOK_MS, signal).catch(() => {});
+      exit = await look(await connected());
+    }
+    if (exit !== undefined && !signal.aborted) await options.onEnd(exit);
+  }
+
+  return { process: options.process, ended: watch().catch(() => {}), stop: () => stopped.abort() };
+}
