@@ -78,7 +78,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     });
     daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
     const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
-    await untilReady(stage, runner);
+    await untilReady(stage);
     const result = await perform(stage);
     if (json) options.results.write(`${JSON.stringify(result, null, 2)}\n`);
     else printSummary(screen, result);
@@ -107,7 +107,7 @@ function concurrencyFor({ cpus, freeMemoryMib }: DemoOptions): number {
 }
 
 /** FireRunner is ready when it has asked for a job. */
-async function untilReady(stage: Stage, runner: Runner): Promise<void> {
+async function untilReady(stage: Stage): Promise<void> {
   const { screen, clock, options } = stage;
   const startedAt = clock.now();
   screen.print(
@@ -117,7 +117,7 @@ async function untilReady(stage: Stage, runner: Runner): Promise<void> {
   try {
     await waitFor(
       stage,
-      () => runner.contactedAt !== undefined,
+      () => stage.gitlab.requests.some(({ route }) => route === "request-job"),
       startedAt + START_LIMIT_MS,
       "FireRunner to ask for jobs",
     );
