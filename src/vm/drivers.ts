@@ -10,7 +10,7 @@ import { createQemuDriver } from "./qemu/driver.ts";
 
 export interface DriverDeps {
   readonly stateDirectory: string;
-  readonly settings: VmConfig;
+  readonly config: VmConfig;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -25,8 +25,10 @@ const makers: Readonly<Record<string, (deps: DriverDeps) => VmDriver>> = {
 /** In the order of preference for `auto`. Never the fake: it runs nothing. */
 const automatic: readonly string[] = ["qemu"];
 
+export type Drivers = ReadonlyMap<string, VmDriver>;
+
 /** All drivers by name. Making one starts nothing; close each at the end. */
-export function createDrivers(deps: DriverDeps): ReadonlyMap<string, VmDriver> {
+export function createDrivers(deps: DriverDeps): Drivers {
   return new Map(Object.entries(makers).map(([name, make]) => [name, make(deps)]));
 }
 
@@ -35,7 +37,7 @@ export function createDrivers(deps: DriverDeps): ReadonlyMap<string, VmDriver> {
  * them lacks.
  */
 export async function resolveDriver(
-  drivers: ReadonlyMap<string, VmDriver>,
+  drivers: Drivers,
   name: string,
   image: BootImage,
   signal: AbortSignal,
