@@ -10,7 +10,7 @@ import { createQemuDriver } from "./qemu/driver.ts";
 
 export interface DriverDeps {
   readonly stateDirectory: string;
-  readonly config: VmConfig;
+  readonly settings: VmConfig;
   readonly clock: Clock;
   readonly log: Log;
 }

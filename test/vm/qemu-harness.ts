@@ -22,11 +22,11 @@ export interface QemuHarness extends VmDriverHarness {
 export async function createQemuHarness(image: BootImage): Promise<QemuHarness> {
   const stateDirectory = await mkdtemp(join(tmpdir(), "fr-qemu-"));
   const machines = join(stateDirectory, "machines");
-  const config = VmConfig.parse({ qemu: { accelerator: "tcg" } });
+  const settings = VmConfig.parse({ qemu: { accelerator: "tcg" } });
   const relays = new Map<string, { server: Server; commands: string[]; waiting: Socket[] }>();
 
   const open = (): VmDriver =>
-    createQemuDriver({ stateDirectory, config, clock: systemClock, log: silentLog });
+    createQemuDriver({ stateDirectory, settings, clock: systemClock, log: silentLog });
   const names = open();
 
   const processes = async (id: string) =>

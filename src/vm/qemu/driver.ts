@@ -26,7 +26,7 @@ const MIB_BYTES = 1024 ** 2;
 export interface QemuDriverOptions {
   /** Machines live in `machines` below it. */
   readonly stateDirectory: string;
-  readonly config: VmConfig;
+  readonly settings: VmConfig;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -36,17 +36,17 @@ export interface QemuDriverOptions {
  * /proc, what is left of the directories. So a restart is nothing special, whenever the death came.
  */
 export function createQemuDriver(options: QemuDriverOptions): VmDriver {
-  const { config, clock, log } = options;
+  const { settings, clock, log } = options;
   const machines = machinesDirectory(options.stateDirectory);
-  const users = createMachineUsers(config.qemu, process.getuid?.() ?? 0);
+  const users = createMachineUsers(settings.qemu, process.getuid?.() ?? 0);
   const identity = createIdentity(machines, users, clock);
   const workplace = createWorkplace(machines, users);
-  const consoles = createConsoles(clock, config.qemu.consoleLimit * MIB_BYTES);
+  const consoles = createConsoles(clock, settings.qemu.consoleLimit * MIB_BYTES);
   const running = createRunningMachines(clock, log, consoles);
   const accelerator = {
-    wanted: config.qemu.accelerator,
+    wanted: settings.qemu.accelerator,
     cachePath: join(machines, "..", "qemu-accelerator.json"),
-    smokeUid: users.separate ? config.qemu.firstUserId + config.qemu.userIds - 1 : undefined,
+    smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,
   };
 
   function filesOf(id: string): MachineFiles {
@@ -55,7 +55,7 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
   }
 
   const operations = createOperations({
-    ...{ config, accelerator, identity, workplace, running, clock, filesOf },
+    ...{ settings, accelerator, identity, workplace, running, clock, filesOf },
   });
 
   async function describe(id: string, found: HostProcess | undefined): Promise<DriverMachine | undefined> {
@@ -86,7 +86,7 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
     name: "qemu",
     host: "local",
     probe: (image, signal) => probeHost(image, accelerator, signal),
-    capacity: async () => hostCapacity(hostResources(), { ...config, overheadMib: OVERHEAD_MIB }),
+    capacity: async () => hostCapacity(hostResources(), { ...settings, overheadMib: OVERHEAD_MIB }),
     relaySocket: (id) => filesOf(id).relay,
     create: operations.create,
     list,

@@ -16,7 +16,7 @@ import type { Workplace } from "./workplace.ts";
 const CLEAN_UP_MS = 20_000;
 
 export interface OperationsDeps {
-  readonly config: VmConfig;
+  readonly settings: VmConfig;
   readonly accelerator: AcceleratorOptions;
   readonly identity: Identity;
   readonly workplace: Workplace;
@@ -34,7 +34,7 @@ export interface Operations {
 }
 
 export function createOperations(deps: OperationsDeps): Operations {
-  const { config, identity, workplace, running, clock, filesOf } = deps;
+  const { settings, identity, workplace, running, clock, filesOf } = deps;
   const turns = createTurns();
   const creating = new Map<string, { readonly abort: AbortController; readonly startedAt: number }>();
 
@@ -46,7 +46,7 @@ export function createOperations(deps: OperationsDeps): Operations {
     // It has run, and ended: a machine is never started twice.
     if ((await readExit(files)) !== undefined) return;
     const host = await examineHost(spec.image, deps.accelerator, signal);
-    const start = { spec, files, ...host, minFreeDiskMib: config.minFreeDisk };
+    const start = { spec, files, ...host, minFreeDiskMib: settings.minFreeDisk };
     try {
       const { process, qmp } = await startMachine(start, workplace, clock, signal);
       await running.watch(spec.id, files, process, qmp);
