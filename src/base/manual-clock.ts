@@ -35,6 +35,8 @@ export function createManualClock(startAt = 1_700_000_000_000): ManualClock {
 
   async function advance(ms: number): Promise<void> {
     const until = now + ms;
+    // What is already under way may be about to sleep.
+    await settle();
     for (let next = earliest(); next && next.at <= until; next = earliest()) {
       now = Math.max(now, next.at);
       sleepers = sleepers.filter((other) => other !== next);

@@ -1,0 +1,557 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aClaim } from "../../test/builders/job.ts";
+import { aPayload } from "../../test/builders/payload.ts";
+import { aPool } from "../../test/builders/pool.ts";
+import { aStore, type TestStore } from "../../test/builders/store.ts";
+import { silentLog } from "../base/log.ts";
+import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
+import type { JobStanding, JobUpdate, RunnerApi } from "../gitlab/runner-api.ts";
+import type { Store } from "../store/store.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { VmError } from "../vm/errors.ts";
+import { createFakeDriver } from "../vm/fake/driver.ts";
+import { createFakeHost, type FakeHost } from "../vm/fake/host.ts";
+import { SchedulerConfig, ShutdownConfig } from "./config.ts";
+import type { GuestDoor } from "./ports.ts";
+import { createScheduler, type Scheduler, type SchedulerDeps } from "./scheduler.ts";
+
+const image = {
+  digest: `sha256:${"0".repeat(64)}`,
+  architecture: "amd64",
+  kernel: "/images/kernel",
+  initramfs: "/images/initramfs",
+  layers: ["/images/base"],
+  runnerInfo: { name: "gitlab-runner" },
+};
+
+let clock: ManualClock;
+let testStore: TestStore;
+let store: Store;
+let host: FakeHost;
+let driver: VmDriver;
+let gitlab: TestGitLab;
+let door: ReturnType<typeof aDoor>;
+let schedulers: Scheduler[];
+
+interface TestGitLab {
+  readonly updates: JobUpdate[];
+  trace: Buffer;
+  answer: (update: JobUpdate) => JobStanding;
+  readonly api: RunnerApi;
+}
+
+/** GitLab's answers are set by the test; what it was sent is kept. */
+function aGitLab(): TestGitLab {
+  const updates: JobUpdate[] = [];
+  const gitlab: TestGitLab = {
+    updates,
+    trace: Buffer.alloc(0),
+    answer: (update) => ({ kind: "accepted", status: update.state }),
+    api: {
+      verify: async () => ({ id: 1 }),
+      requestJob: async () => ({ kind: "none" }) as const,
+      updateJob: async (update) => {
+        updates.push(update);
+        return gitlab.answer(update);
+      },
+      appendTrace: async ({ startBytes, bytes }) => {
+        const endBytes = startBytes + bytes.length;
+        if (startBytes !== gitlab.trace.length && endBytes !== gitlab.trace.length)
+          return { kind: "elsewhere", sizeBytes: gitlab.trace.length };
+        if (endBytes !== gitlab.trace.length) gitlab.trace = Buffer.concat([gitlab.trace, bytes]);
+        return { kind: "accepted", sizeBytes: endBytes, status: "running", intervalMs: undefined };
+      },
+    },
+  };
+  return gitlab;
+}
+
+function aDoor() {
+  const open = new Map<string, string>();
+  return {
+    open: async (id: string, path: string) => void open.set(id, path),
+    close: async (id: string) => void open.delete(id),
+    lastHeardAt: () => clock.now(),
+    lastStandingAt: (): number | undefined => undefined,
+    listening: open,
+  } satisfies GuestDoor & { listening: unknown };
+}
+
+function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
+  const scheduler = createScheduler({
+    ...{ store, clock, door },
+    api: gitlab.api,
+    log: silentLog,
+    random: () => 0.5,
+    drivers: new Map([["fake", driver]]),
+    images: { resolve: async () => image },
+    pools: () => new Map([["small", aPool()]]),
+    config: SchedulerConfig.parse({}),
+    shutdown: ShutdownConfig.parse({ drainLimit: "2s" }),
+    disk: { freeBytes: async () => 2 ** 40, minFreeBytes: 2 ** 30 },
+    ...overrides,
+  });
+  scheduler.start();
+  schedulers.push(scheduler);
+  return scheduler;
+}
+
+/** A job whose guest has been given the payload. */
+async function aRunningJob(jobId = 4711): Promise<string> {
+  await store.claim(aClaim({ jobId }));
+  await clock.advance(100);
+  const machineId = (await store.job(jobId))?.machineId ?? "";
+  await store.handOver(jobId, machineId);
+  return machineId;
+}
+
+async function kinds(jobId = 4711): Promise<string[]> {
+  return (await store.events({ jobId })).map(({ kind }) => kind);
+}
+
+beforeEach(async () => {
+  clock = createManualClock();
+  testStore = await aStore({ clock });
+  store = testStore.store;
+  host = createFakeHost(clock);
+  driver = createFakeDriver({ host });
+  gitlab = aGitLab();
+  door = aDoor();
+  schedulers = [];
+});
+
+afterEach(async () => {
+  for (const scheduler of schedulers) {
+    const stopped = scheduler.stop();
+    await clock.advance(60_000);
+    await stopped;
+  }
+  await driver.close();
+  await testStore[Symbol.asyncDispose]();
+});
+
+describe("a claimed job", () => {
+  test("has its machine at once, with the relay listening before it starts", async () => {
+    let listened: boolean | undefined;
+    host.onCreate = ({ spec }) => {
+      listened = door.listening.has(spec.id);
+    };
+    start();
+
+    await store.claim(aClaim());
+    await clock.advance(50);
+
+    const job = await store.job(4711);
+    expect(job?.state).toBe("starting");
+    expect((await store.machine(job?.machineId ?? ""))?.state).toBe("booting");
+    expect(listened).toBe(true);
+  });
+
+  test("gets another machine when one cannot be started, and its trace says so", async () => {
+    let creates = 0;
+    host.faults.create = () =>
+      ++creates < 3 ? { fail: new VmError("vm_disk_full", "no room for the disk", { retryable: true }) } : {};
+    start();
+
+    await store.claim(aClaim());
+    await clock.advance(10_000);
+
+    const job = await store.job(4711);
+    expect(job?.attempt).toBe(3);
+    expect(job?.traceHead).toContain("could not be started: no room for the disk");
+    expect(job?.traceHead).toContain("attempt 2 of 3");
+    expect(job?.traceHead).toContain("attempt 3 of 3");
+    expect(host.ids()).toEqual([job?.machineId]);
+  });
+
+  test("fails after the last attempt, with the reason in GitLab's trace", async () => {
+    host.faults.create = () => ({ fail: new VmError("vm_disk_full", "no room for the disk") });
+    start();
+
+    await store.claim(aClaim());
+    await clock.advance(20_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed", attempt: 3 });
+    expect(gitlab.updates.at(-1)).toMatchObject({ state: "failed", failureReason: "runner_system_failure" });
+    expect(String(gitlab.trace)).toMatch(
+      /attempt 2 of 3[\s\S]*the job failed: no machine took it in 3 attempts/,
+    );
+    expect(host.ids()).toEqual([]);
+  });
+
+  test("is not held up by the machine of another, which hangs", async () => {
+    host.faults.create = () => (host.ids().length === 1 ? { hang: true } : {});
+    start();
+    await store.claim(aClaim({ jobId: 1 }));
+    await clock.advance(100);
+    await store.claim(aClaim({ jobId: 2 }));
+    await clock.advance(100);
+    await store.claim(aClaim({ jobId: 3 }));
+    await clock.advance(100);
+
+    const states = await Promise.all(
+      [1, 2, 3].map(async (id) => (await store.machine((await store.job(id))?.machineId ?? ""))?.state),
+    );
+
+    expect(states).toEqual(["booting", "creating", "booting"]);
+  });
+});
+
+describe("a machine that dies while it runs a job", () => {
+  test("is reported to GitLab within 2 s, with its last words but without secrets, and destroyed", async () => {
+    start();
+    const machineId = await aRunningJob();
+    const { token } = aPayload();
+    host.print(machineId, `\u001b[31mpanic\u001b[0m: token ${token} masked-secret-of-the-job\r\n`);
+
+    host.end(machineId, "crash");
+    await clock.advance(2_000);
+
+    const trace = String(gitlab.trace);
+    expect(await store.job(4711)).toMatchObject({
+      state: "finished",
+      result: "failed",
+      reason: "the machine crashed",
+    });
+    expect(trace).toContain("the job failed: the machine crashed");
+    expect(trace).toContain("  panic: token [MASKED] [MASKED]\n");
+    expect(trace).toContain(machineId);
+    expect(host.ids()).toEqual([]);
+    expect(door.listening.size).toBe(0);
+    expect(JSON.stringify(await store.events({}))).not.toContain("masked-secret-of-the-job");
+  });
+
+  test("is reported until GitLab takes it, and its trace is written once", async () => {
+    start();
+    const machineId = await aRunningJob();
+    let refusals = 3;
+    gitlab.answer = ({ state }) =>
+      state === "failed" && refusals-- > 0
+        ? { kind: "unavailable", waitMs: 0, problem: "GitLab answers 502" }
+        : { kind: "accepted", status: state };
+
+    host.end(machineId, "killed");
+    await clock.advance(30_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed" });
+    expect((await kinds()).filter((kind) => kind === "job:report-failed")).toHaveLength(3);
+    expect(String(gitlab.trace).match(/the job failed/g)).toHaveLength(1);
+    expect(host.ids()).toEqual([]);
+  });
+
+  test("is reported behind bytes that GitLab has and this program did not note", async () => {
+    start();
+    const machineId = await aRunningJob();
+    gitlab.trace = Buffer.from("the guest wrote this");
+
+    host.end(machineId, "killed");
+    await clock.advance(2_000);
+
+    expect(String(gitlab.trace)).toMatch(/^the guest wrote this\n.*the job failed/);
+  });
+
+  test("is reported once more when GitLab asks for that", async () => {
+    start();
+    const machineId = await aRunningJob();
+    const answers: JobStanding[] = [{ kind: "again", waitMs: 1_000 }];
+    gitlab.answer = ({ state }) =>
+      (state === "failed" && answers.pop()) || { kind: "accepted", status: state };
+
+    host.end(machineId, "killed");
+    await clock.advance(5_000);
+
+    expect(gitlab.updates.filter(({ state }) => state === "failed")).toHaveLength(2);
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed" });
+  });
+
+  test("keeps the end that GitLab already has", async () => {
+    start();
+    const machineId = await aRunningJob();
+    gitlab.answer = () => ({ kind: "over", status: "success" });
+
+    host.end(machineId, "orderly");
+    await clock.advance(2_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "success" });
+  });
+});
+
+describe("a cancel", () => {
+  test("is noticed though the guest is silent, and its machine is gone within 6 s", async () => {
+    start();
+    await aRunningJob();
+
+    gitlab.answer = () => ({ kind: "over", status: "canceled" });
+    await clock.advance(6_000);
+
+    expect(await store.job(4711)).toMatchObject({
+      state: "finished",
+      result: "canceled",
+      reason: "canceled in GitLab",
+    });
+    expect(host.ids()).toEqual([]);
+    expect(gitlab.updates.length).toBeLessThan(5);
+  });
+
+  test("that waits for an after_script ends a job at once that has not begun", async () => {
+    host.faults.create = () => ({ hang: true });
+    start();
+    await store.claim(aClaim());
+
+    gitlab.answer = ({ state }) => ({
+      kind: "accepted",
+      status: state === "failed" ? "canceled" : "canceling",
+    });
+    await clock.advance(5_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "canceled" });
+    expect(host.ids()).toEqual([]);
+  });
+
+  test("is left to the guest when it runs its after_script", async () => {
+    start();
+    await aRunningJob();
+
+    gitlab.answer = () => ({ kind: "accepted", status: "canceling" });
+    await clock.advance(10_000);
+
+    expect((await store.job(4711))?.state).toBe("running");
+    expect(gitlab.updates.every(({ state }) => state === "running")).toBe(true);
+  });
+});
+
+describe("a restart", () => {
+  test("adopts running machines once, and destroys those that nobody knows", async () => {
+    const first = start();
+    const machineId = await aRunningJob();
+    const stopped = first.stop();
+    await clock.advance(100);
+    await stopped;
+    door.listening.clear();
+    host.start({ id: "fr-strange2", size: aPool().size, image });
+
+    start();
+    await clock.advance(3_000);
+
+    expect((await kinds()).filter((kind) => kind === "machine:adopted")).toHaveLength(1);
+    expect([...door.listening.keys()]).toEqual([machineId]);
+    expect(host.ids()).toEqual([machineId]);
+    expect((await store.job(4711))?.state).toBe("running");
+  });
+
+  test("finds a machine that died meanwhile", async () => {
+    const first = start();
+    const machineId = await aRunningJob();
+    const stopped = first.stop();
+    await clock.advance(100);
+    await stopped;
+    host.end(machineId, "killed");
+
+    start();
+    await clock.advance(2_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed" });
+  });
+
+  test("goes on with a machine whose creation was interrupted", async () => {
+    host.faults.create = () => ({ hang: true });
+    const first = start();
+    await store.claim(aClaim());
+    await clock.advance(100);
+    const stopped = first.stop();
+    await clock.advance(20_000);
+    await stopped;
+    host.faults.create = () => ({});
+
+    start();
+    await clock.advance(1_000);
+
+    const job = await store.job(4711);
+    expect(job?.attempt).toBe(1);
+    expect((await store.machine(job?.machineId ?? ""))?.state).toBe("booting");
+  });
+});
+
+describe("a machine that will not go away", () => {
+  test("is tried again, later each time, while other machines come and go", async () => {
+    host.faults.destroy = (id) =>
+      id === stubborn ? new VmError("vm_destroy_failed", "the disk is busy", { retryable: true }) : undefined;
+    const scheduler = start();
+    const stubborn = await aRunningJob(1);
+    await store.finishJob(1, "success");
+    await aRunningJob(2);
+    await store.finishJob(2, "success");
+    await clock.advance(10_000);
+
+    expect(host.ids()).toEqual([stubborn]);
+    expect(scheduler.status().work).toMatchObject([
+      { lane: `machine:${stubborn}`, resting: { error: "the disk is busy" } },
+    ]);
+    const failures = (await kinds(1)).filter((kind) => kind === "machine:destroy-failed").length;
+    expect(failures).toBeGreaterThan(2);
+    expect(failures).toBeLessThan(8);
+
+    host.faults.destroy = () => undefined;
+    await clock.advance(60_000);
+    expect(host.ids()).toEqual([]);
+  });
+
+  test("is given up for now when its destruction hangs, and what is created for nobody is not waited for", async () => {
+    host.faults.create = () => ({ hang: true });
+    start();
+    await store.claim(aClaim());
+    await clock.advance(100);
+
+    await store.finishJob(4711, "canceled");
+    await clock.advance(1_000);
+
+    expect(host.ids()).toEqual([]);
+    expect(await store.machines({ live: true })).toEqual([]);
+  });
+});
+
+describe("claiming", () => {
+  test("is allowed once the pool was looked at, and not while draining", async () => {
+    const scheduler = start();
+    expect(scheduler.canClaim(aPool())).toEqual({ ok: false, problem: "it has not been looked at yet" });
+    await clock.advance(100);
+
+    expect(scheduler.canClaim(aPool())).toEqual({ ok: true });
+    expect(scheduler.runnerInfo(aPool())).toEqual(image.runnerInfo);
+    scheduler.drain();
+    expect(scheduler.canClaim(aPool()).ok).toBe(false);
+    scheduler.resume();
+    expect(scheduler.canClaim(aPool()).ok).toBe(true);
+  });
+
+  test("is refused for what is wrong with the image, the driver or the disk, and allowed again afterwards", async () => {
+    let freeBytes = 10;
+    const scheduler = start({ disk: { freeBytes: async () => freeBytes, minFreeBytes: 2 ** 30 } });
+    await clock.advance(100);
+    expect(scheduler.canClaim(aPool())).toMatchObject({ problem: expect.stringContaining("10 B are free") });
+
+    freeBytes = 2 ** 40;
+    await clock.advance(20_000);
+    expect(scheduler.canClaim(aPool())).toEqual({ ok: true });
+    expect(scheduler.canClaim(aPool({ name: "other" }))).toMatchObject({ problem: "it is not configured" });
+  });
+
+  test("is refused while the image is missing or the driver unusable", async () => {
+    const missing = start({
+      images: { resolve: async () => Promise.reject(new Error("there is no image base")) },
+    });
+    const unusable = start({
+      drivers: new Map([
+        [
+          "fake",
+          { ...driver, probe: async () => ({ usable: false, problem: "no QEMU", hint: "install it" }) },
+        ],
+      ]),
+    });
+    await clock.advance(100);
+
+    expect(missing.canClaim(aPool())).toEqual({ ok: false, problem: "there is no image base" });
+    expect(unusable.canClaim(aPool())).toEqual({ ok: false, problem: "no QEMU" });
+  });
+});
+
+describe("an orderly end", () => {
+  test("leaves running jobs for the next start", async () => {
+    const scheduler = start();
+    const machineId = await aRunningJob();
+
+    const ended = scheduler.shutDown(new AbortController().signal);
+    await clock.advance(3_000);
+    await ended;
+
+    expect((await store.job(4711))?.state).toBe("running");
+    expect(host.ids()).toEqual([machineId]);
+  });
+
+  test("does not wait when nothing runs, nor when it is told to hurry", async () => {
+    const idle = start();
+    await clock.advance(100);
+    const idleEnd = idle.shutDown(new AbortController().signal);
+    await clock.advance(100);
+    await idleEnd;
+    const busy = start();
+    await aRunningJob();
+    const hurry = new AbortController();
+    const busyEnd = busy.shutDown(hurry.signal);
+    hurry.abort();
+    await clock.advance(50);
+    await busyEnd;
+
+    expect(host.ids()).toHaveLength(1);
+  });
+
+  test("ends running jobs honestly where that is configured", async () => {
+    const scheduler = start({ shutdown: ShutdownConfig.parse({ drainLimit: "2s", onLimit: "end" }) });
+    await aRunningJob();
+
+    const ended = scheduler.shutDown(new AbortController().signal);
+    await clock.advance(5_000);
+    await ended;
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed" });
+    expect(String(gitlab.trace)).toContain("FireRunner was told to end");
+    expect(host.ids()).toEqual([]);
+  });
+});
+
+test("a job whose payload is lost is not tried for ever, and its end says so", async () => {
+  const lost = Object.assign(Object.create(store) as Store, { payload: async () => undefined });
+  start({ store: lost });
+  const machineId = await aRunningJob();
+
+  host.end(machineId, "crash");
+  await clock.advance(2_000);
+
+  expect(await store.job(4711)).toMatchObject({
+    state: "finished",
+    result: "unknown",
+    reason: expect.stringContaining("the machine crashed; GitLab could not be told"),
+  });
+});
+
+test("the status tells of the last round, the hosts and the pools", async () => {
+  const scheduler = start();
+  await aRunningJob();
+  await clock.advance(2_000);
+
+  const status = scheduler.status();
+
+  expect(status).toMatchObject({ mode: "run", unfinishedJobs: 1, liveMachines: 1, work: [] });
+  expect(status.hosts).toMatchObject([
+    { driver: "fake", host: "local", taken: { machines: 1 }, problem: undefined },
+  ]);
+  expect(status.lastRound?.error).toBeUndefined();
+  expect(status.pools[0]).toMatchObject({ pool: "small", ok: true, accelerator: "none" });
+});
+
+test("a round that fails says so and is followed by others", async () => {
+  let isBroken = true;
+  const jobs: Store["jobs"] = async (filter) => {
+    if (isBroken) throw new Error("the database is locked");
+    return await store.jobs(filter);
+  };
+  const scheduler = start({ store: Object.assign(Object.create(store) as Store, { jobs }) });
+  await clock.advance(100);
+  expect(scheduler.status().lastRound?.error).toBe("the database is locked");
+
+  isBroken = false;
+  await store.claim(aClaim());
+  await clock.advance(100);
+  expect((await store.job(4711))?.state).toBe("starting");
+});
+
+test("a driver that cannot list is named in the status, and nothing is concluded from it", async () => {
+  const scheduler = start();
+  const machineId = await aRunningJob();
+  host.faults.list = () => new VmError("vm_unusable", "the host is busy");
+  await clock.advance(5_000);
+
+  expect(scheduler.status().hosts[0]?.problem).toBe("the host is busy");
+  expect((await store.job(4711))?.state).toBe("running");
+  expect((await store.machine(machineId))?.state).toBe("busy");
+});
