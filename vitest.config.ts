@@ -36,6 +36,7 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 600_000,
           fileParallelism: false,
+          globalSetup: ["./test/vm/build-image.ts"],
         },
       },
       {

@@ -25,6 +25,7 @@ const mayImport: Record<string, readonly string[]> = {
   cli: ["base", "config", "http/api.ts", "app.ts", "demo", "image"],
   demo: ["base", "gitlab/payload.ts"],
   "app.ts": ["*"],
+  app: ["*"],
   "main.ts": ["cli"],
 };
 

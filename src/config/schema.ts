@@ -5,6 +5,7 @@ import { ClaimingConfig } from "../intake/config.ts";
 import { Pool } from "../lifecycle/config.ts";
 import { RelaySettings } from "../relay/config.ts";
 import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
+import { HistoryConfig } from "../store/config.ts";
 import { LogSettings } from "../telemetry/config.ts";
 import { VmConfig } from "../vm/config.ts";
 
@@ -46,6 +47,7 @@ export const Settings = z.strictObject({
   vm: VmConfig.prefault({}).meta({ description: "What this computer gives to machines." }),
   images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
   relay: RelaySettings.prefault({}).meta({ description: "What a guest may ask of the relay." }),
+  history: HistoryConfig.prefault({}).meta({ description: "What is remembered of jobs that have ended." }),
   log: LogSettings.prefault({}).meta({ description: "What is logged, and how." }),
 });
 export type Settings = z.infer<typeof Settings>;

@@ -2,6 +2,11 @@ import { z } from "zod";
 
 /** The `images` part of the configuration. */
 export const ImagesConfig = z.strictObject({
+  directory: z
+    .string()
+    .startsWith("/", "give an absolute path")
+    .optional()
+    .meta({ description: "Where images lie; by default in the state directory." }),
   suite: z
     .string()
     .regex(/^[a-z]+$/)

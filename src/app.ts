@@ -1,0 +1,150 @@
+/** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
+import { describeDaemon, explainWait } from "./app/daemon-status.ts";
+import { buildRooms, type Cleanup, type Drivers, type Rooms } from "./app/rooms.ts";
+import { systemClock } from "./base/clock.ts";
+import { describeError, FireRunnerError } from "./base/errors.ts";
+import type { Log } from "./base/log.ts";
+import { diffConfig } from "./config/diff.ts";
+import type { Config } from "./config/load.ts";
+import type { ControlPorts } from "./http/control-routes.ts";
+import { type ControlServer, openControlServer } from "./http/control-server.ts";
+import { createViews } from "./http/views.ts";
+import type { Pool } from "./lifecycle/pool.ts";
+import { acquireStateLock } from "./store/state-lock.ts";
+import type { Store } from "./store/store.ts";
+
+export { doctorChecks } from "./app/doctor-checks.ts";
+export { openOfflineViews } from "./app/offline-views.ts";
+export { createLog } from "./telemetry/log.ts";
+
+export interface AppOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly version: string;
+  /** Reads the configuration again, for `reload`. Throws ConfigError. */
+  readonly reread: () => Promise<Config>;
+}
+
+export interface App {
+  /** Takes the state directory, adopts what runs, and begins to claim. Throws with what to do when it cannot. */
+  start(): Promise<void>;
+  /** Takes over what may change while running. Answers what changed, in words. Throws when the new configuration is unusable. */
+  reload(): Promise<readonly string[]>;
+  /**
+   * Stops claiming, lets jobs end as configured, and lets go of everything; machines that still work go on without us.
+   * `hurry` aborts the waiting.
+   */
+  stop(hurry: AbortSignal): Promise<void>;
+}
+
+export function createApp(options: AppOptions): App {
+  const { log, version } = options;
+  const startedAt = systemClock.now();
+  let config = options.config;
+  let rooms: Rooms | undefined;
+  /** What was taken, to be given back in reverse order. */
+  const cleanups: Cleanup[] = [];
+
+  async function start(): Promise<void> {
+    try {
+      const lock = await acquireStateLock(config.state);
+      cleanups.push(() => lock.release());
+      rooms = await buildRooms({ ...options, config: () => config }, cleanups);
+      const control = await openControl(rooms);
+      cleanups.push(() => control.close());
+    } catch (error) {
+      await cleanUp(cleanups, log);
+      throw error;
+    }
+    rooms.scheduler.start();
+    rooms.claimer.start();
+    for (const pool of config.pools.values()) void verifyToken(rooms, pool, log);
+  }
+
+  async function reload(): Promise<readonly string[]> {
+    const next = await options.reread();
+    const { live, restart } = diffConfig(config, next);
+    config = { ...next, state: config.state };
+    rooms?.claimer.reload();
+    rooms?.scheduler.wake("configuration read again");
+    return live.length + restart.length === 0 ? ["nothing has changed"] : [...live, ...restart];
+  }
+
+  async function stop(hurry: AbortSignal): Promise<void> {
+    if (rooms) {
+      const { claimer, scheduler } = rooms;
+      scheduler.drain();
+      // An open request may still bring a job: it is taken, and its machine is the next start's business if not ours.
+      await Promise.race([claimer.stop(), aborted(hurry)]);
+      await scheduler.shutDown(hurry);
+    }
+    await cleanUp(cleanups, log);
+  }
+
+  async function openControl(built: Rooms): Promise<ControlServer> {
+    const { store, scheduler, claimer, drivers } = built;
+    const explain = async (jobId: number) => await explainWait(built, jobId);
+    const ports: ControlPorts = {
+      status: () => describeDaemon(built, config, { version, startedAt }),
+      explain,
+      console: async (id, bytes) => (await driverOf(store, drivers, id))?.console(id, bytes) ?? "",
+      followConsole: (id, signal) => followConsole(store, drivers, id, signal),
+      drain: () => scheduler.drain(),
+      resume() {
+        scheduler.resume();
+        claimer.wake();
+      },
+      reload,
+    };
+    const views = createViews({ store, now: systemClock.now, explain });
+    return await openControlServer({ stateDirectory: config.state, views, ports, log });
+  }
+
+  return { start, reload, stop };
+}
+
+/** A wrong token is said at once and in words; claiming itself goes on trying, since somebody may put it right. */
+async function verifyToken({ api, images }: Rooms, pool: Pool, log: Log): Promise<void> {
+  const info = await images.resolve(pool.image).then(
+    ({ runnerInfo }) => runnerInfo,
+    () => undefined,
+  );
+  try {
+    const { id } = await api.verify(pool.runnerToken, undefined, info);
+    log.info({ pool: pool.name, runner: id }, "runner token is valid");
+  } catch (error) {
+    const hint = error instanceof FireRunnerError ? error.hint : undefined;
+    log.warn({ pool: pool.name, problem: describeError(error), hint }, "runner token could not be verified");
+  }
+}
+
+async function driverOf(store: Store, drivers: Drivers, machineId: string) {
+  const machine = await store.machine(machineId);
+  return machine && drivers.get(machine.driver);
+}
+
+async function* followConsole(
+  store: Store,
+  drivers: Drivers,
+  machineId: string,
+  signal: AbortSignal,
+): AsyncIterable<string> {
+  const driver = await driverOf(store, drivers, machineId);
+  if (driver) yield* driver.followConsole(machineId, signal);
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
+/** Gives back in reverse order. One that fails does not keep the others. */
+async function cleanUp(cleanups: Cleanup[], log: Log): Promise<void> {
+  for (const cleanup of cleanups.splice(0).reverse()) {
+    try {
+      await cleanup();
+    } catch (error) {
+      log.warn({ err: error }, "letting go failed");
+    }
+  }
+}

@@ -1,0 +1,196 @@
+/** The parts list: the only place where rooms meet. It reads like the picture in ARCHITECTURE.md, from the store outwards. */
+import { createHash } from "node:crypto";
+import { readFile, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
+import { describeError, FireRunnerError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { HOUR_MS } from "../base/units.ts";
+import type { Config } from "../config/load.ts";
+import { createRunnerApi } from "../gitlab/client.ts";
+import { createGitLabHttp, type GitLabHttp } from "../gitlab/http.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { renderBootData } from "../guest/boot.ts";
+import { createImageStore, type ImageStore } from "../image/store.ts";
+import { type Claimer, createClaimer } from "../intake/claimer.ts";
+import { createSlots } from "../intake/slots.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import { createRelay, type Relay } from "../relay/relay.ts";
+import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
+import { createStore } from "../store/create-store.ts";
+import type { Store } from "../store/store.ts";
+import { logEvents } from "../telemetry/events.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { createDrivers } from "../vm/drivers.ts";
+
+/** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
+const GUEST_PROXY = "http://10.0.2.100:80";
+const MIB_BYTES = 1024 ** 2;
+
+/** Gives back one thing that was taken. */
+export type Cleanup = () => Promise<unknown> | unknown;
+
+export type Drivers = ReadonlyMap<string, VmDriver>;
+
+/** The rooms, built and joined. */
+export interface Rooms {
+  readonly store: Store;
+  readonly http: GitLabHttp;
+  readonly api: RunnerApi;
+  readonly images: ImageStore;
+  readonly drivers: Drivers;
+  readonly relay: Relay;
+  readonly scheduler: Scheduler;
+  readonly claimer: Claimer;
+}
+
+/** Where images lie: beside the rest of the state, unless the configuration names a directory. */
+export function imageDirectory(config: Pick<Config, "images" | "state">): string {
+  return config.images.directory ?? join(config.state, "images");
+}
+
+/** GitLab's HTTP with the configured certificate authorities. Throws when their file cannot be read. */
+export async function connectGitLab(config: Pick<Config, "gitlab">): Promise<GitLabHttp> {
+  const { url, caFile } = config.gitlab;
+  if (caFile === undefined) return createGitLabHttp({ url });
+  const ca = await readFile(caFile, "utf8").catch((cause) => {
+    throw new FireRunnerError("gitlab_ca_unreadable", `reading the certificates in ${caFile} failed`, {
+      cause,
+      hint: "gitlab.caFile must name a PEM file that this user may read.",
+    });
+  });
+  return createGitLabHttp({ url, ca });
+}
+
+export interface BuildOptions {
+  /** The configuration in force; a reload changes its pools. */
+  readonly config: () => Config;
+  readonly log: Log;
+  readonly version: string;
+}
+
+/** Builds every room once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
+export async function buildRooms(
+  { config, log, version }: BuildOptions,
+  cleanups: Cleanup[],
+): Promise<Rooms> {
+  const clock = systemClock;
+  const { state, gitlab, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
+  const pools = () => config().pools;
+
+  const store = await openStore(state, log, cleanups);
+  cleanups.push(prune(store, () => config().history.keep, log));
+  const http = await connectGitLab({ gitlab });
+  cleanups.push(() => http.close());
+  const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
+  const images = createImageStore({ directory: imageDirectory(config()) });
+  const drivers = createDrivers({
+    stateDirectory: state,
+    settings: vm,
+    clock,
+    log: log.child({ room: "vm" }),
+  });
+  for (const driver of drivers.values()) cleanups.push(() => driver.close());
+
+  const bootData = async (machineId: string) => await bootDataOf(store, pools, machineId);
+  const relay = createRelay({
+    store,
+    http,
+    api,
+    pools,
+    bootData,
+    clock,
+    log: log.child({ room: "relay" }),
+    config: relayConfig,
+  });
+  cleanups.push(() => relay.stop());
+
+  const scheduler = createScheduler({
+    store,
+    drivers,
+    images,
+    api,
+    door: relay,
+    pools,
+    clock,
+    random: Math.random,
+    log: log.child({ room: "scheduler" }),
+    config: schedulerConfig,
+    shutdown,
+    disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
+  });
+  const capacityOf = (driver: string) => requireDriver(drivers, driver).capacity();
+  const slots = createSlots({ store, pools, capacityOf });
+  cleanups.push(() => slots.close());
+  const claimer = createClaimer({
+    api,
+    store,
+    pools,
+    slots,
+    clock,
+    random: Math.random,
+    log: log.child({ room: "intake" }),
+    config: claiming,
+    runnerInfo: scheduler.runnerInfo,
+    canClaim: scheduler.canClaim,
+  });
+  return { store, http, api, images, drivers, relay, scheduler, claimer };
+}
+
+async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
+  const store = await createStore({
+    database: join(state, "firerunner.db"),
+    keyFile: join(state, "key"),
+    clock: systemClock,
+    log: log.child({ room: "store" }),
+  });
+  cleanups.push(() => store.close());
+  const history = (jobId: number) => store.events({ jobId });
+  cleanups.push(logEvents({ onEvent: store.onEvent, history, log }));
+  return store;
+}
+
+/** Forgets old history now and then. Returns the way to stop. */
+function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
+  const once = () =>
+    store.prune(systemClock.now() - keepMs()).catch((error) => {
+      log.warn({ problem: describeError(error) }, "old history could not be deleted");
+    });
+  const timer = setInterval(once, HOUR_MS);
+  return () => clearInterval(timer);
+}
+
+/** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */
+export function systemIdOf(installationId: string): string {
+  return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
+}
+
+async function bootDataOf(
+  store: Store,
+  pools: () => ReadonlyMap<string, Pool>,
+  machineId: string,
+): Promise<string | undefined> {
+  const machine = await store.machine(machineId);
+  if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
+  const egress = pools().get(machine.pool)?.egress ?? "none";
+  return renderBootData({
+    machineId,
+    token: store.machineToken(machineId),
+    nowMs: systemClock.now(),
+    executor: "shell",
+    proxy: egress === "none" ? undefined : GUEST_PROXY,
+  });
+}
+
+function requireDriver(drivers: Drivers, name: string) {
+  const driver = drivers.get(name);
+  if (driver) return driver;
+  throw new FireRunnerError("vm_unknown_driver", `there is no driver “${name}”`, {
+    hint: `Drivers are: ${[...drivers.keys()].join(", ")}.`,
+  });
+}
+
+async function freeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
+}

@@ -1,0 +1,128 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import {
+  createStandInGitLab,
+  type StandInGitLab,
+  type StandInOptions,
+} from "../../src/demo/gitlab/stand-in.ts";
+import { type Daemon, startDaemon } from "./daemon.ts";
+import { eventually } from "./eventually.ts";
+import { testImageDirectory } from "./image.ts";
+
+export interface InstallationOptions {
+  readonly gitlab?: StandInOptions;
+  /** Laid over the configuration. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  /** Laid over the one pool, `small`. */
+  readonly pool?: Readonly<Record<string, unknown>>;
+}
+
+/** A stand-in GitLab and one FireRunner installation with one pool of real machines, all under one directory. */
+export interface Installation {
+  readonly gitlab: StandInGitLab;
+  readonly directory: string;
+  readonly state: string;
+  readonly configFile: string;
+  readonly runnerToken: string;
+  start(): Promise<Daemon>;
+  /** Processes whose command line names this installation: machines and what belongs to them. */
+  processes(): { pid: number; command: string }[];
+  /** The QEMU processes among them. */
+  machineProcesses(): number[];
+  /** What is left of machines on disk. */
+  machineDirectories(): Promise<string[]>;
+  /** Throws unless processes and directories of machines are all gone soon. */
+  expectNothingLeft(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function createInstallation(options: InstallationOptions = {}): Promise<Installation> {
+  const directory = await mkdtemp(join(tmpdir(), "fr-"));
+  // Machines run as users of their own and must be able to pass through.
+  await chmod(directory, 0o711);
+  const gitlab = createStandInGitLab(options.gitlab);
+  await gitlab.listen();
+  const runner = gitlab.runners.add({ runUntagged: true });
+  const state = join(directory, "state");
+  const configFile = join(directory, "firerunner.yaml");
+  await writeFile(join(directory, "token"), runner.token, { mode: 0o600 });
+  await writeFile(configFile, stringify(configuration(gitlab.url, state, directory, options)), {
+    mode: 0o600,
+  });
+  await mkdir(state, { recursive: true, mode: 0o711 });
+
+  const installation: Installation = {
+    gitlab,
+    directory,
+    state,
+    configFile,
+    runnerToken: runner.token,
+    start: () => startDaemon(configFile, state),
+    processes: () => processesNaming(directory),
+    machineProcesses: () =>
+      processesNaming(directory)
+        .filter(({ command }) => command.startsWith("qemu-system") || command.includes("/qemu-system"))
+        .map(({ pid }) => pid),
+    machineDirectories: () => readdir(join(state, "machines")).catch(() => []),
+    async expectNothingLeft() {
+      await eventually("no machine's process is left", () => installation.machineProcesses().length === 0);
+      await eventually(
+        "no machine's directory is left",
+        async () => (await installation.machineDirectories()).length === 0,
+      );
+    },
+    async close() {
+      for (const pid of installation.machineProcesses()) killQuietly(pid);
+      await gitlab.close();
+      await rm(directory, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+  return installation;
+}
+
+function configuration(url: string, state: string, directory: string, options: InstallationOptions): unknown {
+  return {
+    gitlab: { url },
+    state,
+    images: { directory: testImageDirectory() },
+    pools: {
+      small: {
+        size: { cpus: 1, memory: "512MiB", disk: "2GiB" },
+        concurrency: 4,
+        runner: { tokenFile: join(directory, "token") },
+        egress: "none",
+        ...options.pool,
+      },
+    },
+    vm: { cpuOvercommit: 4, memoryReserve: "1GiB" },
+    ...options.settings,
+  };
+}
+
+function processesNaming(directory: string): { pid: number; command: string }[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .flatMap((name) => {
+      const command = commandLine(name);
+      return command.includes(directory) ? [{ pid: Number(name), command }] : [];
+    });
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+  } catch {
+    return "";
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It ended in between.
+  }
+}

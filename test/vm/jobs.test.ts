@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Daemon } from "../harness/daemon.ts";
+import { createInstallation, type Installation } from "../harness/installation.ts";
+
+const BOOT_AND_RUN_MS = 120_000;
+
+describe("jobs in real machines", () => {
+  let installation: Installation;
+  let daemon: Daemon;
+
+  beforeAll(async () => {
+    installation = await createInstallation();
+    daemon = await installation.start();
+  });
+
+  afterAll(async () => {
+    await daemon?.stop();
+    await installation?.expectNothingLeft();
+    await installation?.close();
+  });
+
+  test("a pipeline clones, passes an artifact on and ends with the truth", async () => {
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add({
+      path: "group/pipeline",
+      repository: { files: { "word.txt": "from git\n" } },
+    });
+    const base = { timeoutSeconds: 600 };
+    const build = await gitlab.addJob(project, {
+      ...base,
+      name: "build",
+      script: ["mkdir out", "cat word.txt > out/artifact.txt", 'echo "on $(hostname) with $(nproc) cpu"'],
+      artifacts: { paths: ["out/"], exclude: [], untracked: false, when: "on_success" },
+    });
+    const fails = await gitlab.addJob(project, {
+      ...base,
+      name: "fails",
+      script: ["echo about to fail", "exit 7"],
+    });
+
+    await gitlab.waitForJob(build, "success", BOOT_AND_RUN_MS);
+    await gitlab.waitForJob(fails, "failed", BOOT_AND_RUN_MS);
+
+    expect(build.trace.text()).toMatch(/on fr-[a-z2-7]{8} with 1 cpu/);
+    expect(build.trace.text()).toContain("1 CPU, 512 MiB");
+    expect(build.artifacts).toHaveLength(1);
+    expect(build.traceCheck?.matches).toBe(true);
+    expect(fails).toMatchObject({ failureReason: "script_failure", exitCode: 7 });
+    expect(gitlab.violations).toEqual([]);
+  });
+
+  test("an image: that the shell executor ignores is named in the job's log", async () => {
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add({ path: "group/image" });
+
+    const job = await gitlab.addJob(project, {
+      script: ["echo ran anyway"],
+      image: { name: "ruby:3.3" },
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, "success", BOOT_AND_RUN_MS);
+
+    expect(job.trace.text()).toContain("ruby:3.3");
+    expect(job.trace.text()).toContain("ran anyway");
+  });
+
+  test("a cancel in mid-flight frees the machine within seconds, also of a silent script", async () => {
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add({ path: "group/cancel" });
+    const job = await gitlab.addJob(project, {
+      script: ["echo started", "sleep 600"],
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, ({ trace }) => trace.text().includes("started\n"), BOOT_AND_RUN_MS);
+
+    const canceledAt = Date.now();
+    gitlab.jobs.cancel(job);
+    await gitlab.waitForJob(job, "canceled", 30_000);
+    await installation.expectNothingLeft();
+
+    expect(Date.now() - canceledAt).toBeLessThan(30_000);
+    const [last] = await daemon.jobs();
+    expect(last).toMatchObject({ id: job.id, state: "finished", result: "canceled" });
+  });
+});

@@ -1,0 +1,103 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { afterEach, describe, expect, test } from "vitest";
+import { parse, stringify } from "yaml";
+import type { Daemon } from "../harness/daemon.ts";
+import { eventually } from "../harness/eventually.ts";
+import { createInstallation, type Installation } from "../harness/installation.ts";
+
+const DONE_MS = 150_000;
+
+describe("signals", () => {
+  let installation: Installation | undefined;
+  let daemon: Daemon | undefined;
+
+  afterEach(async () => {
+    await daemon?.kill9();
+    await installation?.close();
+  });
+
+  test("SIGTERM claims nothing more and lets the running job end within the drain limit", async () => {
+    installation = await createInstallation({ settings: { shutdown: { drainLimit: "2m" } } });
+    daemon = await installation.start();
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add();
+    const job = await gitlab.addJob(project, {
+      script: ["echo working", "sleep 4", "echo the end"],
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, ({ trace }) => trace.text().includes("working\n"), DONE_MS);
+
+    daemon.signal("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const late = await gitlab.addJob(project, { script: ["echo late"] });
+    const code = await daemon.ended;
+
+    expect(code).toBe(0);
+    expect(job.status).toBe("success");
+    expect(late.status).toBe("pending");
+    await installation.expectNothingLeft();
+  });
+
+  test("SIGTERM twice leaves at once; the machine runs on and the next start takes it over", async () => {
+    installation = await createInstallation({ settings: { shutdown: { drainLimit: "10m" } } });
+    daemon = await installation.start();
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add();
+    const job = await gitlab.addJob(project, {
+      script: ["echo working", "sleep 12", "echo the end"],
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, ({ trace }) => trace.text().includes("working\n"), DONE_MS);
+    const pids = installation.machineProcesses();
+
+    daemon.signal("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    daemon.signal("SIGTERM");
+    await daemon.ended;
+
+    expect(installation.machineProcesses()).toEqual(pids);
+    daemon = await installation.start();
+    await gitlab.waitForJob(job, "success", DONE_MS);
+    expect(gitlab.violations).toEqual([]);
+    await installation.expectNothingLeft();
+  });
+
+  test("SIGHUP takes over a new pool and its token", async () => {
+    installation = await createInstallation();
+    daemon = await installation.start();
+    const { gitlab, configFile, directory } = installation;
+    const added = gitlab.runners.add({ tags: ["second"], runUntagged: false });
+    await writeFile(`${directory}/second.token`, added.token, { mode: 0o600 });
+    const settings = parse(await readFile(configFile, "utf8"));
+    settings.pools.second = {
+      ...settings.pools.small,
+      size: { cpus: 2, memory: "512MiB", disk: "1GiB" },
+      runner: { tokenFile: `${directory}/second.token` },
+    };
+    await writeFile(configFile, stringify(settings), { mode: 0o600 });
+
+    daemon.signal("SIGHUP");
+    const project = await gitlab.projects.add();
+    const job = await gitlab.addJob(project, {
+      tags: ["second"],
+      script: ["nproc"],
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, "success", DONE_MS);
+
+    expect(job.trace.text()).toMatch(/^2$/m);
+    await eventually("the machine is gone", () => installation?.machineProcesses().length === 0);
+  });
+
+  test("SIGHUP with a broken configuration changes nothing and says what is wrong", async () => {
+    installation = await createInstallation();
+    daemon = await installation.start();
+    const before = await readFile(installation.configFile, "utf8");
+    await writeFile(installation.configFile, `${before}\nnonsense: 1\n`, { mode: 0o600 });
+
+    daemon.signal("SIGHUP");
+    await eventually("the log names the key", () => daemon?.output().includes("nonsense"));
+
+    await expect(daemon.get("/v1/status")).resolves.toBeDefined();
+  });
+});
