@@ -10,6 +10,9 @@ import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
 import { type Route, routeOf } from "./routes.ts";
 
+/** For a refused tunnel's words to arrive; after that its connection is not kept for a guest that does not close it. */
+const LINGER_MS = 2_000;
+
 export type Handle = (exchange: Exchange, route: Route) => Promise<void>;
 
 export interface ReceptionOptions {
@@ -83,6 +86,7 @@ export function createReception({ store, audit, log, proxy, handle }: ReceptionO
       } catch (error) {
         const { status, message } = refusalOf(guest, error);
         const text = `${message}\n`;
+        setTimeout(() => socket.destroy(), LINGER_MS).unref();
         socket.end(
           `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
             `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -78,8 +79,11 @@ export function createRelay(options: RelayOptions): Relay {
   });
 
   function track(work: Promise<void>): void {
-    inFlight.add(work);
-    void work.finally(() => inFlight.delete(work));
+    // One guest's request must never end the process, whatever goes wrong with it.
+    const settled = work
+      .catch((error: unknown) => log.error({ error: describeError(error) }, "request handler failed"))
+      .finally(() => inFlight.delete(settled));
+    inFlight.add(settled);
   }
 
   return {
@@ -89,7 +93,10 @@ export function createRelay(options: RelayOptions): Relay {
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
     async stop() {
       await doors.closeAll();
-      await Promise.race([Promise.allSettled(inFlight), clock.sleep(STOP_LIMIT_MS)]);
+      const waiting = new AbortController();
+      const limit = clock.sleep(STOP_LIMIT_MS, waiting.signal).catch(() => {});
+      await Promise.race([Promise.allSettled(inFlight), limit]);
+      waiting.abort();
       await dialer.close();
     },
   };

@@ -28,6 +28,7 @@ export async function passThrough(
   const { request, response } = exchange;
   const controller = new AbortController();
   const guestIsGone = () => controller.abort(new Error("the guest closed the connection"));
+  if (response.destroyed) guestIsGone();
   response.once("close", guestIsGone);
   const stopWatching = watchProgress(exchange, idleTimeoutMs, () =>
     controller.abort(new Error("nothing moved for too long")),

@@ -122,11 +122,12 @@ describe("artifacts", () => {
   });
 
   test("are not fetched from a private address, unless the operator has listed it", async () => {
-    const storage = await serve((_request, response) => response.end("from storage"));
+    const address = await serve((_request, response) => response.end("from storage"));
+    const storage = address.replace("127.0.0.1", "localhost");
     const gitlabUrl = await serveGitLab((_request, response) => {
       response.writeHead(302, { Location: `${storage}/bucket/file?signature=x` }).end();
     });
-    const machine = await machineBehind({ gitlabUrl });
+    const machine = await machineBehind({ gitlabUrl, relay: { resolve: async () => ["127.0.0.1"] } });
     const refused = await machine.guest.download(machine.job.id, machine.token);
     const events = await bench.store.events({ machineId: machine.id });
     await bench.close();
