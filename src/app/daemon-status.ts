@@ -1,5 +1,7 @@
+import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import type { DaemonStatus } from "../http/api.ts";
+import { hindrancesOf } from "../scheduler/explain.ts";
 import type { Rooms } from "./rooms.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */
@@ -43,13 +45,11 @@ export function describeDaemon(
   };
 }
 
-/** What the store cannot know of an unfinished job: the state of its pool. */
+/** What the store cannot know of an unfinished job: what is in its way just now. */
 export async function explainWait(
   { store, scheduler }: Pick<Rooms, "store" | "scheduler">,
   jobId: number,
 ): Promise<readonly string[]> {
   const job = await store.job(jobId);
-  if (!job || job.state === "running") return [];
-  const pool = scheduler.status().pools.find((each) => each.pool === job.pool);
-  return pool?.problems.map(({ problem }) => problem) ?? [];
+  return job ? hindrancesOf(job, scheduler.status(), systemClock.now()) : [];
 }
