@@ -8,9 +8,18 @@ import type { Path } from "./source.ts";
 type Schema = z.core.$ZodType;
 type Tree = Record<string, unknown>;
 
-export const PREFIX = "FIRERUNNER_";
+const PREFIX = "FIRERUNNER_";
 /** Names with the prefix that are not settings: which file to read, and what tests use. */
 const reserved = /^FIRERUNNER_(CONFIG$|TEST_)/;
+
+/** True when the environment sets anything at all. */
+export function hasSettings(env: NodeJS.ProcessEnv): boolean {
+  return settingNames(env).length > 0;
+}
+
+function settingNames(env: NodeJS.ProcessEnv): string[] {
+  return Object.keys(env).filter((name) => name.startsWith(PREFIX) && !reserved.test(name));
+}
 
 export interface Overlay {
   readonly value: Tree;
@@ -27,9 +36,8 @@ export function overlayEnvironment(schema: Schema, base: Tree, env: NodeJS.Proce
   const value = structuredClone(base);
   const problems: ConfigProblem[] = [];
   const setBy = new Map<string, string>();
-  const names = Object.keys(env).filter((name) => name.startsWith(PREFIX) && !reserved.test(name));
   // Outer levels first, so that POOLS={…} does not undo POOLS__SMALL__CONCURRENCY.
-  for (const name of names.toSorted((a, b) => depth(a) - depth(b) || a.localeCompare(b))) {
+  for (const name of settingNames(env).toSorted((a, b) => depth(a) - depth(b) || a.localeCompare(b))) {
     const found = findPath(schema, value, name.slice(PREFIX.length).split("__"));
     if ("unknown" in found) {
       problems.push({ where: name, message: unknownVariable(found) });

@@ -56,7 +56,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   });
   refuse([...problems, ...placed(tokens.problems, place)], options.file);
 
-  const state = parsed.data.state ?? defaultState(options.env, options.root ?? process.getuid?.() === 0);
+  const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
   const settings = { ...parsed.data, state };
   return {
     ...settings,
@@ -64,6 +64,33 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     pools: makePools(parsed.data.pools, tokens.byPool),
     values: listValues(Settings, settings, (path) => originOf(path, overlay.setBy, source)),
   };
+}
+
+/** What a command needs that looks at this computer only: nothing here depends on tokens or on GitLab. */
+export interface LocalConfig extends Pick<Settings, "images"> {
+  readonly file: string | undefined;
+  readonly state: string;
+}
+
+const LocalSettings = Settings.pick({ state: true, images: true }).strip();
+
+/** Reads the state directory and what concerns images, however unfinished the rest is. Throws ConfigError. */
+export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
+  const { source } = await readSource(options.file, options.readFile ?? readLocalFile);
+  refuse(source.problems, options.file);
+  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
+  const parsed = LocalSettings.safeParse(overlay.value);
+  if (!parsed.success) {
+    const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
+    refuse(placed(wordIssues(Settings, parsed.error.issues, overlay.value), place), options.file);
+    throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
+  }
+  const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
+  return { file: options.file, state, images };
+}
+
+function isRoot({ root }: LoadOptions): boolean {
+  return root ?? process.getuid?.() === 0;
 }
 
 /** Seen by people as one state directory; root's is where a service's belongs. */

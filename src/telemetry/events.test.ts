@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
-import { startEventLog } from "./event-log.ts";
+import { logEvents } from "./events.ts";
 
 type Line = { level: string; message: string } & Record<string, unknown>;
 
@@ -62,12 +62,12 @@ describe("the record of a job", () => {
   test("has the duration of each phase, once the machine is gone", async () => {
     const log = createRecorder();
     const source = createHistory();
-    const eventLog = startEventLog({ ...source, log });
+    const stop = logEvents({ ...source, log });
 
     tellWholeJob(source);
     expect(records(log)).toEqual([]);
     source.add(9_700, "machine:gone", "fr-a", {});
-    await eventLog.close();
+    await stop();
 
     expect(records(log)).toEqual([
       {
@@ -100,7 +100,7 @@ describe("the record of a job", () => {
   test("is written once when the machine goes before GitLab acknowledges", async () => {
     const log = createRecorder();
     const source = createHistory();
-    const eventLog = startEventLog({ ...source, log });
+    const stop = logEvents({ ...source, log });
 
     source.add(1_000, "job:claimed", null, claim);
     source.add(1_010, "job:starting", "fr-a", { machineId: "fr-a", attempt: 1, host: "local" });
@@ -109,7 +109,7 @@ describe("the record of a job", () => {
     source.add(2_010, "machine:gone", "fr-a", {});
     source.add(2_020, "job:failing", null, { reason: "killed" });
     source.add(2_500, "job:finished", null, { result: "failed", reason: "killed" });
-    await eventLog.close();
+    await stop();
 
     expect(records(log)).toMatchObject([
       { result: "failed", reason: "killed", phases: { queuedMs: 10, cleanupMs: 0, totalMs: 1_500 } },
@@ -119,11 +119,11 @@ describe("the record of a job", () => {
   test("is written once though both last events are there before either is looked at", async () => {
     const log = createRecorder();
     const source = createHistory();
-    const eventLog = startEventLog({ ...source, log });
+    const stop = logEvents({ ...source, log });
 
     tellWholeJob(source);
     source.add(9_700, "machine:gone", "fr-a", {});
-    await eventLog.close();
+    await stop();
 
     expect(records(log)).toHaveLength(1);
   });
@@ -131,7 +131,7 @@ describe("the record of a job", () => {
   test("counts every attempt, and takes the phases of the last", async () => {
     const log = createRecorder();
     const source = createHistory();
-    const eventLog = startEventLog({ ...source, log });
+    const stop = logEvents({ ...source, log });
 
     source.add(0, "job:claimed", null, claim);
     source.add(10, "machine:creating", "fr-a", { host: "local", driver: "qemu", cpus: 1, memoryMib: 512 });
@@ -145,7 +145,7 @@ describe("the record of a job", () => {
     source.add(190, "machine:gone", "fr-a", {});
     expect(records(log)).toEqual([]);
     source.add(200, "machine:gone", "fr-b", {});
-    await eventLog.close();
+    await stop();
 
     expect(records(log)).toMatchObject([
       { attempts: 2, machineId: "fr-b", phases: { queuedMs: 100, createMs: 70, cleanupMs: 20 } },
@@ -155,11 +155,11 @@ describe("the record of a job", () => {
   test("is written for a job that never had a machine", async () => {
     const log = createRecorder();
     const source = createHistory();
-    const eventLog = startEventLog({ ...source, log });
+    const stop = logEvents({ ...source, log });
 
     source.add(0, "job:claimed", null, claim);
     source.add(5, "job:finished", null, { result: "failed", reason: "no machine" });
-    await eventLog.close();
+    await stop();
 
     expect(records(log)).toMatchObject([{ attempts: 0, reason: "no machine" }]);
     expect(records(log)[0]).not.toHaveProperty("machineId");
@@ -169,10 +169,10 @@ describe("the record of a job", () => {
     const log = createRecorder();
     const source = createHistory();
     const history = () => Promise.reject(new Error("disk"));
-    const eventLog = startEventLog({ ...source, history, log });
+    const stop = logEvents({ ...source, history, log });
 
     source.add(5, "job:finished", null, { result: "success" });
-    await eventLog.close();
+    await stop();
 
     expect(log.lines).toContainEqual(
       expect.objectContaining({ level: "warn", message: "job record not written" }),
@@ -183,10 +183,10 @@ describe("the record of a job", () => {
 test("a console's text stays out of the log", async () => {
   const log = createRecorder();
   const source = createHistory();
-  const eventLog = startEventLog({ ...source, log });
+  const stop = logEvents({ ...source, log });
 
   source.add(1, "machine:console", "fr-a", { text: "what the job printed" });
-  await eventLog.close();
+  await stop();
 
   expect(JSON.stringify(log.lines)).not.toContain("printed");
   expect(log.lines).toMatchObject([{ level: "debug", machineId: "fr-a", jobId: 7, length: 20 }]);

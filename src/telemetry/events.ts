@@ -10,11 +10,6 @@ export interface EventLogDeps {
   readonly log: Log;
 }
 
-export interface EventLog {
-  /** Stops listening; resolves when records under way are written. */
-  close(): Promise<void>;
-}
-
 type Level = "debug" | "info" | "warn";
 
 /** How loud each event is, and its line. A job's end is told by its record instead. */
@@ -43,8 +38,11 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "guest:refused": ["warn", "guest broke a rule"],
 };
 
-/** Writes a line for each event, and one record for each job when its story is complete. */
-export function startEventLog({ onEvent, history, log }: EventLogDeps): EventLog {
+/**
+ * Writes a line for each event, and one record for each job when its story is complete. Returns the way to stop, which
+ * resolves when records under way are written.
+ */
+export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promise<void> {
   const underWay = new Set<Promise<void>>();
 
   async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
@@ -64,11 +62,9 @@ export function startEventLog({ onEvent, history, log }: EventLogDeps): EventLog
     underWay.add(work);
   });
 
-  return {
-    async close() {
-      stop();
-      await Promise.all(underWay);
-    },
+  return async () => {
+    stop();
+    await Promise.all(underWay);
   };
 }
 

@@ -1,0 +1,70 @@
+import type { Command } from "commander";
+import { stringify } from "yaml";
+import { configJsonSchema } from "../config/json-schema.ts";
+import type { ConfigValue } from "../config/values.ts";
+import type { Run } from "./context.ts";
+import type { Output } from "./output.ts";
+
+export function addConfig(program: Command, run: Run): void {
+  const config = program.command("config").description("look at the configuration");
+  config
+    .command("check")
+    .description("read it as “start” would, and name every mistake with its line")
+    .action(
+      run(async ({ output, loadConfig }) => {
+        const { file, pools, state } = await loadConfig();
+        const from = file ?? "the environment";
+        output.result({ ok: true, file: file ?? null, pools: [...pools.keys()], state }, () =>
+          output.line(
+            `${from} is in order: ${words(pools.size, "pool")} (${[...pools.keys()].join(", ")}), state in ${state}`,
+          ),
+        );
+        return undefined;
+      }),
+    );
+  config
+    .command("show")
+    .description("every setting in force and where it came from; never a secret")
+    .action(
+      run(async ({ output, loadConfig }) => {
+        const { values } = await loadConfig();
+        output.result(
+          values.map(({ path, value, origin }) => ({ key: path.join("."), value, origin })),
+          () => printValues(output, values),
+        );
+        return undefined;
+      }),
+    );
+  config
+    .command("schema")
+    .description("JSON Schema of the configuration file, for editors")
+    .action(
+      run(async ({ stdout }) => {
+        stdout.write(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
+        return undefined;
+      }),
+    );
+}
+
+/** The settings as YAML that could be used again, each with its origin beside it. */
+function printValues(output: Output, values: readonly ConfigValue[]): void {
+  const lines: { text: string; origin: string }[] = [];
+  let open: readonly string[] = [];
+  for (const { path, value, origin } of values) {
+    const shared = path.findIndex((key, depth) => depth === path.length - 1 || open[depth] !== key);
+    for (let depth = shared; depth < path.length - 1; depth++) {
+      lines.push({ text: `${"  ".repeat(depth)}${path[depth]}:`, origin: "" });
+    }
+    const text = stringify(value, { collectionStyle: "flow", lineWidth: 0 }).trimEnd();
+    lines.push({ text: `${"  ".repeat(path.length - 1)}${path.at(-1)}: ${text}`, origin });
+    open = path.slice(0, -1);
+  }
+  const width = Math.min(60, Math.max(...lines.map(({ text }) => text.length)));
+  for (const { text, origin } of lines) {
+    output.line(origin ? `${text.padEnd(width)}  ${output.paint("dim", `# ${origin}`)}` : text);
+  }
+}
+
+function words(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}

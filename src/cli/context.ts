@@ -1,0 +1,64 @@
+import type { Writable } from "node:stream";
+import { hasSettings } from "../config/environment.ts";
+import { ConfigError } from "../config/errors.ts";
+import { findConfigFile } from "../config/find-file.ts";
+import { type Config, type LocalConfig, loadConfig, loadLocalConfig } from "../config/load.ts";
+import { createOutput, type Output } from "./output.ts";
+
+/** What the surroundings give to the command line. */
+export interface Surroundings {
+  readonly argv: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+  readonly stdout: Writable & { isTTY?: boolean; columns?: number };
+  readonly stderr: Writable & { isTTY?: boolean };
+  readonly version: string;
+  /** The command that runs this program again: program and first arguments. */
+  readonly executable: readonly [string, ...string[]];
+}
+
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly json?: boolean;
+}
+
+/** What a command works with: the surroundings and the options that every command has. */
+export interface Context extends Surroundings {
+  readonly output: Output;
+  /** The whole configuration. Throws ConfigError. */
+  loadConfig(): Promise<Config>;
+  /** State directory and images only: works while the rest is unfinished. */
+  loadLocalConfig(): Promise<LocalConfig>;
+}
+
+export function createContext(surroundings: Surroundings, options: GlobalOptions): Context {
+  const { env, stdout, stderr } = surroundings;
+  const file = () => findConfigFile(options.config, env);
+  return {
+    ...surroundings,
+    output: createOutput({ stdout, stderr, env, json: options.json === true }),
+    loadConfig: async () => {
+      const found = file();
+      if (found === undefined && !hasSettings(env)) throw noConfig();
+      return await loadConfig({ file: found, env });
+    },
+    loadLocalConfig: async () => await loadLocalConfig({ file: file(), env }),
+  };
+}
+
+function noConfig(): ConfigError {
+  return new ConfigError(
+    "config_unreadable",
+    "there is no configuration: neither /etc/firerunner/config.yaml nor ./firerunner.yaml exists",
+    { hint: "Write one (docs/configuration.md begins with an example), or name it with --config FILE." },
+  );
+}
+
+/** What a command does: gets its words and options, and answers an exit code (0 when it answers nothing). */
+export type Action<Options = object> = (
+  context: Context,
+  args: readonly string[],
+  options: Options & GlobalOptions,
+) => Promise<number | undefined>;
+
+/** Makes a handler for commander from an action. */
+export type Run = <Options = object>(action: Action<Options>) => (...given: unknown[]) => Promise<void>;

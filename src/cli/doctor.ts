@@ -1,0 +1,87 @@
+import type { Command } from "commander";
+import { describeError, FireRunnerError } from "../base/errors.ts";
+import type { Config } from "../config/load.ts";
+import { loadApp } from "./app-module.ts";
+import type { Context, Run } from "./context.ts";
+import type { DoctorCheck, Finding } from "./doctor/check.ts";
+import { gitlabChecks } from "./doctor/gitlab.ts";
+import { hostChecks } from "./doctor/host.ts";
+import { programChecks } from "./doctor/programs.ts";
+import { exitCodes } from "./exit-codes.ts";
+import { signalOnInterrupt } from "./interrupt.ts";
+import { harmless, type Output } from "./output.ts";
+
+/** A driver proves itself by booting a machine, perhaps under emulation. */
+const CHECK_LIMIT_MS = 150_000;
+const NAME_WIDTH = 24;
+
+export function addDoctor(program: Command, run: Run): void {
+  program
+    .command("doctor")
+    .description("whether this computer can run jobs, and what to do about it")
+    .action(
+      run(async (context) => {
+        const { output } = context;
+        using interrupt = signalOnInterrupt();
+        const checks = await allChecks(context);
+        const running = checks.map(async (check) => ({
+          name: check.name,
+          ...(await runCheck(check, interrupt.signal)),
+        }));
+        // In the order of the list, each as soon as those before it are there.
+        if (!output.json) for (const each of running) printFinding(output, await each);
+        const findings = await Promise.all(running);
+        const failed = findings.filter(({ level }) => level === "fail").length;
+        const warned = findings.filter(({ level }) => level === "warn").length;
+        output.result({ ok: failed === 0, findings }, () => output.line(`\n${verdict(failed, warned)}`));
+        return failed === 0 ? exitCodes.ok : exitCodes.failed;
+      }),
+    );
+}
+
+async function allChecks(context: Context): Promise<DoctorCheck[]> {
+  const { config, finding } = await tryConfig(context);
+  const local = config ?? (await context.loadLocalConfig().catch(() => undefined));
+  return [
+    { name: "configuration", run: async () => finding },
+    ...programChecks(context.env),
+    ...(local ? hostChecks(local, config) : []),
+    ...(config ? gitlabChecks(config) : []),
+    ...(config ? (await loadApp()).doctorChecks(config) : []),
+  ];
+}
+
+async function tryConfig(context: Context): Promise<{ config?: Config; finding: Finding }> {
+  try {
+    const config = await context.loadConfig();
+    return { config, finding: { level: "ok", message: `${config.file ?? "the environment"} is in order` } };
+  } catch (error) {
+    return { finding: findingOf(error) };
+  }
+}
+
+async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Finding> {
+  try {
+    return await check.run(AbortSignal.any([interrupt, AbortSignal.timeout(CHECK_LIMIT_MS)]));
+  } catch (error) {
+    return findingOf(error);
+  }
+}
+
+function findingOf(error: unknown): Finding {
+  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
+}
+
+const marks = { ok: ["green", "ok  "], warn: ["yellow", "warn"], fail: ["red", "FAIL"] } as const;
+
+function printFinding(output: Output, { name, level, message, hint }: Finding & { name: string }): void {
+  const [colour, word] = marks[level];
+  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${harmless(message)}`);
+  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${harmless(hint)}`);
+}
+
+function verdict(failed: number, warned: number): string {
+  if (failed > 0) return `${failed} of these must be put right before jobs can run.`;
+  return warned > 0 ? "Jobs can run; what is marked could be better." : "Everything is as it should be.";
+}

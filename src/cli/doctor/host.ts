@@ -1,0 +1,148 @@
+import { access, constants, open, readFile, stat, statfs } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { dirname } from "node:path";
+import { systemCode } from "../../base/errors.ts";
+import { formatMib } from "../../base/units.ts";
+import type { Config, LocalConfig } from "../../config/load.ts";
+import type { DoctorCheck, Finding } from "./check.ts";
+
+const MIB_BYTES = 1024 ** 2;
+const MIN_FREE_MIB = 1_024;
+const COMFORTABLE_FREE_MIB = 10 * 1_024;
+/** Each machine has a console, a monitor and a relay with a few connections. */
+const FILES_PER_MACHINE = 64;
+
+/** Questions to this computer that need nothing but the state directory and, where it is there, the configuration. */
+export function hostChecks(local: Pick<LocalConfig, "state">, config: Config | undefined): DoctorCheck[] {
+  return [
+    { name: "kvm", run: checkKvm },
+    { name: "memory", run: () => checkMemory(config) },
+    { name: "disk", run: () => checkDisk(local.state, config?.vm.minFreeDisk ?? MIN_FREE_MIB) },
+    { name: "state", run: () => checkState(local.state) },
+    { name: "open files", run: () => checkOpenFiles(config?.vm.maxMachines ?? availableParallelism() * 2) },
+  ];
+}
+
+async function checkKvm(): Promise<Finding> {
+  const emulated = "machines are emulated, which is several times slower";
+  try {
+    await using device = await open("/dev/kvm", constants.O_RDWR);
+    return {
+      level: "ok",
+      message: `/dev/kvm opens (${(await device.stat()).isCharacterDevice() ? "a device" : "odd"})`,
+    };
+  } catch (error) {
+    return systemCode(error) === "EACCES"
+      ? {
+          level: "warn",
+          message: `/dev/kvm may not be opened: ${emulated}`,
+          hint: "usermod -aG kvm USER, then log in again.",
+        }
+      : {
+          level: "warn",
+          message: `there is no /dev/kvm: ${emulated}`,
+          hint: "Use a computer with hardware virtualization, or switch it on (firmware; nested virtualization in a VM).",
+        };
+  }
+}
+
+async function checkMemory(config: Config | undefined): Promise<Finding> {
+  const text = await readFile("/proc/meminfo", "utf8");
+  const mib = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0) / 1_024;
+  const [total, available] = [mib("MemTotal"), mib("MemAvailable")];
+  const pools = [...(config?.pools.values() ?? [])];
+  const largest = pools.toSorted((a, b) => b.size.memoryMib - a.size.memoryMib)[0];
+  const message = `${formatMib(available)} of ${formatMib(total)} are available`;
+  if (largest && largest.size.memoryMib > total) {
+    return {
+      level: "fail",
+      message: `${message}, and one machine of pool ${largest.name} takes ${formatMib(largest.size.memoryMib)}`,
+      hint: `Make pools.${largest.name}.size.memory smaller.`,
+    };
+  }
+  if (largest && largest.size.memoryMib > available) {
+    return {
+      level: "warn",
+      message: `${message}: not enough now for a machine of pool ${largest.name} (${formatMib(largest.size.memoryMib)})`,
+      hint: "Its jobs wait until there is room: end other programs, or make its machines smaller.",
+    };
+  }
+  return { level: "ok", message };
+}
+
+async function checkDisk(state: string, minFreeMib: number): Promise<Finding> {
+  const directory = await nearestExisting(state);
+  const { bavail, bsize } = await statfs(directory);
+  const freeMib = (bavail * bsize) / MIB_BYTES;
+  const message = `${formatMib(freeMib)} free for ${state}`;
+  if (freeMib < minFreeMib) {
+    return {
+      level: "fail",
+      message: `${message}: below vm.minFreeDisk, no job is claimed`,
+      hint: "Free some space.",
+    };
+  }
+  if (freeMib < COMFORTABLE_FREE_MIB) {
+    return {
+      level: "warn",
+      message: `${message}: little for the scratch disks of jobs`,
+      hint: "Free some space.",
+    };
+  }
+  return { level: "ok", message };
+}
+
+async function checkState(state: string): Promise<Finding> {
+  const directory = await nearestExisting(state);
+  const exists = directory === state;
+  const isWritable = await access(directory, constants.W_OK | constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!isWritable) {
+    return {
+      level: "fail",
+      message: exists
+        ? `${state} may not be written by this user`
+        : `${state} cannot be made: ${directory} may not be written`,
+      hint: "Use the user FireRunner runs as, or name another directory with “state”.",
+    };
+  }
+  if (!exists) return { level: "ok", message: `${state} will be made at the first start` };
+  const { mode, uid } = await stat(state);
+  if ((mode & 0o022) !== 0) {
+    return { level: "fail", message: `others may write to ${state}`, hint: `chmod go-w ${state}` };
+  }
+  if (uid !== process.getuid?.()) {
+    return {
+      level: "warn",
+      message: `${state} belongs to another user (${uid})`,
+      hint: `Run as that user, or chown ${state}.`,
+    };
+  }
+  return { level: "ok", message: `${state} belongs to this user alone` };
+}
+
+async function checkOpenFiles(machines: number): Promise<Finding> {
+  const text = await readFile("/proc/self/limits", "utf8");
+  const limit = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(text)?.[1] ?? Number.POSITIVE_INFINITY);
+  const needed = 256 + machines * FILES_PER_MACHINE;
+  if (limit >= needed) return { level: "ok", message: `up to ${limit} at one time` };
+  return {
+    level: "warn",
+    message: `at most ${limit} at one time; ${machines} machines may need ${needed}`,
+    hint: `Raise the limit: LimitNOFILE=${needed} in the systemd unit, or ulimit -n ${needed}.`,
+  };
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  for (let here = path; here !== "/"; here = dirname(here)) {
+    const isDirectory = await stat(here).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (isDirectory) return here;
+  }
+  return "/";
+}

@@ -1,0 +1,20 @@
+import { FireRunnerError } from "../base/errors.ts";
+
+export type CliErrorCode =
+  /** The command line has a word, option or value that is not known. */
+  | "cli_usage"
+  /** The command needs a running FireRunner, and none answers on the control socket. */
+  | "cli_not_running"
+  /** The control socket belongs to another user. */
+  | "cli_not_allowed"
+  /** The daemon answered with something this command line does not understand. */
+  | "cli_strange_answer";
+
+export class CliError extends FireRunnerError {
+  constructor(code: CliErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
+    super(code, message, options);
+  }
+}
+
+/** The daemon refused a request: its own code, message and hint. */
+export class DaemonError extends FireRunnerError {}

@@ -1,0 +1,48 @@
+import type { Command } from "commander";
+import type { JobView } from "../http/api.ts";
+import type { Run } from "./context.ts";
+import { countOption } from "./options.ts";
+import type { Output } from "./output.ts";
+import { formatTable } from "./table.ts";
+import { withViews } from "./views.ts";
+import { ago, cellText, jobTime, stateWord } from "./words.ts";
+
+interface Options {
+  readonly live?: boolean;
+  readonly limit: number;
+}
+
+export function addJobs(program: Command, run: Run): void {
+  program
+    .command("jobs")
+    .description("jobs, newest first")
+    .option("--live", "only those that have not ended")
+    .option("-n, --limit <count>", "how many", countOption, 20)
+    .action(
+      run<Options>(async (context, _args, { live, limit }) => {
+        const { output } = context;
+        const jobs = await withViews(context, async (views) => await views.jobs({ live, limit }));
+        output.result(jobs, () => {
+          if (jobs.length === 0)
+            output.note(live ? "No job is being worked on." : "No job has been claimed yet.");
+          printJobs(output, jobs);
+        });
+        return undefined;
+      }),
+    );
+}
+
+export function printJobs(output: Output, jobs: readonly JobView[]): void {
+  const rows = jobs.map((job) => [
+    String(job.id),
+    stateWord(output, job),
+    job.pool,
+    cellText(job.project),
+    cellText(job.name),
+    job.machineId ?? "-",
+    ago(job.claimedAt),
+    jobTime(job),
+  ]);
+  const head = ["JOB", "STATE", "POOL", "PROJECT", "NAME", "MACHINE", "CLAIMED", "TIME"];
+  for (const line of formatTable(head, rows)) output.line(line);
+}

@@ -1,0 +1,55 @@
+import type { Command } from "commander";
+import type { MachineView } from "../http/api.ts";
+import type { Run } from "./context.ts";
+import { countOption } from "./options.ts";
+import type { Output } from "./output.ts";
+import { formatTable } from "./table.ts";
+import { withViews } from "./views.ts";
+import { ago, cellText, machineTime, sizeWords } from "./words.ts";
+
+interface Options {
+  readonly all?: boolean;
+  readonly limit: number;
+}
+
+export function addMachines(program: Command, run: Run): void {
+  program
+    .command("machines")
+    .description("machines that exist now, newest first")
+    .option("--all", "those that are gone as well")
+    .option("-n, --limit <count>", "how many", countOption, 50)
+    .action(
+      run<Options>(async (context, _args, { all, limit }) => {
+        const { output } = context;
+        const machines = await withViews(
+          context,
+          async (views) => await views.machines({ live: !all, limit }),
+        );
+        output.result(machines, () => {
+          if (machines.length === 0)
+            output.note(all ? "There has been no machine yet." : "No machine exists now.");
+          printMachines(output, machines);
+        });
+        return undefined;
+      }),
+    );
+}
+
+function printMachines(output: Output, machines: readonly MachineView[]): void {
+  const rows = machines.map((machine) => [
+    machine.id,
+    output.paint(
+      machine.state === "busy" ? "green" : machine.state === "stopping" ? "yellow" : "cyan",
+      machine.state,
+    ),
+    machine.jobId === null ? "-" : String(machine.jobId),
+    machine.pool,
+    sizeWords(machine.size),
+    `${machine.driver}@${machine.host}`,
+    ago(machine.createdAt),
+    machineTime(machine),
+    cellText(machine.reason ?? "", 60),
+  ]);
+  const head = ["MACHINE", "STATE", "JOB", "POOL", "SIZE", "WHERE", "CREATED", "TIME", "REASON"];
+  for (const line of formatTable(head, rows)) output.line(line);
+}

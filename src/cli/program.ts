@@ -1,0 +1,83 @@
+import { Command, CommanderError } from "commander";
+import { addConfig } from "./config.ts";
+import { createContext, type GlobalOptions, type Run, type Surroundings } from "./context.ts";
+import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
+import { addDrain } from "./drain.ts";
+import { exitCodeOf, exitCodes } from "./exit-codes.ts";
+import { addImage } from "./image.ts";
+import { addJobs } from "./jobs.ts";
+import { addLogs } from "./logs.ts";
+import { addMachines } from "./machines.ts";
+import { printError } from "./print-error.ts";
+import { addReload } from "./reload.ts";
+import { addStart } from "./start.ts";
+import { addStatus } from "./status.ts";
+import { addWhy } from "./why.ts";
+
+const epilogue = `
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 FireRunner does not run, 4 no such job, machine or image.
+docs/cli.md has the details.`;
+
+/** Runs one command line to its end and answers its exit code. Never throws: a failure is printed, with what to do. */
+export async function runCli(surroundings: Surroundings): Promise<number> {
+  let code: number = exitCodes.ok;
+  const run: Run =
+    (action) =>
+    async (...given) => {
+      const command = given.at(-1) as Command;
+      const options = command.optsWithGlobals();
+      const context = createContext(surroundings, options as GlobalOptions);
+      code = (await action(context, command.args, options as never)) ?? exitCodes.ok;
+    };
+  const program = createProgram(surroundings, run);
+  try {
+    await program.parseAsync([...surroundings.argv], { from: "user" });
+    return code;
+  } catch (error) {
+    // Commander has printed its own refusals already, with the nearest command or option.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    printError(error, surroundings);
+    return exitCodeOf(error);
+  }
+}
+
+export function createProgram(surroundings: Surroundings, run: Run): Command {
+  const { stdout, stderr, version } = surroundings;
+  const program = new Command("firerunner")
+    .description("Runs every GitLab CI/CD job in a fresh microVM of its own.")
+    .version(version, "-V, --version", "print the version")
+    .option(
+      "-c, --config <file>",
+      "configuration (default: $FIRERUNNER_CONFIG, /etc/firerunner/config.yaml, ./firerunner.yaml)",
+    )
+    .option("--json", "print results as JSON")
+    .helpOption("-h, --help", "print help for a command")
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .showHelpAfterError("“firerunner --help” lists the commands and options.")
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => void stdout.write(text),
+      writeErr: (text) => void stderr.write(text.replace(/^error: /, "firerunner: ")),
+    })
+    .exitOverride()
+    .addHelpText("after", epilogue);
+  for (const add of [
+    addStart,
+    addStatus,
+    addJobs,
+    addMachines,
+    addWhy,
+    addLogs,
+    addDrain,
+    addReload,
+    addDoctor,
+    addConfig,
+    addImage,
+    addDemo,
+  ]) {
+    add(program, run);
+  }
+  return program;
+}

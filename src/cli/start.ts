@@ -1,0 +1,70 @@
+import type { Command } from "commander";
+import type { App } from "../app.ts";
+import { describeError, FireRunnerError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { loadApp } from "./app-module.ts";
+import type { Run } from "./context.ts";
+
+export function addStart(program: Command, run: Run): void {
+  program
+    .command("start")
+    .description("run FireRunner until it is told to stop (SIGTERM); SIGHUP reads the configuration again")
+    .action(
+      run(async ({ loadConfig, stdout, version }) => {
+        const config = await loadConfig();
+        const { createApp, createLog } = await loadApp();
+        const { log, setLevel } = createLog({ settings: config.log, terminal: stdout.isTTY === true });
+        const reread = async () => {
+          const next = await loadConfig();
+          setLevel(next.log.level);
+          return next;
+        };
+        await runApp(createApp({ config, log, version, reread }), log, { version, state: config.state });
+        return undefined;
+      }),
+    );
+}
+
+/** Starts, waits for a signal, stops. */
+async function runApp(app: App, log: Log, about: object): Promise<void> {
+  const hurry = new AbortController();
+  const asked = Promise.withResolvers<void>();
+  let signals = 0;
+  const onStop = (name: NodeJS.Signals) => {
+    signals++;
+    if (signals === 1) {
+      log.info(
+        { signal: name },
+        "stopping: no new jobs; a second signal leaves at once, and machines run on",
+      );
+      asked.resolve();
+    } else {
+      log.warn({ signal: name }, "leaving at once: machines that run are taken over by the next start");
+      hurry.abort(new Error("a second signal"));
+    }
+  };
+  process.on("SIGTERM", onStop);
+  process.on("SIGINT", onStop);
+  process.on("SIGHUP", () => void reload(app, log));
+  process.on("uncaughtExceptionMonitor", (error) => log.error({ err: error }, "ending because of a bug"));
+
+  log.info({ ...about, pid: process.pid }, "starting");
+  await app.start();
+  log.info({}, "started");
+  await asked.promise;
+  await app.stop(hurry.signal);
+  log.info({}, "stopped");
+}
+
+/** A configuration that cannot be used changes nothing: the one in force stays. */
+async function reload(app: App, log: Log): Promise<void> {
+  try {
+    log.info({ changes: await app.reload() }, "configuration read again");
+  } catch (error) {
+    const hint = error instanceof FireRunnerError ? error.hint : undefined;
+    log.error(
+      { problem: describeError(error), hint },
+      "configuration not usable, the old one stays in force",
+    );
+  }
+}

@@ -1,0 +1,87 @@
+import type { Command } from "commander";
+import type { Status } from "../http/api.ts";
+import { withDaemon } from "./client.ts";
+import type { Run } from "./context.ts";
+import { printJobs } from "./jobs.ts";
+import type { Output } from "./output.ts";
+import { formatTable } from "./table.ts";
+import { ago, clockTime, sizeWords } from "./words.ts";
+
+export function addStatus(program: Command, run: Run): void {
+  program
+    .command("status")
+    .description("pools and their health, hosts, running and recent jobs")
+    .action(
+      run(async (context) => {
+        const { output } = context;
+        const status = await withDaemon(context, async (daemon) => await daemon.status());
+        output.result(status, () => printStatus(output, status));
+        return undefined;
+      }),
+    );
+}
+
+const modes = {
+  run: "takes jobs",
+  drain: "takes no new jobs; running ones go on",
+  end: "is ending; running jobs are being ended",
+};
+
+function printStatus(output: Output, status: Status): void {
+  const mode = output.paint(status.mode === "run" ? "green" : "yellow", modes[status.mode]);
+  output.line(
+    `FireRunner ${status.version} ${mode}, since ${clockTime(status.startedAt)} (${ago(status.startedAt)})`,
+  );
+  output.line(`  GitLab  ${status.gitlabUrl}`);
+  output.line(`  config  ${status.configFile ?? "from the environment"}`);
+  output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
+  printPools(output, status);
+  printHosts(output, status);
+  for (const trouble of status.troubles) output.line(output.paint("yellow", `! ${trouble}`));
+  section(output, "Jobs", status.unfinished.length > 0);
+  printJobs(output, status.unfinished);
+  section(output, "Ended lately", status.recent.length > 0);
+  printJobs(output, status.recent);
+}
+
+function section(output: Output, title: string, isShown: boolean): void {
+  if (isShown) output.line(`\n${output.paint("bold", title)}`);
+}
+
+function printPools(output: Output, { pools }: Status): void {
+  section(output, "Pools", pools.length > 0);
+  const rows = pools.map((pool) => [
+    pool.name,
+    pool.ok ? output.paint("green", "ready") : output.paint("red", "not ready"),
+    `${pool.running}/${pool.limit}`,
+    String(pool.waiting),
+    sizeWords(pool.size),
+    pool.accelerator ? `${pool.driver} (${pool.accelerator})` : pool.driver,
+    pool.image,
+    pool.claiming,
+  ]);
+  const head = ["POOL", "HEALTH", "RUNNING", "WAITING", "SIZE", "DRIVER", "IMAGE", "GITLAB"];
+  for (const line of formatTable(head, rows)) output.line(line);
+  for (const { name, problems } of pools) {
+    for (const { problem, hint } of problems) {
+      output.line(output.paint("red", `! ${name}: ${problem}`));
+      if (hint) output.line(`  → ${hint}`);
+    }
+  }
+}
+
+function printHosts(output: Output, { hosts }: Status): void {
+  section(output, "Hosts", hosts.length > 0);
+  const of = (taken: number, capacity: number | undefined, unit = "") => `${taken}/${capacity ?? "?"}${unit}`;
+  const rows = hosts.map(({ host, driver, taken, capacity }) => [
+    host,
+    driver,
+    of(taken.machines, capacity?.machines),
+    of(taken.cpus, capacity?.cpus),
+    of(taken.memoryMib, capacity?.memoryMib, " MiB"),
+  ]);
+  for (const line of formatTable(["HOST", "DRIVER", "MACHINES", "CPUS", "MEMORY"], rows)) output.line(line);
+  for (const { host, problem } of hosts) {
+    if (problem !== null) output.line(output.paint("red", `! ${host}: ${problem}`));
+  }
+}

@@ -1,0 +1,54 @@
+import type { Command } from "commander";
+import type { EventView, JobReport } from "../http/api.ts";
+import type { Run } from "./context.ts";
+import { type CliError, DaemonError } from "./errors.ts";
+import { jobArgument } from "./options.ts";
+import { harmless, type Output } from "./output.ts";
+import { withViews } from "./views.ts";
+import { clockTime, stateWord } from "./words.ts";
+
+/** What guests asked of the proxy fills pages; only the refusals explain something. */
+const quiet: ReadonlySet<string> = new Set(["egress:allowed"]);
+
+export function addWhy(program: Command, run: Run): void {
+  program
+    .command("why")
+    .description("the story of a job: why it waits, or how it ended")
+    .argument("<job>", "GitLab's job id, or the address of the job's page")
+    .option("-a, --all", "every event, network connections included")
+    .action(
+      run<{ all?: boolean }>(async (context, [word], { all }) => {
+        const id = jobArgument(word);
+        const report = await withViews(context, async (views) => await views.job(id));
+        if (report === undefined) throw unknownJob(id);
+        context.output.result(report, () => printStory(context.output, report, all === true));
+        return undefined;
+      }),
+    );
+}
+
+function unknownJob(id: number): CliError | DaemonError {
+  return new DaemonError("not_found", `job ${id} is not known here`, {
+    hint: "This FireRunner has not claimed it, or it ended long ago.",
+  });
+}
+
+function printStory(output: Output, { job, events, explanation }: JobReport, all: boolean): void {
+  output.line(output.paint("bold", explanation.summary));
+  output.line(
+    `  ${harmless(job.project)}: ${harmless(job.name)} (${stateWord(output, job)}, pool ${job.pool})`,
+  );
+  if (explanation.cause !== null) output.line(`  cause: ${harmless(explanation.cause)}`);
+  for (const advice of explanation.advice) output.line(`  → ${advice}`);
+  output.line();
+  for (const event of events)
+    if (all || !quiet.has(event.kind)) output.line(eventLine(output, event, events[0]));
+}
+
+/** Time of day, time since the claim, and what happened. */
+function eventLine(output: Output, event: EventView, first: EventView | undefined): string {
+  const sinceS = (event.at - (first?.at ?? event.at)) / 1000;
+  const [head = "", ...rest] = harmless(event.text).split("\n");
+  const time = output.paint("dim", `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`);
+  return [`${time}  ${head}`, ...rest].join("\n");
+}
