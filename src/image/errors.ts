@@ -31,3 +31,10 @@ export class ImageError extends FireRunnerError {
     super(code, message, options);
   }
 }
+
+export function imageMissing(name: string, cause?: unknown): ImageError {
+  return new ImageError("image_missing", `there is no image “${name}” on this computer`, {
+    ...(cause === undefined ? {} : { cause }),
+    hint: `build it: firerunner image build${name === "base" ? "" : ` --name ${name}`}`,
+  });
+}

@@ -7,12 +7,12 @@
  *
  * An image is immutable. Building a name anew writes another directory and then moves the name.
  */
-import { mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
-import { hashFile, writeFileDurably } from "./durable.ts";
-import { ImageError } from "./errors.ts";
+import { hashFile } from "./durable.ts";
+import { ImageError, imageMissing } from "./errors.ts";
 import {
   filesOf,
   type ImageFile,
@@ -21,6 +21,7 @@ import {
   MANIFEST_SCHEMA,
   shortDigest,
 } from "./manifest.ts";
+import { createNames, emptyWhenAbsent } from "./names.ts";
 
 /** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
 export interface ResolvedImage extends BootImage {
@@ -50,80 +51,39 @@ export interface ImageStore {
   setName(name: string, digest: string): Promise<void>;
 }
 
-const namePattern = /^[a-z0-9][a-z0-9._-]{0,62}$/;
-
 export function createImageStore(deps: { readonly directory: string }): ImageStore {
   const root = deps.directory;
-  const namesDirectory = join(root, "names");
-  /** Files already read and found right, by path: size, time of change and inode at that moment. */
-  const checked = new Map<string, string>();
-
-  async function digestOf(name: string): Promise<string> {
-    if (/^(sha256:)?[0-9a-f]{12,64}$/.test(name)) return name;
-    if (!namePattern.test(name))
-      throw new ImageError("image_missing", `“${name}” cannot be the name of an image`, {
-        hint: "names are lower-case letters, digits, dots, dashes and underscores",
-      });
-    const text = await readFile(join(namesDirectory, name), "utf8").catch((cause) => {
-      throw missing(name, cause);
-    });
-    return text.trim();
-  }
+  const names = createNames(join(root, "names"));
+  const checker = createFileChecker();
 
   async function load(name: string): Promise<{ directory: string; manifest: ImageManifest }> {
-    const digest = await digestOf(name);
+    const digest = await names.digestOf(name);
     const directory = join(root, shortDigest(digest));
     const manifest = await readManifest(name, directory);
     if (!manifest.digest.replace("sha256:", "").startsWith(digest.replace("sha256:", "")))
-      throw missing(name, undefined);
+      throw imageMissing(name, undefined);
     return { directory, manifest };
-  }
-
-  async function check(name: string, path: string, file: ImageFile, signal?: AbortSignal): Promise<void> {
-    const found = await hashFile(path, signal).catch((cause) => {
-      signal?.throwIfAborted();
-      throw corrupt(name, `${path} cannot be read`, cause);
-    });
-    if (found.bytes !== file.bytes)
-      throw corrupt(name, `${path} has ${found.bytes} bytes, not ${file.bytes}`);
-    if (found.sha256 !== file.sha256) throw corrupt(name, `${path} is not what image.json says (sha256)`);
-  }
-
-  async function checkIfChanged(name: string, path: string, file: ImageFile): Promise<void> {
-    const status = await stat(path).catch((cause) => {
-      throw corrupt(name, `${path} is gone`, cause);
-    });
-    const mark = `${file.sha256} ${status.ino} ${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
-    if (checked.get(path) === mark) return;
-    await check(name, path, file);
-    checked.set(path, mark);
   }
 
   async function resolve(name: string): Promise<ResolvedImage> {
     const { directory, manifest } = await load(name);
-    for (const file of filesOf(manifest)) await checkIfChanged(name, join(directory, file.path), file);
+    for (const file of filesOf(manifest))
+      await checker.checkIfChanged(name, join(directory, file.path), file);
     return toBootImage(directory, manifest);
   }
 
   async function verify(name: string, signal?: AbortSignal): Promise<VerifiedImage> {
     const { directory, manifest } = await load(name);
     const files = filesOf(manifest);
-    for (const file of files) await check(name, join(directory, file.path), file, signal);
+    for (const file of files) await checker.check(name, join(directory, file.path), file, signal);
     if (imageDigest(manifest.files) !== manifest.digest)
       throw corrupt(name, "the digest in image.json is not that of its files");
     const checkedBytes = files.reduce((sum, file) => sum + file.bytes, 0);
     return { image: toBootImage(directory, manifest), manifest, checkedBytes };
   }
 
-  async function names(): Promise<Map<string, string>> {
-    const all = await readdir(namesDirectory).catch(emptyWhenAbsent);
-    const known = all.filter((name) => namePattern.test(name) && !name.endsWith(".tmp"));
-    const pairs = known.map(async (name) => [name, await digestOf(name)] as const);
-    return new Map(await Promise.all(pairs));
-  }
-
   async function list(): Promise<ListedImage[]> {
-    const known = await names();
+    const known = await names.all();
     const directories = (await readdir(root).catch(emptyWhenAbsent)).filter((name) =>
       /^[0-9a-f]{12}$/.test(name),
     );
@@ -146,21 +106,46 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     return (await list()).find((image) => image.names.includes(name));
   }
 
-  async function setName(name: string, digest: string): Promise<void> {
-    if (!namePattern.test(name))
-      throw new ImageError("image_build_failed", `“${name}” cannot be the name of an image`);
-    await mkdir(namesDirectory, { recursive: true, mode: 0o755 });
-    await writeFileDurably(join(namesDirectory, name), `${digest}\n`);
+  return { resolve, list, verify, find, setName: names.set };
+}
+
+interface FileChecker {
+  check(image: string, path: string, file: ImageFile, signal?: AbortSignal): Promise<void>;
+  checkIfChanged(image: string, path: string, file: ImageFile): Promise<void>;
+}
+
+function createFileChecker(): FileChecker {
+  /** Files already read and found right, by path: size, times of change and inode at that moment. */
+  const checked = new Map<string, string>();
+
+  async function check(name: string, path: string, file: ImageFile, signal?: AbortSignal): Promise<void> {
+    const found = await hashFile(path, signal).catch((cause) => {
+      signal?.throwIfAborted();
+      throw corrupt(name, `${path} cannot be read`, cause);
+    });
+    if (found.bytes !== file.bytes)
+      throw corrupt(name, `${path} has ${found.bytes} bytes, not ${file.bytes}`);
+    if (found.sha256 !== file.sha256) throw corrupt(name, `${path} is not what image.json says (sha256)`);
   }
 
-  return { resolve, list, verify, find, setName };
+  async function checkIfChanged(name: string, path: string, file: ImageFile): Promise<void> {
+    const status = await stat(path).catch((cause) => {
+      throw corrupt(name, `${path} is gone`, cause);
+    });
+    const mark = `${file.sha256} ${status.ino} ${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
+    if (checked.get(path) === mark) return;
+    await check(name, path, file);
+    checked.set(path, mark);
+  }
+
+  return { check, checkIfChanged };
 }
 
 async function readManifest(name: string, directory: string): Promise<ImageManifest> {
   const path = join(directory, "image.json");
   const text = await readFile(path, "utf8").catch((cause) => {
     throw systemCode(cause) === "ENOENT"
-      ? missing(name, cause)
+      ? imageMissing(name, cause)
       : corrupt(name, `${path} cannot be read`, cause);
   });
   let json: unknown;
@@ -189,18 +174,6 @@ function toBootImage(directory: string, manifest: ImageManifest): ResolvedImage 
     layers: layers.map((layer) => join(directory, layer.path)),
     runnerInfo: manifest.runner.info,
   };
-}
-
-function emptyWhenAbsent(error: unknown): string[] {
-  if (systemCode(error) === "ENOENT") return [];
-  throw error;
-}
-
-function missing(name: string, cause: unknown): ImageError {
-  return new ImageError("image_missing", `there is no image “${name}” on this computer`, {
-    ...(cause === undefined ? {} : { cause }),
-    hint: `build it: firerunner image build${name === "base" ? "" : ` --name ${name}`}`,
-  });
 }
 
 function corrupt(name: string, detail: string, cause?: unknown): ImageError {
