@@ -1,0 +1,35 @@
+import { describe, expect, test } from "vitest";
+import { hostCapacity } from "./capacity.ts";
+import { hostResources } from "./host-resources.ts";
+
+describe("the capacity of this computer", () => {
+  const rules = { cpuOvercommit: 2, overheadMib: 100 };
+
+  test("gives CPUs away several times, and keeps a tenth of the memory and the overhead of each machine", () => {
+    const capacity = hostCapacity({ cpus: 8, memoryMib: 64_000 }, rules);
+
+    expect(capacity).toEqual({ cpus: 16, machines: 16, memoryMib: 64_000 - 6_400 - 1_600 });
+  });
+
+  test("keeps at least 1 GiB on a small host, or what the operator says", () => {
+    expect(hostCapacity({ cpus: 1, memoryMib: 4_096 }, rules).memoryMib).toBe(4_096 - 1_024 - 200);
+    expect(hostCapacity({ cpus: 1, memoryMib: 4_096 }, { ...rules, memoryReserve: 0 }).memoryMib).toBe(3_896);
+  });
+
+  test("is limited by the operator's number of machines", () => {
+    const capacity = hostCapacity({ cpus: 8, memoryMib: 64_000 }, { ...rules, maxMachines: 3 });
+
+    expect(capacity).toEqual({ cpus: 16, machines: 3, memoryMib: 64_000 - 6_400 - 300 });
+  });
+
+  test("is never negative, and always has a CPU", () => {
+    const capacity = hostCapacity({ cpus: 1, memoryMib: 512 }, { ...rules, cpuOvercommit: 0.1 });
+
+    expect(capacity).toEqual({ cpus: 1, machines: 1, memoryMib: 0 });
+  });
+
+  test("starts from what this process may use", () => {
+    expect(hostResources().cpus).toBeGreaterThan(0);
+    expect(hostResources().memoryMib).toBeGreaterThan(100);
+  });
+});
