@@ -11,11 +11,12 @@ import { createRunnerApi } from "../gitlab/client.ts";
 import { createGitLabHttp, type GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { renderBootData } from "../guest/boot.ts";
-import { createImageStore, type ImageStore } from "../image/store.ts";
+import { createImageStore } from "../image/store.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
+import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
@@ -37,7 +38,7 @@ export interface Rooms {
   readonly store: Store;
   readonly http: GitLabHttp;
   readonly api: RunnerApi;
-  readonly images: ImageStore;
+  readonly images: ImageSource;
   readonly drivers: Drivers;
   readonly relay: Relay;
   readonly scheduler: Scheduler;
@@ -67,11 +68,13 @@ export interface BuildOptions {
   readonly config: () => Config;
   readonly log: Log;
   readonly version: string;
+  /** What takes the place of this computer's drivers and images, where no real machines are wanted. */
+  readonly instead?: { readonly drivers: Drivers; readonly images: ImageSource };
 }
 
 /** Builds every room once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
 export async function buildRooms(
-  { config, log, version }: BuildOptions,
+  { config, log, version, instead }: BuildOptions,
   cleanups: Cleanup[],
 ): Promise<Rooms> {
   const clock = systemClock;
@@ -83,13 +86,9 @@ export async function buildRooms(
   const http = await connectGitLab({ gitlab });
   cleanups.push(() => http.close());
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
-  const images = createImageStore({ directory: imageDirectory(config()) });
-  const drivers = createDrivers({
-    stateDirectory: state,
-    settings: vm,
-    clock,
-    log: log.child({ room: "vm" }),
-  });
+  const images = instead?.images ?? createImageStore({ directory: imageDirectory(config()) });
+  const own = { stateDirectory: state, settings: vm, clock, log: log.child({ room: "vm" }) };
+  const drivers = instead?.drivers ?? createDrivers(own);
   for (const driver of drivers.values()) cleanups.push(() => driver.close());
 
   const bootData = async (machineId: string) => await bootDataOf(store, pools, machineId);

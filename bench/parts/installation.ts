@@ -1,0 +1,99 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import type { Clock } from "../../src/base/clock.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { gitlabRateLimits } from "../../src/demo/gitlab/limits.ts";
+import type { Job, Project } from "../../src/demo/gitlab/model.ts";
+import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import type { BenchContext } from "../core/figure.ts";
+import { type Child, startChild } from "./child.ts";
+import type { GuestsHandlers, Held, Pair, Work } from "./guests-process.ts";
+import type { MachineStarted, ManagerHandlers } from "./manager-process.ts";
+
+/** The stand-in counts in parts of milliseconds, so that short waits do not all look alike. */
+const fineClock: Clock = { ...systemClock, now: () => performance.timeOrigin + performance.now() };
+
+const unlimited = { updatesPerJob: 1e9, tracesPerJob: 1e9, artifactsPerJob: 1e9 };
+
+export interface InstallationOptions {
+  /** One pool and one runner each; the number is that of jobs at one time. */
+  readonly pools: readonly number[];
+  readonly unpaced?: boolean;
+}
+
+/** A stand-in GitLab here, FireRunner in a second process, and the guests of its fake machines in a third. */
+export interface FakeInstallation {
+  readonly gitlab: StandInGitLab;
+  readonly project: Project;
+  readonly manager: Child<ManagerHandlers, MachineStarted>;
+  readonly guests: Child<GuestsHandlers, Held>;
+  /** A pending job that only the runner of this pool can take. */
+  addJob(pool: number, work: Work): Promise<Job>;
+  /** A job that waits, one way through the relay and the other for a runner that takes it directly. */
+  addPair(): Promise<Pair & { readonly relayJob: Job; readonly directJob: Job }>;
+}
+
+const tagOf = (pool: number) => `pool-${pool}`;
+
+export async function createFakeInstallation(
+  context: BenchContext,
+  { pools, unpaced = false }: InstallationOptions,
+): Promise<FakeInstallation> {
+  const directory = await mkdtemp(join(tmpdir(), "fr-bench-"));
+  context.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
+  const gitlab = createStandInGitLab({
+    clock: fineClock,
+    behaviour: {
+      maxArtifactBytes: 2 * 1024 ** 3,
+      ...(unpaced ? { limits: { ...gitlabRateLimits, ...unlimited } } : {}),
+    },
+  });
+  await gitlab.listen();
+  context.defer(() => gitlab.close());
+  const project = await gitlab.projects.add();
+  const runners = pools.map((_, pool) => gitlab.runners.add({ tags: [tagOf(pool)] }));
+  const directRunner = gitlab.runners.add({ tags: ["direct"] });
+
+  const guests = startChild<GuestsHandlers, Held>(join(import.meta.dirname, "guests-process.ts"));
+  context.defer(() => guests.stop());
+  const manager = startChild<ManagerHandlers, MachineStarted>(
+    join(import.meta.dirname, "manager-process.ts"),
+  );
+  context.defer(() => manager.stop());
+  manager.onNews((machine) => void guests.call("play", machine));
+  const heldJobs = new Set<number>();
+  guests.onNews(({ jobId }) => heldJobs.add(jobId));
+  await manager.call("start", {
+    gitlabUrl: gitlab.url,
+    stateDirectory: join(directory, "state"),
+    pools: pools.map((concurrency, pool) => ({
+      name: tagOf(pool),
+      token: runners[pool]?.token ?? "",
+      concurrency,
+    })),
+    unpaced,
+    running: [],
+    claims: true,
+  });
+
+  function add(tag: string, work: Work): Promise<Job> {
+    return gitlab.addJob(project, { tags: [tag], script: [JSON.stringify(work)] });
+  }
+
+  return {
+    gitlab,
+    project,
+    manager,
+    guests,
+    addJob: (pool, work) => add(tagOf(pool), work),
+    async addPair() {
+      const relayJob = await add(tagOf(0), { hold: true });
+      const directJob = await add("direct", { hold: true });
+      while (!heldJobs.has(relayJob.id)) await new Promise((resolve) => setTimeout(resolve, 5));
+      const direct = { url: gitlab.url, token: directRunner.token };
+      return { relayJobId: relayJob.id, direct, relayJob, directJob };
+    },
+  };
+}

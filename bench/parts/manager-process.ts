@@ -1,0 +1,89 @@
+/** FireRunner without a hypervisor in a process of its own, which tells its parent of machines and of what it costs. */
+import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { serveParent } from "./child.ts";
+import { type BenchRooms, benchImage, createRooms, type RoomsOptions } from "./rooms.ts";
+
+const RESOLUTION_MS = 5;
+const POLL_MS = 1;
+
+/** A machine has been started: somebody has to play its guest. */
+export interface MachineStarted {
+  readonly machineId: string;
+  readonly socketPath: string;
+}
+
+/** What the process took since the sample before. */
+export interface Sample {
+  /** Of one CPU. */
+  readonly cpuPercent: number;
+  readonly rssMib: number;
+  /** 99th percentile of how late the event loop was. */
+  readonly loopDelayP99Ms: number;
+}
+
+export interface FirstRound {
+  /** From the start of the process until the first round had been planned and begun. */
+  readonly firstRoundMs: number;
+  /** The part of it that is not Node.js loading the program. */
+  readonly ownMs: number;
+  /** From the start of the process until the relay listens for every machine that was found. */
+  readonly allAdoptedMs: number;
+}
+
+export interface StartOptions extends RoomsOptions {
+  /** Machines that run already: left by the process before. */
+  readonly running: readonly string[];
+  /** Whether jobs are claimed. */
+  readonly claims: boolean;
+}
+
+const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+let built: BenchRooms | undefined;
+let cpuBefore = process.cpuUsage();
+let sampledAt = performance.now();
+
+async function start(options: StartOptions): Promise<FirstRound> {
+  const calledAt = performance.now();
+  built = await createRooms(options);
+  const { rooms, host, relaySocket } = built;
+  for (const id of options.running) host.start({ id, size, image: benchImage });
+  host.onCreate = ({ spec }) => tell({ machineId: spec.id, socketPath: relaySocket(spec.id) });
+  let adopted = 0;
+  rooms.store.onEvent(({ kind }) => {
+    if (kind === "machine:adopted") adopted += 1;
+  });
+  rooms.scheduler.start();
+  if (options.claims) rooms.claimer.start();
+  await until(() => rooms.scheduler.status().lastRound !== undefined);
+  const firstRoundMs = performance.now();
+  await until(() => adopted >= options.running.length);
+  delays.enable();
+  return { firstRoundMs, ownMs: firstRoundMs - calledAt, allAdoptedMs: performance.now() };
+}
+
+const size = { cpus: 1, memoryMib: 1_024, diskMib: 1_024 };
+
+async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+}
+
+function sample(): Sample {
+  const used = process.cpuUsage(cpuBefore);
+  const now = performance.now();
+  const elapsedMs = now - sampledAt;
+  // The monitor counts from one look to the next, the time between two looks included.
+  const late = Math.max(0, delays.percentile(99) / 1e6 - RESOLUTION_MS);
+  delays.reset();
+  cpuBefore = process.cpuUsage();
+  sampledAt = now;
+  return {
+    cpuPercent: ((used.user + used.system) / 1_000 / elapsedMs) * 100,
+    rssMib: process.memoryUsage.rss() / 1024 ** 2,
+    loopDelayP99Ms: late,
+  };
+}
+
+const handlers = { start, sample: (_: undefined) => sample() };
+export type ManagerHandlers = typeof handlers;
+
+const tell = serveParent<MachineStarted>(handlers, async () => await built?.stop());
