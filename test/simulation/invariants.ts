@@ -25,20 +25,16 @@ async function ofJob(world: World, job: SimJob): Promise<string[]> {
     broken.push(`${name} is ${job.status} in GitLab and ${row.result} in the store`);
   if ((await store.payload(job.id)) !== undefined) broken.push(`${name}: its payload was not erased`);
   broken.push(...untruths(world, job), ...badTrace(world, job));
-  return broken.concat(await doubledAttempts(world, job));
+  return broken.concat(await badAttempts(world, job));
 }
 
-function untruths({ truths, excusedJobs, gitlab, payloads }: World, job: SimJob): string[] {
+function untruths({ truths }: World, job: SimJob): string[] {
   const truth = truths.get(job.id);
   const name = `job ${job.id}`;
   if (job.status === "success" && truth !== "success") return [`${name} succeeded, but its script did not`];
   if (job.status === "canceled" && !job.cancelRequested) return [`${name} was canceled by nobody`];
-  if (job.status !== "failed") return [];
-  if (job.failureReason === "script_failure")
-    return truth === "failed" ? [] : [`${name} failed by its script, which did not`];
-  const wasTried = payloads.some(({ jobId }) => jobId === job.id) || gitlab.jobs.has(job.id);
-  if (!excusedJobs.has(job.id) && wasTried)
-    return [`${name} failed as ${job.failureReason} though nothing happened to it`];
+  if (job.status === "failed" && job.failureReason === "script_failure" && truth !== "failed")
+    return [`${name} failed by its script, which did not`];
   return [];
 }
 
@@ -56,13 +52,20 @@ function badTrace({ truths }: World, job: SimJob): string[] {
   return broken;
 }
 
-async function doubledAttempts({ store }: World, job: SimJob): Promise<string[]> {
+/** One machine for each attempt, at most three, and none given up to which nothing was done. */
+async function badAttempts({ store, harmed }: World, job: SimJob): Promise<string[]> {
   const events = await store.events({ jobId: job.id });
   const starts = events.flatMap((event) => (event.kind === "job:starting" ? [event.detail] : []));
-  const attempts = new Set(starts.map(({ attempt }) => attempt));
-  const machines = new Set(starts.map(({ machineId }) => machineId));
-  const isSound = attempts.size === starts.length && machines.size === starts.length && starts.length <= 3;
-  return isSound ? [] : [`job ${job.id}: attempts and machines do not match: ${JSON.stringify(starts)}`];
+  const broken: string[] = [];
+  const isSound = starts.every(({ attempt }, index) => attempt === index + 1) && starts.length <= 3;
+  const machines = starts.map(({ machineId }) => machineId);
+  if (!isSound || new Set(machines).size !== machines.length)
+    broken.push(`job ${job.id}: attempts and machines do not match: ${JSON.stringify(starts)}`);
+  const isLost = job.status === "failed" && job.failureReason === "runner_system_failure";
+  const needless = (isLost ? machines : machines.slice(0, -1)).filter((id) => !harmed.has(id));
+  if (needless.length > 0)
+    broken.push(`job ${job.id}: ${needless.join(", ")} was given up though nothing happened to it`);
+  return broken;
 }
 
 function onePayloadPerMachine({ payloads }: World): string[] {

@@ -47,8 +47,8 @@ export interface World {
   readonly store: Store;
   /** What happened, for the report of a failure. */
   readonly history: string[];
-  /** Machines that something was done to, and jobs that it happened to. */
-  readonly excusedJobs: Set<number>;
+  /** Machines that something was done to: only they may be given up. */
+  readonly harmed: Set<string>;
   readonly payloads: { readonly machineId: string; readonly jobId: number }[];
   /** Jobs that GitLab gave to a life that died before it could write them down. */
   readonly lostClaims: Set<number>;
@@ -98,7 +98,7 @@ export async function runWorld(seed: number, keyFile: string, history: string[])
   let current: Life | undefined;
   const world: World = {
     ...{ seed, clock, random, gitlab, host, store, history, isFaulty },
-    excusedJobs: new Set(),
+    harmed: new Set(),
     payloads: [],
     lostClaims: new Set(),
     truths: new Map(),
@@ -165,13 +165,17 @@ async function cancelSometime({ clock, random, gitlab, log }: World, id: number)
   log(`job ${id} is canceled`);
 }
 
-function setFaults({ host, random, isFaulty }: World): void {
+function setFaults({ host, random, isFaulty, harmed }: World): void {
   const broken = (what: string) => new VmError("vm_create_failed", what, { retryable: true });
-  host.faults.create = () => {
-    if (!isFaulty()) return { delayMs: random.between(10, 300) };
-    if (random.chance(0.05)) return { hang: true };
-    if (random.chance(0.08)) return { delayMs: random.between(0, 500), fail: broken("no room for a disk") };
-    return { delayMs: random.between(10, random.chance(0.1) ? 12_000 : 600) };
+  host.faults.create = ({ id }) => {
+    const delayMs = random.between(10, 600);
+    if (!isFaulty() || random.chance(0.8)) return { delayMs };
+    harmed.add(id);
+    return random.pick([
+      { hang: true },
+      { delayMs: 12_000 },
+      { delayMs, fail: broken("no room for a disk") },
+    ]);
   };
   host.faults.destroy = () =>
     isFaulty() && random.chance(0.2) ? new VmError("vm_destroy_failed", "it would not go away") : undefined;
@@ -179,14 +183,13 @@ function setFaults({ host, random, isFaulty }: World): void {
 }
 
 function setGuests(world: World): void {
-  const { clock, random, host, isFaulty, store } = world;
+  const { clock, random, host, isFaulty } = world;
   const faultChance = random.pick([0, 0.1, 0.4]);
   host.onCreate = async (guest) => {
     const fate = rollFate(random, isFaulty() ? faultChance : 0);
-    const machine = await store.machine(guest.spec.id);
     if (fate.fault !== "none") {
       world.log(`${guest.spec.id} ${fate.fault} in ${fate.phase}`);
-      if (machine?.jobId) world.excusedJobs.add(machine.jobId);
+      world.harmed.add(guest.spec.id);
     }
     await playGuest(
       {
@@ -227,8 +230,7 @@ async function causeTrouble(world: World): Promise<void> {
     }
     const id = host.ids()[0];
     if (id !== undefined && isFaulty() && random.chance(0.1)) {
-      const jobId = (await world.store.machine(id))?.jobId;
-      if (jobId) world.excusedJobs.add(jobId);
+      world.harmed.add(id);
       world.log(`${id} is taken away`);
       host.remove(id);
     }
