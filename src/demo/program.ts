@@ -3,7 +3,7 @@ import { open, readFile } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { DemoError } from "./errors.ts";
 
-const STOP_LIMIT_MS = 20_000;
+const STOP_LIMIT_MS = 30_000;
 
 /** The command that runs FireRunner, as a user would type it: program and first arguments. */
 export type Executable = readonly [string, ...string[]];

@@ -15,6 +15,8 @@ import { type DemoResult, printSummary, summarize } from "./summary.ts";
 import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;
+/** FireRunner never gives up a request for a job that is under way: its stop takes as long as GitLab holds one. */
+const LONG_POLL_MS = 3_000;
 const START_LIMIT_MS = 120_000;
 const DEMO_LIMIT_MS = 10 * 60_000;
 
@@ -61,7 +63,8 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   await runCommand(options.executable, build, { wordsTo: json ? 2 : 1, signal });
 
   const workspace = await createWorkspace(options.temporaryDirectory);
-  const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab });
+  const behaviour = { longPollMs: LONG_POLL_MS };
+  const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab, behaviour });
   let daemon: Daemon | undefined;
   try {
     await gitlab.listen();
