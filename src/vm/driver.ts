@@ -38,7 +38,8 @@ export interface VmDriver {
   capacity(): Promise<Capacity>;
   /**
    * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. A pure
-   * function of the id. Its directory is the driver's; the relay makes it (0700) when it is not there yet.
+   * function of the id. Its directory is the driver's; the relay makes it (0700) when it is not there yet. The socket itself
+   * must be open to all (0666): machines run as users of their own, and the directory keeps everybody else out.
    */
   relaySocket(id: string): string;
   /** Starts the machine and returns once its process runs. Creating an id that exists returns without doing anything. */

@@ -3,7 +3,7 @@
  * on disk for this boot of the host, this program and this image.
  */
 import { readFile, rename, stat, writeFile } from "node:fs/promises";
-import { run } from "../../base/process.ts";
+import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { BootImage } from "../../lifecycle/boot-image.ts";
 import { VmError } from "../errors.ts";
@@ -12,8 +12,11 @@ import type { Architecture } from "./architectures.ts";
 import { type Accelerator, smokeArguments } from "./arguments.ts";
 import { kvmAccess, type Programs } from "./host-facts.ts";
 import { type LaunchUser, unprivileged } from "./launch.ts";
+import type { Turns } from "./turns.ts";
 
 const SMOKE_MS = 20_000;
+/** What `timeout` ends with when it had to kill. */
+const KILLED_STATUS = 137;
 
 export interface Choice {
   readonly accelerator: Accelerator;
@@ -29,6 +32,8 @@ export interface AcceleratorOptions {
   readonly cachePath: string;
   /** The user for smoke boots, when machines have users of their own. */
   readonly smokeUid: number | undefined;
+  /** One trial boot at a time: side by side they would spoil each other's deadline. */
+  readonly turns: Turns;
 }
 
 export interface SmokeBoot {
@@ -66,8 +71,11 @@ async function kvmProblem(
   const { smokeUid } = options;
   const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
   const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs: SMOKE_MS };
-  const verdict = await remembered(options.cachePath, boot, () => smokeBoot(boot, signal));
-  return verdict ?? { gid: device.gid };
+  const verdict = await options.turns.take(options.cachePath, () =>
+    remembered(options.cachePath, boot, () => smokeBoot(boot, signal)),
+  );
+  if (verdict === undefined) return { gid: device.gid };
+  return `${verdict}; remove ${options.cachePath} to have it tried again`;
 }
 
 /** Boots the image's kernel and initramfs to its user space and off again. Returns what went wrong, or undefined. */
@@ -81,8 +89,11 @@ export async function smokeBoot(boot: SmokeBoot, signal: AbortSignal): Promise<s
     return undefined;
   } catch (error) {
     signal.throwIfAborted();
-    const text = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    return `a trial boot did not come up within ${formatDuration(boot.deadlineMs)} (${text})`;
+    if (!(error instanceof ProcessError)) throw error;
+    const killed = error.exitCode === KILLED_STATUS || error.exitCode === null;
+    if (killed && error.stderrTail === "")
+      return `a trial boot did not come up within ${formatDuration(boot.deadlineMs)}`;
+    return `a trial boot failed: ${error.stderrTail.trim().split("\n").at(-1) || error.message}`;
   }
 }
 

@@ -1,5 +1,5 @@
 import { mkdirSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { VmConfig } from "../config.ts";
@@ -17,6 +17,7 @@ import { createIdentity } from "./identity.ts";
 import { createRunningMachines } from "./machines.ts";
 import { createOperations } from "./operations.ts";
 import { probeHost } from "./probe.ts";
+import { createTurns } from "./turns.ts";
 import { createWorkplace } from "./workplace.ts";
 
 /** Measured on idle machines: the hypervisor's own memory beside the guest's (docs/performance.md). */
@@ -45,7 +46,8 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
   const running = createRunningMachines(clock, log, consoles);
   const accelerator = {
     wanted: settings.qemu.accelerator,
-    cachePath: join(machines, "..", "qemu-accelerator.json"),
+    cachePath: join(dirname(machines), "qemu-accelerator.json"),
+    turns: createTurns(),
     smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,
   };
 

@@ -4,13 +4,16 @@
  * its exit status. The directory is entered before rights are given up, so no parent needs to be open to the machine's user.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { open } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
+import { setPriority } from "node:os";
 import { processMark } from "../local/processes.ts";
 import { programPath } from "../local/programs.ts";
 import type { MachineFiles } from "./files.ts";
 
 /** Processes and threads that one machine's user may have: virtual CPUs, I/O threads, and one socat per connection. */
 const MAX_TASKS = 512;
+const NICENESS = 5;
+const OOM_SCORE = 500;
 
 export interface LaunchUser {
   readonly uid: number;
@@ -58,9 +61,20 @@ export async function launch(
       child.once("error", reject);
     });
     child.on("error", () => {});
+    if (child.pid !== undefined) await yieldToOthers(child.pid);
     child.unref();
     return child;
   } finally {
     await log.close();
+  }
+}
+
+/** When the host runs short of CPU or memory, guests give way to this program, which looks after all of them. */
+async function yieldToOthers(pid: number): Promise<void> {
+  try {
+    setPriority(pid, NICENESS);
+    await writeFile(`/proc/${pid}/oom_score_adj`, String(OOM_SCORE));
+  } catch {
+    // It has ended already, which the caller will see, or the host does not allow it, which is no reason to stop.
   }
 }
