@@ -19,7 +19,7 @@ export function createWaker(clock: Clock): Waker {
     async next(tickMs, signal) {
       if (pending === undefined && !signal.aborted) {
         const timer = new AbortController();
-        const follow = () => timer.abort();
+        const follow = () => timer.abort("woken");
         signal.addEventListener("abort", follow);
         notify = follow;
         await clock.sleep(tickMs, timer.signal).catch(() => {});
