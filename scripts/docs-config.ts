@@ -1,0 +1,130 @@
+/**
+ * Writes docs/configuration.md from the schema of the configuration, with docs/firerunner.example.yaml in it. `--check` writes
+ * nothing and fails when the page is behind.
+ *
+ *   node scripts/docs-config.ts [--check]
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { configJsonSchema } from "../src/config/json-schema.ts";
+
+const root = join(import.meta.dirname, "..");
+const page = join(root, "docs/configuration.md");
+const example = join(root, "docs/firerunner.example.yaml");
+
+/** The part of JSON Schema that the configuration's schema uses. */
+interface Schema {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly examples?: readonly string[];
+  readonly items?: Schema;
+  readonly anyOf?: readonly Schema[];
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly additionalProperties?: Schema | boolean;
+  readonly required?: readonly string[];
+}
+
+interface Row {
+  readonly path: readonly string[];
+  readonly schema: Schema;
+  readonly required: boolean;
+}
+
+const head = `# Configuration
+
+<!-- Written by scripts/docs-config.ts (npm run docs). Change the schema, not this page. -->
+
+FireRunner reads one YAML file: the one named by \`--config\` or \`$FIRERUNNER_CONFIG\`, else \`/etc/firerunner/config.yaml\`, else
+\`./firerunner.yaml\`. It is strict: an unknown key is an error that names the line and the nearest known key. \`firerunner config
+check\` reports everything that is wrong at once, \`config show\` prints every setting in force with its origin (never a secret),
+and \`config schema\` prints a JSON Schema for editors.
+
+**Durations** are written \`500ms\`, \`30s\`, \`5m\`, \`1h30m\`, \`2d\`; **sizes** \`512MiB\`, \`4GiB\`, \`20GB\`.
+
+**Environment.** Every setting can also come from a variable, which wins over the file: \`FIRERUNNER_\` and the key in capitals, with
+\`__\` between levels and \`_\` before the later words of a key. \`pools.small.runner.tokenFile\` is
+\`FIRERUNNER_POOLS__SMALL__RUNNER__TOKEN_FILE\`. Lists are written as in YAML: \`[a.example:443, b.example]\`.
+
+**Secrets.** A runner's token stands in the file (\`token\`), in the environment, or, best, in a file of its own (\`tokenFile\`). A relative
+name is looked up in systemd's credentials directory (\`LoadCredential=small.token:…\`) and then beside the configuration. A file
+that everyone may read, or others may change, is refused.
+
+**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, tokens and \`log.level\` take effect at once (machines that
+exist keep what they were made with); everything else waits for the next start, and the answer says so. A file with mistakes changes nothing.
+`;
+
+/** The whole page. `exampleText` is a configuration that works. */
+export function renderPage(schema: Schema, exampleText: string): string {
+  const sections = Object.entries(schema.properties ?? {}).map(([key, value]) =>
+    renderSection(key, value, schema.required?.includes(key) === true),
+  );
+  return [head, "## Example\n", `\`\`\`yaml\n${exampleText.trimEnd()}\n\`\`\`\n`, ...sections].join("\n");
+}
+
+function renderSection(key: string, schema: Schema, required: boolean): string {
+  const rows = leaves([key], schema, required);
+  const title = typeof schema.additionalProperties === "object" ? `${key}.NAME` : key;
+  const table = [
+    "| key | value | default | what it is |",
+    "| --- | --- | --- | --- |",
+    ...rows.map(renderRow),
+  ];
+  const intro = rows.length > 1 && schema.description ? `${schema.description}\n\n` : "";
+  return `## \`${title}\`\n\n${intro}${table.join("\n")}\n`;
+}
+
+function leaves(path: readonly string[], schema: Schema, required: boolean): Row[] {
+  if (typeof schema.additionalProperties === "object") {
+    return leaves([...path, "NAME"], schema.additionalProperties, true);
+  }
+  if (schema.properties === undefined) return [{ path, schema, required }];
+  return Object.entries(schema.properties).flatMap(([key, value]) =>
+    leaves([...path, key], value, required && schema.required?.includes(key) === true),
+  );
+}
+
+function renderRow({ path, schema, required }: Row): string {
+  const key = `<span id="${path.join(".").toLowerCase()}">\`${path.join(".")}\`</span>`;
+  const fallback =
+    schema.default === undefined
+      ? required
+        ? "**required**"
+        : ""
+      : `\`${JSON.stringify(schema.default).replaceAll('"', "")}\``;
+  const cells = [key, formOf(schema), fallback, schema.description ?? ""];
+  return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+}
+
+function formOf(schema: Schema): string {
+  if (schema.anyOf) return schema.anyOf.map(formOf).join(", or ");
+  if (schema.enum) return schema.enum.map((each) => `\`${each}\``).join(", ");
+  if (schema.type === "array") return `list of ${formOf(schema.items ?? {})}`;
+  if (schema.examples) return schema.examples.includes("4GiB") ? "size" : "duration";
+  if (schema.type === "integer" || schema.type === "number") return rangeOf(schema);
+  return schema.type === "string" ? "text" : (schema.type ?? "anything");
+}
+
+function rangeOf({ type, minimum, maximum }: Schema): string {
+  const noun = type === "integer" ? "whole number" : "number";
+  if (minimum === undefined) return noun;
+  return maximum === undefined ? `${noun} from ${minimum}` : `${noun}, ${minimum} to ${maximum}`;
+}
+
+export function wantedPage(): string {
+  return renderPage(configJsonSchema() as Schema, readFileSync(example, "utf8"));
+}
+
+if (import.meta.main) {
+  const wanted = wantedPage();
+  if (process.argv.includes("--check")) {
+    if (readFileSync(page, "utf8") !== wanted) {
+      throw new Error("docs/configuration.md is behind the schema: run npm run docs");
+    }
+  } else {
+    writeFileSync(page, wanted);
+  }
+}

@@ -1,0 +1,75 @@
+/** What to do about each error. Its meaning stands beside its code in the room's errors.ts; a test keeps both complete. */
+export const advice: Readonly<Record<string, string>> = {
+  bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
+  bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
+  ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
+  cli_not_allowed: "Use the user FireRunner runs as (root, with sudo, for a system service).",
+  cli_not_running: "Start FireRunner, or name the configuration of the one that runs with --config.",
+  cli_strange_answer: "Restart the daemon: it and the command line are of different versions.",
+  cli_usage: "“firerunner COMMAND --help” shows the arguments and options.",
+  config_invalid: "Correct each line that is listed; “firerunner config check” tells when all is well.",
+  config_unreadable:
+    "Write a configuration (docs/configuration.md begins with one), or name it with --config.",
+  control_socket: "Choose a short state directory that this user may write to and that has room.",
+  control_taken: "Stop the other FireRunner, or give this one a state directory of its own.",
+  demo_no_job: "Give the pipeline a job that runs by itself.",
+  demo_program_failed:
+    "The lines printed before it say why; “firerunner doctor” finds what this computer lacks.",
+  demo_repository: "Name the root of a Git repository with a commit and a .gitlab-ci.yml.",
+  demo_timeout: "Try again on a less busy computer; with --keep the demo's log stays for a look.",
+  gitlab_ca_unreadable: "gitlab.caFile must name a PEM file that this user may read.",
+  gitlab_certificate: "Name the PEM file of GitLab's certificate authority in gitlab.caFile.",
+  gitlab_unavailable: "Nothing: it is asked again, ever more slowly, until it is back.",
+  gitlab_unreachable: "Check gitlab.url, DNS, and firewalls between this computer and GitLab.",
+  gitlab_wrong_token:
+    "Create a runner in GitLab and put its token (glrt-…) into the pool's token file; then reload.",
+  gitlab_wrong_url: "Correct gitlab.url; a GitLab below a path needs the path as well.",
+  image_build_failed:
+    "The message has the last lines of the tool that failed; “image build --force” starts anew.",
+  image_corrupt: "Build it again: firerunner image build --force.",
+  image_download_failed:
+    "Try again (it resumes), name a mirror in images.runnerMirror, or use --runner PATH.",
+  image_download_wrong:
+    "Try again; if it stays, the mirror serves something else: use another, or --runner PATH.",
+  image_missing: "Build it: firerunner image build --name NAME. “firerunner image list” shows what is there.",
+  image_no_sources: "Name Debian's package sources in images.sources.",
+  image_no_space: "Free some space, or name another place with images.directory.",
+  image_runner_broken: "Use a gitlab-runner for Linux and this architecture that can be executed here.",
+  image_tools_missing: "Install the packages that the message names.",
+  not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
+  process_failed: "The message ends with the program's own last words.",
+  relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
+  relay_socket: "Check the rights and the free space of the state directory.",
+  relay_socket_path: "Choose a shorter state directory.",
+  scheduler_deadline: "Nothing: it is tried again. If it repeats, look at the load of this computer.",
+  scheduler_no_driver:
+    "Let the pool use a driver that this program has, or start the version that made the machine.",
+  scheduler_no_payload: "Nothing: the job is reported as failed to GitLab. Check the disk if it repeats.",
+  scheduler_stopped: "Nothing: the next start goes on.",
+  scheduler_superseded: "Nothing: something newer is being done instead.",
+  store_corrupt: "Check the disk; restore firerunner.db from a backup, or move it away to start empty.",
+  store_failed: "Check that the state directory exists and belongs to the user FireRunner runs as.",
+  store_full: "Free some space; nothing is claimed until there is room.",
+  store_key: "Restore the key file from a backup, with mode 0600.",
+  store_locked: "Stop the other FireRunner, or give this one a state directory of its own.",
+  store_newer: "Start the newer version, or restore the database from before it.",
+  vm_bad_spec: "Correct the pool's size or shorten the state directory, as the message says.",
+  vm_create_failed: "The message has the hypervisor's words; another machine is tried.",
+  vm_destroy_failed:
+    "Nothing: it is tried again until nothing is left. If it stays, end the process the message names.",
+  vm_disk_full: "Free some space in the state directory.",
+  vm_image_broken: "Build the image again: firerunner image build --force.",
+  vm_unknown_driver: "Name a driver that the message lists.",
+  vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
+};
+
+/** What codes mean that are not part of a room's union of codes. */
+export const meanings: Readonly<Record<string, string>> = {
+  bad_unit: "A duration or a size is not written in a known form.",
+  ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
+  demo_no_job: "The demo's pipeline has no job.",
+  gitlab_ca_unreadable: "The file of certificate authorities cannot be read.",
+  process_failed: "A helper program ended with an error, or could not be started.",
+  relay_refusal: "A guest broke a rule of the relay.",
+  vm_unknown_driver: "The configuration names a driver that this program does not have.",
+};

@@ -1,0 +1,96 @@
+import { describe, expect, test } from "vitest";
+import { aClaim } from "../../test/builders/job.ts";
+import { aNewMachine } from "../../test/builders/machine.ts";
+import { aStore, type TestStore } from "../../test/builders/store.ts";
+import { createManualClock } from "../base/manual-clock.ts";
+import type { Explanation } from "./api.ts";
+import { createViews } from "./views.ts";
+
+const clock = createManualClock();
+const machineId = "fr-aaaaaaaa";
+
+async function explain(live: (store: TestStore["store"]) => Promise<unknown>): Promise<Explanation> {
+  await using kept = await aStore({ clock });
+  await kept.store.claim(aClaim());
+  await live(kept.store);
+  const report = await createViews({ store: kept.store, now: clock.now }).job(4711);
+  if (!report) throw new Error("the job is not known");
+  return report.explanation;
+}
+
+async function boot(store: TestStore["store"]): Promise<void> {
+  await store.startJob(4711, aNewMachine({ id: machineId }));
+  await store.markBooting(machineId);
+}
+
+async function runJob(store: TestStore["store"]): Promise<void> {
+  await boot(store);
+  await store.markHeard(machineId);
+  await store.markReady(machineId);
+  await store.handOver(4711, machineId);
+}
+
+describe("why a job is where it is", () => {
+  test("a claimed job waits for a machine", async () => {
+    expect((await explain(async () => {})).summary).toContain("waits for a machine");
+  });
+
+  test("a retried job names what went wrong before", async () => {
+    const { cause } = await explain(async (store) => {
+      await boot(store);
+      await store.retryJob(4711, "it crashed");
+    });
+
+    expect(cause).toBe("it crashed");
+  });
+
+  test("a starting and a running job point at the machine's console", async () => {
+    for (const live of [boot, runJob]) {
+      const { advice, summary } = await explain(live);
+
+      expect(advice.join()).toContain(`logs ${machineId} -f`);
+      expect(summary).toContain(machineId);
+    }
+  });
+
+  test("a failing job is being reported", async () => {
+    const { summary, cause } = await explain(async (store) => await store.failJob(4711, "no room"));
+
+    expect(summary).toContain("GitLab is being told");
+    expect(cause).toBe("no room");
+  });
+});
+
+describe("how a job ended", () => {
+  test.each([
+    ["success", undefined, "succeeded", null, 0],
+    ["canceled", undefined, "was canceled in GitLab", null, 0],
+    ["failed", undefined, "failed after", null, 1],
+    ["failed", "the machine was killed", "was failed by FireRunner", "the machine was killed", 2],
+    ["unknown", undefined, "did not say how", null, 1],
+  ] as const)("%s (%s)", async (result, reason, summary, cause, advices) => {
+    const explanation = await explain(async (store) => {
+      await runJob(store);
+      await store.finishJob(4711, result, reason);
+    });
+
+    expect(explanation.summary).toContain(summary);
+    expect(explanation.cause).toBe(cause);
+    expect(explanation.advice).toHaveLength(advices);
+  });
+
+  test("advice follows how far its machines came", async () => {
+    const neverMade = await explain(async (store) => {
+      await store.startJob(4711, aNewMachine({ id: machineId }));
+      await store.note("machine:create-failed", { machineId }, { error: "no qemu" });
+      await store.finishJob(4711, "failed", "no machine");
+    });
+    const neverSpoke = await explain(async (store) => {
+      await boot(store);
+      await store.finishJob(4711, "failed", "too slow");
+    });
+
+    expect(neverMade.advice[0]).toContain("firerunner doctor");
+    expect(neverSpoke.advice[0]).toContain("image verify");
+  });
+});

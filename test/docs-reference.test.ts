@@ -1,0 +1,66 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { wantedPage } from "../scripts/docs-config.ts";
+import { codesIn, collectErrors, renderErrors } from "../scripts/docs-errors.ts";
+import { advice, meanings } from "../scripts/error-advice.ts";
+import { loadConfig } from "../src/config/load.ts";
+
+const docs = join(import.meta.dirname, "../docs");
+
+describe("docs/configuration.md", () => {
+  test("is what the schema says (else: npm run docs)", () => {
+    expect(readFileSync(join(docs, "configuration.md"), "utf8")).toBe(wantedPage());
+  });
+
+  test("its example can be used", async () => {
+    const example = readFileSync(join(docs, "firerunner.example.yaml"), "utf8");
+
+    const config = await loadConfig({
+      file: "/etc/firerunner/config.yaml",
+      env: {},
+      readFile: async (path) => ({ text: path.endsWith(".yaml") ? example : `glrt-${path}`, mode: 0o600 }),
+    });
+
+    expect([...config.pools.keys()]).toEqual(Object.keys((parse(example) as { pools: object }).pools));
+  });
+
+  test("has no setting without a description", () => {
+    const bare = wantedPage()
+      .split("\n")
+      .filter((line) => line.startsWith("| <span") && line.endsWith("|  |"));
+
+    expect(bare).toEqual([]);
+  });
+});
+
+describe("docs/errors.md", () => {
+  const entries = collectErrors();
+
+  test("is what the codes say (else: npm run docs)", () => {
+    expect(readFileSync(join(docs, "errors.md"), "utf8")).toBe(renderErrors(entries));
+  });
+
+  test("every code has a meaning and advice, and no advice is for a code that is gone", () => {
+    const codes = entries.map(({ code }) => code);
+
+    expect(entries.filter(({ meaning }) => meaning === "")).toEqual([]);
+    expect(codes.filter((code) => !advice[code])).toEqual([]);
+    expect(
+      [...Object.keys(advice), ...Object.keys(meanings)].filter((code) => !codes.includes(code)),
+    ).toEqual([]);
+  });
+
+  test("codes are found in unions with their comments, and where they are thrown by name", () => {
+    const union = 'export type C =\n  /** One\n   * thing. */\n  | "a_one"\n  /** Two. */\n  | "a_two";';
+
+    expect(codesIn("src/room/errors.ts", union)).toEqual([
+      { code: "a_one", room: "room", meaning: "One thing." },
+      { code: "a_two", room: "room", meaning: "Two." },
+    ]);
+    expect(codesIn("src/room/x.ts", 'throw new FireRunnerError("bad_unit", "")')).toMatchObject([
+      { code: "bad_unit" },
+    ]);
+  });
+});
