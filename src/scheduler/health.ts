@@ -11,7 +11,7 @@ import type { VmDriver } from "../vm/driver.ts";
 import { withDeadline } from "./deadline.ts";
 import type { ImageSource, Pools } from "./ports.ts";
 
-export interface PoolProblem {
+interface PoolProblem {
   /** In words for the operator. */
   readonly problem: string;
   readonly hint: string | undefined;

@@ -14,7 +14,7 @@ export interface GuestDoor {
 }
 
 /** An image with what the scheduler and the claimer need to know about it. */
-export interface ReadyImage extends BootImage {
+interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
 }

@@ -19,7 +19,7 @@ export interface SchedulerDeps extends TaskDeps {
   readonly shutdown: ShutdownConfig;
 }
 
-export type Claimability = { readonly ok: true } | { readonly ok: false; readonly problem: string };
+type Claimability = { readonly ok: true } | { readonly ok: false; readonly problem: string };
 
 export interface Scheduler {
   /** Begins to work; the first round starts at once. */

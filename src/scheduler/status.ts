@@ -5,7 +5,7 @@ import type { LaneStatus } from "./lanes.ts";
 import type { Mode } from "./plan.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 
-export interface HostStatus {
+interface HostStatus {
   readonly driver: string;
   readonly host: string;
   readonly taken: Capacity;

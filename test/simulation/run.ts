@@ -1,4 +1,7 @@
-/** Runs the simulation outside of the tests: `npm run simulate -- --seed 17` shows one seed, `--count 5000` looks for failures. */
+/**
+ * Runs the simulation outside of the tests: `npm run simulate` tries 1,000 seeds, `npm run simulate -- --seed 17 --verbose` (or `SEED=17`)
+ * shows one of them, `--seed 1001 --count 5000` looks elsewhere.
+ */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,17 +10,19 @@ import { simulate } from "./simulate.ts";
 
 const { values } = parseArgs({
   options: {
-    seed: { type: "string", default: "1" },
-    count: { type: "string", default: "1" },
+    seed: { type: "string" },
+    count: { type: "string" },
     verbose: { type: "boolean", default: false },
   },
 });
 const directory = await mkdtemp(join(tmpdir(), "fr-simulate-"));
-const first = Number(values.seed);
+const given = values.seed ?? process.env["SEED"];
+const first = Number(given ?? 1);
+const count = Number(values.count ?? (given === undefined ? 1_000 : 1));
 const startedAt = performance.now();
 let failed = 0;
 try {
-  for (let seed = first; seed < first + Number(values.count); seed++) {
+  for (let seed = first; seed < first + count; seed++) {
     const { broken, history } = await simulate(seed, join(directory, "key"));
     if (broken.length > 0) failed++;
     if (values.verbose || (broken.length > 0 && failed <= 3)) console.log(history.join("\n"));
@@ -27,6 +32,6 @@ try {
   await rm(directory, { recursive: true, force: true });
 }
 console.log(
-  `${values.count} seeds from ${first}, ${failed} failed, ${Math.round(performance.now() - startedAt)} ms`,
+  `${count} seeds from ${first}, ${failed} failed, ${Math.round(performance.now() - startedAt)} ms`,
 );
 process.exitCode = failed > 0 ? 1 : 0;

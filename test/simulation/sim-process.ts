@@ -12,7 +12,7 @@ export interface SimProcess {
   guard<Port extends object>(port: Port, passing?: readonly (keyof Port)[]): Port;
 }
 
-export class ConnectionReset extends Error {}
+class ConnectionReset extends Error {}
 
 export function createSimProcess(shouldDie: () => boolean): SimProcess {
   const listeners: (() => void)[] = [];
