@@ -197,9 +197,10 @@ async function cleanUp(
   daemon: Daemon | undefined,
 ): Promise<void> {
   for (const job of gitlab.jobs.all()) gitlab.jobs.cancel(job);
-  if (daemon?.ended() === undefined) {
-    await findLeftovers(workspace, daemon?.pid ?? 0, clock);
-    await daemon?.stop(clock);
+  if (daemon && daemon.ended() === undefined) {
+    screen.print("ending the machines and FireRunner …");
+    await findLeftovers(workspace, daemon.pid, clock);
+    await daemon.stop(clock);
   }
   await sweep(workspace);
   await gitlab.close();

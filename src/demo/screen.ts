@@ -37,7 +37,7 @@ export function createScreen(output: Output): Screen {
 
   function drawFoot(): void {
     if (!draw) return;
-    const width = (output.columns ?? 100) - 1;
+    const width = (output.columns || 100) - 1;
     const lines = draw().map((line) => fitting(line, width));
     erase();
     output.write(lines.map((line) => `${line}\n`).join(""));
