@@ -6,7 +6,7 @@ import type { Job } from "./gitlab/model.ts";
 export type Phase = "waiting" | "queued" | "booting" | "preparing" | "running" | "ended";
 
 /** When a job reached each phase (epoch ms), as GitLab sees it. */
-export interface PhaseTimes {
+interface PhaseTimes {
   readonly queuedAt: number | undefined;
   readonly claimedAt: number | undefined;
   /** First sign of the guest at GitLab: its machine is up and has the job. */

@@ -33,7 +33,7 @@ killed:
     - for i in $(seq 1 600); do echo "working $i"; sleep 1; done
 `;
 
-export type DemoAct = "cancel" | "kill-machine";
+type DemoAct = "cancel" | "kill-machine";
 
 export interface Expectation {
   readonly status: "success" | "failed" | "canceled";

@@ -6,7 +6,7 @@ import { describeEnd } from "./observer.ts";
 import type { Expectation } from "./pipeline.ts";
 import { formatTable, type Screen } from "./screen.ts";
 
-export interface JobOutcome {
+interface JobOutcome {
   readonly name: string;
   readonly jobId: number;
   readonly expected: string | null;

@@ -1,7 +1,7 @@
 /** When a job runs, seen from the jobs before it. `manual` jobs are never started by the stand-in. */
-export type JobWhen = "on_success" | "on_failure" | "always" | "manual";
+type JobWhen = "on_success" | "on_failure" | "always" | "manual";
 
-export interface ArtifactDefinition {
+interface ArtifactDefinition {
   readonly name?: string;
   readonly paths: readonly string[];
   readonly exclude: readonly string[];
@@ -11,13 +11,13 @@ export interface ArtifactDefinition {
   readonly expireIn?: string;
 }
 
-export interface NeedDefinition {
+interface NeedDefinition {
   readonly job: string;
   readonly artifacts: boolean;
   readonly optional: boolean;
 }
 
-export interface RetryDefinition {
+interface RetryDefinition {
   /** Further tries after the first: 0 to 2. */
   readonly max: number;
   /** Failure reasons that are tried again; `always` stands for all. */

@@ -7,7 +7,7 @@ export type Value = unknown;
 export type Hash = Record<string, Value>;
 
 /** `!reference [job, key]` in the parsed document. */
-export class Reference {
+class Reference {
   readonly path: readonly string[];
 
   constructor(path: readonly string[]) {

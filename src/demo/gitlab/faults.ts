@@ -20,7 +20,7 @@ export type Fault =
   /** Processed; the answer's body comes in ten pieces over this time. */
   | { readonly kind: "slow-body"; readonly ms: number };
 
-export interface FaultOptions {
+interface FaultOptions {
   /** How many requests it hits; 1 unless told. */
   readonly times?: number;
   readonly jobId?: number;

@@ -8,7 +8,7 @@ import { createTrace } from "./trace.ts";
 
 const FIRST_ID = 101;
 
-export interface JobEnd {
+interface JobEnd {
   readonly status: "success" | "failed";
   readonly failureReason?: string | undefined;
   readonly exitCode?: number | undefined;

@@ -57,7 +57,7 @@ export interface Artifact {
 }
 
 /** What the last update said the whole trace is, next to what is stored. */
-export interface TraceCheck {
+interface TraceCheck {
   readonly claimed: string;
   readonly actual: string;
   readonly claimedBytes: number | undefined;

@@ -5,7 +5,7 @@ import type { JobBook } from "./jobs.ts";
 import { isForgiven, type Job, type Pipeline, type Project } from "./model.ts";
 import { markPipeline } from "./repository.ts";
 
-export interface NewPipeline {
+interface NewPipeline {
   readonly ref?: string;
   readonly sha?: string;
 }

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { CiVariable, Project } from "./model.ts";
 import { createRepository, type RepositorySource } from "./repository.ts";
 
-export interface NewProject {
+interface NewProject {
   /** `group/project`. */
   readonly path?: string;
   /** Without one the project has no Git: its jobs need `GIT_STRATEGY: none`. */

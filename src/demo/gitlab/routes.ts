@@ -6,7 +6,7 @@ import { verify } from "./api/verify.ts";
 import type { Core } from "./core.ts";
 import type { Exchange, Reply, RouteName } from "./exchange.ts";
 
-export type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;
+type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;
 
 export interface Route {
   readonly name: RouteName;

@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { Agent, request } from "undici";
 
 /** What a call gave: status, headers in lower case, body as text. */
-export interface Answer {
+interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;

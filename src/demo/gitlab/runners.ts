@@ -4,7 +4,7 @@ import type { Job, Runner } from "./model.ts";
 
 const TICKABLE_FOR_MS = 3 * 3_600_000;
 
-export interface NewRunner {
+interface NewRunner {
   readonly tags?: readonly string[];
   readonly runUntagged?: boolean;
   readonly description?: string;

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 
-export type AppendOutcome =
+type AppendOutcome =
   | { readonly kind: "accepted"; readonly sizeBytes: number; readonly repeated: "no" | "same" | "different" }
   | { readonly kind: "elsewhere"; readonly sizeBytes: number };
 

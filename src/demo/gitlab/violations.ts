@@ -2,7 +2,7 @@
  * What a well-behaved runner never does. The stand-in answers as GitLab would and remembers it here, so that a test can ask
  * at its end that there was none.
  */
-export type ViolationRule =
+type ViolationRule =
   /** A path or method that no runner calls. */
   | "unknown-route"
   /** A body or header that GitLab refuses with 400. */
