@@ -116,6 +116,7 @@ export async function buildRooms(
     log: log.child({ room: "scheduler" }),
     config: schedulerConfig,
     shutdown,
+    onHealthChange: () => claimer.wake(),
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
   const capacityOf = (driver: string) => requireDriver(drivers, driver).capacity();

@@ -27,6 +27,8 @@ export interface Guest {
   openTunnels: number;
   /** Aborts when its door is closed: nothing waits in its name any more. */
   readonly closed: AbortController;
+  /** Resolved when GitLab is known to want the job canceled. */
+  readonly canceling: PromiseWithResolvers<void>;
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
@@ -58,6 +60,7 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
     audited: new Map(),
     openTunnels: 0,
     closed: new AbortController(),
+    canceling: Promise.withResolvers(),
     session: undefined,
     delivery: undefined,
     standingAt: undefined,

@@ -71,6 +71,9 @@ export function createHandlers(options: RelayOptions, { dialer, audit, track }: 
     switch (route.kind) {
       case "boot":
         return await sendBootData(exchange);
+      case "await-cancel":
+        // Not awaited: a poll that is held for hours is nothing that a stop waits for.
+        return void awaitCancel(exchange);
       case "request-job":
         return await requestJob(exchange);
       case "update-job":
@@ -89,4 +92,11 @@ export function createHandlers(options: RelayOptions, { dialer, audit, track }: 
         return await git.lfsObject(exchange);
     }
   };
+}
+
+/** Held until there is something to say; the door's closing ends the connection. */
+async function awaitCancel({ guest, response }: Exchange): Promise<void> {
+  await guest.canceling.promise;
+  if (!response.destroyed)
+    reply(response, 200, { "content-type": "text/plain; charset=utf-8" }, "canceled\n");
 }

@@ -43,6 +43,7 @@ export interface Relay {
   close(machineId: string): Promise<void>;
   lastHeardAt(machineId: string): number | undefined;
   lastStandingAt(machineId: string): number | undefined;
+  tellCanceling(machineId: string): void;
   /** Closes every door, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
 }
@@ -91,6 +92,7 @@ export function createRelay(options: RelayOptions): Relay {
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
+    tellCanceling: (machineId) => doors.guest(machineId)?.canceling.resolve(),
     async stop() {
       await doors.closeAll();
       const waiting = new AbortController();

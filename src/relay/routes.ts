@@ -1,6 +1,8 @@
 /** What a guest's request is about. Paths are matched as sent: nothing is decoded, so nothing can hide in an encoding. */
 export type Route =
   | { readonly kind: "boot" }
+  /** Answered when GitLab wants the job canceled: the machine's init hurries its runner. */
+  | { readonly kind: "await-cancel" }
   | { readonly kind: "request-job" }
   | { readonly kind: "update-job"; readonly jobId: number }
   | { readonly kind: "append-trace"; readonly jobId: number }
@@ -28,6 +30,7 @@ export function routeOf(method: string, path: string): Route | undefined {
 
 function ownRoute(method: string, path: string): Route | undefined {
   if (method === "GET" && path === "/firerunner/boot") return { kind: "boot" };
+  if (method === "GET" && path === "/firerunner/cancel") return { kind: "await-cancel" };
   if (method === "POST" && path === "/api/v4/jobs/request") return { kind: "request-job" };
   return undefined;
 }

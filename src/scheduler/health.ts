@@ -36,6 +36,8 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly disk: DiskWatch;
+  /** A pool can start machines now, or no longer: whoever claims wants to know at once. */
+  readonly onHealthChange?: () => void;
 }
 
 /** The file system on which machines have their disks. */
@@ -93,7 +95,11 @@ export function createHealth(deps: HealthDeps): Health {
     });
     const before = known;
     known = new Map(await Promise.all(entries));
-    for (const health of known.values()) logChange(log, before.get(health.pool), health);
+    const changed = [...known.values()].filter(
+      (health) => problemsOf(before.get(health.pool)) !== problemsOf(health),
+    );
+    for (const health of changed) logChange(log, health);
+    if (changed.length > 0) deps.onHealthChange?.();
   }
 
   return { of, all: () => [...pools().keys()].map(of), refresh };
@@ -141,9 +147,12 @@ function asProblem(error: unknown): PoolProblem {
   };
 }
 
-function logChange(log: Log, before: PoolHealth | undefined, now: PoolHealth): void {
-  const words = (health: PoolHealth | undefined) => health?.problems.map(({ problem }) => problem).join("; ");
-  if (before && words(before) === words(now)) return;
+/** In one string, to be compared; undefined before the first look. */
+function problemsOf(health: PoolHealth | undefined): string | undefined {
+  return health?.problems.map(({ problem }) => problem).join("; ");
+}
+
+function logChange(log: Log, now: PoolHealth): void {
   if (now.ok) log.info({ pool: now.pool, accelerator: now.accelerator }, "pool is ready");
   else log.warn({ pool: now.pool, problems: now.problems }, "pool cannot start machines");
 }

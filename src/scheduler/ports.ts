@@ -11,6 +11,11 @@ export interface GuestDoor {
   lastHeardAt(machineId: string): number | undefined;
   /** When GitLab last told the state of this machine's job in answer to the guest (epoch ms). */
   lastStandingAt(machineId: string): number | undefined;
+  /**
+   * GitLab wants the job canceled in order. A runner hears of that only in answer to a request, and one whose script is silent
+   * asks every 30 s: this makes the guest hurry it. Idempotent.
+   */
+  tellCanceling(machineId: string): void;
 }
 
 /** An image with what the scheduler and the claimer need to know about it. */

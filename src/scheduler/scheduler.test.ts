@@ -68,13 +68,16 @@ function aGitLab(): TestGitLab {
 
 function aDoor() {
   const open = new Map<string, string>();
+  const hurried: string[] = [];
   return {
+    hurried,
+    tellCanceling: (id: string) => void hurried.push(id),
     open: async (id: string, path: string) => void open.set(id, path),
     close: async (id: string) => void open.delete(id),
     lastHeardAt: () => clock.now(),
     lastStandingAt: (): number | undefined => undefined,
     listening: open,
-  } satisfies GuestDoor & { listening: unknown };
+  } satisfies GuestDoor & { listening: unknown; hurried: unknown };
 }
 
 function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
@@ -308,15 +311,16 @@ describe("a cancel", () => {
     expect(host.ids()).toEqual([]);
   });
 
-  test("is left to the guest when it runs its after_script", async () => {
+  test("is left to the guest when it runs its after_script, and the guest is hurried", async () => {
     start();
-    await aRunningJob();
+    const machineId = await aRunningJob();
 
     gitlab.answer = () => ({ kind: "accepted", status: "canceling" });
     await clock.advance(10_000);
 
     expect((await store.job(4711))?.state).toBe("running");
     expect(gitlab.updates.every(({ state }) => state === "running")).toBe(true);
+    expect(new Set(door.hurried)).toEqual(new Set([machineId]));
   });
 });
 

@@ -16,6 +16,8 @@ const END_LIMIT_MS = 30_000;
 
 export interface SchedulerDeps extends TaskDeps {
   readonly disk: DiskWatch;
+  /** A pool can start machines now, or no longer. */
+  readonly onHealthChange?: () => void;
   readonly shutdown: ShutdownConfig;
 }
 

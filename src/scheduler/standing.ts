@@ -3,6 +3,7 @@ import type { JobResult } from "../lifecycle/states.ts";
 import type { Store } from "../store/store.ts";
 import type { Rest } from "./lanes.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
+import type { GuestDoor } from "./ports.ts";
 
 /** What GitLab's `Job-Status` says about the end of a job that it no longer accepts anything for. */
 export function resultOf(status: string | undefined): JobResult {
@@ -12,16 +13,18 @@ export function resultOf(status: string | undefined): JobResult {
 export interface StandingDeps {
   readonly store: Pick<Store, "job" | "payload" | "finishJob">;
   readonly api: Pick<RunnerApi, "updateJob">;
+  readonly door: Pick<GuestDoor, "tellCanceling">;
   /** Shortest pause when GitLab did not answer. */
   readonly intervalMs: number;
 }
 
 /**
  * Asks GitLab whether a job is still wanted, by a heartbeat. A job that is over is finished here. A job that is being
- * canceled before its payload was handed over has no after_script to wait for: it is ended at once.
+ * canceled before its payload was handed over has no after_script to wait for: it is ended at once. One that runs is its
+ * guest's to end.
  */
 export async function checkStanding(
-  { store, api, intervalMs }: StandingDeps,
+  { store, api, door, intervalMs }: StandingDeps,
   jobId: number,
   onAnswer: () => void,
 ): Promise<Rest | undefined> {
@@ -36,7 +39,12 @@ export async function checkStanding(
     return undefined;
   }
   const isStopping = answer.kind === "accepted" && answer.status === "canceling";
-  if (!isStopping || (await store.job(jobId))?.state === "running") return undefined;
+  if (!isStopping) return undefined;
+  const now = await store.job(jobId);
+  if (now?.state === "running") {
+    if (now.machineId !== null) door.tellCanceling(now.machineId);
+    return undefined;
+  }
   const failureReason = "runner_system_failure";
   const end = await api.updateJob({ jobId, jobToken, state: "failed", failureReason });
   if (end.kind === "accepted" || end.kind === "over")

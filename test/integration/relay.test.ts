@@ -404,6 +404,18 @@ describe("a cancel in GitLab", () => {
     expect(await bench.store.job(machine.job.id)).toMatchObject({ state: "finished", result: "canceled" });
   });
 
+  test("that is graceful is told to the machine's init, which waits for it", async () => {
+    await open();
+    const machine = await bench.machine();
+    const waiting = machine.guest.call("GET", "/firerunner/cancel");
+    const early = await Promise.race([waiting, delay(200)]);
+    bench.relay.tellCanceling(machine.id);
+
+    expect(early).toBeUndefined();
+    expect((await waiting).status).toBe(200);
+    expect((await machine.guest.call("GET", "/firerunner/cancel")).status).toBe(200);
+  });
+
   test("that came before the machine was ready is heard at the first lines of ours", async () => {
     await open();
     const machine = await bench.machine();

@@ -127,6 +127,8 @@ export function createSimRelay(deps: {
     },
     lastHeardAt: (machineId) => guests.get(machineId)?.heardAt,
     lastStandingAt: (machineId) => guests.get(machineId)?.standingAt,
+    // The simulated runner hears at its next request, as one does whose machine cannot hurry it.
+    tellCanceling: () => {},
     isOpen: (machineId) => guests.has(machineId),
     openDoors: () => [...guests.keys()],
     requestJob,
