@@ -4,6 +4,7 @@ import { chmod, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
@@ -49,7 +50,7 @@ describe("a machine of the qemu driver", () => {
 
   /** A manager in a process of its own. Resolves when it has printed `word`. */
   async function manager(id: string, word: string): Promise<ChildProcess> {
-    const program = join(import.meta.dirname, "create-and-die.ts");
+    const program = fileURLToPath(new URL("./create-and-die.ts", import.meta.url));
     const args = [program, harness.stateDirectory, id, JSON.stringify(harness.image)];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
     children.push(child);
@@ -71,6 +72,7 @@ describe("a machine of the qemu driver", () => {
     expect(status).toMatch(/NoNewPrivs:\t1/);
     expect(status).toMatch(/Seccomp:\t2/);
     expect(directory.mode & 0o027).toBe(0);
+    expect(await readFile(`/proc/${first.pid}/limits`, "utf8")).toMatch(/Max file size +67108864 /);
     if (!asRoot) return;
     expect(first.uid).toBeGreaterThanOrEqual(1_900_000_000);
     expect(second.uid).not.toBe(first.uid);

@@ -4,7 +4,7 @@ import type { ExitKind, MachineSpec, MachineStatus } from "../driver.ts";
 import type { VmError } from "../errors.ts";
 
 /** What goes wrong with one create; several may be combined. */
-export interface CreateFault {
+interface CreateFault {
   /** Time that create takes. The machine is half-made meanwhile. */
   readonly delayMs?: number;
   /** Create never returns by itself. */
@@ -16,7 +16,7 @@ export interface CreateFault {
 }
 
 /** Asked at each call; undefined means that all goes well. Set and change them at any time. */
-export interface FakeFaults {
+interface FakeFaults {
   create?: (spec: MachineSpec) => CreateFault | undefined;
   destroy?: (id: string) => VmError | undefined;
   list?: () => VmError | undefined;

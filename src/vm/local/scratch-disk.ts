@@ -17,8 +17,9 @@ export interface ScratchDisk {
 }
 
 /**
- * Makes an empty ext4 of the given size in a sparse file, labelled `scratch`. Without a journal: nobody mounts it a second
- * time, and a journal costs 64 MiB of real disk. Replaces a file of an earlier try. Throws `vm_disk_full` (retryable).
+ * Makes an empty ext4 of the given size in a sparse file, labelled `scratch`. Without a journal and without room to be
+ * enlarged: nobody mounts it a second time, and both cost real blocks and most of the time that making it takes. Replaces a
+ * file of an earlier try. Throws `vm_disk_full` (retryable).
  */
 export async function makeScratchDisk(disk: ScratchDisk, signal: AbortSignal): Promise<void> {
   await checkFree(disk);
@@ -26,7 +27,7 @@ export async function makeScratchDisk(disk: ScratchDisk, signal: AbortSignal): P
   try {
     const file = await open(disk.path, "wx", 0o600);
     await file.truncate(disk.sizeMib * MIB_BYTES).finally(() => file.close());
-    const features = ["-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", "-m", "0"];
+    const features = ["-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard", "-m", "0"];
     await run(disk.mkfs, ["-q", "-F", "-L", "scratch", ...features, disk.path], { signal });
   } catch (error) {
     signal.throwIfAborted();

@@ -81,7 +81,7 @@ async function kvmProblem(
 /** Boots the image's kernel and initramfs to its user space and off again. Returns what went wrong, or undefined. */
 export async function smokeBoot(boot: SmokeBoot, signal: AbortSignal): Promise<string | undefined> {
   const spec = { id: "smoke", size: { cpus: 1, memoryMib: 512, diskMib: 0 }, image: boot.image };
-  const [command, ...args] = unprivileged(boot.programs, boot.user, smokeArguments({ ...boot, spec }));
+  const [command, ...args] = unprivileged(boot.programs, boot.user, 1, smokeArguments({ ...boot, spec }));
   const seconds = String(boot.deadlineMs / 1_000);
   try {
     // The deadline holds also when this program dies meanwhile.

@@ -20,8 +20,11 @@ import { probeHost } from "./probe.ts";
 import { createTurns } from "./turns.ts";
 import { createWorkplace } from "./workplace.ts";
 
-/** Measured on idle machines: the hypervisor's own memory beside the guest's (docs/performance.md). */
-const OVERHEAD_MIB = 96;
+/**
+ * The hypervisor's own memory beside the guest's. Measured under emulation, which takes most: 52 MiB when idle and 15 more when
+ * the translator's buffer is full, beside 68 MiB of program and kernel that all machines share.
+ */
+const OVERHEAD_MIB = 80;
 const MIB_BYTES = 1024 ** 2;
 
 export interface QemuDriverOptions {

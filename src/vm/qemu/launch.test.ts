@@ -5,7 +5,7 @@ const programs = { qemu: "/usr/bin/qemu", setpriv: "/usr/bin/setpriv", prlimit: 
 
 describe("the rights of a hypervisor", () => {
   test("are those of an unprivileged user, without capabilities and groups", () => {
-    const command = unprivileged(programs, { uid: 5_000, kvmGid: undefined }, ["-name", "x"]).join(" ");
+    const command = unprivileged(programs, { uid: 5_000, kvmGid: undefined }, 64, ["-name", "x"]).join(" ");
 
     expect(command).toContain("--reuid 5000 --regid 5000 --clear-groups --no-new-privs");
     expect(command).toContain("--inh-caps=-all --bounding-set=-all");
@@ -13,15 +13,22 @@ describe("the rights of a hypervisor", () => {
   });
 
   test("include the group of /dev/kvm where it has one, and nothing else", () => {
-    const command = unprivileged(programs, { uid: 5_000, kvmGid: 107 }, []).join(" ");
+    const command = unprivileged(programs, { uid: 5_000, kvmGid: 107 }, 64, []).join(" ");
 
     expect(command).toContain("--groups 107 --no-new-privs");
     expect(command).not.toContain("--clear-groups");
   });
 
   test("are our own but for gaining more, when we are not root", () => {
-    expect(unprivileged(programs, undefined, ["-S"])).toEqual([
+    expect(unprivileged(programs, undefined, 64, ["-S"])).toEqual([
+      ...["/usr/bin/prlimit", "--core=0", "--fsize=67108864", "--"],
       ...["/usr/bin/setpriv", "--no-new-privs", "--", "/usr/bin/qemu", "-S"],
     ]);
+  });
+
+  test("do not include filling the disk, nor the host with processes", () => {
+    const command = unprivileged(programs, { uid: 5_000, kvmGid: undefined }, 64, []).join(" ");
+
+    expect(command).toContain("/usr/bin/prlimit --core=0 --fsize=67108864 --nproc=512 -- ");
   });
 });

@@ -12,6 +12,7 @@ import type { MachineFiles } from "./files.ts";
 
 /** Processes and threads that one machine's user may have: virtual CPUs, I/O threads, and one socat per connection. */
 const MAX_TASKS = 512;
+const MIB_BYTES = 1024 ** 2;
 const NICENESS = 5;
 const OOM_SCORE = 500;
 
@@ -27,19 +28,26 @@ export interface LaunchPrograms {
   readonly prlimit: string;
 }
 
-/** The command that gives up all rights for good and then becomes the hypervisor, keeping its pid. */
+/**
+ * The command that gives up all rights for good and then becomes the hypervisor, keeping its pid. No file grows beyond
+ * `maxFileMib`, the size of the scratch disk: while this program is away, nobody cuts the console of a guest that floods it.
+ */
 export function unprivileged(
   programs: LaunchPrograms,
   user: LaunchUser | undefined,
+  maxFileMib: number,
   args: readonly string[],
 ): [string, ...string[]] {
   const { qemu, setpriv, prlimit } = programs;
+  // A dump of the hypervisor would hold the job's secrets.
+  const limits = ["--core=0", `--fsize=${maxFileMib * MIB_BYTES}`];
   // Also without root: nothing that the hypervisor starts may gain rights through set-uid files.
-  if (user === undefined) return [setpriv, "--no-new-privs", "--", qemu, ...args];
+  if (user === undefined) return [prlimit, ...limits, "--", setpriv, "--no-new-privs", "--", qemu, ...args];
   const groups = user.kvmGid === undefined ? ["--clear-groups"] : ["--groups", String(user.kvmGid)];
   const ids = ["--reuid", String(user.uid), "--regid", String(user.uid), ...groups];
   const rights = ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"];
-  const limits = [`--nproc=${MAX_TASKS}`, "--core=0"];
+  // Counted for each user, so it says something only where each machine has its own.
+  limits.push(`--nproc=${MAX_TASKS}`);
   return [prlimit, ...limits, "--", setpriv, ...ids, ...rights, "--", qemu, ...args];
 }
 

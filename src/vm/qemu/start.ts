@@ -49,7 +49,7 @@ export async function startMachine(
     const plan = { spec, architecture, accelerator, tscKhz: await tscKhz(), socat: programs.socat };
     const user = uid === undefined ? undefined : { uid, kvmGid };
     signal.throwIfAborted();
-    const child = await launch(unprivileged(programs, user, qemuArguments(plan)), files);
+    const child = await launch(unprivileged(programs, user, spec.size.diskMib, qemuArguments(plan)), files);
     return await whenAnswering(child, files, clock, signal);
   } catch (error) {
     if (error instanceof VmError) throw error;
