@@ -8,7 +8,7 @@ import type { BootImage } from "../../src/lifecycle/boot-image.ts";
 import { VmConfig } from "../../src/vm/config.ts";
 import type { VmDriverHarness } from "../../src/vm/driver.contract.ts";
 import type { VmDriver } from "../../src/vm/driver.ts";
-import { hostProcesses, killProcess } from "../../src/vm/local/processes.ts";
+import { hostProcesses, isAlive, killProcess } from "../../src/vm/local/processes.ts";
 import { createQemuDriver } from "../../src/vm/qemu/driver.ts";
 
 export interface QemuHarness extends VmDriverHarness {
@@ -81,6 +81,7 @@ export async function createQemuHarness(image: BootImage): Promise<QemuHarness> 
       const hypervisor = all.find((each) => each.args.includes("-kernel"));
       if (!hypervisor) throw new Error(`no hypervisor of ${id}`);
       await killProcess(hypervisor);
+      while (await isAlive(hypervisor)) await systemClock.sleep(5);
     },
     async leaveHalfMade(id) {
       const directory = join(machines, id);

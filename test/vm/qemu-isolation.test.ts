@@ -8,7 +8,6 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
-import { killProcess } from "../../src/vm/local/processes.ts";
 import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
@@ -193,12 +192,11 @@ describe("a machine of the qemu driver", () => {
     const told: string[] = [];
     driver.onExit((id) => told.push(id));
     await driver.create(spec, signal);
-    const hypervisor = await hypervisorOf(spec.id);
     const second = harness.open();
     await second.list(signal);
 
     await driver.close();
-    await killProcess(hypervisor);
+    await harness.kill(spec.id);
 
     const machine = await second.inspect(spec.id, signal);
     await second.close();
@@ -258,5 +256,21 @@ describe("the accelerator", () => {
     });
     expect(await choose("tcg")).toEqual({ accelerator: "tcg", kvmGid: undefined });
     await expect(choose("kvm")).rejects.toMatchObject({ code: "vm_unusable" });
+  });
+
+  test("is KVM only if this host's KVM boots the image, which is asked once", async () => {
+    const cachePath = join(directory, "verdict.json");
+    const host = await aBoot();
+    // Any module will do here: the trial boot is the judge.
+    const architecture = { ...host.architecture, kvmModules: [] };
+    const options = { wanted: "auto" as const, cachePath, smokeUid: undefined, turns: createTurns() };
+
+    const both = await Promise.all(
+      [1, 2].map(() => chooseAccelerator(options, { ...host, architecture }, signal)),
+    );
+
+    expect(both[0]).toEqual(both[1]);
+    if (both[0]?.accelerator === "tcg") expect(both[0].note).toMatch(/kvm|trial boot/);
+    else expect(await readFile(cachePath, "utf8")).toContain('"problem":null');
   });
 });

@@ -2,7 +2,7 @@
  * KVM or emulation. KVM counts only once the image's own kernel has come up under it within a deadline; the verdict is kept
  * on disk for this boot of the host, this program and this image.
  */
-import { readFile, rename, stat, writeFile } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { BootImage } from "../../lifecycle/boot-image.ts";
@@ -13,6 +13,7 @@ import { type Accelerator, smokeArguments } from "./arguments.ts";
 import { kvmAccess, type Programs } from "./host-facts.ts";
 import { type LaunchUser, unprivileged } from "./launch.ts";
 import type { Turns } from "./turns.ts";
+import { remembered } from "./verdict.ts";
 
 const SMOKE_MS = 20_000;
 /** What `timeout` ends with when it had to kill. */
@@ -71,8 +72,8 @@ async function kvmProblem(
   const { smokeUid } = options;
   const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
   const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs: SMOKE_MS };
-  const verdict = await options.turns.take(options.cachePath, () =>
-    remembered(options.cachePath, boot, () => smokeBoot(boot, signal)),
+  const verdict = await options.turns.take(options.cachePath, async () =>
+    remembered(options.cachePath, await verdictKey(boot), () => smokeBoot(boot, signal)),
   );
   if (verdict === undefined) return { gid: device.gid };
   return `${verdict}; remove ${options.cachePath} to have it tried again`;
@@ -97,26 +98,8 @@ export async function smokeBoot(boot: SmokeBoot, signal: AbortSignal): Promise<s
   }
 }
 
-/** An empty string stands for a good boot. */
-async function remembered(
-  path: string,
-  boot: SmokeBoot,
-  test: () => Promise<string | undefined>,
-): Promise<string | undefined> {
-  const { mtimeMs } = await stat(boot.programs.qemu);
-  const key = [await hostBootId(), boot.programs.qemu, mtimeMs, boot.image.digest].join(" ");
-  const known = parseCache(await readFile(path, "utf8").catch(() => ""));
-  if (known?.key === key) return known.problem === "" ? undefined : known.problem;
-  const problem = await test();
-  await writeFile(`${path}.new`, JSON.stringify({ key, problem: problem ?? "" }), { mode: 0o600 });
-  await rename(`${path}.new`, path);
-  return problem;
-}
-
-function parseCache(text: string): { key: string; problem: string } | undefined {
-  try {
-    return JSON.parse(text) as { key: string; problem: string };
-  } catch {
-    return undefined;
-  }
+/** Everything that a verdict depends on: this boot of the host, the program, the image and the user. */
+async function verdictKey({ programs, image, user }: SmokeBoot): Promise<string> {
+  const { mtimeMs } = await stat(programs.qemu);
+  return [await hostBootId(), programs.qemu, mtimeMs, image.digest, user?.uid, user?.kvmGid].join(" ");
 }
