@@ -1,6 +1,6 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
 import { describeDaemon, explainWait } from "./app/daemon-status.ts";
-import { buildRooms, type Cleanup, type Drivers, type Rooms } from "./app/rooms.ts";
+import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
 import { systemClock } from "./base/clock.ts";
 import { describeError, FireRunnerError } from "./base/errors.ts";
 import type { Log } from "./base/log.ts";
@@ -12,6 +12,7 @@ import { createViews } from "./http/views.ts";
 import type { Pool } from "./lifecycle/pool.ts";
 import { acquireStateLock } from "./store/state-lock.ts";
 import type { Store } from "./store/store.ts";
+import type { Drivers } from "./vm/drivers.ts";
 
 export { doctorChecks } from "./app/doctor-checks.ts";
 export { openOfflineViews } from "./app/offline-views.ts";

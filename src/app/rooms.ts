@@ -21,8 +21,7 @@ import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
-import type { VmDriver } from "../vm/driver.ts";
-import { createDrivers } from "../vm/drivers.ts";
+import { createDrivers, type Drivers } from "../vm/drivers.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
@@ -30,8 +29,6 @@ const MIB_BYTES = 1024 ** 2;
 
 /** Gives back one thing that was taken. */
 export type Cleanup = () => Promise<unknown> | unknown;
-
-export type Drivers = ReadonlyMap<string, VmDriver>;
 
 /** The rooms, built and joined. */
 export interface Rooms {

@@ -27,7 +27,7 @@ export const SchedulerConfig = z.strictObject({
   timeoutGrace: durationMs().prefault("2m").meta({
     description: "Time beyond the job's own limit before its machine is ended from outside.",
   }),
-  standingInterval: durationMs().prefault("3s").meta({
+  standingInterval: durationMs().prefault("2s").meta({
     description: "How often GitLab is asked whether a job is still wanted when its machine is silent.",
   }),
   healthInterval: durationMs()

@@ -5,10 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { VmConfig } from "./config.ts";
-import type { Probe, VmDriver } from "./driver.ts";
-import { createDrivers, resolveDriver } from "./drivers.ts";
-import { createFakeDriver } from "./fake/driver.ts";
-import { createFakeHost } from "./fake/host.ts";
+import { createDrivers } from "./drivers.ts";
 
 const image = { digest: "sha256:1", architecture: "vax", kernel: "/none", initramfs: "/none", layers: [] };
 const signal = new AbortController().signal;
@@ -25,10 +22,6 @@ describe("the registry of drivers", () => {
 
   function deps(state = stateDirectory) {
     return { stateDirectory: state, settings: VmConfig.parse({}), clock, log: silentLog };
-  }
-
-  function aDriver(probe: Probe): VmDriver {
-    return { ...createFakeDriver({ host: createFakeHost(clock) }), probe: async () => probe };
   }
 
   test("makes every driver under the name that pools use", async () => {
@@ -49,27 +42,6 @@ describe("the registry of drivers", () => {
     const deep = join(stateDirectory, "d".repeat(120));
 
     expect(() => createDrivers(deps(deep))).toThrow(/too long a path/);
-  });
-
-  test("finds the driver that a name means", async () => {
-    const usable = aDriver({ usable: true, accelerator: "kvm", version: "9" });
-
-    expect(await resolveDriver(new Map([["qemu", usable]]), "auto", image, signal)).toBe(usable);
-    expect(await resolveDriver(new Map([["fake", usable]]), "fake", image, signal)).toBe(usable);
-  });
-
-  test("says why no driver can run here, and what to do", async () => {
-    const drivers = new Map([
-      ["qemu", aDriver({ usable: false, problem: "no socat", hint: "apt-get install socat" })],
-    ]);
-    const refused = { code: "vm_unusable" };
-
-    await expect(resolveDriver(drivers, "auto", image, signal)).rejects.toMatchObject({
-      ...refused,
-      message: expect.stringContaining("qemu: no socat"),
-      hint: "apt-get install socat",
-    });
-    await expect(resolveDriver(drivers, "hyper", image, signal)).rejects.toMatchObject(refused);
   });
 
   test("the qemu driver says that an image is for another computer", async () => {
