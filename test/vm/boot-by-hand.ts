@@ -1,0 +1,134 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Secret } from "../../src/base/secret.ts";
+import { renderBootData } from "../../src/guest/boot.ts";
+import type { BootImage } from "../../src/lifecycle/boot-image.ts";
+import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
+import { architectures } from "../../src/vm/qemu/architectures.ts";
+import { qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
+import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
+
+/**
+ * An image booted by hand: QEMU under emulation with the driver's own command line, but without the driver, so that times
+ * are those of the image alone.
+ */
+export interface HandMachine extends AsyncDisposable {
+  /** Where the guest's relay must listen. */
+  readonly relaySocket: string;
+  /** Starts QEMU; returns the moment, of `performance.now()`. */
+  start(): number;
+  /** Resolves with the moment at which QEMU has ended. */
+  readonly ended: Promise<number>;
+  console(): Promise<string>;
+}
+
+export const HAND_MACHINE_ID = "fr-abcdefgh";
+
+const DEADLINE_MS = 120_000;
+
+export function handBootData(more: { proxy?: string; nowMs?: number } = {}): string {
+  return renderBootData({
+    machineId: HAND_MACHINE_ID,
+    token: new Secret("machine-token"),
+    nowMs: more.nowMs ?? Date.now(),
+    executor: "shell",
+    proxy: more.proxy,
+  });
+}
+
+/** With `bare` only the kernel and the initramfs are booted, which powers off as soon as its init runs. */
+export async function createHandMachine(
+  image: BootImage,
+  options: { bare?: boolean; cpus?: number; memoryMib?: number } = {},
+): Promise<HandMachine> {
+  const architecture = architectures[image.architecture];
+  if (!architecture) throw new Error(`no machine for ${image.architecture}`);
+  const directory = await mkdtemp(join(tmpdir(), "fr-hand-"));
+  await mkdir(join(directory, "run"));
+  const size = { cpus: options.cpus ?? 1, memoryMib: options.memoryMib ?? 1024, diskMib: 4096 };
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const scratch = {
+    path: join(directory, "scratch.img"),
+    sizeMib: size.diskMib,
+    mkfs: "/sbin/mkfs.ext4",
+    minFreeMib: 0,
+  };
+  if (!options.bare) await makeScratchDisk(scratch, signal);
+  const plan = {
+    spec: { id: HAND_MACHINE_ID, size, image },
+    architecture,
+    accelerator: "tcg" as const,
+    tscKhz: await tscKhz(),
+    socat: "/usr/bin/socat",
+  };
+  const args = options.bare ? smokeArguments(plan) : qemuArguments(plan);
+  const ended = Promise.withResolvers<number>();
+  let child: ChildProcess | undefined;
+  let output = "";
+
+  function start(): number {
+    const startedAt = performance.now();
+    child = spawn(architecture?.program ?? "", args, { cwd: directory, signal, killSignal: "SIGKILL" });
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        output += text;
+      });
+    child.on("error", ended.reject);
+    child.on("exit", () => ended.resolve(performance.now()));
+    return startedAt;
+  }
+
+  return {
+    relaySocket: join(directory, "relay.sock"),
+    start,
+    ended: ended.promise,
+    console: async () => output + (await readFile(join(directory, "console.log"), "utf8").catch(() => "")),
+    [Symbol.asyncDispose]: async () => {
+      ended.promise.catch(() => {});
+      child?.kill("SIGKILL");
+      if (child && child.exitCode === null && child.signalCode === null) await ended.promise;
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** From the start of QEMU to its end, for a kernel and initramfs that do nothing more. */
+export async function measureBareBootMs(image: BootImage): Promise<number> {
+  await using machine = await createHandMachine(image, { bare: true });
+  const startedAt = machine.start();
+  return (await machine.ended) - startedAt;
+}
+
+/** From the start of QEMU until the guest's first request is at the relay, and until its runner asks for a job. */
+export async function measureGuestBootMs(image: BootImage): Promise<{ relayMs: number; runnerMs: number }> {
+  await using machine = await createHandMachine(image);
+  const relay = Promise.withResolvers<number>();
+  const runner = Promise.withResolvers<number>();
+  const server = createServer((request, response) => {
+    request.resume();
+    if (request.url === "/firerunner/boot") {
+      relay.resolve(performance.now());
+      response.end(handBootData());
+    } else if (request.url === "/api/v4/jobs/request") {
+      runner.resolve(performance.now());
+      response.writeHead(204).end();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(machine.relaySocket, resolve));
+  try {
+    const startedAt = machine.start();
+    const died = machine.ended.then(async () => {
+      throw new Error(`the machine ended before its runner asked for a job: ${await machine.console()}`);
+    });
+    const relayMs = (await Promise.race([relay.promise, died])) - startedAt;
+    const runnerMs = (await Promise.race([runner.promise, died])) - startedAt;
+    died.catch(() => {});
+    return { relayMs, runnerMs };
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
