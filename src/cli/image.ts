@@ -2,8 +2,8 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { systemClock } from "../base/clock.ts";
 import { formatBytes } from "../base/units.ts";
-import { type BuildOptions, buildImage } from "../image/build.ts";
-import { createImageStore, type ListedImage } from "../image/store.ts";
+import type { BuildOptions } from "../image/build.ts";
+import type { ImageStore, ListedImage } from "../image/store.ts";
 import { createBuildScreen } from "./build-screen.ts";
 import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";
@@ -51,6 +51,7 @@ export function addImage(program: Command, run: Run): void {
 
 async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
   const { output, stderr } = context;
+  const { buildImage } = await import("../image/build.ts");
   const { images } = await context.loadLocalConfig();
   const directory = await directoryOf(context, flags);
   using interrupt = signalOnInterrupt();
@@ -87,7 +88,7 @@ function runnerChoice(text: string): BuildOptions["runner"] {
 async function list(context: Context, _args: readonly string[], place: Place): Promise<undefined> {
   const { output } = context;
   const directory = await directoryOf(context, place);
-  const images = await createImageStore({ directory }).list();
+  const images = await (await openImages(directory)).list();
   output.result(
     images.map(({ names, directory: path, bytes, manifest }) => ({
       names,
@@ -145,7 +146,7 @@ function rowOf({ names, manifest, bytes }: ListedImage): string[] {
 async function verify(context: Context, [name]: readonly string[], place: Place): Promise<number> {
   const { output } = context;
   const directory = await directoryOf(context, place);
-  const store = createImageStore({ directory });
+  const store = await openImages(directory);
   using interrupt = signalOnInterrupt();
   if (name !== undefined) {
     const { manifest, checkedBytes } = await store.verify(name, interrupt.signal);
@@ -173,6 +174,12 @@ async function verify(context: Context, [name]: readonly string[], place: Place)
       output.note(`There is no image in ${directory}: “firerunner image build” makes one.`);
   });
   return results.every(({ ok }) => ok) ? exitCodes.ok : exitCodes.failed;
+}
+
+/** Loaded only here: the other commands should start without what building an image takes. */
+async function openImages(directory: string): Promise<ImageStore> {
+  const { createImageStore } = await import("../image/store.ts");
+  return createImageStore({ directory });
 }
 
 async function directoryOf(context: Context, { directory }: Place): Promise<string> {

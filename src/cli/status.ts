@@ -58,7 +58,7 @@ function printPools(output: Output, { pools }: Status): void {
     sizeWords(pool.size),
     pool.accelerator ? `${pool.driver} (${pool.accelerator})` : pool.driver,
     pool.image,
-    pool.claiming,
+    pool.ok ? pool.claiming : "not asked",
   ]);
   const head = ["POOL", "HEALTH", "RUNNING", "WAITING", "SIZE", "DRIVER", "IMAGE", "GITLAB"];
   for (const line of formatTable(head, rows)) output.line(line);
@@ -70,7 +70,11 @@ function printPools(output: Output, { pools }: Status): void {
   }
 }
 
-function printHosts(output: Output, { hosts }: Status): void {
+/** Only hosts that matter here: of drivers that a pool uses, or with machines on them. */
+function printHosts(output: Output, { hosts: all, pools }: Status): void {
+  const hosts = all.filter(
+    ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
+  );
   section(output, "Hosts", hosts.length > 0);
   const of = (taken: number, capacity: number | undefined, unit = "") => `${taken}/${capacity ?? "?"}${unit}`;
   const rows = hosts.map(({ host, driver, taken, capacity }) => [

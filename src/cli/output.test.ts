@@ -1,0 +1,85 @@
+import { PassThrough } from "node:stream";
+import { describe, expect, test } from "vitest";
+import { createOutput, harmless } from "./output.ts";
+import { formatTable } from "./table.ts";
+import { cellText, clockTime } from "./words.ts";
+
+function open(options: { isTTY?: boolean; env?: NodeJS.ProcessEnv; json?: boolean } = {}) {
+  const stdout = Object.assign(new PassThrough(), { isTTY: options.isTTY === true });
+  const stderr = new PassThrough();
+  const output = createOutput({ stdout, stderr, env: options.env ?? {}, json: options.json === true });
+  return { output, written: () => String(stdout.read() ?? ""), noted: () => String(stderr.read() ?? "") };
+}
+
+describe("output", () => {
+  test("is coloured on a terminal only, and never with NO_COLOR or on a dumb one", () => {
+    const painted = (options: Parameters<typeof open>[0]) => open(options).output.paint("red", "x");
+
+    expect(painted({ isTTY: true })).not.toBe("x");
+    expect(painted({})).toBe("x");
+    expect(painted({ isTTY: true, env: { NO_COLOR: "1" } })).toBe("x");
+    expect(painted({ isTTY: true, env: { TERM: "dumb" } })).toBe("x");
+  });
+
+  test("gives results as JSON or in words, and notes apart from them", () => {
+    const { output, written, noted } = open({ json: true });
+    output.result({ a: 1 }, () => output.line("words"));
+    output.note("by the way");
+
+    expect(JSON.parse(written())).toEqual({ a: 1 });
+    expect(noted()).toBe("by the way\n");
+  });
+
+  test("a console cannot drive a terminal, and passes unchanged into a file", async () => {
+    const evil = "\u001b[2Jgone\u0007 \u001b]0;title\u0007line\n\tnext";
+    const terminal = open({ isTTY: true });
+    const file = open();
+    await terminal.output.raw(evil);
+    await file.output.raw(evil);
+
+    expect(terminal.written()).toBe("gone line\n\tnext");
+    expect(file.written()).toBe(evil);
+  });
+
+  test("waits for a slow reader", async () => {
+    const { output, written } = open();
+    const big = "x".repeat(1_000_000);
+    let done = false;
+    const writing = output.raw(big).then(() => {
+      done = true;
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(done).toBe(false);
+
+    expect(written()).toHaveLength(big.length);
+    await writing;
+    expect(done).toBe(true);
+  });
+});
+
+describe("tables and cells", () => {
+  test("columns line up whatever is coloured, without trailing spaces", () => {
+    const lines = formatTable(
+      ["A", "LONG"],
+      [
+        ["\u001b[31mred\u001b[39m", "x"],
+        ["yellow", ""],
+      ],
+    );
+
+    expect(lines.map(harmless)).toEqual(["A       LONG", "red     x", "yellow"]);
+    expect(formatTable(["A"], [])).toEqual([]);
+  });
+
+  test("cells are one short line", () => {
+    expect(cellText("two\nlines\u001b[31m red")).toBe("two lines red");
+    expect(cellText("x".repeat(100), 10)).toBe(`${"x".repeat(9)}…`);
+  });
+
+  test("times carry the date when it is not today's", () => {
+    const noon = new Date(2026, 4, 7, 12, 30, 5).getTime();
+
+    expect(clockTime(noon, noon)).toBe("12:30:05");
+    expect(clockTime(noon, noon + 48 * 3_600_000)).toBe("2026-05-07 12:30:05");
+  });
+});

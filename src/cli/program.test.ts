@@ -1,0 +1,344 @@
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aClaim } from "../../test/builders/job.ts";
+import { aNewMachine } from "../../test/builders/machine.ts";
+import { aStore, type TestStore } from "../../test/builders/store.ts";
+import { systemClock } from "../base/clock.ts";
+import { silentLog } from "../base/log.ts";
+import type { DaemonStatus } from "../http/api.ts";
+import type { ControlPorts } from "../http/control-routes.ts";
+import { type ControlServer, openControlServer } from "../http/control-server.ts";
+import { createViews } from "../http/views.ts";
+
+const main = join(import.meta.dirname, "../main.ts");
+const machineId = "fr-aaaaaaaa";
+const consoleText = "booting\u001b[31m\nlogin:";
+
+interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+let directory: string;
+let configFile: string;
+let kept: TestStore;
+let server: ControlServer | undefined;
+let calls: string[];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "fr-cli-"));
+  configFile = join(directory, "firerunner.yaml");
+  await writeFile(configFile, configText(), { mode: 0o600 });
+  await mkdir(join(directory, "state"));
+  calls = [];
+});
+
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+  await kept?.[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true, force: true });
+});
+
+function configText(): string {
+  return `gitlab: { url: http://127.0.0.1:9 }
+pools:
+  small:
+    runner: { token: glrt-PLANTED }
+state: ${join(directory, "state")}
+`;
+}
+
+/** Runs the program as a user would, with an environment of its own. */
+async function firerunner(...args: string[]): Promise<Ended> {
+  return await new Promise((resolve) => {
+    const options = {
+      cwd: directory,
+      env: { PATH: process.env["PATH"], FIRERUNNER_CONFIG: configFile },
+      timeout: 60_000,
+    };
+    execFile(process.execPath, [main, ...args], options, (error, out, err) =>
+      resolve({ code: error ? Number(error.code ?? -1) : 0, out, err }),
+    );
+  });
+}
+
+/** A daemon's door, with a real store behind it that holds one running and one failed job. */
+async function openDaemon(): Promise<void> {
+  kept = await aStore({ clock: systemClock });
+  const { store } = kept;
+  await store.claim(aClaim());
+  await store.startJob(4711, aNewMachine({ id: machineId }));
+  await store.markBooting(machineId);
+  await store.markReady(machineId);
+  await store.handOver(4711, machineId);
+  await store.claim(aClaim({ jobId: 5000, name: "evil\u001b[2Jname" }));
+  await store.failJob(5000, "no room");
+  await store.finishJob(5000, "failed", "no room");
+  const ports: ControlPorts = {
+    status: () => status,
+    explain: async () => [],
+    console: async () => consoleText,
+    async *followConsole() {
+      yield " more";
+    },
+    drain: () => void calls.push("drain"),
+    resume: () => void calls.push("resume"),
+    reload: async () => ["pool small: new runner token"],
+  };
+  const views = createViews({ store, now: systemClock.now });
+  server = await openControlServer({
+    stateDirectory: join(directory, "state"),
+    views,
+    ports,
+    log: silentLog,
+  });
+}
+
+const status: DaemonStatus = {
+  version: "1.2.3",
+  pid: 42,
+  startedAt: Date.now(),
+  mode: "drain",
+  configFile: null,
+  stateDirectory: "/state",
+  gitlabUrl: "https://gitlab.example.com",
+  pools: [
+    {
+      name: "small",
+      ok: false,
+      problems: [{ problem: "no image", hint: "build one" }],
+      accelerator: "kvm",
+      driver: "qemu",
+      image: "base",
+      size: { cpus: 1, memoryMib: 512, diskMib: 1024 },
+      limit: 4,
+      claiming: "polling",
+    },
+  ],
+  hosts: [
+    {
+      driver: "qemu",
+      host: "local",
+      taken: { cpus: 1, memoryMib: 512, machines: 1 },
+      capacity: { cpus: 4, memoryMib: 8192, machines: 4 },
+      problem: "slow",
+    },
+  ],
+  troubles: ["destroy fr-bbbbbbbb: busy"],
+};
+
+describe("a mistake on the command line", () => {
+  test.each([
+    [["statsu"], 2, "Did you mean status?"],
+    [["jobs", "--lmit", "3"], 2, "Did you mean --limit?"],
+    [["jobs", "-n", "0"], 2, "whole number from 1"],
+    [["why"], 2, "missing required argument 'job'"],
+    [["why", "it"], 2, "Give GitLab's job id"],
+    [["image", "bild"], 2, "Did you mean build?"],
+    [["status", "--config", "nowhere.yaml"], 2, "nowhere.yaml does not exist"],
+    [[], 2, "Usage: firerunner"],
+  ])("%j ends with %i and %s", async (args, code, words) => {
+    const ended = await firerunner(...args);
+
+    expect(ended.err).toContain(words);
+    expect(ended).toMatchObject({ code, out: "" });
+  });
+
+  test("help and version are results", async () => {
+    const [help, version] = await Promise.all([firerunner("jobs", "--help"), firerunner("--version")]);
+
+    expect(help).toMatchObject({ code: 0, err: "" });
+    expect(help.out).toContain("--json");
+    expect(version.out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe("without a daemon", () => {
+  test("commands that need one say how to start it", async () => {
+    const commands = [["status"], ["logs", machineId], ["drain"], ["reload"], ["jobs"]];
+    const ended = await Promise.all(commands.map(async (args) => await firerunner(...args)));
+
+    for (const { code, err } of ended) {
+      expect(code).toBe(3);
+      expect(err).toContain(`no FireRunner runs with the state directory ${join(directory, "state")}`);
+      expect(err).toContain("firerunner start");
+    }
+  });
+
+  test("a failure is JSON when results are", async () => {
+    const { code, err } = await firerunner("status", "--json");
+
+    expect(code).toBe(3);
+    expect(JSON.parse(err)).toMatchObject({ code: "cli_not_running", hint: expect.any(String) });
+  });
+
+  test("jobs and why read what it left", async () => {
+    kept = await aStore({ clock: systemClock, onDisk: true });
+    await kept.store.claim(aClaim());
+    await writeFile(configFile, configText().replace(/state: .*/, `state: ${kept.directory}`));
+
+    const jobs = await firerunner("jobs");
+    const why = await firerunner("why", "4711");
+
+    expect(jobs.out).toContain("4711");
+    expect(jobs.err).toContain("FireRunner does not run; this is what it left");
+    expect(why.out).toContain("waits for a machine");
+  });
+});
+
+describe("with a daemon", () => {
+  beforeEach(openDaemon);
+
+  test("status tells of pools, hosts, jobs and troubles", async () => {
+    const { code, out } = await firerunner("status");
+
+    expect(code).toBe(0);
+    expect(out).toContain("FireRunner 1.2.3 takes no new jobs");
+    expect(out).toMatch(/^small +not ready +1\/4 +0 +1 CPU, 512 MiB +qemu \(kvm\) +base +not asked$/m);
+    expect(out).toMatch(/^! small: no image\n {2}→ build one$/m);
+    expect(out).toMatch(/^local +qemu +1\/4 +1\/4 +512\/8192 MiB$/m);
+    expect(out).toContain("! destroy fr-bbbbbbbb: busy");
+    expect(out).toMatch(/^4711 +running +small/m);
+    expect(out).toMatch(/^5000 +failed \(machine\)/m);
+  });
+
+  test("status works though the configuration has a mistake elsewhere", async () => {
+    await writeFile(configFile, configText().replace("small:", "Small:"));
+
+    expect((await firerunner("status")).code).toBe(0);
+  });
+
+  test("jobs and machines are tables, or JSON", async () => {
+    const [jobs, live, machines] = await Promise.all([
+      firerunner("jobs"),
+      firerunner("jobs", "--live", "--json"),
+      firerunner("machines"),
+    ]);
+
+    expect(jobs.out).toMatch(/^JOB +STATE/);
+    expect(jobs.out).toContain("evilname");
+    expect((JSON.parse(live.out) as { id: number }[]).map(({ id }) => id)).toEqual([4711]);
+    expect(machines.out).toMatch(new RegExp(`^${machineId} +busy +4711`, "m"));
+  });
+
+  test("why tells the story, by id or by the page's address", async () => {
+    const running = await firerunner("why", "4711");
+    const failed = await firerunner("why", "https://gitlab.example.com/g/p/-/jobs/5000");
+    const unknown = await firerunner("why", "99");
+
+    expect(running.out).toContain(`handed over to ${machineId}: the job runs`);
+    expect(failed.out).toContain("was failed by FireRunner");
+    expect(failed.out).toContain("cause: no room");
+    expect(failed.out).not.toContain("\u001b");
+    expect(unknown).toMatchObject({ code: 4, out: "" });
+  });
+
+  test("logs gives the console's end, and what comes", async () => {
+    const [end, followed, json, unknown] = await Promise.all([
+      firerunner("logs", machineId),
+      firerunner("logs", machineId, "-f"),
+      firerunner("logs", machineId, "--json"),
+      firerunner("logs", "fr-bbbbbbbb"),
+    ]);
+
+    expect(end.out).toBe(consoleText);
+    expect(followed.out).toBe(`${consoleText} more`);
+    expect(JSON.parse(json.out)).toEqual({ machineId, text: consoleText });
+    expect(unknown).toMatchObject({ code: 4, err: expect.stringContaining("machines --all") });
+  });
+
+  test("drain, its undoing and reload are passed on", async () => {
+    await firerunner("drain");
+    await firerunner("drain", "--undo");
+    const reload = await firerunner("reload");
+
+    expect(calls).toEqual(["drain", "resume"]);
+    expect(reload.out).toBe("pool small: new runner token\n");
+  });
+
+  test("drain --wait returns when nothing is left", async () => {
+    const waiting = firerunner("drain", "--wait");
+    await expect.poll(() => calls, { timeout: 20_000 }).toEqual(["drain"]);
+    await kept.store.finishJob(4711, "success");
+    await kept.store.stopMachine(machineId, "done");
+    await kept.store.markGone(machineId);
+
+    expect(await waiting).toMatchObject({ code: 0, out: "nothing is left to do\n" });
+  });
+});
+
+describe("config", () => {
+  test("check names the mistake, its line and the nearest key", async () => {
+    expect(await firerunner("config", "check")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("1 pool (small)"),
+    });
+    await writeFile(configFile, configText().replace("pools:", "polls:"));
+
+    const { code, err } = await firerunner("config", "check");
+
+    expect(code).toBe(2);
+    expect(err).toContain("firerunner.yaml:2:1: unknown key “polls”; did you mean “pools”?");
+  });
+
+  test("show is YAML with origins and without secrets", async () => {
+    const { out } = await firerunner("config", "show");
+
+    expect(out).not.toContain("PLANTED");
+    expect(out).toMatch(/^ {4}concurrency: 10 +# default$/m);
+    expect(out).toMatch(/^ {2}url: http:\/\/127\.0\.0\.1:9 +# .*firerunner\.yaml:1:11$/m);
+    const json = JSON.parse((await firerunner("config", "show", "--json")).out) as object[];
+    expect(json).toContainEqual(
+      expect.objectContaining({ key: "pools.small.runner.token", value: "[secret]" }),
+    );
+  });
+
+  test("schema is JSON Schema", async () => {
+    expect(JSON.parse((await firerunner("config", "schema")).out)).toMatchObject({
+      type: "object",
+      required: ["gitlab", "pools"],
+    });
+  });
+});
+
+describe("image and doctor", () => {
+  test("images that are not there are said to be missing", async () => {
+    const [list, verify] = await Promise.all([
+      firerunner("image", "list"),
+      firerunner("image", "verify", "base"),
+    ]);
+
+    expect(list).toMatchObject({ code: 0, err: expect.stringContaining("firerunner image build") });
+    expect(verify).toMatchObject({ code: 4, err: expect.stringContaining("firerunner image build") });
+  });
+
+  test("doctor says of each thing how it is and what to do, and fails", async () => {
+    const { code, out } = await firerunner("doctor", "--json");
+    const { ok, findings } = JSON.parse(out) as {
+      ok: boolean;
+      findings: { name: string; level: string; hint?: string }[];
+    };
+    const of = (name: string) => findings.find((each) => each.name === name);
+
+    expect({ code, ok }).toEqual({ code: 1, ok: false });
+    expect(of("configuration")).toMatchObject({ level: "ok" });
+    expect(of("gitlab")).toMatchObject({ level: "fail", hint: expect.stringContaining("gitlab.url") });
+    expect(of("image base")).toMatchObject({ level: "fail" });
+    expect(of("state")).toMatchObject({ level: "ok" });
+  });
+
+  test("doctor goes on without a usable configuration", async () => {
+    await writeFile(configFile, "nonsense: 1\n");
+
+    const { code, out } = await firerunner("doctor");
+
+    expect(code).toBe(1);
+    expect(out).toMatch(/^FAIL {2}configuration/);
+    expect(out).toContain("memory");
+  });
+});
