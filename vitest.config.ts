@@ -16,7 +16,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: "unit",
-          include: ["src/**/*.test.ts", "test/*.test.ts", "dashboard/**/*.test.ts"],
+          include: ["src/**/*.test.ts", "test/*.test.ts", "bench/**/*.test.ts", "dashboard/**/*.test.ts"],
         },
       },
       {

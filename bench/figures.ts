@@ -1,9 +1,23 @@
 import type { Figure } from "./core/figure.ts";
 import { artifacts } from "./figures/artifacts.ts";
+import { boot } from "./figures/boot.ts";
+import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
+import { density } from "./figures/density.ts";
 import { load } from "./figures/load.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
+import { start } from "./figures/start.ts";
 
 /** In the order of the page. */
-export const figures: readonly Figure[] = [claim, relay, artifacts, load, restart];
+export const figures: readonly Figure[] = [
+  claim,
+  start,
+  cancel,
+  relay,
+  artifacts,
+  load,
+  restart,
+  boot,
+  density,
+];

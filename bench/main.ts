@@ -61,7 +61,7 @@ async function runAll(wanted: readonly Figure[]): Promise<number> {
 async function runOne(figure: Figure): Promise<readonly Row[]> {
   const cleanUps: (() => Promise<unknown> | unknown)[] = [];
   const startedAt = Date.now();
-  const limitMs = quick ? QUICK_LIMIT_MS : figure.limitMs;
+  const limitMs = quick && !figure.machines ? QUICK_LIMIT_MS : figure.limitMs;
   const limit = Promise.withResolvers<never>();
   const timer = setTimeout(
     () => limit.reject(new Error(`not done after ${formatDuration(limitMs)}`)),

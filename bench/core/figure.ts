@@ -43,7 +43,7 @@ export interface Figure {
 }
 
 /** The number of a row that its promise is about; undefined when the row does not have it. */
-export function promisedNumber({ promised, measured, ratio, difference }: Row): number | undefined {
+function promisedNumber({ promised, measured, ratio, difference }: Row): number | undefined {
   if (promised?.of === "ratio") return ratio;
   if (promised?.of === "difference") return difference;
   return promised && measured[promised.of];

@@ -79,7 +79,7 @@ async function measureRunning(
   while (countOf(installation, ({ trace }) => trace.sizeBytes > 0) < machines) await sleep(50);
   context.progress(`${machines} jobs run`);
   const running = await takeSamples(installation, seconds);
-  await installation.manager.stop();
+  await installation.stop();
   return { idle, running };
 }
 
@@ -105,9 +105,9 @@ async function measureChurn(
   }
 
   context.progress(`jobs of a second on ${pools} runners`);
-  await sleep(context.quick ? 500 : 5_000);
-  await installation.manager.call("sample", undefined);
   const startedCount = () => countOf(installation, ({ startedAt }) => startedAt !== undefined);
+  // Every machine has had a job: from here on it is a steady flow.
+  while (startedCount() <= machines) await sleep(50);
   const counting = (async () => {
     for (let second = 0, before = startedCount(); second < seconds; second++) {
       await sleep(1_000);

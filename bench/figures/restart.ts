@@ -53,11 +53,11 @@ export const restart: Figure = {
       context.progress(`start ${turn + 1} of ${count}, both stores`);
       for (const kind of ["empty", "full"] as const) starts[kind].push(await startWith(kind));
     }
-    return summarizeStarts(starts);
+    return summarizeRestarts(starts);
   },
 };
 
-export function summarizeStarts({
+export function summarizeRestarts({
   full,
   empty,
 }: {

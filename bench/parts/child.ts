@@ -95,5 +95,6 @@ async function answer(handlers: Methods, { call, method, argument }: Call): Prom
 }
 
 function send(message: Answer | News): void {
-  if (process.connected) process.send?.(message);
+  // The parent may have let go meanwhile: then nobody wants to know.
+  if (process.connected) process.send?.(message, undefined, {}, () => {});
 }

@@ -1,9 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { performance } from "node:perf_hooks";
-import type { Clock } from "../../src/base/clock.ts";
-import { systemClock } from "../../src/base/clock.ts";
 import { gitlabRateLimits } from "../../src/demo/gitlab/limits.ts";
 import type { Job, Project } from "../../src/demo/gitlab/model.ts";
 import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
@@ -11,9 +8,7 @@ import type { BenchContext } from "../core/figure.ts";
 import { type Child, startChild } from "./child.ts";
 import type { GuestsHandlers, Held, Pair, Work } from "./guests-process.ts";
 import type { MachineStarted, ManagerHandlers } from "./manager-process.ts";
-
-/** The stand-in counts in parts of milliseconds, so that short waits do not all look alike. */
-const fineClock: Clock = { ...systemClock, now: () => performance.timeOrigin + performance.now() };
+import { fineClock } from "./real-installation.ts";
 
 const unlimited = { updatesPerJob: 1e9, tracesPerJob: 1e9, artifactsPerJob: 1e9 };
 
@@ -29,6 +24,8 @@ export interface FakeInstallation {
   readonly project: Project;
   readonly manager: Child<ManagerHandlers, MachineStarted>;
   readonly guests: Child<GuestsHandlers, Held>;
+  /** Ends both processes; otherwise they end with the figure. */
+  stop(): Promise<void>;
   /** A pending job that only the runner of this pool can take. */
   addJob(pool: number, work: Work): Promise<Job>;
   /** A job that waits, one way through the relay and the other for a runner that takes it directly. */
@@ -56,13 +53,17 @@ export async function createFakeInstallation(
   const runners = pools.map((_, pool) => gitlab.runners.add({ tags: [tagOf(pool)] }));
   const directRunner = gitlab.runners.add({ tags: ["direct"] });
 
-  const guests = startChild<GuestsHandlers, Held>(join(import.meta.dirname, "guests-process.ts"));
-  context.defer(() => guests.stop());
   const manager = startChild<ManagerHandlers, MachineStarted>(
     join(import.meta.dirname, "manager-process.ts"),
   );
-  context.defer(() => manager.stop());
-  manager.onNews((machine) => void guests.call("play", machine));
+  const guests = startChild<GuestsHandlers, Held>(join(import.meta.dirname, "guests-process.ts"));
+  // The guests first: they would only complain that their machines are gone.
+  async function stop(): Promise<void> {
+    await guests.stop();
+    await manager.stop();
+  }
+  context.defer(stop);
+  manager.onNews((machine) => void guests.call("play", machine).catch(() => {}));
   const heldJobs = new Set<number>();
   guests.onNews(({ jobId }) => heldJobs.add(jobId));
   await manager.call("start", {
@@ -87,6 +88,7 @@ export async function createFakeInstallation(
     project,
     manager,
     guests,
+    stop,
     addJob: (pool, work) => add(tagOf(pool), work),
     async addPair() {
       const relayJob = await add(tagOf(0), { hold: true });

@@ -30,7 +30,7 @@ export interface FirstRound {
   readonly allAdoptedMs: number;
 }
 
-export interface StartOptions extends RoomsOptions {
+interface StartOptions extends RoomsOptions {
   /** Machines that run already: left by the process before. */
   readonly running: readonly string[];
   /** Whether jobs are claimed. */

@@ -11,7 +11,7 @@ import { createLog } from "../../src/telemetry/log.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
 
-export interface BenchPool {
+interface BenchPool {
   readonly name: string;
   readonly token: string;
   readonly concurrency: number;

@@ -1,0 +1,91 @@
+import { describe, expect, test } from "vitest";
+import { isKept } from "../core/figure.ts";
+import { summarizeUploads } from "./artifacts.ts";
+import { summarizeBoots } from "./boot.ts";
+import { summarizeCancels } from "./cancel.ts";
+import { summarizeClaims } from "./claim.ts";
+import { summarizeDensity } from "./density.ts";
+import { summarizeLoad } from "./load.ts";
+import { summarizeLatencies } from "./relay.ts";
+import { summarizeRestarts } from "./restart.ts";
+import { summarizeStarts } from "./start.ts";
+
+const second = { cpuPercent: 5, rssMib: 120, loopDelayP99Ms: 2 };
+const course = {
+  processMs: 300,
+  heardMs: 5_000,
+  handedOverMs: 8_000,
+  scriptMs: 9_000,
+  finishedMs: 9_500,
+  goneMs: 9_600,
+};
+
+describe("the figures' summaries", () => {
+  test("claiming is judged idle and busy, by the median", () => {
+    const slow = { oursMs: [20, 80, 90], referenceMs: [1_000] };
+    const [idle, busy] = summarizeClaims({ oursMs: [5, 6, 500], referenceMs: [600] }, slow);
+
+    expect(idle).toMatchObject({ ratio: 0.01, beside: { measured: { median: 600 } } });
+    expect([idle, busy].map((row) => row && isKept(row))).toEqual([true, false]);
+  });
+
+  test("what the relay adds is the median within pairs, not the difference of medians", () => {
+    const row = summarizeLatencies({ name: "PATCH", relayMs: [3, 13, 8], directMs: [1, 10, 1] });
+
+    expect(row.difference).toBe(3);
+    expect(isKept(row)).toBe(true);
+  });
+
+  test("uploads are judged by the share of the direct rate", () => {
+    expect(isKept(summarizeUploads({ relay: [60], direct: [100] }))).toBe(true);
+    expect(isKept(summarizeUploads({ relay: [59], direct: [100] }))).toBe(false);
+  });
+
+  test("every single cancel has to be in time", () => {
+    const [printing, silent] = summarizeCancels({ printing: [900, 5_900], silent: [900, 6_100] });
+
+    expect([printing, silent].map((row) => row && isKept(row))).toEqual([true, false]);
+  });
+
+  test("the share of FireRunner is the difference from a boot by hand", () => {
+    const [share, ...phases] = summarizeStarts([course, course], [8_800]);
+
+    expect(share).toMatchObject({ difference: 200 });
+    expect(share && isKept(share)).toBe(true);
+    expect(phases.map(({ measured }) => measured.median)).toEqual([300, 5_000, 8_000, 9_500, 9_600]);
+  });
+
+  test("a boot is judged by its ratio to the bare one", () => {
+    expect(isKept(summarizeBoots([3_000], [2_000]))).toBe(true);
+    expect(isKept(summarizeBoots([3_100], [2_000]))).toBe(false);
+  });
+
+  test("memory under load has to stay below the bound at all times", () => {
+    const heavy = { ...second, rssMib: 251 };
+    const rows = summarizeLoad({
+      idle: [second],
+      running: [second, second],
+      churning: [second, heavy],
+      claimsPerSecond: [30, 34],
+    });
+
+    expect(rows[0]).toMatchObject({ measured: { median: 32 } });
+    expect(rows.filter((row) => isKept(row) === false).map(({ what }) => what)).toEqual([
+      "memory of the manager, jobs coming and going",
+    ]);
+  });
+
+  test("starts are set against those with an empty store", () => {
+    const start = { firstRoundMs: 1_000, ownMs: 100, allAdoptedMs: 1_200 };
+    const rows = summarizeRestarts({ full: [start], empty: [{ ...start, ownMs: 50 }] });
+
+    expect(rows.map(({ ratio }) => ratio)).toEqual([1, 2, 1]);
+  });
+
+  test("of a machine's memory, what is not the guest's is the hypervisor's", () => {
+    const rows = summarizeDensity([{ wholeMib: 256, guestMib: 176 }]);
+
+    expect(rows.map(({ measured }) => measured.median)).toEqual([256, 256, 80]);
+    expect(rows[0]?.ratio).toBe(0.5);
+  });
+});

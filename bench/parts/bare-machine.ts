@@ -1,0 +1,179 @@
+/** The image of a pool booted by hand: the same hypervisor with the same arguments, and a few lines in the relay's place. */
+import type { ChildProcess } from "node:child_process";
+import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { newMachineId } from "../../src/base/ids.ts";
+import { Secret } from "../../src/base/secret.ts";
+import { renderBootData } from "../../src/guest/boot.ts";
+import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
+import type { Size } from "../../src/lifecycle/size.ts";
+import { VmConfig } from "../../src/vm/config.ts";
+import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
+import { architectures } from "../../src/vm/qemu/architectures.ts";
+import { qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
+import { type MachineFiles, machineFiles } from "../../src/vm/qemu/files.ts";
+import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
+import { launch, unprivileged } from "../../src/vm/qemu/launch.ts";
+import { testImageDirectory } from "../../test/harness/image.ts";
+import type { BenchContext } from "../core/figure.ts";
+
+const LIMIT_MS = 90_000;
+const nobody = VmConfig.parse({}).qemu.firstUserId + VmConfig.parse({}).qemu.userIds;
+
+export const benchSize: Size = { cpus: 1, memoryMib: 512, diskMib: 2_048 };
+
+export async function resolveBenchImage(): Promise<ResolvedImage> {
+  return await createImageStore({ directory: testImageDirectory() }).resolve("base");
+}
+
+/** Milliseconds from the start of the hypervisor. */
+export interface BareBoot {
+  /** Until the guest asked for its boot data. */
+  readonly heardMs: number;
+  /** Until the first line of the script spoke; undefined when there was no job. */
+  readonly scriptMs: number | undefined;
+}
+
+/** Boots to the first program of the initramfs and off again. */
+export async function bootSmoke(context: BenchContext, image: ResolvedImage): Promise<number> {
+  const { machines, files } = await makePlace(context, "fr-aaaaaaaa");
+  const { plan } = await planFor(image, "fr-aaaaaaaa");
+  const startedAt = performance.now();
+  const machine = await start(smokeArguments(plan), files);
+  context.defer(() => machine.kill("SIGKILL"));
+  await exited(machine);
+  const tookMs = performance.now() - startedAt;
+  await rm(machines, { recursive: true, force: true });
+  if (machine.exitCode !== 0) throw new Error(`the bare boot ended with ${machine.exitCode}`);
+  return tookMs;
+}
+
+/** Boots until the runner inside has begun the script of `payload`, or without one until the guest is heard; then ends it. */
+export async function bootBare(
+  context: BenchContext,
+  image: ResolvedImage,
+  payload: string | undefined,
+): Promise<BareBoot> {
+  const id = newMachineId();
+  const { machines, files } = await makePlace(context, id);
+  const { plan, mkfs } = await planFor(image, id);
+  const disk = { path: files.scratch, sizeMib: benchSize.diskMib, mkfs, minFreeMib: 0 };
+  await makeScratchDisk(disk, AbortSignal.timeout(LIMIT_MS));
+  await writeFile(files.console, "");
+
+  const stage = createStage(id, payload);
+  const server = createServer(stage.serve);
+  await new Promise<void>((resolve) => server.listen(files.relay, resolve));
+  context.defer(() => server.close());
+  if (isRoot())
+    for (const path of [files.directory, files.run, files.scratch, files.console, files.relay])
+      await chown(path, nobody, nobody);
+
+  const startedAt = performance.now();
+  const machine = await start(qemuArguments(plan), files);
+  context.defer(() => machine.kill("SIGKILL"));
+  try {
+    const limit = AbortSignal.timeout(LIMIT_MS);
+    const heardMs = (await within(stage.heard, limit)) - startedAt;
+    const scriptMs = payload === undefined ? undefined : (await within(stage.spoken, limit)) - startedAt;
+    return { heardMs, scriptMs };
+  } finally {
+    machine.kill("SIGKILL");
+    await exited(machine);
+    server.closeAllConnections();
+    server.close();
+    await rm(machines, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+/** A machine's directory with nothing in it yet. */
+async function makePlace(context: BenchContext, id: string) {
+  const machines = await mkdtemp(join(tmpdir(), "fr-bare-"));
+  await chmod(machines, 0o711);
+  context.defer(() => rm(machines, { recursive: true, force: true, maxRetries: 3 }));
+  const files = machineFiles(machines, id);
+  await mkdir(files.run, { recursive: true });
+  return { machines, files };
+}
+
+/** What a runner needs to begin a job, and when it did. */
+function createStage(id: string, payload: string | undefined) {
+  const heard = Promise.withResolvers<number>();
+  const spoken = Promise.withResolvers<number>();
+  let isGiven = payload === undefined;
+  let traceBytes = 0;
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
+    const at = performance.now();
+    let bytes = 0;
+    request.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    request.once("end", () => {
+      if (request.method === "PATCH") traceBytes += bytes;
+      reply(request, response, at);
+    });
+  }
+
+  function reply({ method, url = "" }: IncomingMessage, response: ServerResponse, at: number): void {
+    const running = { "Job-Status": "running", "X-GitLab-Trace-Update-Interval": "3" };
+    if (url === "/firerunner/boot") {
+      heard.resolve(at);
+      const token = new Secret("bare");
+      const boot = { machineId: id, token, nowMs: Date.now(), executor: "shell", proxy: undefined } as const;
+      const text = renderBootData(boot);
+      response.writeHead(200, { "Content-Length": Buffer.byteLength(text) }).end(text);
+    } else if (method === "POST" && url === "/api/v4/jobs/request") {
+      response.writeHead(isGiven ? 204 : 201, { "Content-Type": "application/json" });
+      response.end(isGiven ? undefined : payload);
+      isGiven = true;
+    } else if (method === "PATCH") response.writeHead(202, { ...running, Range: `0-${traceBytes}` }).end();
+    else if (method === "PUT") response.writeHead(200, running).end();
+    else if (url.includes(".git/")) {
+      spoken.resolve(at);
+      response.writeHead(401).end();
+    }
+    // Anything else is news that the guest waits for: there is none.
+  }
+
+  return { serve, heard: heard.promise, spoken: spoken.promise };
+}
+
+async function planFor(image: ResolvedImage, id: string) {
+  const architecture = amd64();
+  const { socat, mkfs } = await findPrograms(architecture);
+  const spec = { id, size: benchSize, image };
+  return {
+    mkfs,
+    plan: { spec, architecture, accelerator: "tcg", tscKhz: await tscKhz(), socat } as const,
+  };
+}
+
+async function start(args: readonly string[], files: MachineFiles): Promise<ChildProcess> {
+  const programs = await findPrograms(amd64());
+  const user = isRoot() ? { uid: nobody, kvmGid: undefined } : undefined;
+  return await launch(unprivileged(programs, user, benchSize.diskMib, args), files);
+}
+
+function exited(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  return new Promise((resolve) => child.once("exit", () => resolve()));
+}
+
+function within<T>(promise: Promise<T>, limit: AbortSignal): Promise<T> {
+  const over = new Promise<never>((_, reject) =>
+    limit.addEventListener("abort", () => reject(new Error("the machine was not heard in time"))),
+  );
+  return Promise.race([promise, over]);
+}
+
+const isRoot = () => process.getuid?.() === 0;
+
+function amd64() {
+  const architecture = architectures["amd64"];
+  if (!architecture) throw new Error("amd64 is not known");
+  return architecture;
+}
