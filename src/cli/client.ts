@@ -27,7 +27,7 @@ export interface DaemonClient extends Pick<Views, "jobs" | "job" | "machines"> {
   close(): Promise<void>;
 }
 
-export interface ConsoleOptions {
+interface ConsoleOptions {
   readonly bytes: number;
   readonly follow: boolean;
   readonly signal: AbortSignal;

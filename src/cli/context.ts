@@ -54,7 +54,7 @@ function noConfig(): ConfigError {
 }
 
 /** What a command does: gets its words and options, and answers an exit code (0 when it answers nothing). */
-export type Action<Options = object> = (
+type Action<Options = object> = (
   context: Context,
   args: readonly string[],
   options: Options & GlobalOptions,

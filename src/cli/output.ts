@@ -5,7 +5,6 @@ type Style = Parameters<typeof styleText>[0];
 
 /** Where a command writes. Results go to `out`, everything about them to `err`, so that pipes get results alone. */
 export interface Output {
-  readonly isTerminal: boolean;
   /** True when results are wanted as JSON. */
   readonly json: boolean;
   line(text?: string): void;
@@ -28,7 +27,6 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
   const isTerminal = stdout.isTTY === true;
   const hasColours = isTerminal && !env["NO_COLOR"] && env["TERM"] !== "dumb";
   return {
-    isTerminal,
     json,
     line: (text = "") => void stdout.write(`${text}\n`),
     note: (text) => void stderr.write(`${text}\n`),

@@ -2,6 +2,8 @@ import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
@@ -12,6 +14,7 @@ import type { DaemonStatus } from "../http/api.ts";
 import type { ControlPorts } from "../http/control-routes.ts";
 import { type ControlServer, openControlServer } from "../http/control-server.ts";
 import { createViews } from "../http/views.ts";
+import { runCli } from "./program.ts";
 
 const main = join(import.meta.dirname, "../main.ts");
 const machineId = "fr-aaaaaaaa";
@@ -53,15 +56,29 @@ state: ${join(directory, "state")}
 `;
 }
 
-/** Runs the program as a user would, with an environment of its own. */
+/** One command line, with an environment and outputs of its own. */
 async function firerunner(...args: string[]): Promise<Ended> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const outputs = Promise.all([text(stdout), text(stderr)]);
+  const code = await runCli({
+    argv: args,
+    env: { PATH: process.env["PATH"], FIRERUNNER_CONFIG: configFile },
+    stdout,
+    stderr,
+    version: "0.0.1",
+    executable: [process.execPath],
+  });
+  stdout.end();
+  stderr.end();
+  const [out, err] = await outputs;
+  return { code, out, err };
+}
+
+/** The same as a process: what a user's shell sees. */
+async function asProcess(...args: string[]): Promise<Ended> {
   return await new Promise((resolve) => {
-    const options = {
-      cwd: directory,
-      env: { PATH: process.env["PATH"], FIRERUNNER_CONFIG: configFile },
-      timeout: 60_000,
-    };
-    execFile(process.execPath, [main, ...args], options, (error, out, err) =>
+    const env = { PATH: process.env["PATH"], FIRERUNNER_CONFIG: configFile };
+    execFile(process.execPath, [main, ...args], { cwd: directory, env, timeout: 60_000 }, (error, out, err) =>
       resolve({ code: error ? Number(error.code ?? -1) : 0, out, err }),
     );
   });
@@ -149,12 +166,35 @@ describe("a mistake on the command line", () => {
     expect(ended).toMatchObject({ code, out: "" });
   });
 
+  test.each([
+    [["statsu"], 2],
+    [["config", "check"], 0],
+    [["status"], 3],
+    [["image", "verify", "base"], 4],
+    [["doctor", "--json"], 1],
+  ])("%j as a process exits with %i", async (args, code) => {
+    expect((await asProcess(...args)).code).toBe(code);
+  });
+
+  test("a reader that stops early is no failure", async () => {
+    const shell = `"${process.execPath}" "${main}" config schema | head -n 1`;
+    const first = await new Promise<string>((resolve, reject) => {
+      const options = { env: { PATH: process.env["PATH"] }, timeout: 60_000 };
+      execFile("bash", ["-o", "pipefail", "-c", shell], options, (error, out) =>
+        error ? reject(error) : resolve(out),
+      );
+    });
+
+    expect(first).toBe("{\n");
+  });
+
   test("help and version are results", async () => {
     const [help, version] = await Promise.all([firerunner("jobs", "--help"), firerunner("--version")]);
 
     expect(help).toMatchObject({ code: 0, err: "" });
     expect(help.out).toContain("--json");
-    expect(version.out).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect(version.out).toBe("0.0.1\n");
+    expect((await asProcess("--version")).out).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 });
 

@@ -42,7 +42,7 @@ export async function runCli(surroundings: Surroundings): Promise<number> {
   }
 }
 
-export function createProgram(surroundings: Surroundings, run: Run): Command {
+function createProgram(surroundings: Surroundings, run: Run): Command {
   const { stdout, stderr, version } = surroundings;
   const program = new Command("firerunner")
     .description("Runs every GitLab CI/CD job in a fresh microVM of its own.")

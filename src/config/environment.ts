@@ -54,7 +54,7 @@ export function overlayEnvironment(schema: Schema, base: Tree, env: NodeJS.Proce
 }
 
 /** `pools.small.runner.tokenFile` → `FIRERUNNER_POOLS__SMALL__RUNNER__TOKEN_FILE`. */
-export function variableName(path: Path): string {
+function variableName(path: Path): string {
   const segments = path.map((key) =>
     String(key)
       .replace(/([a-z0-9])([A-Z])/g, "$1_$2")

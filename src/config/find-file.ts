@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 
 /** Where the configuration is looked for when nobody names it, in this order. */
-export const DEFAULT_FILES = ["/etc/firerunner/config.yaml", "./firerunner.yaml"] as const;
+const DEFAULT_FILES = ["/etc/firerunner/config.yaml", "./firerunner.yaml"] as const;
 
 /** The file to read: the one that was named, else the first default that exists, else undefined. */
 export function findConfigFile(

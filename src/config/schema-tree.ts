@@ -12,7 +12,7 @@ export interface FieldMeta {
 }
 
 /** The schema below defaults, optionality and transforms: what the operator writes. */
-export function core(schema: Schema): Schema {
+function core(schema: Schema): Schema {
   const inner = innerOf(schema);
   return inner === undefined ? schema : core(inner);
 }

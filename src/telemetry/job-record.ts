@@ -16,7 +16,7 @@ export interface JobRecord {
   readonly phases: JobPhases;
 }
 
-export interface JobPhases {
+interface JobPhases {
   /** How long GitLab held the poll that brought the job. */
   readonly pollMs?: number;
   /** Claimed → the last attempt's machine was decided on; includes attempts before it. */

@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import { eventText } from "./event-text.ts";
+
+/** One of each kind; the compiler keeps it complete. */
+const details: EventDetails = {
+  "job:claimed": { pool: "small", runner: "glrt-abcd", name: "build", project: "g/p", pollMs: 4200 },
+  "job:starting": { machineId: "fr-a", attempt: 2, host: "local" },
+  "job:running": { machineId: "fr-a" },
+  "job:retried": { machineId: "fr-a", reason: "it crashed", attempt: 1 },
+  "job:failing": { reason: "no room" },
+  "job:finished": { result: "failed", reason: "no room" },
+  "job:report-failed": { error: "502", retryAt: 1 },
+  "machine:creating": { host: "local", driver: "qemu", cpus: 2, memoryMib: 4096 },
+  "machine:booting": {},
+  "machine:heard": {},
+  "machine:ready": {},
+  "machine:busy": {},
+  "machine:stopping": { reason: "its job has ended" },
+  "machine:gone": {},
+  "machine:adopted": { state: "busy" },
+  "machine:create-failed": { error: "no qemu" },
+  "machine:destroy-failed": { error: "busy" },
+  "machine:console": { text: "one\ntwo\n" },
+  "machine:unknown": { host: "local" },
+  "egress:allowed": { target: "a.example:443" },
+  "egress:refused": { target: "10.0.0.1:22", reason: "private address" },
+  "guest:refused": { rule: "another's job" },
+};
+
+function tell(kind: EventKind): string {
+  const about = { seq: 1, at: 1, jobId: 7, machineId: "fr-a" };
+  return eventText({ ...about, kind, detail: details[kind] } as LifecycleEvent);
+}
+
+test("every event has words, and nothing in them is missing", () => {
+  for (const kind of Object.keys(details) as EventKind[]) {
+    expect(tell(kind), kind).toMatch(/\w/);
+    expect(tell(kind), kind).not.toMatch(/undefined|\[object/);
+  }
+});
+
+test("the details that explain are in the words", () => {
+  expect(tell("job:claimed")).toContain("after 4.2 s");
+  expect(tell("job:starting")).toContain("attempt 2");
+  expect(tell("machine:creating")).toContain("2 CPUs, 4 GiB");
+  expect(tell("machine:console")).toBe("last lines of fr-a's console:\n    one\n    two");
+  expect(tell("egress:refused")).toContain("10.0.0.1:22: private address");
+});
