@@ -1,0 +1,182 @@
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type ImageManifest, imageDigest, sha256, shortDigest } from "./manifest.ts";
+import { createImageStore } from "./store.ts";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "images-"));
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+/** A small image, whole and right, stored as a build stores it. */
+function anImage(kernel = "kernel"): { path: string; manifest: ImageManifest } {
+  const contents = {
+    vmlinux: kernel,
+    "initramfs.gz": "i",
+    "base.squashfs": "base",
+    "runner.squashfs": "runner",
+  };
+  const file = (path: keyof typeof contents) => ({
+    path,
+    bytes: contents[path].length,
+    sha256: sha256(contents[path]),
+  });
+  const files = {
+    kernel: file("vmlinux"),
+    initramfs: file("initramfs.gz"),
+    layers: [file("base.squashfs"), file("runner.squashfs")],
+  };
+  const manifest: ImageManifest = {
+    schema: 1,
+    digest: imageDigest(files),
+    architecture: "amd64",
+    suite: "bookworm",
+    kernelVersion: "6.1",
+    files,
+    runner: { kind: "stand-in", version: "1", sha256: sha256("r"), info: { name: "x" } },
+    packages: {},
+    recipes: { base: sha256("b"), image: sha256("i") },
+    builtWith: {},
+    createdAt: 0,
+  };
+  const path = join(directory, shortDigest(manifest.digest));
+  mkdirSync(path, { recursive: true });
+  for (const [name, content] of Object.entries(contents)) writeFileSync(join(path, name), content);
+  writeFileSync(join(path, "image.json"), JSON.stringify(manifest));
+  return { path, manifest };
+}
+
+const store = () => createImageStore({ directory });
+
+describe("an image", () => {
+  test("is found by its name, its digest and the beginning of its digest", async () => {
+    const { path, manifest } = anImage();
+    await store().setName("base", manifest.digest);
+
+    for (const name of ["base", manifest.digest, shortDigest(manifest.digest)])
+      expect(await store().resolve(name)).toEqual({
+        digest: manifest.digest,
+        architecture: "amd64",
+        kernel: join(path, "vmlinux"),
+        initramfs: join(path, "initramfs.gz"),
+        layers: [join(path, "base.squashfs"), join(path, "runner.squashfs")],
+        runnerInfo: { name: "x" },
+      });
+  });
+
+  test("that is not there is an error that says how to build it", async () => {
+    for (const name of ["base", `sha256:${"0".repeat(64)}`])
+      await expect(store().resolve(name)).rejects.toMatchObject({
+        code: "image_missing",
+        hint: expect.stringContaining("firerunner image build"),
+      });
+  });
+
+  test("can have no name that is a path", async () => {
+    for (const name of ["../../etc/passwd", "a/b", "", ".hidden"])
+      await expect(store().resolve(name)).rejects.toMatchObject({ code: "image_missing" });
+  });
+
+  test.each([
+    ["of another length", (path: string) => appendFileSync(path, "x")],
+    ["of other bytes", (path: string) => writeFileSync(path, "other!")],
+    ["that is empty", (path: string) => truncateSync(path, 0)],
+    ["that is gone", (path: string) => rmSync(path)],
+  ])("with a file %s is corrupt", async (_, damage) => {
+    const { path, manifest } = anImage();
+
+    damage(join(path, "vmlinux"));
+
+    await expect(store().resolve(manifest.digest)).rejects.toMatchObject({
+      code: "image_corrupt",
+      message: expect.stringContaining("vmlinux"),
+      hint: expect.stringContaining("--force"),
+    });
+    await expect(store().verify(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+  });
+
+  test("that was right is looked at again when a file changes", async () => {
+    const { path, manifest } = anImage();
+    const same = store();
+    await same.resolve(manifest.digest);
+
+    writeFileSync(join(path, "base.squashfs"), "evil");
+
+    await expect(same.resolve(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+  });
+
+  test("whose times only changed is still right", async () => {
+    const { path, manifest } = anImage();
+    const same = store();
+    await same.resolve(manifest.digest);
+
+    utimesSync(join(path, "base.squashfs"), 1, 1);
+
+    expect(await same.resolve(manifest.digest)).toMatchObject({ digest: manifest.digest });
+  });
+
+  test.each([
+    ["not JSON", "{"],
+    ["of another kind", "{}"],
+    ["of a later version", JSON.stringify({ schema: 2 })],
+  ])("whose image.json is %s is corrupt", async (_, text) => {
+    const { path, manifest } = anImage();
+
+    writeFileSync(join(path, "image.json"), text);
+
+    await expect(store().resolve(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+  });
+
+  test("whose digest is not that of its files does not pass verification", async () => {
+    const { path, manifest } = anImage();
+    const files = { ...manifest.files, kernel: manifest.files.initramfs };
+
+    writeFileSync(join(path, "image.json"), JSON.stringify({ ...manifest, files }));
+
+    await expect(store().verify(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+  });
+});
+
+describe("the list of images", () => {
+  test("is empty where nothing was ever built", async () => {
+    expect(await createImageStore({ directory: join(directory, "none") }).list()).toEqual([]);
+  });
+
+  test("has every whole image with its names, and nothing half-built or damaged", async () => {
+    const first = anImage("first");
+    const second = anImage("second");
+    await store().setName("base", first.manifest.digest);
+    await store().setName("old", first.manifest.digest);
+    cpSync(first.path, join(directory, ".build-1-2-abc"), { recursive: true });
+    mkdirSync(join(directory, "0123456789ab"));
+    mkdirSync(join(directory, "downloads"));
+
+    const images = await store().list();
+
+    const found = Object.fromEntries(images.map((image) => [image.manifest.digest, image.names]));
+    expect(found).toEqual({ [first.manifest.digest]: ["base", "old"], [second.manifest.digest]: [] });
+    expect(images[0]?.bytes).toBeGreaterThan(0);
+  });
+
+  test("follows a name that is given to another image", async () => {
+    const first = anImage("first");
+    const second = anImage("second");
+    await store().setName("base", first.manifest.digest);
+
+    await store().setName("base", second.manifest.digest);
+
+    expect((await store().find("base"))?.manifest.digest).toBe(second.manifest.digest);
+  });
+});
