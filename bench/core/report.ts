@@ -9,6 +9,8 @@ Written by \`npm run bench\` from bench/results.json; do not edit. \`npm run ben
 Every figure is measured beside something else in the same run, on a machine that does other work too: trust the ratios and
 differences, take the absolute values as examples. Each series has its median, 90th percentile and maximum.`;
 
+const columns = ["what", "n", "median", "p90", "max", "beside it", "ratio", "difference", "promise"];
+
 /** The page, from results alone. */
 export function renderReport(
   figures: readonly Pick<Figure, "name" | "title" | "about">[],
@@ -56,11 +58,12 @@ function promisesOf(rows: readonly Row[]): string {
 }
 
 function tableOf(rows: readonly Row[]): string {
-  return [
-    "| what | n | median | p90 | max | beside it | ratio | difference | promise |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ...rows.map((row) => `| ${cellsOf(row).join(" | ")} |`),
-  ].join("\n");
+  const table = [columns, ...rows.map(cellsOf)];
+  const widths = columns.map((_, column) => Math.max(...table.map((cells) => (cells[column] ?? "").length)));
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
+  const [header = "", ...lines] = table.map(line);
+  return [header, `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...lines].join("\n");
 }
 
 function cellsOf(row: Row): string[] {

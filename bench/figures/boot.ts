@@ -1,6 +1,6 @@
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
-import { bootBare, bootSmoke, resolveBenchImage } from "../parts/bare-machine.ts";
+import { bootSmoke, prepareBare, resolveBenchImage } from "../parts/bare-machine.ts";
 
 export const boot: Figure = {
   name: "boot",
@@ -16,7 +16,7 @@ export const boot: Figure = {
     const smokeMs: number[] = [];
     for (let turn = 0; turn < count; turn++) {
       context.progress(`${turn + 1} of ${count}, both ways`);
-      heardMs.push((await bootBare(context, image, undefined)).heardMs);
+      heardMs.push((await (await prepareBare(context, image, undefined)).boot()).heardMs);
       smokeMs.push(await bootSmoke(context, image));
     }
     return [summarizeBoots(heardMs, smokeMs)];

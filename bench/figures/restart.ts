@@ -6,6 +6,7 @@ import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { startChild } from "../parts/child.ts";
 import { type Counts, fillStore } from "../parts/filled-store.ts";
+import { managerFile } from "../parts/installation.ts";
 import type { FirstRound, MachineStarted, ManagerHandlers } from "../parts/manager-process.ts";
 
 const POOL = "small";
@@ -32,8 +33,7 @@ export const restart: Figure = {
     async function startWith(kind: "full" | "empty"): Promise<FirstRound> {
       const state = join(directory, "state");
       await cp(join(directory, kind), state, { recursive: true });
-      const file = join(import.meta.dirname, "../parts/manager-process.ts");
-      const manager = startChild<ManagerHandlers, MachineStarted>(file);
+      const manager = startChild<ManagerHandlers, MachineStarted>(managerFile);
       context.defer(() => manager.stop());
       const result = await manager.call("start", {
         gitlabUrl: gitlab.url,

@@ -48,7 +48,7 @@ describe("the figures' summaries", () => {
   });
 
   test("the share of FireRunner is the difference from a boot by hand", () => {
-    const [share, ...phases] = summarizeStarts([course, course], [8_800]);
+    const [share, ...phases] = summarizeStarts([course, course], [8_800, 8_800]);
 
     expect(share).toMatchObject({ difference: 200 });
     expect(share && isKept(share)).toBe(true);
@@ -63,9 +63,9 @@ describe("the figures' summaries", () => {
   test("memory under load has to stay below the bound at all times", () => {
     const heavy = { ...second, rssMib: 251 };
     const rows = summarizeLoad({
-      idle: [second],
-      running: [second, second],
-      churning: [second, heavy],
+      idle: { manager: [second], bystander: [second] },
+      running: { manager: [second, second], bystander: [second] },
+      churning: { manager: [second, heavy], bystander: [second] },
       claimsPerSecond: [30, 34],
     });
 

@@ -51,12 +51,17 @@ export async function bootSmoke(context: BenchContext, image: ResolvedImage): Pr
   return tookMs;
 }
 
-/** Boots until the runner inside has begun the script of `payload`, or without one until the guest is heard; then ends it. */
-export async function bootBare(
+export interface BareMachine {
+  /** Boots until the runner inside has begun the script of its payload, or without one until the guest is heard; then ends it. */
+  boot(): Promise<BareBoot>;
+}
+
+/** Makes everything ready that a boot needs, the disk included. */
+export async function prepareBare(
   context: BenchContext,
   image: ResolvedImage,
   payload: string | undefined,
-): Promise<BareBoot> {
+): Promise<BareMachine> {
   const id = newMachineId();
   const { machines, files } = await makePlace(context, id);
   const { plan, mkfs } = await planFor(image, id);
@@ -72,21 +77,25 @@ export async function bootBare(
     for (const path of [files.directory, files.run, files.scratch, files.console, files.relay])
       await chown(path, nobody, nobody);
 
-  const startedAt = performance.now();
-  const machine = await start(qemuArguments(plan), files);
-  context.defer(() => machine.kill("SIGKILL"));
-  try {
-    const limit = AbortSignal.timeout(LIMIT_MS);
-    const heardMs = (await within(stage.heard, limit)) - startedAt;
-    const scriptMs = payload === undefined ? undefined : (await within(stage.spoken, limit)) - startedAt;
-    return { heardMs, scriptMs };
-  } finally {
-    machine.kill("SIGKILL");
-    await exited(machine);
-    server.closeAllConnections();
-    server.close();
-    await rm(machines, { recursive: true, force: true, maxRetries: 3 });
+  async function boot(): Promise<BareBoot> {
+    const startedAt = performance.now();
+    const machine = await start(qemuArguments(plan), files);
+    context.defer(() => machine.kill("SIGKILL"));
+    try {
+      const limit = AbortSignal.timeout(LIMIT_MS);
+      const heardMs = (await within(stage.heard, limit)) - startedAt;
+      const scriptMs = payload === undefined ? undefined : (await within(stage.spoken, limit)) - startedAt;
+      return { heardMs, scriptMs };
+    } finally {
+      machine.kill("SIGKILL");
+      await exited(machine);
+      server.closeAllConnections();
+      server.close();
+      await rm(machines, { recursive: true, force: true, maxRetries: 3 });
+    }
   }
+
+  return { boot };
 }
 
 /** A machine's directory with nothing in it yet. */

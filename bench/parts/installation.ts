@@ -32,6 +32,8 @@ export interface FakeInstallation {
   addPair(): Promise<Pair & { readonly relayJob: Job; readonly directJob: Job }>;
 }
 
+export const managerFile = join(import.meta.dirname, "manager-process.ts");
+
 const tagOf = (pool: number) => `pool-${pool}`;
 
 export async function createFakeInstallation(
@@ -53,9 +55,7 @@ export async function createFakeInstallation(
   const runners = pools.map((_, pool) => gitlab.runners.add({ tags: [tagOf(pool)] }));
   const directRunner = gitlab.runners.add({ tags: ["direct"] });
 
-  const manager = startChild<ManagerHandlers, MachineStarted>(
-    join(import.meta.dirname, "manager-process.ts"),
-  );
+  const manager = startChild<ManagerHandlers, MachineStarted>(managerFile);
   const guests = startChild<GuestsHandlers, Held>(join(import.meta.dirname, "guests-process.ts"));
   // The guests first: they would only complain that their machines are gone.
   async function stop(): Promise<void> {

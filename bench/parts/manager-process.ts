@@ -38,6 +38,7 @@ interface StartOptions extends RoomsOptions {
 }
 
 const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+delays.enable();
 let built: BenchRooms | undefined;
 let cpuBefore = process.cpuUsage();
 let sampledAt = performance.now();
@@ -57,7 +58,6 @@ async function start(options: StartOptions): Promise<FirstRound> {
   await until(() => rooms.scheduler.status().lastRound !== undefined);
   const firstRoundMs = performance.now();
   await until(() => adopted >= options.running.length);
-  delays.enable();
   return { firstRoundMs, ownMs: firstRoundMs - calledAt, allAdoptedMs: performance.now() };
 }
 
