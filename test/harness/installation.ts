@@ -28,7 +28,7 @@ export interface Installation {
   readonly configFile: string;
   readonly runnerToken: string;
   start(): Promise<Daemon>;
-  /** Processes whose command line names this installation: machines and what belongs to them. */
+  /** Processes that name this installation on their command line or in their environment: its machines and their helpers. */
   processes(): { pid: number; command: string }[];
   /** The QEMU processes among them. */
   machineProcesses(): number[];
@@ -106,14 +106,15 @@ function processesNaming(directory: string): { pid: number; command: string }[] 
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((name) => {
-      const command = commandLine(name);
-      return command.includes(directory) ? [{ pid: Number(name), command }] : [];
+      const [command, environment] = [wordsOf(name, "cmdline"), wordsOf(name, "environ")];
+      const isOurs = command.includes(directory) || environment.includes(`FIRERUNNER_MACHINE=${directory}`);
+      return isOurs ? [{ pid: Number(name), command }] : [];
     });
 }
 
-function commandLine(pid: string): string {
+function wordsOf(pid: string, file: "cmdline" | "environ"): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+    return readFileSync(`/proc/${pid}/${file}`, "utf8").replaceAll("\0", " ");
   } catch {
     return "";
   }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobDefinition } from "../../src/demo/ci/definition.ts";
 import type { Job } from "../../src/demo/gitlab/model.ts";
+import type { Violation } from "../../src/demo/gitlab/violations.ts";
 import type { MachineState } from "../../src/lifecycle/states.ts";
 import type { Daemon } from "../harness/daemon.ts";
 import { eventually } from "../harness/eventually.ts";
@@ -42,6 +43,14 @@ describe("when something is killed", () => {
     return machine.id;
   }
 
+  /**
+   * What GitLab saw go wrong. An answer that was lost with a connection makes the runner send bytes that GitLab has already:
+   * GitLab says so (416), and both go on. That is the protocol's own recovery and no violation.
+   */
+  function violations(): readonly Violation[] {
+    return installation?.gitlab.violations.filter(({ rule }) => rule !== "trace-range") ?? [];
+  }
+
   function expectWholeTrace(job: Job): void {
     const lines = job.trace.text().match(/^line \d$/gm);
     expect(lines).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((n) => `line ${n}`));
@@ -51,14 +60,14 @@ describe("when something is killed", () => {
 
   test("FireRunner, once the claim was answered: the job runs after the next start", async () => {
     const { job, here } = await begin();
-    await here.gitlab.waitForJob(job, "running", 30_000);
+    await eventually("the claim is durable", async () => (await daemon?.jobs())?.length === 1);
 
     await daemon?.kill9();
     daemon = await here.start();
     await here.gitlab.waitForJob(job, "success", DONE_MS);
 
     expectWholeTrace(job);
-    expect(here.gitlab.violations).toEqual([]);
+    expect(violations()).toEqual([]);
     await here.expectNothingLeft();
   });
 
@@ -75,7 +84,7 @@ describe("when something is killed", () => {
     expectWholeTrace(job);
     const machines = await daemon.machines();
     expect(machines.map(({ id }) => id)).toEqual([machineId]);
-    expect(here.gitlab.violations).toEqual([]);
+    expect(violations()).toEqual([]);
     await here.expectNothingLeft();
   });
 
@@ -91,7 +100,7 @@ describe("when something is killed", () => {
     await here.gitlab.waitForJob(job, "success", DONE_MS);
 
     expectWholeTrace(job);
-    expect(here.gitlab.violations).toEqual([]);
+    expect(violations()).toEqual([]);
     await here.expectNothingLeft();
   });
 
@@ -105,7 +114,7 @@ describe("when something is killed", () => {
     await here.gitlab.waitForJob(job, "success", DONE_MS);
     await eventually("the store agrees", async () => (await daemon?.jobs())?.[0]?.state === "finished");
 
-    expect(here.gitlab.violations.filter(({ rule }) => rule !== "heartbeat-after-end")).toEqual([]);
+    expect(violations().filter(({ rule }) => rule !== "heartbeat-after-end")).toEqual([]);
     await here.expectNothingLeft();
   });
 
@@ -160,7 +169,7 @@ describe("when something is killed", () => {
     await here.gitlab.waitForJob(job, "success", DONE_MS);
 
     expectWholeTrace(job);
-    expect(here.gitlab.violations).toEqual([]);
+    expect(violations()).toEqual([]);
     await here.expectNothingLeft();
   });
 });
