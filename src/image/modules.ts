@@ -1,11 +1,15 @@
 import { basename } from "node:path";
 import { ImageError } from "./errors.ts";
 
-/** The kernel modules a machine needs before it has its root file system. What the kernel has built in is left out. */
+/**
+ * The kernel modules a machine needs before it has its root file system, and the one that gives it randomness: without that
+ * the first program that asks for some waits a second and more. What the kernel has built in is left out.
+ */
 export const BOOT_MODULES = [
   "virtio_mmio",
   "virtio_blk",
   "virtio_net",
+  "virtio_rng",
   "squashfs",
   "overlay",
   "ext4",

@@ -7,15 +7,18 @@ import { ProcessError, run } from "../base/process.ts";
 const COMPRESSION = ["-comp", "zstd", "-Xcompression-level", "6"];
 const QUIET = ["-quiet", "-no-progress"];
 
-/** Packs a tar archive, keeping owners, modes and times. The same archive always gives the same bytes. */
+/**
+ * Packs a tar archive, keeping owners, modes and times. The same archive always gives the same bytes: the root directory,
+ * which mksquashfs does not take from the archive, gets the time of SOURCE_DATE_EPOCH instead of the present.
+ */
 export async function makeSquashfsFromTar(
   tar: string,
   target: string,
   epochS: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const args = ["-", target, "-tar", ...COMPRESSION, ...QUIET, "-mkfs-time", `${epochS}`];
-  const child = spawn("mksquashfs", args, {
+  const args = ["-", target, "-tar", ...COMPRESSION, ...QUIET, "-root-mode", "0755"];
+  const child = spawn("env", [`SOURCE_DATE_EPOCH=${epochS}`, "mksquashfs", ...args], {
     stdio: ["pipe", "ignore", "pipe"],
     ...(signal ? { signal } : {}),
   });
