@@ -53,7 +53,7 @@ describe("the command line of a machine", () => {
     const words = optionOf(qemuArguments(aPlan()), "-append").split(" ");
 
     expect(words).toEqual([
-      ...["console=ttyS0", "quiet", "reboot=t", "tsc_early_khz=2445430", "panic=-1"],
+      ...["console=ttyS0", "quiet", "reboot=t", "tsc_early_khz=2445430", "tsc=reliable", "panic=-1"],
       ...["fr.machine=fr-abcdefgh", "fr.relay=10.0.2.100:80", "fr.address=10.0.2.15/24", "fr.layers=2"],
     ]);
   });
