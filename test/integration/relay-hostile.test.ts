@@ -279,7 +279,7 @@ describe("a hostile guest", () => {
     ["a proxied file", "GET file:///etc/passwd HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n", 400],
     ["an upgrade", "GET /nothing HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 404],
   ])("that sends %s is answered in words or hung up on", async (_what, request, status) => {
-    const both = await pair({ pool: { egress: "internet" }, settings: { headerTimeout: 500 } });
+    const both = await pair({ pool: { egress: "internet" }, settings: { headerTimeout: 10_000 } });
     const socket = raw(both.hostile, request);
     const answer = await new Promise<string>((resolve) =>
       socket.once("data", (data) => resolve(data.toString())),
