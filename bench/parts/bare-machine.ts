@@ -30,7 +30,7 @@ export async function resolveBenchImage(): Promise<ResolvedImage> {
 }
 
 /** Milliseconds from the start of the hypervisor. */
-export interface BareBoot {
+interface BareBoot {
   /** Until the guest asked for its boot data. */
   readonly heardMs: number;
   /** Until the first line of the script spoke; undefined when there was no job. */

@@ -158,7 +158,7 @@ function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
 }
 
 /** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */
-export function systemIdOf(installationId: string): string {
+function systemIdOf(installationId: string): string {
   return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
 }
 

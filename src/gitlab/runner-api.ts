@@ -32,7 +32,7 @@ export type JobAnswer =
    */
   | { readonly kind: "wait"; readonly waitMs: number; readonly problem: string; readonly fatal: boolean };
 
-export type JobUpdateState = "running" | "success" | "failed";
+type JobUpdateState = "running" | "success" | "failed";
 
 export interface JobUpdate {
   readonly jobId: number;

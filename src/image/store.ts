@@ -35,7 +35,7 @@ export interface ListedImage {
   readonly bytes: number;
 }
 
-export interface VerifiedImage {
+interface VerifiedImage {
   readonly image: ResolvedImage;
   readonly manifest: ImageManifest;
   readonly checkedBytes: number;

@@ -8,7 +8,7 @@ import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 
 /** A build needs about this much for a short while; the finished image takes about a sixth. */
-export const BUILD_SPACE_BYTES = 1_200 * 1024 ** 2;
+const BUILD_SPACE_BYTES = 1_200 * 1024 ** 2;
 
 const REQUIRED_TOOLS: Readonly<Record<string, string>> = {
   mmdebstrap: "mmdebstrap",

@@ -27,7 +27,7 @@ export interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" |
 }
 
 /** How a pool's jobs are being asked for. */
-export interface ClaimingStatus {
+interface ClaimingStatus {
   readonly pool: string;
   /** The beginning of the runner's token. */
   readonly runner: string;

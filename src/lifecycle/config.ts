@@ -37,7 +37,7 @@ export const Egress = z.union([
 ]);
 export type Egress = z.infer<typeof Egress>;
 
-export const PoolSize = z.strictObject({
+const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
   memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
   disk: sizeMib().default(20_480).meta({ description: "Scratch disk of each machine; sparse on the host." }),
@@ -71,4 +71,3 @@ export const Pool = z.strictObject({
       "What guests may reach beside GitLab: none, internet (public addresses only), or a list of host:port.",
   }),
 });
-export type PoolConfig = z.infer<typeof Pool>;
