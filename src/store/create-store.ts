@@ -15,7 +15,7 @@ import { migrate } from "./migrate.ts";
 import { ensurePrivateFile, makeStateDirectory } from "./private-file.ts";
 import { prune } from "./prune.ts";
 import { createReads } from "./reads.ts";
-import { IN_MEMORY, sqliteDialect } from "./sqlite.ts";
+import { flushSqlite, IN_MEMORY, sqliteDialect } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
@@ -44,7 +44,7 @@ export async function createStore(options: StoreOptions): Promise<Store> {
     const vault = createVault(await installationKey(db, options.keyFile, random), random);
     await refuseWrongKey(db, vault, options.keyFile);
     const installationId = await installationIdOf(db, random);
-    return assemble({ db, clock, log, vault, installationId });
+    return assemble({ db, clock, log, vault, installationId, flush: flushOf(options.database) });
   } catch (error) {
     await db.destroy();
     throw toStoreError("opening the store", error);
@@ -57,13 +57,14 @@ interface Parts {
   readonly log: Log;
   readonly vault: Vault;
   readonly installationId: string;
+  readonly flush: () => Promise<void>;
 }
 
-function assemble({ db, clock, log, vault, installationId }: Parts): Store {
+function assemble({ db, clock, log, vault, installationId, flush }: Parts): Store {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const { write, close } = createWriter({ db, clock, listeners });
+  const { write, close } = createWriter({ db, clock, listeners, flush });
   return {
     installationId,
     machineToken: (machineId) => vault.machineToken(machineId),
@@ -91,6 +92,12 @@ async function openDatabase(database: string | Dialect): Promise<Kysely<Tables>>
   } catch (error) {
     throw toStoreError("opening the database", error);
   }
+}
+
+/** A database server flushes each commit by itself, and one in memory has nothing to flush. */
+function flushOf(database: string | Dialect): () => Promise<void> {
+  if (typeof database !== "string" || database === IN_MEMORY) return async () => {};
+  return () => flushSqlite(database);
 }
 
 async function openSqlite(path: string): Promise<Dialect> {

@@ -23,10 +23,12 @@ type JobMoves = Pick<
 
 export function createJobMoves(write: Write, vault: Vault): JobMoves {
   return {
-    claim: (claim) => write(`storing job ${claim.jobId}`, (change) => insertJob(change, vault, claim)),
+    claim: (claim) =>
+      write(`storing job ${claim.jobId}`, (change) => insertJob(change, vault, claim), "power-cut"),
     startJob: (id, machine) => write(`starting job ${id}`, (change) => startJob(change, id, machine)),
     retryJob: (id, reason) => write(`retrying job ${id}`, (change) => retryJob(change, id, reason)),
-    handOver: (id, machineId) => write(`handing over job ${id}`, (change) => handOver(change, id, machineId)),
+    handOver: (id, machineId) =>
+      write(`handing over job ${id}`, (change) => handOver(change, id, machineId), "power-cut"),
     failJob: (id, reason) => write(`failing job ${id}`, (change) => failJob(change, id, reason)),
     postponeReport: (id, reportAt, error) =>
       write(`postponing the report of job ${id}`, (change) => postponeReport(change, id, reportAt, error)),

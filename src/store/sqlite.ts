@@ -1,3 +1,4 @@
+import { open } from "node:fs/promises";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import {
   type Dialect,
@@ -12,8 +13,9 @@ export const IN_MEMORY = ":memory:";
 const BUSY_TIMEOUT_MS = 5_000;
 
 /**
- * Lets Kysely's SQLite dialect run on Node's built-in engine. `synchronous = full`: a claim that we have said yes to
- * survives a power cut. `secure_delete`: what is erased is overwritten; the write-ahead log may keep old pages until its
+ * Lets Kysely's SQLite dialect run on Node's built-in engine. `synchronous = normal`: a commit survives a crash of the
+ * program; `flushSqlite` makes it survive a power cut without holding up the whole program while the disk works, as
+ * `full` would. `secure_delete`: what is erased is overwritten; the write-ahead log may keep old pages until its
  * next checkpoint, and there payloads are as encrypted as in the table.
  */
 export function sqliteDialect(path: string, limits: { maxPages?: number } = {}): Dialect {
@@ -21,7 +23,7 @@ export function sqliteDialect(path: string, limits: { maxPages?: number } = {}):
   try {
     if (limits.maxPages !== undefined) db.exec(`pragma max_page_count = ${limits.maxPages}`);
     db.exec(`pragma busy_timeout = ${BUSY_TIMEOUT_MS}`);
-    if (path !== IN_MEMORY) db.exec("pragma journal_mode = wal; pragma synchronous = full");
+    if (path !== IN_MEMORY) db.exec("pragma journal_mode = wal; pragma synchronous = normal");
     db.exec("pragma foreign_keys = on; pragma secure_delete = on; pragma trusted_schema = off");
     checkPages(db);
   } catch (error) {
@@ -29,6 +31,16 @@ export function sqliteDialect(path: string, limits: { maxPages?: number } = {}):
     throw error;
   }
   return toDialect(db);
+}
+
+/** Resolves when all that was committed to the database at `path` is on the disk: its write-ahead log holds every commit. */
+export async function flushSqlite(path: string): Promise<void> {
+  const log = await open(`${path}-wal`, "r+");
+  try {
+    await log.datasync();
+  } finally {
+    await log.close();
+  }
 }
 
 /** For the command line while no daemon runs: sees all, changes nothing. */

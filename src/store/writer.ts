@@ -28,7 +28,17 @@ export type Draft = Omit<LifecycleEvent, "seq">;
  * Runs `change` as one transaction; `what` names it for errors ("storing job 7"). A change that answers `false` was
  * refused: nothing of it is kept.
  */
-export type Write = <Result>(what: string, change: (change: Change) => Promise<Result>) => Promise<Result>;
+export type Write = <Result>(
+  what: string,
+  change: (change: Change) => Promise<Result>,
+  lasting?: Lasting,
+) => Promise<Result>;
+
+/**
+ * What a change must survive once it is answered. A crash of this program: always. A power cut: what we have promised GitLab
+ * or a guest (`power-cut`). The rest is found out anew from GitLab and the drivers after a power cut, which ends every machine.
+ */
+export type Lasting = "crash" | "power-cut";
 
 export interface Writer {
   readonly write: Write;
@@ -44,14 +54,17 @@ export function createWriter(deps: {
   db: Kysely<Tables>;
   clock: Clock;
   listeners: Listeners<LifecycleEvent>;
+  /** Resolves when everything committed so far is on the disk. */
+  flush: () => Promise<void>;
 }): Writer {
-  const { db, clock, listeners } = deps;
+  const { db, clock, listeners, flush } = deps;
   const inTurn = pLimit(1);
 
   async function commit<Result>(
     change: (change: Change) => Promise<Result>,
+    lasting: Lasting,
   ): Promise<[Result, LifecycleEvent[]]> {
-    return await db.transaction().execute(async (tx) => {
+    const done = await db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
       const drafts: Draft[] = [];
       const now = clock.now();
       const record: Change["record"] = (kind, about, detail) =>
@@ -60,12 +73,14 @@ export function createWriter(deps: {
       if (result === false) throw new Refused();
       return [result, await appendEvents(tx, drafts)];
     });
+    if (lasting === "power-cut") await flush();
+    return done;
   }
 
-  const write: Write = (what, change) =>
+  const write: Write = (what, change, lasting = "crash") =>
     inTurn(async () => {
       try {
-        const [result, events] = await commit(change);
+        const [result, events] = await commit(change, lasting);
         for (const event of events) listeners.emit(event);
         return result;
       } catch (error) {
