@@ -97,7 +97,14 @@ async function bootstrap(
   try {
     await run(
       "setpriv",
-      ["--pdeathsig", "TERM", "env", ...(await buildEnvironment(directory)), ...mmdebstrap],
+      [
+        "--pdeathsig",
+        isRoot() ? "KILL" : "TERM",
+        ...ownNamespaces(),
+        "env",
+        ...buildEnvironment(directory),
+        ...mmdebstrap,
+      ],
       {
         onStderrLine: (line) => reportLine(line, onProgress),
         ...(signal ? { signal } : {}),
@@ -113,9 +120,35 @@ async function bootstrap(
  * As root everything happens below `directory`, so that a killed build leaves nothing elsewhere. Without root, the
  * user that mmdebstrap maps itself to may not be able to enter it, so the system's place for such files is used.
  */
-async function buildEnvironment(directory: string): Promise<string[]> {
-  const asRoot = process.getuid?.() === 0;
-  return [`SOURCE_DATE_EPOCH=${IMAGE_EPOCH_S}`, "LC_ALL=C.UTF-8", ...(asRoot ? [`TMPDIR=${directory}`] : [])];
+function buildEnvironment(directory: string): string[] {
+  return [
+    `SOURCE_DATE_EPOCH=${IMAGE_EPOCH_S}`,
+    "LC_ALL=C.UTF-8",
+    ...(isRoot() ? [`TMPDIR=${directory}`] : []),
+  ];
+}
+
+/**
+ * mmdebstrap, when it is root, mounts the host's /dev/shm, /proc and /sys in the new root, and leaves them there, and dpkg
+ * running, when it is killed. In namespaces of its own nobody else ever sees those mounts, and all of it ends with its first
+ * process. Without root it makes such namespaces itself.
+ */
+function ownNamespaces(): string[] {
+  if (!isRoot()) return [];
+  return [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+  ];
+}
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
 }
 
 /** mmdebstrap's own milestones, about how far each is through the work, and the same in our words. */

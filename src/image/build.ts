@@ -3,7 +3,7 @@
  * recipe; what has been made from an equal recipe before is not made again, so that another runner or another init costs
  * seconds and not a minute. Nothing of an image is visible before all of it is on disk.
  */
-import { chmod, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
@@ -124,7 +124,8 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
     await writeFile(join(workshop, "image.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     await publish(workshop, manifest, options, store);
   } finally {
-    await removeTree(workshop);
+    // An aborted tool may still be writing; what is left then is removed by the next build.
+    await removeTree(workshop).catch(() => {});
   }
 }
 
@@ -154,7 +155,7 @@ async function publish(
   // A broken image of the same digest makes way; what it was is removed with the workshop of the next build.
   if (!isSound) await rename(target, `${workshop}-broken`).catch(() => {});
   await moveIntoPlace(workshop, target);
-  await rm(`${workshop}-broken`, { recursive: true, force: true });
+  await removeTree(`${workshop}-broken`);
   await store.setName(options.name, manifest.digest);
 }
 

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { moveIntoPlace, processMark } from "./durable.ts";
+import { mountPointsBelow, moveIntoPlace, processMark, removeTree } from "./durable.ts";
 import { openWorkshop, removeStaleBuilds, requireSpace } from "./workshop.ts";
 
 let directory: string;
@@ -54,6 +54,49 @@ describe("a finished directory", () => {
 
     expect(existsSync(join(directory, "target/target"))).toBe(true);
     expect(existsSync(join(directory, "made"))).toBe(false);
+  });
+});
+
+describe("removing a tree", () => {
+  const mountinfo = [
+    "27 1 254:0 / / rw - ext4 /dev/vda rw",
+    "42 27 0:39 / /images/.build-1/root/dev/pts rw - devpts none rw",
+    "43 27 0:27 / /images/.build-1/root/dev/shm rw - tmpfs tmpfs rw",
+    "44 27 0:22 / /images/.build-10/sys ro - sysfs sys rw",
+    "45 27 0:22 / /images/with\\040space/sys ro - sysfs sys rw",
+  ].join("\n");
+
+  test("sees every mount in it, and none beside it", () => {
+    expect(mountPointsBelow("/images/.build-1", mountinfo)).toEqual([
+      "/images/.build-1/root/dev/pts",
+      "/images/.build-1/root/dev/shm",
+    ]);
+    expect(mountPointsBelow("/images/with space", mountinfo)).toEqual(["/images/with space/sys"]);
+    expect(mountPointsBelow("/images/.build-2", mountinfo)).toEqual([]);
+  });
+
+  test("is refused where something is mounted, and nothing is touched", async () => {
+    const tree = join(directory, "tree");
+    mkdirSync(join(tree, "sys"), { recursive: true });
+    writeFileSync(join(tree, "file"), "x");
+    const table = join(directory, "mountinfo");
+    writeFileSync(table, `44 27 0:22 / ${tree}/sys ro - sysfs sys rw\n`);
+
+    await expect(removeTree(tree, table)).rejects.toMatchObject({
+      code: "image_build_failed",
+      hint: expect.stringContaining(`umount ${tree}/sys`),
+    });
+
+    expect(readdirSync(tree).sort()).toEqual(["file", "sys"]);
+  });
+
+  test("removes what is only files, also when it is gone already", async () => {
+    mkdirSync(join(directory, "a/b"), { recursive: true });
+
+    await removeTree(join(directory, "a"));
+    await removeTree(join(directory, "a"));
+
+    expect(readdirSync(directory)).toEqual([]);
   });
 });
 

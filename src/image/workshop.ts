@@ -15,6 +15,7 @@ const REQUIRED_TOOLS: Readonly<Record<string, string>> = {
   mksquashfs: "squashfs-tools",
   unsquashfs: "squashfs-tools",
   setpriv: "util-linux",
+  unshare: "util-linux",
 };
 
 export async function openWorkshop(imagesDirectory: string): Promise<string> {
@@ -31,7 +32,8 @@ export async function removeStaleBuilds(imagesDirectory: string): Promise<void> 
   for (const name of await readdir(imagesDirectory)) {
     const [, mark, pid] = /^\.build-((\d+)-\d+)-/.exec(name) ?? [];
     if (mark === undefined || (await processMark(Number(pid))) === mark) continue;
-    await removeTree(join(imagesDirectory, name));
+    // What cannot be removed, because something is mounted in it, stays: it is never listed, and a build can do without.
+    await removeTree(join(imagesDirectory, name)).catch(() => {});
   }
 }
 
