@@ -22,12 +22,13 @@ describe("planted secrets across a whole run", () => {
     const job = await gitlab.addJob(project, {
       script: [
         'test -n "$PLANTED" && echo it says $PLANTED',
-        // What a curious job can find: every process's environment and every readable file of the machine.
-        'cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr "\\0" "\\n" > /tmp/seen; grep -rhs "glrt-" /etc /run /opt /root /proc/cmdline /tmp/seen > found || true',
+        // What a curious job can find: every process's environment, arguments and every readable file that is not the image's.
+        'cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr "\\0" "\\n" > /tmp/seen',
+        'grep -c . /tmp/seen | sed "s/^/lines seen: /"',
+        'if grep -rEqs "glrt-[A-Za-z0-9_-]{15,}" /etc /run /root /tmp /builds; then echo runner token: $((40 + 2)); fi',
         "sleep 2",
       ],
       variables: { GIT_STRATEGY: "none" },
-      artifacts: { paths: ["found"], exclude: [], untracked: false, when: "always" },
     });
     await gitlab.waitForJob(job, "running", 30_000);
     const watch = setInterval(() => {
@@ -85,10 +86,9 @@ describe("planted secrets across a whole run", () => {
 
   test("the machine never had a runner token, and its console shows no secret", () => {
     const [job] = installation.gitlab.jobs.all();
-    const artifact = job?.artifacts[0];
 
-    expect(artifact).toBeDefined();
-    expect(readFileSync(artifact?.path ?? "", "latin1")).not.toContain(installation.runnerToken);
+    expect(job?.trace.text()).toMatch(/^lines seen: [1-9]\d+$/m);
+    expect(job?.trace.text()).not.toContain("runner token: 42");
     expect(consoles.length).toBeGreaterThan(0);
     expect(consoles.filter((text) => text.includes(PLANTED))).toEqual([]);
   });
