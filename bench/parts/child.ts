@@ -34,8 +34,13 @@ export interface Child<Handlers extends Methods, ItsNews> {
 export function startChild<Handlers extends Methods, ItsNews = never>(
   file: string,
 ): Child<Handlers, ItsNews> {
-  // What it prints is thrown away, but written: a log on a terminal would slow it down.
-  const child = fork(file, [], { stdio: ["ignore", "ignore", "inherit", "ipc"], serialization: "advanced" });
+  const child = fork(file, [], {
+    // As bin/firerunner starts it.
+    execArgv: ["--max-semi-space-size=16"],
+    // What it prints is thrown away, but written: a log on a terminal would slow it down.
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    serialization: "advanced",
+  });
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   const news = createListeners<ItsNews>();
   let calls = 0;

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { crc32 } from "node:zlib";
 
 /** What a job's runner has told GitLab so far. */
-export interface JobRecord {
+interface JobRecord {
   trace: Buffer;
   readonly states: Record<string, unknown>[];
   readonly artifacts: { query: URLSearchParams; body: Buffer; filename: string }[];
@@ -24,8 +24,14 @@ export interface RunnerGitLab extends AsyncDisposable {
   readonly finished: Promise<Record<string, unknown>>;
 }
 
-/** GitLab's side of one job, strict about what a runner sends: ranges, tokens, the final checksum. */
-export async function startRunnerGitLab(payload: { id: number; token: string }): Promise<RunnerGitLab> {
+/**
+ * GitLab's side of one job, strict about what a runner sends: ranges, tokens, the final checksum. With `relay` it listens
+ * on that unix socket and gives the boot data, as the relay of a machine does.
+ */
+export async function startRunnerGitLab(
+  payload: { id: number; token: string },
+  relay?: { readonly socketPath: string; readonly bootData: string },
+): Promise<RunnerGitLab> {
   const record: JobRecord = {
     trace: Buffer.alloc(0),
     states: [],
@@ -38,8 +44,11 @@ export async function startRunnerGitLab(payload: { id: number; token: string }):
   const archives = new Map<number, Buffer>();
   let isHandedOut = false;
   const server = createServer((request, response) => void answer(request, response));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  await new Promise<void>((resolve) => {
+    if (relay) server.listen(relay.socketPath, resolve);
+    else server.listen(0, "127.0.0.1", resolve);
+  });
+  const url = relay ? "http://relay" : `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await readBody(request);
@@ -49,6 +58,10 @@ export async function startRunnerGitLab(payload: { id: number; token: string }):
     const fault = faults.get(what)?.shift();
     if (fault) {
       fault(response);
+      return;
+    }
+    if (relay && what === "GET /firerunner/boot") {
+      response.writeHead(200, { "content-length": Buffer.byteLength(relay.bootData) }).end(relay.bootData);
       return;
     }
     if (what === "POST /api/v4/jobs/request") return requestJob(response, body);
