@@ -36,7 +36,7 @@ export function startChild<Handlers extends Methods, ItsNews = never>(
 ): Child<Handlers, ItsNews> {
   const child = fork(file, [], {
     // As bin/firerunner starts it.
-    execArgv: ["--max-semi-space-size=16"],
+    execArgv: ["--max-semi-space-size=8"],
     // What it prints is thrown away, but written: a log on a terminal would slow it down.
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     serialization: "advanced",

@@ -12,6 +12,9 @@ import { createWaker } from "./waker.ts";
 
 /** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
 const ROUND_GAP_MS = 20;
+/** Looking at a full house takes its time; four fifths of the time belong to others all the same. */
+const GAP_PER_ROUND = 4;
+const MOST_GAP_MS = 200;
 
 export interface RoundReport {
   /** Epoch ms. */
@@ -67,6 +70,7 @@ export function createRounds(deps: TaskDeps): Rounds {
 
   async function run(signal: AbortSignal): Promise<void> {
     for (let reason = "start"; !signal.aborted; reason = await waker.next(config.tick, signal)) {
+      const began = clock.now();
       try {
         await round(reason, signal);
       } catch (error) {
@@ -74,7 +78,7 @@ export function createRounds(deps: TaskDeps): Rounds {
         report = { at: clock.now(), tookMs: 0, reason, actions: [], error: describeError(error) };
         log.error({ error: describeError(error) }, "round failed");
       }
-      await clock.sleep(ROUND_GAP_MS, signal).catch(() => {});
+      await clock.sleep(gapAfter(clock.now() - began), signal).catch(() => {});
     }
   }
 
@@ -96,6 +100,10 @@ export function createRounds(deps: TaskDeps): Rounds {
     last: () => ({ report, seen }),
     work: lanes.status,
   };
+}
+
+function gapAfter(roundMs: number): number {
+  return Math.min(MOST_GAP_MS, Math.max(ROUND_GAP_MS, GAP_PER_ROUND * roundMs));
 }
 
 function describeAction(action: Action): string {

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { Kysely, Transaction } from "kysely";
 import pLimit from "p-limit";
 import type { Clock } from "../base/clock.ts";
@@ -38,7 +39,7 @@ export type Write = <Result>(
  * What a change must survive once it is answered. A crash of this program: always. A power cut: what we have promised GitLab
  * or a guest (`power-cut`). The rest is found out anew from GitLab and the drivers after a power cut, which ends every machine.
  */
-export type Lasting = "crash" | "power-cut";
+type Lasting = "crash" | "power-cut";
 
 export interface Writer {
   readonly write: Write;
@@ -63,8 +64,8 @@ export function createWriter(deps: {
   async function commit<Result>(
     change: (change: Change) => Promise<Result>,
     lasting: Lasting,
-  ): Promise<[Result, LifecycleEvent[]]> {
-    const done = await db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
+  ): Promise<Result> {
+    const [result, events] = await db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
       const drafts: Draft[] = [];
       const now = clock.now();
       const record: Change["record"] = (kind, about, detail) =>
@@ -74,14 +75,16 @@ export function createWriter(deps: {
       return [result, await appendEvents(tx, drafts)];
     });
     if (lasting === "power-cut") await flush();
-    return done;
+    for (const event of events) listeners.emit(event);
+    return result;
   }
 
   const write: Write = (what, change, lasting = "crash") =>
     inTurn(async () => {
       try {
-        const [result, events] = await commit(change, lasting);
-        for (const event of events) listeners.emit(event);
+        const result = await commit(change, lasting);
+        // The engine answers at once, so a queue of changes would run to its end before anything else is served.
+        if (inTurn.pendingCount > 0) await setImmediate();
         return result;
       } catch (error) {
         if (error instanceof Refused) return false as Awaited<ReturnType<typeof change>>;
