@@ -108,7 +108,7 @@ function fromConfiguration(
   const chosen = suite ?? first;
   if (chosen === undefined)
     throw new ImageError("image_no_sources", `“${lines[0]}” is not a package source`, {
-      hint: "write sources as in sources.list: deb http://deb.debian.org/debian bookworm main",
+      hint: "write sources as in sources.list: deb http://MIRROR/debian bookworm main",
     });
   const guest = lines.map((line) => line.replace(/\s\[[^\]]*\]/, "").replace(/(:\/\/)[^/@\s]*@/, "$1"));
   return { distribution, suite: chosen, build: lines, guest };
@@ -119,7 +119,7 @@ function noSources(origin: string): ImageError {
     "image_no_sources",
     `apt on this computer has no usable ${origin} source for its own release`,
     {
-      hint: "run apt-get update, or configure images.sources, such as: deb http://deb.debian.org/debian bookworm main",
+      hint: "run apt-get update, or configure images.sources, such as: deb http://MIRROR/debian bookworm main",
     },
   );
 }

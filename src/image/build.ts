@@ -219,7 +219,7 @@ async function askApt(args: readonly string[]): Promise<string> {
       "apt on this computer could not be asked for its package sources",
       {
         cause,
-        hint: "configure images.sources, such as: deb http://deb.debian.org/debian bookworm main",
+        hint: "configure images.sources, such as: deb http://MIRROR/debian bookworm main",
       },
     );
   }

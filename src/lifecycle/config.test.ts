@@ -41,7 +41,7 @@ describe("pool settings", () => {
 });
 
 describe("egress settings", () => {
-  test.each([["none"], ["internet"], [[]], [["registry.npmjs.org:443", "*.debian.org:80", "example.com"]]])(
+  test.each([["none"], ["internet"], [[]], [["registry.example.org:443", "*.debian.org:80", "example.com"]]])(
     "%j is accepted",
     (value) => {
       expect(Egress.parse(value)).toEqual(value);
