@@ -33,7 +33,9 @@ const hostPort = /^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;
 /** What a guest may reach beside the relay. */
 export const Egress = z.union([
   z.enum(["none", "internet"]),
-  z.array(z.string().regex(hostPort, "expected host:port or *.domain:port, such as registry.example.org:443")),
+  z.array(
+    z.string().regex(hostPort, "expected host:port or *.domain:port, such as registry.example.org:443"),
+  ),
 ]);
 export type Egress = z.infer<typeof Egress>;
 

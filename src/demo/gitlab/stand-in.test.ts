@@ -194,6 +194,8 @@ describe("an update", () => {
   test("after the end is 403 with the status, and a violation unless the job was canceled", async () => {
     const ended = await claimed();
     await client.update(ended.id, ended.token, "success");
+    // Until the whole answer is out, the end may not have been heard, and a repeat is no violation.
+    await expect.poll(() => ended.job.endAnswered).toBe(true);
     const again = await client.update(ended.id, ended.token, "success");
     const canceled = await claimed();
     gitlab.jobs.cancel(canceled.job);
