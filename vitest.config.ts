@@ -1,6 +1,11 @@
 import { defineConfig } from "vitest/config";
 
-const shared = { testTimeout: 20_000, hookTimeout: 30_000 };
+const shared = {
+  testTimeout: 20_000,
+  hookTimeout: 30_000,
+  // A shared machine may stand still for seconds in the wrong moment. A test that fails twice in a row is broken.
+  retry: process.env["CI"] ? 1 : 0,
+};
 
 export default defineConfig({
   test: {

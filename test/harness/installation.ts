@@ -43,7 +43,9 @@ export async function createInstallation(options: InstallationOptions = {}): Pro
   const directory = await mkdtemp(join(tmpdir(), "fr-"));
   // Machines run as users of their own and must be able to pass through.
   await chmod(directory, 0o711);
-  const gitlab = createStandInGitLab(options.gitlab);
+  // FireRunner waits for its open poll before it ends, and tests end it often.
+  const behaviour = { longPollMs: 3_000, ...options.gitlab?.behaviour };
+  const gitlab = createStandInGitLab({ ...options.gitlab, behaviour });
   await gitlab.listen();
   const runner = gitlab.runners.add({ runUntagged: true });
   const state = join(directory, "state");
