@@ -2,6 +2,7 @@ import { systemClock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import { silentLog } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
+import type { DoctorCheck, Finding } from "../cli/doctor/check.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import { createImageStore } from "../image/store.ts";
@@ -9,22 +10,11 @@ import type { Pool } from "../lifecycle/pool.ts";
 import { createDrivers } from "../vm/drivers.ts";
 import { connectGitLab, imageDirectory } from "./rooms.ts";
 
-interface Finding {
-  readonly level: "ok" | "warn" | "fail";
-  readonly message: string;
-  readonly hint?: string;
-}
-
-interface Check {
-  readonly name: string;
-  run(signal: AbortSignal): Promise<Finding>;
-}
-
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
 const CLOCK_TOLERANCE_MS = 5_000;
 
 /** The questions that need the rooms: are the images intact, can machines run, does GitLab know the tokens, is the clock right. */
-export function doctorChecks(config: Config): readonly Check[] {
+export function doctorChecks(config: Config): readonly DoctorCheck[] {
   const pools = [...config.pools.values()];
   return [
     ...[...new Set(pools.map(({ image }) => image))].map((name) => imageCheck(config, name)),
@@ -34,7 +24,7 @@ export function doctorChecks(config: Config): readonly Check[] {
   ];
 }
 
-function imageCheck(config: Config, name: string): Check {
+function imageCheck(config: Config, name: string): DoctorCheck {
   return {
     name: `image ${name}`,
     run: answer(async (signal) => {
@@ -48,7 +38,7 @@ function imageCheck(config: Config, name: string): Check {
   };
 }
 
-function machineCheck(config: Config, pool: Pool): Check {
+function machineCheck(config: Config, pool: Pool): DoctorCheck {
   return {
     name: `machines of pool ${pool.name}`,
     run: answer(async (signal) => {
@@ -76,7 +66,7 @@ function machineCheck(config: Config, pool: Pool): Check {
   };
 }
 
-function tokenCheck(config: Config, pool: Pool): Check {
+function tokenCheck(config: Config, pool: Pool): DoctorCheck {
   return {
     name: `runner of pool ${pool.name}`,
     run: answer(async (signal) => {
@@ -92,7 +82,7 @@ function tokenCheck(config: Config, pool: Pool): Check {
   };
 }
 
-function clockCheck(config: Config): Check {
+function clockCheck(config: Config): DoctorCheck {
   return {
     name: "clock",
     run: answer(async (signal) => {

@@ -1,13 +1,14 @@
 import type { Dispatcher } from "undici";
 import { header } from "../gitlab/answer.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
+import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Dialer } from "./egress-dialer.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, relayHostOf, reply } from "./exchange.ts";
 import { headersFromGuest, single } from "./headers.ts";
 import type { JobEnd } from "./job-end.ts";
-import { admit, currentSession, endStatuses, isSecret, type JobSession } from "./job-session.ts";
+import { admit, currentSession, isSecret, type JobSession } from "./job-session.ts";
 import { isRedirect, type Redirects, redirectUrl } from "./redirects.ts";
 import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
 
@@ -132,5 +133,5 @@ async function noteEnd(
   answer: Dispatcher.ResponseData,
 ): Promise<void> {
   const status = header(answer, "job-status");
-  if (status !== undefined && endStatuses.has(status)) await jobEnd.heard(guest, session, status);
+  if (isJobResult(status)) await jobEnd.heard(guest, session, status);
 }

@@ -1,8 +1,9 @@
 import type { Clock } from "../base/clock.ts";
+import { isJobResult, reasonOfResult, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { JobResult } from "../lifecycle/states.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
-import { endStatuses, type JobSession } from "./job-session.ts";
+import type { JobSession } from "./job-session.ts";
 
 /** What a guest told GitLab at the end of its job. */
 export interface FinalUpdate {
@@ -28,32 +29,23 @@ export function createJobEnd({ store, clock }: { store: Store; clock: Clock }): 
     async heard(guest, session, status) {
       guest.standingAt = clock.now();
       if (status === "canceling") session.isCanceling = true;
-      if (isResult(status)) await store.finishJob(session.jobId, status, reasonOf(status));
+      if (isJobResult(status)) await store.finishJob(session.jobId, status, reasonOfResult(status));
     },
     async accepted(session, { state, failureReason }, status) {
       const result = resultOf(session, state, status);
-      const reason = result === "failed" ? wordsFor(failureReason) : reasonOf(result);
+      const reason = result === "failed" ? wordsFor(failureReason) : reasonOfResult(result);
       await store.finishJob(session.jobId, result, reason);
     },
     async over(session, status) {
-      const result = isResult(status) ? status : "unknown";
-      const reason = result === "unknown" ? "GitLab no longer takes anything for this job" : reasonOf(result);
-      await store.finishJob(session.jobId, result, reason);
+      const result = resultOfStatus(status);
+      await store.finishJob(session.jobId, result, reasonOfResult(result));
     },
   };
 }
 
-function isResult(status: string | undefined): status is Exclude<JobResult, "unknown"> {
-  return status !== undefined && endStatuses.has(status);
-}
-
 function resultOf(session: JobSession, state: FinalUpdate["state"], status: string | undefined): JobResult {
-  if (isResult(status)) return status;
+  if (isJobResult(status)) return status;
   return session.isCanceling ? "canceled" : state;
-}
-
-function reasonOf(result: JobResult): string | undefined {
-  return result === "canceled" ? "canceled in GitLab" : undefined;
 }
 
 /** A script that fails speaks for itself; anything else is named. */

@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { Secret } from "../base/secret.ts";
 import { JobPayload } from "../gitlab/payload.ts";
+import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
@@ -24,9 +25,6 @@ export interface JobSession {
   /** Where GitLab sent uploads instead (`https://other.example.com`). */
   uploadOrigin: string | undefined;
 }
-
-/** What GitLab calls the ends of a job. */
-export const endStatuses: ReadonlySet<string> = new Set(["success", "failed", "canceled"]);
 
 export function sessionOf(job: Job, payload: string): JobSession {
   const { id, token, dependencies } = JobPayload.parse(JSON.parse(payload));
@@ -74,7 +72,7 @@ export async function admit(
 
 /** As GitLab answers for a job that is over. */
 export function endedRefusal(status: string | undefined): Refusal {
-  const headers = status !== undefined && endStatuses.has(status) ? { "Job-Status": status } : {};
+  const headers = isJobResult(status) ? { "Job-Status": status } : {};
   return new Refusal(403, "403 Forbidden - Job is not processing on runner", { headers });
 }
 

@@ -9,12 +9,12 @@ import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobStanding, RunnerApi } from "../gitlab/runner-api.ts";
+import { resultOfStatus } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { SchedulerError } from "./errors.ts";
 import type { Rest } from "./lanes.ts";
 import { recordedLastWords } from "./last-words.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
-import { resultOf } from "./standing.ts";
 import { failureTail } from "./trace-lines.ts";
 
 export interface ReporterDeps {
@@ -112,7 +112,7 @@ async function conclude(
     case "unavailable":
       return await postpone(deps, job, failures, answer.waitMs, answer.problem);
     case "over":
-      await store.finishJob(job.id, resultOf(answer.status), job.reason ?? undefined);
+      await store.finishJob(job.id, resultOfStatus(answer.status), job.reason ?? undefined);
       return undefined;
     case "accepted":
       await store.finishJob(job.id, endOf(answer.status), job.reason ?? undefined);

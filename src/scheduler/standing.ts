@@ -1,14 +1,9 @@
 import type { RunnerApi } from "../gitlab/runner-api.ts";
-import type { JobResult } from "../lifecycle/states.ts";
+import { reasonOfResult, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Rest } from "./lanes.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
 import type { GuestDoor } from "./ports.ts";
-
-/** What GitLab's `Job-Status` says about the end of a job that it no longer accepts anything for. */
-export function resultOf(status: string | undefined): JobResult {
-  return status === "success" || status === "failed" || status === "canceled" ? status : "unknown";
-}
 
 export interface StandingDeps {
   readonly store: Pick<Store, "job" | "payload" | "finishJob">;
@@ -35,7 +30,8 @@ export async function checkStanding(
   if (answer.kind === "unavailable") return { restMs: Math.max(answer.waitMs, intervalMs) };
   onAnswer();
   if (answer.kind === "over") {
-    await store.finishJob(jobId, resultOf(answer.status), wordsFor(answer.status));
+    const result = resultOfStatus(answer.status);
+    await store.finishJob(jobId, result, reasonOfResult(result));
     return undefined;
   }
   const isStopping = answer.kind === "accepted" && answer.status === "canceling";
@@ -48,11 +44,6 @@ export async function checkStanding(
   const failureReason = "runner_system_failure";
   const end = await api.updateJob({ jobId, jobToken, state: "failed", failureReason });
   if (end.kind === "accepted" || end.kind === "over")
-    await store.finishJob(jobId, "canceled", wordsFor("canceled"));
+    await store.finishJob(jobId, "canceled", reasonOfResult("canceled"));
   return undefined;
-}
-
-function wordsFor(status: string | undefined): string | undefined {
-  if (status === "canceled") return "canceled in GitLab";
-  return resultOf(status) === "unknown" ? "GitLab no longer takes anything for this job" : undefined;
 }
