@@ -2,9 +2,12 @@ import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../base/ids.ts";
+import type { ManagedRunner } from "../store/managed-runner.ts";
 import type { DaemonStatus, JobView, Status, Views } from "./api.ts";
 import { tailThenFollow } from "./console-stream.ts";
 import { HttpError } from "./errors.ts";
+import type { Readiness } from "./hook-desk.ts";
+import type { WaitingView, WebhookStanding } from "./webhook-api.ts";
 
 /** What the control interface needs of rooms it must not know. */
 export interface ControlPorts {
@@ -19,6 +22,30 @@ export interface ControlPorts {
   resume(): void | Promise<void>;
   /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
   reload(): Promise<readonly string[]>;
+  /** The door to the network; undefined when `http.listen` names nothing. */
+  readonly door?: DoorPorts | undefined;
+  /** Jobs by tag; undefined when the configuration has no `webhook`. */
+  readonly webhook?: WebhookPorts | undefined;
+}
+
+export interface DoorPorts {
+  /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
+  addresses(): readonly string[];
+  readiness(): Readiness | Promise<Readiness>;
+}
+
+export interface WebhookPorts {
+  standing(): WebhookStanding | Promise<WebhookStanding>;
+  /** Jobs that wait in GitLab for a machine of ours, oldest first. */
+  waiting(): readonly WaitingView[];
+  /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */
+  explainPending(jobId: number): Promise<readonly string[]>;
+  /** The runner keeper, as far as people may ask something of it. */
+  readonly keeper: {
+    create(tags: readonly string[]): Promise<ManagedRunner>;
+    retire(keyOrId: string): Promise<ManagedRunner>;
+    prune(): Promise<readonly string[]>;
+  };
 }
 
 export interface RouteDeps {
