@@ -341,7 +341,7 @@ describe("config", () => {
   test("schema is JSON Schema", async () => {
     expect(JSON.parse((await firerunner("config", "schema")).out)).toMatchObject({
       type: "object",
-      required: ["gitlab", "pools"],
+      required: ["gitlab"],
     });
   });
 });

@@ -169,9 +169,10 @@ describe("a configuration with mistakes", () => {
   test.each([
     ["", "gitlab"],
     ["- a\n- b", "the file must be a map of keys"],
-    [`${gitlab}pools: {}`, "pools is not acceptable: name at least one pool"],
+    [`${gitlab}pools: {}`, "firerunner.yaml:2:1: no job could ever be found: add “pools”"],
+    [gitlab, "firerunner.yaml: no job could ever be found: add “pools”"],
     [`${gitlab}pools: { Bad_Name: { runner: { token: t } } }`, "pools.Bad_Name is not an acceptable name"],
-    [`${gitlab}pools: { a: { } }`, "pools.a.runner is missing: expected a map of keys"],
+    [`${gitlab}pools: { a: { } }`, "pools.a.runner is missing: give runner.tokenFile"],
     [`${gitlab}pools: { a: { runner: { } } }`, "give exactly one of token and tokenFile"],
     [`${onePool}state: relative/path`, "firerunner.yaml:5:1: state is not acceptable: give an absolute path"],
     [`${onePool}state: /${"x".repeat(80)}`, "at most 70 characters"],

@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Secret } from "../base/secret.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { disagreements } from "./agreement.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
@@ -54,7 +55,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
         ? undefined
         : modeProblem(options.file, mode),
   });
-  refuse([...problems, ...placed(tokens.problems, place)], options.file);
+  refuse([...problems, ...placed([...disagreements(parsed.data), ...tokens.problems], place)], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
   const settings = { ...parsed.data, state };

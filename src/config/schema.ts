@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { GitLabConfig } from "../gitlab/config.ts";
+import { HttpConfig } from "../http/config.ts";
 import { ImagesConfig } from "../image/config.ts";
-import { ClaimingConfig } from "../intake/config.ts";
+import { ClaimingConfig, WebhookConfig } from "../intake/config.ts";
 import { Pool } from "../lifecycle/config.ts";
 import { RelaySettings } from "../relay/config.ts";
 import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
@@ -19,12 +20,13 @@ const poolName = z
 /** The whole configuration: nothing but the rooms' slices, under the names operators write. */
 export const Settings = z.strictObject({
   gitlab: GitLabConfig.meta({ description: "The GitLab whose jobs are run." }),
-  pools: z
-    .record(poolName, Pool)
-    .refine((pools) => Object.keys(pools).length > 0, "name at least one pool")
-    .meta({
-      description: "The kinds of machine, by name, each with the GitLab runner whose jobs it serves.",
-    }),
+  pools: z.record(poolName, Pool).default({}).meta({
+    description: "The kinds of machine, by name, each with the GitLab runner whose jobs it serves.",
+  }),
+  webhook: WebhookConfig.optional().meta({
+    description: "Jobs by tag: found by webhook and API, each in a machine of the size that its tag names.",
+  }),
+  http: HttpConfig.prefault({}).meta({ description: "The door to the network: webhooks and health." }),
   state: z
     .string()
     .refine((path) => path.startsWith("/"), "give an absolute path")

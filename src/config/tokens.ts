@@ -20,6 +20,7 @@ export async function readTokens(settings: Settings, options: TokenOptions): Pro
   const ownerOf = new Map<string, string>();
   const problems: PathProblem[] = [];
   for (const [pool, { runner }] of Object.entries(settings.pools)) {
+    if (runner === undefined) continue;
     const path = ["pools", pool, "runner", runner.token === undefined ? "tokenFile" : "token"];
     const answer = await tokenOf(runner, path, options);
     if ("problem" in answer) {

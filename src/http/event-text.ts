@@ -14,6 +14,14 @@ const words: Words = {
   "job:failing": ({ reason }) => `cannot go on: ${reason}`,
   "job:finished": ({ result, reason }) => `ended in GitLab: ${result}${reason ? ` (${reason})` : ""}`,
   "job:report-failed": ({ error }) => `GitLab did not take the report, which will be repeated: ${error}`,
+  "job:noticed": ({ tags, hook }) =>
+    `waits in GitLab for a runner with ${tags.join(", ")}${hook ? "" : " (no webhook told of it)"}`,
+  "job:left-alone": ({ reason }) => `is left to wait in GitLab: ${reason}`,
+  "job:no-longer-pending": () => "does not wait in GitLab any more",
+  "runner:creating": ({ key, tags }) => `runner ${key} is being made in GitLab for ${tags.join(", ")}`,
+  "runner:active": ({ key, runner }) => `runner ${key} is number ${runner} in GitLab`,
+  "runner:retiring": ({ key, reason }) => `runner ${key} is to be deleted in GitLab: ${reason}`,
+  "runner:gone": ({ key }) => `runner ${key} is deleted`,
   "machine:creating": ({ driver, cpus, memoryMib }, machine) =>
     `${machine} is being created by ${driver} (${cpus} CPU${cpus === 1 ? "" : "s"}, ${formatMib(memoryMib)})`,
   "machine:booting": (_detail, machine) => `${machine} boots`,

@@ -17,6 +17,10 @@ describe("pool settings", () => {
     });
   });
 
+  test("a pool may be without a runner", () => {
+    expect(Pool.parse({}).runner).toBeUndefined();
+  });
+
   test("sizes are read in people's words", () => {
     const pool = Pool.parse({ runner, size: { cpus: 4, memory: "8GiB", disk: "1.5GiB" } });
 
@@ -28,7 +32,6 @@ describe("pool settings", () => {
     ["a size without a unit", { runner, size: { memory: "4096" } }, "not a size"],
     ["no CPU", { runner, size: { cpus: 0 } }, "size.cpus"],
     ["half a CPU", { runner, size: { cpus: 1.5 } }, "size.cpus"],
-    ["no runner", {}, "runner"],
     ["two tokens", { runner: { token: "glrt-a", tokenFile: "/a" } }, "exactly one"],
     ["no token", { runner: {} }, "exactly one"],
     ["an unknown driver", { runner, driver: "docker" }, "driver"],

@@ -39,6 +39,11 @@ export const Egress = z.union([
 ]);
 export type Egress = z.infer<typeof Egress>;
 
+/** What runs the machines; `auto` takes the best that this computer can. */
+export const DriverName = z.enum(["auto", "qemu", "fake"]);
+
+export const Executor = z.enum(["auto", "shell"]);
+
 const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
   memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
@@ -49,7 +54,7 @@ const PoolSize = z.strictObject({
 export const Pool = z.strictObject({
   size: PoolSize.prefault({}).meta({ description: "CPUs, memory and scratch disk of each machine." }),
   image: z.string().default("base").meta({ description: "Name or digest of the image machines boot." }),
-  driver: z.enum(["auto", "qemu", "fake"]).default("auto").meta({ description: "What runs the machines." }),
+  driver: DriverName.default("auto").meta({ description: "What runs the machines." }),
   runner: z
     .strictObject({
       token: z
@@ -62,11 +67,12 @@ export const Pool = z.strictObject({
     .refine((runner) => (runner.token === undefined) !== (runner.tokenFile === undefined), {
       message: "give exactly one of token and tokenFile",
     })
-    .meta({ description: "The GitLab runner whose jobs this pool serves." }),
-  executor: z
-    .enum(["auto", "shell"])
-    .default("auto")
-    .meta({ description: "How the guest's runner runs jobs." }),
+    .optional()
+    .meta({
+      description:
+        "The GitLab runner whose jobs this pool serves. Without one the pool is for the rules of “webhook”.",
+    }),
+  executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
   concurrency: z.number().int().min(1).default(10).meta({ description: "Jobs of this pool at one time." }),
   egress: Egress.default("internet").meta({
     description:

@@ -14,6 +14,16 @@ export interface EventDetails {
   "job:finished": { result: JobResult; reason?: string };
   /** GitLab did not take our report of a failure; tried again at `retryAt` (epoch ms). */
   "job:report-failed": { error: string; retryAt: number };
+  /** A job that waits in GitLab was noticed, before anybody claimed it. `hook` false: a webhook should have told of it. */
+  "job:noticed": { project: string; name: string; tags: readonly string[]; hook: boolean };
+  /** A job that waits in GitLab and asks for a machine of ours is left alone, and why. */
+  "job:left-alone": { project: string; name: string; tags: readonly string[]; reason: string };
+  /** A job noticed before waits no more: somebody else took it, it was canceled, or it is gone. */
+  "job:no-longer-pending": Record<never, never>;
+  "runner:creating": { key: string; pool: string; tags: readonly string[] };
+  "runner:active": { key: string; runner: number; pool: string };
+  "runner:retiring": { key: string; runner: number | null; reason: string };
+  "runner:gone": { key: string; runner: number | null };
   "machine:creating": { host: string; driver: string; cpus: number; memoryMib: number };
   "machine:booting": Record<never, never>;
   /** First request of any kind from the guest. */

@@ -1,5 +1,5 @@
 /**
- * The two tables every state change obeys. `store/` is the only writer, by compare-and-set against these tables; the
+ * The tables every state change obeys. `store/` is the only writer, by compare-and-set against these tables; the
  * diagrams in ARCHITECTURE.md are generated from them (`npm run docs`).
  */
 
@@ -37,8 +37,23 @@ export const machineMoves = {
 
 export type MachineState = keyof typeof machineMoves;
 
+/** The states of a GitLab runner that we make and delete. */
+export const runnerMoves = {
+  /** GitLab has been, or is about to be, asked for it; no token yet. */
+  creating: ["active", "retiring", "gone"],
+  /** It exists, we hold its token, jobs may be claimed through it. */
+  active: ["retiring"],
+  /** To be deleted in GitLab as soon as none of its jobs is unfinished. Nothing is claimed through it any more. */
+  retiring: ["gone"],
+  /** Deleted in GitLab, or never made there. */
+  gone: [],
+} as const;
+
+export type RunnerState = keyof typeof runnerMoves;
+
 jobMoves satisfies Record<JobState, readonly JobState[]>;
 machineMoves satisfies Record<MachineState, readonly MachineState[]>;
+runnerMoves satisfies Record<RunnerState, readonly RunnerState[]>;
 
 /** Jobs we still owe GitLab an end for. */
 export const unfinishedJobStates: readonly JobState[] = ["claimed", "starting", "running", "failing"];
@@ -70,6 +85,11 @@ export function jobSourcesOf(to: JobState): JobState[] {
 
 export function machineSourcesOf(to: MachineState): MachineState[] {
   return (Object.keys(machineMoves) as MachineState[]).filter((from) => canMoveMachine(from, to));
+}
+
+export function runnerSourcesOf(to: RunnerState): RunnerState[] {
+  const states = Object.keys(runnerMoves) as RunnerState[];
+  return states.filter((from) => (runnerMoves[from] as readonly RunnerState[]).includes(to));
 }
 
 /** How a job ended, as GitLab has it. `unknown`: GitLab no longer accepts the job and did not say why. */
