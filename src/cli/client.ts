@@ -5,7 +5,7 @@ import { systemCode } from "../base/errors.ts";
 import {
   Done,
   JobList,
-  JobReport,
+  JobStory,
   type ListFilter,
   MachineList,
   Problem,
@@ -75,7 +75,7 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
     status: () => call(Status, "/v1/status"),
     jobs: async (filter) => (await call(JobList, `/v1/jobs${query(filter)}`)).jobs,
     machines: async (filter) => (await call(MachineList, `/v1/machines${query(filter)}`)).machines,
-    job: (id) => call(JobReport, `/v1/jobs/${id}`),
+    job: (id) => call(JobStory, `/v1/jobs/${id}`),
     async *console(machineId, { bytes, follow, signal }) {
       const path = `/v1/machines/${encodeURIComponent(machineId)}/console`;
       const body = await send("GET", `${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, signal);

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { EventView, JobReport } from "../http/api.ts";
+import type { EventView, JobStory } from "../http/api.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
 import { jobArgument } from "./options.ts";
@@ -29,23 +29,31 @@ export function addWhy(program: Command, run: Run): void {
 
 function unknownJob(id: number): CliError | DaemonError {
   return new DaemonError("not_found", `job ${id} is not known here`, {
-    hint: "This FireRunner has not claimed it, or it ended long ago.",
+    hint: "This FireRunner has neither claimed nor noticed it, or it ended long ago.",
   });
 }
 
-function printStory(output: Output, { job, events, explanation }: JobReport, all: boolean): void {
+function printStory(output: Output, story: JobStory, all: boolean): void {
+  const { events, explanation } = story;
   output.line(output.paint("bold", explanation.summary));
-  output.line(
-    `  ${harmless(job.project)}: ${harmless(job.name)} (${stateWord(output, job)}, pool ${job.pool})`,
-  );
+  output.line(`  ${headOf(output, story)}`);
   if (explanation.cause !== null) output.line(`  cause: ${harmless(explanation.cause)}`);
-  for (const advice of explanation.advice) output.line(`  → ${advice}`);
+  for (const advice of explanation.advice) output.line(`  → ${harmless(advice)}`);
   output.line();
   for (const event of events)
     if (all || !quiet.has(event.kind)) output.line(eventLine(output, event, events[0]));
 }
 
-/** Time of day, time since the claim, and what happened. */
+function headOf(output: Output, story: JobStory): string {
+  if ("job" in story) {
+    const { job } = story;
+    return `${harmless(job.project)}: ${harmless(job.name)} (${stateWord(output, job)}, pool ${job.pool})`;
+  }
+  const { project, name, tags } = story.waiting;
+  return harmless(`${project}: ${name} (tags: ${tags.join(", ")})`);
+}
+
+/** Time of day, time since the first that is known, and what happened. */
 function eventLine(output: Output, event: EventView, first: EventView | undefined): string {
   const sinceS = (event.at - (first?.at ?? event.at)) / 1000;
   const [head = "", ...rest] = harmless(event.text).split("\n");

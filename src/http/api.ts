@@ -79,6 +79,29 @@ export type Explanation = z.infer<typeof Explanation>;
 export const JobReport = z.object({ job: JobView, events: z.array(EventView), explanation: Explanation });
 export type JobReport = z.infer<typeof JobReport>;
 
+/** A job that was seen waiting in GitLab and never claimed here. */
+export const WaitingJob = z.object({
+  id: z.number(),
+  project: z.string(),
+  name: z.string(),
+  tags: z.array(z.string()),
+  /** `left-alone`: it asks for a machine that cannot be had. `gone`: it does not wait any more. */
+  standing: z.enum(["waiting", "left-alone", "gone"]),
+  noticedAt: z.number(),
+});
+export type WaitingJob = z.infer<typeof WaitingJob>;
+
+export const WaitingReport = z.object({
+  waiting: WaitingJob,
+  events: z.array(EventView),
+  explanation: Explanation,
+});
+export type WaitingReport = z.infer<typeof WaitingReport>;
+
+/** `GET /v1/jobs/:id`. */
+export const JobStory = z.union([JobReport, WaitingReport]);
+export type JobStory = z.infer<typeof JobStory>;
+
 const PoolStatus = z.object({
   name: z.string(),
   /** True when machines of it can be started now. */
@@ -146,8 +169,8 @@ export interface ListFilter {
 export interface Views {
   /** Newest first. */
   jobs(filter?: ListFilter): Promise<JobView[]>;
-  /** Undefined for a job that was never claimed here, or has been pruned. */
-  job(id: number): Promise<JobReport | undefined>;
+  /** Undefined for a job that was neither claimed nor noticed here, or has been pruned. */
+  job(id: number): Promise<JobStory | undefined>;
   machines(filter?: ListFilter): Promise<MachineView[]>;
   machine(id: string): Promise<MachineView | undefined>;
 }

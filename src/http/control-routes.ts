@@ -56,6 +56,13 @@ export interface RouteDeps {
 }
 
 const RECENT = 8;
+/** What to say of a job that nobody here has heard of. */
+const hints = {
+  pooled:
+    "FireRunner has not claimed it, or it ended long ago. A job that waits in GitLab needs a pool whose runner has all of the job's tags: see “firerunner status”.",
+  tagged:
+    "FireRunner has neither claimed nor noticed it, or it ended long ago. A job that waits in GitLab needs a tag that names a machine, such as firecracker-2cpu-4gb, and its project must be known: see “firerunner webhook status”.",
+};
 const flag = z
   .enum(["0", "1"])
   .default("0")
@@ -84,7 +91,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
     const report = await views.job(id);
     if (report) return report;
     throw new HttpError("not_found", `job ${id} is not known here`, {
-      hint: "FireRunner has not claimed it, or it ended long ago. A job that waits in GitLab needs a pool whose runner has all of the job's tags: see “firerunner status”.",
+      hint: ports.webhook ? hints.tagged : hints.pooled,
     });
   });
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));

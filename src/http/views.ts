@@ -1,8 +1,17 @@
 import type { LifecycleEvent } from "../lifecycle/events.ts";
-import type { Store } from "../store/store.ts";
-import { type EventView, JobView, type ListFilter, MachineView, type Views } from "./api.ts";
+import type { Job, Store } from "../store/store.ts";
+import {
+  type EventView,
+  type JobStory,
+  JobView,
+  type ListFilter,
+  MachineView,
+  type Views,
+  type WaitingReport,
+} from "./api.ts";
 import { eventText } from "./event-text.ts";
 import { explainJob } from "./explanation.ts";
+import { explainWaiting, waitingJob } from "./waiting-explanation.ts";
 
 const PAGE = 1_000;
 /** A guest may fill its job's log with refused requests; nobody reads more than this. */
@@ -13,10 +22,33 @@ export interface ViewDeps {
   readonly now: () => number;
   /** What the running rooms know about an unfinished job beyond the store, in words: what it waits for. */
   readonly explain?: (jobId: number) => Promise<readonly string[]>;
+  /** The same of a job that waits in GitLab and has not been claimed. */
+  readonly explainPending?: (jobId: number) => Promise<readonly string[]>;
 }
 
 /** Jobs and machines as people and programs outside see them. Reads only. */
-export function createViews({ store, now, explain }: ViewDeps): Views {
+export function createViews({ store, now, explain, explainPending }: ViewDeps): Views {
+  async function claimed(job: Job): Promise<JobStory> {
+    const events = await allEvents(store, job.id);
+    const explanation = explainJob(job, events, now());
+    const waits = job.state === "finished" || !explain ? [] : await explain(job.id);
+    const cause = [explanation.cause, ...waits].filter((each) => each !== null).join("; ");
+    return {
+      job: JobView.parse(job),
+      events: events.map(toEventView),
+      explanation: { ...explanation, cause: cause || null },
+    };
+  }
+
+  async function unclaimed(id: number): Promise<WaitingReport | undefined> {
+    const events = await allEvents(store, id);
+    const waiting = waitingJob(id, events);
+    if (waiting === undefined) return undefined;
+    const words = explainPending ? await explainPending(id) : [];
+    const explanation = explainWaiting(waiting, events, words, now());
+    return { waiting, events: events.map(toEventView), explanation };
+  }
+
   return {
     async jobs({ live, limit } = {}) {
       const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
@@ -25,16 +57,7 @@ export function createViews({ store, now, explain }: ViewDeps): Views {
     },
     async job(id) {
       const job = await store.job(id);
-      if (job === undefined) return undefined;
-      const events = await allEvents(store, id);
-      const explanation = explainJob(job, events, now());
-      const waits = job.state === "finished" || !explain ? [] : await explain(id);
-      const cause = [explanation.cause, ...waits].filter((each) => each !== null).join("; ");
-      return {
-        job: JobView.parse(job),
-        events: events.map(toEventView),
-        explanation: { ...explanation, cause: cause || null },
-      };
+      return job === undefined ? await unclaimed(id) : await claimed(job);
     },
     async machines(filter: ListFilter = {}) {
       const { live, limit } = filter;
