@@ -1,6 +1,9 @@
 /** Which machine a job asks for by its tags. Pure. */
+import { formatMib } from "../base/units.ts";
 import type { MachineKind } from "./pool.ts";
 import type { Size } from "./size.ts";
+import { describeTag } from "./tag-text.ts";
+import { readTag, type TagReading, type TagSize } from "./tags.ts";
 
 /** What the configuration says about tags. */
 export interface TagRules {
@@ -30,3 +33,76 @@ export type Routing =
   | { readonly kind: "refused"; readonly reason: string }
   /** No tag with our prefix: somebody else's job. */
   | { readonly kind: "foreign" };
+
+/** GitLab's limit for one runner (TAG_LIST_MAX_LENGTH). */
+const MOST_TAGS = 50;
+
+/** Decides which machine a job with these tags gets. Never throws: tags are other people's words. */
+export function routeJob(tags: readonly string[], rules: TagRules): Routing {
+  const wanted = [...new Set(tags)].toSorted();
+  const readings = wanted.map((tag) => readTagOfJob(tag, rules));
+  if (readings.every(({ kind }) => kind === "other")) return { kind: "foreign" };
+  const asked = sizeOf(wanted, readings, rules.prefix);
+  if ("problem" in asked) return { kind: "refused", reason: asked.problem };
+  const kind = rules.rules.find((rule) => wanted.includes(rule.tag))?.kind ?? rules.kind;
+  const size = { ...asked.size, diskMib: kind.diskMib };
+  const problem = limitProblem(size, rules) ?? rules.sizeProblem(kind.driver, size);
+  if (problem !== undefined) {
+    return { kind: "refused", reason: `${describeTag(asked.tag)} cannot be served: ${problem}` };
+  }
+  return { kind: "route", route: { tags: wanted, size, kind } };
+}
+
+/** The name of the pool of all jobs with these tags: `tags:TAG,TAG`, whatever their order. */
+export function tagPoolName(tags: readonly string[]): string {
+  return `tags:${tags.toSorted().join(",")}`;
+}
+
+type Reading = TagReading | { readonly kind: "rule" };
+
+/** A rule may use the prefix for a word of its own, which is no size gone wrong. */
+function readTagOfJob(tag: string, { prefix, rules }: TagRules): Reading {
+  const reading = readTag(tag, prefix);
+  return reading.kind === "wrong" && rules.some((rule) => rule.tag === tag) ? { kind: "rule" } : reading;
+}
+
+function sizeOf(
+  tags: readonly string[],
+  readings: readonly Reading[],
+  prefix: string,
+): { size: TagSize; tag: string } | { problem: string } {
+  const problem = readings.find((reading) => reading.kind === "wrong")?.reason ?? setProblem(tags);
+  if (problem !== undefined) return { problem };
+  const sizes = readings.flatMap((reading, index) =>
+    reading.kind === "size" ? [{ size: reading.size, tag: tags[index] ?? "" }] : [],
+  );
+  const [first, ...others] = sizes;
+  if (first === undefined) {
+    return { problem: `no tag of the job names a size: add one such as ${prefix}-2cpu-4gb` };
+  }
+  const other = others.find(({ size }) => !isSameSize(size, first.size));
+  if (other === undefined) return first;
+  return {
+    problem: `${describeTag(first.tag)} and ${describeTag(other.tag)} are two sizes: keep one of the two tags`,
+  };
+}
+
+/** Why no runner could have exactly these tags. GitLab's API divides tags at commas and takes spaces off their ends. */
+function setProblem(tags: readonly string[]): string | undefined {
+  if (tags.length > MOST_TAGS) {
+    return `the job has ${tags.length} tags, and a GitLab runner can have ${MOST_TAGS}: give it fewer`;
+  }
+  const odd = tags.find((tag) => tag.includes(",") || tag.trim() !== tag || tag === "");
+  if (odd === undefined) return undefined;
+  return `the tag “${describeTag(odd)}” cannot be given to a runner: it has a comma, or a space at an end, or is empty`;
+}
+
+function isSameSize(a: TagSize, b: TagSize): boolean {
+  return a.cpus === b.cpus && a.memoryMib === b.memoryMib;
+}
+
+function limitProblem(size: TagSize, { maxCpus, maxMemoryMib }: TagRules): string | undefined {
+  if (size.cpus > maxCpus) return `webhook.sizes.maxCpus allows ${maxCpus}`;
+  if (size.memoryMib > maxMemoryMib) return `webhook.sizes.maxMemory allows ${formatMib(maxMemoryMib)}`;
+  return undefined;
+}

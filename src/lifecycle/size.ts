@@ -2,7 +2,7 @@ import { formatMib } from "../base/units.ts";
 
 /** What a machine is given, and what a slot reserves. */
 export interface Size {
-  /** Virtual CPUs, whole. */
+  /** Virtual CPUs. Whole, but for machines by tag whose driver can give parts of one. */
   readonly cpus: number;
   readonly memoryMib: number;
   /** Scratch disk the job may fill; sparse on the host. */

@@ -1,0 +1,28 @@
+import type { MachineKind } from "../../src/lifecycle/pool.ts";
+import type { TagRules } from "../../src/lifecycle/routing.ts";
+
+/** What a machine by tag is besides its size. */
+export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
+  return {
+    image: "base",
+    driver: "fake",
+    executor: "shell",
+    concurrency: 100,
+    egress: "none",
+    diskMib: 20_480,
+    ...overrides,
+  };
+}
+
+/** The rules of a configuration that says nothing of its own; any size is possible. */
+export function tagRules(overrides: Partial<TagRules> = {}): TagRules {
+  return {
+    prefix: "firecracker",
+    maxCpus: 16,
+    maxMemoryMib: 65_536,
+    rules: [],
+    kind: aKind(),
+    sizeProblem: () => undefined,
+    ...overrides,
+  };
+}
