@@ -29,10 +29,15 @@ export interface PoolHealth {
   readonly runnerInfo: Readonly<Record<string, unknown>> | undefined;
 }
 
+/** What has to work for a machine: looked at once, however many pools share it. */
+export type MachineBase = Pick<Pool, "driver" | "image">;
+
 export interface HealthDeps {
   readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly images: ImageSource;
   readonly pools: Pools;
+  /** Further machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
+  readonly bases?: () => ReadonlyMap<string, MachineBase>;
   readonly clock: Clock;
   readonly log: Log;
   readonly disk: DiskWatch;
@@ -48,7 +53,9 @@ export interface DiskWatch {
 }
 
 export interface Health {
+  /** Of a pool, or of a base by its name. */
   of(pool: string): PoolHealth;
+  /** Of every pool and every base. */
   all(): PoolHealth[];
   /** Looks at everything again. Never throws: what goes wrong is what is wrong. */
   refresh(signal: AbortSignal): Promise<void>;
@@ -63,57 +70,69 @@ interface Finding {
   readonly runnerInfo?: Readonly<Record<string, unknown>>;
 }
 
+type Seen = Finding & { readonly checkedAt: number };
+
+const unknownPool: Finding = { problems: [{ problem: "it is not configured", hint: undefined }] };
+const notSeen: Finding = { problems: [{ problem: "it has not been looked at yet", hint: undefined }] };
+
 export function createHealth(deps: HealthDeps): Health {
   const { pools, clock, log } = deps;
-  let known = new Map<string, PoolHealth>();
+  const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
+  let seen: ReadonlyMap<string, Seen> = new Map();
+
+  function baseOf(name: string): MachineBase | undefined {
+    return pools().get(name) ?? bases().get(name);
+  }
 
   function of(name: string): PoolHealth {
-    const found = known.get(name);
-    if (found && pools().has(name)) return found;
-    const problem = pools().has(name) ? "it has not been looked at yet" : "it is not configured";
-    const problems = [{ problem, hint: undefined }];
-    return {
-      pool: name,
-      ok: false,
-      problems,
-      accelerator: undefined,
-      checkedAt: undefined,
-      runnerInfo: undefined,
-    };
+    const base = baseOf(name);
+    return describe(name, base ? (seen.get(keyOf(base)) ?? notSeen) : unknownPool);
   }
 
   async function refresh(signal: AbortSignal): Promise<void> {
     const disk = await diskProblems(deps);
-    const entries = [...pools().values()].map(async (pool): Promise<[string, PoolHealth]> => {
-      const { problems, accelerator, runnerInfo } = await lookAt(deps, pool, signal);
-      const all = [...problems, ...disk];
-      const ok = all.length === 0;
-      return [
-        pool.name,
-        { pool: pool.name, ok, problems: all, accelerator, checkedAt: clock.now(), runnerInfo },
-      ];
+    const wanted = new Map([...bases().values(), ...pools().values()].map((base) => [keyOf(base), base]));
+    const looks = [...wanted].map(async ([key, base]): Promise<[string, Seen]> => {
+      const finding = await lookAt(deps, base, signal);
+      return [key, { ...finding, problems: [...finding.problems, ...disk], checkedAt: clock.now() }];
     });
-    const before = known;
-    known = new Map(await Promise.all(entries));
-    const changed = [...known.values()].filter(
-      (health) => problemsOf(before.get(health.pool)) !== problemsOf(health),
-    );
-    for (const health of changed) logChange(log, health);
+    const before = seen;
+    seen = new Map(await Promise.all(looks));
+    const changed = [...seen].filter(([key, now]) => wordsOf(before.get(key)) !== wordsOf(now));
+    const keys = new Set(changed.map(([key]) => key));
+    for (const [name, base] of named(pools(), bases())) if (keys.has(keyOf(base))) logChange(log, of(name));
     if (changed.length > 0) deps.onHealthChange?.();
   }
 
-  return { of, all: () => [...pools().keys()].map(of), refresh };
+  return { of, all: () => [...new Set([...pools().keys(), ...bases().keys()])].map(of), refresh };
+}
+
+function keyOf({ driver, image }: MachineBase): string {
+  return `${driver} ${image}`;
+}
+
+function describe(pool: string, finding: Finding & { checkedAt?: number }): PoolHealth {
+  const { problems, accelerator, runnerInfo, checkedAt } = finding;
+  return { pool, ok: problems.length === 0, problems, accelerator, checkedAt, runnerInfo };
+}
+
+/** What the log speaks of: not of each of the many pools that differ only in size. */
+function named(
+  pools: ReadonlyMap<string, MachineBase>,
+  bases: ReadonlyMap<string, MachineBase>,
+): [string, MachineBase][] {
+  return [...[...pools].filter(([name]) => !name.includes(":")), ...bases];
 }
 
 async function lookAt(
   { drivers, images, clock }: HealthDeps,
-  pool: Pool,
+  base: MachineBase,
   signal: AbortSignal,
 ): Promise<Finding> {
-  const driver = drivers.get(pool.driver);
-  if (!driver) return { problems: [{ problem: `there is no driver ${pool.driver} here`, hint: undefined }] };
+  const driver = drivers.get(base.driver);
+  if (!driver) return { problems: [{ problem: `there is no driver ${base.driver} here`, hint: undefined }] };
   try {
-    const image = await images.resolve(pool.image);
+    const image = await images.resolve(base.image);
     const { runnerInfo } = image;
     const probe = await withDeadline(
       clock,
@@ -148,8 +167,8 @@ function asProblem(error: unknown): PoolProblem {
 }
 
 /** In one string, to be compared; undefined before the first look. */
-function problemsOf(health: PoolHealth | undefined): string | undefined {
-  return health?.problems.map(({ problem }) => problem).join("; ");
+function wordsOf(finding: Finding | undefined): string | undefined {
+  return finding?.problems.map(({ problem }) => problem).join("; ");
 }
 
 function logChange(log: Log, now: PoolHealth): void {

@@ -4,7 +4,7 @@ import type { LifecycleEvent } from "../lifecycle/events.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
-import { createHealth, type DiskWatch, type PoolHealth } from "./health.ts";
+import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
 import type { TaskDeps } from "./tasks.ts";
@@ -16,6 +16,8 @@ const END_LIMIT_MS = 30_000;
 
 export interface SchedulerDeps extends TaskDeps {
   readonly disk: DiskWatch;
+  /** Machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
+  readonly bases?: () => ReadonlyMap<string, MachineBase>;
   /** A pool can start machines now, or no longer. */
   readonly onHealthChange?: () => void;
   readonly shutdown: ShutdownConfig;

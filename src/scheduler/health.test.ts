@@ -1,0 +1,63 @@
+import { pino } from "pino";
+import { expect, test } from "vitest";
+import { aPool } from "../../test/builders/pool.ts";
+import { createManualClock } from "../base/manual-clock.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import { createFakeDriver } from "../vm/fake/driver.ts";
+import { createFakeHost } from "../vm/fake/host.ts";
+import { createHealth } from "./health.ts";
+
+const signal = new AbortController().signal;
+
+function createSubject(pools: Pool[]) {
+  const clock = createManualClock();
+  const resolved: string[] = [];
+  const current = new Map(pools.map((pool) => [pool.name, pool]));
+  const health = createHealth({
+    drivers: new Map([["fake", createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" })]]),
+    images: {
+      async resolve(name) {
+        resolved.push(name);
+        if (name === "missing") throw new Error("there is no image “missing”");
+        const files = { kernel: "", initramfs: "", layers: [] };
+        return { digest: "sha256:0", architecture: "amd64", ...files, runnerInfo: { name } };
+      },
+    },
+    pools: () => current,
+    bases: () => new Map([["webhook", { driver: "fake", image: "base" }]]),
+    clock,
+    log: pino({ level: "silent" }),
+    disk: { freeBytes: async () => 10, minFreeBytes: 1 },
+  });
+  return { health, resolved, current };
+}
+
+test("pools that share driver and image are looked at once", async () => {
+  const { health, resolved } = createSubject([aPool({ name: "a" }), aPool({ name: "b" })]);
+
+  await health.refresh(signal);
+
+  expect(resolved).toEqual(["base"]);
+  expect(health.all().map(({ pool, ok }) => [pool, ok])).toEqual([
+    ["a", true],
+    ["b", true],
+    ["webhook", true],
+  ]);
+});
+
+test("a pool that comes later is ready at once when its base is", async () => {
+  const { health, current } = createSubject([]);
+  await health.refresh(signal);
+
+  current.set("tags:x", aPool({ name: "tags:x" }));
+  current.set("tags:y", aPool({ name: "tags:y", image: "missing" }));
+
+  expect(health.of("tags:x")).toMatchObject({ ok: true, runnerInfo: { name: "base" } });
+  expect(health.of("tags:y")).toMatchObject({
+    ok: false,
+    problems: [{ problem: "it has not been looked at yet" }],
+  });
+  await health.refresh(signal);
+  expect(health.of("tags:y").problems[0]?.problem).toContain("there is no image");
+  expect(health.of("tags:gone").problems[0]?.problem).toBe("it is not configured");
+});
