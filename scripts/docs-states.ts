@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { jobMoves, machineMoves } from "../src/lifecycle/states.ts";
+import { jobMoves, machineMoves, runnerMoves } from "../src/lifecycle/states.ts";
 
 const page = join(import.meta.dirname, "../ARCHITECTURE.md");
 
@@ -34,6 +34,8 @@ export function withDiagrams(text: string): string {
     renderDiagram(jobMoves),
     "A machine:",
     renderDiagram(machineMoves),
+    "A GitLab runner of FireRunner's making:",
+    renderDiagram(runnerMoves),
     END,
   ].join("\n\n");
   const start = text.indexOf(BEGIN);

@@ -8,6 +8,8 @@ import {
   machineMoves,
   machineSourcesOf,
   occupyingMachineStates,
+  runnerMoves,
+  runnerSourcesOf,
   slotHoldingJobStates,
   unfinishedJobStates,
 } from "./states.ts";
@@ -17,6 +19,7 @@ type Moves = Readonly<Record<string, readonly string[]>>;
 const tables: Readonly<Record<string, { moves: Moves; start: string; end: string }>> = {
   job: { moves: jobMoves, start: "claimed", end: "finished" },
   machine: { moves: machineMoves, start: "creating", end: "gone" },
+  runner: { moves: runnerMoves, start: "creating", end: "gone" },
 };
 
 /** Everything that can be reached from `state`, itself included. */
@@ -79,6 +82,15 @@ describe("sources", () => {
         const listed = (targets as readonly string[]).includes(to);
         expect(machineSourcesOf(to).includes(from as keyof typeof machineMoves)).toBe(listed);
         expect(canMoveMachine(from as keyof typeof machineMoves, to)).toBe(listed);
+      }
+    }
+  });
+
+  test("a runner's sources are its moves read backwards", () => {
+    for (const [from, targets] of Object.entries(runnerMoves)) {
+      for (const to of Object.keys(runnerMoves) as (keyof typeof runnerMoves)[]) {
+        const listed = (targets as readonly string[]).includes(to);
+        expect(runnerSourcesOf(to).includes(from as keyof typeof runnerMoves)).toBe(listed);
       }
     }
   });
