@@ -1,0 +1,57 @@
+/**
+ * Group commit: a flush of the disk takes as long for hundreds of deliveries as for one. What arrives while one batch is being
+ * made durable is the next batch. How many wait is bounded by the requests that the door lets in.
+ */
+import type { Delivery } from "../store/deliveries.ts";
+
+/** So that nobody waits long for the transaction of one batch. */
+const MOST_ROWS = 500;
+
+export type NewDelivery = Omit<Delivery, "receivedAt">;
+
+export interface DeliveryBatch {
+  /** Resolves once it is durable: true when it is new, false when it was known by its key. Rejects when its batch failed. */
+  add(delivery: NewDelivery): Promise<boolean>;
+}
+
+interface Waiting {
+  readonly delivery: NewDelivery;
+  readonly resolve: (isNew: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export function createDeliveryBatch(
+  keep: (deliveries: readonly NewDelivery[]) => Promise<readonly boolean[]>,
+): DeliveryBatch {
+  const queue: Waiting[] = [];
+  let isCommitting = false;
+
+  async function commitAll(): Promise<void> {
+    isCommitting = true;
+    // Whatever arrived with this one shares its flush.
+    await Promise.resolve();
+    while (queue.length > 0) await commit(queue.splice(0, MOST_ROWS));
+    isCommitting = false;
+  }
+
+  /** The same delivery twice in one batch is one row: the first is new. */
+  async function commit(batch: readonly Waiting[]): Promise<void> {
+    const rows = new Map<string, NewDelivery>();
+    for (const { delivery } of batch) if (!rows.has(delivery.key)) rows.set(delivery.key, delivery);
+    try {
+      const areNew = await keep([...rows.values()]);
+      const unseen = new Set([...rows.keys()].filter((_key, index) => areNew[index]));
+      for (const { delivery, resolve } of batch) resolve(unseen.delete(delivery.key));
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  return {
+    add: (delivery) =>
+      new Promise((resolve, reject) => {
+        queue.push({ delivery, resolve, reject });
+        if (!isCommitting) void commitAll();
+      }),
+  };
+}

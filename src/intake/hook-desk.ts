@@ -1,0 +1,114 @@
+/** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
+import type { IncomingHttpHeaders } from "node:http";
+import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { Deliveries } from "../store/deliveries.ts";
+import type { Store } from "../store/store.ts";
+import { createDeliveryBatch } from "./delivery-batch.ts";
+import { deliveryKey } from "./delivery-key.ts";
+import { createHookCounters, type HookDeskStatus } from "./hook-counters.ts";
+import { type HookReading, readHook } from "./hook-payload.ts";
+import { createSampledWarning } from "./sampled-log.ts";
+
+const WARN_EVERY_MS = 10_000;
+const LONGEST_EVENT_NAME = 64;
+
+/** What a webhook has told. Null where it did not say, or could not be read: then it may be about any project. */
+export interface HookNews {
+  readonly projectId: number | null;
+  /** The job of a Job Hook. */
+  readonly jobId: number | null;
+  /** Of that job, or else of a pipeline. */
+  readonly status: string | null;
+}
+
+export interface HookDeskOptions<Screening> {
+  readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
+  readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+  /** Hears of each new delivery once it is durable. Must not throw. */
+  readonly onNews: (news: HookNews) => void;
+  /** GitLab says that a job of ours, which has not ended here, has ended. It may be wrong or late. */
+  readonly onJobEnded: (jobId: number) => void;
+}
+
+interface HookRequest {
+  readonly headers: IncomingHttpHeaders;
+  /** Undefined when it was too long to be kept. */
+  readonly body: Buffer | undefined;
+}
+
+/** Fits the `HookDesk` of `http/`, which says what its two calls promise. */
+export interface HookReception<Screening> {
+  screen(headers: IncomingHttpHeaders): Screening;
+  take(request: HookRequest): Promise<string>;
+  status(): HookDeskStatus;
+}
+
+const endedStatuses: readonly string[] = ["success", "failed", "canceled"];
+
+export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
+  const { verifier, store, clock, log, onNews, onJobEnded } = options;
+  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries));
+  const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
+  const counters = createHookCounters(clock);
+
+  async function take({ headers, body }: HookRequest): Promise<string> {
+    const event = eventOf(headers);
+    counters.count(event);
+    const reading = readHook(event, body);
+    if (reading.kind === "other") return `${event ?? "this event"} is not used here`;
+    const news = newsOf(reading);
+    if (reading.kind === "unreadable") {
+      counters.countUnreadable();
+      const { projectId, problem } = reading;
+      warn({ event, bytes: body?.length, projectId, problem });
+    }
+    const key = deliveryKey(headers, body, describeNews(news));
+    const isNew = key === undefined || (await batch.add({ key, event: event ?? reading.kind, ...news }));
+    if (!isNew) {
+      counters.countDuplicate();
+      return "known already";
+    }
+    onNews(news);
+    tellEnd(news);
+    return answerTo(reading, news);
+  }
+
+  /** After the answer: who waits for it is not concerned. */
+  function tellEnd({ jobId, status }: HookNews): void {
+    if (jobId === null || !endedStatuses.includes(status ?? "")) return;
+    store.job(jobId).then(
+      (job) => {
+        if (job && job.state !== "finished") onJobEnded(jobId);
+      },
+      (error: unknown) => log.warn({ jobId, err: describeError(error) }, "a job could not be looked up"),
+    );
+  }
+
+  return { screen: (headers) => verifier.screen(headers), take, status: counters.status };
+}
+
+function eventOf(headers: IncomingHttpHeaders): string | undefined {
+  const value = headers["x-gitlab-event"];
+  const text = Array.isArray(value) ? value[0] : value;
+  return text?.slice(0, LONGEST_EVENT_NAME).replaceAll(/[^\x20-\x7e]/g, "?");
+}
+
+function newsOf(reading: Exclude<HookReading, { kind: "other" }>): HookNews {
+  if (reading.kind === "unreadable") return { projectId: reading.projectId, jobId: null, status: null };
+  const { projectId, jobId, status } = reading;
+  return { projectId, jobId, status };
+}
+
+function answerTo(reading: HookReading, news: HookNews): string {
+  if (reading.kind === "unreadable") return `taken, but not understood: ${reading.problem}`;
+  return `taken: ${describeNews(news)}`;
+}
+
+function describeNews({ projectId, jobId, status }: HookNews): string {
+  const subject = jobId === null ? "pipeline" : `job ${jobId}`;
+  return `${subject} of project ${projectId ?? "unknown"} ${status ?? ""}`.trimEnd();
+}
