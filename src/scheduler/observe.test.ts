@@ -55,7 +55,7 @@ async function plannedWhen(step: Step, meddle: () => Promise<unknown>): Promise<
       drivers: new Map([["fake", { ...driver, list }]]),
       pools: () => new Map([["small", aPool()]]),
     },
-    { doors: new Set([M]), askedAt: new Map(), since: clock.now(), mode: "run" },
+    { doors: new Set([M]), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
     new AbortController().signal,
   );
   return plan(snapshot, policy, clock.now());
@@ -99,7 +99,7 @@ test("a driver that hangs is one that could not be asked", async () => {
   const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined };
   const observing = observe(
     { store, door, clock, drivers: new Map([["fake", hanging]]), pools: () => new Map() },
-    { doors: new Set(), askedAt: new Map(), since: clock.now(), mode: "run" },
+    { doors: new Set(), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
     new AbortController().signal,
   );
   await clock.advance(20_000);

@@ -20,6 +20,8 @@ export interface OwnKnowledge {
   readonly doors: ReadonlySet<string>;
   /** When we asked GitLab ourselves how a job stands, by job. */
   readonly askedAt: ReadonlyMap<number, number>;
+  /** Jobs that are said to have ended, and from when on to ask about them. */
+  readonly doubted: ReadonlyMap<number, number>;
   readonly since: number;
   readonly mode: Mode;
 }
@@ -54,6 +56,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     doors: own.doors,
     heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
     standingAt: collect(jobs, (job) => [job.id, standingAt(job, door, own)]),
+    doubted: own.doubted,
     since: own.since,
     mode: own.mode,
   };

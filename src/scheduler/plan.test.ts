@@ -36,6 +36,7 @@ function aSnapshot(
     doors: new Set(machine ? [machine.id] : []),
     heardAt: new Map(machine ? [[machine.id, now]] : []),
     standingAt: new Map(job ? [[job.id, now]] : []),
+    doubted: new Map(),
     since: someTime - 1_000,
     mode: "run",
     ...more,
@@ -226,6 +227,12 @@ describe("a running job", () => {
 
     expect(planned(aSnapshot(job, busy, { standingAt: new Map() }))).toEqual(ask);
     expect(planned(aSnapshot(job, busy, { standingAt: heard }))).toEqual([]);
+    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now]]) }))).toEqual(
+      ask,
+    );
+    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now + 1]]) }))).toEqual(
+      [],
+    );
   });
 });
 

@@ -40,6 +40,8 @@ export interface Snapshot {
   readonly heardAt: ReadonlyMap<string, number>;
   /** When GitLab last told how a job stands, by job. */
   readonly standingAt: ReadonlyMap<number, number>;
+  /** Jobs that somebody says have ended in GitLab, and from when on GitLab may be asked whether it is so. */
+  readonly doubted: ReadonlyMap<number, number>;
   /** When this program began to look: nobody is late for what he could not tell us before. */
   readonly since: number;
   readonly mode: Mode;
@@ -193,6 +195,7 @@ function overtime({ snapshot, policy, now }: View, job: Job): string | undefined
 }
 
 function standingIsOld({ snapshot, policy, now }: View, job: Job): boolean {
+  if (now >= (snapshot.doubted.get(job.id) ?? Number.POSITIVE_INFINITY)) return true;
   const toldAt = Math.max(snapshot.standingAt.get(job.id) ?? 0, job.claimedAt, job.runningAt ?? 0);
   return now - toldAt >= policy.standingInterval;
 }

@@ -3,6 +3,7 @@
  * begin. Starting up is an ordinary round, so nothing here knows of crashes.
  */
 import { describeError } from "../base/errors.ts";
+import { createDoubts } from "./doubts.ts";
 import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
@@ -31,6 +32,8 @@ export interface Rounds {
   /** One round after the other until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
   wake(reason: string): void;
+  /** Somebody says that GitLab has ended this job: the next round asks. */
+  doubt(jobId: number): void;
   mode(): Mode;
   setMode(mode: Mode): void;
   /** Resolves when a round finds no unfinished job and no machine; rejects with the signal's reason. */
@@ -45,7 +48,8 @@ export interface Rounds {
 
 export function createRounds(deps: TaskDeps): Rounds {
   const { clock, config, log } = deps;
-  const memory: Memory = { doors: new Set(), askedAt: new Map(), reportFailures: new Map() };
+  const doubts = createDoubts(clock);
+  const memory: Memory = { doors: new Set(), askedAt: new Map(), doubts, reportFailures: new Map() };
   const waker = createWaker(clock);
   const lanes = createLanes({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
   const begin = createTasks(deps, memory, lanes);
@@ -57,7 +61,7 @@ export function createRounds(deps: TaskDeps): Rounds {
 
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
-    const own = { doors: memory.doors, askedAt: memory.askedAt, since, mode };
+    const own = { doors: memory.doors, askedAt: memory.askedAt, doubted: doubts.due(), since, mode };
     const now = await observe(deps, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
@@ -86,6 +90,10 @@ export function createRounds(deps: TaskDeps): Rounds {
     run,
     since,
     wake: waker.wake,
+    doubt(jobId) {
+      doubts.add(jobId);
+      waker.wake(`job ${jobId} is said to have ended`);
+    },
     mode: () => mode,
     setMode(next) {
       mode = next;
@@ -119,6 +127,7 @@ function isIdle({ jobs, machines }: Observed): boolean {
 function forgetEnded(seen: Observed, memory: Memory, lanes: Lanes): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
   for (const id of memory.askedAt.keys()) if (!jobs.has(id)) memory.askedAt.delete(id);
+  memory.doubts.keep(jobs);
   for (const id of memory.reportFailures.keys()) if (!jobs.has(id)) memory.reportFailures.delete(id);
   const used = new Set<string>();
   for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);

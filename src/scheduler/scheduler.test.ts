@@ -296,6 +296,69 @@ describe("a cancel", () => {
     expect(gitlab.updates.length).toBeLessThan(5);
   });
 
+  test("that a webhook tells of frees the machine at once, though GitLab has just said that it runs", async () => {
+    const scheduler = start();
+    await aRunningJob();
+    await clock.advance(2_500);
+    const asked = gitlab.updates.length;
+
+    gitlab.answer = () => ({ kind: "over", status: "canceled" });
+    scheduler.doubt(4711);
+    await clock.advance(100);
+
+    expect(gitlab.updates).toHaveLength(asked + 1);
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "canceled" });
+    expect(host.ids()).toEqual([]);
+  });
+
+  test("that was told of by mistake does no harm, and asks GitLab but once a second", async () => {
+    const scheduler = start();
+    const machineId = await aRunningJob();
+    await clock.advance(2_500);
+    const asked = gitlab.updates.length;
+
+    for (let time = 0; time < 1_000; time += 10) {
+      scheduler.doubt(4711);
+      scheduler.doubt(9999);
+      await clock.advance(10);
+    }
+
+    expect(
+      gitlab.updates.slice(asked).every(({ jobId, state }) => jobId === 4711 && state === "running"),
+    ).toBe(true);
+    expect(gitlab.updates.length - asked).toBeLessThanOrEqual(3);
+    expect((await store.job(4711))?.state).toBe("running");
+    expect(host.ids()).toEqual([machineId]);
+  });
+
+  test("that is told of while GitLab is being asked is asked about once more", async () => {
+    const scheduler = start();
+    await aRunningJob();
+    const answers: Array<() => void> = [];
+    const { api } = gitlab;
+    const updateJob = api.updateJob;
+    Object.assign(api, {
+      updateJob: async (update: JobUpdate) => {
+        const answer = await updateJob(update);
+        await new Promise<void>((resolve) => answers.push(resolve));
+        return answer;
+      },
+    });
+    await clock.advance(2_500);
+    expect(answers).toHaveLength(1);
+
+    gitlab.answer = () => ({ kind: "over", status: "canceled" });
+    scheduler.doubt(4711);
+    await clock.advance(10);
+    answers.shift()?.();
+    await clock.advance(100);
+    expect((await store.job(4711))?.state).toBe("running");
+    answers.shift()?.();
+    await clock.advance(100);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "canceled" });
+  });
+
   test("that waits for an after_script ends a job at once that has not begun", async () => {
     host.faults.create = () => ({ hang: true });
     start();

@@ -30,6 +30,11 @@ export interface Scheduler {
   start(): void;
   /** Asks for a round soon. May be called as often as one likes. */
   wake(reason?: string): void;
+  /**
+   * GitLab is said to have ended this job: it is asked at once, and the machine goes if it is so. Harmless when it is not, or when
+   * the job is not ours.
+   */
+  doubt(jobId: number): void;
   /** No pool may claim any more; jobs go on. */
   drain(): void;
   resume(): void;
@@ -95,6 +100,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     shutDown,
     whenIdle: rounds.whenIdle,
     wake: (reason = "asked to") => rounds.wake(reason),
+    doubt: rounds.doubt,
     drain: () => rounds.setMode("drain"),
     resume: () => rounds.setMode("run"),
     canClaim: (pool) =>

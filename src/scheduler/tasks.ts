@@ -8,6 +8,7 @@ import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
+import type { Doubts } from "./doubts.ts";
 import { SchedulerError } from "./errors.ts";
 import { createJobActions } from "./job-actions.ts";
 import type { Lanes, Rest, Task } from "./lanes.ts";
@@ -37,6 +38,7 @@ export interface Memory {
   readonly doors: Set<string>;
   /** When GitLab last answered our own question how a job stands. */
   readonly askedAt: Map<number, number>;
+  readonly doubts: Doubts;
   /** Reports that GitLab did not take, by job. */
   readonly reportFailures: Map<number, number>;
 }
@@ -95,6 +97,14 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
     return undefined;
   }
 
+  async function askStanding(jobId: number): Promise<Rest | undefined> {
+    const dispel = memory.doubts.begin(jobId);
+    return await checkStanding({ ...deps, intervalMs: config.standingInterval }, jobId, () => {
+      memory.askedAt.set(jobId, deps.clock.now());
+      dispel();
+    });
+  }
+
   async function perform(action: Action, signal: AbortSignal): Promise<Rest | undefined> {
     switch (action.kind) {
       case "startMachine":
@@ -106,9 +116,7 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
       case "report":
         return await tryReport(action.jobId);
       case "checkStanding":
-        return await checkStanding({ ...deps, intervalMs: config.standingInterval }, action.jobId, () =>
-          memory.askedAt.set(action.jobId, deps.clock.now()),
-        );
+        return await askStanding(action.jobId);
       case "stopMachine":
         return void (await store.stopMachine(action.machineId, action.reason));
       default:
