@@ -86,6 +86,15 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       expect(Math.min(capacity.cpus, capacity.memoryMib, capacity.machines)).toBeGreaterThan(0);
     });
 
+    test("says which sizes it cannot give, in words", () => {
+      const size = { cpus: 2, memoryMib: 1_024, diskMib: 1_024 };
+
+      expect(driver.sizeProblem(size)).toBeUndefined();
+      expect(driver.sizeProblem({ ...size, cpus: 0 })).toContain("CPUs");
+      expect(driver.sizeProblem({ ...size, cpus: 10_000 })).toContain("CPUs");
+      expect(driver.sizeProblem({ ...size, memoryMib: 1 })).toContain("memory");
+    });
+
     test("starts a machine, shows it, and leaves nothing of it", async () => {
       const before = Date.now();
       const id = await created();

@@ -36,6 +36,8 @@ export interface VmDriver {
   /** Can I run here? Proven by a boot with a deadline where hardware help is involved; cached. */
   probe(image: BootImage, signal: AbortSignal): Promise<Probe>;
   capacity(): Promise<Capacity>;
+  /** Why no machine of this driver can have this size, in words; undefined when one can. Pure, and for any numbers. */
+  sizeProblem(size: Size): string | undefined;
   /**
    * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. A pure
    * function of the id. Its directory is the driver's; the relay makes it (0700) when it is not there yet. The socket itself

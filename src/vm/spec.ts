@@ -1,4 +1,6 @@
 import { isMachineId } from "../base/ids.ts";
+import { formatMib } from "../base/units.ts";
+import type { Size } from "../lifecycle/size.ts";
 import type { MachineSpec } from "./driver.ts";
 import { VmError } from "./errors.ts";
 
@@ -14,6 +16,20 @@ export function checkSpec({ id, size }: MachineSpec): void {
   checkWhole(id, "CPUs", size.cpus, 1, 255);
   checkWhole(id, "MiB of memory", size.memoryMib, 64, 16 * 1024 ** 2);
   checkWhole(id, "MiB of disk", size.diskMib, 16, 16 * 1024 ** 2);
+}
+
+/** Why a driver that gives whole CPUs and MiB within these limits has no machine of this size, in words. */
+export function unusableSize(
+  driver: string,
+  { cpus, memoryMib }: Size,
+  limits: { mostCpus: number; leastMemoryMib: number },
+): string | undefined {
+  const { mostCpus, leastMemoryMib } = limits;
+  if (!Number.isInteger(cpus)) return `the ${driver} driver gives whole CPUs only`;
+  if (cpus < 1 || cpus > mostCpus) return `the ${driver} driver gives 1 to ${mostCpus} CPUs`;
+  if (!Number.isInteger(memoryMib)) return `the ${driver} driver gives whole MiB of memory only`;
+  if (memoryMib < leastMemoryMib) return `the ${driver} driver needs ${formatMib(leastMemoryMib)} of memory`;
+  return undefined;
 }
 
 function checkWhole(id: string, what: string, value: number, least: number, most: number): void {

@@ -1,9 +1,9 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
-import type { Capacity } from "../../lifecycle/size.ts";
+import type { Capacity, Size } from "../../lifecycle/size.ts";
 import type { DriverMachine, MachineSpec, VmDriver } from "../driver.ts";
-import { checkMachineId, checkSpec } from "../spec.ts";
+import { checkMachineId, checkSpec, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";
 import type { FakeHost } from "./host.ts";
 import { createMaking } from "./making.ts";
@@ -13,8 +13,11 @@ export interface FakeDriverOptions {
   readonly capacity?: Capacity;
   /** Where relay sockets lie. Without it nothing touches the disk, and nobody can listen on them. */
   readonly directory?: string;
+  /** What this host refuses beside what no host can do; a test may refuse odd numbers of CPUs, as some hypervisors do. */
+  readonly sizeProblem?: (size: Size) => string | undefined;
 }
 
+const limits = { mostCpus: 255, leastMemoryMib: 64 };
 const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000 };
 
 /** Machines in memory, with faults on demand: for tests, simulations and load runs. */
@@ -65,6 +68,7 @@ export function createFakeDriver(options: FakeDriverOptions): VmDriver {
       note: "machines exist in memory",
     }),
     capacity: async () => capacity,
+    sizeProblem: (size) => unusableSize("fake", size, limits) ?? options.sizeProblem?.(size),
     relaySocket(id) {
       checkMachineId(id);
       return join(directory ?? "/nonexistent", id, "relay.sock");

@@ -9,7 +9,7 @@ import { hostCapacity } from "../local/capacity.ts";
 import { hostResources } from "../local/host-resources.ts";
 import type { HostProcess } from "../local/processes.ts";
 import { createMachineUsers } from "../local/users.ts";
-import { checkMachineId } from "../spec.ts";
+import { checkMachineId, unusableSize } from "../spec.ts";
 import { createConsoles } from "./console.ts";
 import { readExit } from "./exit.ts";
 import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
@@ -26,6 +26,8 @@ import { createWorkplace } from "./workplace.ts";
  */
 const OVERHEAD_MIB = 80;
 const MIB_BYTES = 1024 ** 2;
+/** With less memory the kernel cannot unpack the initramfs and start a job's shell. */
+const limits = { mostCpus: 64, leastMemoryMib: 128 };
 
 export interface QemuDriverOptions {
   /** Machines live in `machines` below it. */
@@ -92,6 +94,7 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
     host: "local",
     probe: (image, signal) => probeHost(image, accelerator, signal),
     capacity: async () => hostCapacity(hostResources(), { ...settings, overheadMib: OVERHEAD_MIB }),
+    sizeProblem: (size) => unusableSize("qemu", size, limits),
     relaySocket: (id) => filesOf(id).relay,
     create: operations.create,
     list,
