@@ -3,6 +3,8 @@ export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
+  cli_door: "Start FireRunner, or correct the address; name the authority of its certificate with --ca.",
+  cli_key_file: "Let this user write the file that webhook.signingKeyFile names, or use sudo.",
   cli_not_allowed: "Use the user FireRunner runs as (root, with sudo, for a system service).",
   cli_not_running: "Start FireRunner, or name the configuration of the one that runs with --config.",
   cli_strange_answer: "Restart the daemon: it and the command line are of different versions.",
@@ -17,8 +19,17 @@ export const advice: Readonly<Record<string, string>> = {
     "The lines printed before it say why; “firerunner doctor” finds what this computer lacks.",
   demo_repository: "Name the root of a Git repository with a commit and a .gitlab-ci.yml.",
   demo_timeout: "Try again on a less busy computer; with --keep the demo's log stays for a look.",
+  gitlab_api_token:
+    "Create an access token in GitLab and put it where webhook.apiToken is configured; then reload.",
   gitlab_ca_unreadable: "gitlab.caFile must name a PEM file that this user may read.",
   gitlab_certificate: "Name the PEM file of GitLab's certificate authority in gitlab.caFile.",
+  gitlab_forbidden:
+    "Give the access token the scope, or its user the role, that the message names (docs/gitlab.md lists them).",
+  gitlab_not_found:
+    "Check the path or id in the configuration, and that the API token's user is a member there.",
+  gitlab_rate_limited:
+    "Nothing: it is asked again when GitLab allows. If it stays, let webhook.poll ask less often.",
+  gitlab_refused: "The message has GitLab's own words; the hint says what to change where that is known.",
   gitlab_unavailable: "Nothing: it is asked again, ever more slowly, until it is back.",
   gitlab_unreachable: "Check gitlab.url, DNS, and firewalls between this computer and GitLab.",
   gitlab_wrong_token:

@@ -5,8 +5,16 @@ import { gitLabErrorFrom } from "./failure.ts";
 import type { GitLabHttp, GitLabRequest } from "./http.ts";
 import { jobAnswerOf, jobAnswerOfFailure } from "./job-request.ts";
 import { jobStandingOf, traceStandingOf, unavailable } from "./job-standing.ts";
-import type { JobAnswer, JobRequest, JobUpdate, RunnerApi, RunnerInfo } from "./runner-api.ts";
-import { verifiedRunnerOf } from "./verify.ts";
+import type {
+  JobAnswer,
+  JobRequest,
+  JobUpdate,
+  RenewedToken,
+  RunnerApi,
+  RunnerInfo,
+  VerifiedRunner,
+} from "./runner-api.ts";
+import { renewedTokenOf, verifiedRunnerOf } from "./verify.ts";
 
 /** GitLab holds a long poll for about 50 s; only a dead connection is silent for as long as this. */
 const POLL_TIMEOUT_MS = 150_000;
@@ -34,7 +42,7 @@ export function createRunnerApi({ http, clock, version, systemId }: RunnerApiOpt
     return await readAnswer(await http.request({ ...request, path, headers }), maxBytes);
   }
 
-  async function verify(token: Secret, signal?: AbortSignal, info?: RunnerInfo): Promise<{ id: number }> {
+  async function verify(token: Secret, signal?: AbortSignal, info?: RunnerInfo): Promise<VerifiedRunner> {
     // Without `info` GitLab would note, for most of an hour, that our installation's runner can do nothing.
     const body = json({ token: token.reveal(), ...(info ? { system_id: systemId, info } : {}) });
     try {
@@ -43,6 +51,17 @@ export function createRunnerApi({ http, clock, version, systemId }: RunnerApiOpt
     } catch (error) {
       signal?.throwIfAborted();
       throw gitLabErrorFrom(error, "verifying the runner token");
+    }
+  }
+
+  async function resetToken(token: Secret, signal?: AbortSignal): Promise<RenewedToken> {
+    const post = { method: "POST", path: "/runners/reset_authentication_token" } as const;
+    try {
+      const body = json({ token: token.reveal() });
+      return renewedTokenOf(await send({ ...post, ...body, ...(signal ? { signal } : {}) }));
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw gitLabErrorFrom(error, "renewing the runner token");
     }
   }
 
@@ -64,6 +83,7 @@ export function createRunnerApi({ http, clock, version, systemId }: RunnerApiOpt
 
   return {
     verify,
+    resetToken,
     requestJob,
     async updateJob({ jobId, jobToken, state, failureReason }: JobUpdate) {
       const reason = failureReason === undefined ? {} : { failure_reason: failureReason };

@@ -115,7 +115,10 @@ export interface GitLabRest {
     runner: NewApiRunner,
     signal?: AbortSignal,
   ): Promise<RunnerTokenGiven & { readonly id: number }>;
-  /** Runners of exactly this scope. */
+  /**
+   * Runners made for this scope, without those that merely serve it. GitLab lists a group's together with those of the groups above
+   * and does not say whose each is: tell ours by the description.
+   */
   runnersOf(scope: Scope, signal?: AbortSignal): Promise<ApiRunner[]>;
   /** One that is gone already counts as deleted. */
   deleteRunner(id: number, signal?: AbortSignal): Promise<void>;

@@ -66,13 +66,30 @@ export type TraceStanding =
   | { readonly kind: "over"; readonly status: string | undefined }
   | { readonly kind: "unavailable"; readonly waitMs: number; readonly problem: string };
 
+export interface VerifiedRunner {
+  readonly id: number;
+  /** Epoch ms; null for ever. */
+  readonly tokenExpiresAt: number | null;
+}
+
+export interface RenewedToken {
+  readonly token: Secret;
+  /** Epoch ms; null for ever. */
+  readonly tokenExpiresAt: number | null;
+}
+
 /** GitLab's runner API (`/api/v4`), as FireRunner itself uses it. Protocol facts: docs/gitlab.md. */
 export interface RunnerApi {
   /**
    * `POST /runners/verify`. Throws GitLabError: wrong token, wrong URL, bad certificate, down, in maintenance. GitLab keeps what
    * the first call of an hour says about the runner, so give `info` wherever it is known.
    */
-  verify(token: Secret, signal?: AbortSignal, info?: RunnerInfo): Promise<{ id: number }>;
+  verify(token: Secret, signal?: AbortSignal, info?: RunnerInfo): Promise<VerifiedRunner>;
+  /**
+   * `POST /runners/reset_authentication_token`: a new token for the runner; the old one is void at once. Throws GitLabError. Never
+   * tried again by itself: an answer lost is a token lost.
+   */
+  resetToken(token: Secret, signal?: AbortSignal): Promise<RenewedToken>;
   /** `POST /jobs/request`. Never aborted: an answer lost is a job lost. */
   requestJob(request: JobRequest): Promise<JobAnswer>;
   /** `PUT /jobs/:id`. `running` is a heartbeat and the way to hear of a cancel. */

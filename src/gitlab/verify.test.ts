@@ -49,7 +49,7 @@ describe("verify", () => {
 
     const runner = await api.verify(token, undefined, { executor: "shell" });
 
-    expect(runner).toEqual({ id: 9 });
+    expect(runner).toEqual({ id: 9, tokenExpiresAt: null });
     expect(server.seen[0]).toMatchObject({ method: "POST", path: "/api/v4/runners/verify" });
     expect(server.seen[0]?.json).toEqual({
       token: token.reveal(),
@@ -164,7 +164,7 @@ describe("verify over TLS", () => {
   test("trusts the configured authority", async () => {
     const url = await secured(await authority.issue(host));
 
-    expect(await apiAt({ url, ca: authority.ca, lookup: toLoopback }).verify(token)).toEqual({ id: 9 });
+    expect(await apiAt({ url, ca: authority.ca, lookup: toLoopback }).verify(token)).toMatchObject({ id: 9 });
   });
 
   test("does not trust an authority that is not configured, and says what to do", async () => {

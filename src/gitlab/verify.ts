@@ -1,29 +1,48 @@
 import { z } from "zod";
+import { Secret } from "../base/secret.ts";
 import { type Answer, header, jsonOf } from "./answer.ts";
 import { GitLabError } from "./errors.ts";
 import { gitLabErrorOf } from "./failure.ts";
+import type { RenewedToken, VerifiedRunner } from "./runner-api.ts";
 
-const DOING = "verifying the runner token";
-const VerifiedRunner = z.looseObject({ id: z.number() });
+/** Epoch ms of a time that GitLab may leave out or give as null; null for never. */
+export const expiresAt = z
+  .string()
+  .nullish()
+  .transform((text) => Date.parse(text ?? "") || null);
+
+const Verified = z.looseObject({ id: z.number(), token_expires_at: expiresAt });
+const Renewed = z.looseObject({ token: z.string().min(1), token_expires_at: expiresAt });
 
 /** The runner that GitLab knows by the token, from the answer to `POST /runners/verify`. Throws GitLabError. */
-export function verifiedRunnerOf(answer: Answer): { id: number } {
+export function verifiedRunnerOf(answer: Answer): VerifiedRunner {
+  const { id, token_expires_at } = parsed(answer, 200, Verified, "verifying the runner token");
+  return { id, tokenExpiresAt: token_expires_at };
+}
+
+/** The runner's new token, from the answer to `POST /runners/reset_authentication_token`. Throws GitLabError. */
+export function renewedTokenOf(answer: Answer): RenewedToken {
+  const { token, token_expires_at } = parsed(answer, 201, Renewed, "renewing the runner token");
+  return { token: new Secret(token), tokenExpiresAt: token_expires_at };
+}
+
+function parsed<T>(answer: Answer, success: number, schema: z.ZodType<T>, doing: string): T {
   if (answer.cut !== undefined) throw answer.cut;
   const json = jsonOf(answer);
   const location = header(answer, "location");
   // A proxy or another program in GitLab's place answers in HTML, whatever the status.
-  if (json === undefined && answer.status < 500) throw gitLabErrorOf(answer.status, location, DOING);
+  if (json === undefined && answer.status < 500) throw gitLabErrorOf(answer.status, location, doing);
   if (answer.status === 401 || answer.status === 403) {
-    throw new GitLabError("gitlab_wrong_token", `${DOING}: GitLab does not know it (${answer.status})`, {
+    throw new GitLabError("gitlab_wrong_token", `${doing}: GitLab does not know it (${answer.status})`, {
       hint: "create a runner in GitLab and put its token (glrt-…) into the pool; a deleted runner's token stays invalid",
     });
   }
   if (answer.status === 422) {
-    throw new GitLabError("gitlab_wrong_token", `${DOING}: the runner has no owner project any more (422)`, {
+    throw new GitLabError("gitlab_wrong_token", `${doing}: the runner has no owner project any more (422)`, {
       hint: "assign the runner to a project in GitLab, or create another",
     });
   }
-  const runner = VerifiedRunner.safeParse(json);
-  if (answer.status !== 200 || !runner.success) throw gitLabErrorOf(answer.status, location, DOING);
-  return { id: runner.data.id };
+  const body = schema.safeParse(json);
+  if (answer.status !== success || !body.success) throw gitLabErrorOf(answer.status, location, doing);
+  return body.data;
 }

@@ -48,7 +48,8 @@ function aGitLab(): TestGitLab {
     trace: Buffer.alloc(0),
     answer: (update) => ({ kind: "accepted", status: update.state }),
     api: {
-      verify: async () => ({ id: 1 }),
+      verify: async () => ({ id: 1, tokenExpiresAt: null }),
+      resetToken: async (token) => ({ token, tokenExpiresAt: null }),
       requestJob: async () => ({ kind: "none" }) as const,
       updateJob: async (update) => {
         updates.push(update);

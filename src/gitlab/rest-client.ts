@@ -1,0 +1,145 @@
+import { z } from "zod";
+import type { Clock } from "../base/clock.ts";
+import type { Secret } from "../base/secret.ts";
+import { type Answer, jsonOf, readAnswer } from "./answer.ts";
+import { GitLabError } from "./errors.ts";
+import { gitLabErrorFrom } from "./failure.ts";
+import type { GitLabHttp } from "./http.ts";
+import { readPages } from "./pages.ts";
+import { rateBudgetOf } from "./rate-budget.ts";
+import type { RateBudget } from "./rest-api.ts";
+import { restErrorOf } from "./rest-failure.ts";
+
+/** A hundred jobs with long commit messages stay far below. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+/** For the whole answer: a server that sends a byte now and then must not hold a caller for ever. */
+const ANSWER_TIMEOUT_MS = 60_000;
+
+export interface RestOptions {
+  readonly http: GitLabHttp;
+  readonly clock: Clock;
+  /** Of this program, for the User-Agent. */
+  readonly version: string;
+  /** The access token; asked for with each request, since it may be replaced while we run. */
+  readonly token: () => Secret;
+  /** Longest time for one whole answer. Default 60 s. */
+  readonly answerTimeoutMs?: number;
+}
+
+/** One request, with what its failure has to be explained by. */
+export interface RestCall {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** Below `/api/v4`, with the query. */
+  readonly path: string;
+  readonly body?: object;
+  /** What we are doing, for the message of an error. */
+  readonly doing: string;
+  /** The narrowest scope of an access token that allows the call; `api` always does. */
+  readonly scope: "api" | "read_api" | "read_user" | "create_runner" | "manage_runner";
+  /** What the token's user needs besides, such as `the role Owner in group x`. */
+  readonly role?: string;
+  /** What a 404 means here and what to do. */
+  readonly missing?: string;
+  /** What to do about a refusal (400, 422 and the like), by GitLab's words. */
+  readonly advise?: (words: string) => string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Sends each call once: when to try again is the caller's to say. Throws GitLabError, or the signal's reason. */
+export interface RestClient {
+  budget(): RateBudget | undefined;
+  /** A whole answer with a status of 2xx. */
+  send(call: RestCall): Promise<Answer>;
+  /** As `send`, with the body as what `schema` says. */
+  read<T>(call: RestCall, schema: z.ZodType<T>): Promise<T>;
+  /** Every entry of a list, from all its pages. */
+  list<T>(call: RestCall, entry: z.ZodType<T>): Promise<T[]>;
+}
+
+export function createRestClient({ http, clock, version, token, answerTimeoutMs }: RestOptions): RestClient {
+  const timeoutMs = answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
+  let budget: RateBudget | undefined;
+
+  async function send(call: RestCall): Promise<Answer> {
+    const headers = {
+      accept: "application/json",
+      "user-agent": `firerunner/${version}`,
+      "private-token": headerValue(token(), call),
+      ...(call.body ? { "content-type": "application/json" } : {}),
+    };
+    const answer = await exchange(call, headers);
+    budget = rateBudgetOf(answer.headers) ?? budget;
+    if (answer.status < 200 || answer.status > 299) throw restErrorOf(answer, call, clock.now());
+    if (answer.cut !== undefined) throw cutError(answer, call);
+    return answer;
+  }
+
+  async function exchange(call: RestCall, headers: Record<string, string>): Promise<Answer> {
+    const deadline = AbortSignal.timeout(timeoutMs);
+    const signal = call.signal ? AbortSignal.any([call.signal, deadline]) : deadline;
+    try {
+      const { method, path, body } = call;
+      const json = body === undefined ? {} : { body: JSON.stringify(body) };
+      const response = await http.request({ method, path: `/api/v4${path}`, headers, signal, ...json });
+      const answer = await readAnswer(response, MAX_ANSWER_BYTES);
+      if (answer.cut !== undefined) signal.throwIfAborted();
+      return answer;
+    } catch (error) {
+      call.signal?.throwIfAborted();
+      if (deadline.aborted) throw tooSlow(call, timeoutMs, error);
+      throw gitLabErrorFrom(error, call.doing);
+    }
+  }
+
+  async function read<T>(call: RestCall, schema: z.ZodType<T>): Promise<T> {
+    return parsed(await send(call), call, schema);
+  }
+
+  async function list<T>(call: RestCall, entry: z.ZodType<T>): Promise<T[]> {
+    const page = z.array(entry);
+    return await readPages(call, http, async (pageCall) => {
+      const answer = await send(pageCall);
+      return { answer, items: parsed(answer, pageCall, page) };
+    });
+  }
+
+  return { budget: () => budget, send, read, list };
+}
+
+function parsed<T>(answer: Answer, { doing }: RestCall, schema: z.ZodType<T>): T {
+  const result = schema.safeParse(jsonOf(answer));
+  if (result.success) return result.data;
+  const where = result.error.issues[0]?.path.join(".") || "the whole";
+  throw new GitLabError(
+    "gitlab_wrong_url",
+    `${doing}: the answer (${answer.status}) is not what GitLab's API gives (${where})`,
+    { hint: "check gitlab.url, and what stands between this computer and GitLab" },
+  );
+}
+
+/** A token file with a second line or a word processor's quotes would otherwise fail as a strange HTTP problem. */
+function headerValue(token: Secret, { doing }: RestCall): string {
+  const text = token.reveal();
+  if (/^[\x21-\x7e]+$/.test(text)) return text;
+  throw new GitLabError("gitlab_api_token", `${doing}: the API token holds characters that no token has`, {
+    hint: "put the token alone, on one line, where webhook.apiToken is configured",
+  });
+}
+
+function cutError({ cut }: Answer, { doing }: RestCall): GitLabError {
+  // Only a break of the connection has a code; an answer that is too long was cut by us.
+  if (cut instanceof Error && "code" in cut) return gitLabErrorFrom(cut, doing);
+  return new GitLabError("gitlab_wrong_url", `${doing}: the answer is longer than any of GitLab's API`, {
+    cause: cut,
+    hint: "check gitlab.url, and what stands between this computer and GitLab",
+  });
+}
+
+function tooSlow({ doing }: RestCall, timeoutMs: number, cause: unknown): GitLabError {
+  const seconds = timeoutMs / 1_000;
+  return new GitLabError("gitlab_unreachable", `${doing}: no whole answer within ${seconds} s`, {
+    cause,
+    hint: "check the network of this computer and the load of GitLab",
+    retryable: true,
+  });
+}

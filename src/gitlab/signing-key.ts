@@ -1,0 +1,44 @@
+import { createHmac, type Hmac, randomBytes } from "node:crypto";
+import { Secret } from "../base/secret.ts";
+
+const PREFIX = "whsec_";
+/** GitLab takes keys of exactly this length. */
+const KEY_BYTES = 32;
+
+/** A new signing token for a webhook: `whsec_` and 32 random bytes in base64, the only form that GitLab takes. */
+export function newSigningKey(): Secret {
+  return new Secret(PREFIX + randomBytes(KEY_BYTES).toString("base64"));
+}
+
+/** What is wrong with the form of a signing token, in words that do not hold it; undefined when it is well. */
+export function signingKeyProblem(text: string): string | undefined {
+  if (!text.startsWith(PREFIX)) return `a signing token begins with ${PREFIX}`;
+  const encoded = text.slice(PREFIX.length);
+  const key = Buffer.from(encoded, "base64");
+  // Node skips what is no base64; a key that does not come back the same was not meant so.
+  if (key.toString("base64") !== encoded) return `what follows ${PREFIX} is not base64`;
+  if (key.length !== KEY_BYTES) return `a signing token holds ${KEY_BYTES} bytes, not ${key.length}`;
+  return undefined;
+}
+
+/** What names a delivery in the headers of a webhook request. */
+export interface DeliveryNames {
+  /** `webhook-id`. */
+  readonly id: string;
+  /** `webhook-timestamp`: seconds since the epoch. */
+  readonly timestamp: number;
+}
+
+/** The HMAC of a delivery, still without its body (Standard Webhooks 1.0). The key must be of good form. */
+export function startSignature(key: Secret, { id, timestamp }: DeliveryNames): Hmac {
+  const bytes = Buffer.from(key.reveal().slice(PREFIX.length), "base64");
+  return createHmac("sha256", bytes).update(`${id}.${timestamp}.`);
+}
+
+/** The value of `webhook-signature` for a delivery, as GitLab makes it. */
+export function signDelivery(
+  key: Secret,
+  delivery: DeliveryNames & { readonly body: string | Uint8Array },
+): string {
+  return `v1,${startSignature(key, delivery).update(delivery.body).digest("base64")}`;
+}
