@@ -81,6 +81,11 @@ function leaves(path: readonly string[], schema: Schema, required: boolean): Row
   if (typeof schema.additionalProperties === "object") {
     return leaves([...path, "NAME"], schema.additionalProperties, true);
   }
+  const entry = schema.items;
+  if (entry?.properties) {
+    const within = [...path.slice(0, -1), `${path.at(-1)}[]`];
+    return [{ path, schema, required }, ...leaves(within, entry, true)];
+  }
   if (schema.properties === undefined) return [{ path, schema, required }];
   return Object.entries(schema.properties).flatMap(([key, value]) =>
     leaves([...path, key], value, required && schema.required?.includes(key) === true),

@@ -4,7 +4,12 @@ import type { Settings } from "./schema.ts";
 
 /** What the parts of a configuration, each acceptable by itself, ask of each other and do not have. */
 export function disagreements(settings: Settings): PathProblem[] {
-  return [...withoutWork(settings), ...poolsWithoutRunner(settings), ...unknownRulePools(settings)];
+  return [
+    ...withoutWork(settings),
+    ...poolsWithoutRunner(settings),
+    ...unknownRulePools(settings),
+    ...unprovenWebhooks(settings),
+  ];
 }
 
 function withoutWork({ pools, webhook }: Settings): PathProblem[] {
@@ -37,4 +42,18 @@ function unknownRulePools({ pools, webhook }: Settings): PathProblem[] {
     const message = `webhook.rules.${index}.pool names no pool: ${close ? `did you mean “${close}”?` : names}`;
     return [{ path: ["webhook", "rules", index, "pool"], message }];
   });
+}
+
+/** An open door that could prove no webhook would turn every one of them away. */
+function unprovenWebhooks({ webhook, http }: Settings): PathProblem[] {
+  if (webhook === undefined || http.listen.length === 0) return [];
+  const { signingKey, signingKeyFile, token, tokenFile } = webhook;
+  if ([signingKey, signingKeyFile, token, tokenFile].some((each) => each !== undefined)) return [];
+  return [
+    {
+      path: ["webhook"],
+      message:
+        "http.listen is open and nothing could prove that a webhook comes from GitLab: add webhook.signingKeyFile (GitLab 19.0 or newer) or webhook.tokenFile",
+    },
+  ];
 }

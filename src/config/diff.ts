@@ -1,4 +1,6 @@
+import type { Secret } from "../base/secret.ts";
 import type { Config } from "./load.ts";
+import type { Webhook } from "./secrets.ts";
 import type { ConfigValue } from "./values.ts";
 
 /** What changed between two configurations, in words. */
@@ -9,13 +11,28 @@ export interface ConfigDiff {
   readonly restart: readonly string[];
 }
 
-/** Machines and claims read their pool anew each time; everything else is given to its room once, at start. */
-const liveRoots: ReadonlySet<string> = new Set(["pools", "log"]);
-const restartPaths: ReadonlySet<string> = new Set(["log.format"]);
+/** Read anew each time they are used; everything else is given to its room once, at start. */
+const livePaths: readonly string[] = [
+  "pools",
+  "log",
+  "webhook",
+  "http.allow",
+  "http.trustedProxies",
+  "http.unprovenPerMinute",
+  "http.tls",
+];
+/** Exceptions below the live ones. For whom runners are made, and under which name they are found again, stays for a life. */
+const restartPaths: readonly string[] = [
+  "log.format",
+  "webhook.group",
+  "webhook.project",
+  "webhook.instance",
+  "webhook.installation",
+];
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {
-  const live = poolChanges(old, next);
-  const restart: string[] = [];
+  const live = [...poolChanges(old, next), ...webhookSecretChanges(old.webhook, next.webhook)];
+  const restart = webhookComesOrGoes(old, next);
   const before = new Map(old.values.map((each) => [each.path.join("."), each]));
   const after = new Map(next.values.map((each) => [each.path.join("."), each]));
   for (const name of new Set([...before.keys(), ...after.keys()])) {
@@ -28,19 +45,50 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
 }
 
 function poolChanges(old: Config, next: Config): string[] {
-  const added = [...next.pools.keys()]
-    .filter((name) => !old.pools.has(name))
-    .map((name) => `pool ${name} added`);
-  const removed = [...old.pools.keys()]
-    .filter((name) => !next.pools.has(name))
-    .map((name) => `pool ${name} removed: its jobs end as usual, no new ones are claimed`);
-  const tokens = [...next.pools.values()]
-    .filter((pool) => {
-      const before = old.pools.get(pool.name)?.runnerToken.reveal();
-      return before !== undefined && before !== pool.runnerToken.reveal();
-    })
-    .map((pool) => `pool ${pool.name}: new runner token`);
-  return [...added, ...removed, ...tokens];
+  const added = [...next.kinds.keys()].filter((name) => !old.kinds.has(name));
+  const removed = [...old.kinds.keys()].filter((name) => !next.kinds.has(name));
+  const kept = [...next.kinds.keys()].filter((name) => old.kinds.has(name));
+  return [
+    ...added.map((name) => `pool ${name} added`),
+    ...removed.map((name) => `pool ${name} removed${old.pools.has(name) ? `: ${FADES_OUT}` : ""}`),
+    ...kept.flatMap((name) => runnerChange(name, old, next)),
+  ];
+}
+
+const FADES_OUT = "its jobs end as usual, no new ones are claimed";
+
+function runnerChange(name: string, old: Config, next: Config): string[] {
+  const before = old.pools.get(name)?.runnerToken;
+  const after = next.pools.get(name)?.runnerToken;
+  if (isSame(before, after)) return [];
+  if (before === undefined) return [`pool ${name}: has a runner now`];
+  if (after === undefined) return [`pool ${name}: has no runner any more; ${FADES_OUT}`];
+  return [`pool ${name}: new runner token`];
+}
+
+/** One line for a section that appears or disappears, in place of one for each of its settings. */
+function webhookComesOrGoes(old: Config, next: Config): string[] {
+  if ((old.webhook === undefined) === (next.webhook === undefined)) return [];
+  return [`webhook ${next.webhook ? "added" : "removed"} (after a restart)`];
+}
+
+function webhookSecretChanges(old: Webhook | undefined, next: Webhook | undefined): string[] {
+  if (old === undefined || next === undefined) return [];
+  const [before, after] = [old.secrets, next.secrets];
+  return [
+    ...(isSame(before.apiToken, after.apiToken) ? [] : ["webhook: new API token"]),
+    ...(areSame(before.signingKeys, after.signingKeys) ? [] : ["webhook: other signing tokens"]),
+    ...(areSame(before.tokens, after.tokens) ? [] : ["webhook: other secret tokens"]),
+  ];
+}
+
+function isSame(a: Secret | undefined, b: Secret | undefined): boolean {
+  return a?.reveal() === b?.reveal();
+}
+
+/** In order: the first of them sets hooks up. */
+function areSame(a: readonly Secret[], b: readonly Secret[]): boolean {
+  return a.length === b.length && a.every((each, index) => isSame(each, b[index]));
 }
 
 function changeOf(
@@ -50,14 +98,17 @@ function changeOf(
   old: Config,
   next: Config,
 ): string | undefined {
-  const pool = (before ?? after)?.path[0] === "pools" ? (before ?? after)?.path[1] : undefined;
-  if (pool !== undefined && !(old.pools.has(pool) && next.pools.has(pool))) return undefined;
+  const [root, pool = ""] = (before ?? after)?.path ?? [];
+  if (root === "pools" && !(old.kinds.has(pool) && next.kinds.has(pool))) return undefined;
+  if (root === "webhook" && !(old.webhook && next.webhook)) return undefined;
   const [from, to] = [show(before), show(after)];
   return from === to ? undefined : `${name}: ${from} → ${to}`;
 }
 
 function isLive(name: string): boolean {
-  return liveRoots.has(name.split(".")[0] ?? "") && !restartPaths.has(name);
+  const isIn = (paths: readonly string[]) =>
+    paths.some((path) => name === path || name.startsWith(`${path}.`));
+  return isIn(livePaths) && !isIn(restartPaths);
 }
 
 function show(entry: ConfigValue | undefined): string {

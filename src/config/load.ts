@@ -1,23 +1,29 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Secret } from "../base/secret.ts";
-import type { Pool } from "../lifecycle/pool.ts";
+import type { MachineKind, Pool } from "../lifecycle/pool.ts";
 import { disagreements } from "./agreement.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
+import { kindOfPool } from "./machine-kinds.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { Settings } from "./schema.ts";
 import { modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
+import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
-import { readTokens } from "./tokens.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
-/** The configuration in force: defaults filled in, tokens read, pools ready for use. */
-export interface Config extends Omit<Settings, "pools" | "state"> {
+/** The configuration in force: defaults filled in, secrets read, pools ready for use. */
+export interface Config extends Omit<Settings, "pools" | "webhook" | "state"> {
   /** The file it was read from; undefined when the environment gave everything. */
   readonly file: string | undefined;
   readonly state: string;
+  /** Those with a runner of their own. */
   readonly pools: ReadonlyMap<string, Pool>;
+  /** What machines of each pool are, with and without a runner. */
+  readonly kinds: ReadonlyMap<string, MachineKind>;
+  /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
+  readonly webhook: Webhook | undefined;
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
   readonly values: readonly ConfigValue[];
 }
@@ -46,7 +52,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const tokens = await readTokens(parsed.data, {
+  const secrets = await readSecrets(parsed.data, {
     readFile,
     besideFile: options.file,
     credentialsDirectory: options.env["CREDENTIALS_DIRECTORY"],
@@ -55,15 +61,19 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
         ? undefined
         : modeProblem(options.file, mode),
   });
-  refuse([...problems, ...placed([...disagreements(parsed.data), ...tokens.problems], place)], options.file);
+  refuse([...problems, ...placed([...disagreements(parsed.data), ...secrets.problems], place)], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
-  const settings = { ...parsed.data, state };
+  const { pools, webhook: _withSecretsInside, ...settings } = parsed.data;
   return {
     ...settings,
     file: options.file,
-    pools: makePools(parsed.data.pools, tokens.byPool),
-    values: listValues(Settings, settings, (path) => originOf(path, overlay.setBy, source)),
+    state,
+    http: secrets.http,
+    webhook: secrets.webhook,
+    pools: makePools(pools, secrets.tokens),
+    kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
+    values: listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
   };
 }
 
@@ -165,14 +175,6 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 }
 
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
-  return {
-    name,
-    size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib: pool.size.disk },
-    image: pool.image,
-    driver: pool.driver === "auto" ? "qemu" : pool.driver,
-    executor: "shell",
-    concurrency: pool.concurrency,
-    egress: pool.egress,
-    runnerToken,
-  };
+  const { diskMib, ...kind } = kindOfPool(pool);
+  return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
 }

@@ -47,12 +47,18 @@ export function valuesOf(schema: Schema): Schema | undefined {
   return plain instanceof z.ZodRecord ? (plain.valueType as Schema) : undefined;
 }
 
+/** The schema of a list's entries; undefined when it is no list. */
+function entriesOf(schema: Schema): Schema | undefined {
+  const plain = core(schema);
+  return plain instanceof z.ZodArray ? (plain.element as Schema) : undefined;
+}
+
 /** The schema at `path`, or undefined when the path leaves what the schema knows. */
 export function schemaAt(schema: Schema, path: readonly PropertyKey[]): Schema | undefined {
   let here: Schema | undefined = schema;
   for (const key of path) {
     if (here === undefined) return undefined;
-    here = fieldsOf(here)?.get(String(key)) ?? valuesOf(here);
+    here = fieldsOf(here)?.get(String(key)) ?? valuesOf(here) ?? entriesOf(here);
   }
   return here;
 }

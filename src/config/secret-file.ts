@@ -1,7 +1,6 @@
 import { open } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
 import { systemCode } from "../base/errors.ts";
-import { Secret } from "../base/secret.ts";
 
 const MAX_FILE_BYTES = 1024 ** 2;
 const OTHERS_READ = 0o004;
@@ -18,9 +17,12 @@ export const readLocalFile: ReadFile = async (path) => {
   return { text: await file.readFile("utf8"), mode: mode & 0o777 };
 };
 
-export type TokenAnswer = { readonly token: Secret } | { readonly problem: string };
+/** What is made of a text, or what is wrong with it and what to do. Names its place, never its text. */
+export type Checked<T> = { readonly value: T } | { readonly problem: string };
+/** Judges a secret by its form alone. `where` names its place. */
+export type Check<T> = (text: string, where: string) => Checked<T>;
 
-export interface TokenFileOptions {
+export interface FileOptions {
   readonly readFile: ReadFile;
   /** The configuration file; relative names are looked up beside it. */
   readonly besideFile: string | undefined;
@@ -28,45 +30,35 @@ export interface TokenFileOptions {
   readonly credentialsDirectory: string | undefined;
 }
 
-/** Reads a runner token from a file, or says what is wrong with the file and what to do. */
-export async function readTokenFile(path: string, options: TokenFileOptions): Promise<TokenAnswer> {
+/** Reads a secret from a file, or says what is wrong with the file and what to do. */
+export async function readSecretFile<T>(
+  path: string,
+  check: Check<T>,
+  options: FileOptions,
+): Promise<Checked<T>> {
+  const found = await readNamedFile(path, options);
+  if ("problem" in found) return found;
+  const { text, mode, place } = found.value;
+  const problem = modeProblem(place, mode);
+  return problem ? { problem } : check(text.trim(), place);
+}
+
+/** Reads a file that the configuration names. `place` is where it was found. */
+export async function readNamedFile(
+  path: string,
+  options: FileOptions,
+): Promise<Checked<{ text: string; mode: number; place: string }>> {
   const candidates = candidatesOf(path, options);
-  for (const [index, candidate] of candidates.entries()) {
+  for (const [index, place] of candidates.entries()) {
     try {
-      const { text, mode } = await options.readFile(candidate);
-      const problem = modeProblem(candidate, mode);
-      return problem ? { problem } : checkToken(text.trim(), candidate);
+      return { value: { ...(await options.readFile(place)), place } };
     } catch (error) {
       const isLast = index === candidates.length - 1;
-      if (isLast || systemCode(error) !== "ENOENT") return { problem: unreadable(candidate, error) };
+      if (isLast || systemCode(error) !== "ENOENT") return { problem: unreadable(place, error) };
     }
   }
   return { problem: `${path} cannot be read` };
 }
-
-/** Judges a token by its form alone. `where` names its place, never its text. */
-export function checkToken(text: string, where: string): TokenAnswer {
-  if (text === "")
-    return { problem: `${where} is empty: put the runner's authentication token (glrt-…) into it` };
-  if (!/^[\x21-\x7e]+$/.test(text)) {
-    return { problem: `${where} holds more than a token: it must be one line without spaces` };
-  }
-  const other = [...otherTokens].find(([prefix]) => text.startsWith(prefix));
-  if (other) {
-    return {
-      problem: `${where} holds ${other[1]}: create a runner in GitLab (Settings → CI/CD → Runners) and use its authentication token (glrt-…)`,
-    };
-  }
-  return { token: new Secret(text) };
-}
-
-/** What people paste by mistake. */
-const otherTokens: ReadonlyMap<string, string> = new Map([
-  ["glpat-", "a personal access token"],
-  ["gldt-", "a deploy token"],
-  ["glptt-", "a pipeline trigger token"],
-  ["GR1348941", "a runner registration token"],
-]);
 
 /** Why a file with a secret in it may not have these permissions; undefined when it may. */
 export function modeProblem(path: string, mode: number): string | undefined {
@@ -79,7 +71,7 @@ export function modeProblem(path: string, mode: number): string | undefined {
   return undefined;
 }
 
-function candidatesOf(path: string, options: TokenFileOptions): string[] {
+function candidatesOf(path: string, options: FileOptions): string[] {
   if (isAbsolute(path)) return [path];
   const beside = join(options.besideFile ? dirname(options.besideFile) : ".", path);
   return options.credentialsDirectory ? [join(options.credentialsDirectory, path), beside] : [beside];

@@ -1,33 +1,32 @@
 import type { Secret } from "../base/secret.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
-import { checkToken, readTokenFile, type TokenFileOptions } from "./secret-file.ts";
-import type { Path } from "./source.ts";
+import { checkRunnerToken } from "./secret-forms.ts";
+import { readSecret, type SecretOptions } from "./secret-source.ts";
 
 export interface Tokens {
   readonly byPool: ReadonlyMap<string, Secret>;
   readonly problems: readonly PathProblem[];
 }
 
-interface TokenOptions extends TokenFileOptions {
-  /** Why a token may not stand where it stands; undefined when it may. */
-  readonly inlineProblem: (path: Path) => string | undefined;
-}
-
 /** The runner token of every pool. Two pools with one token are refused: each claim would be a matter of chance. */
-export async function readTokens(settings: Settings, options: TokenOptions): Promise<Tokens> {
+export async function readTokens(settings: Settings, options: SecretOptions): Promise<Tokens> {
   const byPool = new Map<string, Secret>();
   const ownerOf = new Map<string, string>();
   const problems: PathProblem[] = [];
   for (const [pool, { runner }] of Object.entries(settings.pools)) {
     if (runner === undefined) continue;
     const path = ["pools", pool, "runner", runner.token === undefined ? "tokenFile" : "token"];
-    const answer = await tokenOf(runner, path, options);
+    const answer = await readSecret(
+      { at: ["pools", pool, "runner"], key: "token", from: runner },
+      checkRunnerToken,
+      options,
+    );
     if ("problem" in answer) {
       problems.push({ path, message: answer.problem });
       continue;
     }
-    const owner = ownerOf.get(answer.token.reveal());
+    const owner = ownerOf.get(answer.value.reveal());
     if (owner !== undefined) {
       problems.push({
         path,
@@ -35,18 +34,8 @@ export async function readTokens(settings: Settings, options: TokenOptions): Pro
       });
       continue;
     }
-    ownerOf.set(answer.token.reveal(), pool);
-    byPool.set(pool, answer.token);
+    ownerOf.set(answer.value.reveal(), pool);
+    byPool.set(pool, answer.value);
   }
   return { byPool, problems };
-}
-
-async function tokenOf(
-  runner: { token?: string | undefined; tokenFile?: string | undefined },
-  path: readonly string[],
-  options: TokenOptions,
-): ReturnType<typeof readTokenFile> {
-  if (runner.token === undefined) return await readTokenFile(runner.tokenFile ?? "", options);
-  const problem = options.inlineProblem(path);
-  return problem ? { problem } : checkToken(runner.token.trim(), path.join("."));
 }

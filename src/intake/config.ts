@@ -22,6 +22,18 @@ const inlineSecret = (description: string) =>
   z.string().min(1).optional().meta({ description, secret: true });
 const secretFile = (description: string) => z.string().optional().meta({ description });
 
+/** A group or project as GitLab's addresses name it, or by its number. */
+const pathOrId = () =>
+  z.union([
+    z
+      .string()
+      .regex(
+        /^[^\s/:][^\s:]*(?<!\/)$/,
+        "expected a path such as group/project, without the address before it",
+      ),
+    z.number().int().min(1).transform(String),
+  ]);
+
 const TagRule = z
   .strictObject({
     tag: z.string().min(1).meta({ description: "A tag of the job beside the one that names its size." }),
@@ -87,14 +99,8 @@ const one = (...given: unknown[]) => given.filter((each) => each !== undefined).
 /** `webhook`: jobs by tag. Jobs are found by webhook and API, and runners are made for their tags. */
 export const WebhookConfig = z
   .strictObject({
-    group: z
-      .string()
-      .min(1)
-      .optional()
-      .meta({ description: "The group (path or id) whose jobs are served." }),
-    project: z
-      .string()
-      .min(1)
+    group: pathOrId().optional().meta({ description: "The group (path or id) whose jobs are served." }),
+    project: pathOrId()
       .optional()
       .meta({ description: "The one project (path or id) whose jobs are served." }),
     instance: z
@@ -120,7 +126,7 @@ export const WebhookConfig = z
         description:
           "The address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
       }),
-    projects: z.array(z.string().min(1)).default([]).meta({
+    projects: z.array(pathOrId()).default([]).meta({
       description: "Projects (path or id) to look at even before their first webhook.",
     }),
     tagPrefix: z
@@ -162,6 +168,12 @@ export const WebhookConfig = z
   })
   .refine(({ apiToken, apiTokenFile }) => one(apiToken, apiTokenFile), {
     message: "give exactly one of apiToken and apiTokenFile",
+  })
+  .refine(({ signingKey, signingKeyFile }) => signingKey === undefined || signingKeyFile === undefined, {
+    message: "give only one of signingKey and signingKeyFile",
+  })
+  .refine(({ token, tokenFile }) => token === undefined || tokenFile === undefined, {
+    message: "give only one of token and tokenFile",
   });
 export type WebhookConfig = z.infer<typeof WebhookConfig>;
 

@@ -1,0 +1,46 @@
+import type { Secret } from "../base/secret.ts";
+import type { HttpConfig } from "../http/config.ts";
+import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
+import type { PathProblem } from "./problems.ts";
+import type { Settings } from "./schema.ts";
+import type { SecretOptions } from "./secret-source.ts";
+import { findTlsFiles } from "./tls-files.ts";
+import { readTokens } from "./tokens.ts";
+import { readWebhookSecrets } from "./webhook-secrets.ts";
+
+/** `webhook` with its secrets read. */
+export type Webhook = Omit<WebhookConfig, "apiToken" | "signingKey" | "token"> & {
+  readonly secrets: WebhookSecrets;
+};
+
+/** Everything of a configuration that lies in other files or must not be shown. */
+export interface ReadSecrets {
+  /** Runner tokens by pool. */
+  readonly tokens: ReadonlyMap<string, Secret>;
+  /** Undefined when there is none, or a problem with it. */
+  readonly webhook: Webhook | undefined;
+  /** With the places at which its files were found. */
+  readonly http: HttpConfig;
+  readonly problems: readonly PathProblem[];
+}
+
+export async function readSecrets(settings: Settings, options: SecretOptions): Promise<ReadSecrets> {
+  const tokens = await readTokens(settings, options);
+  const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
+  const tls = await findTlsFiles(settings.http, options);
+  return {
+    tokens: tokens.byPool,
+    webhook: webhook?.value,
+    http: tls.http,
+    problems: [...tokens.problems, ...(webhook?.problems ?? []), ...tls.problems],
+  };
+}
+
+async function readWebhook(
+  webhook: WebhookConfig,
+  options: SecretOptions,
+): Promise<{ value: Webhook | undefined; problems: readonly PathProblem[] }> {
+  const { secrets, problems } = await readWebhookSecrets(webhook, options);
+  const { apiToken: _apiToken, signingKey: _signingKey, token: _token, ...rest } = webhook;
+  return { value: secrets && { ...rest, secrets }, problems };
+}

@@ -1,0 +1,32 @@
+import type { HttpConfig } from "../http/config.ts";
+import type { PathProblem } from "./problems.ts";
+import { type FileOptions, modeProblem, readNamedFile } from "./secret-file.ts";
+
+/** The TLS settings with the places at which their files were found, and what is wrong with these. */
+export async function findTlsFiles(
+  http: HttpConfig,
+  options: FileOptions,
+): Promise<{ http: HttpConfig; problems: readonly PathProblem[] }> {
+  const problems: PathProblem[] = [];
+  if (http.tls === undefined) return { http, problems };
+  const tls = {
+    certificateFile: await find("certificateFile", http.tls.certificateFile, "CERTIFICATE"),
+    keyFile: await find("keyFile", http.tls.keyFile, "PRIVATE KEY"),
+  };
+  return { http: { ...http, tls }, problems };
+
+  async function find(key: string, path: string, holds: string): Promise<string> {
+    const found = await readNamedFile(path, options);
+    const problem = "problem" in found ? found.problem : problemOf(found.value, holds);
+    if (problem) problems.push({ path: ["http", "tls", key], message: problem });
+    return "value" in found ? found.value.place : path;
+  }
+}
+
+/** Only whether it is the right kind of file; the door reads it again and judges the rest. */
+function problemOf(file: { text: string; mode: number; place: string }, holds: string): string | undefined {
+  if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
+    return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
+  }
+  return file.text.includes("PRIVATE KEY-----") ? modeProblem(file.place, file.mode) : undefined;
+}
