@@ -72,13 +72,14 @@ export function createHookCalls(client: RestClient) {
   };
 }
 
-/** Only job and pipeline events: GitLab sends push events unless told otherwise. */
+/** Only job and pipeline events: GitLab sends push events unless told otherwise. A webhook that is repaired verifies certificates again. */
 function bodyOf({ url, signingToken, token }: HookSettings): object {
   return {
     url,
     push_events: false,
     job_events: true,
     pipeline_events: true,
+    enable_ssl_verification: true,
     ...(signingToken ? { signing_token: signingToken.reveal() } : {}),
     ...(token ? { token: token.reveal() } : {}),
   };

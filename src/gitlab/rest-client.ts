@@ -61,15 +61,19 @@ export function createRestClient({ http, clock, version, token, answerTimeoutMs 
   let budget: RateBudget | undefined;
 
   async function send(call: RestCall): Promise<Answer> {
+    const privateToken = headerValue(token(), call);
     const headers = {
       accept: "application/json",
       "user-agent": `firerunner/${version}`,
-      "private-token": headerValue(token(), call),
+      "private-token": privateToken,
       ...(call.body ? { "content-type": "application/json" } : {}),
     };
     const answer = await exchange(call, headers);
     budget = rateBudgetOf(answer.headers) ?? budget;
-    if (answer.status < 200 || answer.status > 299) throw restErrorOf(answer, call, clock.now());
+    if (answer.status < 200 || answer.status > 299) {
+      const text = answer.text.replaceAll(privateToken, "[secret]");
+      throw restErrorOf({ ...answer, text }, call, clock.now());
+    }
     if (answer.cut !== undefined) throw cutError(answer, call);
     return answer;
   }

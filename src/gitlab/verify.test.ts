@@ -139,6 +139,45 @@ describe("verify", () => {
   });
 });
 
+describe("resetToken", () => {
+  test("gives the new token and its end", async () => {
+    const { api, server } = await answering(201, {
+      token: "glrt-new",
+      token_expires_at: "2026-05-01T10:00:00.000Z",
+    });
+
+    const renewed = await api.resetToken(token);
+
+    expect(renewed.token.reveal()).toBe("glrt-new");
+    expect(renewed.tokenExpiresAt).toBe(Date.UTC(2026, 4, 1, 10));
+    expect(server.seen).toMatchObject([
+      { method: "POST", path: "/api/v4/runners/reset_authentication_token", json: { token: token.reveal() } },
+    ]);
+  });
+
+  test.each([
+    ["an unknown token", 403, { message: "403 Forbidden" }, "gitlab_wrong_token", false],
+    ["a web page", 201, "<html>Welcome</html>", "gitlab_wrong_url", false],
+    ["another API", 201, { status: "ok" }, "gitlab_wrong_url", false],
+    ["maintenance", 503, { message: "GitLab Maintenance" }, "gitlab_unavailable", true],
+  ])("tells %s, and asks once", async (_what, status, body, code, retryable) => {
+    const { api, server } = await answering(status, body);
+
+    await expect(api.resetToken(token)).rejects.toMatchObject({
+      code,
+      retryable,
+      message: expect.stringContaining("renewing the runner token"),
+    });
+    expect(server.seen).toHaveLength(1);
+  });
+});
+
+test("verify tells when the token ends", async () => {
+  const { api } = await answering(200, { id: 9, token_expires_at: "2026-05-01T10:00:00.000Z" });
+
+  expect(await api.verify(token)).toEqual({ id: 9, tokenExpiresAt: Date.UTC(2026, 4, 1, 10) });
+});
+
 describe("verify over TLS", () => {
   const host = "gitlab.example.com";
   const toLoopback: LookupFunction = (_hostname, options, callback) =>

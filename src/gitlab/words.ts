@@ -16,7 +16,7 @@ export function wordsOf(answer: Answer): string {
   const said = [message, error, error_description].map((each) => flatten(each)).filter((each) => each !== "");
   const scopes = flatten(scope);
   if (scopes !== "") said.push(`scope ${scopes}`);
-  return shortened(withoutTokens([...new Set(said)].join(": ")));
+  return shortened(withoutTokens([...new Set(said)].join(", ")));
 }
 
 /** Anything that looks like one of GitLab's tokens, blotted out. */
