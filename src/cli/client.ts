@@ -13,18 +13,39 @@ import {
   Status,
   type Views,
 } from "../http/api.ts";
+import {
+  type DeliveryFilter,
+  DeliveryList,
+  OneRunner,
+  RunnerList,
+  type RunnerView,
+  WebhookStatus,
+  type WebhookViews,
+} from "../http/webhook-api.ts";
 import type { Context } from "./context.ts";
 import { CliError, DaemonError } from "./errors.ts";
 
 const ANSWER_LIMIT_MS = 30_000;
 
 /** A running FireRunner, over its control socket. Every call throws `cli_not_running` when nobody answers. */
-export interface DaemonClient extends Pick<Views, "jobs" | "job" | "machines"> {
+export interface DaemonClient
+  extends Pick<Views, "jobs" | "job" | "machines">,
+    Pick<WebhookViews, "runners" | "deliveries"> {
   status(): Promise<Status>;
+  webhook(): Promise<WebhookStatus>;
+  createRunner(tags: readonly string[]): Promise<RunnerView>;
+  /** By our key or GitLab's id. */
+  deleteRunner(name: string): Promise<RunnerView>;
   /** The end of a machine's console, and what comes when `follow` is given, until the signal aborts. */
   console(machineId: string, options: ConsoleOptions): AsyncIterable<string>;
-  post(action: "drain" | "resume" | "reload"): Promise<string[]>;
+  post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
   close(): Promise<void>;
+}
+
+interface Ask {
+  readonly method?: "GET" | "POST" | "DELETE";
+  readonly body?: object;
+  readonly signal?: AbortSignal;
 }
 
 interface ConsoleOptions {
@@ -37,13 +58,14 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
   const socketPath = join(stateDirectory, SOCKET_NAME);
   const agent = new Agent({ connect: { socketPath }, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: 0 });
 
-  async function send(method: "GET" | "POST", path: string, signal?: AbortSignal) {
+  async function send(path: string, { method = "GET", body, signal }: Ask) {
     let response: Dispatcher.ResponseData;
     try {
       response = await request(`http://control${path}`, {
         method,
         dispatcher: agent,
         ...(signal ? { signal } : {}),
+        ...(body ? { body: JSON.stringify(body), headers: { "content-type": "application/json" } } : {}),
       });
     } catch (cause) {
       signal?.throwIfAborted();
@@ -56,9 +78,9 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
   async function call<Schema extends z.ZodType>(
     schema: Schema,
     path: string,
-    method: "GET" | "POST" = "GET",
+    ask: Ask = {},
   ): Promise<z.infer<Schema>> {
-    const body = await (await send(method, path)).json();
+    const body = await (await send(path, ask)).json();
     const parsed = schema.safeParse(body);
     if (parsed.success) return parsed.data;
     throw new CliError(
@@ -78,10 +100,18 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
     job: (id) => call(JobStory, `/v1/jobs/${id}`),
     async *console(machineId, { bytes, follow, signal }) {
       const path = `/v1/machines/${encodeURIComponent(machineId)}/console`;
-      const body = await send("GET", `${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, signal);
+      const body = await send(`${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, { signal });
       yield* body.setEncoding("utf8");
     },
-    post: async (action) => (await call(Done, `/v1/${action}`, "POST")).messages,
+    webhook: () => call(WebhookStatus, "/v1/webhook"),
+    runners: async ({ gone } = {}) => (await call(RunnerList, `/v1/runners?gone=${gone ? 1 : 0}`)).runners,
+    deliveries: async (filter) =>
+      (await call(DeliveryList, `/v1/deliveries${deliveryQuery(filter)}`)).deliveries,
+    createRunner: async (tags) =>
+      (await call(OneRunner, "/v1/runners", { method: "POST", body: { tags } })).runner,
+    deleteRunner: async (name) =>
+      (await call(OneRunner, `/v1/runners/${encodeURIComponent(name)}`, { method: "DELETE" })).runner,
+    post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
     close: () => agent.destroy(),
   };
 }
@@ -90,6 +120,13 @@ function query({ live, limit }: ListFilter = {}): string {
   const parameters = new URLSearchParams();
   if (live) parameters.set("live", "1");
   if (limit) parameters.set("limit", String(limit));
+  return parameters.size > 0 ? `?${parameters}` : "";
+}
+
+function deliveryQuery({ since, limit }: DeliveryFilter = {}): string {
+  const parameters = new URLSearchParams();
+  if (since !== undefined) parameters.set("since", String(since));
+  if (limit !== undefined) parameters.set("limit", String(limit));
   return parameters.size > 0 ? `?${parameters}` : "";
 }
 

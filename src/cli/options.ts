@@ -16,3 +16,17 @@ export function jobArgument(text: string | undefined): number {
     hint: "Give GitLab's job id (a number), or the address of the job's page.",
   });
 }
+
+/** Tags with commas between, as GitLab's own forms take them. */
+export function tagsOption(text: string): string[] {
+  const tags = [...new Set(text.split(",").map((tag) => tag.trim()))].filter((tag) => tag !== "");
+  if (tags.length > 0) return tags;
+  throw new InvalidArgumentError("Give tags with commas between, such as firecracker-2cpu-4gb,docker.");
+}
+
+/** An id of GitLab's. */
+export function idOption(text: string): number {
+  const id = Number(text);
+  if (/^\d{1,15}$/.test(text) && id > 0) return id;
+  throw new InvalidArgumentError("Give GitLab's id, a whole number from 1.");
+}

@@ -1,10 +1,11 @@
 import type { Views } from "../http/api.ts";
+import type { WebhookViews } from "../http/webhook-api.ts";
 import { loadApp } from "./app-module.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context } from "./context.ts";
 import { CliError } from "./errors.ts";
 
-export type Reads = Pick<Views, "jobs" | "job" | "machines">;
+export type Reads = Pick<Views, "jobs" | "job" | "machines"> & Pick<WebhookViews, "runners">;
 
 /** Reads from the running FireRunner, or, when none runs, from the store it left. */
 export async function withViews<Result>(

@@ -4,6 +4,7 @@
  * they have happened.
  */
 import { z } from "zod";
+import { WebhookStatus } from "./webhook-api.ts";
 
 const at = z.number().nullable();
 const Size = z.object({ cpus: z.number(), memoryMib: z.number(), diskMib: z.number() });
@@ -149,6 +150,10 @@ export const Status = DaemonStatus.extend({
   liveMachines: z.number(),
   /** The last jobs that ended, newest first. */
   recent: z.array(JobView),
+  /** Where webhooks and questions after its health are received, and what keeps it from being ready; null when nowhere. */
+  door: z.object({ addresses: z.array(z.string()), problems: z.array(z.string()) }).nullable(),
+  /** Jobs by tag; null when the configuration has no `webhook`. */
+  webhook: WebhookStatus.nullable(),
 });
 export type Status = z.infer<typeof Status>;
 

@@ -7,7 +7,8 @@ import type { DaemonStatus, JobView, Status, Views } from "./api.ts";
 import { tailThenFollow } from "./console-stream.ts";
 import { HttpError } from "./errors.ts";
 import type { Readiness } from "./hook-desk.ts";
-import type { WaitingView, WebhookStanding } from "./webhook-api.ts";
+import type { WaitingView, WebhookStanding, WebhookViews } from "./webhook-api.ts";
+import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
 
 /** What the control interface needs of rooms it must not know. */
 export interface ControlPorts {
@@ -49,7 +50,7 @@ export interface WebhookPorts {
 }
 
 export interface RouteDeps {
-  readonly views: Views;
+  readonly views: Views & WebhookViews;
   readonly ports: ControlPorts;
   /** Aborts when the server closes: ends every console that is followed. */
   readonly closing: AbortSignal;
@@ -96,6 +97,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   });
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
   registerConsole(app, deps);
+  registerWebhookRoutes(app, deps);
   app.post("/v1/drain", async () => {
     await ports.drain();
     return { messages: ["no new jobs are claimed; running jobs go on"] };
@@ -126,27 +128,46 @@ function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteD
   });
 }
 
+/** A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once. */
+function isShown(pool: string, waiting: readonly WaitingView[], unfinished: readonly JobView[]): boolean {
+  return (
+    !pool.includes(":") ||
+    waiting.some((job) => job.pool === pool) ||
+    unfinished.some((job) => job.pool === pool)
+  );
+}
+
 async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
-  const [daemon, unfinished, newest, machines] = await Promise.all([
+  const { webhook, door } = ports;
+  const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
     ports.status(),
     views.jobs({ live: true }),
     views.jobs({ limit: 100 }),
     views.machines({ live: true }),
+    webhook ? composeWebhook(webhook, door, views) : null,
+    door ? door.readiness() : null,
   ]);
+  const waiting = tagged?.waiting ?? [];
   const count = (pool: string, has: (job: JobView) => boolean) =>
     unfinished.filter((job) => job.pool === pool && has(job)).length;
   return {
     ...daemon,
-    pools: daemon.pools.map((pool) => ({
-      ...pool,
-      running: count(pool.name, ({ state }) => state === "running"),
-      waiting: count(pool.name, ({ state }) => state === "claimed" || state === "starting"),
-    })),
+    pools: daemon.pools
+      .filter(({ name }) => isShown(name, waiting, unfinished))
+      .map((pool) => ({
+        ...pool,
+        running: count(pool.name, ({ state }) => state === "running"),
+        waiting:
+          count(pool.name, ({ state }) => state === "claimed" || state === "starting") +
+          waiting.filter((job) => job.pool === pool.name).length,
+      })),
     unfinished,
     liveMachines: machines.length,
     recent: newest
       .filter(({ state }) => state === "finished")
       .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
       .slice(0, RECENT),
+    door: door && readiness ? { addresses: [...door.addresses()], problems: [...readiness.problems] } : null,
+    webhook: tagged,
   };
 }

@@ -8,6 +8,7 @@ import { SOCKET_NAME, type Views } from "./api.ts";
 import { type ControlPorts, registerRoutes } from "./control-routes.ts";
 import { HttpError } from "./errors.ts";
 import { answerErrors } from "./problems.ts";
+import type { WebhookViews } from "./webhook-api.ts";
 
 /** The longest path the operating system takes for a unix socket, without the closing zero. */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -16,7 +17,7 @@ const CLOSE_LIMIT_MS = 1_000;
 
 export interface ControlServerDeps {
   readonly stateDirectory: string;
-  readonly views: Views;
+  readonly views: Views & WebhookViews;
   readonly ports: ControlPorts;
   readonly log: Log;
 }

@@ -12,13 +12,15 @@ import {
 import { eventText } from "./event-text.ts";
 import { explainJob } from "./explanation.ts";
 import { explainWaiting, waitingJob } from "./waiting-explanation.ts";
+import type { WebhookViews } from "./webhook-api.ts";
+import { createWebhookViews, type WebhookReads } from "./webhook-views.ts";
 
 const PAGE = 1_000;
 /** A guest may fill its job's log with refused requests; nobody reads more than this. */
 const MOST_EVENTS = 10_000;
 
 export interface ViewDeps {
-  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events">;
+  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events"> & WebhookReads;
   readonly now: () => number;
   /** What the running rooms know about an unfinished job beyond the store, in words: what it waits for. */
   readonly explain?: (jobId: number) => Promise<readonly string[]>;
@@ -26,8 +28,8 @@ export interface ViewDeps {
   readonly explainPending?: (jobId: number) => Promise<readonly string[]>;
 }
 
-/** Jobs and machines as people and programs outside see them. Reads only. */
-export function createViews({ store, now, explain, explainPending }: ViewDeps): Views {
+/** Jobs, machines and runners as people and programs outside see them. Reads only. */
+export function createViews({ store, now, explain, explainPending }: ViewDeps): Views & WebhookViews {
   async function claimed(job: Job): Promise<JobStory> {
     const events = await allEvents(store, job.id);
     const explanation = explainJob(job, events, now());
@@ -50,6 +52,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
   }
 
   return {
+    ...createWebhookViews(store),
     async jobs({ live, limit } = {}) {
       const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
       // Parsing picks the public fields: the trace's bookkeeping stays inside.

@@ -94,6 +94,8 @@ export const WebhookStanding = z.object({
     /** Authentic ones by event, those that came twice included. */
     taken: counts,
     duplicates: z.number(),
+    /** Authentic, and of no form that is known. */
+    unreadable: z.number(),
     /** By reason, in words. */
     refused: counts,
   }),
@@ -123,3 +125,17 @@ export const WebhookStatus = WebhookStanding.extend({
   waiting: z.array(WaitingView),
 });
 export type WebhookStatus = z.infer<typeof WebhookStatus>;
+
+/** Looking at runners and webhooks: the daemon does it for the socket, and offline a command does it by itself. */
+export interface WebhookViews {
+  /** Oldest first; with `gone` those of the past too. */
+  runners(filter?: { readonly gone?: boolean | undefined }): Promise<RunnerView[]>;
+  /** Newest first. `since` is epoch ms. */
+  deliveries(filter?: DeliveryFilter): Promise<DeliveryView[]>;
+  projects(): Promise<WebhookStatus["projects"]>;
+}
+
+export interface DeliveryFilter {
+  readonly since?: number | undefined;
+  readonly limit?: number | undefined;
+}
