@@ -14,8 +14,10 @@ import { acquireStateLock } from "./store/state-lock.ts";
 import type { Store } from "./store/store.ts";
 import type { Drivers } from "./vm/drivers.ts";
 
+export { installConfiguredHook } from "./app/configured-hook.ts";
 export { doctorChecks } from "./app/doctor-checks.ts";
 export { openOfflineViews } from "./app/offline-views.ts";
+export { newSigningKey, signDelivery } from "./gitlab/signing-key.ts";
 export { createLog } from "./telemetry/log.ts";
 
 export interface AppOptions {

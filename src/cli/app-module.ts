@@ -1,8 +1,23 @@
 import type { App, AppOptions } from "../app.ts";
 import type { Log } from "../base/log.ts";
+import type { Secret } from "../base/secret.ts";
 import type { Config } from "../config/load.ts";
 import type { Views } from "../http/api.ts";
+import type { WebhookViews } from "../http/webhook-api.ts";
 import type { DoctorCheck } from "./doctor/check.ts";
+import type { Step } from "./webhook/step.ts";
+
+/** A hook of GitLab's that is to lead to us. */
+export interface HookRequest {
+  readonly scope:
+    | { readonly kind: "group" | "project"; readonly name: string }
+    | { readonly kind: "instance" };
+  /** The door, as GitLab reaches it. */
+  readonly url: string;
+  /** What the FireRunner of this computer has received since then (epoch ms); undefined when none runs. */
+  arrivals(since: number): Promise<readonly { readonly event: string }[] | undefined>;
+  readonly signal: AbortSignal;
+}
 
 /** What the command line needs of the parts list. */
 export interface AppModule {
@@ -13,7 +28,17 @@ export interface AppModule {
     setLevel(level: Config["log"]["level"]): void;
   };
   /** Looks into the store of a FireRunner that does not run. */
-  openOfflineViews(stateDirectory: string): Promise<Views & { close(): Promise<void> }>;
+  openOfflineViews(stateDirectory: string): Promise<Views & WebhookViews & { close(): Promise<void> }>;
+  /** Creates or repairs the hook with the configuration's API token, and tries it: each step as it is done. */
+  installConfiguredHook(
+    config: Config,
+    webhook: NonNullable<Config["webhook"]>,
+    request: HookRequest,
+  ): AsyncIterable<Step>;
+  /** `whsec_…`, in the one form that GitLab takes. */
+  newSigningKey(): Secret;
+  /** The `webhook-signature` of a delivery. */
+  signDelivery(key: Secret, delivery: { id: string; timestamp: number; body: string }): string;
   /** Checks that need the rooms: drivers, images, runner tokens. */
   doctorChecks(config: Config): readonly DoctorCheck[];
 }

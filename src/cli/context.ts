@@ -2,6 +2,7 @@ import type { Writable } from "node:stream";
 import { hasSettings } from "../config/environment.ts";
 import { ConfigError } from "../config/errors.ts";
 import { findConfigFile } from "../config/find-file.ts";
+import { findSigningKeyFile } from "../config/key-place.ts";
 import { type Config, type LocalConfig, loadConfig, loadLocalConfig } from "../config/load.ts";
 import { createOutput, type Output } from "./output.ts";
 
@@ -28,6 +29,8 @@ export interface Context extends Surroundings {
   loadConfig(): Promise<Config>;
   /** State directory and images only: works while the rest is unfinished. */
   loadLocalConfig(): Promise<LocalConfig>;
+  /** Where the signing key of webhooks belongs, whether it is there or not. Undefined when it is not to be in a file. */
+  signingKeyFile(): Promise<string | undefined>;
 }
 
 export function createContext(surroundings: Surroundings, options: GlobalOptions): Context {
@@ -42,6 +45,7 @@ export function createContext(surroundings: Surroundings, options: GlobalOptions
       return await loadConfig({ file: found, env });
     },
     loadLocalConfig: async () => await loadLocalConfig({ file: file(), env }),
+    signingKeyFile: async () => await findSigningKeyFile({ file: file(), env }),
   };
 }
 

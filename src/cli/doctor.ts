@@ -8,12 +8,11 @@ import { gitlabChecks } from "./doctor/gitlab.ts";
 import { hostChecks } from "./doctor/host.ts";
 import { programChecks } from "./doctor/programs.ts";
 import { exitCodes } from "./exit-codes.ts";
+import { printFinding } from "./findings.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
-import { harmless, type Output } from "./output.ts";
 
 /** A driver proves itself by booting a machine, perhaps under emulation. */
 const CHECK_LIMIT_MS = 150_000;
-const NAME_WIDTH = 24;
 
 export function addDoctor(program: Command, run: Run): void {
   program
@@ -71,14 +70,6 @@ async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Fin
 function findingOf(error: unknown): Finding {
   const hint = error instanceof FireRunnerError ? error.hint : undefined;
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
-}
-
-const marks = { ok: ["green", "ok  "], warn: ["yellow", "warn"], fail: ["red", "FAIL"] } as const;
-
-function printFinding(output: Output, { name, level, message, hint }: Finding & { name: string }): void {
-  const [colour, word] = marks[level];
-  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${harmless(message)}`);
-  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${harmless(hint)}`);
 }
 
 function verdict(failed: number, warned: number): string {

@@ -8,7 +8,11 @@ export type CliErrorCode =
   /** The control socket belongs to another user. */
   | "cli_not_allowed"
   /** The daemon answered with something this command line does not understand. */
-  | "cli_strange_answer";
+  | "cli_strange_answer"
+  /** A webhook could not be delivered: nothing answers at the address, or its certificate is not trusted. */
+  | "cli_door"
+  /** The file of the signing key cannot be written. */
+  | "cli_key_file";
 
 export class CliError extends FireRunnerError {
   constructor(code: CliErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {

@@ -11,8 +11,10 @@ import { addLogs } from "./logs.ts";
 import { addMachines } from "./machines.ts";
 import { printError } from "./print-error.ts";
 import { addReload } from "./reload.ts";
+import { addRunner } from "./runner.ts";
 import { addStart } from "./start.ts";
 import { addStatus } from "./status.ts";
+import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
 const epilogue = `
@@ -70,6 +72,8 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addMachines,
     addWhy,
     addLogs,
+    addRunner,
+    addWebhook,
     addDrain,
     addReload,
     addDoctor,

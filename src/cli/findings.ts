@@ -1,0 +1,16 @@
+import type { Finding } from "./doctor/check.ts";
+import { harmless, type Output } from "./output.ts";
+
+const NAME_WIDTH = 24;
+
+const marks = { ok: ["green", "ok  "], warn: ["yellow", "warn"], fail: ["red", "FAIL"] } as const;
+
+/** One line, and another for what to do. */
+export function printFinding(
+  output: Output,
+  { name, level, message, hint }: Finding & { name: string },
+): void {
+  const [colour, word] = marks[level];
+  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${harmless(message)}`);
+  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${harmless(hint)}`);
+}

@@ -1,0 +1,166 @@
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Command, Option } from "commander";
+import { z } from "zod";
+import { describeError } from "../../base/errors.ts";
+import type { DeliveryView } from "../../http/webhook-api.ts";
+import { loadApp } from "../app-module.ts";
+import { createDaemonClient, type DaemonClient } from "../client.ts";
+import type { Context, Run } from "../context.ts";
+import { CliError } from "../errors.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { idOption } from "../options.ts";
+import { harmless, type Output } from "../output.ts";
+import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
+import { requireWebhook } from "./require-webhook.ts";
+import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
+import { deliveryHeaders } from "./sign.ts";
+
+/** How long FireRunner may take to ask GitLab about the job of a sample. */
+const REACTION_LIMIT_MS = 5_000;
+const LOOK_MS = 200;
+
+interface Options extends DoorOptions {
+  readonly event: HookEvent;
+  readonly file?: string;
+  readonly id?: string;
+  readonly project: number;
+  readonly job: number;
+  readonly status: string;
+}
+
+/** What came of it, as far as this computer's FireRunner tells; undefined when none runs here. */
+interface Outcome {
+  readonly delivery: DeliveryView | null;
+  /** What FireRunner knows of the job by now; null when nothing. */
+  readonly job: string | null;
+}
+
+export function addWebhookSend(webhook: Command, run: Run): void {
+  webhook
+    .command("send")
+    .description("sign a sample as GitLab does and deliver it to FireRunner: trying it out without GitLab")
+    .addOption(
+      new Option("-e, --event <event>", "what it tells of").choices(Object.keys(hookEvents)).default("job"),
+    )
+    .option(
+      "-f, --file <json>",
+      "the body, such as one copied from GitLab's list of deliveries; else a sample",
+    )
+    .option("--project <id>", "GitLab's id of the project in the sample", idOption, 1)
+    .option("--job <id>", "GitLab's id of the job or pipeline in the sample", idOption, 1)
+    .option("--status <status>", "its status in the sample", "pending")
+    .option(
+      "--id <id>",
+      "what tells this delivery from others; the same again is a duplicate (default: random)",
+    )
+    .option("--url <url>", "where to deliver, instead of the first address of http.listen")
+    .option("--ca <file>", "PEM file of the authority of the door's certificate")
+    .option("--insecure", "verify no certificate; for addresses of this computer only")
+    .action(run<Options>(async (context, _args, options) => await sendSample(context, options)));
+}
+
+async function sendSample(context: Context, options: Options): Promise<number> {
+  const { output } = context;
+  const config = await context.loadConfig();
+  const { secrets } = requireWebhook(config);
+  const [signingKey, token] = [secrets.signingKeys[0], secrets.tokens[0]];
+  const { event, id = randomUUID() } = options;
+  const now = Date.now();
+  const { project: projectId, job, status } = options;
+  const body = options.file
+    ? await readBody(options.file)
+    : sampleBody({ event, projectId, id: job, status }, now);
+  const { signDelivery: sign } = await loadApp();
+  const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token, sign });
+  const door = await openDoor(config, options);
+  const daemon = createDaemonClient(config.state);
+  try {
+    const answer = await door.deliver(headers, body);
+    const isTaken = answer.status >= 200 && answer.status < 300;
+    const outcome = isTaken ? await findOutcome(daemon, id) : undefined;
+    output.result({ url: door.url, id, answer, outcome: outcome ?? null }, () =>
+      printOutcome(output, { url: door.url, id, answer, outcome }),
+    );
+    return isTaken ? exitCodes.ok : exitCodes.failed;
+  } finally {
+    await Promise.all([door.close(), daemon.close()]);
+  }
+}
+
+async function readBody(file: string): Promise<string> {
+  const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw new CliError("cli_usage", `reading ${file} failed: ${describeError(cause)}`, { cause });
+  });
+  if (z.json().safeParse(parseJson(text)).success) return text;
+  throw new CliError("cli_usage", `${file} is not JSON`, {
+    hint: "GitLab shows the body of each delivery under Settings → Webhooks → Edit → Recent events → View details.",
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined when no FireRunner of this configuration runs here, or one of another kind answers. */
+async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | undefined> {
+  try {
+    const delivery = (await daemon.deliveries({ limit: 1_000 })).find(({ key }) => key === id) ?? null;
+    const jobId = delivery?.jobId ?? null;
+    return { delivery, job: jobId === null ? null : await awaitJob(daemon, jobId) };
+  } catch (error) {
+    if (error instanceof CliError && error.code === "cli_not_running") return undefined;
+    throw error;
+  }
+}
+
+/** What “why” says of the job as soon as FireRunner has noticed it. */
+async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | null> {
+  const until = Date.now() + REACTION_LIMIT_MS;
+  while (true) {
+    const story = await daemon.job(jobId).catch((error: unknown) => {
+      if (error instanceof Error && "code" in error && error.code === "not_found") return undefined;
+      throw error;
+    });
+    if (story) return story.explanation.summary;
+    if (Date.now() >= until) return null;
+    await delay(LOOK_MS);
+  }
+}
+
+interface Sent {
+  readonly url: string;
+  readonly id: string;
+  readonly answer: DoorAnswer;
+  readonly outcome: Outcome | undefined;
+}
+
+function printOutcome(output: Output, { url, id, answer, outcome }: Sent): void {
+  const isTaken = answer.status >= 200 && answer.status < 300;
+  const status = output.paint(isTaken ? "green" : "red", String(answer.status));
+  output.line(`${url} answered ${status} in ${Math.round(answer.tookMs)} ms: ${answer.text}`);
+  if (!isTaken) {
+    output.line("  → docs/webhooks.md says what each answer means.");
+    return;
+  }
+  if (outcome === undefined) {
+    output.line(
+      "What became of it is known to the FireRunner there only: none runs here with this configuration.",
+    );
+    return;
+  }
+  output.line(
+    outcome.delivery ? `stored as ${harmless(id)}` : "the FireRunner of this configuration has not stored it",
+  );
+  if (outcome.job !== null) output.line(harmless(outcome.job));
+  else if (outcome.delivery?.jobId) {
+    output.line(
+      `Nothing is known of job ${outcome.delivery.jobId}: GitLab was asked for the pending jobs of project ${outcome.delivery.projectId}, and it is not among those with a tag of ours.`,
+    );
+  }
+}

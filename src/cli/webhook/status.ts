@@ -1,0 +1,103 @@
+import type { Command } from "commander";
+import type { WebhookStatus } from "../../http/webhook-api.ts";
+import { withDaemon } from "../client.ts";
+import type { Run } from "../context.ts";
+import { harmless, type Output } from "../output.ts";
+import { formatTable } from "../table.ts";
+import { ago, cellText, clockTime } from "../words.ts";
+import { doorWords, hookTroubles } from "./words.ts";
+
+const RECENT = 10;
+
+export function addWebhookStatus(webhook: Command, run: Run): void {
+  webhook
+    .command("status")
+    .description("hooks, what they brought and missed, projects, the API token and its budget")
+    .action(
+      run(async (context) => {
+        const { output } = context;
+        const { status, deliveries } = await withDaemon(context, async (daemon) => ({
+          status: await daemon.webhook(),
+          deliveries: await daemon.deliveries({ limit: RECENT }),
+        }));
+        output.result({ ...status, deliveries }, () => {
+          printStanding(output, status);
+          printRequests(output, status);
+          printWaiting(output, status);
+          printDeliveries(output, deliveries);
+        });
+        return undefined;
+      }),
+    );
+}
+
+function printStanding(output: Output, status: WebhookStatus): void {
+  const { scope, url, accepts, hooks, projects, budget, token, runners, mostRunners } = status;
+  const line = (name: string, words: string) => output.line(`${name.padEnd(10)}${harmless(words)}`);
+  line("scope", scope);
+  line("door", doorWords(status.doors, url));
+  line("accepts", `${count(accepts.signingKeys, "signing key")}, ${count(accepts.tokens, "secret token")}`);
+  for (const hook of hooks) line("hook", `${hook.id} at ${hook.url}: ${hook.words}`);
+  line("projects", `${projects.known} known, ${projects.due} with news to be read`);
+  line(
+    "runners",
+    `${runners.active} of at most ${mostRunners}${runners.creating > 0 ? `, ${runners.creating} being made` : ""}${runners.retiring > 0 ? `, ${runners.retiring} to be deleted` : ""}`,
+  );
+  if (budget) {
+    line("API", `${budget.remaining} of ${budget.limit} requests left until ${clockTime(budget.resetsAt)}`);
+  }
+  line("API token", token?.summary ?? "has not been looked at yet");
+  for (const trouble of hookTroubles(status)) output.line(output.paint("yellow", `! ${harmless(trouble)}`));
+}
+
+function printRequests(output: Output, { requests, missedByHooks, lastDelivery }: WebhookStatus): void {
+  output.line(`\n${output.paint("bold", `Webhooks since ${clockTime(requests.since)}`)}`);
+  const rows = [
+    ...Object.entries(requests.taken).map(([event, times]) => [event, String(times)]),
+    ["  of these: twice", String(requests.duplicates)],
+    ["  of these: not readable", String(requests.unreadable)],
+    ...Object.entries(requests.refused).map(([reason, times]) => [
+      `refused: ${cellText(reason, 60)}`,
+      String(times),
+    ]),
+    ["jobs that no hook told of", String(missedByHooks)],
+    ["last delivery", lastDelivery ? ago(lastDelivery.receivedAt) : "none yet"],
+  ];
+  for (const row of formatTable(["", ""], rows).slice(1)) output.line(row);
+}
+
+function printWaiting(output: Output, { waiting }: WebhookStatus): void {
+  if (waiting.length === 0) return;
+  output.line(`\n${output.paint("bold", "Jobs that wait in GitLab")}`);
+  const rows = waiting.map((job) => [
+    String(job.id),
+    cellText(job.project),
+    cellText(job.name),
+    cellText(job.tags.join(","), 50),
+    ago(job.createdAt),
+    cellText(job.problem ?? "", 80),
+  ]);
+  const head = ["JOB", "PROJECT", "NAME", "TAGS", "CREATED", "IN THE WAY"];
+  for (const line of formatTable(head, rows)) output.line(line);
+}
+
+function printDeliveries(output: Output, deliveries: Deliveries): void {
+  if (deliveries.length === 0) return;
+  output.line(`\n${output.paint("bold", "Last deliveries")}`);
+  const rows = deliveries.map((delivery) => [
+    clockTime(delivery.receivedAt),
+    cellText(delivery.event),
+    delivery.projectId === null ? "-" : String(delivery.projectId),
+    delivery.jobId === null ? "-" : String(delivery.jobId),
+    cellText(delivery.status ?? "-"),
+    cellText(delivery.key, 60),
+  ]);
+  for (const line of formatTable(["TIME", "EVENT", "PROJECT", "JOB", "STATUS", "ID"], rows))
+    output.line(line);
+}
+
+type Deliveries = readonly NonNullable<WebhookStatus["lastDelivery"]>[];
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
