@@ -2,10 +2,11 @@ import { describeError } from "../base/errors.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
-import { shortToken } from "./keep-job.ts";
+import { type ClaimingStatus, statusOf } from "./claiming-status.ts";
 import { createPoller, type PollerOptions } from "./poller.ts";
-import { newRunnerState, pollDueAt, type RunnerState } from "./runner-state.ts";
+import { forgive, newRunnerState, noteWanted, type RunnerState } from "./runner-state.ts";
 import type { Slots } from "./slots.ts";
+import { sendDue } from "./turns.ts";
 import { createWakeLoop } from "./wake-loop.ts";
 
 /** Longest time between two looks at what nothing announces, such as health. */
@@ -24,21 +25,11 @@ export interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" |
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   /** Asked before every poll: must answer from memory. Call `wake` when its answer changes for the better. */
   readonly canClaim: (pool: Pool) => Health;
-}
-
-/** How a pool's jobs are being asked for. */
-interface ClaimingStatus {
-  readonly pool: string;
-  /** The beginning of the runner's token. */
-  readonly runner: string;
-  readonly state: "polling" | "waiting";
-  readonly openPolls: number;
-  /** Why nothing is asked for now, in words; undefined when polling. */
-  readonly reason: string | undefined;
-  /** When GitLab is asked again, if that is known (epoch ms). */
-  readonly until: number | undefined;
-  /** Somebody has to change something. */
-  readonly fatal: boolean;
+  /**
+   * How many jobs are known to wait for a pool: it is asked for no more than these, and never with a request that GitLab holds.
+   * Undefined for a pool whose jobs only GitLab knows of. Must answer from memory; call `wake` when its answer changes.
+   */
+  readonly wanted?: (pool: string) => number | undefined;
 }
 
 /**
@@ -50,6 +41,10 @@ export interface Claimer {
   start(): void;
   /** Takes over changed pools and tokens, and forgets waits: whatever was wrong may have been put right. */
   reload(): void;
+  /** Takes over changed pools and tokens; the others go on waiting for what they wait for. */
+  poolsChanged(): void;
+  /** True while a request is open that may bring a job of this pool. */
+  isPolled(pool: string): boolean;
   /** Looks at once: capacity or health may have changed. */
   wake(): void;
   /** Sends nothing more; resolves when every open request was answered and its job taken. */
@@ -68,7 +63,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
     if (kind === "job:finished" || kind === "job:failing" || kind === "machine:gone") loop.wake();
   });
 
-  /** Why this pool cannot be polled, whatever is free, in words. */
+  /** Why this pool cannot be polled, whatever is free and whether or not a job waits, in words. */
   function hindrance({ pool }: RunnerState): string | undefined {
     if (ending.signal.aborted) return "FireRunner is ending";
     const unstored = poller.storeProblem();
@@ -91,37 +86,32 @@ export function createClaimer(options: ClaimerOptions): Claimer {
   /** Sends every poll that may be sent, and answers when to look again at the latest. */
   function sendPolls(): number {
     const now = clock.now();
-    const able = [...runners.values()].filter((runner) => hindrance(runner) === undefined);
-    const inTurn = !slots.coverEach(able.map(({ pool }) => pool));
-    const longestWaiting = able.toSorted((a, b) => a.polledAt - b.polledAt);
-    // Lane by lane, so that every runner has its first poll before any has its second.
-    for (let lane = 0; lane < config.parallelPolls; lane++) {
-      for (const runner of longestWaiting) {
-        const wants = runner.openPolls <= lane && lane < runner.parallel;
-        if (wants && pollDueAt(runner, inTurn) <= now) sendPoll(runner, inTurn);
-      }
-    }
-    const dues = able.map((runner) => pollDueAt(runner, inTurn)).filter((dueAt) => dueAt > now);
-    return Math.min(now + TICK_MS, ...dues);
+    for (const runner of runners.values()) noteWanted(runner, options.wanted?.(runner.pool.name));
+    const healthy = [...runners.values()].filter((runner) => hindrance(runner) === undefined);
+    return Math.min(now + TICK_MS, sendDue(healthy, { slots, now, lanes: config.parallelPolls, send }));
   }
 
-  function sendPoll(runner: RunnerState, inTurn: boolean): void {
+  function send(runner: RunnerState, inTurn: boolean): void {
     const info = options.runnerInfo(runner.pool);
     const reservation = info && slots.reserve(runner.pool);
     if (reservation) poller.send(runner, reservation, info, inTurn);
   }
 
-  function reload(): void {
-    takeOver(runners, options.pools());
+  /** With `pardon`, whatever was wrong may have been put right. */
+  function takeOver(pardon: boolean): void {
+    replacePools(runners, options.pools());
+    if (pardon) for (const runner of runners.values()) forgive(runner);
     loop.wake();
   }
 
   return {
     start() {
-      reload();
+      takeOver(true);
       loop.start();
     },
-    reload,
+    reload: () => takeOver(true),
+    poolsChanged: () => takeOver(false),
+    isPolled: poller.isPolled,
     wake: loop.wake,
     async stop() {
       ending.abort();
@@ -141,27 +131,11 @@ function unreadiness({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool
 }
 
 /** A pool whose token has changed begins anew; polls that are still open for the old one end by themselves. */
-function takeOver(runners: Map<string, RunnerState>, pools: ReadonlyMap<string, Pool>): void {
+function replacePools(runners: Map<string, RunnerState>, pools: ReadonlyMap<string, Pool>): void {
   for (const [name, { pool }] of runners) {
     if (pools.get(name)?.runnerToken.reveal() !== pool.runnerToken.reveal()) runners.delete(name);
   }
-  const forgiven = { problem: undefined, fatal: false, failures: 0, waitUntil: 0, turnAt: 0 };
   for (const [name, pool] of pools) {
-    runners.set(name, Object.assign(runners.get(name) ?? newRunnerState(pool), { pool, ...forgiven }));
+    runners.set(name, Object.assign(runners.get(name) ?? newRunnerState(pool), { pool }));
   }
-}
-
-function statusOf(runner: RunnerState, hindrance: string | undefined, slots: Slots): ClaimingStatus {
-  const { pool, openPolls, problem } = runner;
-  const about = { pool: pool.name, runner: shortToken(pool.runnerToken), openPolls };
-  const obstacle = openPolls > 0 ? undefined : slots.obstacle(pool);
-  const reason = hindrance ?? problem ?? obstacle;
-  const failing = hindrance === undefined && problem !== undefined;
-  return {
-    ...about,
-    state: reason === undefined ? "polling" : "waiting",
-    reason,
-    until: failing ? runner.waitUntil : undefined,
-    fatal: failing && runner.fatal,
-  };
 }

@@ -22,6 +22,10 @@ export interface PollerOptions {
   readonly ending: AbortSignal;
   /** A poll has ended and its slot is free, or belongs to a job. */
   readonly onEnd: () => void;
+  /** The pool in whose machine a claimed job belongs, where that is not the one that was asked for. */
+  readonly assign?: (jobId: number, pool: Pool) => Pool;
+  /** GitLab refuses a pool's requests until somebody changes something. */
+  readonly onRefused?: (pool: string) => void;
 }
 
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
@@ -29,13 +33,16 @@ export interface Poller {
   send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void;
   /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
   storeProblem(): string | undefined;
+  /** True while GitLab may yet give a job to a request that was sent for this pool. */
+  isPolled(pool: string): boolean;
   /** Resolves when no poll is open and every job was taken or refused. */
   settled(): Promise<void>;
 }
 
 export function createPoller(options: PollerOptions): Poller {
   const { api, store, clock, log, random, config, onEnd } = options;
-  const working = new Set<Promise<void>>();
+  /** Polls under way, with the names of their pools. */
+  const working = new Map<Promise<void>, string>();
   /** Jobs that the store refuses, by id, and why. */
   const unstored = new Map<number, string>();
 
@@ -47,7 +54,7 @@ export function createPoller(options: PollerOptions): Poller {
         working.delete(work);
         onEnd();
       });
-    working.add(work);
+    working.set(work, runner.pool.name);
   }
 
   async function seeThrough(
@@ -65,13 +72,15 @@ export function createPoller(options: PollerOptions): Poller {
     endPoll(runner, poll, answer, { now: clock.now(), random, config });
     logChange(log, runner, problem);
     onEnd();
+    if (answer.kind === "wait" && answer.fatal) options.onRefused?.(pool.name);
     if (answer.kind === "unusable") await refuse(options, pool, answer);
   }
 
   async function keep(pool: Pool, answer: JobAnswer & { kind: "job" }, pollMs: number): Promise<boolean> {
     const { payload, raw } = answer;
     const onTrouble = (problem: string) => unstored.set(payload.id, problem);
-    const claim = claimOf(pool, payload, raw, pollMs);
+    const { name, size } = options.assign?.(payload.id, pool) ?? pool;
+    const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
     try {
       return await keepJob({ ...options, store, onTrouble }, claim, new Secret(payload.token));
     } finally {
@@ -82,8 +91,9 @@ export function createPoller(options: PollerOptions): Poller {
   return {
     send,
     storeProblem: () => unstored.values().next().value,
+    isPolled: (pool) => new Set(working.values()).has(pool),
     async settled() {
-      while (working.size > 0) await Promise.all(working);
+      while (working.size > 0) await Promise.all(working.keys());
     },
   };
 }

@@ -14,6 +14,8 @@ const failureBackoff = { baseMs: 500, capMs: 30_000 };
 /** Each unusable answer costs somebody a job. */
 const unusableBackoff = { baseMs: 60_000, capMs: 600_000 };
 const FATAL_WAIT_MS = 120_000;
+/** A job waits and GitLab gives it to nobody, or to somebody else: how seldom it is asked at last. */
+const WANTED_TURN_CAP_MS = 15_000;
 /** What may be sent at once after a pause, in time of the rate limit. */
 const BURST_MS = 2_000;
 
@@ -39,6 +41,10 @@ export interface RunnerState {
   notHeld: number;
   problem: string | undefined;
   fatal: boolean;
+  /** Jobs that are known to wait for this runner; undefined where nobody knows, and GitLab has to be asked. */
+  wanted: number | undefined;
+  /** Polls in a row that brought nothing although a job was known to wait. */
+  emptyTurns: number;
 }
 
 export interface Poll {
@@ -63,7 +69,29 @@ export function newRunnerState(pool: Pool): RunnerState {
     notHeld: 0,
     problem: undefined,
     fatal: false,
+    wanted: undefined,
+    emptyTurns: 0,
   };
+}
+
+/** Notes how many jobs are known to wait for this runner. More of them than before: GitLab is asked at once. */
+export function noteWanted(runner: RunnerState, wanted: number | undefined): void {
+  if (wanted !== undefined && wanted > (runner.wanted ?? 0)) {
+    runner.turnAt = 0;
+    runner.emptyTurns = 0;
+  }
+  runner.wanted = wanted;
+}
+
+/** Polls that may be open at one time: never more than there are jobs, where their number is known. */
+export function pollLimit({ parallel, wanted }: RunnerState): number {
+  return Math.min(parallel, wanted ?? parallel);
+}
+
+/** Forgets waits: whatever was wrong may have been put right. */
+export function forgive(runner: RunnerState): void {
+  const forgiven = { problem: undefined, fatal: false, failures: 0, waitUntil: 0, turnAt: 0, emptyTurns: 0 };
+  Object.assign(runner, forgiven);
 }
 
 /** From when on another poll may be sent. */
@@ -102,6 +130,7 @@ function noteJob(runner: RunnerState, { now, config }: Context): void {
   runner.checkedAt = now;
   runner.notHeld = 0;
   runner.turnAt = 0;
+  runner.emptyTurns = 0;
 }
 
 function noteNothing(
@@ -113,13 +142,19 @@ function noteNothing(
   noteGoodAnswer(runner);
   if (lastUpdate !== undefined) runner.checkedAt = now;
   runner.lastUpdate = lastUpdate ?? runner.lastUpdate;
-  if (poll.inTurn) runner.turnAt = now + config.turnInterval;
+  if (poll.inTurn) runner.turnAt = now + turnMs(runner, config);
   const saidNothing = lastUpdate === undefined && now - poll.sentAt < HELD_MS;
   runner.notHeld = saidNothing ? runner.notHeld + 1 : 0;
   // One such answer is how a long poll tells of a change. Two in a row: this GitLab does not hold requests.
   const known = poll.lastUpdate !== undefined && poll.lastUpdate === lastUpdate;
   if (runner.notHeld > 1 || known || runner.lastUpdate === undefined)
     runner.waitUntil = now + config.turnInterval;
+}
+
+function turnMs(runner: RunnerState, { turnInterval }: ClaimingConfig): number {
+  if (runner.wanted === undefined) return turnInterval;
+  const longest = Math.max(turnInterval, WANTED_TURN_CAP_MS);
+  return Math.min(longest, turnInterval * 2 ** Math.min(runner.emptyTurns++, 30));
 }
 
 function noteGoodAnswer(runner: RunnerState): void {
