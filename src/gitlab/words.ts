@@ -20,7 +20,7 @@ export function wordsOf(answer: Answer): string {
 }
 
 /** Anything that looks like one of GitLab's tokens, blotted out. */
-export function withoutTokens(text: string): string {
+function withoutTokens(text: string): string {
   return text.replace(tokenLike, "[secret]");
 }
 
