@@ -49,12 +49,19 @@ and \`config schema\` prints a JSON Schema for editors.
 \`__\` between levels and \`_\` before the later words of a key. \`pools.small.runner.tokenFile\` is
 \`FIRERUNNER_POOLS__SMALL__RUNNER__TOKEN_FILE\`. Lists are written as in YAML: \`[a.example:443, b.example]\`.
 
-**Secrets.** A runner's token stands in the file (\`token\`), in the environment, or, best, in a file of its own (\`tokenFile\`). A relative
-name is looked up in systemd's credentials directory (\`LoadCredential=small.token:…\`) and then beside the configuration. A file
-that everyone may read, or others may change, is refused.
+**Two ways to jobs.** A pool with a \`runner\` claims the jobs of one runner that somebody made in GitLab. \`webhook\` serves every job of a
+group, a project or a whole GitLab whose tags name a size (\`firecracker-2cpu-4gb\`): runners are made as they are needed, and pools
+without a \`runner\` are kinds of machine for \`webhook.rules\`. Both ways can be used at once; \`firerunner init\` asks its way to such a file,
+and [webhooks.md](webhooks.md) tells the rest.
 
-**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, tokens and \`log.level\` take effect at once (machines that
-exist keep what they were made with); everything else waits for the next start, and the answer says so. A file with mistakes changes nothing.
+**Secrets.** A runner's token, the API token and what proves webhooks stand in the file (\`token\`, \`apiToken\`, \`signingKey\`), in the
+environment, or, best, in files of their own (\`tokenFile\`, \`apiTokenFile\`, \`signingKeyFile\`). A relative name is looked up in systemd's
+credentials directory (\`LoadCredential=api.token:…\`) and then beside the configuration; so are \`http.tls.certificateFile\` and
+\`http.tls.keyFile\`. A file that everyone may read, or others may change, is refused. A secret of the wrong kind is named before GitLab refuses it.
+
+**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, secrets, \`log.level\`, all of \`webhook\` but its scope and
+\`webhook.installation\`, and \`http.allow\`, \`http.trustedProxies\`, \`http.unprovenPerMinute\` and \`http.tls\` take effect at once (machines
+that exist keep what they were made with); everything else waits for the next start, and the answer says so. A file with mistakes changes nothing.
 `;
 
 /** The whole page. `exampleText` is a configuration that works. */

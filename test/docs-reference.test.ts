@@ -26,6 +26,22 @@ describe("docs/configuration.md", () => {
     expect([...config.pools.keys()]).toEqual(Object.keys((parse(example) as { pools: object }).pools));
   });
 
+  test("the part of its example that is commented out can be used too", async () => {
+    const example = readFileSync(join(docs, "firerunner.example.yaml"), "utf8");
+    const [head, commented, tail] = partsOf(example);
+    const text = `${head}\n${commented.replaceAll(/^# ?/gm, "")}\n${tail}`;
+
+    const config = await loadConfig({
+      file: "/etc/firerunner/config.yaml",
+      env: {},
+      readFile: async (path) => ({ text: path.endsWith(".yaml") ? text : secretIn(path), mode: 0o600 }),
+    });
+
+    expect(config.webhook).toMatchObject({ group: "engineering", sizes: { maxCpus: 8 } });
+    expect(config.webhook?.rules).toHaveLength(2);
+    expect(config.http.listen).toEqual(["0.0.0.0:8443"]);
+  });
+
   test("has no setting without a description", () => {
     const bare = wantedPage()
       .split("\n")
@@ -34,6 +50,22 @@ describe("docs/configuration.md", () => {
     expect(bare).toEqual([]);
   });
 });
+
+/** Before, within and after the sections that the example has as comments. */
+function partsOf(example: string): [string, string, string] {
+  const start = example.indexOf("# webhook:");
+  const end = example.indexOf("\nshutdown:");
+  expect([start > 0, end > start]).toEqual([true, true]);
+  const within = example.slice(start, end).replace(/^# The door that .*$/m, "");
+  return [example.slice(0, start), within, example.slice(end)];
+}
+
+function secretIn(path: string): string {
+  if (path.endsWith(".key") && path.includes("webhook")) return `whsec_${"a".repeat(42)}A=`;
+  if (path.endsWith(".crt")) return "-----BEGIN CERTIFICATE-----";
+  if (path.endsWith(".key")) return "-----BEGIN PRIVATE KEY-----";
+  return path.includes("api") ? "glpat-x" : `glrt-${path}`;
+}
 
 describe("docs/errors.md", () => {
   const entries = collectErrors();

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
 import { configJsonSchema } from "../config/json-schema.ts";
+import type { Config } from "../config/load.ts";
 import type { ConfigValue } from "../config/values.ts";
 import type { Run } from "./context.ts";
 import type { Output } from "./output.ts";
@@ -12,12 +13,13 @@ export function addConfig(program: Command, run: Run): void {
     .description("read it as “start” would, and name every mistake with its line")
     .action(
       run(async ({ output, loadConfig }) => {
-        const { file, pools, state } = await loadConfig();
+        const config = await loadConfig();
+        const { file, pools, state } = config;
         const from = file ?? "the environment";
-        output.result({ ok: true, file: file ?? null, pools: [...pools.keys()], state }, () =>
-          output.line(
-            `${from} is in order: ${words(pools.size, "pool")} (${[...pools.keys()].join(", ")}), state in ${state}`,
-          ),
+        const tags = config.webhook && scopeInWords(config.webhook);
+        output.result(
+          { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state },
+          () => output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`),
         );
         return undefined;
       }),
@@ -63,6 +65,17 @@ function printValues(output: Output, values: readonly ConfigValue[]): void {
   for (const { text, origin } of lines) {
     output.line(origin ? `${text.padEnd(width)}  ${output.paint("dim", `# ${origin}`)}` : text);
   }
+}
+
+function whatIsServed(pools: Config["pools"], tags: string | undefined): string {
+  const names = `${words(pools.size, "pool")} (${[...pools.keys()].join(", ")})`;
+  if (tags === undefined) return names;
+  return pools.size === 0 ? `jobs by tag of ${tags}` : `${names}, jobs by tag of ${tags}`;
+}
+
+function scopeInWords({ group, project }: NonNullable<Config["webhook"]>): string {
+  if (group !== undefined) return `group ${group}`;
+  return project === undefined ? "the whole GitLab" : `project ${project}`;
 }
 
 function words(count: number, noun: string): string {

@@ -326,6 +326,29 @@ describe("config", () => {
     expect(err).toContain("firerunner.yaml:2:1: unknown key “polls”; did you mean “pools”?");
   });
 
+  test("of jobs by tag shows their scope and none of their secrets", async () => {
+    const key = `whsec_${"P".repeat(42)}A=`;
+    const webhook = `webhook:\n  group: g/h\n  apiToken: glpat-PLANTED\n  signingKey: ${key}\n  token: PLANTED-token\n`;
+    const rules = "  rules: [{ tag: gpu, image: gpu }]\n";
+    await writeFile(configFile, configText() + webhook + rules);
+
+    const [check, show, json] = [
+      await firerunner("config", "check"),
+      await firerunner("config", "show"),
+      await firerunner("config", "show", "--json"),
+    ];
+
+    expect(check.out).toContain("1 pool (small), jobs by tag of group g/h, state in");
+    expect(show.out).toMatch(/^ {2}apiToken: "\[secret\]" +# .*firerunner\.yaml:8:3$/m);
+    expect(show.out).toMatch(/^ {2}rules: \[ \{ tag: gpu, image: gpu \} \] +#/m);
+    for (const { out, err } of [check, show, json]) expect(out + err).not.toMatch(/PLANTED|PPPP/);
+    await writeFile(configFile, configText() + webhook.replace("glpat-", "glrt-"));
+    const { code, err } = await firerunner("config", "check");
+    expect(code).toBe(2);
+    expect(err).toContain("webhook.apiToken holds a runner's authentication token");
+    expect(err).not.toContain("PLANTED");
+  });
+
   test("show is YAML with origins and without secrets", async () => {
     const { out } = await firerunner("config", "show");
 
