@@ -1,0 +1,144 @@
+/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in trouble. */
+import type { Clock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
+import type { Deliveries } from "../store/deliveries.ts";
+import type { ApiPace } from "./api-pace.ts";
+import type { JobBook } from "./job-book.ts";
+import type { MissedJobs } from "./missed-jobs.ts";
+import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
+import { readFailure } from "./read-failure.ts";
+import { createTrouble } from "./trouble.ts";
+
+/** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
+const READ_LIMIT_MS = 60_000;
+const PAGE_SIZE = 100;
+const passingBackoff = { baseMs: 1_000, capMs: 60_000 };
+/** Until somebody changes something. */
+const lastingBackoff = { baseMs: 30_000, capMs: 1_800_000 };
+/** A project whose jobs GitLab has not found so often may be gone itself. */
+const GONE_AFTER = 3;
+
+export interface PendingReaderOptions {
+  readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
+  readonly store: Pick<Deliveries, "noteProjectRead">;
+  readonly book: JobBook;
+  readonly missed: MissedJobs;
+  readonly pace: ApiPace;
+  readonly intervalMs: number;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /** A project may be dropped while it is read. */
+  readonly isServed: (watch: ProjectWatch) => boolean;
+  /** A read has ended: there is room for another. */
+  readonly onEnd: () => void;
+  /** GitLab says again and again that there is no such thing. */
+  readonly onGone: (watch: ProjectWatch) => void;
+}
+
+export interface PendingReader {
+  /** Begins; the rest goes on by itself. */
+  read(watch: ProjectWatch): void;
+  /** How many are under way. */
+  reading(): number;
+  /** Nothing is to be read before (epoch ms). */
+  waitUntil(): number;
+  /** Why nothing can be read, in words. */
+  problem(): string | undefined;
+  /** Resolves when nothing is under way; what is is interrupted. */
+  stop(): Promise<void>;
+}
+
+export function createPendingReader(options: PendingReaderOptions): PendingReader {
+  const { rest, store, book, missed, pace, clock, random, log } = options;
+  const ending = new AbortController();
+  const working = new Set<Promise<void>>();
+  const trouble = createTrouble(options);
+
+  function read(watch: ProjectWatch): void {
+    const begun = beginRead(watch, clock.now());
+    pace.spend();
+    const work = seeThrough(watch, begun)
+      .catch((error: unknown) => {
+        // After its end the read itself was good, and the store was not.
+        if (watch.isReading) fail(watch, begun, error);
+        else log.error({ err: error }, "it could not be recorded that pending jobs were read");
+      })
+      .finally(() => {
+        working.delete(work);
+        options.onEnd();
+      });
+    working.add(work);
+  }
+
+  async function seeThrough(watch: ProjectWatch, begun: Read): Promise<void> {
+    const jobs = await withLimit(clock, ending.signal, (signal) => rest.pendingJobs(watch.id, signal));
+    pace.spend(Math.floor(jobs.length / PAGE_SIZE));
+    if (!options.isServed(watch)) return;
+    const isMissed = (job: ApiJob) => missed.isMissed(job, watch.hookedAt);
+    missed.add(watch.path, await book.replace(watch, jobs, isMissed));
+    noteRecovery(watch, trouble.end());
+    const listed = new Set(jobs.map(({ id }) => id));
+    const shows = (jobId: number) => listed.has(jobId) || book.wasClaimed(jobId);
+    endRead(watch, begun, shows, { now: clock.now(), intervalMs: options.intervalMs, random });
+    await store.noteProjectRead(watch.id, begun.beganAt);
+  }
+
+  function noteRecovery({ path, problem }: ProjectWatch, wasCommon: boolean): void {
+    if (wasCommon) log.info({}, "pending jobs can be read again");
+    else if (problem !== undefined) log.info({ project: path }, "a project's pending jobs can be read again");
+  }
+
+  function fail(watch: ProjectWatch, begun: Read, error: unknown): void {
+    const failure = readFailure(error);
+    const words = describeError(error);
+    const before = watch.problem;
+    const problem = trouble.begin(failure, words) ? words : undefined;
+    const limits = failure.isLasting ? lastingBackoff : passingBackoff;
+    const waits = { problem, ...limits, atLeastMs: failure.waitMs };
+    failRead(watch, begun, waits, { now: clock.now(), random });
+    if (ending.signal.aborted) return;
+    if (failure.isRateLimit) pace.holdUntil(clock.now() + failure.waitMs);
+    noteProblem(watch, before);
+    if (failure.isGone && watch.failures >= GONE_AFTER) options.onGone(watch);
+  }
+
+  function noteProblem({ path, problem }: ProjectWatch, before: string | undefined): void {
+    if (problem === undefined || problem === before) return;
+    log.warn({ project: path, problem }, "a project's pending jobs cannot be read");
+  }
+
+  return {
+    read,
+    reading: () => working.size,
+    waitUntil: trouble.waitUntil,
+    problem: trouble.problem,
+    async stop() {
+      ending.abort();
+      while (working.size > 0) await Promise.all(working);
+    },
+  };
+}
+
+async function withLimit<Result>(
+  clock: Clock,
+  ending: AbortSignal,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const timer = new AbortController();
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, ending]);
+  const late = clock.sleep(READ_LIMIT_MS, AbortSignal.any([timer.signal, ending])).then(() => {
+    const error = new Error(`GitLab's answer took longer than ${READ_LIMIT_MS / 1_000} s`);
+    over.abort(error);
+    throw error;
+  });
+  try {
+    return await Promise.race([work(signal), late]);
+  } finally {
+    timer.abort();
+    late.catch(() => {});
+  }
+}
