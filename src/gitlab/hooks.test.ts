@@ -104,6 +104,14 @@ test.each<[Scope, number, object, string, string]>([
   });
 });
 
+test("a token that may only read can look after webhooks", async () => {
+  await using gitlab = await aRestAnswering(403, { error: "insufficient_scope", scope: "api read_api" });
+
+  await expect(gitlab.rest.hooksOf(project)).rejects.toMatchObject({
+    message: expect.stringContaining("lacks the scope read_api"),
+  });
+});
+
 test("GitLab's word on a test that failed is shown", async () => {
   await using gitlab = await aRestAnswering(422, { message: "Connection refused" });
 

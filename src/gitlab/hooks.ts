@@ -34,7 +34,8 @@ export function createHookCalls(client: RestClient) {
     async hooksOf(scope: Scope, signal?: AbortSignal): Promise<ApiHook[]> {
       const { place, where, needs } = hookPlace(scope);
       const doing = `listing the webhooks of ${where}`;
-      const call: RestCall = { method: "GET", path: byPages(place), doing, ...needs, signal };
+      const path = byPages(place);
+      const call: RestCall = { method: "GET", path, doing, ...needs, scope: "read_api", signal };
       return await client.list(call, Hook);
     },
 
