@@ -70,6 +70,9 @@ export const occupyingMachineStates: readonly MachineState[] = [
   "stopping",
 ];
 
+/** Runners that may exist in GitLab: all that are not proven gone. */
+export const liveRunnerStates: readonly RunnerState[] = ["creating", "active", "retiring"];
+
 export function canMoveJob(from: JobState, to: JobState): boolean {
   return (jobMoves[from] as readonly JobState[]).includes(to);
 }
@@ -87,9 +90,12 @@ export function machineSourcesOf(to: MachineState): MachineState[] {
   return (Object.keys(machineMoves) as MachineState[]).filter((from) => canMoveMachine(from, to));
 }
 
+export function canMoveRunner(from: RunnerState, to: RunnerState): boolean {
+  return (runnerMoves[from] as readonly RunnerState[]).includes(to);
+}
+
 export function runnerSourcesOf(to: RunnerState): RunnerState[] {
-  const states = Object.keys(runnerMoves) as RunnerState[];
-  return states.filter((from) => (runnerMoves[from] as readonly RunnerState[]).includes(to));
+  return (Object.keys(runnerMoves) as RunnerState[]).filter((from) => canMoveRunner(from, to));
 }
 
 /** How a job ended, as GitLab has it. `unknown`: GitLab no longer accepts the job and did not say why. */

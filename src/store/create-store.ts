@@ -5,16 +5,20 @@ import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
-import { StoreError, toStoreError } from "./errors.ts";
+import { toStoreError } from "./errors.ts";
 import { createNote } from "./events.ts";
+import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
-import { createKey, readKey } from "./key-file.ts";
+import { createKeepDeliveries } from "./keep-deliveries.ts";
 import { createMachineMoves } from "./machines.ts";
 import { installationIdOf } from "./meta.ts";
 import { migrate } from "./migrate.ts";
 import { ensurePrivateFile, makeStateDirectory } from "./private-file.ts";
+import { createProjectChanges } from "./projects.ts";
 import { prune } from "./prune.ts";
-import { createReads } from "./reads.ts";
+import { createReads, named } from "./reads.ts";
+import { readRunnerToken } from "./runner-tokens.ts";
+import { createRunnerMoves } from "./runners.ts";
 import { flushSqlite, IN_MEMORY, sqliteDialect } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
@@ -44,7 +48,7 @@ export async function createStore(options: StoreOptions): Promise<Store> {
     const vault = createVault(await installationKey(db, options.keyFile, random), random);
     await refuseWrongKey(db, vault, options.keyFile);
     const installationId = await installationIdOf(db, random);
-    return assemble({ db, clock, log, vault, installationId, flush: flushOf(options.database) });
+    return await assemble({ db, clock, log, vault, installationId, flush: flushOf(options.database) });
   } catch (error) {
     await db.destroy();
     throw toStoreError("opening the store", error);
@@ -60,24 +64,23 @@ interface Parts {
   readonly flush: () => Promise<void>;
 }
 
-function assemble({ db, clock, log, vault, installationId, flush }: Parts): Store {
+async function assemble({ db, clock, log, vault, installationId, flush }: Parts): Promise<Store> {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
   const { write, close } = createWriter({ db, clock, listeners, flush });
+  await retireUnreadable(db, vault, write);
   return {
     installationId,
     machineToken: (machineId) => vault.machineToken(machineId),
     ...createReads(db),
-    payload: async (jobId) => {
-      try {
-        return await readPayload(db, vault, jobId);
-      } catch (error) {
-        throw toStoreError(`reading the payload of job ${jobId}`, error);
-      }
-    },
+    payload: (jobId) => named(`reading the payload of job ${jobId}`, () => readPayload(db, vault, jobId)),
+    runnerToken: (key) => named(`reading the token of runner ${key}`, () => readRunnerToken(db, vault, key)),
     ...createJobMoves(write, vault),
     ...createMachineMoves(write),
+    ...createRunnerMoves(write, vault),
+    ...createProjectChanges(write),
+    keepDeliveries: createKeepDeliveries(write),
     note: createNote(write),
     onEvent: (listener) => listeners.add(listener),
     prune: (before) => prune(write, before),
@@ -106,35 +109,4 @@ async function openSqlite(path: string): Promise<Dialect> {
     await ensurePrivateFile(path);
   }
   return sqliteDialect(path);
-}
-
-async function installationKey(
-  db: Kysely<Tables>,
-  keyFile: string,
-  random: (size: number) => Uint8Array,
-): Promise<Uint8Array> {
-  const key = await readKey(keyFile);
-  if (key) return key;
-  const payload = await db.selectFrom("payloads").select("jobId").limit(1).executeTakeFirst();
-  if (!payload) return await createKey(keyFile, random);
-  throw new StoreError("store_key", `the key file ${keyFile} is missing, and unfinished jobs need it`, {
-    hint: "restore it from a backup; without it their payloads are lost: move the database away to start empty",
-  });
-}
-
-/** One payload that opens proves the key; one that does not may be damage on the disk, all of them is another key. */
-async function refuseWrongKey(db: Kysely<Tables>, vault: Vault, keyFile: string): Promise<void> {
-  const payloads = await db.selectFrom("payloads").selectAll().execute();
-  const opens = payloads.some(({ jobId, sealed }) => {
-    try {
-      vault.open(jobId, sealed);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-  if (opens || payloads.length === 0) return;
-  throw new StoreError("store_key", `the key in ${keyFile} is not the one this database was written with`, {
-    hint: "restore the key that belongs to this database from a backup",
-  });
 }

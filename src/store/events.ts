@@ -1,5 +1,6 @@
 import type { Kysely, Transaction } from "kysely";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { takeNumbers } from "./counters.ts";
 import type { Store } from "./store.ts";
 import type { EventRow, Tables } from "./tables.ts";
 import type { Draft, Write } from "./writer.ts";
@@ -12,13 +13,7 @@ export async function appendEvents(
   drafts: readonly Draft[],
 ): Promise<LifecycleEvent[]> {
   if (drafts.length === 0) return [];
-  const { value: last } = await tx
-    .updateTable("counters")
-    .set((eb) => ({ value: eb("value", "+", drafts.length) }))
-    .where("name", "=", "event")
-    .returning("value")
-    .executeTakeFirstOrThrow();
-  const first = last - drafts.length + 1;
+  const first = await takeNumbers(tx, "event", drafts.length);
   const events = drafts.map((draft, index) => ({ seq: first + index, ...draft }) as LifecycleEvent);
   await tx
     .insertInto("events")

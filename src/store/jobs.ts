@@ -60,7 +60,7 @@ export async function readPayload(
   jobId: number,
 ): Promise<string | undefined> {
   const row = await db.selectFrom("payloads").select("sealed").where("jobId", "=", jobId).executeTakeFirst();
-  return row && vault.open(jobId, row.sealed);
+  return row && vault.payloads.open(jobId, row.sealed);
 }
 
 /** The compare-and-set: the row as it is now, or undefined when the job was in no state that leads to `to`. */
@@ -97,7 +97,7 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
   if (numInsertedOrUpdatedRows !== 1n) return false;
   await change.tx
     .insertInto("payloads")
-    .values({ jobId, sealed: vault.seal(jobId, payload) })
+    .values({ jobId, sealed: vault.payloads.seal(jobId, payload) })
     .execute();
   change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
   return true;

@@ -38,9 +38,12 @@ export interface NewRunner {
 
 /** The rows of our runners. As with all of the store: moves are compare-and-set and answer whether they were made. */
 export interface ManagedRunners {
-  /** All that are not gone, oldest first; with `gone` those too, the newest 100. */
+  /** All that are not gone, oldest first; with `gone` those too, of them the last 100. */
   runners(filter?: { gone?: boolean }): Promise<ManagedRunner[]>;
-  /** The token of an active or retiring runner; kept encrypted. Undefined when there is none. */
+  /**
+   * The token of an active or retiring runner; kept encrypted. Undefined when there is none, as for one that was found
+   * unreadable at the start: such a runner is retiring.
+   */
   runnerToken(key: string): Promise<Secret | undefined>;
   /** A row in `creating`, flushed before GitLab is asked. False when the key, or the pool among rows not gone, is taken. */
   addRunner(runner: NewRunner): Promise<boolean>;
@@ -51,7 +54,10 @@ export interface ManagedRunners {
   ): Promise<boolean>;
   /** Another token for an active runner, flushed. */
   replaceRunnerToken(key: string, token: Secret, tokenExpiresAt: number | null): Promise<boolean>;
-  /** Any state but `gone` → `retiring`. `gitlabId`: as far as it was found out only now. */
+  /**
+   * `creating` or `active` → `retiring`. `gitlabId`: as far as it was found out only now; then a runner without one that is
+   * `retiring` already gets it, and the answer is true too.
+   */
   retireRunner(key: string, reason: string, gitlabId?: number): Promise<boolean>;
   /** `creating` or `retiring` → `gone`. Erases the token. */
   markRunnerGone(key: string): Promise<boolean>;

@@ -2,14 +2,20 @@ import { CamelCasePlugin, Kysely } from "kysely";
 import { toStoreError } from "./errors.ts";
 import { readEvents } from "./events.ts";
 import { readJob, readJobs } from "./jobs.ts";
+import { readDeliveries, readDeliveryOfJob } from "./keep-deliveries.ts";
 import { readMachine, readMachines } from "./machines.ts";
 import { requireCurrentSchema } from "./migrate.ts";
+import { readProjects } from "./projects.ts";
+import { readRunners } from "./runners.ts";
 import { readOnlySqliteDialect } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
 /** What can be seen of the store without its key. */
-export type StoreReads = Pick<Store, "job" | "jobs" | "machine" | "machines" | "events">;
+export type StoreReads = Pick<
+  Store,
+  "job" | "jobs" | "machine" | "machines" | "events" | "deliveries" | "deliveryOfJob" | "projects" | "runners"
+>;
 
 export function createReads(db: Kysely<Tables>): StoreReads {
   return {
@@ -18,10 +24,16 @@ export function createReads(db: Kysely<Tables>): StoreReads {
     machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
     machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),
     events: (filter) => named("reading events", () => readEvents(db, filter)),
+    deliveries: (filter = {}) => named("listing deliveries", () => readDeliveries(db, filter)),
+    deliveryOfJob: (jobId) =>
+      named(`reading the delivery about job ${jobId}`, () => readDeliveryOfJob(db, jobId)),
+    projects: () => named("listing projects", () => readProjects(db)),
+    runners: (filter = {}) => named("listing runners", () => readRunners(db, filter)),
   };
 }
 
-async function named<Result>(what: string, read: () => Promise<Result>): Promise<Result> {
+/** Says of an error what was being read. */
+export async function named<Result>(what: string, read: () => Promise<Result>): Promise<Result> {
   try {
     return await read();
   } catch (error) {

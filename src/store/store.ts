@@ -2,6 +2,8 @@ import type { Secret } from "../base/secret.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
 import type { Size } from "../lifecycle/size.ts";
 import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+import type { Deliveries } from "./deliveries.ts";
+import type { ManagedRunners } from "./managed-runner.ts";
 
 /** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
 export interface Job {
@@ -93,7 +95,7 @@ type Moved = boolean;
  * against the tables in lifecycle/states.ts and answers whether it was made; a refused one changes nothing. Listeners run
  * after the commit. All methods may throw StoreError `store_full` (disk full; retryable) or `store_failed`.
  */
-export interface Store {
+export interface Store extends Deliveries, ManagedRunners {
   /** A stable random id of this installation, made at first start. */
   readonly installationId: string;
   /**
@@ -166,7 +168,10 @@ export interface Store {
   /** Calls `listener` after each commit, in order. Returns the way to stop. */
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
 
-  /** Deletes finished jobs, gone machines and their events older than `before` (epoch ms). Returns rows deleted. */
+  /**
+   * Deletes what ended before `before` (epoch ms): finished jobs, gone machines and runners, and events of none that is left.
+   * Deliveries go after three days, if not earlier by `before`; never before two. Returns rows deleted.
+   */
   prune(before: number): Promise<number>;
   close(): Promise<void>;
 }

@@ -1,5 +1,7 @@
 import type { EventKind } from "../lifecycle/events.ts";
 import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+import type { Delivery, KnownProject } from "./deliveries.ts";
+import type { ManagedRunner } from "./managed-runner.ts";
 
 /** The tables as queries see them; the columns are these names in snake case. Times are epoch ms. */
 export interface Tables {
@@ -7,6 +9,10 @@ export interface Tables {
   payloads: PayloadRow;
   machines: MachineRow;
   events: EventRow;
+  deliveries: DeliveryRow;
+  projects: KnownProject;
+  runners: RunnerRow;
+  runnerTokens: RunnerTokenRow;
   counters: CounterRow;
   meta: MetaRow;
 }
@@ -74,8 +80,26 @@ export interface EventRow {
   detail: string;
 }
 
+/** `seq` is the order of receipt. */
+interface DeliveryRow extends Delivery {
+  readonly seq: number;
+}
+
+export interface RunnerRow extends Omit<ManagedRunner, "tags" | "size">, SizeColumns {
+  readonly poolDigest: string;
+  /** JSON */
+  readonly tags: string;
+  readonly goneAt: number | null;
+}
+
+/** Apart from `runners` for the same reasons as payloads. */
+interface RunnerTokenRow {
+  key: string;
+  sealed: Uint8Array;
+}
+
 interface CounterRow {
-  name: string;
+  name: "event" | "delivery";
   value: number;
 }
 
@@ -90,7 +114,13 @@ export function withSize<Row extends SizeColumns>(row: Row) {
   return { ...rest, size: { cpus, memoryMib, diskMib } };
 }
 
-/** Text from guests may hold a NUL, which PostgreSQL does not take and people cannot see. */
+/** Text from outside may hold a NUL, which PostgreSQL does not take and people cannot see. */
 export function withoutNul(text: string): string {
   return text.replaceAll("\0", "\ufffd");
+}
+
+/** As `withoutNul`, and no longer than `length`: whoever sends it does not decide how much is kept. */
+export function cut(text: string, length: number): string {
+  // Half a character at the end is not what the database would give back.
+  return withoutNul(text.slice(0, length)).toWellFormed();
 }

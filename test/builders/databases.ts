@@ -91,7 +91,9 @@ async function startPglite(): Promise<TestDatabase> {
   return {
     connect: () => new PGliteDialect({ pglite }),
     clear: async () => {
-      await server.exec("truncate events, machines, payloads, jobs, meta; update counters set value = 0");
+      await server.exec(
+        "truncate events, machines, payloads, jobs, deliveries, projects, runner_tokens, runners, meta; update counters set value = 0",
+      );
     },
     stop: () => server.close(),
   };
