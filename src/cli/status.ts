@@ -3,14 +3,19 @@ import type { Status } from "../http/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printJobs } from "./jobs.ts";
-import type { Output } from "./output.ts";
+import { harmless, type Output } from "./output.ts";
 import { formatTable } from "./table.ts";
+import { printWaiting } from "./webhook/waiting.ts";
+import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
 import { ago, clockTime, sizeWords } from "./words.ts";
+
+/** “firerunner webhook status” has them all. */
+const MOST_WAITING = 20;
 
 export function addStatus(program: Command, run: Run): void {
   program
     .command("status")
-    .description("pools and their health, hosts, running and recent jobs")
+    .description("pools and their health, hosts, webhooks, running and recent jobs")
     .action(
       run(async (context) => {
         const { output } = context;
@@ -35,13 +40,30 @@ function printStatus(output: Output, status: Status): void {
   output.line(`  GitLab  ${status.gitlabUrl}`);
   output.line(`  config  ${status.configFile ?? "from the environment"}`);
   output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
+  printDoor(output, status);
   printPools(output, status);
   printHosts(output, status);
-  for (const trouble of status.troubles) output.line(output.paint("yellow", `! ${trouble}`));
+  for (const trouble of troublesOf(status)) output.line(output.paint("yellow", `! ${harmless(trouble)}`));
+  section(output, "Waiting in GitLab", (status.webhook?.waiting.length ?? 0) > 0);
+  printWaiting(output, (status.webhook?.waiting ?? []).slice(0, MOST_WAITING));
   section(output, "Jobs", status.unfinished.length > 0);
   printJobs(output, status.unfinished);
   section(output, "Ended lately", status.recent.length > 0);
   printJobs(output, status.recent);
+}
+
+function printDoor(output: Output, { door, webhook }: Status): void {
+  if (webhook) {
+    output.line(`  door    ${doorWords(webhook.doors, webhook.url)}`);
+    output.line(`  hooks   ${hookWords(webhook)}`);
+    output.line(`  runners ${runnerWords(webhook)}`);
+  } else if (door) {
+    output.line(`  door    ${doorWords(door.addresses, null)}`);
+  }
+}
+
+function troublesOf({ troubles, door, webhook }: Status): string[] {
+  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookTroubles(webhook) : [])];
 }
 
 function section(output: Output, title: string, isShown: boolean): void {

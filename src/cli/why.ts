@@ -36,7 +36,8 @@ function unknownJob(id: number): CliError | DaemonError {
 function printStory(output: Output, story: JobStory, all: boolean): void {
   const { events, explanation } = story;
   output.line(output.paint("bold", explanation.summary));
-  output.line(`  ${headOf(output, story)}`);
+  const head = headOf(output, story);
+  if (head !== "") output.line(`  ${head}`);
   if (explanation.cause !== null) output.line(`  cause: ${harmless(explanation.cause)}`);
   for (const advice of explanation.advice) output.line(`  → ${harmless(advice)}`);
   output.line();
@@ -50,7 +51,7 @@ function headOf(output: Output, story: JobStory): string {
     return `${harmless(job.project)}: ${harmless(job.name)} (${stateWord(output, job)}, pool ${job.pool})`;
   }
   const { project, name, tags } = story.waiting;
-  return harmless(`${project}: ${name} (tags: ${tags.join(", ")})`);
+  return project === "" ? "" : harmless(`${project}: ${name} (tags: ${tags.join(", ")})`);
 }
 
 /** Time of day, time since the first that is known, and what happened. */

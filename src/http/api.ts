@@ -80,15 +80,19 @@ export type Explanation = z.infer<typeof Explanation>;
 export const JobReport = z.object({ job: JobView, events: z.array(EventView), explanation: Explanation });
 export type JobReport = z.infer<typeof JobReport>;
 
-/** A job that was seen waiting in GitLab and never claimed here. */
+/** A job of GitLab's that was never claimed here. */
 export const WaitingJob = z.object({
   id: z.number(),
+  /** Empty, as are name and tags, for an unseen one. */
   project: z.string(),
   name: z.string(),
   tags: z.array(z.string()),
-  /** `left-alone`: it asks for a machine that cannot be had. `gone`: it does not wait any more. */
-  standing: z.enum(["waiting", "left-alone", "gone"]),
-  noticedAt: z.number(),
+  /**
+   * `left-alone`: it asks for a machine that cannot be had. `gone`: it does not wait any more. `unseen`: it was not noticed waiting,
+   * and something can be said of it nevertheless.
+   */
+  standing: z.enum(["waiting", "left-alone", "gone", "unseen"]),
+  noticedAt: at,
 });
 export type WaitingJob = z.infer<typeof WaitingJob>;
 

@@ -11,7 +11,7 @@ import {
 } from "./api.ts";
 import { eventText } from "./event-text.ts";
 import { explainJob } from "./explanation.ts";
-import { explainWaiting, waitingJob } from "./waiting-explanation.ts";
+import { explainWaiting, unseenJob, waitingJob } from "./waiting-explanation.ts";
 import type { WebhookViews } from "./webhook-api.ts";
 import { createWebhookViews, type WebhookReads } from "./webhook-views.ts";
 
@@ -44,9 +44,9 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 
   async function unclaimed(id: number): Promise<WaitingReport | undefined> {
     const events = await allEvents(store, id);
-    const waiting = waitingJob(id, events);
-    if (waiting === undefined) return undefined;
     const words = explainPending ? await explainPending(id) : [];
+    const waiting = waitingJob(id, events) ?? (words.length > 0 ? unseenJob(id) : undefined);
+    if (waiting === undefined) return undefined;
     const explanation = explainWaiting(waiting, events, words, now());
     return { waiting, events: events.map(toEventView), explanation };
   }

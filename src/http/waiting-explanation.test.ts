@@ -44,15 +44,15 @@ describe("why a job that nobody claimed here is where it is", () => {
   });
 
   test("one that asks for too much is told why, and what to change", async () => {
+    const reason = "99 CPUs are more than webhook.sizes.maxCpus allows";
     const { report } = await tell(
-      async (note) =>
-        await note("job:left-alone", { jobId: 4711 }, { ...about, reason: "99 CPUs are too many" }),
-      ["99 CPUs are too many"],
+      async (note) => await note("job:left-alone", { jobId: 4711 }, { ...about, reason }),
+      [reason],
     );
 
     expect(report?.waiting.standing).toBe("left-alone");
-    expect(report?.explanation.cause).toBe("99 CPUs are too many");
-    expect(report?.explanation.advice.join()).toContain("webhook.sizes");
+    expect(report?.explanation.cause).toBe(reason);
+    expect(report?.explanation.advice.join()).toContain("change webhook.sizes.maxCpus,");
   });
 
   test("one that somebody else took waits no more", async () => {
@@ -77,6 +77,13 @@ describe("why a job that nobody claimed here is where it is", () => {
 
   test("one that is in no event is not known", async () => {
     expect((await tell(async () => {})).report).toBeUndefined();
+  });
+
+  test("one that is in no event is told of as far as GitLab tells", async () => {
+    const { report } = await tell(async () => {}, ["it has no tags, and none names a machine of ours"]);
+
+    expect(report?.waiting).toMatchObject({ standing: "unseen", noticedAt: null });
+    expect(report?.explanation.cause).toContain("it has no tags");
   });
 
   test("one that was claimed afterwards is told as a claimed one, from its first notice on", async () => {

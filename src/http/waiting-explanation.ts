@@ -21,6 +21,11 @@ export function waitingJob(id: number, events: readonly LifecycleEvent[]): Waiti
   return { id, project, name, tags: [...tags], standing: standings[last.kind], noticedAt: first.at };
 }
 
+/** For a job that is in no event. */
+export function unseenJob(id: number): WaitingJob {
+  return { id, project: "", name: "", tags: [], standing: "unseen", noticedAt: null };
+}
+
 /** `words`: what the running rooms know of its wait; empty when none runs, or when they know of nothing. Pure. */
 export function explainWaiting(
   job: WaitingJob,
@@ -31,32 +36,41 @@ export function explainWaiting(
   switch (job.standing) {
     case "waiting":
       return {
-        summary: `Job ${job.id} waits in GitLab for a runner of ours, noticed ${formatDuration(Math.max(0, now - job.noticedAt))} ago.`,
+        summary: `Job ${job.id} waits in GitLab for a runner of ours, noticed ${formatDuration(Math.max(0, now - (job.noticedAt ?? now)))} ago.`,
         cause: words.join("; ") || null,
         advice: [
           "“firerunner runner list” shows the runners, “firerunner status” whether machines of its size can be started.",
         ],
       };
-    case "left-alone":
+    case "left-alone": {
+      const reason = reasonIn(events);
       return {
         summary: `Job ${job.id} is left to wait in GitLab: no machine of ours can run it.`,
-        cause: [reasonIn(events), ...words.filter((word) => word !== reasonIn(events))].join("; ") || null,
-        advice: adviceForTags(job),
+        cause: [reason, ...words.filter((word) => word !== reason)].join("; ") || null,
+        advice: adviceForTags(job, reason),
       };
+    }
     case "gone":
       return {
         summary: `Job ${job.id} does not wait in GitLab any more, and was not claimed here.`,
-        cause: null,
+        cause: words.join("; ") || null,
         advice: ["Another runner took it, or it was canceled or deleted: its page in GitLab says which."],
+      };
+    case "unseen":
+      return {
+        summary: `Job ${job.id} was neither claimed nor seen waiting here.`,
+        cause: words.join("; ") || null,
+        advice: ["“firerunner webhook status” shows which projects are known and whether their hooks work."],
       };
   }
 }
 
-function adviceForTags({ tags }: WaitingJob): string[] {
-  return [
-    `Correct the job's tags in .gitlab-ci.yml (${tags.join(", ")}); docs/webhooks.md has their grammar.`,
-    "Or let such jobs in: webhook.sizes sets the largest machine, webhook.rules what further tags choose; then “firerunner reload”.",
-  ];
+function adviceForTags({ tags }: WaitingJob, reason: string): string[] {
+  const key = /webhook\.[a-z.]*[a-z]/i.exec(reason)?.[0];
+  const correct = `Correct the job's tags in .gitlab-ci.yml (${tags.join(", ")}); docs/webhooks.md has their grammar.`;
+  return key === undefined
+    ? [correct]
+    : [correct, `Or let such jobs in: change ${key}, then “firerunner reload”.`];
 }
 
 function reasonIn(events: readonly LifecycleEvent[]): string {

@@ -100,10 +100,12 @@ export const WebhookStanding = z.object({
     refused: counts,
   }),
   hooks: z.array(HookView),
-  /** Why the hooks could not be read or are of no use, in words. */
-  hooksProblem: z.string().nullable(),
+  /** What is in the way of all of it, in words. */
+  problems: z.array(z.string()),
   /** Jobs that were found by looking, where a webhook should have told of them; since the start of the program. */
   missedByHooks: z.number(),
+  /** Jobs that wait now and ask for a machine that cannot be had. */
+  leftAlone: z.number(),
   projectProblems: z.array(z.object({ project: z.string(), problem: z.string() })),
   /** What is left of the API's rate limit; null before the first answer, or when GitLab does not say. */
   budget: z.object({ limit: z.number(), remaining: z.number(), resetsAt: z.number() }).nullable(),

@@ -4,11 +4,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { describeError } from "../../base/errors.ts";
+import type { JobStory } from "../../http/api.ts";
 import type { DeliveryView } from "../../http/webhook-api.ts";
 import { loadApp } from "../app-module.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
-import { CliError } from "../errors.ts";
+import { CliError, DaemonError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { idOption } from "../options.ts";
 import { harmless, type Output } from "../output.ts";
@@ -19,7 +20,7 @@ import { deliveryHeaders } from "./sign.ts";
 
 /** How long FireRunner may take to ask GitLab about the job of a sample. */
 const REACTION_LIMIT_MS = 5_000;
-const LOOK_MS = 200;
+const LOOK_MS = 500;
 
 interface Options extends DoorOptions {
   readonly event: HookEvent;
@@ -119,18 +120,26 @@ async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | 
   }
 }
 
-/** What “why” says of the job as soon as FireRunner has noticed it. */
+/** What “why” says of the job as soon as FireRunner has noticed it, or has had time for that. */
 async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | null> {
   const until = Date.now() + REACTION_LIMIT_MS;
   while (true) {
-    const story = await daemon.job(jobId).catch((error: unknown) => {
-      if (error instanceof Error && "code" in error && error.code === "not_found") return undefined;
-      throw error;
-    });
-    if (story) return story.explanation.summary;
-    if (Date.now() >= until) return null;
+    const story = await storyOf(daemon, jobId);
+    const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
+    if (isSeen || Date.now() >= until) return story ? wordsOf(story) : null;
     await delay(LOOK_MS);
   }
+}
+
+async function storyOf(daemon: DaemonClient, jobId: number): Promise<JobStory | undefined> {
+  return await daemon.job(jobId).catch((error: unknown) => {
+    if (error instanceof DaemonError && error.code === "not_found") return undefined;
+    throw error;
+  });
+}
+
+function wordsOf({ explanation: { summary, cause } }: JobStory): string {
+  return cause === null ? summary : `${summary} ${cause}`;
 }
 
 interface Sent {

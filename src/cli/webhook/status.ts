@@ -5,7 +5,8 @@ import type { Run } from "../context.ts";
 import { harmless, type Output } from "../output.ts";
 import { formatTable } from "../table.ts";
 import { ago, cellText, clockTime } from "../words.ts";
-import { doorWords, hookTroubles } from "./words.ts";
+import { printWaiting } from "./waiting.ts";
+import { doorWords, hookTroubles, runnerWords } from "./words.ts";
 
 const RECENT = 10;
 
@@ -23,7 +24,8 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
         output.result({ ...status, deliveries }, () => {
           printStanding(output, status);
           printRequests(output, status);
-          printWaiting(output, status);
+          if (status.waiting.length > 0) output.line(`\n${output.paint("bold", "Jobs that wait in GitLab")}`);
+          printWaiting(output, status.waiting);
           printDeliveries(output, deliveries);
         });
         return undefined;
@@ -32,17 +34,16 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
 }
 
 function printStanding(output: Output, status: WebhookStatus): void {
-  const { scope, url, accepts, hooks, projects, budget, token, runners, mostRunners } = status;
-  const line = (name: string, words: string) => output.line(`${name.padEnd(10)}${harmless(words)}`);
+  const { scope, url, accepts, hooks, projects, budget, token } = status;
+  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${harmless(words)}`);
   line("scope", scope);
   line("door", doorWords(status.doors, url));
   line("accepts", `${count(accepts.signingKeys, "signing key")}, ${count(accepts.tokens, "secret token")}`);
   for (const hook of hooks) line("hook", `${hook.id} at ${hook.url}: ${hook.words}`);
   line("projects", `${projects.known} known, ${projects.due} with news to be read`);
-  line(
-    "runners",
-    `${runners.active} of at most ${mostRunners}${runners.creating > 0 ? `, ${runners.creating} being made` : ""}${runners.retiring > 0 ? `, ${runners.retiring} to be deleted` : ""}`,
-  );
+  if (status.leftAlone > 0)
+    line("left alone", `${count(status.leftAlone, "job")} that ask for a machine that cannot be had`);
+  line("runners", runnerWords(status));
   if (budget) {
     line("API", `${budget.remaining} of ${budget.limit} requests left until ${clockTime(budget.resetsAt)}`);
   }
@@ -64,21 +65,6 @@ function printRequests(output: Output, { requests, missedByHooks, lastDelivery }
     ["last delivery", lastDelivery ? ago(lastDelivery.receivedAt) : "none yet"],
   ];
   for (const row of formatTable(["", ""], rows).slice(1)) output.line(row);
-}
-
-function printWaiting(output: Output, { waiting }: WebhookStatus): void {
-  if (waiting.length === 0) return;
-  output.line(`\n${output.paint("bold", "Jobs that wait in GitLab")}`);
-  const rows = waiting.map((job) => [
-    String(job.id),
-    cellText(job.project),
-    cellText(job.name),
-    cellText(job.tags.join(","), 50),
-    ago(job.createdAt),
-    cellText(job.problem ?? "", 80),
-  ]);
-  const head = ["JOB", "PROJECT", "NAME", "TAGS", "CREATED", "IN THE WAY"];
-  for (const line of formatTable(head, rows)) output.line(line);
 }
 
 function printDeliveries(output: Output, deliveries: Deliveries): void {

@@ -1,0 +1,79 @@
+import type { WebhookPorts } from "../../src/http/control-routes.ts";
+import type { WaitingView, WebhookStanding } from "../../src/http/webhook-api.ts";
+import type { ManagedRunner } from "../../src/store/managed-runner.ts";
+
+export function aStanding(overrides: Partial<WebhookStanding> = {}): WebhookStanding {
+  return {
+    scope: "group example/apps",
+    url: "https://firerunner.example.org/webhook",
+    accepts: { signingKeys: 1, tokens: 0 },
+    requests: { since: 1, taken: { "Job Hook": 3 }, duplicates: 1, unreadable: 0, refused: {} },
+    hooks: [{ id: 9, url: "https://firerunner.example.org/webhook", ok: true, words: "works" }],
+    problems: [],
+    missedByHooks: 0,
+    leftAlone: 0,
+    projectProblems: [],
+    budget: { limit: 600, remaining: 590, resetsAt: 1 },
+    token: { summary: "“firerunner” of bot", problems: [] },
+    mostRunners: 50,
+    ...overrides,
+  };
+}
+
+export function aWaitingJob(overrides: Partial<WaitingView> = {}): WaitingView {
+  return {
+    id: 4711,
+    projectId: 7,
+    project: "group/app",
+    name: "build",
+    pool: "tags:firecracker-2cpu-4gb",
+    tags: ["firecracker-2cpu-4gb"],
+    createdAt: 1,
+    webUrl: "https://gitlab.example.com/group/app/-/jobs/4711",
+    problem: null,
+    ...overrides,
+  };
+}
+
+export function aManagedRunner(overrides: Partial<ManagedRunner> = {}): ManagedRunner {
+  return {
+    key: "r-abcd2345",
+    gitlabId: 81,
+    state: "active",
+    pool: "tags:firecracker-2cpu-4gb",
+    tags: ["firecracker-2cpu-4gb"],
+    jobId: null,
+    size: { cpus: 2, memoryMib: 4096, diskMib: 20_480 },
+    tokenExpiresAt: null,
+    createdAt: 1,
+    activeAt: 2,
+    usedAt: 3,
+    verifiedAt: 4,
+    reason: null,
+    ...overrides,
+  };
+}
+
+/** A keeper that remembers in `asked` what it was asked. */
+export function aWebhookPorts(asked: string[], overrides: Partial<WebhookPorts> = {}): WebhookPorts {
+  return {
+    standing: () => aStanding(),
+    waiting: () => [],
+    explainPending: async () => [],
+    keeper: {
+      async create(tags) {
+        asked.push(`create ${tags.join(",")}`);
+        return aManagedRunner({ tags });
+      },
+      async retire(key) {
+        asked.push(`retire ${key}`);
+        return aManagedRunner({ key, state: "retiring" });
+      },
+      async prune() {
+        asked.push("prune");
+        return ["runner r-abcd2345 is deleted"];
+      },
+    },
+    ...overrides,
+  };
+}
