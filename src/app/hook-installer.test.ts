@@ -204,7 +204,11 @@ describe("the test event", () => {
     ["Failed to open TCP connection to 203.0.113.9:8443 (Connection refused)", "firewalls"],
     ["Net::OpenTimeout: execution expired", "firewalls"],
     ["getaddrinfo: Name or service not known", "DNS"],
-    ["the signature is wrong: no key of this FireRunner made it", "firerunner reload"],
+    ['{"message":"webhook-signature does not fit the body"}', "firerunner reload"],
+    ['{"message":"its X-Gitlab-Token is wrong"}', "firerunner reload"],
+    ['{"message":"its webhook-timestamp is 400 s old: check the clocks"}', "time service"],
+    ['{"message":"10.0.0.1 may not deliver webhooks here (http.allow)"}', "http.trustedProxies"],
+    ['{"message":"too many requests without a valid token or signature"}', "Wait a minute"],
     ["<html>It works!</html>", "firerunner webhook send --url"],
   ])("that fails with “%s” says what to do", async (words, hint) => {
     const { last } = await install(aGitLab({ testHook: refusal(words) }).rest);

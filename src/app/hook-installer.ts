@@ -6,6 +6,7 @@ import { formatDuration, HOUR_MS } from "../base/units.ts";
 import type { Finding } from "../cli/doctor/check.ts";
 import type { Step } from "../cli/webhook/step.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../gitlab/rest-api.ts";
+import { isSameUrl } from "../intake/hook-health.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-words.ts";
 
 const SOON_MS = 14 * 24 * HOUR_MS;
@@ -165,7 +166,7 @@ async function placeHook(options: HookInstallOptions, scope: HookScope): Promise
   const { rest, url, signingKey: signingToken, token, signal } = options;
   const settings = { url, signingToken, token };
   try {
-    const ours = (await rest.hooksOf(scope, signal)).filter((hook) => hook.url === url);
+    const ours = (await rest.hooksOf(scope, signal)).filter((hook) => isSameUrl(hook.url, url));
     const [first, ...others] = ours;
     const value = first
       ? await rest.updateHook(scope, first.id, settings, signal)

@@ -21,16 +21,28 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
     hint: "GitLab cannot reach this address: look at firewalls and port forwarding, and at http.listen and “firerunner status” on this computer.",
   },
   {
-    words: /signature|signing|secret token|x-gitlab-token|unauthori[sz]ed|proves? nothing/i,
+    words: /rate limit|too many/i,
+    hint: "Wait a minute and try again: the door and GitLab limit how often this may be asked.",
+  },
+  {
+    words: /check the clocks/i,
+    hint: "The clocks of GitLab and of this computer differ by minutes: let a time service set both.",
+  },
+  {
+    words: /signature|signing|secret token|x-gitlab-token/i,
     hint: "The door was reached and did not accept the proof: it runs with another key than the hook. “firerunner reload”, then install again; behind a proxy, the proxy must not change the body or the webhook-… headers.",
   },
   {
-    words: /not allowed|allow[- ]?list|forbidden/i,
+    words: /may not deliver/i,
     hint: "The door was reached and refuses GitLab's address: add it to http.allow, or the proxy between to http.trustedProxies.",
   },
   {
-    words: /rate limit|too many/i,
-    hint: "Wait a minute and try again: the door or GitLab limits how often this may be asked.",
+    words: /takes no webhooks/i,
+    hint: "The FireRunner that answers there has no “webhook” in its configuration: restart it with this one.",
+  },
+  {
+    words: /could not be kept/i,
+    hint: "The door was reached and could not store the delivery: FireRunner's log says why; is its disk full?",
   },
   {
     words: /silent mode/i,

@@ -130,7 +130,7 @@ async function openDoor(store?: TestStore["store"], status = 200): Promise<Recei
     received.push({ headers: request.headers, body, isProven });
     const event = { event: "Job Hook", projectId: 7, jobId: 4711, status: "pending" };
     await store?.keepDeliveries([{ key: String(request.headers["webhook-id"]), ...event }]);
-    response.writeHead(status).end("noted");
+    response.writeHead(status).end(JSON.stringify({ message: "noted" }));
   });
   await new Promise<void>((resolve) => door?.listen(0, "127.0.0.1", resolve));
   await configure({ listen: `http://127.0.0.1:${(door.address() as AddressInfo).port}` });

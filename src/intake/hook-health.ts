@@ -124,7 +124,7 @@ function unreadable(error: unknown): string {
 }
 
 /** Written differently, they may still be the same: `https://EXAMPLE.org:443/webhook/`. */
-function isSameUrl(one: string, other: string): boolean {
+export function isSameUrl(one: string, other: string): boolean {
   return normal(one) === normal(other);
 }
 

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
+import { z } from "zod";
 import { describeError } from "../../base/errors.ts";
 import type { Config } from "../../config/load.ts";
 import { CliError } from "../errors.ts";
@@ -8,6 +9,18 @@ import { harmless } from "../output.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
 const LONGEST_ANSWER = 500;
+
+const Message = z
+  .string()
+  .transform((text, { addIssue }): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      addIssue("no JSON");
+      return z.NEVER;
+    }
+  })
+  .pipe(z.object({ message: z.string() }));
 
 export interface DoorOptions {
   /** Instead of the configured address. */
@@ -42,14 +55,8 @@ export async function openDoor(config: Pick<Config, "http">, options: DoorOption
     const begin = performance.now();
     try {
       const answer = await request(url, { method: "POST", headers, body, dispatcher: agent });
-      const text = harmless(await answer.body.text())
-        .replace(/\s+/g, " ")
-        .trim();
-      return {
-        status: answer.statusCode,
-        text: text.slice(0, LONGEST_ANSWER),
-        tookMs: performance.now() - begin,
-      };
+      const text = wordsOf(await answer.body.text());
+      return { status: answer.statusCode, text, tookMs: performance.now() - begin };
     } catch (cause) {
       throw new CliError("cli_door", `delivering to ${url} failed: ${describeError(cause)}`, {
         cause,
@@ -59,6 +66,13 @@ export async function openDoor(config: Pick<Config, "http">, options: DoorOption
   }
 
   return { url: url.href, deliver, close: () => agent.destroy() };
+}
+
+/** A door of ours says `{"message": …}`; something else may say anything. */
+function wordsOf(body: string): string {
+  const parsed = Message.safeParse(body);
+  const text = parsed.success ? parsed.data.message : body;
+  return harmless(text).replace(/\s+/g, " ").trim().slice(0, LONGEST_ANSWER);
 }
 
 /** The first address of `http.listen`, as this computer reaches it. */

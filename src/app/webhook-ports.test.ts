@@ -1,0 +1,111 @@
+import { describe, expect, test } from "vitest";
+import { aManagedRunner } from "../../test/builders/webhook-ports.ts";
+import { Secret } from "../base/secret.ts";
+import { WebhookStanding } from "../http/webhook-api.ts";
+import type { PendingJob } from "../intake/demand.ts";
+import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
+
+const tags = ["docker", "firecracker-2cpu-4gb"];
+const pending: PendingJob = {
+  id: 4711,
+  projectId: 7,
+  project: "group/app",
+  name: "build",
+  createdAt: 1,
+  webUrl: "https://gitlab.example.com/group/app/-/jobs/4711",
+  route: {
+    tags,
+    size: { cpus: 2, memoryMib: 4096, diskMib: 1024 },
+    kind: { image: "base", driver: "qemu", executor: "shell", concurrency: 1, egress: "none", diskMib: 1024 },
+  },
+};
+
+interface World {
+  readonly pools?: readonly string[];
+  readonly problem?: string;
+  readonly claiming?: string;
+  readonly perJob?: boolean;
+}
+
+function aWorld({
+  pools = ["tags:docker,firecracker-2cpu-4gb"],
+  problem,
+  claiming,
+  perJob = false,
+}: World = {}) {
+  const webhook = {
+    url: "https://firerunner.example.org/webhook",
+    secrets: { apiToken: new Secret("a"), signingKeys: [new Secret("b")], tokens: [] },
+    runners: { perJob, most: 50 },
+  };
+  const options = {
+    scope: { kind: "group", name: "example/apps" },
+    webhook: () => webhook,
+    desk: { status: () => ({ since: 1, taken: { "Job Hook": 1 }, duplicates: 0, unreadable: 0, lastAt: 2 }) },
+    watcher: {
+      status: () => ({
+        projects: 1,
+        due: 0,
+        leftAlone: 1,
+        missedByHooks: 2,
+        problems: ["GitLab is down"],
+        projectProblems: [],
+      }),
+      explain: async () => ["it waits for a runner"],
+      demand: {
+        pending: () => [pending],
+        find: (id: number) => (id === pending.id ? pending : undefined),
+        onChange: () => () => {},
+      },
+    },
+    keeper: {
+      create: async () => aManagedRunner(),
+      retire: async () => aManagedRunner(),
+      prune: async () => [],
+      problem: () => problem,
+      pools: () => new Map(pools.map((name) => [name, {}])),
+    },
+    hookHealth: { status: () => ({ hooks: [], problem: "there is no hook" }) },
+    token: () => null,
+    budget: () => undefined,
+    refused: () => ({ "wrong signature": 3 }),
+    claiming: () => claiming,
+  };
+  return createWebhookPorts(options as unknown as WebhookPortsOptions);
+}
+
+describe("jobs by tag, seen from outside", () => {
+  test("their standing is what the rooms say", async () => {
+    const standing = WebhookStanding.parse(await aWorld().standing());
+
+    expect(standing).toMatchObject({
+      scope: "group example/apps",
+      accepts: { signingKeys: 1, tokens: 0 },
+      requests: { taken: { "Job Hook": 1 }, refused: { "wrong signature": 3 } },
+      problems: ["GitLab is down", "there is no hook"],
+      missedByHooks: 2,
+      budget: null,
+      mostRunners: 50,
+    });
+  });
+
+  test("a waiting job names the pool that will serve it", () => {
+    expect(aWorld().waiting()).toMatchObject([
+      { id: 4711, pool: "tags:docker,firecracker-2cpu-4gb", tags, problem: null },
+    ]);
+    expect(aWorld({ perJob: true }).waiting()).toMatchObject([{ pool: "job:4711" }]);
+  });
+
+  test.each<[World, string]>([
+    [{ problem: "GitLab refused to make a runner" }, "GitLab refused to make a runner"],
+    [{ pools: [] }, "its runner is being made"],
+    [{ claiming: "this computer is full" }, "this computer is full"],
+    [{}, "GitLab is being asked for it"],
+  ])("with %j it is told why it waits", async (world, words) => {
+    expect(await aWorld(world).explainPending(4711)).toEqual(["it waits for a runner", words]);
+  });
+
+  test("of another job only the watcher knows", async () => {
+    expect(await aWorld().explainPending(12)).toEqual(["it waits for a runner"]);
+  });
+});

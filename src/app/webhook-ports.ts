@@ -1,0 +1,86 @@
+import { describeError } from "../base/errors.ts";
+import type { Config } from "../config/load.ts";
+import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
+import type { WebhookPorts } from "../http/control-routes.ts";
+import type { WaitingView, WebhookStanding } from "../http/webhook-api.ts";
+import type { PendingJob } from "../intake/demand.ts";
+import type { HookDeskStatus } from "../intake/hook-counters.ts";
+import type { HookHealth } from "../intake/hook-health.ts";
+import type { RunnerKeeper } from "../intake/runner-keeper.ts";
+import type { Watcher } from "../intake/watcher.ts";
+import { tagPoolName } from "../lifecycle/routing.ts";
+
+/** More than people read; GitLab's own pages have them all. */
+const MOST_WAITING = 200;
+
+export interface WebhookPortsOptions {
+  readonly scope: NamedScope;
+  /** The configuration in force. */
+  readonly webhook: () => NonNullable<Config["webhook"]>;
+  readonly desk: { status(): HookDeskStatus };
+  readonly watcher: Pick<Watcher, "status" | "explain" | "demand">;
+  readonly keeper: Pick<RunnerKeeper, "create" | "retire" | "prune" | "problem" | "pools">;
+  readonly hookHealth: Pick<HookHealth, "status">;
+  /** What was found out about the API token; null while nothing was. */
+  readonly token: () => WebhookStanding["token"];
+  readonly budget: () => RateBudget | undefined;
+  /** Requests that the door has turned away, by reason. */
+  readonly refused: () => Readonly<Record<string, number>>;
+  /** Why a pool's jobs are not asked for just now, in words; undefined when they are. */
+  readonly claiming: (pool: string) => string | undefined;
+}
+
+/** What people may ask of jobs by tag, put together from the rooms that know it. */
+export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
+  const { watcher, keeper } = options;
+  const view = (job: PendingJob) => viewOf(job, options.webhook().runners.perJob, keeper);
+  return {
+    standing: () => standingOf(options),
+    waiting: () => watcher.demand.pending().slice(0, MOST_WAITING).map(view),
+    async explainPending(jobId) {
+      const words = await watcher
+        .explain(jobId)
+        .catch((error: unknown) => [`what GitLab says of it cannot be read: ${describeError(error)}`]);
+      const job = watcher.demand.find(jobId);
+      return job ? [...words, ...hindrances(view(job), options)] : words;
+    },
+    keeper,
+  };
+}
+
+function hindrances({ pool, problem }: WaitingView, { keeper, claiming }: WebhookPortsOptions): string[] {
+  if (problem !== null) return [problem];
+  if (!keeper.pools().has(pool)) return ["its runner is being made"];
+  const reason = claiming(pool);
+  return [reason ?? "GitLab is being asked for it"];
+}
+
+function viewOf(job: PendingJob, perJob: boolean, keeper: WebhookPortsOptions["keeper"]): WaitingView {
+  const { id, projectId, project, name, createdAt, webUrl } = job;
+  const { tags } = job.route;
+  const pool = perJob ? `job:${id}` : tagPoolName(tags);
+  const problem = keeper.problem(tags) ?? null;
+  return { id, projectId, project, name, pool, tags: [...tags], createdAt, webUrl, problem };
+}
+
+function standingOf(options: WebhookPortsOptions): WebhookStanding {
+  const { scope, webhook, desk, watcher, hookHealth, token, budget } = options;
+  const { url, secrets, runners } = webhook();
+  const { since, taken, duplicates, unreadable } = desk.status();
+  const { missedByHooks, leftAlone, problems, projectProblems } = watcher.status();
+  const health = hookHealth.status();
+  return {
+    scope: scope.kind === "instance" ? "the whole GitLab" : `${scope.kind} ${scope.name}`,
+    url: url ?? null,
+    accepts: { signingKeys: secrets.signingKeys.length, tokens: secrets.tokens.length },
+    requests: { since, taken: { ...taken }, duplicates, unreadable, refused: { ...options.refused() } },
+    hooks: [...health.hooks],
+    problems: [...problems, ...(health.problem === null ? [] : [health.problem])],
+    missedByHooks,
+    leftAlone,
+    projectProblems: projectProblems.map(({ project, problem }) => ({ project, problem })),
+    budget: budget() ?? null,
+    token: token(),
+    mostRunners: runners.most,
+  };
+}
