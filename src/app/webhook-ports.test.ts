@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { aManagedRunner } from "../../test/builders/webhook-ports.ts";
+import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
 import { WebhookStanding } from "../http/webhook-api.ts";
 import type { PendingJob } from "../intake/demand.ts";

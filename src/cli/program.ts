@@ -18,7 +18,7 @@ import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
 const epilogue = `
-Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 FireRunner does not run, 4 no such job, machine or image.
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 FireRunner does not run, 4 no such job, machine, runner or image.
 docs/cli.md has the details.`;
 
 /** Runs one command line to its end and answers its exit code. Never throws: a failure is printed, with what to do. */

@@ -320,7 +320,7 @@ describe("runner", () => {
     const pruned = await firerunner("runner", "prune");
 
     expect(asked).toEqual(["create b,a", "retire r-abcd2345", "prune"]);
-    expect(created.out).toBe("r-abcd2345 (GitLab's runner 81) serves jobs with b, a\n");
+    expect(created.out).toBe("r-aaaaaaaa (GitLab's runner 81) serves jobs with b, a\n");
     expect(deleted.out).toContain("is out of use");
     expect(pruned.out).toBe("runner r-abcd2345 is deleted\n");
   });

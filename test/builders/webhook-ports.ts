@@ -1,6 +1,6 @@
 import type { WebhookPorts } from "../../src/http/control-routes.ts";
 import type { WaitingView, WebhookStanding } from "../../src/http/webhook-api.ts";
-import type { ManagedRunner } from "../../src/store/managed-runner.ts";
+import { aManagedRunner } from "./managed-runner.ts";
 
 export function aStanding(overrides: Partial<WebhookStanding> = {}): WebhookStanding {
   return {
@@ -31,25 +31,6 @@ export function aWaitingJob(overrides: Partial<WaitingView> = {}): WaitingView {
     createdAt: 1,
     webUrl: "https://gitlab.example.com/group/app/-/jobs/4711",
     problem: null,
-    ...overrides,
-  };
-}
-
-export function aManagedRunner(overrides: Partial<ManagedRunner> = {}): ManagedRunner {
-  return {
-    key: "r-abcd2345",
-    gitlabId: 81,
-    state: "active",
-    pool: "tags:firecracker-2cpu-4gb",
-    tags: ["firecracker-2cpu-4gb"],
-    jobId: null,
-    size: { cpus: 2, memoryMib: 4096, diskMib: 20_480 },
-    tokenExpiresAt: null,
-    createdAt: 1,
-    activeAt: 2,
-    usedAt: 3,
-    verifiedAt: 4,
-    reason: null,
     ...overrides,
   };
 }
