@@ -34,14 +34,10 @@ export function createDeliveryBatch(
     isCommitting = false;
   }
 
-  /** The same delivery twice in one batch is one row: the first is new. */
   async function commit(batch: readonly Waiting[]): Promise<void> {
-    const rows = new Map<string, NewDelivery>();
-    for (const { delivery } of batch) if (!rows.has(delivery.key)) rows.set(delivery.key, delivery);
     try {
-      const areNew = await keep([...rows.values()]);
-      const unseen = new Set([...rows.keys()].filter((_key, index) => areNew[index]));
-      for (const { delivery, resolve } of batch) resolve(unseen.delete(delivery.key));
+      const areNew = await keep(batch.map(({ delivery }) => delivery));
+      for (const [index, { resolve }] of batch.entries()) resolve(areNew[index] ?? false);
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }

@@ -26,14 +26,14 @@ export interface HookHealthOptions {
   readonly log: Log;
 }
 
-export interface HookView {
+interface HookView {
   readonly id: number;
   readonly url: string;
   readonly ok: boolean;
   readonly words: string;
 }
 
-export interface HookHealthStatus {
+interface HookHealthStatus {
   /** The hooks that lead here; empty before the first look as well. */
   readonly hooks: readonly HookView[];
   /** Why there are none or they cannot be read, and what to do, in words. */

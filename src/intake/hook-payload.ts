@@ -14,7 +14,7 @@ const MOST_COMMAS = 250_000;
 const LONGEST_STATUS = 32;
 
 /** News of a project's jobs. `jobId`: of a Job Hook. */
-export interface HookContent {
+interface HookContent {
   readonly projectId: number | null;
   readonly jobId: number | null;
   readonly status: string | null;

@@ -35,7 +35,7 @@ export interface WatcherOptions
   readonly expectsHooks: boolean;
 }
 
-export interface WatcherStatus {
+interface WatcherStatus {
   readonly projects: number;
   /** Projects of which a hook has told news that were not looked at yet. */
   readonly due: number;

@@ -9,7 +9,7 @@ import type {
   Scope,
 } from "../../src/gitlab/rest-api.ts";
 
-export interface JobInGitLab extends ApiJob {
+interface JobInGitLab extends ApiJob {
   readonly projectId: number;
   status: string;
 }
@@ -104,6 +104,6 @@ function isIn(scope: Scope, { id, path }: ApiProject): boolean {
   return scope.kind === "project" ? scope.id === id : path.startsWith(`${scope.path}/`);
 }
 
-export function notFound(doing: string): GitLabError {
+function notFound(doing: string): GitLabError {
   return new GitLabError("gitlab_not_found", `${doing}: GitLab does not find it (404)`);
 }
