@@ -6,6 +6,8 @@ import type { RateBudget } from "../gitlab/rest-api.ts";
 
 /** What may be sent at once after a quiet time, in time of the pace. */
 const BURST_MS = 2_000;
+/** So that half of it is more than the one request that is urgent. */
+const LEAST_BURST = 4;
 /** With less than this share of GitLab's limit left, requests come more slowly: others use the same token or user. */
 const SCARCE = 0.25;
 /** Slower than this nothing is found any more. */
@@ -31,7 +33,7 @@ export interface ApiPaceOptions {
 export function createApiPace(options: ApiPaceOptions): ApiPace {
   const { clock, log, requestsPerMinute } = options;
   const fullPerMs = requestsPerMinute / MINUTE_MS;
-  const burst = Math.max(2, fullPerMs * BURST_MS);
+  const burst = Math.max(LEAST_BURST, fullPerMs * BURST_MS);
   let tokens = burst;
   let filledAt = clock.now();
   let heldUntil = 0;
