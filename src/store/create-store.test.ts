@@ -5,8 +5,10 @@ import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
+import { aGivenRunner, aNewRunner } from "../../test/builders/managed-runner.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
+import { Secret } from "../base/secret.ts";
 import { createStore } from "./create-store.ts";
 import { openStoreReadOnly } from "./reads.ts";
 import { sqliteDialect } from "./sqlite.ts";
@@ -112,6 +114,81 @@ describe("store on disk", () => {
       code: "store_key",
       message: expect.stringContaining("not the one"),
     });
+  });
+
+  async function addRunner(store: Store, key: string, gitlabId: number): Promise<void> {
+    await store.addRunner(aNewRunner({ key, pool: `tags:${key}` }));
+    await store.activateRunner(key, aGivenRunner({ gitlabId }));
+  }
+
+  test("no runner's token is ever on the disk, and its sealed bytes are gone with the runner", async () => {
+    const store = await openStore();
+    await addRunner(store, "r-aaaaaaaa", 81);
+    const db = new DatabaseSync(database, { readOnly: true });
+    const { sealed } = db.prepare("select sealed from runner_tokens").get() as { sealed: Uint8Array };
+    db.close();
+    await store.replaceRunnerToken("r-aaaaaaaa", new Secret("glrt-token-of-the-runner-2"), null);
+    const active = await allBytes();
+    await store.retireRunner("r-aaaaaaaa", "unused");
+    await store.markRunnerGone("r-aaaaaaaa");
+    await closeStore();
+
+    expect(active).not.toContain("glrt-token-of-the-runner");
+    const tail = Buffer.from(sealed.subarray(-32)).toString("latin1");
+    expect(active).toContain(tail);
+    expect(await allBytes()).not.toContain(tail);
+  });
+
+  test.each([
+    ["missing", () => rm(keyFile)],
+    ["another installation's", () => writeFile(keyFile, Buffer.alloc(32, 7))],
+  ])("with a key that is %s, runners are given up, and all else stays", async (_which, spoil) => {
+    const store = await openStore();
+    await addRunner(store, "r-aaaaaaaa", 81);
+    await store.addRunner(aNewRunner({ key: "r-bbbbbbbb", pool: "tags:b" }));
+    await closeStore();
+    await spoil();
+
+    const again = await openStore();
+
+    expect(await again.runners()).toMatchObject([
+      { key: "r-aaaaaaaa", state: "retiring", gitlabId: 81, reason: "its token cannot be read any more" },
+      { key: "r-bbbbbbbb", state: "creating", reason: null },
+    ]);
+    expect(await again.runnerToken("r-aaaaaaaa")).toBeUndefined();
+    expect((await again.events({})).at(-1)).toMatchObject({ kind: "runner:retiring" });
+  });
+
+  test("a key that unfinished jobs need is refused whatever the runners", async () => {
+    const store = await openStore();
+    await addRunner(store, "r-aaaaaaaa", 81);
+    await store.claim(aClaim());
+    await closeStore();
+    await writeFile(keyFile, Buffer.alloc(32, 7));
+
+    await expect(openStore()).rejects.toMatchObject({ code: "store_key" });
+    const reader = await openStoreReadOnly(database);
+    expect(await reader.runners()).toMatchObject([{ state: "active" }]);
+    await reader.close();
+  });
+
+  test("one damaged token costs its runner alone; found while running, it is called damaged", async () => {
+    const store = await openStore();
+    await addRunner(store, "r-aaaaaaaa", 81);
+    await addRunner(store, "r-bbbbbbbb", 82);
+    const db = new DatabaseSync(database);
+    db.exec("update runner_tokens set sealed = zeroblob(50) where key = 'r-aaaaaaaa'");
+    db.close();
+    await expect(store.runnerToken("r-aaaaaaaa")).rejects.toMatchObject({
+      code: "store_corrupt",
+      message: "the token of runner r-aaaaaaaa cannot be decrypted",
+    });
+    await closeStore();
+
+    const again = await openStore();
+
+    expect((await again.runners()).map(({ state }) => state)).toEqual(["retiring", "active"]);
+    expect((await again.runnerToken("r-bbbbbbbb"))?.reveal()).toBe("glrt-token-of-the-runner");
   });
 
   test("one damaged payload does not keep the others from running", async () => {

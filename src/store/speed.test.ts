@@ -3,10 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { aDelivery } from "../../test/builders/delivery.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
+import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
+import { HOUR_MS } from "../base/units.ts";
 import { createStore } from "./create-store.ts";
 import type { Store } from "./store.ts";
 
@@ -114,5 +117,90 @@ describe(`store with ${FINISHED_COUNT} finished and ${LIVE_COUNT} live jobs`, ()
     });
 
     expect(ms).toBeLessThan(5_000);
+  });
+});
+
+const DELIVERY_COUNT = 100_000;
+
+describe(`store with ${DELIVERY_COUNT} deliveries`, () => {
+  let made: TestStore;
+
+  beforeAll(async () => {
+    made = await aStore({ clock: systemClock, onDisk: true });
+    addDeliveries(join(made.directory, "firerunner.db"));
+  });
+  afterAll(() => made[Symbol.asyncDispose]());
+
+  /** Half of them older than anything is kept. */
+  function addDeliveries(database: string): void {
+    const db = new DatabaseSync(database);
+    const [now, old] = [Date.now(), Date.now() - 90 * HOUR_MS];
+    db.exec(`insert into deliveries (key, seq, event, project_id, job_id, status, received_at)
+      with recursive n(i) as (select 1 union all select i + 1 from n where i < ${DELIVERY_COUNT})
+      select lower(hex(randomblob(16))), i, 'Job Hook', i % 100, i, 'pending',
+        iif(i <= ${DELIVERY_COUNT / 2}, ${old}, ${now}) from n`);
+    db.exec(`update counters set value = ${DELIVERY_COUNT} where name = 'delivery'`);
+    db.close();
+  }
+
+  test("nothing looks through all rows", () => {
+    const db = new DatabaseSync(join(made.directory, "firerunner.db"), { readOnly: true });
+    const plan = (sql: string) =>
+      db
+        .prepare(`explain query plan ${sql}`)
+        .all()
+        .map((row) => String(row["detail"]))
+        .join("; ");
+    const live = "state in ('creating', 'active', 'retiring')";
+
+    const plans = [
+      plan("select * from deliveries order by received_at desc, seq desc limit 100"),
+      plan("select * from deliveries where received_at >= 5 order by received_at desc, seq desc limit 100"),
+      plan("select * from deliveries where job_id = 5 order by seq desc limit 1"),
+      plan(
+        "delete from deliveries where key in (select key from deliveries where received_at < 5 order by received_at limit 500)",
+      ),
+      plan("delete from events where seq in (select seq from events where at < 5 order by at limit 500)"),
+      plan(`select * from runners where ${live}`),
+      plan("select * from runners where state = 'gone' order by gone_at desc limit 100"),
+      plan(
+        "delete from runners where key in (select key from runners where state = 'gone' and gone_at < 5 limit 500)",
+      ),
+    ];
+    db.close();
+
+    expect(plans.filter((text) => /SCAN (?!.* USING (COVERING )?INDEX)|TEMP B-TREE/.test(text))).toEqual([]);
+    expect(plans.filter((text) => /INDEX (deliveries|events|runners)_/.test(text))).toHaveLength(
+      plans.length,
+    );
+  });
+
+  test("a thousand a second can be stored in batches, each on the disk", async () => {
+    const batches = Array.from({ length: 100 }, (_, batch) =>
+      Array.from({ length: 50 }, (_, row) => aDelivery({ key: `new-${batch}-${row}`, projectId: row })),
+    );
+    const start = performance.now();
+
+    for (const batch of batches) await made.store.keepDeliveries(batch);
+
+    // Five thousand take half a second; a scan for each row would take minutes.
+    expect(performance.now() - start).toBeLessThan(20_000);
+  });
+
+  test("old ones are pruned in small steps, between which others have their turn", async () => {
+    const pruning = made.store.prune(0);
+    let longestMs = 0;
+    let isDone = false;
+    const done = pruning.finally(() => {
+      isDone = true;
+    });
+    for (let jobId = 1; !isDone; jobId++) {
+      const start = performance.now();
+      await made.store.claim(aClaim({ jobId }));
+      longestMs = Math.max(longestMs, performance.now() - start);
+    }
+
+    expect(await done).toBe(DELIVERY_COUNT / 2);
+    expect(longestMs).toBeLessThan(2_000);
   });
 });

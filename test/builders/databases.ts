@@ -77,17 +77,9 @@ async function startSqlite(directory: string): Promise<TestDatabase> {
   };
 }
 
-/** One server and one schema for all tests of a suite: making them takes seconds. Closing a store must not end it. */
+/** One server and one schema for all tests of a suite: making them takes seconds. */
 async function startPglite(): Promise<TestDatabase> {
-  const server = await PGlite.create();
-  const pglite: ConstructorParameters<typeof PGliteDialect>[0]["pglite"] = {
-    closed: false,
-    ready: true,
-    waitReady: Promise.resolve(),
-    query: (sql, parameters, options) => server.query(sql, parameters, options),
-    transaction: (callback) => server.transaction((tx) => callback(tx)),
-    close: async () => {},
-  };
+  const { server, pglite } = await lastingPglite();
   return {
     connect: () => new PGliteDialect({ pglite }),
     clear: async () => {
@@ -97,4 +89,18 @@ async function startPglite(): Promise<TestDatabase> {
     },
     stop: () => server.close(),
   };
+}
+
+/** A server that closing a store does not end. */
+export async function lastingPglite() {
+  const server = await PGlite.create();
+  const pglite: ConstructorParameters<typeof PGliteDialect>[0]["pglite"] = {
+    closed: false,
+    ready: true,
+    waitReady: Promise.resolve(),
+    query: (sql, parameters, options) => server.query(sql, parameters, options),
+    transaction: (callback) => server.transaction((tx) => callback(tx)),
+    close: async () => {},
+  };
+  return { server, pglite };
 }
