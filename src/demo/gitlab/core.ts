@@ -1,9 +1,14 @@
 import type { Clock } from "../../base/clock.ts";
+import type { Budgets } from "./budgets.ts";
+import type { Groups } from "./groups.ts";
+import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/behaviour.ts";
 import type { JobBook } from "./jobs.ts";
 import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
 import type { ObjectStorage } from "./object-storage.ts";
 import type { Pipelines } from "./pipelines.ts";
+import type { Projects } from "./projects.ts";
 import type { Runners } from "./runners.ts";
+import type { AccessTokens } from "./tokens.ts";
 import type { ReportViolation } from "./violations.ts";
 
 /** Behaviour that a test may turn while the stand-in runs. */
@@ -18,6 +23,18 @@ export interface Behaviour {
   maxTraceBytes: number;
   /** Whether downloads that ask for it are sent to the object storage. */
   directDownload: boolean;
+  /** Life of new runner tokens; undefined: for ever. */
+  runnerTokenLifeMs: number | undefined;
+  /** Runners that one group may have. GitLab.com's free plan allows 50. */
+  runnersPerGroup: number;
+  runnersPerProject: number;
+  /** Whether others than administrators may make runners. */
+  runnerRegistration: boolean;
+  /** Lists never end: behind the last page comes the first. */
+  endlessPages: boolean;
+  /** Where the links to further pages lead, when not to this server: `https://elsewhere.example.org`. */
+  linkOrigin: string | undefined;
+  hooks: HookBehaviour;
   limits: RateLimits;
 }
 
@@ -29,6 +46,13 @@ export const gitlabBehaviour: Behaviour = {
   maxArtifactBytes: 100 * 1024 ** 2,
   maxTraceBytes: 100 * 1024 ** 2,
   directDownload: false,
+  runnerTokenLifeMs: undefined,
+  runnersPerGroup: 1_000,
+  runnersPerProject: 1_000,
+  runnerRegistration: true,
+  endlessPages: false,
+  linkOrigin: undefined,
+  hooks: gitlabHookBehaviour,
   limits: gitlabRateLimits,
 };
 
@@ -36,10 +60,14 @@ export const gitlabBehaviour: Behaviour = {
 export interface Core {
   readonly clock: Clock;
   readonly behaviour: Behaviour;
+  readonly groups: Groups;
+  readonly projects: Projects;
+  readonly tokens: AccessTokens;
   readonly runners: Runners;
   readonly jobs: JobBook;
   readonly pipelines: Pipelines;
   readonly limiter: RateLimiter;
+  readonly budgets: Budgets;
   readonly storage: ObjectStorage;
   readonly report: ReportViolation;
   /** Directory for artifact files. */

@@ -11,13 +11,34 @@ export type RouteName =
   | "append-trace"
   | "upload-artifact"
   | "download-artifact"
-  | "git";
+  | "git"
+  | "delete-runner-by-token"
+  | "reset-runner-token"
+  | "rest-token"
+  | "rest-user"
+  | "rest-group"
+  | "rest-group-projects"
+  | "rest-project"
+  | "rest-projects"
+  | "rest-member"
+  | "rest-jobs"
+  | "rest-job"
+  | "rest-create-runner"
+  | "rest-list-runners"
+  | "rest-show-runner"
+  | "rest-update-runner"
+  | "rest-delete-runner"
+  | "rest-runner-jobs"
+  | "rest-hooks"
+  | "rest-hook-test";
 
 /** One request on its way through a handler. */
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly url: URL;
   readonly jobId: number | undefined;
+  /** What the groups of the route's path matched, decoded. */
+  readonly params: readonly string[];
   /** When it came in (epoch ms). */
   readonly at: number;
   /** Aborts when the client is gone. */

@@ -27,8 +27,8 @@ interface FaultOptions {
 }
 
 export interface Faults {
-  /** Arms `fault` for the next requests on `route`. Faults of one route are used up in the order they were added. */
-  add(route: RouteName | "any", fault: Fault, options?: FaultOptions): void;
+  /** Arms `fault` for the next requests on `route`; `rest` is every route of the REST API. Faults of one route are used up in the order they were added. */
+  add(route: RouteName | "any" | "rest", fault: Fault, options?: FaultOptions): void;
   /** Uses up and returns the fault for this request. */
   take(route: RouteName, jobId: number | undefined): Fault | undefined;
   /** How many armed hits are left. */
@@ -37,7 +37,7 @@ export interface Faults {
 }
 
 interface Armed {
-  readonly route: RouteName | "any";
+  readonly route: RouteName | "any" | "rest";
   readonly fault: Fault;
   readonly jobId: number | undefined;
   left: number;
@@ -52,9 +52,7 @@ export function createFaults(): Faults {
     },
     take(route, jobId) {
       const hit = armed.find(
-        (each) =>
-          (each.route === "any" || each.route === route) &&
-          (each.jobId === undefined || each.jobId === jobId),
+        (each) => covers(each.route, route) && (each.jobId === undefined || each.jobId === jobId),
       );
       if (!hit) return undefined;
       hit.left--;
@@ -66,4 +64,8 @@ export function createFaults(): Faults {
       armed = [];
     },
   };
+}
+
+function covers(armed: Armed["route"], route: RouteName): boolean {
+  return armed === "any" || armed === route || (armed === "rest" && route.startsWith("rest-"));
 }

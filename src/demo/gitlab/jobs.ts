@@ -27,12 +27,14 @@ export interface JobBook {
   end(job: Job, end: JobEnd): void;
   /** As in GitLab: waits for the runner (`canceling`) only if it said that it can `cancel_gracefully`. */
   cancel(job: Job): void;
+  onCreate(listener: (job: Job) => void): () => void;
   /** After each change of a status. */
   onChange(listener: (job: Job) => void): () => void;
 }
 
 export function createJobBook(clock: Clock): JobBook {
   const all: Job[] = [];
+  const created = createListeners<Job>();
   const changed = createListeners<Job>();
 
   function move(job: Job, to: JobStatus): void {
@@ -55,6 +57,7 @@ export function createJobBook(clock: Clock): JobBook {
     create(pipeline, definition, retryCount) {
       const job = newJob(all.length + FIRST_ID, pipeline, definition, retryCount, clock.now());
       all.push(job);
+      created.emit(job);
       return job;
     },
     setPending(job) {
@@ -66,6 +69,7 @@ export function createJobBook(clock: Clock): JobBook {
       job.startedAt = clock.now();
       job.runner = runner;
       job.runnerInfo = info;
+      job.systemId = runner.systemId;
       move(job, "running");
     },
     end(job, { status, failureReason, exitCode }) {
@@ -76,6 +80,7 @@ export function createJobBook(clock: Clock): JobBook {
       move(job, status);
     },
     cancel,
+    onCreate: created.add,
     onChange: changed.add,
   };
 }
@@ -100,6 +105,7 @@ function newJob(
     status: "created",
     runner: undefined,
     runnerInfo: undefined,
+    systemId: undefined,
     failureReason: undefined,
     exitCode: undefined,
     retriedAs: undefined,

@@ -12,23 +12,51 @@ export interface CiVariable {
   readonly raw?: true;
 }
 
+/** A namespace. Groups are there as soon as a project lies in them. */
+export interface Group {
+  readonly id: number;
+  /** `group` or `group/sub`. */
+  readonly path: string;
+  readonly parentId: number | undefined;
+}
+
 export interface Project {
   readonly id: number;
   /** `group/project`. */
   readonly path: string;
+  archived: boolean;
   /** A bare repository of the stand-in's own, or undefined for a project without Git. */
   readonly repository: string | undefined;
   readonly defaultBranch: string;
   readonly variables: readonly CiVariable[];
 }
 
+export type RunnerType = "instance_type" | "group_type" | "project_type";
+
 export interface Runner {
   readonly id: number;
-  readonly token: string;
-  readonly description: string;
-  readonly tags: readonly string[];
-  readonly runUntagged: boolean;
+  token: string;
+  /** Epoch ms, or undefined for ever. */
+  tokenExpiresAt: number | undefined;
+  readonly type: RunnerType;
+  /** The group it belongs to. It serves the projects below. */
+  readonly groupPath: string | undefined;
+  /** The project it belongs to. */
+  readonly projectId: number | undefined;
+  description: string;
+  maintenanceNote: string | undefined;
+  tags: readonly string[];
+  runUntagged: boolean;
+  locked: boolean;
+  /** `ref_protected`: jobs of protected branches and tags only. */
+  accessLevel: "not_protected" | "ref_protected";
+  maximumTimeoutSeconds: number | undefined;
   paused: boolean;
+  readonly createdAt: number;
+  /** The user who made it by API. */
+  readonly creatorId: number | undefined;
+  /** It has asked for jobs. Until then GitLab shows it as offline, whatever `verify` says. */
+  creationFinished: boolean;
   /** Epoch ms of the last call with its token; undefined: never. */
   contactedAt: number | undefined;
   /** What the last call said about the runner: `info`, and `system_id`. */
@@ -42,6 +70,8 @@ export interface Pipeline {
   readonly definition: PipelineDefinition;
   readonly ref: string;
   readonly sha: string;
+  /** Its branch is protected: runners for protected branches may take its jobs. */
+  readonly protectedRef: boolean;
   readonly createdAt: number;
 }
 
@@ -78,6 +108,8 @@ export interface Job {
   status: JobStatus;
   runner: Runner | undefined;
   runnerInfo: Readonly<Record<string, unknown>> | undefined;
+  /** The `system_id` with which it was claimed. */
+  systemId: string | undefined;
   failureReason: string | undefined;
   exitCode: number | undefined;
   /** The job that replaced this one after a retry. */

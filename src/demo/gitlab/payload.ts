@@ -53,9 +53,9 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
         `+refs/heads/${pipeline.ref}:refs/remotes/origin/${pipeline.ref}`,
       ],
       depth: GIT_DEPTH,
-      protected: true,
+      protected: pipeline.protectedRef,
     },
-    runner_info: { timeout: definition.timeoutSeconds, runner_session_url: null },
+    runner_info: { timeout: timeoutSeconds(job), runner_session_url: null },
     inputs: [],
     variables: variablesOf(job, serverUrl),
     steps: stepsOf(job),
@@ -78,6 +78,11 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
       failure_reasons: failureReasons,
     },
   };
+}
+
+/** The job's own limit, or its runner's where that is lower. */
+function timeoutSeconds({ definition, runner }: Job): number {
+  return Math.min(definition.timeoutSeconds, runner?.maximumTimeoutSeconds ?? Number.POSITIVE_INFINITY);
 }
 
 function jobInfo(job: Job): Record<string, unknown> {

@@ -5,9 +5,11 @@ import type { JobBook } from "./jobs.ts";
 import { isForgiven, type Job, type Pipeline, type Project } from "./model.ts";
 import { markPipeline } from "./repository.ts";
 
-interface NewPipeline {
+export interface NewPipeline {
   readonly ref?: string;
   readonly sha?: string;
+  /** Whether its branch is protected; it is unless told otherwise. */
+  readonly protectedRef?: boolean;
 }
 
 export interface Pipelines {
@@ -62,7 +64,8 @@ export function createPipelines(clock: Clock, book: JobBook): Pipelines {
     const id = nextId++;
     const ref = options.ref ?? project.defaultBranch;
     const sha = options.sha ?? (await markPipeline(project, id, ref));
-    const pipeline = { id, project, definition, ref, sha, createdAt: clock.now() };
+    const protectedRef = options.protectedRef ?? true;
+    const pipeline = { id, project, definition, ref, sha, protectedRef, createdAt: clock.now() };
     for (const job of definition.jobs) book.create(pipeline, job, 0);
     advance(pipeline);
     return pipeline;

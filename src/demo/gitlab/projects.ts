@@ -1,9 +1,10 @@
 import { join } from "node:path";
+import { type Groups, parentPath } from "./groups.ts";
 import type { CiVariable, Project } from "./model.ts";
 import { createRepository, type RepositorySource } from "./repository.ts";
 
 interface NewProject {
-  /** `group/project`. */
+  /** `group/project` or `group/sub/project`; the groups are made with it. */
   readonly path?: string;
   /** Without one the project has no Git: its jobs need `GIT_STRATEGY: none`. */
   readonly repository?: RepositorySource;
@@ -12,26 +13,38 @@ interface NewProject {
 
 export interface Projects {
   add(options?: NewProject): Promise<Project>;
+  all(): readonly Project[];
   at(path: string): Project | undefined;
+  /** By id or path. */
+  find(idOrPath: string): Project | undefined;
 }
 
-export function createProjects(directory: string): Projects {
+export function createProjects(directory: string, groups: Groups): Projects {
   const all: Project[] = [];
+  let nextId = 1;
 
   async function add({ path, repository: source, variables = [] }: NewProject = {}): Promise<Project> {
-    const id = all.length + 1;
+    const id = nextId++;
     const repository = source && join(directory, "repositories", `${id}.git`);
     const defaultBranch = source && repository ? await createRepository(repository, source) : "main";
     const project = {
       id,
       path: path ?? `group/project${id === 1 ? "" : `-${id}`}`,
+      archived: false,
       repository,
       defaultBranch,
       variables: variables.map((each) => ({ public: false, masked: false, ...each })),
     };
+    const group = parentPath(project.path);
+    if (group !== undefined) groups.at(group);
     all.push(project);
     return project;
   }
 
-  return { add, at: (path) => all.find((project) => project.path === path) };
+  return {
+    add,
+    all: () => all,
+    at: (path) => all.find((project) => project.path === path),
+    find: (idOrPath) => all.find((project) => String(project.id) === idOrPath || project.path === idOrPath),
+  };
 }

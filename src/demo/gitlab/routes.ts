@@ -1,39 +1,54 @@
 import { appendTrace } from "./api/append-trace.ts";
 import { downloadArtifact, uploadArtifact } from "./api/artifacts.ts";
 import { requestJob } from "./api/request-job.ts";
+import { deleteByToken, resetToken } from "./api/runner-tokens.ts";
 import { updateJob } from "./api/update-job.ts";
 import { verify } from "./api/verify.ts";
 import type { Core } from "./core.ts";
 import type { Exchange, Reply, RouteName } from "./exchange.ts";
+import { restRoutes } from "./rest/routes.ts";
 
 type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;
 
 export interface Route {
   readonly name: RouteName;
   readonly method: string;
-  /** The first group is the job's id. */
+  /** The group `job` is a job's id. */
   readonly path: RegExp;
   readonly handle: Handler;
 }
 
-/** What a runner may call, beside Git. */
+/** What runners and users of the REST API may call, beside Git. */
 export const routes: readonly Route[] = [
   { name: "verify", method: "POST", path: /^\/api\/v4\/runners\/verify$/, handle: verify },
   { name: "request-job", method: "POST", path: /^\/api\/v4\/jobs\/request$/, handle: requestJob },
-  { name: "update-job", method: "PUT", path: /^\/api\/v4\/jobs\/(\d+)$/, handle: updateJob },
-  { name: "append-trace", method: "PATCH", path: /^\/api\/v4\/jobs\/(\d+)\/trace$/, handle: appendTrace },
+  { name: "update-job", method: "PUT", path: /^\/api\/v4\/jobs\/(?<job>\d+)$/, handle: updateJob },
+  {
+    name: "append-trace",
+    method: "PATCH",
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/trace$/,
+    handle: appendTrace,
+  },
   {
     name: "upload-artifact",
     method: "POST",
-    path: /^\/api\/v4\/jobs\/(\d+)\/artifacts$/,
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/artifacts$/,
     handle: uploadArtifact,
   },
   {
     name: "download-artifact",
     method: "GET",
-    path: /^\/api\/v4\/jobs\/(\d+)\/artifacts$/,
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/artifacts$/,
     handle: downloadArtifact,
   },
+  { name: "delete-runner-by-token", method: "DELETE", path: /^\/api\/v4\/runners$/, handle: deleteByToken },
+  {
+    name: "reset-runner-token",
+    method: "POST",
+    path: /^\/api\/v4\/runners\/reset_authentication_token$/,
+    handle: resetToken,
+  },
+  ...restRoutes,
 ];
 
 export const gitPath = /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/;

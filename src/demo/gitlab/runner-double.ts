@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { Agent, request } from "undici";
 
 /** What a call gave: status, headers in lower case, body as text. */
-interface Answer {
+export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;
@@ -51,7 +51,7 @@ export interface RunnerDouble {
   download(jobId: number, token: string, query?: string): Promise<Answer>;
   /** Any request. */
   call(
-    method: "GET" | "POST" | "PUT" | "PATCH",
+    method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,
     more?: { headers?: Record<string, string>; body?: string | Buffer },
   ): Promise<Answer>;

@@ -3,7 +3,6 @@ import type { Core } from "./core.ts";
 import { type Exchange, type Reply, type RouteName, refuse, send } from "./exchange.ts";
 import type { Fault, Faults } from "./faults.ts";
 import { serveGit } from "./git.ts";
-import type { Project } from "./model.ts";
 import { gitPath, routes } from "./routes.ts";
 
 /** One line of what was asked and answered. `status` 0: the connection was cut. */
@@ -20,18 +19,18 @@ export interface RequestRecord {
 interface Target {
   readonly route: RouteName;
   readonly jobId: number | undefined;
+  readonly params: readonly string[];
   handle(exchange: Exchange): Promise<Reply>;
 }
 
 export interface ServerParts {
   readonly core: Core;
   readonly faults: Faults;
-  projectAt(path: string): Project | undefined;
   onRequest(record: RequestRecord): void;
 }
 
 /** The HTTP side: finds the handler, lets faults happen, sends the answer, keeps the record. */
-export function createApiServer({ core, faults, projectAt, onRequest }: ServerParts): Server {
+export function createApiServer({ core, faults, onRequest }: ServerParts): Server {
   const server = createServer({ requestTimeout: 0 }, (request, response) => {
     serve(request, response).catch(() => response.destroy());
   });
@@ -40,12 +39,19 @@ export function createApiServer({ core, faults, projectAt, onRequest }: ServerPa
     for (const { name, method, path, handle } of routes) {
       const match = path.exec(url.pathname);
       if (!match || request.method !== method) continue;
-      const jobId = match[1] === undefined ? undefined : Number(match[1]);
-      return { route: name, jobId, handle: (exchange) => handle(core, exchange) };
+      const params = match.slice(1).map((each) => decodeURIComponent(each ?? ""));
+      const id = Number(match.groups?.["job"]);
+      const jobId = Number.isInteger(id) ? id : undefined;
+      return { route: name, jobId, params, handle: (exchange) => handle(core, exchange) };
     }
-    const project = projectAt(gitPath.exec(decodeURIComponent(url.pathname))?.[1] ?? "");
+    const project = core.projects.at(gitPath.exec(decodeURIComponent(url.pathname))?.[1] ?? "");
     if (!project) return undefined;
-    return { route: "git", jobId: undefined, handle: (exchange) => serveGit(core, project, exchange) };
+    return {
+      route: "git",
+      jobId: undefined,
+      params: [],
+      handle: (exchange) => serveGit(core, project, exchange),
+    };
   }
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -55,14 +61,15 @@ export function createApiServer({ core, faults, projectAt, onRequest }: ServerPa
     const fault = target && faults.take(target.route, target.jobId);
     const gone = new AbortController();
     response.once("close", () => gone.abort(new Error("the client is gone")));
-    const exchange: Exchange = { request, url, jobId: target?.jobId, at, signal: gone.signal };
+    const { jobId, params = [] } = target ?? {};
+    const exchange: Exchange = { request, url, jobId, params, at, signal: gone.signal };
     response.once("close", () => {
       onRequest({
         at,
         route: target?.route ?? "unknown",
         method: request.method ?? "",
         path: url.pathname,
-        jobId: target?.jobId,
+        jobId,
         status: response.writableFinished ? response.statusCode : 0,
         ms: core.clock.now() - at,
       });

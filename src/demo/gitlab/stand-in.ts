@@ -5,17 +5,20 @@ import { join } from "node:path";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { FireRunnerError } from "../../base/errors.ts";
 import { type JobDefinition, jobDefinition } from "../ci/definition.ts";
+import { createBudgets } from "./budgets.ts";
 import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
 import { createFaults, type Faults } from "./faults.ts";
+import { createGroups, type Groups } from "./groups.ts";
 import { createJobBook, type JobBook } from "./jobs.ts";
 import { createRateLimiter } from "./limits.ts";
 import { listen, shutDown } from "./listener.ts";
 import type { Job, Project } from "./model.ts";
 import { createObjectStorage } from "./object-storage.ts";
-import { createPipelines, type Pipelines } from "./pipelines.ts";
+import { createPipelines, type NewPipeline, type Pipelines } from "./pipelines.ts";
 import { createProjects, type Projects } from "./projects.ts";
 import { createRunners, type Runners } from "./runners.ts";
 import { createApiServer, type RequestRecord } from "./server.ts";
+import { type AccessTokens, createAccessTokens } from "./tokens.ts";
 import type { Violation } from "./violations.ts";
 import { type Reached, waitForJob } from "./wait.ts";
 
@@ -33,6 +36,8 @@ export interface StandInGitLab {
   /** `http://127.0.0.1:<port>`, known after `listen`; the same port after `down` and `up`. */
   readonly url: string;
   readonly projects: Projects;
+  readonly groups: Groups;
+  readonly tokens: AccessTokens;
   readonly runners: Runners;
   readonly jobs: JobBook;
   readonly pipelines: Pipelines;
@@ -48,7 +53,7 @@ export interface StandInGitLab {
   up(): Promise<void>;
   close(): Promise<void>;
   /** A pipeline of one job: the shortest way to a pending job. */
-  addJob(project: Project, definition?: Partial<JobDefinition>): Promise<Job>;
+  addJob(project: Project, definition?: Partial<JobDefinition>, options?: NewPipeline): Promise<Job>;
   /** Resolves as soon as the job has come this far; rejects with what it looks like when `timeoutMs` is over. */
   waitForJob(job: Job, reached: Reached, timeoutMs?: number): Promise<Job>;
 }
@@ -58,13 +63,11 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
   const violations: Violation[] = [];
   const requests: RequestRecord[] = [];
   const faults = createFaults();
-  const projects = createProjects(directory);
   let port = 0;
   const core = createCore(options, directory, violations, () => `http://127.0.0.1:${port}`);
   const server = createApiServer({
     core,
     faults,
-    projectAt: projects.at,
     onRequest(record) {
       requests.push(record);
       if (requests.length > MAX_RECORDS) requests.shift();
@@ -75,7 +78,9 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
     get url() {
       return core.url();
     },
-    projects,
+    projects: core.projects,
+    groups: core.groups,
+    tokens: core.tokens,
     runners: core.runners,
     jobs: core.jobs,
     pipelines: core.pipelines,
@@ -96,7 +101,7 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
       await core.storage.close();
       if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
     },
-    addJob: (project, definition) => addJob(core.pipelines, project, definition),
+    addJob: (project, definition, options) => addJob(core.pipelines, project, definition, options),
     waitForJob: (job, reached, timeoutMs) => waitForJob(core.jobs, job, reached, timeoutMs),
   };
 }
@@ -113,17 +118,25 @@ function createCore(
   const report: Core["report"] = (rule, detail, jobId) =>
     violations.push({ at: clock.now(), rule, detail, jobId });
   const jobs = createJobBook(clock);
-  const runners = createRunners(clock);
+  // Hooks have settings of their own to turn, so that two stand-ins never share them.
+  const behaviour = { ...gitlabBehaviour, ...options.behaviour };
+  behaviour.hooks = { ...behaviour.hooks };
+  const runners = createRunners(clock, () => behaviour.runnerTokenLifeMs);
+  const groups = createGroups();
   jobs.onChange((job) => {
     if (job.status === "pending") runners.tick(job);
   });
   return {
     clock,
-    behaviour: { ...gitlabBehaviour, ...options.behaviour },
+    behaviour,
+    groups,
+    projects: createProjects(directory, groups),
+    tokens: createAccessTokens(clock),
     runners,
     jobs,
     pipelines: createPipelines(clock, jobs),
     limiter: createRateLimiter(clock),
+    budgets: createBudgets(clock),
     storage: createObjectStorage(clock, report),
     report,
     artifactsDirectory,
@@ -135,10 +148,11 @@ async function addJob(
   pipelines: Pipelines,
   project: Project,
   given: Partial<JobDefinition> = {},
+  options: NewPipeline = {},
 ): Promise<Job> {
   const definition = jobDefinition({ name: "job", ...given });
   const pipeline = { stages: [definition.stage], jobs: [definition], notices: [] };
-  const [job] = pipelines.jobs(await pipelines.create(project, pipeline));
+  const [job] = pipelines.jobs(await pipelines.create(project, pipeline, options));
   if (!job) throw new FireRunnerError("demo_no_job", "the new pipeline has no job");
   return job;
 }

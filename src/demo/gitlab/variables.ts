@@ -120,7 +120,7 @@ function commitVariables({ pipeline }: Job): CiVariable[] {
     plain("CI_COMMIT_REF_NAME", pipeline.ref),
     plain("CI_COMMIT_REF_SLUG", slug(pipeline.ref)),
     plain("CI_COMMIT_BRANCH", pipeline.ref),
-    plain("CI_COMMIT_REF_PROTECTED", "true"),
+    plain("CI_COMMIT_REF_PROTECTED", String(pipeline.protectedRef)),
   ];
 }
 

@@ -25,9 +25,11 @@ type ViolationRule =
   | "update-changed"
   /** More requests than GitLab allows in a minute (429). */
   | "rate-limit"
+  /** A runner deleted while one of its jobs was unfinished: from then on nobody in GitLab watches that job. */
+  | "runner-deleted-early"
   /** A second artifact of one type. */
   | "duplicate-artifact"
-  /** Credentials of GitLab sent to the object storage. The official runner does this, too; a relay must not. */
+  /** Credentials of GitLab in an address, or sent to the object storage. The official runner does the latter, too; a relay must not. */
   | "leaked-credentials";
 
 export interface Violation {

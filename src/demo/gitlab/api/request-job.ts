@@ -2,6 +2,7 @@ import type { Core } from "../core.ts";
 import { BodyTooLarge, type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
 import type { Job, Runner } from "../model.ts";
 import { dependenciesOf, jobPayload } from "../payload.ts";
+import { refuseRunnerToken } from "../runner-token.ts";
 import { canRun } from "../runners.ts";
 import { tooMany } from "./authenticate.ts";
 import { parseObject } from "./verify.ts";
@@ -16,13 +17,11 @@ export async function requestJob(core: Core, exchange: Exchange): Promise<Reply>
   const read = await readRequest(core, exchange);
   if ("status" in read) return read;
   const runner = core.runners.byToken(read.token);
-  if (!runner) {
-    core.report("wrong-token", "job request with a token that no runner has");
-    return refuse(403, "403 Forbidden");
-  }
+  if (!runner) return refuseRunnerToken(core, read.token, "job request");
   if (!core.limiter.allow(`request ${runner.id}`, core.behaviour.limits.jobRequestsPerRunner))
     return tooMany(core, "job request");
   core.runners.contact(runner, read.info, read.systemId);
+  runner.creationFinished = true;
   const current = core.runners.lastUpdate(runner);
   const polling = core.behaviour.longPollMs > 0;
   if (read.lastUpdate === current && polling) {

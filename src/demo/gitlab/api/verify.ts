@@ -1,5 +1,6 @@
 import type { Core } from "../core.ts";
-import { type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
+import { type Exchange, json, type Reply, readBody } from "../exchange.ts";
+import { refuseRunnerToken, tokenExpiry } from "../runner-token.ts";
 
 const MAX_BODY_BYTES = 64 * 1024;
 
@@ -23,10 +24,7 @@ export async function verify(core: Core, exchange: Exchange): Promise<Reply> {
     return json(400, { error: "token is missing" });
   }
   const runner = core.runners.byToken(token);
-  if (!runner) {
-    core.report("wrong-token", "verify with a token that no runner has");
-    return refuse(403, "403 Forbidden");
-  }
+  if (!runner) return refuseRunnerToken(core, token, "verify");
   core.runners.contact(runner, body?.["info"], body?.["system_id"]);
-  return json(200, { id: runner.id, token: runner.token, token_expires_at: null });
+  return json(200, { id: runner.id, token: runner.token, token_expires_at: tokenExpiry(runner) });
 }

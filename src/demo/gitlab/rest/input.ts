@@ -1,0 +1,101 @@
+import { type Exchange, readBody, refuse } from "../exchange.ts";
+import { invalidParameter, Refused } from "./refused.ts";
+
+const MAX_BODY_BYTES = 1024 * 1024;
+
+/** Parameters by name, each read in the form that the route declares. A name that is not there is undefined. */
+export interface Input {
+  has(name: string): boolean;
+  text(name: string): string | undefined;
+  integer(name: string): number | undefined;
+  boolean(name: string): boolean | undefined;
+  /** `a,b`, `["a","b"]` or `name[]=a&name[]=b`. */
+  list(name: string): string[] | undefined;
+  oneOf<T extends string>(name: string, values: readonly T[]): T | undefined;
+  requiredText(name: string): string;
+}
+
+export async function readInput({ request, url }: Exchange): Promise<Input> {
+  const values = new Map<string, unknown>();
+  addForm(values, url.searchParams);
+  if (request.method !== "GET") {
+    const text = (await readBody(request, MAX_BODY_BYTES)).toString("utf8");
+    if (text !== "") addBody(values, text, request.headers["content-type"] ?? "");
+  }
+  return createInput(values);
+}
+
+function addForm(values: Map<string, unknown>, form: URLSearchParams): void {
+  for (const name of new Set(form.keys())) {
+    if (name.endsWith("[]")) values.set(name.slice(0, -2), form.getAll(name));
+    else values.set(name, form.get(name));
+  }
+}
+
+function addBody(values: Map<string, unknown>, text: string, type: string): void {
+  if (type.startsWith("application/json")) addJson(values, text);
+  else if (type.startsWith("application/x-www-form-urlencoded")) addForm(values, new URLSearchParams(text));
+  else throw new Refused(refuse(415, "The provided content-type is not supported."), true);
+}
+
+function addJson(values: Map<string, unknown>, text: string): void {
+  for (const [name, value] of Object.entries(parseJson(text))) if (value !== null) values.set(name, value);
+}
+
+function parseJson(text: string): object {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value;
+  } catch {
+    // Answered below.
+  }
+  throw invalidParameter("message body does not match declared format");
+}
+
+function createInput(values: ReadonlyMap<string, unknown>): Input {
+  function text(name: string): string | undefined {
+    const value = values.get(name);
+    if (value === undefined) return undefined;
+    if (typeof value === "object") throw invalidParameter(`${name} is invalid`);
+    return String(value);
+  }
+
+  function oneOf<T extends string>(name: string, allowed: readonly T[]): T | undefined {
+    const value = text(name);
+    const found = allowed.find((each) => each === value);
+    if (value !== undefined && found === undefined)
+      throw invalidParameter(`${name} does not have a valid value`);
+    return found;
+  }
+
+  return {
+    has: (name) => values.has(name),
+    text,
+    oneOf,
+    integer(name) {
+      const value = text(name);
+      if (value === undefined) return undefined;
+      if (!/^-?\d+$/.test(value)) throw invalidParameter(`${name} is invalid`);
+      return Number(value);
+    },
+    boolean(name) {
+      const value = text(name);
+      if (value === undefined) return undefined;
+      if (!["true", "false", "1", "0"].includes(value)) throw invalidParameter(`${name} is invalid`);
+      return value === "true" || value === "1";
+    },
+    list(name) {
+      const value = values.get(name);
+      if (Array.isArray(value)) return value.map(String);
+      return text(name)
+        ?.split(",")
+        .map((each) => each.trim())
+        .filter((each) => each !== "");
+    },
+    requiredText(name) {
+      const value = text(name);
+      if (value === undefined) throw invalidParameter(`${name} is missing`);
+      return value;
+    },
+  };
+}
