@@ -1,5 +1,5 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
-import { describeDaemon, explainWait } from "./app/daemon-status.ts";
+import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./app/daemon-status.ts";
 import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
 import { systemClock } from "./base/clock.ts";
 import { describeError, FireRunnerError } from "./base/errors.ts";
@@ -8,6 +8,7 @@ import { diffConfig } from "./config/diff.ts";
 import type { Config } from "./config/load.ts";
 import type { ControlPorts } from "./http/control-routes.ts";
 import { type ControlServer, openControlServer } from "./http/control-server.ts";
+import { type Door, openDoor } from "./http/door/door.ts";
 import { createViews } from "./http/views.ts";
 import type { Pool } from "./lifecycle/pool.ts";
 import { acquireStateLock } from "./store/state-lock.ts";
@@ -45,6 +46,7 @@ export function createApp(options: AppOptions): App {
   const startedAt = systemClock.now();
   let config = options.config;
   let rooms: Rooms | undefined;
+  let door: Door | undefined;
   /** What was taken, to be given back in reverse order. */
   const cleanups: Cleanup[] = [];
 
@@ -53,6 +55,7 @@ export function createApp(options: AppOptions): App {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
       rooms = await buildRooms({ ...options, config: () => config }, cleanups);
+      door = await openNetworkDoor(rooms);
       const control = await openControl(rooms);
       cleanups.push(() => control.close());
     } catch (error) {
@@ -60,6 +63,7 @@ export function createApp(options: AppOptions): App {
       throw error;
     }
     rooms.scheduler.start();
+    rooms.tagged?.start();
     rooms.claimer.start();
     for (const pool of config.pools.values()) void verifyToken(rooms, pool, log);
   }
@@ -69,14 +73,18 @@ export function createApp(options: AppOptions): App {
     const { live, restart } = diffConfig(config, next);
     config = { ...next, state: config.state };
     rooms?.claimer.reload();
+    rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");
-    return live.length + restart.length === 0 ? ["nothing has changed"] : [...live, ...restart];
+    const ofDoor = (await door?.reload(config.http)) ?? [];
+    const changes = [...live, ...restart, ...ofDoor];
+    return changes.length === 0 ? ["nothing has changed"] : changes;
   }
 
   async function stop(hurry: AbortSignal): Promise<void> {
     if (rooms) {
-      const { claimer, scheduler } = rooms;
+      const { claimer, scheduler, tagged } = rooms;
       scheduler.drain();
+      await tagged?.stop();
       // An open request may still bring a job: it is taken, and its machine is the next start's business if not ours.
       await Promise.race([claimer.stop(), aborted(hurry)]);
       await scheduler.shutDown(hurry);
@@ -84,8 +92,30 @@ export function createApp(options: AppOptions): App {
     await cleanUp(cleanups, log);
   }
 
+  /** Undefined when nothing is to listen. */
+  async function openNetworkDoor(built: Rooms): Promise<Door | undefined> {
+    if (config.http.listen.length === 0) return undefined;
+    const opened = await openDoor({
+      config: config.http,
+      desk: built.tagged?.desk,
+      readiness: () => readiness(built),
+      clock: systemClock,
+      log: log.child({ room: "http" }),
+    });
+    cleanups.push(() => opened.close());
+    return opened;
+  }
+
   async function openControl(built: Rooms): Promise<ControlServer> {
-    const { store, scheduler, claimer, drivers } = built;
+    const { store, scheduler, claimer, drivers, tagged } = built;
+    const webhook =
+      tagged &&
+      webhookPortsOf(
+        built,
+        tagged,
+        () => config,
+        () => door,
+      );
     const explain = async (jobId: number) => await explainWait(built, jobId);
     const ports: ControlPorts = {
       status: () => describeDaemon(built, config, { version, startedAt }),
@@ -98,8 +128,15 @@ export function createApp(options: AppOptions): App {
         claimer.wake();
       },
       reload,
+      door: door && { addresses: () => door?.addresses ?? [], readiness: () => readiness(built) },
+      webhook,
     };
-    const views = createViews({ store, now: systemClock.now, explain });
+    const views = createViews({
+      store,
+      now: systemClock.now,
+      explain,
+      ...(webhook ? { explainPending: webhook.explainPending } : {}),
+    });
     return await openControlServer({ stateDirectory: config.state, views, ports, log });
   }
 

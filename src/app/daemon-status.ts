@@ -1,16 +1,24 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import type { DaemonStatus } from "../http/api.ts";
+import type { WebhookPorts } from "../http/control-routes.ts";
+import type { Door } from "../http/door/door.ts";
+import type { Readiness } from "../http/hook-desk.ts";
 import { hindrancesOf } from "../scheduler/explain.ts";
+import { readinessOf } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
+import { namedScopeOf } from "./scope-source.ts";
+import type { TaggedJobs } from "./tagged-jobs.ts";
+import { createWebhookPorts } from "./webhook-ports.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */
 export function describeDaemon(
-  { scheduler, claimer }: Pick<Rooms, "scheduler" | "claimer">,
+  { scheduler, claimer, pools: currentPools }: Pick<Rooms, "scheduler" | "claimer" | "pools">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
   const { mode, hosts, pools, work } = scheduler.status();
+  const known = currentPools();
   const claiming = new Map(claimer.status().map((each) => [each.pool, each.reason ?? each.state]));
   return {
     ...about,
@@ -20,7 +28,7 @@ export function describeDaemon(
     stateDirectory: config.state,
     gitlabUrl: config.gitlab.url,
     pools: pools.flatMap(({ pool: name, ok, problems, accelerator }) => {
-      const pool = config.pools.get(name);
+      const pool = known.get(name);
       if (!pool) return [];
       return {
         name,
@@ -52,4 +60,36 @@ export async function explainWait(
 ): Promise<readonly string[]> {
   const job = await store.job(jobId);
   return job ? hindrancesOf(job, scheduler.status(), systemClock.now()) : [];
+}
+
+/** `/v1/webhook` and what else people may ask of jobs by tag. */
+export function webhookPortsOf(
+  { claimer }: Pick<Rooms, "claimer">,
+  tagged: TaggedJobs,
+  config: () => Config,
+  door: () => Door | undefined,
+): WebhookPorts | undefined {
+  const first = config().webhook;
+  if (!first) return undefined;
+  return createWebhookPorts({
+    scope: namedScopeOf(first),
+    webhook: () => config().webhook ?? first,
+    desk: tagged.desk,
+    watcher: tagged.watcher,
+    keeper: tagged.keeper,
+    hookHealth: tagged.hookHealth,
+    token: () => tagged.tokenCheck.status(),
+    budget: () => tagged.rest.budget,
+    refused: () => door()?.counts().refused ?? {},
+    claiming: (pool) => claimer.status().find((each) => each.pool === pool)?.reason,
+  });
+}
+
+/** What `/readyz` says. */
+export function readiness({ scheduler, tagged }: Pick<Rooms, "scheduler" | "tagged">): Readiness {
+  const { mode, pools } = scheduler.status();
+  const problems = tagged
+    ? [...tagged.watcher.status().problems, ...(tagged.tokenCheck.status()?.problems ?? [])]
+    : [];
+  return readinessOf({ mode, pools: pools.filter(({ pool }) => !pool.includes(":")), problems });
 }

@@ -22,6 +22,7 @@ import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
 import { createDrivers, type Drivers } from "../vm/drivers.ts";
+import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
@@ -40,6 +41,10 @@ export interface Rooms {
   readonly relay: Relay;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
+  /** Undefined when the configuration has no `webhook`. */
+  readonly tagged: TaggedJobs | undefined;
+  /** Pools of the configuration and those of jobs by tag. */
+  readonly pools: () => ReadonlyMap<string, Pool>;
 }
 
 /** Where images lie: beside the rest of the state, unless the configuration names a directory. */
@@ -76,7 +81,9 @@ export async function buildRooms(
 ): Promise<Rooms> {
   const clock = systemClock;
   const { state, gitlab, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
-  const pools = () => config().pools;
+  const { webhook } = config();
+  let tagged: TaggedJobs | undefined;
+  const pools = () => allPools(config(), tagged);
 
   const store = await openStore(state, log, cleanups);
   cleanups.push(prune(store, () => config().history.keep, log));
@@ -114,12 +121,13 @@ export async function buildRooms(
     config: schedulerConfig,
     shutdown,
     onHealthChange: () => claimer.wake(),
+    bases: () => tagged?.bases() ?? new Map(),
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
   const capacityOf = (driver: string) => requireDriver(drivers, driver).capacity();
   const slots = createSlots({ store, pools, capacityOf });
   cleanups.push(() => slots.close());
-  const claimer = createClaimer({
+  const claimer: Claimer = createClaimer({
     api,
     store,
     pools,
@@ -130,8 +138,36 @@ export async function buildRooms(
     config: claiming,
     runnerInfo: scheduler.runnerInfo,
     canClaim: scheduler.canClaim,
+    wanted: (pool) => tagged?.keeper.wanted(pool),
+    assign: (jobId, pool) => tagged?.keeper.assign(jobId, pool) ?? pool,
+    onRefused: (pool) => tagged?.keeper.doubt(pool),
   });
-  return { store, http, api, images, drivers, relay, scheduler, claimer };
+  if (webhook) {
+    tagged = await buildTaggedJobs({
+      ...{ config, webhook, http, api, store, drivers, version, log },
+      runnerInfo: scheduler.runnerInfo,
+      isPolled: claimer.isPolled,
+      onJobEnded: scheduler.doubt,
+    });
+    cleanups.push(joinTagged(tagged, claimer));
+  }
+  return { store, http, api, images, drivers, relay, scheduler, claimer, tagged, pools };
+}
+
+/** Jobs of both ways in are claimed and run in the same way: they differ in where their pools come from. */
+function allPools({ pools }: Config, tagged: TaggedJobs | undefined): ReadonlyMap<string, Pool> {
+  return tagged ? new Map([...pools, ...tagged.keeper.pools()]) : pools;
+}
+
+/** The claimer hears of new pools and of new jobs. Returns the way to stop. */
+function joinTagged({ keeper, watcher }: TaggedJobs, claimer: Claimer): Cleanup {
+  const stops = [
+    keeper.onPoolsChange(() => claimer.poolsChanged()),
+    watcher.demand.onChange(() => claimer.wake()),
+  ];
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {

@@ -5,8 +5,16 @@ const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** `fr-` and 8 random base32 letters (40 bits): 11 characters, so that a tap name (15) can carry it. */
 export function newMachineId(random: (size: number) => Uint8Array = randomBytes): string {
-  const letters = Array.from(random(8), (byte) => alphabet[byte % 32]).join("");
-  return `fr-${letters}`;
+  return `fr-${eightLetters(random)}`;
+}
+
+/** `r-` and 8 random base32 letters: one of our runners, in its description in GitLab. */
+export function newRunnerKey(random: (size: number) => Uint8Array = randomBytes): string {
+  return `r-${eightLetters(random)}`;
+}
+
+function eightLetters(random: (size: number) => Uint8Array): string {
+  return Array.from(random(8), (byte) => alphabet[byte % 32]).join("");
 }
 
 /** True for the exact form that `newMachineId` makes; anything else must never become part of a path. */

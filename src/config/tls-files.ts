@@ -1,6 +1,8 @@
 import type { HttpConfig } from "../http/config.ts";
 import type { PathProblem } from "./problems.ts";
-import { type FileOptions, modeProblem, readNamedFile } from "./secret-file.ts";
+import { type FileOptions, modeProblem, type ReadFile, readNamedFile } from "./secret-file.ts";
+
+type Holds = "CERTIFICATE" | "PRIVATE KEY";
 
 /** The TLS settings with the places at which their files were found, and what is wrong with these. */
 export async function findTlsFiles(
@@ -15,7 +17,7 @@ export async function findTlsFiles(
   };
   return { http: { ...http, tls }, problems };
 
-  async function find(key: string, path: string, holds: string): Promise<string> {
+  async function find(key: string, path: string, holds: Holds): Promise<string> {
     const found = await readNamedFile(path, options);
     const problem = "problem" in found ? found.problem : problemOf(found.value, holds);
     if (problem) problems.push({ path: ["http", "tls", key], message: problem });
@@ -23,8 +25,18 @@ export async function findTlsFiles(
   }
 }
 
+/** What is wrong with one file, in words; undefined when it can be used. */
+export async function tlsFileProblem(
+  path: string,
+  holds: Holds,
+  readFile: ReadFile,
+): Promise<string | undefined> {
+  const found = await readNamedFile(path, { readFile, besideFile: undefined, credentialsDirectory: undefined });
+  return "problem" in found ? found.problem : problemOf(found.value, holds);
+}
+
 /** Only whether it is the right kind of file; the door reads it again and judges the rest. */
-function problemOf(file: { text: string; mode: number; place: string }, holds: string): string | undefined {
+function problemOf(file: { text: string; mode: number; place: string }, holds: Holds): string | undefined {
   if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
     return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
   }

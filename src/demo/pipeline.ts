@@ -1,4 +1,4 @@
-/** The pipeline of `firerunner demo`, and how each of its jobs must end. */
+/** The pipelines of `firerunner demo`, and how each of their jobs must end. */
 export const demoPipeline = `
 build:
   stage: build
@@ -33,6 +33,26 @@ killed:
     - for i in $(seq 1 600); do echo "working $i"; sleep 1; done
 `;
 
+/**
+ * The pipeline whose jobs come by webhook: each looks from inside whether its machine has the size that its tag names. A kernel
+ * keeps some of the memory for itself, so what `MemTotal` says lies below the size, and above that of the next smaller machine.
+ */
+export const sizesPipeline = `
+small:
+  tags: [firecracker-1cpu-640mb]
+  script:
+    - echo "$(nproc) CPU, $(awk '/^MemTotal/ { print $2 }' /proc/meminfo) KiB of memory"
+    - test "$(nproc)" = 1
+    - awk '/^MemTotal/ { exit !($2 > 500000 && $2 < 640 * 1024) }' /proc/meminfo
+
+large:
+  tags: [firecracker-2cpu-1gb]
+  script:
+    - echo "$(nproc) CPUs, $(awk '/^MemTotal/ { print $2 }' /proc/meminfo) KiB of memory"
+    - test "$(nproc)" = 2
+    - awk '/^MemTotal/ { exit !($2 > 850000 && $2 < 1024 * 1024) }' /proc/meminfo
+`;
+
 type DemoAct = "cancel" | "kill-machine";
 
 export interface Expectation {
@@ -48,12 +68,17 @@ export const demoExpectations: Readonly<Record<string, Expectation>> = {
   fails: { status: "failed", failureReason: "script_failure" },
   cancelled: { status: "canceled", act: "cancel" },
   killed: { status: "failed", failureReason: "runner_system_failure", act: "kill-machine" },
+  small: { status: "success" },
+  large: { status: "success" },
 };
 
 /** What a line of the log looks like once the script of such a job runs. */
 export const WORKING_LINE = /^working \d+$/m;
 
-export const demoFiles: Readonly<Record<string, string>> = {
-  "README.md": "# Demo\n\nThe repository that the jobs of `firerunner demo` clone.\n",
-  ".gitlab-ci.yml": demoPipeline.trimStart(),
-};
+/** What the jobs clone. */
+export function demoFiles(pipeline: string): Readonly<Record<string, string>> {
+  return {
+    "README.md": "# Demo\n\nThe repository that the jobs of `firerunner demo` clone.\n",
+    ".gitlab-ci.yml": pipeline.trimStart(),
+  };
+}

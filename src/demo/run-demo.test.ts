@@ -63,6 +63,8 @@ test("every job of the demo ends as it must, and nothing is left", async () => {
     "fails: failed (script_failure, exit code 3)",
     "cancelled: canceled",
     "killed: failed (runner_system_failure)",
+    "small: success",
+    "large: success",
   ]);
   expect(result.violations).toEqual([]);
   expect([code, result.ok, result.leftovers]).toEqual([0, true, []]);

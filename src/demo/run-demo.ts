@@ -3,14 +3,15 @@ import { formatDuration } from "../base/units.ts";
 import { createActs } from "./acts.ts";
 import { endStates } from "./ci/progress.ts";
 import { DemoError } from "./errors.ts";
-import type { Pipeline, Runner } from "./gitlab/model.ts";
+import { freePort } from "./free-port.ts";
+import type { Pipeline } from "./gitlab/model.ts";
 import { createStandInGitLab, type StandInGitLab } from "./gitlab/stand-in.ts";
 import { createJournal } from "./journal.ts";
 import { findLeftovers, findProcesses, sweep } from "./leftovers.ts";
 import { createObserver } from "./observer.ts";
 import { type Daemon, type Executable, runCommand, startDaemon } from "./program.ts";
 import { createScreen, type Output, type Screen } from "./screen.ts";
-import { prepareSubject, type Subject } from "./subject.ts";
+import { partsOf, prepareSubject, type Subject } from "./subject.ts";
 import { type DemoResult, printSummary, summarize } from "./summary.ts";
 import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
 
@@ -70,18 +71,11 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     await gitlab.listen();
     const subject = await prepareSubject(gitlab, options.repo);
     announce(screen, gitlab, subject);
-    const runner = addRunner(gitlab, subject);
-    await writeConfig(workspace, {
-      gitlabUrl: gitlab.url,
-      imagesDirectory: options.imagesDirectory,
-      runnerToken: runner.token,
-      memoryMib: MACHINE_MEMORY_MIB,
-      concurrency: concurrencyFor(options),
-      egress: options.repo === undefined ? "none" : "internet",
-    });
+    await configure(options, workspace, gitlab, subject);
     daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
     const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
     await untilReady(stage);
+    if (subject.tagged) await installHook(stage);
     const result = await perform(stage);
     if (json) options.results.write(`${JSON.stringify(result, null, 2)}\n`);
     else printSummary(screen, result);
@@ -92,15 +86,41 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   }
 }
 
-function announce(screen: Screen, gitlab: StandInGitLab, { project, definition }: Subject): void {
-  screen.print(`GitLab: a stand-in at ${gitlab.url}, project ${project.path}`);
-  for (const { line, message } of definition.notices) screen.print(`  .gitlab-ci.yml:${line}: ${message}`);
+function announce(screen: Screen, gitlab: StandInGitLab, subject: Subject): void {
+  const paths = partsOf(subject).map(({ project }) => project.path);
+  screen.print(`GitLab: a stand-in at ${gitlab.url}, project ${paths.join(" and ")}`);
+  for (const { line, message } of subject.pooled.definition.notices)
+    screen.print(`  .gitlab-ci.yml:${line}: ${message}`);
 }
 
-/** One runner for every job there is, whatever its tags. */
-function addRunner(gitlab: StandInGitLab, { definition }: Subject): Runner {
-  const tags = [...new Set(definition.jobs.flatMap((job) => job.tags))];
-  return gitlab.runners.add({ tags, runUntagged: true });
+/** One runner for every job of the pool, whatever its tags; an access token for what comes by webhook. */
+async function configure(
+  options: DemoOptions,
+  workspace: Workspace,
+  gitlab: StandInGitLab,
+  { pooled, tagged }: Subject,
+): Promise<void> {
+  const tags = [...new Set(pooled.definition.jobs.flatMap((job) => job.tags))];
+  await writeConfig(workspace, {
+    gitlabUrl: gitlab.url,
+    imagesDirectory: options.imagesDirectory,
+    runnerToken: gitlab.runners.add({ tags, runUntagged: true }).token,
+    memoryMib: MACHINE_MEMORY_MIB,
+    concurrency: concurrencyFor(options),
+    egress: options.repo === undefined ? "none" : "internet",
+    webhook: tagged && {
+      project: tagged.project.path,
+      apiToken: gitlab.tokens.add({ scopes: ["api"] }).token,
+      port: await freePort(),
+    },
+  });
+}
+
+/** FireRunner sets its hook up in GitLab, which sends a test event at once. */
+async function installHook({ options, screen, workspace }: Stage): Promise<void> {
+  screen.print("Webhook: FireRunner installs it in GitLab and waits for GitLab's test event");
+  const install = ["webhook", "install", "--config", workspace.configFile];
+  await runCommand(options.executable, install, { wordsTo: options.json ? 2 : 1, signal: options.signal });
 }
 
 /** Machines at one time: each takes a CPU's worth of emulation, and its memory with some to spare. */
@@ -156,24 +176,31 @@ async function perform(stage: Stage): Promise<DemoResult> {
   const { expectations } = subject;
   const say = (text: string) => screen.print(screen.bold(`── the demo ${text}`));
   const acts = createActs({ gitlab, journal, expectations, clock, say });
-  const pipeline = await gitlab.pipelines.create(subject.project, subject.definition);
+  const pipelines: Pipeline[] = [];
+  for (const { project, definition } of partsOf(subject))
+    pipelines.push(await gitlab.pipelines.create(project, definition));
   const observer = createObserver({ gitlab, journal, acts, screen, clock, startedAt });
   screen.startFoot(observer.foot);
   try {
     const limitMs = options.repo === undefined ? DEMO_LIMIT_MS : Number.POSITIVE_INFINITY;
-    await waitFor(stage, () => isOver(gitlab, pipeline), startedAt + limitMs, "the jobs to end");
+    await waitFor(
+      stage,
+      () => pipelines.every((each) => isOver(gitlab, each)),
+      startedAt + limitMs,
+      "the jobs to end",
+    );
   } finally {
     screen.stopFoot();
     observer.stop();
   }
   return summarize({
-    jobs: gitlab.pipelines.jobs(pipeline),
+    jobs: pipelines.flatMap((each) => gitlab.pipelines.jobs(each)),
     journal,
     acts,
     expectations,
     leftovers: await stopAndLook(workspace, daemon, clock),
     violations: gitlab.violations,
-    pipelineStatus: gitlab.pipelines.status(pipeline),
+    pipelineStatuses: pipelines.map((each) => gitlab.pipelines.status(each)),
   });
 }
 

@@ -6,21 +6,42 @@ import { DemoError } from "./errors.ts";
 import type { Project } from "./gitlab/model.ts";
 import { readFileAtHead } from "./gitlab/repository.ts";
 import type { StandInGitLab } from "./gitlab/stand-in.ts";
-import { demoExpectations, demoFiles, demoPipeline, type Expectation } from "./pipeline.ts";
+import { demoExpectations, demoFiles, demoPipeline, type Expectation, sizesPipeline } from "./pipeline.ts";
+
+/** One pipeline that the demo runs. */
+export interface Part {
+  readonly project: Project;
+  readonly definition: PipelineDefinition;
+}
 
 /** What a run of the demo runs. */
 export interface Subject {
-  readonly project: Project;
-  readonly definition: PipelineDefinition;
+  /** Its jobs come through the pool's runner. */
+  readonly pooled: Part;
+  /** Its jobs come by webhook, and their tags say what machines they get. Not for a user's own repository. */
+  readonly tagged: Part | undefined;
   /** How each job must end, by name. Of a user's own jobs nothing is expected. */
   readonly expectations: Readonly<Record<string, Expectation>>;
 }
 
-/** The demo's own pipeline, or that of the newest commit of the user's repository. */
+/** The pipelines of a subject. */
+export function partsOf({ pooled, tagged }: Subject): Part[] {
+  return tagged ? [pooled, tagged] : [pooled];
+}
+
+/** The demo's own pipelines, or that of the newest commit of the user's repository. */
 export async function prepareSubject(gitlab: StandInGitLab, repo: string | undefined): Promise<Subject> {
   if (repo !== undefined) return await prepareRepository(gitlab, resolve(repo));
-  const project = await gitlab.projects.add({ path: "demo/machines", repository: { files: demoFiles } });
-  return { project, definition: parsePipeline(demoPipeline), expectations: demoExpectations };
+  return {
+    pooled: await demoPart(gitlab, "demo/machines", demoPipeline),
+    tagged: await demoPart(gitlab, "demo/sizes", sizesPipeline),
+    expectations: demoExpectations,
+  };
+}
+
+async function demoPart(gitlab: StandInGitLab, path: string, pipeline: string): Promise<Part> {
+  const project = await gitlab.projects.add({ path, repository: { files: demoFiles(pipeline) } });
+  return { project, definition: parsePipeline(pipeline) };
 }
 
 async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<Subject> {
@@ -42,7 +63,7 @@ async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<S
       hint: "commit the file: what is not committed is not run",
     });
   });
-  return { project, definition: parsePipeline(text), expectations: {} };
+  return { pooled: { project, definition: parsePipeline(text) }, tagged: undefined, expectations: {} };
 }
 
 function projectPath(path: string): string {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -36,14 +37,23 @@ export interface DemoConfig {
   readonly imagesDirectory: string;
   readonly runnerToken: string;
   readonly memoryMib: number;
+  /** Machines at one time. */
   readonly concurrency: number;
   readonly egress: "none" | "internet";
+  /** For jobs that come by webhook. */
+  readonly webhook: DemoWebhook | undefined;
+}
+
+export interface DemoWebhook {
+  readonly project: string;
+  readonly apiToken: string;
+  /** Port of FireRunner's door on loopback. */
+  readonly port: number;
 }
 
 /** FireRunner's configuration, as an operator would write it. */
 export async function writeConfig(workspace: Workspace, config: DemoConfig): Promise<void> {
-  const tokenFile = join(workspace.directory, "runner.token");
-  await writeFile(tokenFile, `${config.runnerToken}\n`, { mode: 0o600 });
+  const tokenFile = await writeSecret(workspace, "runner.token", config.runnerToken);
   const text = `gitlab:
   url: ${config.gitlabUrl}
 pools:
@@ -53,9 +63,30 @@ pools:
     runner: { tokenFile: ${tokenFile} }
     concurrency: ${config.concurrency}
     egress: ${config.egress}
+${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
+  maxMachines: ${config.concurrency}
 images:
   directory: ${config.imagesDirectory}
 state: ${workspace.state}
 `;
   await writeFile(workspace.configFile, text, { mode: 0o600 });
+}
+
+async function webhookText(workspace: Workspace, { project, apiToken, port }: DemoWebhook): Promise<string> {
+  const signingKey = `whsec_${randomBytes(32).toString("base64")}`;
+  return `webhook:
+  project: ${project}
+  apiTokenFile: ${await writeSecret(workspace, "api.token", apiToken)}
+  signingKeyFile: ${await writeSecret(workspace, "signing.key", signingKey)}
+  url: http://127.0.0.1:${port}/webhook
+  machine: { image: base, disk: 4GiB, egress: none }
+http:
+  listen: ["http://127.0.0.1:${port}"]
+`;
+}
+
+async function writeSecret(workspace: Workspace, name: string, text: string): Promise<string> {
+  const path = join(workspace.directory, name);
+  await writeFile(path, `${text}\n`, { mode: 0o600 });
+  return path;
 }

@@ -1,6 +1,7 @@
 /**
- * Stands in for the program in tests of the demo: `image build` says so, `start --config FILE` claims jobs and plays them
- * without machines. Of a job that must be killed it starts a process that looks like a machine's.
+ * Stands in for the program in tests of the demo: `image build` and `webhook install` say so, `start --config FILE` claims jobs
+ * and plays them without machines; for jobs by tag it makes the demo's two runners at once. Of a job that must be killed it
+ * starts a process that looks like a machine's.
  */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,17 +11,21 @@ import { createRunnerDouble, traceSummary } from "../../src/demo/gitlab/runner-d
 
 const [command, , configFile = ""] = process.argv.slice(2);
 if (command === "image") process.stdout.write("image: nothing to do\n");
+else if (command === "webhook") process.stdout.write("webhook: nothing to do\n");
 else await serve();
 
 async function serve(): Promise<void> {
   const config = parse(readFileSync(configFile, "utf8"));
-  const token = readFileSync(config.pools.demo.runner.tokenFile, "utf8").trim();
+  const tokens = [readSecret(config.pools.demo.runner.tokenFile)];
   const runner = createRunnerDouble(config.gitlab.url);
   process.once("SIGTERM", () => process.exit(0));
-  for (let machine = 0; ; machine++) {
-    const answer = await runner.requestJob(token);
+  for (const tag of config.webhook ? ["firecracker-1cpu-640mb", "firecracker-2cpu-1gb"] : [])
+    tokens.push(await makeRunner(tag));
+  let machine = 0;
+  for (let turn = 0; ; turn++) {
+    const answer = await runner.requestJob(tokens[turn % tokens.length] ?? "");
     if (answer.status !== 201) {
-      await pause(20);
+      await pause(10);
       continue;
     }
     const {
@@ -28,8 +33,25 @@ async function serve(): Promise<void> {
       token: jobToken,
       steps,
     } = answer.json() as { id: number; token: string; steps: [{ script: string[] }] };
-    const name = `fr-aaaaaaa${"abcdefghijklmnop"[machine]}`;
+    const name = `fr-aaaaaaa${"abcdefghijklmnop"[machine++]}`;
     play(id, jobToken, steps[0].script, name).catch(() => {});
+  }
+
+  async function makeRunner(tag: string): Promise<string> {
+    const headers = {
+      "private-token": readSecret(config.webhook.apiTokenFile),
+      "content-type": "application/json",
+    };
+    const path = `/api/v4/projects/${encodeURIComponent(config.webhook.project)}`;
+    const project = (await runner.call("GET", path, { headers })).json();
+    const wanted = {
+      runner_type: "project_type",
+      project_id: project["id"],
+      tag_list: [tag],
+      run_untagged: false,
+    };
+    const made = await runner.call("POST", "/api/v4/user/runners", { headers, body: JSON.stringify(wanted) });
+    return String(made.json()["token"]);
   }
 
   async function play(id: number, jobToken: string, script: string[], machine: string): Promise<void> {
@@ -68,6 +90,10 @@ async function serve(): Promise<void> {
     await runner.appendTrace(id, jobToken, Buffer.byteLength(before), text);
     return text;
   }
+}
+
+function readSecret(path: string): string {
+  return readFileSync(path, "utf8").trim();
 }
 
 async function pause(ms: number): Promise<void> {

@@ -116,7 +116,8 @@ export function createSimGitLab(clock: Clock, random: Random, isFaulty: () => bo
     violations,
     given,
     api: {
-      verify: async () => ({ id: 1 }),
+      verify: async () => ({ id: 1, tokenExpiresAt: null }),
+      resetToken: () => Promise.reject(new Error("nobody asks for another token here")),
       requestJob: ({ lastUpdate }) => requestJob(lastUpdate),
       updateJob: (each) => exchange(() => update(each)),
       appendTrace: (each) => exchange(() => append(each)),

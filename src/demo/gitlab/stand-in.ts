@@ -9,6 +9,7 @@ import { createBudgets } from "./budgets.ts";
 import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createGroups, type Groups } from "./groups.ts";
+import { createHooks, type Hooks } from "./hooks/book.ts";
 import { createJobBook, type JobBook } from "./jobs.ts";
 import { createRateLimiter } from "./limits.ts";
 import { listen, shutDown } from "./listener.ts";
@@ -40,6 +41,7 @@ export interface StandInGitLab {
   readonly tokens: AccessTokens;
   readonly runners: Runners;
   readonly jobs: JobBook;
+  readonly hooks: Hooks;
   readonly pipelines: Pipelines;
   readonly faults: Faults;
   /** May be changed while it runs. */
@@ -83,6 +85,7 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
     tokens: core.tokens,
     runners: core.runners,
     jobs: core.jobs,
+    hooks: core.hooks,
     pipelines: core.pipelines,
     faults,
     behaviour: core.behaviour,
@@ -123,8 +126,11 @@ function createCore(
   behaviour.hooks = { ...behaviour.hooks };
   const runners = createRunners(clock, () => behaviour.runnerTokenLifeMs);
   const groups = createGroups();
+  const hooks = createHooks(clock, () => behaviour.hooks, url);
+  jobs.onCreate(hooks.tell);
   jobs.onChange((job) => {
     if (job.status === "pending") runners.tick(job);
+    hooks.tell(job);
   });
   return {
     clock,
@@ -134,6 +140,7 @@ function createCore(
     tokens: createAccessTokens(clock),
     runners,
     jobs,
+    hooks,
     pipelines: createPipelines(clock, jobs),
     limiter: createRateLimiter(clock),
     budgets: createBudgets(clock),

@@ -2,6 +2,7 @@ import type { Core } from "../core.ts";
 import type { Exchange, Reply, RouteName } from "../exchange.ts";
 import type { TokenScope } from "../tokens.ts";
 import { type RestHandler, serveRest } from "./access.ts";
+import { createHook, deleteHook, listHooks, testHook, updateHook } from "./hooks.ts";
 import { showGroupMember, showProjectMember, showToken, showUser } from "./identity.ts";
 import { cancelJob, listJobs, retryJob, showJob, showTrace } from "./jobs.ts";
 import { listGroupProjects, listProjects, showGroup, showProject } from "./namespaces.ts";
@@ -68,4 +69,16 @@ export const restRoutes: readonly RestRoute[] = [
   route("rest-delete-runner", "DELETE", "/runners/:id", deleteRunner, manage),
   route("rest-runner-jobs", "GET", "/runners/:id/jobs", listRunnerJobs, manage),
   route("rest-update-runner", "POST", "/runners/:id/reset_authentication_token", resetRunnerToken, manage),
+  ...hookRoutes("projects"),
+  ...hookRoutes("groups"),
 ];
+
+function hookRoutes(kind: "projects" | "groups"): RestRoute[] {
+  return [
+    route("rest-hooks", "GET", `/${kind}/:id/hooks`, listHooks),
+    route("rest-hooks", "POST", `/${kind}/:id/hooks`, createHook),
+    route("rest-hooks", "PUT", `/${kind}/:id/hooks/:hook`, updateHook),
+    route("rest-hooks", "DELETE", `/${kind}/:id/hooks/:hook`, deleteHook),
+    route("rest-hook-test", "POST", `/${kind}/:id/hooks/:hook/test/job_events`, testHook),
+  ];
+}

@@ -1,0 +1,131 @@
+/** Jobs by tag: the rooms that are built only where the configuration has `webhook`, and how they are joined. */
+import { hostname } from "node:os";
+import { systemClock } from "../base/clock.ts";
+import { newRunnerKey } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/load.ts";
+import { tagRulesOf } from "../config/machine-kinds.ts";
+import type { GitLabHttp } from "../gitlab/http.ts";
+import { createGitLabRest } from "../gitlab/rest.ts";
+import type { GitLabRest } from "../gitlab/rest-api.ts";
+import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
+import { createHookVerifier } from "../gitlab/webhook-signature.ts";
+import type { Screening } from "../http/hook-desk.ts";
+import { createRunnerKeeper } from "../intake/create-runner-keeper.ts";
+import { createHookDesk, type HookReception } from "../intake/hook-desk.ts";
+import { createHookHealth, type HookHealth } from "../intake/hook-health.ts";
+import type { RunnerKeeper } from "../intake/runner-keeper.ts";
+import { createTokenCheck, type TokenCheck } from "../intake/token-check.ts";
+import { createWatcher, type Watcher } from "../intake/watcher.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import type { TagRules } from "../lifecycle/routing.ts";
+import type { MachineBase } from "../scheduler/health.ts";
+import type { Store } from "../store/store.ts";
+import type { Drivers } from "../vm/drivers.ts";
+import { installationMark } from "./installation.ts";
+import { createScopeSource, namedScopeOf } from "./scope-source.ts";
+
+type Webhook = NonNullable<Config["webhook"]>;
+
+export interface TaggedJobs {
+  readonly rest: GitLabRest;
+  readonly desk: HookReception<Screening>;
+  readonly watcher: Watcher;
+  readonly keeper: RunnerKeeper;
+  readonly hookHealth: HookHealth;
+  readonly tokenCheck: TokenCheck;
+  /** What jobs by tag boot, looked at even while none of them waits. */
+  bases(): ReadonlyMap<string, MachineBase>;
+  start(): void;
+  stop(): Promise<void>;
+  /** The configuration was read again: whatever was wrong may have been put right. */
+  reload(): void;
+}
+
+export interface TaggedJobsOptions {
+  /** The configuration in force. What it serves is decided at start, what tags mean may change. */
+  readonly config: () => Config;
+  readonly webhook: Webhook;
+  readonly http: GitLabHttp;
+  readonly api: RunnerApi;
+  readonly store: Store;
+  readonly drivers: Drivers;
+  readonly version: string;
+  readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
+  /** A request is open that may bring a job of this pool. */
+  readonly isPolled: (pool: string) => boolean;
+  /** GitLab says that a job of ours has ended. */
+  readonly onJobEnded: (jobId: number) => void;
+  readonly log: Log;
+}
+
+export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<TaggedJobs> {
+  const { store, http, api, version, drivers } = options;
+  const log = options.log.child({ room: "intake" });
+  const clock = systemClock;
+  const random = Math.random;
+  /** The configuration as it is now; the one at start if a reload has taken the section away. */
+  const webhook = () => options.config().webhook ?? options.webhook;
+  const rules = () => rulesOf(webhook(), options.config().kinds, drivers);
+  const rest = createGitLabRest({ http, clock, version, token: () => webhook().secrets.apiToken });
+  const scope = createScopeSource(() => rest.findScope(namedScopeOf(options.webhook)));
+  const expectsHooks = options.config().http.listen.length > 0;
+
+  const watcher = createWatcher({
+    ...{ store, rest, rules, scope, clock, random, log, expectsHooks },
+    config: options.webhook,
+  });
+  const installation = await installationMark({
+    configured: options.webhook.installation,
+    state: options.config().state,
+    installationId: store.installationId,
+  });
+  const keeper = createRunnerKeeper({
+    ...{ demand: watcher.demand, store, rest, api, scope, rules, clock, random, installation, log },
+    config: () => webhook().runners,
+    hostname: hostname(),
+    newKey: newRunnerKey,
+    runnerInfo: options.runnerInfo,
+    isPolled: options.isPolled,
+  });
+  const { signingKeys, tokens } = {
+    signingKeys: () => webhook().secrets.signingKeys,
+    tokens: () => webhook().secrets.tokens,
+  };
+  const verifier = createHookVerifier({ signingKeys, tokens, now: clock.now });
+  const desk = createHookDesk({
+    ...{ verifier, store, clock, log },
+    onNews: watcher.news,
+    onJobEnded: options.onJobEnded,
+  });
+  const hookHealth = createHookHealth({ rest, scope, url: options.webhook.url, clock, random, log });
+  const tokenCheck = createTokenCheck({ rest, scope, clock, log });
+  const loops = [watcher, keeper, hookHealth, tokenCheck];
+  return {
+    ...{ rest, desk, watcher, keeper, hookHealth, tokenCheck },
+    bases: () => basesOf(rules()),
+    start() {
+      for (const loop of loops) loop.start();
+    },
+    async stop() {
+      await Promise.all(loops.map((loop) => loop.stop()));
+    },
+    reload() {
+      watcher.wake();
+      keeper.wake();
+      hookHealth.wake();
+      tokenCheck.wake();
+    },
+  };
+}
+
+function rulesOf(webhook: Webhook, kinds: Config["kinds"], drivers: Drivers): TagRules {
+  return tagRulesOf(webhook, kinds, (driver, size) => drivers.get(driver)?.sizeProblem(size));
+}
+
+function basesOf({ kind, rules }: TagRules): ReadonlyMap<string, MachineBase> {
+  const ofRules = rules.map(
+    ({ tag, kind: { driver, image } }) => [`webhook, tag ${tag}`, { driver, image }] as const,
+  );
+  return new Map([["webhook", { driver: kind.driver, image: kind.image }], ...ofRules]);
+}

@@ -1,0 +1,146 @@
+import type { Server } from "node:http";
+import type { Socket } from "node:net";
+
+/** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
+const MOST_UNPROVEN = 1_000;
+/** When the door closes, a connection that has just been made may still send the request it was made for. */
+const FRESH_MS = 1_000;
+
+interface Connection {
+  socket: Socket;
+  readonly openedAt: number;
+  /** Requests that are being read or answered. */
+  requests: number;
+  /** Requests that have been read whole and wait for their answer. */
+  answering: number;
+  hasSpoken: boolean;
+}
+
+/** All connections of the door, and who has to go when there are too many. */
+export interface Connections {
+  readonly open: number;
+  /** `isTls`: connections of this server begin with a handshake. */
+  watch(server: Server, isTls: boolean): void;
+  /** A request begins; the function given back ends it. */
+  begin(socket: Socket): () => void;
+  /** A request has been read whole and only waits for its answer; the function given back ends that. */
+  answer(socket: Socket): () => void;
+  isAnswering(socket: Socket): boolean;
+  /** It has delivered something authentic: it is spared when there are too many. */
+  prove(socket: Socket): void;
+  /** Cuts what is idle now, and the rest as soon as it is answered, or after `limitMs`. */
+  finish(limitMs: number): Promise<void>;
+}
+
+export interface ConnectionsOptions {
+  readonly now: () => number;
+  readonly onDisplaced: () => void;
+  readonly mostUnproven?: number;
+}
+
+export function createConnections(options: ConnectionsOptions): Connections {
+  const { now, onDisplaced, mostUnproven = MOST_UNPROVEN } = options;
+  const all = new Set<Connection>();
+  /** In the order in which they came. */
+  const unproven = new Set<Connection>();
+  const byPeer = new Map<string, Connection>();
+  const bySocket = new WeakMap<Socket, Connection>();
+  let closing: ((connection: Connection) => void) | undefined;
+
+  function accept(socket: Socket, isTls: boolean): void {
+    const connection = {
+      socket,
+      openedAt: now(),
+      requests: 0,
+      answering: 0,
+      hasSpoken: false,
+    };
+    const peer = peerOf(socket);
+    all.add(connection);
+    unproven.add(connection);
+    bySocket.set(socket, connection);
+    if (isTls) byPeer.set(peer, connection);
+    socket.once("close", () => {
+      all.delete(connection);
+      unproven.delete(connection);
+      if (byPeer.get(peer) === connection) byPeer.delete(peer);
+    });
+    if (unproven.size > mostUnproven) displace();
+  }
+
+  function displace(): void {
+    const [oldest] = unproven;
+    if (oldest === undefined) return;
+    unproven.delete(oldest);
+    oldest.socket.destroy();
+    onDisplaced();
+  }
+
+  /** After the handshake the same connection has another socket object; both know who is at the other end. */
+  function takeOver(socket: Socket): void {
+    const connection = byPeer.get(peerOf(socket));
+    if (connection === undefined) return;
+    connection.socket = socket;
+    bySocket.set(socket, connection);
+  }
+
+  function count(socket: Socket, what: "requests" | "answering"): () => void {
+    const connection = bySocket.get(socket);
+    if (connection === undefined) return () => {};
+    connection.hasSpoken = true;
+    connection[what]++;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      connection[what]--;
+      closing?.(connection);
+    };
+  }
+
+  async function finish(limitMs: number): Promise<void> {
+    const cutIdle = (connection: Connection) => {
+      if (connection.requests > 0) return;
+      if (connection.hasSpoken || now() - connection.openedAt >= FRESH_MS) connection.socket.destroy();
+    };
+    // The answer's last bytes are still on their way when its request ends.
+    closing = (connection) => {
+      if (connection.requests === 0) connection.socket.destroySoon();
+    };
+    for (const connection of all) cutIdle(connection);
+    await emptied(Math.min(FRESH_MS, limitMs));
+    for (const connection of all) if (connection.requests === 0) connection.socket.destroy();
+    await emptied(limitMs - FRESH_MS);
+    for (const connection of all) connection.socket.destroy();
+  }
+
+  async function emptied(withinMs: number): Promise<void> {
+    const deadline = performance.now() + withinMs;
+    while (all.size > 0 && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  return {
+    get open() {
+      return all.size;
+    },
+    watch(server, isTls) {
+      server.on("connection", (socket: Socket) => accept(socket, isTls));
+      if (isTls) server.on("secureConnection", takeOver);
+    },
+    begin: (socket) => count(socket, "requests"),
+    answer: (socket) => count(socket, "answering"),
+    isAnswering: (socket) => (bySocket.get(socket)?.answering ?? 0) > 0,
+    prove(socket) {
+      const connection = bySocket.get(socket);
+      if (connection) unproven.delete(connection);
+    },
+    finish,
+  };
+}
+
+function peerOf(socket: Socket): string {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
+}

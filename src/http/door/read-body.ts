@@ -1,0 +1,51 @@
+import type { IncomingMessage } from "node:http";
+
+/** A body of more than this many chunks that are so short was cut into crumbs to cost us time; no proxy does that. */
+const MANY_CHUNKS = 4_096;
+const CRUMB_BYTES = 64;
+
+export interface BodyReading {
+  readonly mostBytes: number;
+  readonly onChunk?: (chunk: Buffer) => void;
+  /** Ends the reading early. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * How a body ended: all of it was read; the connection broke off, was too slow or broke the protocol; it was longer than
+ * `mostBytes`; it came in crumbs; the signal was given. Except for the first there may be more to come, which nobody reads.
+ */
+export type BodyEnd = "complete" | "broken" | "too-long" | "crumbs" | "stopped";
+
+/** Never rejects. */
+export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<BodyEnd> {
+  const { mostBytes, onChunk, signal } = reading;
+  return new Promise((resolve) => {
+    let length = 0;
+    let chunks = 0;
+
+    function end(how: BodyEnd): void {
+      raw.off("data", onData).off("end", onEnd).off("close", onClose);
+      signal?.removeEventListener("abort", onStop);
+      if (how !== "complete") raw.pause();
+      resolve(how);
+    }
+    function onData(chunk: Buffer): void {
+      length += chunk.length;
+      chunks++;
+      if (length > mostBytes) return end("too-long");
+      if (chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES) return end("crumbs");
+      onChunk?.(chunk);
+    }
+    const onEnd = () => end(raw.complete ? "complete" : "broken");
+    const onClose = () => end("broken");
+    const onStop = () => end("stopped");
+
+    // “close” says all there is to know; but an error without a listener would be thrown.
+    raw.on("error", () => {});
+    if (raw.readableEnded) return onEnd();
+    if (raw.destroyed) return onClose();
+    raw.on("data", onData).on("end", onEnd).on("close", onClose);
+    signal?.addEventListener("abort", onStop);
+  });
+}

@@ -1,0 +1,58 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Client } from "./client.ts";
+import type { RefusalReason, Tally } from "./counts.ts";
+import { readBody } from "./read-body.ts";
+import type { SampledLog } from "./sampled-log.ts";
+import type { UnprovenLimit } from "./unproven-limit.ts";
+
+/** What is read of a refused body, so that its sender gets to read the answer: one that still writes would miss it. */
+const DRAINED_BYTES = 1024 ** 2;
+const DRAINED_MS = 1_000;
+
+export interface Refusal {
+  readonly reason: RefusalReason;
+  readonly status: number;
+  /** For the sender and for the log; nothing secret. */
+  readonly message: string;
+}
+
+export type Refuse = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal) => Promise<void>;
+
+export interface RefuseDeps {
+  readonly clientOf: (request: FastifyRequest) => Client;
+  readonly limit: UnprovenLimit;
+  readonly tally: Tally;
+  readonly sampled: SampledLog;
+}
+
+/**
+ * Answers a request that has proved nothing, and closes its connection. A client that sends too many is told 429, without
+ * anything being read or explained.
+ */
+export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): Refuse {
+  return async (request, reply, refusal) => {
+    const client = clientOf(request);
+    const waitS = limit.take(client.key);
+    const { reason, status, message } = waitS > 0 ? tooMany(waitS) : refusal;
+    tally.refused[reason] = (tally.refused[reason] ?? 0) + 1;
+    sampled.warn(
+      `${client.key} ${reason}`,
+      { client: client.address ?? "unknown", status, why: message },
+      "a request at the door was refused",
+    );
+    if (waitS > 0) reply.header("retry-after", waitS);
+    else await drain(request);
+    reply.code(status).header("connection", "close").send({ message });
+  };
+}
+
+function tooMany(waitS: number): Refusal {
+  const message = `too many requests without a valid token or signature; the next is looked at in ${waitS} s`;
+  return { reason: "too many", status: 429, message };
+}
+
+async function drain({ raw }: FastifyRequest): Promise<void> {
+  const hasBody = "transfer-encoding" in raw.headers || Number(raw.headers["content-length"] ?? 0) > 0;
+  if (!hasBody || Number(raw.headers["content-length"] ?? 0) > DRAINED_BYTES) return;
+  await readBody(raw, { mostBytes: DRAINED_BYTES, signal: AbortSignal.timeout(DRAINED_MS) });
+}

@@ -1,0 +1,120 @@
+/** Makes runners in GitLab so that none is ever lost: the row comes first, then GitLab, then the token. */
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { MINUTE_MS } from "../base/units.ts";
+import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
+import { type Route, tagPoolName } from "../lifecycle/routing.ts";
+import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { Store } from "../store/store.ts";
+import type { WebhookConfig } from "./config.ts";
+import type { RunnerBook } from "./runner-book.ts";
+import { describeRunner, readMark } from "./runner-mark.ts";
+
+/** How often GitLab's list is compared with ours. A lost answer may turn up in it late: see `sweepSoon`. */
+const SWEEP_MS = 10 * MINUTE_MS;
+const SWEEP_SOON_MS = 2 * MINUTE_MS;
+
+export interface RunnerMakingOptions {
+  readonly store: Store;
+  readonly rest: GitLabRest;
+  readonly book: RunnerBook;
+  readonly scope: () => Promise<Scope>;
+  readonly config: () => WebhookConfig["runners"];
+  readonly installation: string;
+  readonly hostname: string;
+  readonly newKey: () => string;
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+}
+
+export interface RunnerMaking {
+  /** Resolves when it is active. Throws what is in the way; a runner of which GitLab's answer was lost is found by the next sweep. */
+  make(route: Route, jobId: number | null): Promise<ManagedRunner>;
+  /** When GitLab's list has to be read again (epoch ms). */
+  sweepDueAt(): number;
+  /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Answers how many. */
+  sweep(): Promise<number>;
+}
+
+export function createRunnerMaking(options: RunnerMakingOptions): RunnerMaking {
+  const { store, rest, book, clock, log } = options;
+  /** Keys whose creation is under way: their rows are no leftovers. */
+  const underWay = new Set<string>();
+  let sweepDueAt = 0;
+
+  async function make(route: Route, jobId: number | null): Promise<ManagedRunner> {
+    const scope = await options.scope();
+    const key = options.newKey();
+    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, book.rows());
+    underWay.add(key);
+    try {
+      await store.addRunner({ key, pool, tags: route.tags, jobId, size: route.size });
+      const { installation, hostname } = options;
+      const description = describeRunner({ installation, key, hostname, tags: route.tags });
+      const given = await rest.createRunner({
+        ...{ scope, description, tags: route.tags },
+        protected: options.config().protected,
+      });
+      const { id: gitlabId, token, tokenExpiresAt } = given;
+      await store.activateRunner(key, { gitlabId, token, tokenExpiresAt });
+      log.info({ runner: gitlabId, pool }, "runner made in GitLab");
+    } catch (error) {
+      // Whether GitLab has made it nobody knows: the list will tell, now and once more when a slow server is done.
+      sweepDueAt = Math.min(sweepDueAt, clock.now());
+      throw error;
+    } finally {
+      underWay.delete(key);
+    }
+    await book.refresh();
+    return requireRow(book, key);
+  }
+
+  async function sweep(): Promise<number> {
+    const scope = await options.scope();
+    const listed = (await rest.runnersOf(scope)).flatMap(({ id, description }) => {
+      const mark = readMark(description);
+      return mark?.installation === options.installation ? [{ id, key: mark.key }] : [];
+    });
+    await book.refresh();
+    const rows = new Map(book.rows().map((row) => [row.key, row]));
+    let deleted = 0;
+    for (const { id, key } of listed) {
+      const row = rows.get(key);
+      if (row === undefined && !underWay.has(key)) deleted += await deleteStray(id, key);
+      else if (row?.state === "creating" && !underWay.has(key)) await store.retireRunner(key, lostAnswer, id);
+    }
+    const found = new Set(listed.map(({ key }) => key));
+    const lost = book
+      .rows()
+      .filter(({ key, state }) => state === "creating" && !underWay.has(key) && !found.has(key));
+    for (const { key } of lost) await store.markRunnerGone(key);
+    sweepDueAt = clock.now() + (lost.length > 0 ? SWEEP_SOON_MS : SWEEP_MS);
+    return deleted;
+  }
+
+  async function deleteStray(id: number, key: string): Promise<number> {
+    if (await rest.hasRunningJobs(id)) return 0;
+    await rest.deleteRunner(id);
+    log.warn({ runner: id, key }, "a runner of ours that nothing here knew was deleted in GitLab");
+    return 1;
+  }
+
+  return { make, sweep, sweepDueAt: () => sweepDueAt };
+}
+
+const lostAnswer = "GitLab's answer with its token was lost";
+
+/** `name`, or `name#2` and so on while a runner on its way out still has it. */
+function freeName(name: string, rows: readonly ManagedRunner[]): string {
+  const taken = new Set(rows.map(({ pool }) => pool));
+  for (let count = 1; ; count++) {
+    const candidate = count === 1 ? name : `${name}#${count}`;
+    if (!taken.has(candidate)) return candidate;
+  }
+}
+
+function requireRow(book: RunnerBook, key: string): ManagedRunner {
+  const row = book.rows().find((each) => each.key === key);
+  if (row) return row;
+  throw new TypeError(`runner ${key} was stored and is not there`);
+}
