@@ -116,9 +116,9 @@ async function configure(
   });
 }
 
-/** FireRunner sets its hook up in GitLab, which sends a test event at once. */
+/** FireRunner sets its hook up in GitLab. */
 async function installHook({ options, screen, workspace }: Stage): Promise<void> {
-  screen.print("Webhook: FireRunner installs it in GitLab and waits for GitLab's test event");
+  screen.print("Webhook: FireRunner installs it in GitLab, whose first event will be that of the pipeline");
   const install = ["webhook", "install", "--config", workspace.configFile];
   await runCommand(options.executable, install, { wordsTo: options.json ? 2 : 1, signal: options.signal });
 }

@@ -9,7 +9,9 @@ import { createBudgets } from "./budgets.ts";
 import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createGroups, type Groups } from "./groups.ts";
-import { createHooks, type Hooks } from "./hooks/book.ts";
+import type { HookBehaviour } from "./hooks/behaviour.ts";
+import { createHooks, createHooks, type Hooks, type Hooks } from "./hooks/book.ts";
+import { tellHooks } from "./hooks/news.ts";
 import { createJobBook, type JobBook } from "./jobs.ts";
 import { createRateLimiter } from "./limits.ts";
 import { listen, shutDown } from "./listener.ts";
@@ -29,7 +31,7 @@ export interface StandInOptions {
   readonly clock?: Clock;
   /** For repositories and artifacts. Without it a temporary one is made, and removed by `close`. */
   readonly directory?: string;
-  readonly behaviour?: Partial<Behaviour>;
+  readonly behaviour?: Partial<Omit<Behaviour, "hooks">> & { readonly hooks?: Partial<HookBehaviour> };
 }
 
 /** A strict stand-in for GitLab's runner side, on loopback. docs/demo.md says what it does and what it does not. */
@@ -43,6 +45,7 @@ export interface StandInGitLab {
   readonly jobs: JobBook;
   readonly hooks: Hooks;
   readonly pipelines: Pipelines;
+  readonly hooks: Hooks;
   readonly faults: Faults;
   /** May be changed while it runs. */
   readonly behaviour: Behaviour;
@@ -87,6 +90,7 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
     jobs: core.jobs,
     hooks: core.hooks,
     pipelines: core.pipelines,
+    hooks: core.hooks,
     faults,
     behaviour: core.behaviour,
     violations,
@@ -101,6 +105,7 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
     },
     async close() {
       await shutDown(server);
+      await core.hooks.close();
       await core.storage.close();
       if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
     },
@@ -121,9 +126,8 @@ function createCore(
   const report: Core["report"] = (rule, detail, jobId) =>
     violations.push({ at: clock.now(), rule, detail, jobId });
   const jobs = createJobBook(clock);
-  // Hooks have settings of their own to turn, so that two stand-ins never share them.
-  const behaviour = { ...gitlabBehaviour, ...options.behaviour };
-  behaviour.hooks = { ...behaviour.hooks };
+  const hookBehaviour = { ...gitlabBehaviour.hooks, ...options.behaviour?.hooks };
+  const behaviour: Behaviour = { ...gitlabBehaviour, ...options.behaviour, hooks: hookBehaviour };
   const runners = createRunners(clock, () => behaviour.runnerTokenLifeMs);
   const groups = createGroups();
   const hooks = createHooks(clock, () => behaviour.hooks, url);
@@ -132,7 +136,14 @@ function createCore(
     if (job.status === "pending") runners.tick(job);
     hooks.tell(job);
   });
-  return {
+  const limiter = createRateLimiter(clock);
+  const hooks = createHooks({
+    clock,
+    url,
+    behaviour: () => behaviour.hooks,
+    allow: (group) => limiter.allow(`hooks ${group}`, behaviour.limits.hookEventsPerGroup),
+  });
+  const core: Core = {
     clock,
     behaviour,
     groups,
@@ -142,13 +153,16 @@ function createCore(
     jobs,
     hooks,
     pipelines: createPipelines(clock, jobs),
-    limiter: createRateLimiter(clock),
+    hooks,
+    limiter,
     budgets: createBudgets(clock),
     storage: createObjectStorage(clock, report),
     report,
     artifactsDirectory,
     url,
   };
+  tellHooks(core);
+  return core;
 }
 
 async function addJob(

@@ -1,147 +1,174 @@
-/** Webhooks as GitLab keeps and sends them: facts on signatures, limits and switching off are GitLab 19's. */
-import { createHmac, randomUUID } from "node:crypto";
-import { request } from "undici";
+import { randomUUID } from "node:crypto";
+import pLimit from "p-limit";
 import type { Clock } from "../../../base/clock.ts";
-import { isWithin } from "../groups.ts";
-import type { Job, Project } from "../model.ts";
+import type { Project } from "../model.ts";
 import type { HookBehaviour } from "./behaviour.ts";
-import { jobHookPayload } from "./job-payload.ts";
+import { alertStatus, type Hook, type HookEvent, hears, noteFailure, noteSuccess } from "./hook.ts";
+import { createHookSender, type Receipt, type Sending } from "./sender.ts";
 
-/** Failures in a row that GitLab puts up with before it switches a hook off for a while, and for good. */
-const FREE_FAILURES = 3;
-const LAST_FAILURE = 40;
-const FIRST_PAUSE_MS = 60_000;
-const LONGEST_PAUSE_MS = 24 * 3_600_000;
-/** What becomes of a job without GitLab telling it: see `when it fires` in GitLab's own code. */
-const toldStatuses: readonly string[] = ["created", "pending", "running", "success", "failed", "canceled"];
+const MAX_RECORDS = 50_000;
+// GitLab has so many workers for its background jobs.
+const WORKERS = 50;
 
-export interface Hook {
-  readonly id: number;
-  /** Group or project, with what lies below. */
-  readonly path: string;
-  url: string;
-  token: string | undefined;
-  signingToken: string | undefined;
-  jobEvents: boolean;
-  pipelineEvents: boolean;
-  pushEvents: boolean;
-  sslVerification: boolean;
-  failures: number;
-  disabledUntil: number | undefined;
+/** Something that happened in a project, for all hooks that hear of it. */
+export interface HookNews {
+  readonly event: HookEvent;
+  readonly project: Project;
+  readonly jobId: number | undefined;
+  /** What it tells: the status of the job or the pipeline. */
+  readonly status: string;
+  readonly payload: Readonly<Record<string, unknown>>;
 }
 
-export interface HookDelivery {
+/** One delivery that was made, or was not. */
+export interface HookDelivery extends Pick<HookNews, "event" | "jobId" | "status"> {
+  /** Epoch ms of its start. */
+  readonly at: number;
   readonly hookId: number;
-  readonly event: string;
-  readonly jobId: number | undefined;
-  /** 0: no answer. */
-  readonly status: number;
+  readonly projectId: number;
+  readonly idempotencyKey: string;
+  readonly isTest: boolean;
+  /** `disabled`: the hook was switched off; `limited`: too many events of its group; `dropped`: by `tamper`. */
+  readonly outcome: "answered" | "failed" | "disabled" | "limited" | "dropped";
+  readonly statusCode: number | undefined;
   readonly ms: number;
 }
 
-export type HookSettings = Partial<Omit<Hook, "id" | "path" | "failures" | "disabledUntil">>;
+/**
+ * What happens to the deliveries of a test, told before each: milliseconds to wait before each copy that is sent. `[0]` is a usual
+ * delivery, `[]` loses it, `[0, 50]` doubles it, and different waits change the order.
+ */
+export type Tamper = (news: Pick<HookNews, "event" | "jobId" | "status">) => readonly number[];
 
 export interface Hooks {
   readonly deliveries: readonly HookDelivery[];
+  tamper: Tamper;
   all(): readonly Hook[];
-  add(path: string, settings: HookSettings & { readonly url: string }): Hook;
-  remove(hook: Hook): void;
-  alertStatus(hook: Hook): "executable" | "temporarily_disabled" | "disabled";
-  /** Sends one now, whatever the hook's state; resolves with the receiver's status. */
-  test(hook: Hook, project: Project, job: Job): Promise<number>;
-  /** A job has come to another status: tells every hook above it, one after the other or all at once. */
-  tell(job: Job): void;
+  add(hook: Omit<Hook, "id" | "createdAt" | "failures" | "disabledUntil">): Hook;
+  remove(id: number): void;
+  alertStatus(hook: Hook): ReturnType<typeof alertStatus>;
+  /** Tells every hook that hears of it, later and in no order. */
+  tell(news: HookNews): void;
+  /** Tells one hook now, even one that is switched off. */
+  test(hook: Hook, news: HookNews): Promise<Receipt>;
+  /** Deliveries that wait or are under way. */
+  underWay(): number;
+  close(): Promise<void>;
 }
 
-export function createHooks(clock: Clock, behaviour: () => HookBehaviour, url: () => string): Hooks {
-  const all: Hook[] = [];
+export interface HookParts {
+  readonly clock: Clock;
+  behaviour(): HookBehaviour;
+  /** Counts one event of a top-level group; false when it is one too many. */
+  allow(group: string): boolean;
+  /** The stand-in's own address. */
+  url(): string;
+}
+
+export function createHooks(parts: HookParts): Hooks {
+  const { clock } = parts;
+  const sender = createHookSender();
+  const workers = pLimit(WORKERS);
+  const closing = new AbortController();
+  const hooks: Hook[] = [];
   const deliveries: HookDelivery[] = [];
-  let lastId = 0;
+  let nextId = 1;
+  let underWay = 0;
 
-  function alertStatus({ failures, disabledUntil }: Hook): ReturnType<Hooks["alertStatus"]> {
-    if (failures >= LAST_FAILURE) return "disabled";
-    return disabledUntil !== undefined && disabledUntil > clock.now() ? "temporarily_disabled" : "executable";
+  function record(delivery: HookDelivery): void {
+    deliveries.push(delivery);
+    if (deliveries.length > MAX_RECORDS) deliveries.shift();
   }
 
-  async function send(hook: Hook, job: Job): Promise<number> {
-    const startedAt = clock.now();
-    const body = JSON.stringify(jobHookPayload(job, url()));
-    const status = await post(hook, body, behaviour()).catch(() => 0);
-    deliveries.push({
-      hookId: hook.id,
-      event: "Job Hook",
-      jobId: job.id,
-      status,
-      ms: clock.now() - startedAt,
-    });
-    note(hook, status >= 200 && status < 400);
-    return status;
+  function entry(hook: Hook, news: HookNews, key: string, isTest: boolean) {
+    const { event, jobId, status, project } = news;
+    const at = clock.now();
+    const base = { at, hookId: hook.id, projectId: project.id, event, jobId, status };
+    return { ...base, idempotencyKey: key, isTest, statusCode: undefined, ms: 0 };
   }
 
-  function note(hook: Hook, isGood: boolean): void {
-    hook.failures = isGood ? 0 : hook.failures + 1;
-    hook.disabledUntil = undefined;
-    if (!behaviour().autoDisable || hook.failures <= FREE_FAILURES) return;
-    const pauseMs = FIRST_PAUSE_MS * 2 ** (hook.failures - FREE_FAILURES - 1);
-    hook.disabledUntil = clock.now() + Math.min(pauseMs, LONGEST_PAUSE_MS);
+  async function deliver(
+    hook: Hook,
+    news: HookNews,
+    body: string,
+    ids: { key: string; event: string },
+    isTest = false,
+  ): Promise<Receipt> {
+    const begun = entry(hook, news, ids.key, isTest);
+    if (!isTest && alertStatus(hook, clock.now(), parts.behaviour()) !== "executable") {
+      record({ ...begun, outcome: "disabled" });
+      return { statusCode: undefined, text: "Hook disabled" };
+    }
+    const timestamp = Math.floor(clock.now() / 1_000);
+    const names = { idempotencyKey: ids.key, eventUuid: ids.event };
+    const sending: Sending = { hook, event: news.event, body, timestamp, ...names };
+    const receipt = await sender.send(sending, parts.behaviour(), parts.url());
+    const { statusCode } = receipt;
+    const isGood = statusCode !== undefined && statusCode >= 200 && statusCode < 400;
+    if (isGood) noteSuccess(hook);
+    else noteFailure(hook, clock.now(), parts.behaviour());
+    const outcome = statusCode === undefined ? "failed" : "answered";
+    record({ ...begun, outcome, statusCode, ms: clock.now() - begun.at });
+    return receipt;
   }
 
-  return {
+  async function deliverLater(
+    waitMs: number,
+    hook: Hook,
+    news: HookNews,
+    body: string,
+    ids: { key: string; event: string },
+  ): Promise<void> {
+    underWay++;
+    try {
+      // Even without a wait, whatever caused the event is over before anybody hears of it.
+      await (waitMs > 0 ? clock.sleep(waitMs, closing.signal) : new Promise(setImmediate));
+      await workers(async () => {
+        if (!closing.signal.aborted) await deliver(hook, news, body, ids);
+      });
+    } catch {
+      // The stand-in was closed meanwhile.
+    } finally {
+      underWay--;
+    }
+  }
+
+  function tellOne(hook: Hook, news: HookNews, body: string, eventUuid: string): void {
+    const ids = { key: randomUUID(), event: eventUuid };
+    const root = news.project.path.split("/")[0] ?? "";
+    if (!parts.allow(root)) return record({ ...entry(hook, news, ids.key, false), outcome: "limited" });
+    const waits = own.tamper(news);
+    if (waits.length === 0) record({ ...entry(hook, news, ids.key, false), outcome: "dropped" });
+    for (const waitMs of waits) void deliverLater(waitMs, hook, news, body, ids);
+  }
+
+  const own: Hooks = {
     deliveries,
-    all: () => all,
-    add(path, settings) {
-      const defaults = { token: undefined, signingToken: undefined, jobEvents: false, pipelineEvents: false };
-      const state = { pushEvents: true, sslVerification: true, failures: 0, disabledUntil: undefined };
-      const hook: Hook = { id: ++lastId, path, ...defaults, ...state, ...settings };
-      all.push(hook);
+    tamper: () => [0],
+    all: () => hooks,
+    add(given) {
+      const hook = { ...given, id: nextId++, createdAt: clock.now(), failures: 0, disabledUntil: undefined };
+      hooks.push(hook);
       return hook;
     },
-    remove: (hook) => void all.splice(all.indexOf(hook), 1),
-    alertStatus,
-    test: (hook, _project, job) => send(hook, job),
-    tell(job) {
-      if (!toldStatuses.includes(job.status)) return;
-      for (const hook of all) {
-        const isOver =
-          hook.jobEvents && isAbove(hook, job.project.path) && alertStatus(hook) === "executable";
-        if (isOver) void send(hook, job);
-      }
+    remove(id) {
+      const at = hooks.findIndex((hook) => hook.id === id);
+      if (at >= 0) hooks.splice(at, 1);
+    },
+    alertStatus: (hook) => alertStatus(hook, clock.now(), parts.behaviour()),
+    tell(news) {
+      const body = JSON.stringify(news.payload);
+      const eventUuid = randomUUID();
+      for (const hook of hooks)
+        if (hears(hook, news.project, news.event)) tellOne(hook, news, body, eventUuid);
+    },
+    test: (hook, news) =>
+      deliver(hook, news, JSON.stringify(news.payload), { key: randomUUID(), event: randomUUID() }, true),
+    underWay: () => underWay,
+    async close() {
+      closing.abort();
+      await sender.close();
     },
   };
-}
-
-function isAbove({ path }: Hook, project: string): boolean {
-  return path === project || isWithin(project, path);
-}
-
-async function post(hook: Hook, body: string, { version, timeoutMs }: HookBehaviour): Promise<number> {
-  const id = randomUUID();
-  const signs = Number.parseInt(version, 10) >= 19;
-  const timestamp = Math.floor(Date.now() / 1_000);
-  const { statusCode, body: answer } = await request(hook.url, {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      "user-agent": `GitLab/${version}`,
-      "idempotency-key": id,
-      "x-gitlab-event": "Job Hook",
-      "x-gitlab-webhook-uuid": randomUUID(),
-      "x-gitlab-event-uuid": randomUUID(),
-      ...(hook.token === undefined ? {} : { "x-gitlab-token": hook.token }),
-      ...(signs ? { "webhook-id": id, "webhook-timestamp": String(timestamp) } : {}),
-      ...(signs && hook.signingToken
-        ? { "webhook-signature": sign(hook.signingToken, id, timestamp, body) }
-        : {}),
-    },
-    body,
-    signal: AbortSignal.timeout(timeoutMs),
-  });
-  await answer.dump();
-  return statusCode;
-}
-
-/** Standard Webhooks, version 1. */
-function sign(token: string, id: string, timestamp: number, body: string): string {
-  const key = Buffer.from(token.replace(/^whsec_/, ""), "base64");
-  return `v1,${createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64")}`;
+  return own;
 }

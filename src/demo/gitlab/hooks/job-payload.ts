@@ -1,12 +1,25 @@
-import type { Job } from "../model.ts";
+import { isForgiven, type Job } from "../model.ts";
+import {
+  date,
+  iso,
+  nameOf,
+  type PayloadSetting,
+  payloadUser,
+  projectPart,
+  runnerPart,
+  seconds,
+  spanOf,
+  sshUrl,
+} from "./payload-parts.ts";
 
-/** The body of a Job Hook. As in GitLab, the tags of the job are not in it; `tag` says whether a Git tag was built. */
-export function jobHookPayload(job: Job, serverUrl: string): object {
-  const { project, pipeline, definition } = job;
-  const name = project.path.split("/").join(" / ");
+/** The body of a Job Hook, whole. The tags of the job are not in it. */
+export function jobHookPayload(job: Job, setting: PayloadSetting): Record<string, unknown> {
+  const { pipeline, project, definition } = job;
+  const { serverUrl } = setting;
   return {
     object_kind: "build",
     ref: pipeline.ref,
+    // Whether `ref` is a Git tag.
     tag: false,
     before_sha: "0".repeat(40),
     sha: pipeline.sha,
@@ -15,30 +28,62 @@ export function jobHookPayload(job: Job, serverUrl: string): object {
     build_name: definition.name,
     build_stage: definition.stage,
     build_status: job.status,
-    build_created_at_iso: iso(pipeline.createdAt),
-    build_started_at_iso: iso(job.startedAt),
-    build_finished_at_iso: iso(job.finishedAt),
-    build_allow_failure: definition.allowFailure !== false,
+    ...times(job, setting),
+    build_duration: seconds(job.startedAt, job.finishedAt ?? setting.now),
+    build_queued_duration: seconds(job.pendingAt, job.startedAt ?? setting.now),
+    build_allow_failure: isForgiven(job),
     build_failure_reason: job.failureReason ?? "unknown_failure",
     pipeline_id: pipeline.id,
-    runner: job.runner
-      ? { id: job.runner.id, description: job.runner.description, active: true, tags: job.runner.tags }
-      : null,
+    runner: runnerPart(job.runner),
     project_id: project.id,
-    project_name: name,
-    user: { id: 1, name: "Demo", username: "demo", email: "[REDACTED]" },
-    commit: { id: pipeline.id, name: null, sha: pipeline.sha, message: "", status: "running" },
-    repository: { name, url: `${serverUrl}/${project.path}.git`, visibility_level: 0 },
-    project: {
-      id: project.id,
-      name,
-      web_url: `${serverUrl}/${project.path}`,
-      path_with_namespace: project.path,
+    project_name: project.path.split("/").join(" / "),
+    user: payloadUser,
+    commit: commitPart(job, setting),
+    repository: {
+      name: nameOf(project),
+      url: sshUrl(project, serverUrl),
+      description: null,
+      homepage: `${serverUrl}/${project.path}`,
+      git_http_url: `${serverUrl}/${project.path}.git`,
+      git_ssh_url: sshUrl(project, serverUrl),
+      visibility_level: 0,
     },
+    project: projectPart(project, serverUrl),
     environment: null,
   };
 }
 
-function iso(at: number | undefined): string | null {
-  return at === undefined ? null : new Date(at).toISOString();
+function times(job: Job, setting: PayloadSetting): Record<string, unknown> {
+  const plain = {
+    build_created_at: date(job.createdAt, setting),
+    build_started_at: date(job.startedAt, setting),
+    build_finished_at: date(job.finishedAt, setting),
+  };
+  if (!setting.modern) return plain;
+  return {
+    ...plain,
+    build_created_at_iso: iso(job.createdAt),
+    build_started_at_iso: iso(job.startedAt),
+    build_finished_at_iso: iso(job.finishedAt),
+  };
+}
+
+/** Called a commit, but its id, name and status are those of the pipeline. */
+function commitPart({ pipeline }: Job, setting: PayloadSetting): Record<string, unknown> {
+  const { startedAt, finishedAt } = spanOf(pipeline, setting);
+  const isoTimes = { started_at_iso: iso(startedAt), finished_at_iso: iso(finishedAt) };
+  return {
+    id: pipeline.id,
+    name: null,
+    sha: pipeline.sha,
+    message: "Start\n",
+    author_name: "Demo",
+    author_email: "[REDACTED]",
+    author_url: "mailto:demo@example.com",
+    status: setting.status(pipeline),
+    duration: seconds(startedAt, finishedAt),
+    started_at: date(startedAt, setting),
+    finished_at: date(finishedAt, setting),
+    ...(setting.modern ? isoTimes : {}),
+  };
 }

@@ -1,100 +1,131 @@
-import { json, type Reply, refuse } from "../exchange.ts";
-import type { Hook, HookSettings } from "../hooks/book.ts";
+import { isIP } from "node:net";
+import { json, type Reply } from "../exchange.ts";
+import type { Hook } from "../hooks/hook.ts";
+import { isSigning } from "../hooks/sender.ts";
+import { readSigningToken } from "../hooks/signature.ts";
+import type { Group, Project } from "../model.ts";
 import type { RestCall } from "./access.ts";
-import { invalidParameter, notFound } from "./refused.ts";
+import { hookEntity } from "./hook-entity.ts";
+import type { Input } from "./input.ts";
+import { page } from "./pages.ts";
+import { notFound, Refused } from "./refused.ts";
 import { groupOf, projectOf } from "./scopes.ts";
 
-/** Whose hooks a call is about: a project's for its maintainers, a group's for its owners. */
-function pathOf(call: RestCall): string {
-  const isGroup = call.exchange.url.pathname.startsWith("/api/v4/groups/");
-  return isGroup ? groupOf(call, "owner").path : projectOf(call, "maintainer").path;
+const HOOKS_PER_PROJECT = 100;
+const HOOKS_PER_GROUP = 50;
+
+type Home = Hook["home"];
+type HomeOf = (call: RestCall) => Home;
+
+/** Hooks of a project are its maintainers'; those of a group are its owners', from the Premium plan on. */
+export function projectHome(call: RestCall): Home {
+  return { project: projectOf(call, "maintainer") };
 }
 
-function hookOf(call: RestCall): Hook {
-  const path = pathOf(call);
-  const hook = call.core.hooks.all().find((each) => each.path === path && String(each.id) === call.params[1]);
-  if (!hook) throw notFound("Webhook");
+export function groupHome(call: RestCall): Home {
+  const group = groupOf(call, "owner");
+  if (!call.core.behaviour.hooks.groupHooks) throw notFound();
+  return { group };
+}
+
+export function listHooks(call: RestCall, homeOf: HomeOf): Reply {
+  return page(call, hooksAt(call, homeOf(call)), (hook) => hookEntity(call.core, hook));
+}
+
+export function showHook(call: RestCall, homeOf: HomeOf): Reply {
+  return json(200, hookEntity(call.core, hookOf(call, homeOf)));
+}
+
+export function createHook(call: RestCall, homeOf: HomeOf): Reply {
+  const home = homeOf(call);
+  const settings = readSettings(call);
+  const most = "project" in home ? HOOKS_PER_PROJECT : HOOKS_PER_GROUP;
+  if (hooksAt(call, home).length >= most)
+    throw unprocessable({ message: { base: [`Maximum number of hooks (${most}) exceeded`] } });
+  const hook = call.core.hooks.add({
+    home,
+    name: undefined,
+    description: undefined,
+    token: undefined,
+    signingKey: undefined,
+    pushEvents: true,
+    jobEvents: false,
+    pipelineEvents: false,
+    sslVerification: true,
+    ...settings,
+  });
+  return json(201, hookEntity(call.core, hook));
+}
+
+/** A change does not switch a hook on again. */
+export function updateHook(call: RestCall, homeOf: HomeOf): Reply {
+  const hook = hookOf(call, homeOf);
+  Object.assign(hook, readSettings(call));
+  return json(200, hookEntity(call.core, hook));
+}
+
+export function deleteHook(call: RestCall, homeOf: HomeOf): Reply {
+  call.core.hooks.remove(hookOf(call, homeOf).id);
+  return { status: 204 };
+}
+
+/** The hook of the path, which must be of this project or group itself. */
+export function hookOf(call: RestCall, homeOf: HomeOf): Hook {
+  const id = Number(call.params[1]);
+  const hook = hooksAt(call, homeOf(call)).find((each) => each.id === id);
+  if (!hook) throw notFound();
   return hook;
 }
 
-/** `GET /projects/:id/hooks`, `GET /groups/:id/hooks`. */
-export function listHooks(call: RestCall): Reply {
-  const path = pathOf(call);
-  const hooks = call.core.hooks.all().filter((hook) => hook.path === path);
-  return json(
-    200,
-    hooks.map((hook) => entity(call, hook)),
-  );
+function hooksAt({ core }: RestCall, home: Home): Hook[] {
+  return core.hooks.all().filter((hook) => ownerOf(hook.home) === ownerOf(home));
 }
 
-export function createHook(call: RestCall): Reply {
-  const path = pathOf(call);
-  const url = urlIn(call) ?? call.input.requiredText("url");
-  return json(201, entity(call, call.core.hooks.add(path, { ...settingsIn(call), url })));
+function ownerOf(home: Home): Project | Group {
+  return "project" in home ? home.project : home.group;
 }
 
-export function updateHook(call: RestCall): Reply {
-  const hook = hookOf(call);
-  const url = urlIn(call);
-  Object.assign(hook, settingsIn(call), url === undefined ? {} : { url });
-  return json(200, entity(call, hook));
-}
+type Settings = Partial<Omit<Hook, "id" | "home" | "createdAt">> & { url: string };
 
-export function deleteHook(call: RestCall): Reply {
-  call.core.hooks.remove(hookOf(call));
-  return { status: 204, headers: {}, body: "" };
-}
-
-/** `POST …/hooks/:hook_id/test/job_events`: sends one at once; 422 tells what the receiver said. */
-export async function testHook(call: RestCall): Promise<Reply> {
-  const hook = hookOf(call);
-  const job = call.core.jobs.all().find((each) => each.project.path.startsWith(hook.path));
-  if (!job) return refuse(422, "Ensure the project has CI jobs.");
-  const status = await call.core.hooks.test(hook, job.project, job);
-  return status >= 200 && status < 300
-    ? json(201, { message: "201 Created" })
-    : refuse(422, `Hook execution failed: the receiver answered ${status}`);
-}
-
-function urlIn({ input }: RestCall): string | undefined {
-  const url = input.text("url");
-  if (url !== undefined && !/^https?:\/\/[^\s]+$/.test(url)) throw invalidParameter("url is invalid");
-  return url;
-}
-
-function settingsIn({ input, core }: RestCall): HookSettings {
-  const signing =
-    Number.parseInt(core.behaviour.hooks.version, 10) >= 19 ? input.text("signing_token") : undefined;
-  if (signing !== undefined && !isSigningToken(signing)) throw invalidParameter("signing_token is invalid");
-  const given = {
+function readSettings(call: RestCall): Settings {
+  const { input } = call;
+  const url = input.requiredText("url");
+  if (!isReachable(url, call.core.behaviour.hooks.localReceivers))
+    throw unprocessable({ error: "Invalid url given" });
+  const settings = {
+    url,
+    name: input.text("name"),
+    description: input.text("description"),
     token: input.text("token"),
-    signingToken: signing,
     jobEvents: input.boolean("job_events"),
     pipelineEvents: input.boolean("pipeline_events"),
     pushEvents: input.boolean("push_events"),
     sslVerification: input.boolean("enable_ssl_verification"),
+    signingKey: readSigningKey(input, isSigning(call.core.behaviour.hooks)),
   };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  // An older GitLab takes a signing token without a word and does nothing with it.
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as Settings;
 }
 
-function isSigningToken(text: string): boolean {
-  return text.startsWith("whsec_") && Buffer.from(text.slice(6), "base64").length === 32;
+function readSigningKey(input: Input, isKnown: boolean): Buffer | undefined {
+  const text = input.text("signing_token");
+  if (text === undefined || !isKnown) return undefined;
+  const key = readSigningToken(text);
+  if (!key) throw unprocessable({ message: { signing_token: ["is invalid"] } });
+  return key;
 }
 
-function entity({ core }: RestCall, hook: Hook): object {
-  const { disabledUntil } = hook;
-  const signs = Number.parseInt(core.behaviour.hooks.version, 10) >= 19;
-  return {
-    id: hook.id,
-    url: hook.url,
-    job_events: hook.jobEvents,
-    pipeline_events: hook.pipelineEvents,
-    push_events: hook.pushEvents,
-    enable_ssl_verification: hook.sslVerification,
-    alert_status: core.hooks.alertStatus(hook),
-    disabled_until: disabledUntil === undefined ? null : new Date(disabledUntil).toISOString(),
-    ...(signs
-      ? { token_present: hook.token !== undefined, signing_token_present: hook.signingToken !== undefined }
-      : {}),
-  };
+function isReachable(text: string, local: boolean): boolean {
+  const url = URL.parse(text);
+  if (!url || !/^https?:$/.test(url.protocol)) return false;
+  return local || !isLocal(url.hostname.replace(/^\[|\]$/g, ""));
+}
+
+function isLocal(host: string): boolean {
+  if (isIP(host) === 0) return host === "localhost";
+  return /^(127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|169\.254\.|::1$|f[cd]|fe80:)/.test(host);
+}
+
+function unprocessable(body: object): Refused {
+  return new Refused(json(422, body));
 }

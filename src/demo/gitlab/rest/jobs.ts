@@ -3,8 +3,9 @@ import type { Job } from "../model.ts";
 import type { RestCall } from "./access.ts";
 import { jobEntity } from "./job-entity.ts";
 import { page } from "./pages.ts";
-import { forbidden, invalidParameter, notFound, Refused } from "./refused.ts";
+import { forbidden, invalidParameter, notFound, type Refused } from "./refused.ts";
 import { projectOf } from "./scopes.ts";
+import { tooManyRequests } from "./throttle.ts";
 
 const statuses: readonly string[] = [
   "created",
@@ -39,9 +40,7 @@ export function listJobs(call: RestCall): Reply {
 
 function tooManyLists({ core }: RestCall): Refused {
   core.report("rate-limit", "lists of jobs: more than GitLab allows in a minute");
-  const waitMs = core.limiter.resetsAt() - core.clock.now();
-  const message = { error: "This endpoint has been requested too many times. Try again later." };
-  return new Refused(json(429, { message }, { "Retry-After": String(Math.ceil(waitMs / 1_000)) }));
+  return tooManyRequests(core);
 }
 
 /** `GET /projects/:id/jobs/:job_id`. */

@@ -2,7 +2,15 @@ import type { Core } from "../core.ts";
 import type { Exchange, Reply, RouteName } from "../exchange.ts";
 import type { TokenScope } from "../tokens.ts";
 import { type RestHandler, serveRest } from "./access.ts";
-import { createHook, deleteHook, listHooks, testHook, updateHook } from "./hooks.ts";
+import { testHook } from "./hook-test.ts";
+import { createHook, 
+  createHook,deleteHook, 
+  deleteHook,
+  groupHome,listHooks, 
+  listHooks,
+  projectHome,
+  showHook,testHook, updateHook, 
+  updateHook,} from "./hooks.ts";
 import { showGroupMember, showProjectMember, showToken, showUser } from "./identity.ts";
 import { cancelJob, listJobs, retryJob, showJob, showTrace } from "./jobs.ts";
 import { listGroupProjects, listProjects, showGroup, showProject } from "./namespaces.ts";
@@ -79,6 +87,6 @@ function hookRoutes(kind: "projects" | "groups"): RestRoute[] {
     route("rest-hooks", "POST", `/${kind}/:id/hooks`, createHook),
     route("rest-hooks", "PUT", `/${kind}/:id/hooks/:hook`, updateHook),
     route("rest-hooks", "DELETE", `/${kind}/:id/hooks/:hook`, deleteHook),
-    route("rest-hook-test", "POST", `/${kind}/:id/hooks/:hook/test/job_events`, testHook),
+    route("rest-hook-test", "POST", `/${kind}/:id/hooks/:hook/test/:trigger`, testHook),
   ];
 }

@@ -1,5 +1,6 @@
 import type { Core } from "../core.ts";
-import type { Reply } from "../exchange.ts";
+import { json, type Reply } from "../exchange.ts";
+import { Refused } from "./refused.ts";
 
 // A request that was under way when the limit was met is nobody's fault.
 const GRACE_MS = 1_000;
@@ -28,4 +29,11 @@ export function budgetHeaders(core: Core, userId: number): Record<string, string
     "RateLimit-Reset": String(Math.ceil(resetsAt / 1_000)),
     "RateLimit-ResetTime": new Date(resetsAt).toUTCString(),
   };
+}
+
+/** 429 of a limit of one endpoint; unlike the outer one it is worded in JSON. */
+export function tooManyRequests({ limiter, clock }: Core): Refused {
+  const waitSeconds = Math.ceil((limiter.resetsAt() - clock.now()) / 1_000);
+  const message = { error: "This endpoint has been requested too many times. Try again later." };
+  return new Refused(json(429, { message }, { "Retry-After": String(waitSeconds) }));
 }
