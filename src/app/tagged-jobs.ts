@@ -11,7 +11,7 @@ import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
 import type { Screening } from "../http/hook-desk.ts";
-import { createRunnerKeeper } from "../intake/create-runner-keeper.ts";
+import { createRunnerKeeper } from "../intake/runners/create-runner-keeper.ts";
 import { createHookDesk, type HookReception } from "../intake/hook-desk.ts";
 import { createHookHealth, type HookHealth } from "../intake/hook-health.ts";
 import type { RunnerKeeper } from "../intake/runner-keeper.ts";

@@ -1,5 +1,5 @@
-import type { Pool } from "../lifecycle/pool.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { Pool } from "../../lifecycle/pool.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
 
 /**

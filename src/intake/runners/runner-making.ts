@@ -1,12 +1,12 @@
 /** Makes runners in GitLab so that none is ever lost: the row comes first, then GitLab, then the token. */
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import { MINUTE_MS } from "../base/units.ts";
-import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import { type Route, tagPoolName } from "../lifecycle/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
-import type { Store } from "../store/store.ts";
-import type { WebhookConfig } from "./config.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import { MINUTE_MS } from "../../base/units.ts";
+import type { GitLabRest, Scope } from "../../gitlab/rest-api.ts";
+import { type Route, tagPoolName } from "../../lifecycle/routing.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
+import type { Store } from "../../store/store.ts";
+import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { describeRunner, readMark } from "./runner-mark.ts";
 

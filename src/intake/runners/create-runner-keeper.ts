@@ -1,25 +1,25 @@
 /** One loop looks at the needs, at our rows and now and then at GitLab's list, and does one small step for each. */
 import { hostname as systemHostname } from "node:os";
 import pLimit from "p-limit";
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import { SECOND_MS } from "../base/units.ts";
-import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import { type Route, routeJob, type TagRules } from "../lifecycle/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
-import type { Store } from "../store/store.ts";
-import type { WebhookConfig } from "./config.ts";
-import type { Demand } from "./demand.ts";
-import { RunnerError } from "./errors.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import { SECOND_MS } from "../../base/units.ts";
+import type { GitLabRest, Scope } from "../../gitlab/rest-api.ts";
+import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
+import type { Pool } from "../../lifecycle/pool.ts";
+import { type Route, routeJob, type TagRules } from "../../lifecycle/routing.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
+import type { Store } from "../../store/store.ts";
+import type { WebhookConfig } from "../config.ts";
+import type { Demand } from "../demand.ts";
+import { RunnerError } from "../errors.ts";
+import type { RunnerKeeper } from "../runner-keeper.ts";
+import { createWakeLoop } from "../wake-loop.ts";
 import { createRetries } from "./retries.ts";
 import { createRunnerBook, type RunnerBook } from "./runner-book.ts";
 import { createRunnerCare } from "./runner-care.ts";
-import type { RunnerKeeper } from "./runner-keeper.ts";
 import { createRunnerMaking, type RunnerMaking } from "./runner-making.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
-import { createWakeLoop } from "./wake-loop.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;

@@ -1,5 +1,5 @@
-import type { Route } from "../lifecycle/routing.ts";
-import type { PendingJob } from "./demand.ts";
+import type { Route } from "../../lifecycle/routing.ts";
+import type { PendingJob } from "../demand.ts";
 
 /** The jobs that wait with exactly the same tags, and so need the same runner. */
 export interface Need {

@@ -1,8 +1,8 @@
-import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
-import { HOUR_MS } from "../base/units.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import { GitLabError } from "../gitlab/errors.ts";
+import type { Clock } from "../../base/clock.ts";
+import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { HOUR_MS } from "../../base/units.ts";
+import { backoffMs } from "../../gitlab/backoff.ts";
+import { GitLabError } from "../../gitlab/errors.ts";
 
 const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
 /** Until somebody changes something. */

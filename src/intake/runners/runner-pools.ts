@@ -1,7 +1,7 @@
-import { Secret } from "../base/secret.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import { routeJob, type TagRules } from "../lifecycle/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import { Secret } from "../../base/secret.ts";
+import type { Pool } from "../../lifecycle/pool.ts";
+import { routeJob, type TagRules } from "../../lifecycle/routing.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
 
 /** For a runner whose token cannot be read any more: nothing is asked for with it, but its jobs go on. */
 const noToken = new Secret("");

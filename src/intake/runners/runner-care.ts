@@ -1,14 +1,14 @@
 /** Keeps runners online, renews their tokens, and deletes those that nobody needs: one row at a time, each step repeatable. */
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import { HOUR_MS } from "../base/units.ts";
-import { GitLabError } from "../gitlab/errors.ts";
-import type { GitLabRest } from "../gitlab/rest-api.ts";
-import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
-import type { Store } from "../store/store.ts";
-import type { WebhookConfig } from "./config.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import { HOUR_MS } from "../../base/units.ts";
+import { GitLabError } from "../../gitlab/errors.ts";
+import type { GitLabRest } from "../../gitlab/rest-api.ts";
+import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
+import type { Pool } from "../../lifecycle/pool.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
+import type { Store } from "../../store/store.ts";
+import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { tagsKey } from "./runner-needs.ts";
 

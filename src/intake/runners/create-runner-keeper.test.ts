@@ -1,0 +1,277 @@
+import { pino } from "pino";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createManualClock } from "../../base/manual-clock.ts";
+import { Secret } from "../../base/secret.ts";
+import { GitLabError } from "../../gitlab/errors.ts";
+import type { ApiRunner, GitLabRest, NewApiRunner } from "../../gitlab/rest-api.ts";
+import type { RunnerApi } from "../../gitlab/runner-api.ts";
+import type { TagRules } from "../../lifecycle/routing.ts";
+import { routeJob } from "../../lifecycle/routing.ts";
+import { createStore } from "../../store/create-store.ts";
+import type { Store } from "../../store/store.ts";
+import type { Demand, PendingJob } from "../demand.ts";
+import { createRunnerKeeper, type RunnerKeeperOptions } from "./create-runner-keeper.ts";
+
+const log = pino({ level: "silent" });
+const kind = {
+  image: "base",
+  driver: "fake",
+  executor: "shell",
+  concurrency: 10,
+  egress: "none",
+  diskMib: 1_024,
+} as const;
+const rules: TagRules = {
+  prefix: "firecracker",
+  maxCpus: 16,
+  maxMemoryMib: 65_536,
+  rules: [],
+  kind,
+  sizeProblem: () => undefined,
+};
+
+/** GitLab's records of runners, and what may go wrong with making one. */
+function createGitLab() {
+  const runners = new Map<number, ApiRunner & { token: string }>();
+  const running = new Set<number>();
+  let next = 1;
+  let loseAnswer = false;
+  let refusal: GitLabError | undefined;
+  const rest: Pick<GitLabRest, "createRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"> = {
+    async createRunner({ description }: NewApiRunner) {
+      if (refusal) throw refusal;
+      const id = next++;
+      runners.set(id, { id, description, paused: false, online: true, token: `glrt-${id}` });
+      if (loseAnswer)
+        throw new GitLabError("gitlab_unreachable", "creating a runner: cut", { retryable: true });
+      return { id, token: new Secret(`glrt-${id}`), tokenExpiresAt: null };
+    },
+    runnersOf: async () => [...runners.values()],
+    async deleteRunner(id) {
+      if (running.has(id)) throw new Error(`runner ${id} was deleted while its job runs`);
+      runners.delete(id);
+    },
+    hasRunningJobs: async (id) => running.has(id),
+  };
+  const api: Pick<RunnerApi, "verify"> = {
+    async verify(token) {
+      const found = [...runners.values()].find((each) => each.token === token.reveal());
+      if (found) return { id: found.id, tokenExpiresAt: null };
+      throw new GitLabError("gitlab_wrong_token", "verifying: GitLab does not know it (403)");
+    },
+  };
+  return {
+    ...{ runners, running, rest, api },
+    loseAnswers: (lose: boolean) => void (loseAnswer = lose),
+    refuse: (error: GitLabError | undefined) => void (refusal = error),
+  };
+}
+
+function createDemand() {
+  let jobs: PendingJob[] = [];
+  const listeners = new Set<() => void>();
+  const demand: Demand = {
+    pending: () => jobs,
+    find: (id) => jobs.find((job) => job.id === id),
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+  return {
+    demand,
+    set(...wanted: [id: number, tag: string][]) {
+      jobs = wanted.map(([id, tag]) => pending(id, tag));
+      for (const listener of listeners) listener();
+    },
+  };
+}
+
+function pending(id: number, tag: string): PendingJob {
+  const routing = routeJob([tag], rules);
+  if (routing.kind !== "route") throw new Error(`${tag} names no machine`);
+  const about = {
+    project: "g/p",
+    projectId: 1,
+    name: "job",
+    createdAt: 0,
+    webUrl: "https://gitlab.example.org",
+  };
+  return { id, ...about, route: routing.route };
+}
+
+const small = "firecracker-1cpu-1gb";
+const large = "firecracker-2cpu-4gb";
+let store: Store;
+let clock: ReturnType<typeof createManualClock>;
+let gitlab: ReturnType<typeof createGitLab>;
+let demand: ReturnType<typeof createDemand>;
+let keys: number;
+
+beforeEach(async () => {
+  clock = createManualClock();
+  store = await createStore({
+    database: ":memory:",
+    keyFile: `/tmp/fr-key-${process.pid}-${Math.random()}`,
+    clock,
+    log,
+  });
+  gitlab = createGitLab();
+  demand = createDemand();
+  keys = 0;
+});
+
+afterEach(() => store.close());
+
+function createKeeper(more: Partial<RunnerKeeperOptions> = {}) {
+  return createRunnerKeeper({
+    demand: demand.demand,
+    store,
+    rest: gitlab.rest as GitLabRest,
+    api: gitlab.api as RunnerApi,
+    scope: async () => ({ kind: "group", id: 7, path: "g" }),
+    rules: () => rules,
+    runnerInfo: () => undefined,
+    isPolled: () => false,
+    config: () => ({
+      perJob: false,
+      protected: false,
+      keepUnused: 3_600_000,
+      most: 50,
+      verifyInterval: 1_200_000,
+    }),
+    installation: "test",
+    hostname: "host",
+    newKey: () => `r-${++keys}`,
+    ...{ clock, random: () => 0.5, log },
+    ...more,
+  });
+}
+
+/** Lets the keeper look, and time pass, until nothing changes any more. */
+async function settle(times = 12): Promise<void> {
+  for (let round = 0; round < times; round++) {
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    await clock.advance(20_000);
+  }
+}
+
+const names = () => [...gitlab.runners.values()].map(({ description }) => description);
+
+test("each set of tags gets one runner with its size, and nothing is asked of one that nobody needs", async () => {
+  const keeper = createKeeper();
+  demand.set([1, small], [2, small], [3, large]);
+  keeper.start();
+  await settle();
+
+  expect(names()).toEqual([
+    `FireRunner on host: ${small} [fr:test/r-1]`,
+    `FireRunner on host: ${large} [fr:test/r-2]`,
+  ]);
+  expect([...keeper.pools().values()].map(({ size }) => size.cpus)).toEqual([1, 2]);
+  expect(keeper.wanted(`tags:${small}`)).toBe(2);
+  demand.set([3, large]);
+  expect(keeper.wanted(`tags:${small}`)).toBe(0);
+  expect(keeper.wanted("configured")).toBeUndefined();
+  await keeper.stop();
+});
+
+test("an unused runner is deleted after its time, but never while GitLab runs a job of it", async () => {
+  const keeper = createKeeper();
+  demand.set([1, small]);
+  keeper.start();
+  await settle();
+  gitlab.running.add(1);
+  demand.set();
+  await clock.advance(3_700_000);
+  await settle();
+  expect(gitlab.runners.size).toBe(1);
+  expect(keeper.wanted(`tags:${small}`)).toBe(0);
+
+  gitlab.running.clear();
+  await settle(40);
+
+  expect(gitlab.runners.size).toBe(0);
+  expect(await store.runners()).toEqual([]);
+  await keeper.stop();
+});
+
+test("a runner whose answer was lost is found by its mark, deleted and made anew", async () => {
+  const keeper = createKeeper();
+  gitlab.loseAnswers(true);
+  demand.set([1, small]);
+  keeper.start();
+  await settle(3);
+  gitlab.loseAnswers(false);
+  await settle(40);
+
+  expect(gitlab.runners.size).toBe(1);
+  const [row] = await store.runners();
+  expect(row?.state).toBe("active");
+  expect(names()).toEqual([`FireRunner on host: ${small} [fr:test/${row?.key}]`]);
+  await keeper.stop();
+});
+
+test("runners of a lost store are deleted, those of other installations are left", async () => {
+  const base = { paused: false, online: true, token: "glrt-x" };
+  gitlab.runners.set(90, { id: 90, description: "FireRunner on host: x [fr:test/r-old]", ...base });
+  gitlab.runners.set(91, { id: 91, description: "FireRunner on host: x [fr:other/r-old]", ...base });
+  gitlab.runners.set(92, { id: 92, description: "somebody's", ...base });
+  const keeper = createKeeper();
+  keeper.start();
+  await settle(3);
+
+  expect([...gitlab.runners.keys()]).toEqual([91, 92]);
+  await keeper.stop();
+});
+
+test("a runner deleted by hand is made again when its token is doubted", async () => {
+  const keeper = createKeeper();
+  demand.set([1, small]);
+  keeper.start();
+  await settle(3);
+  gitlab.runners.clear();
+  keeper.doubt(`tags:${small}`);
+  await settle();
+
+  expect(gitlab.runners.size).toBe(1);
+  expect((await store.runners()).map(({ state }) => state)).toEqual(["active"]);
+  await keeper.stop();
+});
+
+test("what GitLab refuses is said in words and not repeated at once", async () => {
+  const keeper = createKeeper();
+  gitlab.refuse(
+    new GitLabError("gitlab_refused", "creating a runner: Maximum number exceeded", { hint: "delete some" }),
+  );
+  demand.set([1, small]);
+  keeper.start();
+  await settle(2);
+
+  expect(keeper.problem([small])).toContain("Maximum number exceeded");
+  expect(keeper.problem([small])).toContain("delete some");
+  await keeper.stop();
+});
+
+test("with one runner per job each waiting job gets its own, deleted when the job waits no more", async () => {
+  const config = { protected: false, keepUnused: 3_600_000, most: 50, verifyInterval: 1_200_000 };
+  const keeper = createKeeper({ config: () => ({ perJob: true, ...config }) });
+  demand.set([1, small], [2, small]);
+  keeper.start();
+  await settle();
+  expect([...keeper.pools().keys()]).toEqual(["job:1", "job:2"]);
+
+  demand.set();
+  await settle(20);
+
+  expect(gitlab.runners.size).toBe(0);
+  await keeper.stop();
+});
+
+test("a tag that names no machine is refused when somebody asks for a runner", async () => {
+  const keeper = createKeeper();
+
+  await expect(keeper.create(["firecracker-99cpu-1gb"])).rejects.toThrow(/no machine can be had/);
+  expect((await keeper.create([small])).state).toBe("active");
+  expect(await keeper.prune()).toEqual(["1 unused runner is being deleted"]);
+});
