@@ -2,7 +2,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Groups } from "./groups.ts";
 import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/behaviour.ts";
-import type { Hooks, Hooks } from "./hooks/book.ts";
+import type { Hooks } from "./hooks/book.ts";
 import type { JobBook } from "./jobs.ts";
 import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
 import type { ObjectStorage } from "./object-storage.ts";
@@ -66,7 +66,6 @@ export interface Core {
   readonly tokens: AccessTokens;
   readonly runners: Runners;
   readonly jobs: JobBook;
-  readonly hooks: Hooks;
   readonly pipelines: Pipelines;
   readonly hooks: Hooks;
   readonly limiter: RateLimiter;

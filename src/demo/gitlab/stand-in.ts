@@ -10,7 +10,7 @@ import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createGroups, type Groups } from "./groups.ts";
 import type { HookBehaviour } from "./hooks/behaviour.ts";
-import { createHooks, createHooks, type Hooks, type Hooks } from "./hooks/book.ts";
+import { createHooks, type Hooks } from "./hooks/book.ts";
 import { tellHooks } from "./hooks/news.ts";
 import { createJobBook, type JobBook } from "./jobs.ts";
 import { createRateLimiter } from "./limits.ts";
@@ -43,7 +43,6 @@ export interface StandInGitLab {
   readonly tokens: AccessTokens;
   readonly runners: Runners;
   readonly jobs: JobBook;
-  readonly hooks: Hooks;
   readonly pipelines: Pipelines;
   readonly hooks: Hooks;
   readonly faults: Faults;
@@ -88,7 +87,6 @@ export function createStandInGitLab(options: StandInOptions = {}): StandInGitLab
     tokens: core.tokens,
     runners: core.runners,
     jobs: core.jobs,
-    hooks: core.hooks,
     pipelines: core.pipelines,
     hooks: core.hooks,
     faults,
@@ -130,11 +128,8 @@ function createCore(
   const behaviour: Behaviour = { ...gitlabBehaviour, ...options.behaviour, hooks: hookBehaviour };
   const runners = createRunners(clock, () => behaviour.runnerTokenLifeMs);
   const groups = createGroups();
-  const hooks = createHooks(clock, () => behaviour.hooks, url);
-  jobs.onCreate(hooks.tell);
   jobs.onChange((job) => {
     if (job.status === "pending") runners.tick(job);
-    hooks.tell(job);
   });
   const limiter = createRateLimiter(clock);
   const hooks = createHooks({
@@ -151,7 +146,6 @@ function createCore(
     tokens: createAccessTokens(clock),
     runners,
     jobs,
-    hooks,
     pipelines: createPipelines(clock, jobs),
     hooks,
     limiter,

@@ -1,7 +1,7 @@
 import type { JobStatus } from "../../ci/progress.ts";
 import type { Core } from "../core.ts";
 import type { Job, Pipeline, Project } from "../model.ts";
-import type { HookNews } from "./book.ts";
+import type { HookNews } from "./delivery.ts";
 import { jobHookPayload } from "./job-payload.ts";
 import { type PayloadSetting, payloadUser, projectPart } from "./payload-parts.ts";
 import { pipelineHookPayload } from "./pipeline-payload.ts";

@@ -1,6 +1,6 @@
 import { json, type Reply, refuse } from "../exchange.ts";
 import { isWithin } from "../groups.ts";
-import type { HookNews } from "../hooks/book.ts";
+import type { HookNews } from "../hooks/delivery.ts";
 import type { Hook } from "../hooks/hook.ts";
 import { jobNews, pipelineNews, pushNews } from "../hooks/news.ts";
 import type { Job, Project } from "../model.ts";

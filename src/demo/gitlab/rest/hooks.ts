@@ -85,9 +85,9 @@ function ownerOf(home: Home): Project | Group {
   return "project" in home ? home.project : home.group;
 }
 
-type Settings = Partial<Omit<Hook, "id" | "home" | "createdAt">> & { url: string };
+type Settings = { [K in keyof Omit<Hook, "id" | "home" | "createdAt">]?: Hook[K] };
 
-function readSettings(call: RestCall): Settings {
+function readSettings(call: RestCall): Settings & { url: string } {
   const { input } = call;
   const url = input.requiredText("url");
   if (!isReachable(url, call.core.behaviour.hooks.localReceivers))
@@ -104,7 +104,11 @@ function readSettings(call: RestCall): Settings {
     signingKey: readSigningKey(input, isSigning(call.core.behaviour.hooks)),
   };
   // An older GitLab takes a signing token without a word and does nothing with it.
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as Settings;
+  return { ...withoutGaps(settings), url };
+}
+
+function withoutGaps(settings: { [K in keyof Settings]: Hook[K] | undefined }): Settings {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
 function readSigningKey(input: Input, isKnown: boolean): Buffer | undefined {

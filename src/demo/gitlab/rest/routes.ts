@@ -3,14 +3,7 @@ import type { Exchange, Reply, RouteName } from "../exchange.ts";
 import type { TokenScope } from "../tokens.ts";
 import { type RestHandler, serveRest } from "./access.ts";
 import { testHook } from "./hook-test.ts";
-import { createHook, 
-  createHook,deleteHook, 
-  deleteHook,
-  groupHome,listHooks, 
-  listHooks,
-  projectHome,
-  showHook,testHook, updateHook, 
-  updateHook,} from "./hooks.ts";
+import { createHook, deleteHook, groupHome, listHooks, projectHome, showHook, updateHook } from "./hooks.ts";
 import { showGroupMember, showProjectMember, showToken, showUser } from "./identity.ts";
 import { cancelJob, listJobs, retryJob, showJob, showTrace } from "./jobs.ts";
 import { listGroupProjects, listProjects, showGroup, showProject } from "./namespaces.ts";
@@ -77,16 +70,18 @@ export const restRoutes: readonly RestRoute[] = [
   route("rest-delete-runner", "DELETE", "/runners/:id", deleteRunner, manage),
   route("rest-runner-jobs", "GET", "/runners/:id/jobs", listRunnerJobs, manage),
   route("rest-update-runner", "POST", "/runners/:id/reset_authentication_token", resetRunnerToken, manage),
-  ...hookRoutes("projects"),
-  ...hookRoutes("groups"),
+  ...hookRoutes("/projects", projectHome),
+  ...hookRoutes("/groups", groupHome),
 ];
 
-function hookRoutes(kind: "projects" | "groups"): RestRoute[] {
+function hookRoutes(above: string, home: Parameters<typeof listHooks>[1]): RestRoute[] {
+  const hooks = `${above}/:id/hooks`;
   return [
-    route("rest-hooks", "GET", `/${kind}/:id/hooks`, listHooks),
-    route("rest-hooks", "POST", `/${kind}/:id/hooks`, createHook),
-    route("rest-hooks", "PUT", `/${kind}/:id/hooks/:hook`, updateHook),
-    route("rest-hooks", "DELETE", `/${kind}/:id/hooks/:hook`, deleteHook),
-    route("rest-hook-test", "POST", `/${kind}/:id/hooks/:hook/test/:trigger`, testHook),
+    route("rest-hooks", "GET", hooks, (call) => listHooks(call, home)),
+    route("rest-hooks", "POST", hooks, (call) => createHook(call, home)),
+    route("rest-hooks", "GET", `${hooks}/:hook`, (call) => showHook(call, home)),
+    route("rest-hooks", "PUT", `${hooks}/:hook`, (call) => updateHook(call, home)),
+    route("rest-hooks", "DELETE", `${hooks}/:hook`, (call) => deleteHook(call, home)),
+    route("rest-hook-test", "POST", `${hooks}/:hook/test/:trigger`, (call) => testHook(call, home)),
   ];
 }
