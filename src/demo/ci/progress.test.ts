@@ -198,6 +198,14 @@ test.each<[JobStatus, Row[]]>([
     ],
   ],
   ["created", [["a", "build", "created"]]],
+  ["running", [["a", "build", "running", { allowFailure: true }]]],
+  [
+    "running",
+    [
+      ["a", "build", "success"],
+      ["b", "test", "pending"],
+    ],
+  ],
   [
     "failed",
     [

@@ -65,13 +65,14 @@ function decide(definition: JobDefinition, before: readonly JobProgress[]): JobM
   return definition.when === "manual" ? "manual" : "pending";
 }
 
-/** The pipeline's own status, from its jobs. */
+/** The pipeline's own status, from its jobs. What has not ended counts whether it may fail or not. */
 export function pipelineStatus(jobs: readonly JobProgress[]): JobStatus {
-  const has = (status: JobStatus) => jobs.some((job) => job.status === status && !job.forgiven);
+  const has = (status: JobStatus) => jobs.some((job) => job.status === status);
+  const hasUnforgiven = (status: JobStatus) => jobs.some((job) => job.status === status && !job.forgiven);
   if (has("running") || has("canceling")) return "running";
-  if (has("pending")) return "pending";
+  if (has("pending")) return has("success") ? "running" : "pending";
   if (has("created")) return jobs.some(isOver) ? "running" : "created";
-  if (has("failed")) return "failed";
-  if (has("canceled")) return "canceled";
+  if (hasUnforgiven("failed")) return "failed";
+  if (hasUnforgiven("canceled")) return "canceled";
   return jobs.every((job) => job.status === "skipped" || job.status === "manual") ? "skipped" : "success";
 }
