@@ -2,19 +2,17 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
-import { formatDuration, HOUR_MS } from "../base/units.ts";
+import { formatDuration } from "../base/units.ts";
 import type { Finding } from "../cli/doctor/check.ts";
 import type { Step } from "../cli/webhook/step.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../gitlab/rest-api.ts";
+import { neededRoles, TOKEN_ENDS_SOON_MS } from "../gitlab/token-needs.ts";
 import { isSameUrl } from "../intake/hook-health.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-words.ts";
 
-const SOON_MS = 14 * 24 * HOUR_MS;
 /** GitLab's answer comes after the delivery; what is left is the way over the control socket. */
 const ARRIVAL_LIMIT_MS = 15_000;
 const LOOK_MS = 250;
-/** GitLab's access levels: who may make hooks. */
-const neededLevel = { project: { level: 40, name: "Maintainer" }, group: { level: 50, name: "Owner" } };
 const tests = [
   { trigger: "job_events", event: "Job Hook", what: "job" },
   { trigger: "pipeline_events", event: "Pipeline Hook", what: "pipeline" },
@@ -98,7 +96,7 @@ function judgeToken(facts: TokenFacts, { clock }: HookInstallOptions): Found<Tok
     };
   }
   const leftMs = expiresAt === null ? Number.POSITIVE_INFINITY : expiresAt - clock.now();
-  if (leftMs > SOON_MS) return { value: facts, level: "ok", message: `${who} may make hooks` };
+  if (leftMs > TOKEN_ENDS_SOON_MS) return { value: facts, level: "ok", message: `${who} may make hooks` };
   const message = `${who} may make hooks, and expires in ${formatDuration(Math.max(0, leftMs))}`;
   return {
     value: facts,
@@ -131,17 +129,17 @@ async function judgeRole(
   scope: HookScope,
 ): Promise<Found<true>> {
   if (isAdmin) return { value: true, level: "ok", message: `${username} is an administrator` };
-  const needed = neededLevel[scope.kind];
+  const needed = neededRoles[scope.kind];
   const level = await rest.accessLevel(scope, userId, signal);
   if (level !== undefined && level >= needed.level) {
-    return { value: true, level: "ok", message: `${username} is ${needed.name} there, or more` };
+    return { value: true, level: "ok", message: `${username} is ${needed.role} there, or more` };
   }
   const has = level === undefined ? "is no member there" : `has the access level ${level} there`;
   return {
     value: true,
     level: "warn",
-    message: `${username} ${has}, and hooks of a ${scope.kind} need ${needed.name} (${needed.level})`,
-    hint: `If GitLab refuses below, give ${username} the role ${needed.name}.`,
+    message: `${username} ${has}, and hooks of a ${scope.kind} need ${needed.role} (${needed.level})`,
+    hint: `If GitLab refuses below, give ${username} the role ${needed.role}.`,
   };
 }
 

@@ -4,22 +4,11 @@ import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration, HOUR_MS } from "../base/units.ts";
 import type { GitLabRest, Scope, TokenFacts } from "../gitlab/rest-api.ts";
+import { neededRoles, neededScopes, TOKEN_ENDS_SOON_MS } from "../gitlab/token-needs.ts";
 import { createWakeLoop } from "./wake-loop.ts";
 
 const DAY_MS = 24 * HOUR_MS;
 const RETRY_MS = 5 * 60_000;
-const WARN_BEFORE_MS = 14 * DAY_MS;
-/** What FireRunner does with the token, and the narrowest scope for each; `api` covers them all. */
-const neededScopes = {
-  read_api: "to find waiting jobs",
-  create_runner: "to make runners",
-  manage_runner: "to delete runners",
-} as const;
-/** GitLab's access levels for making runners: Maintainer in a project, Owner in a group. */
-const neededLevels = {
-  project: { level: 40, role: "Maintainer" },
-  group: { level: 50, role: "Owner" },
-} as const;
 
 export interface TokenCheckOptions {
   readonly rest: Pick<GitLabRest, "tokenFacts" | "accessLevel">;
@@ -73,7 +62,7 @@ export function createTokenCheck(options: TokenCheckOptions): TokenCheck {
         `${username} is no administrator, as runners of a whole GitLab need: use an administrator's token`,
       ];
     }
-    const { level, role } = neededLevels[scope.kind];
+    const { level, role } = neededRoles[scope.kind];
     const has = await rest.accessLevel(scope, userId, ending.signal);
     if (has !== undefined && has >= level) return [];
     const what = has === undefined ? "is no member" : `has only the access level ${has}`;
@@ -120,7 +109,7 @@ function judge({ scopes, active, expiresAt }: TokenFacts, now: number): string[]
     ([scope, why]) =>
       `it lacks the scope ${scope}, ${why}: make a token with api, or with ${Object.keys(neededScopes).join(", ")}`,
   );
-  if (expiresAt === null || expiresAt - now > WARN_BEFORE_MS) return ofScopes;
+  if (expiresAt === null || expiresAt - now > TOKEN_ENDS_SOON_MS) return ofScopes;
   return [...ofScopes, `it expires in ${formatDuration(expiresAt - now)}: make another in time, and reload`];
 }
 
