@@ -59,8 +59,8 @@ environment, or, best, in files of their own (\`tokenFile\`, \`apiTokenFile\`, \
 credentials directory (\`LoadCredential=api.token:…\`) and then beside the configuration; so are \`http.tls.certificateFile\` and
 \`http.tls.keyFile\`. A file that everyone may read, or others may change, is refused. A secret of the wrong kind is named before GitLab refuses it.
 
-**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, secrets, \`log.level\`, all of \`webhook\` but its scope and
-\`webhook.installation\`, and \`http.allow\`, \`http.trustedProxies\`, \`http.unprovenPerMinute\` and \`http.tls\` take effect at once (machines
+**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, secrets, \`log.level\`, \`webhook\` without its scope, \`url\`,
+\`projects\`, \`poll\` and \`installation\`, and \`http.allow\`, \`http.trustedProxies\`, \`http.unprovenPerMinute\` and \`http.tls\` take effect at once (machines
 that exist keep what they were made with); everything else waits for the next start, and the answer says so. A file with mistakes changes nothing.
 `;
 

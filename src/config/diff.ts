@@ -21,13 +21,16 @@ const livePaths: readonly string[] = [
   "http.unprovenPerMinute",
   "http.tls",
 ];
-/** Exceptions below the live ones. For whom runners are made, and under which name they are found again, stays for a life. */
+/** Exceptions below the live ones: whose jobs are found and how, and under which name runners are found again, stay for a life. */
 const restartPaths: readonly string[] = [
   "log.format",
   "webhook.group",
   "webhook.project",
   "webhook.instance",
   "webhook.installation",
+  "webhook.url",
+  "webhook.projects",
+  "webhook.poll",
 ];
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {

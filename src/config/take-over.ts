@@ -17,6 +17,6 @@ export function takeOver(running: Config, next: Config): Config {
 
 function webhookOf(running: Config["webhook"], next: Config["webhook"]): Config["webhook"] {
   if (running === undefined || next === undefined) return running;
-  const { group, project, instance, installation } = running;
-  return { ...next, group, project, instance, installation };
+  const { group, project, instance, installation, url, projects, poll } = running;
+  return { ...next, group, project, instance, installation, url, projects, poll };
 }

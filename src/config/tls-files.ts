@@ -31,7 +31,11 @@ export async function tlsFileProblem(
   holds: Holds,
   readFile: ReadFile,
 ): Promise<string | undefined> {
-  const found = await readNamedFile(path, { readFile, besideFile: undefined, credentialsDirectory: undefined });
+  const found = await readNamedFile(path, {
+    readFile,
+    besideFile: undefined,
+    credentialsDirectory: undefined,
+  });
   return "problem" in found ? found.problem : problemOf(found.value, holds);
 }
 
