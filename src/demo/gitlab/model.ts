@@ -31,7 +31,7 @@ export interface Project {
   readonly variables: readonly CiVariable[];
 }
 
-export type RunnerType = "instance_type" | "group_type" | "project_type";
+type RunnerType = "instance_type" | "group_type" | "project_type";
 
 export interface Runner {
   readonly id: number;

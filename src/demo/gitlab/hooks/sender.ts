@@ -7,7 +7,7 @@ import { sign } from "./signature.ts";
 
 const STORED_BODY_BYTES = 8 * 1024;
 
-export interface Sending {
+interface Sending {
   readonly hook: Hook;
   readonly event: HookEvent;
   readonly body: string;
