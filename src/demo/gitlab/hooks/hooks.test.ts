@@ -81,53 +81,6 @@ async function hookState(id: number): Promise<unknown> {
 
 const told = (name: string) => received.map(({ body }) => body[name]).sort();
 
-describe("a hook of a project", () => {
-  test("is kept with its settings and shows of its secrets only that they are there", async () => {
-    const id = await install({ token: "hush", enable_ssl_verification: false });
-    const path = `/projects/${project.id}/hooks`;
-    const changed = await api.put(`${path}/${id}`, { url, pipeline_events: true });
-    const listed = await api.get(path);
-
-    expect(changed.json()).toMatchObject({
-      id,
-      url,
-      job_events: true,
-      pipeline_events: true,
-      push_events: false,
-      enable_ssl_verification: false,
-      token_present: true,
-      signing_token_present: true,
-      alert_status: "executable",
-      disabled_until: null,
-    });
-    expect(changed.text + listed.text).not.toMatch(/hush|whsec_/);
-    expect(JSON.parse(listed.text)).toEqual([changed.json()]);
-    expect((await api.delete(`${path}/${id}`)).status).toBe(204);
-    expect((await api.get(`${path}/${id}`)).status).toBe(404);
-  });
-
-  test.each([
-    [{}, 400],
-    [{ url: "receiver" }, 422],
-    [{ url: "ftp://receiver.example.org" }, 422],
-    [{ url: "https://receiver.example.org", signing_token: "whsec_c2hvcnQ=" }, 422],
-    [{ url: "https://receiver.example.org", signing_token: randomBytes(32).toString("base64") }, 422],
-  ])("is refused when it is %j", async (settings, status) => {
-    expect((await api.post(`/projects/${project.id}/hooks`, settings)).status).toBe(status);
-  });
-
-  test("needs a maintainer, and an administrator's leave for receivers in the local network", async () => {
-    const given = gitlab.tokens.add({ scopes: ["api"], role: "developer" });
-    const developer = createRestDouble(gitlab.url, given.token);
-    const refused = await developer.get(`/projects/${project.id}/hooks`);
-    await developer.close();
-    gitlab.behaviour.hooks.localReceivers = false;
-
-    expect(refused.status).toBe(403);
-    expect((await api.post(`/projects/${project.id}/hooks`, { url })).status).toBe(422);
-  });
-});
-
 test("a hook of a group hears of the groups below, from the Premium plan on", async () => {
   const outside = await gitlab.projects.add({ path: "other/app" });
   await install({}, "/groups/top");
