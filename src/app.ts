@@ -6,6 +6,7 @@ import { describeError, FireRunnerError } from "./base/errors.ts";
 import type { Log } from "./base/log.ts";
 import { diffConfig } from "./config/diff.ts";
 import type { Config } from "./config/load.ts";
+import { takeOver } from "./config/take-over.ts";
 import type { ControlPorts } from "./http/control-routes.ts";
 import { type ControlServer, openControlServer } from "./http/control-server.ts";
 import { type Door, openDoor } from "./http/door/door.ts";
@@ -18,6 +19,7 @@ import type { Drivers } from "./vm/drivers.ts";
 export { installConfiguredHook } from "./app/configured-hook.ts";
 export { doctorChecks } from "./app/doctor-checks.ts";
 export { openOfflineViews } from "./app/offline-views.ts";
+export { createSetupDesk } from "./app/setup-desk.ts";
 export { newSigningKey, signDelivery } from "./gitlab/signing-key.ts";
 export { createLog } from "./telemetry/log.ts";
 
@@ -71,7 +73,7 @@ export function createApp(options: AppOptions): App {
   async function reload(): Promise<readonly string[]> {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
-    config = { ...next, state: config.state };
+    config = takeOver(config, next);
     rooms?.claimer.reload();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");

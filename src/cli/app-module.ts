@@ -5,6 +5,7 @@ import type { Config } from "../config/load.ts";
 import type { Views } from "../http/api.ts";
 import type { WebhookViews } from "../http/webhook-api.ts";
 import type { DoctorCheck } from "./doctor/check.ts";
+import type { SetupDesk } from "./init/setup-desk.ts";
 import type { Step } from "./webhook/step.ts";
 
 /** A hook of GitLab's that is to lead to us. */
@@ -39,6 +40,8 @@ export interface AppModule {
   newSigningKey(): Secret;
   /** The `webhook-signature` of a delivery. */
   signDelivery(key: Secret, delivery: { id: string; timestamp: number; body: string }): string;
+  /** Judges what an operator says about a GitLab. */
+  createSetupDesk(): SetupDesk;
   /** Checks that need the rooms: drivers, images, runner tokens. */
   doctorChecks(config: Config): readonly DoctorCheck[];
 }

@@ -1,4 +1,4 @@
-import type { Writable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { hasSettings } from "../config/environment.ts";
 import { ConfigError } from "../config/errors.ts";
 import { findConfigFile } from "../config/find-file.ts";
@@ -10,6 +10,8 @@ import { createOutput, type Output } from "./output.ts";
 export interface Surroundings {
   readonly argv: readonly string[];
   readonly env: NodeJS.ProcessEnv;
+  /** Absent: nobody can be asked anything. */
+  readonly stdin?: Readable & { isTTY?: boolean };
   readonly stdout: Writable & { isTTY?: boolean; columns?: number };
   readonly stderr: Writable & { isTTY?: boolean };
   readonly version: string;
@@ -53,7 +55,9 @@ function noConfig(): ConfigError {
   return new ConfigError(
     "config_unreadable",
     "there is no configuration: neither /etc/firerunner/config.yaml nor ./firerunner.yaml exists",
-    { hint: "Write one (docs/configuration.md begins with an example), or name it with --config FILE." },
+    {
+      hint: "Let “firerunner init” write one, begin with the example in docs/configuration.md, or name yours with --config FILE.",
+    },
   );
 }
 

@@ -12,7 +12,13 @@ export type CliErrorCode =
   /** A webhook could not be delivered: nothing answers at the address, or its certificate is not trusted. */
   | "cli_door"
   /** The file of the signing key cannot be written. */
-  | "cli_key_file";
+  | "cli_key_file"
+  /** What `init` was told does not work with this GitLab, or on this computer. */
+  | "cli_setup"
+  /** `init` was left before its end. */
+  | "cli_canceled"
+  /** A file that `init` makes cannot be written. */
+  | "cli_init_file";
 
 export class CliError extends FireRunnerError {
   constructor(code: CliErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {

@@ -12,6 +12,7 @@ export async function runFromProcess(): Promise<number> {
   return await runCli({
     argv: process.argv.slice(2),
     env: process.env,
+    stdin: process.stdin,
     stdout: process.stdout,
     stderr: process.stderr,
     version,

@@ -6,6 +6,7 @@ import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
 import { exitCodeOf, exitCodes } from "./exit-codes.ts";
 import { addImage } from "./image.ts";
+import { addInit } from "./init.ts";
 import { addJobs } from "./jobs.ts";
 import { addLogs } from "./logs.ts";
 import { addMachines } from "./machines.ts";
@@ -66,6 +67,7 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     .exitOverride()
     .addHelpText("after", epilogue);
   for (const add of [
+    addInit,
     addStart,
     addStatus,
     addJobs,

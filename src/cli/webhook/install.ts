@@ -26,19 +26,20 @@ export function addWebhookInstall(webhook: Command, run: Run): void {
     .option("--url <url>", "the door as GitLab reaches it, instead of webhook.url")
     .option("--group <path>", "the group to put it on, instead of the configured scope")
     .option("--project <path>", "the project to put it on, instead of the configured scope")
-    .action(
-      run<Options>(async (context, _args, options) => {
-        using interrupt = signalOnInterrupt();
-        const steps: Step[] = [];
-        for await (const step of installSteps(context, options, interrupt.signal)) {
-          steps.push(step);
-          if (!context.output.json) printFinding(context.output, step);
-        }
-        const isDone = steps.every(({ level }) => level !== "fail");
-        context.output.result({ ok: isDone, steps }, () => context.output.line(`\n${verdict(steps)}`));
-        return isDone ? exitCodes.ok : exitCodes.failed;
-      }),
-    );
+    .action(run<Options>(async (context, _args, options) => await installWebhook(context, options)));
+}
+
+/** The command itself. Prints each step as it is done; answers an exit code. */
+export async function installWebhook(context: Context, options: Options): Promise<number> {
+  using interrupt = signalOnInterrupt();
+  const steps: Step[] = [];
+  for await (const step of installSteps(context, options, interrupt.signal)) {
+    steps.push(step);
+    if (!context.output.json) printFinding(context.output, step);
+  }
+  const isDone = steps.every(({ level }) => level !== "fail");
+  context.output.result({ ok: isDone, steps }, () => context.output.line(`\n${verdict(steps)}`));
+  return isDone ? exitCodes.ok : exitCodes.failed;
 }
 
 async function* installSteps(context: Context, options: Options, signal: AbortSignal): AsyncGenerator<Step> {

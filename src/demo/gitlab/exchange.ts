@@ -12,6 +12,7 @@ export type RouteName =
   | "upload-artifact"
   | "download-artifact"
   | "git"
+  | "version"
   | "delete-runner-by-token"
   | "reset-runner-token"
   | "rest-token"

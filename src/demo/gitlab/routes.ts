@@ -4,6 +4,7 @@ import { requestJob } from "./api/request-job.ts";
 import { deleteByToken, resetToken } from "./api/runner-tokens.ts";
 import { updateJob } from "./api/update-job.ts";
 import { verify } from "./api/verify.ts";
+import { version } from "./api/version.ts";
 import type { Core } from "./core.ts";
 import type { Exchange, Reply, RouteName } from "./exchange.ts";
 import { restRoutes } from "./rest/routes.ts";
@@ -48,6 +49,7 @@ export const routes: readonly Route[] = [
     path: /^\/api\/v4\/runners\/reset_authentication_token$/,
     handle: resetToken,
   },
+  { name: "version", method: "GET", path: /^\/api\/v4\/version$/, handle: version },
   ...restRoutes,
 ];
 

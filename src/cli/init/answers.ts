@@ -1,0 +1,121 @@
+/** The questions of `init`, each with its check. What was given as an option is checked in the same way and not asked for. */
+import type { Secret } from "../../base/secret.ts";
+import { CliError } from "../errors.ts";
+import type { Asker } from "./asker.ts";
+import { askDoor, type Door, type DoorOptions } from "./door.ts";
+import { failUnlessAsked, isAccepted } from "./judgement.ts";
+import type { Questions } from "./questions.ts";
+import type { GitLabPlace, ScopeName } from "./setup-desk.ts";
+import { askToken, type GivenToken, type TokenOptions } from "./token.ts";
+
+export interface Answers {
+  readonly place: GitLabPlace;
+  readonly token: GivenToken;
+  readonly scope: ScopeName;
+  /** Undefined: GitLab is not to call, and jobs are found by looking. */
+  readonly door: Door | undefined;
+}
+
+export interface AnswerOptions extends TokenOptions, DoorOptions {
+  readonly url?: string | undefined;
+  readonly caFile?: string | undefined;
+  readonly group?: string | undefined;
+  readonly project?: string | undefined;
+  readonly instance?: true | undefined;
+}
+
+/** Throws CliError: `cli_usage` for what is missing, `cli_setup` for what does not work and nobody can be asked about. */
+export async function askAll(options: AnswerOptions, questions: Questions): Promise<Answers> {
+  const place = await askPlace(options, questions);
+  const token = await askToken(options, place, questions);
+  const scope = await askScope(options, place, token.secret, questions);
+  const door = await askDoor(options, questions.asker);
+  return { place, token, scope, door };
+}
+
+async function askPlace({ url, caFile }: AnswerOptions, questions: Questions): Promise<GitLabPlace> {
+  const { asker, desk, signal } = questions;
+  let place: GitLabPlace = { url: plainUrl(url ?? (await askUrl(asker))), caFile };
+  for (;;) {
+    const finding = await desk.checkPlace(place, signal);
+    asker.show(finding);
+    if (finding.level !== "fail") return place;
+    failUnlessAsked([finding], asker);
+    place = finding.untrusted
+      ? { ...place, caFile: await askCaFile(asker) }
+      : { url: plainUrl(await askUrl(asker, place.url)), caFile: place.caFile };
+  }
+}
+
+async function askUrl(asker: Asker, initial?: string): Promise<string> {
+  return await asker.text({
+    message: "Where is your GitLab?",
+    option: "--url",
+    placeholder: "https://gitlab.example.org",
+    ...(initial === undefined ? {} : { initial }),
+    problem: (text) =>
+      /^https?:\/\//.test(plainUrl(text)) && URL.canParse(plainUrl(text))
+        ? undefined
+        : "An address such as https://gitlab.example.org is wanted.",
+  });
+}
+
+/** People leave out the scheme and paste what stands behind the address. */
+function plainUrl(text: string): string {
+  const whole = /^[a-z]+:\/\//i.test(text) ? text : `https://${text}`;
+  return whole.replace(/\/+$/, "");
+}
+
+async function askCaFile(asker: Asker): Promise<string> {
+  return await asker.text({
+    message: "Which file holds the certificate of the authority behind GitLab's (PEM)?",
+    option: "--ca-file",
+    placeholder: "/etc/ssl/certs/company-ca.pem",
+  });
+}
+
+async function askScope(
+  options: AnswerOptions,
+  place: GitLabPlace,
+  token: Secret,
+  { asker, desk, signal }: Questions,
+): Promise<ScopeName> {
+  let scope = givenScope(options);
+  for (;;) {
+    scope ??= await chooseScope(asker);
+    const findings = await desk.checkScope(place, token, scope, signal);
+    for (const finding of findings) asker.show(finding);
+    if (await isAccepted(findings, asker)) return scope;
+    scope = undefined;
+  }
+}
+
+function givenScope({ group, project, instance }: AnswerOptions): ScopeName | undefined {
+  if ([group, project, instance].filter((each) => each !== undefined).length > 1) {
+    throw new CliError("cli_usage", "--group, --project and --instance exclude each other");
+  }
+  if (group !== undefined) return { kind: "group", name: group };
+  if (project !== undefined) return { kind: "project", name: project };
+  return instance === true ? { kind: "instance" } : undefined;
+}
+
+async function chooseScope(asker: Asker): Promise<ScopeName> {
+  const kind = await asker.choose({
+    message: "Whose jobs are to run here?",
+    option: "--group, --project or --instance",
+    choices: [
+      { value: "group", label: "those of a group, with its subgroups" },
+      { value: "project", label: "those of one project" },
+      { value: "instance", label: "those of the whole GitLab", hint: "needs an administrator's token" },
+    ],
+  });
+  if (kind === "instance") return { kind };
+  const example = kind === "group" ? "engineering" : "engineering/app";
+  const name = await asker.text({
+    message: `Which ${kind}? Its path or its number.`,
+    option: `--${kind}`,
+    placeholder: example,
+    problem: (text) => (/^[^\s/:][^\s:]*$/.test(text) ? undefined : `A path such as ${example} is wanted.`),
+  });
+  return { kind, name: name.replace(/\/+$/, "") };
+}

@@ -1,0 +1,25 @@
+import type { Finding } from "../doctor/check.ts";
+import { CliError } from "../errors.ts";
+import type { Asker } from "./asker.ts";
+
+/** False when it has to be asked again. A warning is a person's to judge, where there is one. */
+export async function isAccepted(findings: readonly Finding[], asker: Asker): Promise<boolean> {
+  if (findings.some(({ level }) => level === "fail")) {
+    failUnlessAsked(findings, asker);
+    return false;
+  }
+  if (!asker.canAsk || findings.every(({ level }) => level === "ok")) return true;
+  return await asker.confirm({ message: "Go on with it all the same?", option: "", initial: true });
+}
+
+/** Throws `cli_setup` with what is wrong, where nobody can be asked for something better. */
+export function failUnlessAsked(findings: readonly Finding[], asker: Asker): void {
+  if (asker.canAsk) return;
+  const failed = findings.filter(({ level }) => level === "fail");
+  const hint = failed.find((finding) => finding.hint !== undefined)?.hint;
+  throw new CliError(
+    "cli_setup",
+    failed.map(({ message }) => message).join("; "),
+    hint === undefined ? {} : { hint },
+  );
+}

@@ -1,0 +1,24 @@
+import { CliError } from "../errors.ts";
+import { harmless, type Output } from "../output.ts";
+import type { Asker, Question } from "./asker.ts";
+
+/** For where there is no terminal: whatever is not given as an option is missed, by the option's name. */
+export function createNoAsker(output: Output): Asker {
+  const missing = async ({ message, option }: Question): Promise<never> => {
+    throw new CliError("cli_usage", `there is no terminal to ask “${message}” on`, {
+      hint: `Answer with ${option}; “firerunner init --help” lists all options.`,
+    });
+  };
+  return {
+    canAsk: false,
+    text: missing,
+    secret: missing,
+    choose: missing,
+    confirm: missing,
+    show({ level, message, hint }) {
+      output.note(harmless(`${level === "fail" ? "FAIL" : level}  ${message}`));
+      if (hint !== undefined) output.note(harmless(`      → ${hint}`));
+    },
+    note: (text) => output.note(harmless(text)),
+  };
+}
