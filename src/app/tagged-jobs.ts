@@ -88,6 +88,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     runnerInfo: options.runnerInfo,
     isPolled: options.isPolled,
   });
+  await keeper.load();
   const { signingKeys, tokens } = {
     signingKeys: () => webhook().secrets.signingKeys,
     tokens: () => webhook().secrets.tokens,

@@ -6,6 +6,11 @@ import type { ManagedRunner } from "../store/managed-runner.ts";
  * now it says in words and tries again later; nothing it meets ends it.
  */
 export interface RunnerKeeper {
+  /**
+   * Reads the store, so that `pools` is complete: jobs that were claimed before a restart are given up if their pool is not known.
+   * Throws StoreError.
+   */
+  load(): Promise<void>;
   start(): void;
   /** Nothing new is asked of GitLab; resolves when what was asked is answered and stored. */
   stop(): Promise<void>;

@@ -176,6 +176,15 @@ test("each set of tags gets one runner with its size, and nothing is asked of on
   await keeper.stop();
 });
 
+test("the pools of runners made before are known as soon as they are read, before anything starts", async () => {
+  await createKeeper().create([small]);
+  const next = createKeeper();
+
+  await next.load();
+
+  expect([...next.pools().keys()]).toEqual([`tags:${small}`]);
+});
+
 test("an unused runner is deleted after its time, but never while GitLab runs a job of it", async () => {
   const keeper = createKeeper();
   demand.set([1, small]);

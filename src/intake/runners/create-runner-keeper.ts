@@ -126,6 +126,7 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
     wake: loop.wake,
   });
   return {
+    load: book.refresh,
     start: loop.start,
     async stop() {
       isEnding = true;
