@@ -20,6 +20,12 @@ export interface HookRequest {
   readonly signal: AbortSignal;
 }
 
+/** The FireRunner that runs on the same state directory. */
+export interface RunningFireRunner {
+  /** Where it listens, as bound: `https://0.0.0.0:8443`. */
+  readonly doors: readonly string[];
+}
+
 /** What the command line needs of the parts list. */
 export interface AppModule {
   createApp(options: AppOptions): App;
@@ -42,8 +48,8 @@ export interface AppModule {
   signDelivery(key: Secret, delivery: { id: string; timestamp: number; body: string }): string;
   /** Judges what an operator says about a GitLab. */
   createSetupDesk(): SetupDesk;
-  /** Checks that need the rooms: drivers, images, runner tokens. */
-  doctorChecks(config: Config): readonly DoctorCheck[];
+  /** Checks that need the rooms: drivers, images, tokens, hooks, the door. `running`: undefined when no FireRunner runs. */
+  doctorChecks(config: Config, running?: RunningFireRunner): readonly DoctorCheck[];
 }
 
 /** Loaded only where it is needed: looking at a running daemon should not cost the start of a whole program. */

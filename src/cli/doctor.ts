@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
-import { loadApp } from "./app-module.ts";
+import { loadApp, type RunningFireRunner } from "./app-module.ts";
+import { createDaemonClient } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import type { DoctorCheck, Finding } from "./doctor/check.ts";
 import { gitlabChecks } from "./doctor/gitlab.ts";
@@ -46,8 +47,21 @@ async function allChecks(context: Context): Promise<DoctorCheck[]> {
     ...programChecks(context.env),
     ...(local ? hostChecks(local, config) : []),
     ...(config ? gitlabChecks(config) : []),
-    ...(config ? (await loadApp()).doctorChecks(config) : []),
+    ...(config ? (await loadApp()).doctorChecks(config, await askRunning(config)) : []),
   ];
+}
+
+/** What cannot be asked counts as not running: then more is tried out, and nothing is disturbed by it. */
+async function askRunning({ state }: Config): Promise<RunningFireRunner | undefined> {
+  const daemon = createDaemonClient(state);
+  try {
+    const { door } = await daemon.status();
+    return { doors: door?.addresses ?? [] };
+  } catch {
+    return undefined;
+  } finally {
+    await daemon.close();
+  }
 }
 
 async function tryConfig(context: Context): Promise<{ config?: Config; finding: Finding }> {

@@ -53,7 +53,8 @@ export async function bind(
   return `${isTls ? "https" : "http"}://${name}:${bound.port}`;
 }
 
-function reasonFor(code: string, port: number): [why: string, hint: string] {
+/** Why the system refuses an address, by its error code, and what to do. */
+export function reasonFor(code: string, port: number): [why: string, hint: string] {
   switch (code) {
     case "EADDRINUSE":
       return [

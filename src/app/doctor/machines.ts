@@ -1,0 +1,77 @@
+/** Whether machines can run: of each pool, and of each kind that tags of jobs can choose. */
+import { systemClock } from "../../base/clock.ts";
+import { silentLog } from "../../base/log.ts";
+import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
+import type { Config } from "../../config/load.ts";
+import { tagRulesOf } from "../../config/machine-kinds.ts";
+import { createImageStore } from "../../image/store.ts";
+import type { MachineBase } from "../../scheduler/health.ts";
+import { createDrivers } from "../../vm/drivers.ts";
+import { imageDirectory } from "../rooms.ts";
+import { answer } from "./findings.ts";
+
+type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm">;
+
+/** Every image once, then every kind of machine; those alike are tried once. */
+export function machineChecks(config: Wanted): DoctorCheck[] {
+  const bases = [
+    ...[...config.pools.values()].map((pool) => ({ name: `machines of pool ${pool.name}`, base: pool })),
+    ...tagBases(config),
+  ];
+  const images = [...new Set(bases.map(({ base }) => base.image))];
+  const tried = new Map<string, Promise<Finding>>();
+  return [
+    ...images.map((name) => imageCheck(config, name)),
+    ...bases.map(({ name, base }) => ({
+      name,
+      run: answer(async (signal) => {
+        const key = `${base.driver} ${base.image}`;
+        const trial = tried.get(key) ?? tryMachine(config, base, signal);
+        tried.set(key, trial);
+        return await trial;
+      }),
+    })),
+  ];
+}
+
+function tagBases({ webhook, kinds }: Wanted): { name: string; base: MachineBase }[] {
+  if (!webhook) return [];
+  const { kind, rules } = tagRulesOf(webhook, kinds, () => undefined);
+  const ofRules = rules.map((rule) => ({ name: `machines of tag ${rule.tag}`, base: rule.kind }));
+  return [{ name: "machines by tag", base: kind }, ...ofRules];
+}
+
+function imageCheck(config: Wanted, name: string): DoctorCheck {
+  return {
+    name: `image ${name}`,
+    run: answer(async (signal) => {
+      const { manifest } = await createImageStore({ directory: imageDirectory(config) }).verify(name, signal);
+      const { kind, version } = manifest.runner;
+      const message = `present and intact, with ${kind} ${version}`;
+      if (kind !== "stand-in") return { level: "ok", message };
+      const hint = "For GitLab's own runner: firerunner image build --runner official";
+      return { level: "warn", message, hint };
+    }),
+  };
+}
+
+async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
+  const image = await createImageStore({ directory: imageDirectory(config) }).resolve(base.image);
+  const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
+  const drivers = createDrivers({ ...common, settings: config.vm });
+  try {
+    const driver = drivers.get(base.driver);
+    if (!driver) {
+      const hint = `Drivers are: ${[...drivers.keys()].join(", ")}.`;
+      return { level: "fail", message: `there is no driver ${base.driver}`, hint };
+    }
+    const probe = await driver.probe(image, signal);
+    if (!probe.usable) return { level: "fail", message: probe.problem, hint: probe.hint };
+    const message = `${driver.name} ${probe.version} with ${probe.accelerator}`;
+    return probe.note === undefined
+      ? { level: "ok", message }
+      : { level: "warn", message: `${message}: ${probe.note}` };
+  } finally {
+    for (const driver of drivers.values()) await driver.close();
+  }
+}
