@@ -43,6 +43,8 @@ interface WatcherStatus {
   readonly leftAlone: number;
   /** Jobs that a webhook should have told of. */
   readonly missedByHooks: number;
+  /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every look. */
+  readonly canFind: boolean;
   /** What concerns all projects, in words. */
   readonly problems: readonly string[];
   readonly projectProblems: readonly ProjectProblem[];
@@ -152,6 +154,8 @@ function statusOf({ watches, book, missed, list, reader, pace }: Parts): Watcher
     due: all.filter(({ burst }) => burst !== undefined).length,
     leftAlone: book.leftAlone(),
     missedByHooks: missed.count(),
+    // Projects that are known already are read even while their list is not to be had.
+    canFind: reader.problem() === undefined && (list.problem() === undefined || all.length > 0),
     problems: [list.problem(), reader.problem(), pace.problem()].filter((each) => each !== undefined),
     projectProblems: [...list.problems(), ...all.flatMap(problemOf)],
   };
