@@ -86,10 +86,17 @@ export function webhookPortsOf(
 }
 
 /** What `/readyz` says. */
-export function readiness({ scheduler, tagged }: Pick<Rooms, "scheduler" | "tagged">): Readiness {
+export function readiness({
+  scheduler,
+  claimer,
+  tagged,
+}: Pick<Rooms, "scheduler" | "claimer" | "tagged">): Readiness {
   const { mode, pools } = scheduler.status();
-  const problems = tagged
-    ? [...tagged.watcher.status().problems, ...(tagged.tokenCheck.status()?.problems ?? [])]
-    : [];
-  return readinessOf({ mode, pools: pools.filter(({ pool }) => !pool.includes(":")), problems });
+  // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
+  const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
+  const parts = { mode, pools: pools.filter(isLasting), claiming: claimer.status().filter(isLasting) };
+  if (!tagged) return readinessOf({ ...parts, problems: [] });
+  const { canFind, problems } = tagged.watcher.status();
+  const ofToken = tagged.tokenCheck.status()?.problems ?? [];
+  return readinessOf({ ...parts, canFindTagged: canFind, problems: [...problems, ...ofToken] });
 }
