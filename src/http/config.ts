@@ -3,9 +3,7 @@ import { z } from "zod";
 import { durationMs, sizeMib } from "../lifecycle/config.ts";
 
 /** An address range: `10.0.0.0/8`, `2001:db8::/32`, or one address. */
-const AddressRange = z
-  .string()
-  .refine(isRange, "expected an address or a range, such as 10.0.0.0/8 or ::1");
+const AddressRange = z.string().refine(isRange, "expected an address or a range, such as 10.0.0.0/8 or ::1");
 
 function isRange(text: string): boolean {
   const [address = "", bits, ...rest] = text.split("/");

@@ -64,44 +64,60 @@ export function createBodyRoom(roomBytes: number): BodyRoom {
     return true;
   }
 
-  function keep(limitBytes: number, expectedBytes = FIRST_BYTES): KeptBody {
-    const holder: Holder = { buffer: Buffer.alloc(0) };
-    let length = 0;
-    let isKept = expectedBytes <= limitBytes;
+  const memory: Memory = {
+    grow,
+    free,
+    holds: (holder) => holders.has(holder),
+    forget: (holder) => holders.delete(holder),
+  };
+  return {
+    keep: (limitBytes, expectedBytes) => keepIn(memory, limitBytes, expectedBytes),
+    get usedBytes() {
+      return usedBytes;
+    },
+  };
+}
 
-    function makeRoom(bytes: number): boolean {
-      const held = holder.buffer.length;
-      if (bytes <= held) return true;
-      const wanted = held === 0 ? Math.min(expectedBytes, MOST_AT_FIRST_BYTES) : 2 * held;
-      return grow(holder, Math.min(limitBytes, Math.max(bytes, wanted)));
-    }
+/** What one body may do with the room that it shares with the others. */
+interface Memory {
+  grow(holder: Holder, bytes: number): boolean;
+  free(holder: Holder): void;
+  /** False once it was given up for somebody else. */
+  holds(holder: Holder): boolean;
+  /** From now on it cannot be given up. */
+  forget(holder: Holder): void;
+}
 
-    return {
-      add(chunk) {
-        // Given up for somebody else.
-        if (length > 0 && !holders.has(holder)) isKept = false;
-        if (!isKept) return;
-        isKept = length + chunk.length <= limitBytes && makeRoom(length + chunk.length);
-        if (!isKept) return free(holder);
-        holder.buffer.set(chunk, length);
-        length += chunk.length;
-      },
-      take() {
-        if (!isKept || (length > 0 && !holders.has(holder))) return undefined;
-        holders.delete(holder);
-        return holder.buffer.subarray(0, length);
-      },
-      release() {
-        isKept = false;
-        free(holder);
-      },
-    };
+function keepIn(memory: Memory, limitBytes: number, expectedBytes = FIRST_BYTES): KeptBody {
+  const holder: Holder = { buffer: Buffer.alloc(0) };
+  let length = 0;
+  let isKept = expectedBytes <= limitBytes;
+  const isLost = () => length > 0 && !memory.holds(holder);
+
+  function makeRoom(bytes: number): boolean {
+    const held = holder.buffer.length;
+    if (bytes <= held) return true;
+    const wanted = held === 0 ? Math.min(expectedBytes, MOST_AT_FIRST_BYTES) : 2 * held;
+    return memory.grow(holder, Math.min(limitBytes, Math.max(bytes, wanted)));
   }
 
   return {
-    keep,
-    get usedBytes() {
-      return usedBytes;
+    add(chunk) {
+      if (isLost()) isKept = false;
+      if (!isKept) return;
+      isKept = length + chunk.length <= limitBytes && makeRoom(length + chunk.length);
+      if (!isKept) return memory.free(holder);
+      holder.buffer.set(chunk, length);
+      length += chunk.length;
+    },
+    take() {
+      if (!isKept || isLost()) return undefined;
+      memory.forget(holder);
+      return holder.buffer.subarray(0, length);
+    },
+    release() {
+      isKept = false;
+      memory.free(holder);
     },
   };
 }

@@ -39,22 +39,55 @@ export interface ConnectionsOptions {
 }
 
 export function createConnections(options: ConnectionsOptions): Connections {
-  const { now, onDisplaced, mostUnproven = MOST_UNPROVEN } = options;
+  const register = createRegister(options);
+  let closing: ((connection: Connection) => void) | undefined;
+
+  function count(socket: Socket, what: "requests" | "answering"): () => void {
+    const connection = register.of(socket);
+    if (connection === undefined) return () => {};
+    connection.hasSpoken = true;
+    connection[what]++;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      connection[what]--;
+      closing?.(connection);
+    };
+  }
+
+  return {
+    get open() {
+      return register.all.size;
+    },
+    watch(server, isTls) {
+      server.on("connection", (socket: Socket) => register.accept(socket, isTls));
+      if (isTls) server.on("secureConnection", register.takeOver);
+    },
+    begin: (socket) => count(socket, "requests"),
+    answer: (socket) => count(socket, "answering"),
+    isAnswering: (socket) => (register.of(socket)?.answering ?? 0) > 0,
+    prove: register.prove,
+    async finish(limitMs) {
+      // The answer's last bytes are still on their way when its request ends.
+      closing = ({ requests, socket }) => {
+        if (requests === 0) socket.destroySoon();
+      };
+      await finishAll(register.all, options.now, limitMs);
+    },
+  };
+}
+
+/** Who is connected, and who of them has proved nothing. */
+function createRegister({ now, onDisplaced, mostUnproven = MOST_UNPROVEN }: ConnectionsOptions) {
   const all = new Set<Connection>();
   /** In the order in which they came. */
   const unproven = new Set<Connection>();
   const byPeer = new Map<string, Connection>();
   const bySocket = new WeakMap<Socket, Connection>();
-  let closing: ((connection: Connection) => void) | undefined;
 
   function accept(socket: Socket, isTls: boolean): void {
-    const connection = {
-      socket,
-      openedAt: now(),
-      requests: 0,
-      answering: 0,
-      hasSpoken: false,
-    };
+    const connection = { socket, openedAt: now(), requests: 0, answering: 0, hasSpoken: false };
     const peer = peerOf(socket);
     all.add(connection);
     unproven.add(connection);
@@ -76,68 +109,40 @@ export function createConnections(options: ConnectionsOptions): Connections {
     onDisplaced();
   }
 
-  /** After the handshake the same connection has another socket object; both know who is at the other end. */
-  function takeOver(socket: Socket): void {
-    const connection = byPeer.get(peerOf(socket));
-    if (connection === undefined) return;
-    connection.socket = socket;
-    bySocket.set(socket, connection);
-  }
-
-  function count(socket: Socket, what: "requests" | "answering"): () => void {
-    const connection = bySocket.get(socket);
-    if (connection === undefined) return () => {};
-    connection.hasSpoken = true;
-    connection[what]++;
-    let isOver = false;
-    return () => {
-      if (isOver) return;
-      isOver = true;
-      connection[what]--;
-      closing?.(connection);
-    };
-  }
-
-  async function finish(limitMs: number): Promise<void> {
-    const cutIdle = (connection: Connection) => {
-      if (connection.requests > 0) return;
-      if (connection.hasSpoken || now() - connection.openedAt >= FRESH_MS) connection.socket.destroy();
-    };
-    // The answer's last bytes are still on their way when its request ends.
-    closing = (connection) => {
-      if (connection.requests === 0) connection.socket.destroySoon();
-    };
-    for (const connection of all) cutIdle(connection);
-    await emptied(Math.min(FRESH_MS, limitMs));
-    for (const connection of all) if (connection.requests === 0) connection.socket.destroy();
-    await emptied(limitMs - FRESH_MS);
-    for (const connection of all) connection.socket.destroy();
-  }
-
-  async function emptied(withinMs: number): Promise<void> {
-    const deadline = performance.now() + withinMs;
-    while (all.size > 0 && performance.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  }
-
   return {
-    get open() {
-      return all.size;
+    all,
+    accept,
+    of: (socket: Socket) => bySocket.get(socket),
+    /** After the handshake the same connection has another socket object; both know who is at the other end. */
+    takeOver(socket: Socket): void {
+      const connection = byPeer.get(peerOf(socket));
+      if (connection === undefined) return;
+      connection.socket = socket;
+      bySocket.set(socket, connection);
     },
-    watch(server, isTls) {
-      server.on("connection", (socket: Socket) => accept(socket, isTls));
-      if (isTls) server.on("secureConnection", takeOver);
-    },
-    begin: (socket) => count(socket, "requests"),
-    answer: (socket) => count(socket, "answering"),
-    isAnswering: (socket) => (bySocket.get(socket)?.answering ?? 0) > 0,
-    prove(socket) {
+    prove(socket: Socket): void {
       const connection = bySocket.get(socket);
       if (connection) unproven.delete(connection);
     },
-    finish,
   };
+}
+
+async function finishAll(all: ReadonlySet<Connection>, now: () => number, limitMs: number): Promise<void> {
+  const cut = (isToGo: (connection: Connection) => boolean) => {
+    for (const connection of all) if (isToGo(connection)) connection.socket.destroy();
+  };
+  cut(({ requests, hasSpoken, openedAt }) => requests === 0 && (hasSpoken || now() - openedAt >= FRESH_MS));
+  await emptied(all, Math.min(FRESH_MS, limitMs));
+  cut(({ requests }) => requests === 0);
+  await emptied(all, limitMs - FRESH_MS);
+  cut(() => true);
+}
+
+async function emptied(all: ReadonlySet<Connection>, withinMs: number): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  while (all.size > 0 && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 function peerOf(socket: Socket): string {

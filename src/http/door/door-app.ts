@@ -5,13 +5,10 @@ import Fastify, {
   type FastifyRequest,
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { Log } from "../../base/log.ts";
 import type { HttpConfig } from "../config.ts";
 import type { TlsPair } from "./certificate.ts";
 import type { createClientErrors } from "./client-errors.ts";
-import type { Connections } from "./connections.ts";
 import { type HealthDeps, registerHealth } from "./health-routes.ts";
-import type { Refuse } from "./refusal.ts";
 import { createDoorServer } from "./server.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
 
@@ -28,10 +25,7 @@ const securityHeaders: Readonly<Record<string, string>> = {
 
 export interface DoorAppDeps extends WebhookRouteDeps, HealthDeps {
   readonly config: HttpConfig;
-  readonly connections: Connections;
   readonly clientErrors: ReturnType<typeof createClientErrors>;
-  readonly refuse: Refuse;
-  readonly log: Log;
 }
 
 /** The routes behind one listener, with TLS when there is a pair. */
@@ -47,6 +41,7 @@ export function createDoorApp(deps: DoorAppDeps, pair: TlsPair | undefined): Fas
     frameworkErrors: (_error, request, reply) => void refuseUnknown(request, reply),
   });
   connections.watch(app.server, pair !== undefined);
+  clientErrors.watch(app.server);
 
   async function refuseUnknown(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const message = "there is nothing here; webhooks go to /webhook, health is at /healthz and /readyz";

@@ -1,5 +1,5 @@
-import type { Server as TlsServer } from "node:https";
-import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
+import { Server as TlsServer } from "node:https";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { HttpConfig } from "../config.ts";
@@ -10,14 +10,13 @@ import { type Client, clientOf } from "./client.ts";
 import { createClientErrors } from "./client-errors.ts";
 import { createConnections } from "./connections.ts";
 import { createTally, type DoorCounts } from "./counts.ts";
-import { registerHealth } from "./health-routes.ts";
+import { createDoorApp, type DoorAppDeps } from "./door-app.ts";
 import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
 import { createRefuse } from "./refusal.ts";
 import { createSampledLog } from "./sampled-log.ts";
-import { createDoorServer, tlsOptions } from "./server.ts";
+import { tlsOptions } from "./server.ts";
 import { createTlsKeeper, type TlsKeeper } from "./tls-keeper.ts";
 import { createUnprovenLimit } from "./unproven-limit.ts";
-import { registerWebhook } from "./webhook-route.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
 const BODY_ROOM_BYTES = 64 * 1024 ** 2;
@@ -42,22 +41,13 @@ export interface Door {
   /** As bound, such as `https://0.0.0.0:8443`; empty when `http.listen` is. */
   readonly addresses: readonly string[];
   /**
-   * Takes over the allow-list, the proxies, the limit and the certificate, without cutting any connection. Answers what is worth saying
-   * beyond that, in words: a certificate that was taken or refused, and what waits for a restart. Never rejects.
+   * Takes over the allow-list, the proxies, the limit and the certificate, without cutting any connection. Answers in words whether a
+   * certificate was taken or refused. Never rejects.
    */
   reload(config: HttpConfig): Promise<string[]>;
   /** Takes nothing new, lets what is being answered be answered for at most 5 s, and cuts the rest. */
   close(): Promise<void>;
   counts(): DoorCounts;
-}
-
-/** What all listeners share. */
-interface Shared {
-  readonly config: HttpConfig;
-  readonly deps: DoorDeps;
-  readonly wire: (app: FastifyInstance) => void;
-  readonly connections: ReturnType<typeof createConnections>;
-  readonly clientErrors: ReturnType<typeof createClientErrors>;
 }
 
 /** Listens wherever the configuration says, and takes webhooks. Throws HttpError `door_listen`, `door_certificate`. */
@@ -71,34 +61,17 @@ export async function openDoor(deps: DoorDeps): Promise<Door> {
   const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
   const clientErrors = createClientErrors({ connections, tally, sampled });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
-  const limit = createUnprovenLimit(clock, () => config.unprovenPerMinute);
-  const refuse = createRefuse({ clientOf: clientFor, limit, tally, sampled });
-  const room = createBodyRoom(BODY_ROOM_BYTES);
-
-  function wire(app: FastifyInstance): void {
-    app.addHook("onRequest", async (request, reply) => {
-      reply.raw.once("close", connections.begin(request.raw.socket));
-      reply.headers(securityHeaders);
-      if (!request.is404) return;
-      await refuse(request, reply, { reason: "unknown path", status: 404, message: "there is nothing here" });
-      return reply;
-    });
-    registerHealth(app, {
-      readiness,
-      clientOf: clientFor,
-      limit: createUnprovenLimit(clock, () => HEALTH_PER_MINUTE),
-      log,
-    });
-    registerWebhook(app, {
-      ...{ desk, room, connections, refuse, tally, sampled },
-      clientOf: clientFor,
-      allowed: () => allowed,
-      bodyLimitBytes: config.bodyLimit * MIB_BYTES,
-      isSpoilt: clientErrors.isSpoilt,
-    });
-  }
-
-  const opened = await openListeners({ config, deps, wire, connections, clientErrors });
+  const unproven = createUnprovenLimit(clock, () => config.unprovenPerMinute);
+  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled });
+  const opened = await openListeners(clock, {
+    ...{ config, desk, readiness, log, connections, clientErrors, refuse, tally, sampled },
+    clientOf: clientFor,
+    allowed: () => allowed,
+    bodyLimitBytes: config.bodyLimit * MIB_BYTES,
+    room: createBodyRoom(BODY_ROOM_BYTES),
+    isSpoilt: clientErrors.isSpoilt,
+    limit: createUnprovenLimit(clock, () => HEALTH_PER_MINUTE),
+  });
   const timer = setInterval(() => {
     sampled.tick();
     void opened.look(config);
@@ -106,11 +79,10 @@ export async function openDoor(deps: DoorDeps): Promise<Door> {
   return {
     addresses: opened.addresses,
     async reload(next) {
-      const waiting = restartWords(config, next);
-      config = { ...next, listen: config.listen };
+      config = next;
       allowed = createAddressSet(next.allow);
       trusted = createAddressSet(next.trustedProxies);
-      return [...waiting, ...(await opened.look(config))];
+      return await opened.look(next);
     },
     async close() {
       clearInterval(timer);
@@ -121,15 +93,6 @@ export async function openDoor(deps: DoorDeps): Promise<Door> {
   };
 }
 
-/** Nothing here is a page: no browser shall guess, frame or keep anything. */
-const securityHeaders = {
-  "cache-control": "no-store",
-  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-  "referrer-policy": "no-referrer",
-  "strict-transport-security": "max-age=31536000",
-  "x-content-type-options": "nosniff",
-};
-
 interface Listeners {
   readonly addresses: readonly string[];
   /** Looks whether the certificate has changed. */
@@ -138,11 +101,10 @@ interface Listeners {
 }
 
 /** Opens every listener, or none. */
-async function openListeners(shared: Shared): Promise<Listeners> {
-  const { config, deps, connections } = shared;
-  const tlsServers: TlsServer[] = [];
-  const keeper = await keepCertificate(shared, tlsServers);
+async function openListeners(clock: Clock, deps: DoorAppDeps): Promise<Listeners> {
+  const { config, connections, log } = deps;
   const apps: FastifyInstance[] = [];
+  const keeper = await keepCertificate(clock, deps, apps);
   const addresses: string[] = [];
   const close = async () => {
     const closing = apps.map((app) => app.close());
@@ -151,14 +113,13 @@ async function openListeners(shared: Shared): Promise<Listeners> {
   };
   try {
     for (const text of config.listen) {
-      const bound = await openAll(shared, parseListener(text), keeper, apps, tlsServers);
-      addresses.push(...bound);
+      addresses.push(...(await openAll(deps, parseListener(text), keeper, apps)));
     }
   } catch (error) {
     await close();
     throw error;
   }
-  for (const address of addresses) deps.log.info({ address }, "the door is open");
+  for (const address of addresses) log.info({ address }, "the door is open");
   return {
     addresses,
     async look({ tls }) {
@@ -170,63 +131,36 @@ async function openListeners(shared: Shared): Promise<Listeners> {
 }
 
 async function keepCertificate(
-  { config, deps }: Shared,
-  servers: readonly TlsServer[],
+  clock: Clock,
+  { config, log }: DoorAppDeps,
+  apps: readonly FastifyInstance[],
 ): Promise<TlsKeeper | undefined> {
   if (config.tls === undefined || config.listen.every((text) => !parseListener(text).isTls)) return undefined;
   return await createTlsKeeper(config.tls, {
-    log: deps.log,
-    now: deps.clock.now,
+    log,
+    now: clock.now,
     onPair: (pair) => {
-      for (const server of servers) server.setSecureContext(tlsOptions(pair));
+      for (const { server } of apps)
+        if (server instanceof TlsServer) server.setSecureContext(tlsOptions(pair));
     },
   });
 }
 
 /** Every address of one entry of `http.listen`; at least one of them must work. */
 async function openAll(
-  shared: Shared,
+  deps: DoorAppDeps,
   listener: Listener,
   keeper: TlsKeeper | undefined,
   apps: FastifyInstance[],
-  tlsServers: TlsServer[],
 ): Promise<string[]> {
   const bound: string[] = [];
   const places = await resolveListener(listener);
   for (const [index, place] of places.entries()) {
-    const app = createListenerApp(shared, place.isTls ? keeper : undefined, tlsServers);
+    const app = createDoorApp(deps, place.isTls ? keeper?.pair : undefined);
     apps.push(app);
     const isOptional = bound.length > 0 || index < places.length - 1;
     const address = await bind(app, place, isOptional);
     if (address !== undefined) bound.push(address);
   }
   return bound;
-}
-
-function createListenerApp(
-  shared: Shared,
-  keeper: TlsKeeper | undefined,
-  tlsServers: TlsServer[],
-): FastifyInstance {
-  const { config, connections, clientErrors } = shared;
-  const app = Fastify({
-    logger: false,
-    serverFactory(handle) {
-      const server = createDoorServer(config, keeper?.pair, handle);
-      if (keeper) tlsServers.push(server as TlsServer);
-      connections.watch(server, keeper !== undefined);
-      clientErrors.watch(server);
-      return server;
-    },
-    clientErrorHandler: clientErrors.onClientError,
-  });
-  shared.wire(app);
-  return app;
-}
-
-/** What of a changed configuration is not taken over while the door is open, in words. */
-function restartWords(before: HttpConfig, next: HttpConfig): string[] {
-  const same = (key: keyof HttpConfig) => JSON.stringify(before[key]) === JSON.stringify(next[key]);
-  const keys = ["listen", "bodyLimit", "headersTimeout", "requestTimeout", "idleTimeout"] as const;
-  return keys.filter((key) => !same(key)).map((key) => `http.${key}: takes effect after a restart`);
 }

@@ -33,9 +33,9 @@ export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<Bo
     function onData(chunk: Buffer): void {
       length += chunk.length;
       chunks++;
-      if (length > mostBytes) return end("too-long");
-      if (chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES) return end("crumbs");
-      onChunk?.(chunk);
+      if (length > mostBytes) end("too-long");
+      else if (chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES) end("crumbs");
+      else onChunk?.(chunk);
     }
     const onEnd = () => end(raw.complete ? "complete" : "broken");
     const onClose = () => end("broken");
