@@ -1,5 +1,5 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
-import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./app/daemon-status.ts";
+import { openDoors } from "./app/doors.ts";
 import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
 import { systemClock } from "./base/clock.ts";
 import { describeError, FireRunnerError } from "./base/errors.ts";
@@ -7,14 +7,9 @@ import type { Log } from "./base/log.ts";
 import { diffConfig } from "./config/diff.ts";
 import type { Config } from "./config/load.ts";
 import { takeOver } from "./config/take-over.ts";
-import type { ControlPorts } from "./http/control-routes.ts";
-import { type ControlServer, openControlServer } from "./http/control-server.ts";
-import { type Door, openDoor } from "./http/door/door.ts";
-import { createViews } from "./http/views.ts";
+import type { Door } from "./http/door/door.ts";
 import type { Pool } from "./lifecycle/pool.ts";
 import { acquireStateLock } from "./store/state-lock.ts";
-import type { Store } from "./store/store.ts";
-import type { Drivers } from "./vm/drivers.ts";
 
 export { installConfiguredHook } from "./app/configured-hook.ts";
 export { doctorChecks } from "./app/doctor-checks.ts";
@@ -57,9 +52,11 @@ export function createApp(options: AppOptions): App {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
       rooms = await buildRooms({ ...options, config: () => config }, cleanups);
-      door = await openNetworkDoor(rooms);
-      const control = await openControl(rooms);
-      cleanups.push(() => control.close());
+      door = await openDoors(
+        rooms,
+        { config: () => config, about: { version, startedAt }, reload, log },
+        cleanups,
+      );
     } catch (error) {
       await cleanUp(cleanups, log);
       throw error;
@@ -86,60 +83,11 @@ export function createApp(options: AppOptions): App {
     if (rooms) {
       const { claimer, scheduler, tagged } = rooms;
       scheduler.drain();
-      await tagged?.stop();
       // An open request may still bring a job: it is taken, and its machine is the next start's business if not ours.
-      await Promise.race([claimer.stop(), aborted(hurry)]);
+      await Promise.race([Promise.all([tagged?.stop(), claimer.stop()]), aborted(hurry)]);
       await scheduler.shutDown(hurry);
     }
     await cleanUp(cleanups, log);
-  }
-
-  /** Undefined when nothing is to listen. */
-  async function openNetworkDoor(built: Rooms): Promise<Door | undefined> {
-    if (config.http.listen.length === 0) return undefined;
-    const opened = await openDoor({
-      config: config.http,
-      desk: built.tagged?.desk,
-      readiness: () => readiness(built),
-      clock: systemClock,
-      log: log.child({ room: "http" }),
-    });
-    cleanups.push(() => opened.close());
-    return opened;
-  }
-
-  async function openControl(built: Rooms): Promise<ControlServer> {
-    const { store, scheduler, claimer, drivers, tagged } = built;
-    const webhook =
-      tagged &&
-      webhookPortsOf(
-        built,
-        tagged,
-        () => config,
-        () => door,
-      );
-    const explain = async (jobId: number) => await explainWait(built, jobId);
-    const ports: ControlPorts = {
-      status: () => describeDaemon(built, config, { version, startedAt }),
-      explain,
-      console: async (id, bytes) => (await driverOf(store, drivers, id))?.console(id, bytes) ?? "",
-      followConsole: (id, signal) => followConsole(store, drivers, id, signal),
-      drain: () => scheduler.drain(),
-      resume() {
-        scheduler.resume();
-        claimer.wake();
-      },
-      reload,
-      door: door && { addresses: () => door?.addresses ?? [], readiness: () => readiness(built) },
-      webhook,
-    };
-    const views = createViews({
-      store,
-      now: systemClock.now,
-      explain,
-      ...(webhook ? { explainPending: webhook.explainPending } : {}),
-    });
-    return await openControlServer({ stateDirectory: config.state, views, ports, log });
   }
 
   return { start, reload, stop };
@@ -158,21 +106,6 @@ async function verifyToken({ api, images }: Rooms, pool: Pool, log: Log): Promis
     const hint = error instanceof FireRunnerError ? error.hint : undefined;
     log.warn({ pool: pool.name, problem: describeError(error), hint }, "runner token could not be verified");
   }
-}
-
-async function driverOf(store: Store, drivers: Drivers, machineId: string) {
-  const machine = await store.machine(machineId);
-  return machine && drivers.get(machine.driver);
-}
-
-async function* followConsole(
-  store: Store,
-  drivers: Drivers,
-  machineId: string,
-  signal: AbortSignal,
-): AsyncIterable<string> {
-  const driver = await driverOf(store, drivers, machineId);
-  if (driver) yield* driver.followConsole(machineId, signal);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -8,7 +8,6 @@ import { hindrancesOf } from "../scheduler/explain.ts";
 import { readinessOf } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
 import { namedScopeOf } from "./scope-source.ts";
-import type { TaggedJobs } from "./tagged-jobs.ts";
 import { createWebhookPorts } from "./webhook-ports.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */
@@ -62,15 +61,14 @@ export async function explainWait(
   return job ? hindrancesOf(job, scheduler.status(), systemClock.now()) : [];
 }
 
-/** `/v1/webhook` and what else people may ask of jobs by tag. */
+/** `/v1/webhook` and what else people may ask of jobs by tag; undefined when none are served. */
 export function webhookPortsOf(
-  { claimer }: Pick<Rooms, "claimer">,
-  tagged: TaggedJobs,
+  { claimer, tagged }: Pick<Rooms, "claimer" | "tagged">,
   config: () => Config,
-  door: () => Door | undefined,
+  door: Door | undefined,
 ): WebhookPorts | undefined {
   const first = config().webhook;
-  if (!first) return undefined;
+  if (!first || !tagged) return undefined;
   return createWebhookPorts({
     scope: namedScopeOf(first),
     webhook: () => config().webhook ?? first,
@@ -80,7 +78,7 @@ export function webhookPortsOf(
     hookHealth: tagged.hookHealth,
     token: () => tagged.tokenCheck.status(),
     budget: () => tagged.rest.budget,
-    refused: () => door()?.counts().refused ?? {},
+    refused: () => door?.counts().refused ?? {},
     claiming: (pool) => claimer.status().find((each) => each.pool === pool)?.reason,
   });
 }

@@ -18,7 +18,7 @@ const tests = [
   { trigger: "pipeline_events", event: "Pipeline Hook", what: "pipeline" },
 ] as const;
 
-export type HookScope = Exclude<Scope, { kind: "instance" }>;
+type HookScope = Exclude<Scope, { kind: "instance" }>;
 
 export interface HookInstallOptions {
   readonly rest: Pick<

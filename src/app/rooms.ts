@@ -83,7 +83,10 @@ export async function buildRooms(
   const { state, gitlab, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
   const { webhook } = config();
   let tagged: TaggedJobs | undefined;
-  const pools = () => allPools(config(), tagged);
+  const pools = joinPools(
+    () => config().pools,
+    () => tagged?.keeper.pools(),
+  );
 
   const store = await openStore(state, log, cleanups);
   cleanups.push(prune(store, () => config().history.keep, log));
@@ -95,27 +98,17 @@ export async function buildRooms(
   const drivers = instead?.drivers ?? createDrivers(own);
   for (const driver of drivers.values()) cleanups.push(() => driver.close());
 
-  const bootData = async (machineId: string) => await bootDataOf(store, pools, machineId);
   const relay = createRelay({
-    store,
-    http,
-    api,
-    pools,
-    bootData,
-    clock,
+    ...{ store, http, api, pools, clock },
+    bootData: async (machineId) => await bootDataOf(store, pools, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
   });
   cleanups.push(() => relay.stop());
 
   const scheduler = createScheduler({
-    store,
-    drivers,
-    images,
-    api,
+    ...{ store, drivers, images, api, pools, clock },
     door: relay,
-    pools,
-    clock,
     random: Math.random,
     log: log.child({ room: "scheduler" }),
     config: schedulerConfig,
@@ -128,11 +121,7 @@ export async function buildRooms(
   const slots = createSlots({ store, pools, capacityOf });
   cleanups.push(() => slots.close());
   const claimer: Claimer = createClaimer({
-    api,
-    store,
-    pools,
-    slots,
-    clock,
+    ...{ api, store, pools, slots, clock },
     random: Math.random,
     log: log.child({ room: "intake" }),
     config: claiming,
@@ -154,9 +143,21 @@ export async function buildRooms(
   return { store, http, api, images, drivers, relay, scheduler, claimer, tagged, pools };
 }
 
-/** Jobs of both ways in are claimed and run in the same way: they differ in where their pools come from. */
-function allPools({ pools }: Config, tagged: TaggedJobs | undefined): ReadonlyMap<string, Pool> {
-  return tagged ? new Map([...pools, ...tagged.keeper.pools()]) : pools;
+type Pools = ReadonlyMap<string, Pool>;
+
+/**
+ * Jobs of both ways in are claimed and run in the same way: they differ in where their pools come from. Every poll and every request
+ * of a guest asks for the pools, so they are put together again only when one of the two has changed.
+ */
+function joinPools(configured: () => Pools, ofTags: () => Pools | undefined): () => Pools {
+  let [first, second]: (Pools | undefined)[] = [];
+  let joined: Pools = new Map();
+  return () => {
+    if (first === configured() && second === ofTags()) return joined;
+    [first, second] = [configured(), ofTags()];
+    joined = second ? new Map([...first, ...second]) : first;
+    return joined;
+  };
 }
 
 /** The claimer hears of new pools and of new jobs. Returns the way to stop. */

@@ -89,11 +89,11 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     isPolled: options.isPolled,
   });
   await keeper.load();
-  const { signingKeys, tokens } = {
+  const verifier = createHookVerifier({
     signingKeys: () => webhook().secrets.signingKeys,
     tokens: () => webhook().secrets.tokens,
-  };
-  const verifier = createHookVerifier({ signingKeys, tokens, now: clock.now });
+    now: clock.now,
+  });
   const desk = createHookDesk({
     ...{ verifier, store, clock, log },
     onNews: watcher.news,

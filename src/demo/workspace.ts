@@ -44,7 +44,7 @@ export interface DemoConfig {
   readonly webhook: DemoWebhook | undefined;
 }
 
-export interface DemoWebhook {
+interface DemoWebhook {
   readonly project: string;
   readonly apiToken: string;
   /** Port of FireRunner's door on loopback. */

@@ -10,14 +10,14 @@ export type Screening =
   | { readonly kind: "refused"; readonly message: string };
 
 /** A signature that is checked while the body arrives, so that no body has to be kept for it. */
-export interface BodyProof {
+interface BodyProof {
   update(chunk: Uint8Array): void;
   /** To be asked once, after the last chunk. */
   verdict(): boolean;
 }
 
 /** An authentic webhook request. */
-export interface HookRequest {
+interface HookRequest {
   readonly headers: IncomingHttpHeaders;
   /** Undefined when it was longer than what is read, or there was no room for it. */
   readonly body: Buffer | undefined;

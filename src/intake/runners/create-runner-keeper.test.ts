@@ -62,8 +62,12 @@ function createGitLab() {
   };
   return {
     ...{ runners, running, rest, api },
-    loseAnswers: (lose: boolean) => void (loseAnswer = lose),
-    refuse: (error: GitLabError | undefined) => void (refusal = error),
+    loseAnswers(lose: boolean) {
+      loseAnswer = lose;
+    },
+    refuse(error: GitLabError | undefined) {
+      refusal = error;
+    },
   };
 }
 

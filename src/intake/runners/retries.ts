@@ -1,5 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError, FireRunnerError } from "../../base/errors.ts";
+import type { Log } from "../../base/log.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import { backoffMs } from "../../gitlab/backoff.ts";
 import { GitLabError } from "../../gitlab/errors.ts";
@@ -7,57 +8,61 @@ import { GitLabError } from "../../gitlab/errors.ts";
 const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
 /** Until somebody changes something. */
 const lastingBackoff = { baseMs: 15_000, capMs: 300_000 };
-const restBackoff = { baseMs: 4_000, capMs: 60_000 };
 
-/** When each kind of work may be tried again, and why it failed. */
+/** Work that may fail: what failed rests for a while and is then tried again, for ever. */
 export interface Retries {
-  /** No try before this (epoch ms); 0 when nothing is in the way. */
-  dueAt(work: string): number;
+  /** Does it unless it rests. Never rejects: what goes wrong is remembered, and logged when it is news. */
+  attempt(work: string, doIt: () => Promise<unknown>): Promise<void>;
   /** Why the last try failed, in words. */
   problem(work: string): string | undefined;
-  /** Answers whether it failed in another way than before. */
-  failed(work: string, error: unknown): boolean;
-  /** It is not time for it yet, and nothing is wrong. */
-  later(work: string): void;
-  /** Not before `at` (epoch ms), whatever was before. */
-  rest(work: string, at: number): void;
-  done(work: string): void;
-  /** Whatever was wrong may have been put right; with `prefix` only of the work whose name begins so. */
-  pardon(prefix?: string): void;
+  /** Whatever was wrong may have been put right. */
+  pardon(): void;
+  /** Nothing is begun any more. */
+  end(): void;
 }
 
-interface Waiting {
-  tries: number;
-  dueAt: number;
-  problem: string | undefined;
+interface Failure {
+  readonly tries: number;
+  readonly dueAt: number;
+  readonly problem: string;
 }
 
-export function createRetries(clock: Pick<Clock, "now">, random: () => number): Retries {
-  const waiting = new Map<string, Waiting>();
+export function createRetries(deps: {
+  readonly clock: Pick<Clock, "now">;
+  readonly random: () => number;
+  readonly log: Log;
+}): Retries {
+  const { clock, random, log } = deps;
+  const failures = new Map<string, Failure>();
+  let isEnding = false;
 
-  function wait(work: string, problem: string | undefined, waitMs: (tries: number) => number): void {
-    const tries = (waiting.get(work)?.tries ?? 0) + 1;
+  function note(work: string, error: unknown): void {
     // What nobody has tried again for so long is not wanted any more.
-    for (const [name, { dueAt }] of waiting) if (dueAt < clock.now() - HOUR_MS) waiting.delete(name);
-    waiting.set(work, { tries, problem, dueAt: clock.now() + waitMs(tries) });
+    for (const [name, { dueAt }] of failures) if (dueAt < clock.now() - HOUR_MS) failures.delete(name);
+    const before = failures.get(work);
+    const problem = errorInWords(error);
+    const tries = (before?.tries ?? 0) + 1;
+    const limits = passes(error) ? passingBackoff : lastingBackoff;
+    const askedMs = error instanceof GitLabError ? error.waitMs : 0;
+    const dueAt = clock.now() + Math.max(askedMs, backoffMs(tries, random, limits));
+    failures.set(work, { tries, problem, dueAt });
+    if (before?.problem !== problem) log.warn({ work, problem }, "work on runners failed");
   }
 
   return {
-    dueAt: (work) => waiting.get(work)?.dueAt ?? 0,
-    problem: (work) => waiting.get(work)?.problem,
-    failed(work, error) {
-      const words = errorInWords(error);
-      const isNew = waiting.get(work)?.problem !== words;
-      const limits = passes(error) ? passingBackoff : lastingBackoff;
-      const askedMs = error instanceof GitLabError ? error.waitMs : 0;
-      wait(work, words, (tries) => Math.max(askedMs, backoffMs(tries, random, limits)));
-      return isNew;
+    async attempt(work, doIt) {
+      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return;
+      try {
+        await doIt();
+        failures.delete(work);
+      } catch (error) {
+        note(work, error);
+      }
     },
-    later: (work) => wait(work, undefined, (tries) => backoffMs(tries, random, restBackoff)),
-    rest: (work, at) => void waiting.set(work, { tries: 0, problem: undefined, dueAt: at }),
-    done: (work) => void waiting.delete(work),
-    pardon(prefix = "") {
-      for (const work of waiting.keys()) if (work.startsWith(prefix)) waiting.delete(work);
+    problem: (work) => failures.get(work)?.problem,
+    pardon: () => failures.clear(),
+    end() {
+      isEnding = true;
     },
   };
 }
@@ -67,7 +72,7 @@ function passes(error: unknown): boolean {
 }
 
 /** What went wrong and what to do about it, on one line. */
-export function errorInWords(error: unknown): string {
+function errorInWords(error: unknown): string {
   const hint = error instanceof FireRunnerError ? error.hint : undefined;
   return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }

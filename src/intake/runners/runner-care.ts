@@ -1,6 +1,5 @@
 /** Keeps runners online, renews their tokens, and deletes those that nobody needs: one row at a time, each step repeatable. */
 import type { Clock } from "../../base/clock.ts";
-import type { Log } from "../../base/log.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import { GitLabError } from "../../gitlab/errors.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
@@ -26,7 +25,6 @@ export interface RunnerCareOptions {
   /** A request is open that may bring a job of this pool. */
   readonly isPolled: (pool: string) => boolean;
   readonly clock: Pick<Clock, "now">;
-  readonly log: Log;
 }
 
 export interface RunnerCare {
@@ -47,20 +45,27 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
 
   async function sort(row: ManagedRunner): Promise<void> {
     const now = clock.now();
-    const isNeeded = book.needs().has(tagsKey(row.tags)) && !book.isUsed(row.pool);
-    if ((isNeeded && row.jobId === null) || book.unfinished(row.pool) > 0) {
+    if (isInUse(row)) {
       if (now - row.usedAt >= NOTE_MS) await store.noteRunnerUsed(row.key, now);
       return;
     }
-    if (isNeeded || options.isPolled(row.pool)) return;
-    if (row.jobId !== null)
-      return await retire(row, book.isUsed(row.pool) ? "its job has ended" : "its job waits no more");
-    const { keepUnused } = options.config();
-    if (now - row.usedAt >= keepUnused) await retire(row, "no job has asked for it for the time it is kept");
+    const reason = reasonToRetire(row, now);
+    if (reason !== undefined) await store.retireRunner(row.key, reason);
   }
 
-  async function retire(row: ManagedRunner, reason: string): Promise<void> {
-    await store.retireRunner(row.key, reason);
+  function isNeeded({ tags, pool }: ManagedRunner): boolean {
+    return book.needs().has(tagsKey(tags)) && !book.isUsed(pool);
+  }
+
+  function isInUse(row: ManagedRunner): boolean {
+    return (row.jobId === null && isNeeded(row)) || book.unfinished(row.pool) > 0;
+  }
+
+  function reasonToRetire(row: ManagedRunner, now: number): string | undefined {
+    if (isNeeded(row) || options.isPolled(row.pool)) return undefined;
+    if (row.jobId !== null) return book.isUsed(row.pool) ? "its job has ended" : "its job waits no more";
+    if (now - row.usedAt < options.config().keepUnused) return undefined;
+    return "no job has asked for it for the time it is kept";
   }
 
   async function verify(row: ManagedRunner): Promise<void> {
@@ -76,10 +81,7 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
       await store.noteRunnerVerified(row.key, clock.now());
     } catch (error) {
       if (!(error instanceof GitLabError) || error.code !== "gitlab_wrong_token") throw error;
-      await retire(
-        row,
-        "GitLab does not know its token any more: it was deleted there, or its token was changed",
-      );
+      await store.retireRunner(row.key, unknownToken);
     }
   }
 
@@ -95,12 +97,15 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
     sort,
     verify,
     remove,
-    isVerifyDue: ({ verifiedAt, tokenExpiresAt, activeAt, ...row }) =>
-      clock.now() - (verifiedAt ?? 0) >= options.config().verifyInterval ||
-      isRenewalDue({ ...row, verifiedAt, tokenExpiresAt, activeAt }, clock.now()),
+    isVerifyDue: (row) =>
+      clock.now() - (row.verifiedAt ?? 0) >= options.config().verifyInterval ||
+      isRenewalDue(row, clock.now()),
     isRemovable: ({ pool }) => book.unfinished(pool) === 0 && !options.isPolled(pool),
   };
 }
+
+const unknownToken =
+  "GitLab does not know its token any more: it was deleted there, or its token was changed";
 
 /** When less than a day or a quarter of its life is left, whichever is less of its whole life. */
 function isRenewalDue({ tokenExpiresAt, verifiedAt, activeAt }: ManagedRunner, now: number): boolean {

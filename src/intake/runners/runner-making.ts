@@ -10,8 +10,9 @@ import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { describeRunner, readMark } from "./runner-mark.ts";
 
-/** How often GitLab's list is compared with ours. A lost answer may turn up in it late: see `sweepSoon`. */
+/** How often GitLab's list is compared with ours. */
 const SWEEP_MS = 10 * MINUTE_MS;
+/** After an answer was lost: a slow server may have made the runner only after the list was read. */
 const SWEEP_SOON_MS = 2 * MINUTE_MS;
 
 export interface RunnerMakingOptions {
@@ -57,7 +58,6 @@ export function createRunnerMaking(options: RunnerMakingOptions): RunnerMaking {
       });
       const { id: gitlabId, token, tokenExpiresAt } = given;
       await store.activateRunner(key, { gitlabId, token, tokenExpiresAt });
-      log.info({ runner: gitlabId, pool }, "runner made in GitLab");
     } catch (error) {
       // Whether GitLab has made it nobody knows: the list will tell, now and once more when a slow server is done.
       sweepDueAt = Math.min(sweepDueAt, clock.now());
@@ -69,26 +69,28 @@ export function createRunnerMaking(options: RunnerMakingOptions): RunnerMaking {
     return requireRow(book, key);
   }
 
+  /** What GitLab has of this installation, by key. */
+  async function listOurs(): Promise<ReadonlyMap<string, number>> {
+    const listed = await rest.runnersOf(await options.scope());
+    const marked = listed.map(({ id, description }) => ({ id, mark: readMark(description) }));
+    const ours = marked.filter(({ mark }) => mark?.installation === options.installation);
+    return new Map(ours.map(({ id, mark }) => [mark?.key ?? "", id]));
+  }
+
   async function sweep(): Promise<number> {
-    const scope = await options.scope();
-    const listed = (await rest.runnersOf(scope)).flatMap(({ id, description }) => {
-      const mark = readMark(description);
-      return mark?.installation === options.installation ? [{ id, key: mark.key }] : [];
-    });
+    const inGitLab = await listOurs();
     await book.refresh();
-    const rows = new Map(book.rows().map((row) => [row.key, row]));
+    const known = new Set([...book.rows().map(({ key }) => key), ...underWay]);
     let deleted = 0;
-    for (const { id, key } of listed) {
-      const row = rows.get(key);
-      if (row === undefined && !underWay.has(key)) deleted += await deleteStray(id, key);
-      else if (row?.state === "creating" && !underWay.has(key)) await store.retireRunner(key, lostAnswer, id);
+    for (const [key, id] of inGitLab) if (!known.has(key)) deleted += await deleteStray(id, key);
+    const unanswered = book.rows().filter(({ key, state }) => state === "creating" && !underWay.has(key));
+    for (const { key } of unanswered) {
+      const id = inGitLab.get(key);
+      if (id === undefined) await store.markRunnerGone(key);
+      else await store.retireRunner(key, lostAnswer, id);
     }
-    const found = new Set(listed.map(({ key }) => key));
-    const lost = book
-      .rows()
-      .filter(({ key, state }) => state === "creating" && !underWay.has(key) && !found.has(key));
-    for (const { key } of lost) await store.markRunnerGone(key);
-    sweepDueAt = clock.now() + (lost.length > 0 ? SWEEP_SOON_MS : SWEEP_MS);
+    const isLate = unanswered.some(({ key }) => !inGitLab.has(key));
+    sweepDueAt = clock.now() + (isLate ? SWEEP_SOON_MS : SWEEP_MS);
     return deleted;
   }
 

@@ -1,0 +1,98 @@
+/** The two doors: one for the command line of this computer, one for the network. */
+import { systemClock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/load.ts";
+import type { ControlPorts } from "../http/control-routes.ts";
+import { openControlServer } from "../http/control-server.ts";
+import { type Door, openDoor } from "../http/door/door.ts";
+import { createViews } from "../http/views.ts";
+import type { Store } from "../store/store.ts";
+import type { Drivers } from "../vm/drivers.ts";
+import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
+import type { Cleanup, Rooms } from "./rooms.ts";
+
+export interface DoorsOptions {
+  /** The configuration in force. */
+  readonly config: () => Config;
+  readonly about: { readonly version: string; readonly startedAt: number };
+  readonly reload: () => Promise<readonly string[]>;
+  readonly log: Log;
+}
+
+/** Opens both. Answers the one to the network; undefined when the configuration wants none. */
+export async function openDoors(
+  rooms: Rooms,
+  options: DoorsOptions,
+  cleanups: Cleanup[],
+): Promise<Door | undefined> {
+  const door = await openNetworkDoor(rooms, options);
+  if (door) cleanups.push(() => door.close());
+  const control = await openControl(rooms, options, door);
+  cleanups.push(() => control.close());
+  return door;
+}
+
+async function openNetworkDoor(rooms: Rooms, { config, log }: DoorsOptions): Promise<Door | undefined> {
+  const { http } = config();
+  if (http.listen.length === 0) return undefined;
+  return await openDoor({
+    config: http,
+    desk: rooms.tagged?.desk,
+    readiness: () => readiness(rooms),
+    clock: systemClock,
+    log: log.child({ room: "http" }),
+  });
+}
+
+async function openControl(rooms: Rooms, options: DoorsOptions, door: Door | undefined) {
+  const { config, about, reload, log } = options;
+  const webhook = webhookPortsOf(rooms, config, door);
+  const explain = async (jobId: number) => await explainWait(rooms, jobId);
+  const ports: ControlPorts = {
+    ...steeringOf(rooms),
+    status: () => describeDaemon(rooms, config(), about),
+    explain,
+    reload,
+    door: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    webhook,
+  };
+  const views = createViews({
+    store: rooms.store,
+    now: systemClock.now,
+    explain,
+    ...(webhook ? { explainPending: webhook.explainPending } : {}),
+  });
+  return await openControlServer({ stateDirectory: config().state, views, ports, log });
+}
+
+function steeringOf({
+  store,
+  scheduler,
+  claimer,
+  drivers,
+}: Rooms): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
+  return {
+    console: async (id, bytes) => (await driverOf(store, drivers, id))?.console(id, bytes) ?? "",
+    followConsole: (id, signal) => followConsole(store, drivers, id, signal),
+    drain: () => scheduler.drain(),
+    resume() {
+      scheduler.resume();
+      claimer.wake();
+    },
+  };
+}
+
+async function driverOf(store: Store, drivers: Drivers, machineId: string) {
+  const machine = await store.machine(machineId);
+  return machine && drivers.get(machine.driver);
+}
+
+async function* followConsole(
+  store: Store,
+  drivers: Drivers,
+  machineId: string,
+  signal: AbortSignal,
+): AsyncIterable<string> {
+  const driver = await driverOf(store, drivers, machineId);
+  if (driver) yield* driver.followConsole(machineId, signal);
+}
