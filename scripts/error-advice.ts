@@ -60,6 +60,8 @@ export const advice: Readonly<Record<string, string>> = {
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
+  relay_no_network:
+    "Set relay.listen and relay.advertise, so that machines on other hosts can reach the relay.",
   relay_socket: "Check the rights and the free space of the state directory.",
   relay_socket_path: "Choose a shorter state directory.",
   scheduler_deadline: "Nothing: it is tried again. If it repeats, look at the load of this computer.",

@@ -143,7 +143,7 @@ describe("a configuration with mistakes", () => {
     ["concurrency:", "firerunner.yaml:5:5: pools.small.concurrency is empty: expected a number"],
     [
       "driver: qmeu",
-      "firerunner.yaml:5:5: pools.small.driver is “qmeu”: expected one of auto, qemu, fake; did you",
+      "firerunner.yaml:5:5: pools.small.driver is “qmeu”: expected one of auto, qemu, flintlock, fake; did you",
     ],
     [
       "size: { memory: 4096 }",

@@ -8,4 +8,14 @@ export interface BootImage {
   readonly initramfs: string;
   /** Read-only file systems in the order of their disks: the base first; later ones lie over earlier ones. */
   readonly layers: readonly string[];
+  /** Where hosts of a fleet pull it from; undefined while it has not been pushed. */
+  readonly published?: PublishedImage;
+}
+
+/** The same content as the two OCI images that a host pulls by digest: `registry.example.org:5000/name/kernel@sha256:…`. */
+export interface PublishedImage {
+  /** Holds `boot/vmlinux` and `boot/initrd.img`. */
+  readonly kernel: string;
+  /** The root file system. */
+  readonly root: string;
 }

@@ -40,7 +40,7 @@ export const Egress = z.union([
 export type Egress = z.infer<typeof Egress>;
 
 /** What runs the machines; `auto` takes the best that this computer can. */
-export const DriverName = z.enum(["auto", "qemu", "fake"]);
+export const DriverName = z.enum(["auto", "qemu", "flintlock", "fake"]);
 
 export const Executor = z.enum(["auto", "shell"]);
 

@@ -4,7 +4,9 @@ export type RelayErrorCode =
   /** A machine's socket has a longer path than the operating system takes. */
   | "relay_socket_path"
   /** The socket could not be made: rights, disk, or something else lies in its place. */
-  | "relay_socket";
+  | "relay_socket"
+  /** A machine is on another computer, and the relay listens nowhere on the network. */
+  | "relay_no_network";
 
 /** What opening a machine's socket can fail with. */
 export class RelayError extends FireRunnerError {

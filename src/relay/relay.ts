@@ -12,6 +12,7 @@ import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
 import { createDialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
+import { RelayError } from "./errors.ts";
 import { createGuest } from "./guest.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
@@ -39,8 +40,10 @@ export interface RelayOptions {
 
 /** The GitLab-shaped service for guests. A `GuestDoor` of the scheduler. */
 export interface Relay {
-  open(machineId: string, socketPath: string): Promise<void>;
+  open(machineId: string, socketPath: string | undefined): Promise<void>;
   close(machineId: string): Promise<void>;
+  link(machineId: string): Promise<never>;
+  endOf(machineId: string): undefined;
   lastHeardAt(machineId: string): number | undefined;
   lastStandingAt(machineId: string): number | undefined;
   tellCanceling(machineId: string): void;
@@ -88,7 +91,12 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   return {
-    open: doors.open,
+    open: async (machineId, socketPath) => {
+      if (socketPath === undefined) throw nowhere(machineId);
+      await doors.open(machineId, socketPath);
+    },
+    link: async (machineId) => await Promise.reject(nowhere(machineId)),
+    endOf: () => undefined,
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
@@ -102,4 +110,9 @@ export function createRelay(options: RelayOptions): Relay {
       await dialer.close();
     },
   };
+}
+
+function nowhere(machineId: string): RelayError {
+  const message = `opening the relay for ${machineId}: it is on another host, and the relay listens nowhere on the network`;
+  return new RelayError("relay_no_network", message);
 }

@@ -40,7 +40,8 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
       const driver = driverOf(driverName, machineId);
       const image = await deps.images.resolve(machine.image);
       await openDoor(machineId, driver);
-      await driver.create({ id: machineId, size: machine.size, image }, signal);
+      const link = () => door.link(machineId);
+      await driver.create({ id: machineId, size: machine.size, image, link }, signal);
     } catch (error) {
       // An interrupted create says nothing about the machine: the next start goes on with it.
       if (signal.reason instanceof SchedulerError && signal.reason.code === "scheduler_stopped") throw error;

@@ -1,10 +1,21 @@
 import type { BootImage } from "../lifecycle/boot-image.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import type { RelayLink } from "../vm/driver.ts";
 
 /** The relay, as the scheduler sees it: the door through which guests speak. */
 export interface GuestDoor {
-  /** Listens for this machine on a unix socket. Idempotent; replaces a stale socket file of an earlier process. */
-  open(machineId: string, socketPath: string): Promise<void>;
+  /**
+   * Listens for this machine: on a unix socket, or with `undefined` on the network, where its link's secret tells who calls.
+   * Idempotent; replaces a stale socket file of an earlier process.
+   */
+  open(machineId: string, socketPath: string | undefined): Promise<void>;
+  /**
+   * A new secret for a machine elsewhere, with the way to the relay. Rejects when the machine has left `creating`, or when the
+   * relay listens nowhere on the network.
+   */
+  link(machineId: string): Promise<RelayLink>;
+  /** What a guest elsewhere said of its end; undefined while it has said nothing. */
+  endOf(machineId: string): GuestEnd | undefined;
   /** Ends its connections and removes the socket. Idempotent. */
   close(machineId: string): Promise<void>;
   /** When the guest last sent anything (epoch ms), or undefined when not since this program started. */
@@ -17,6 +28,9 @@ export interface GuestDoor {
    */
   tellCanceling(machineId: string): void;
 }
+
+/** `orderly`: it is about to power off. `restarted`: it had ended, and its host has started it again on its used disk. */
+type GuestEnd = "orderly" | "restarted";
 
 /** An image with what the scheduler and the claimer need to know about it. */
 interface ReadyImage extends BootImage {

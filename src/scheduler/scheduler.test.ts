@@ -73,7 +73,9 @@ function aDoor() {
   return {
     hurried,
     tellCanceling: (id: string) => void hurried.push(id),
-    open: async (id: string, path: string) => void open.set(id, path),
+    open: async (id: string, path: string | undefined) => void open.set(id, path ?? "network"),
+    link: async () => await Promise.reject(new Error("no machine of these tests is elsewhere")),
+    endOf: () => undefined,
     close: async (id: string) => void open.delete(id),
     lastHeardAt: () => clock.now(),
     lastStandingAt: (): number | undefined => undefined,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { sizeMib } from "../lifecycle/config.ts";
+import { FlintlockConfig } from "./flintlock/config.ts";
 
 /**
  * User ids above everything that Debian, `/etc/subuid` (up to 600,100,000) and systemd's containers (up to 1,879,048,191)
@@ -49,5 +50,12 @@ export const VmConfig = z.strictObject({
     .default(1024)
     .meta({ description: "No machine is started while the state directory's disk has less free than this." }),
   qemu: Qemu.prefault({}).meta({ description: "The qemu driver." }),
+  flintlock: FlintlockConfig.prefault({}).meta({
+    description: "The flintlock driver: machines on other hosts.",
+  }),
+  placement: z
+    .enum(["spread", "pack"])
+    .default("spread")
+    .meta({ description: "Where a machine goes that fits on several hosts: the emptiest, or the fullest." }),
 });
 export type VmConfig = z.infer<typeof VmConfig>;

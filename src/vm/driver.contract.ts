@@ -276,6 +276,8 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
     test("names one relay socket per machine, which may exist before the machine", async () => {
       const spec = aSpec();
       const path = driver.relaySocket(spec.id);
+      // Machines elsewhere have none, whatever their id.
+      if (path === undefined) return void expect(driver.relaySocket(newMachineId())).toBeUndefined();
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       const relay = await listen(path);
 

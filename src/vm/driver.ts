@@ -1,3 +1,4 @@
+import type { Secret } from "../base/secret.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
 import type { Capacity, Size } from "../lifecycle/size.ts";
 
@@ -6,6 +7,29 @@ export interface MachineSpec {
   readonly id: string;
   readonly size: Size;
   readonly image: BootImage;
+  /**
+   * Given to drivers whose machines have no relay socket, and asked once for each machine they really make, right before it: the
+   * secret that it brings takes the place of any earlier one. Rejects when the machine is not to be made any more.
+   */
+  readonly link?: () => Promise<RelayLink>;
+}
+
+/** How a guest on another computer finds the relay and proves who it is. Nothing else may be told to a machine's host. */
+export interface RelayLink {
+  /** `host:port` as guests reach it. */
+  readonly address: string;
+  /** The name in the relay's certificate. */
+  readonly serverName: string;
+  /** The authority that signed it, PEM. */
+  readonly ca: string;
+  /** Good for this machine only, until its end. */
+  readonly secret: Secret;
+}
+
+/** Why nothing new should be started on a host just now. */
+export interface HostTrouble {
+  readonly problem: string;
+  readonly hint: string | undefined;
 }
 
 /** How a machine that no longer runs ended. `lost`: it is gone and nobody saw how. */
@@ -26,24 +50,29 @@ export type Probe =
   | { readonly usable: false; readonly problem: string; readonly hint: string };
 
 /**
- * What the scheduler needs from a hypervisor. All calls are idempotent and may be repeated after a crash of this program
+ * What the scheduler needs from a hypervisor on one host. All calls are idempotent and may be repeated after a crash of this program
  * at any point. Errors are FireRunnerErrors of `vm/errors.ts`. The suite in driver.contract.ts says what each promise means.
  */
 export interface VmDriver {
   readonly name: string;
   /** Where machines of this driver run, in words: `local` for this computer. */
   readonly host: string;
+  /** What placement may ask for, such as `zone: a`. */
+  readonly labels: Readonly<Record<string, string>>;
   /** Can I run here? Proven by a boot with a deadline where hardware help is involved; cached. */
   probe(image: BootImage, signal: AbortSignal): Promise<Probe>;
   capacity(): Promise<Capacity>;
+  /** Why nothing new should be started here; undefined when all is well. Answers from memory, and may change at any time. */
+  trouble(): HostTrouble | undefined;
   /** Why no machine of this driver can have this size, in words; undefined when one can. Pure, and for any numbers. */
   sizeProblem(size: Size): string | undefined;
   /**
-   * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. A pure
-   * function of the id. Its directory is the driver's; the relay makes it (0700) when it is not there yet. The socket itself
+   * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. Undefined when
+   * machines are on another computer and come to the relay over the network, by their link. A pure function of the id. Its
+   * directory is the driver's; the relay makes it (0700) when it is not there yet. The socket itself
    * must be open to all (0666): machines run as users of their own, and the directory keeps everybody else out.
    */
-  relaySocket(id: string): string;
+  relaySocket(id: string): string | undefined;
   /** Starts the machine and returns once its process runs. Creating an id that exists returns without doing anything. */
   create(spec: MachineSpec, signal: AbortSignal): Promise<void>;
   /** Everything this driver holds for this installation, running or not, known to the store or not. */
@@ -60,4 +89,9 @@ export interface VmDriver {
   onExit(listener: (id: string) => void): () => void;
   /** Lets go of watches and timers. Machines keep running. */
   close(): Promise<void>;
+}
+
+/** A driver whose machines run on this computer, each with a relay socket. */
+export interface LocalVmDriver extends VmDriver {
+  relaySocket(id: string): string;
 }

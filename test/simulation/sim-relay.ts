@@ -125,6 +125,8 @@ export function createSimRelay(deps: {
     close: async (machineId) => {
       guests.delete(machineId);
     },
+    link: async () => await Promise.reject(new Error("the simulated guests need no link")),
+    endOf: () => undefined,
     lastHeardAt: (machineId) => guests.get(machineId)?.heardAt,
     lastStandingAt: (machineId) => guests.get(machineId)?.standingAt,
     // The simulated runner hears at its next request, as one does whose machine cannot hurry it.

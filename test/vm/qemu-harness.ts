@@ -44,6 +44,7 @@ export async function createQemuHarness(image: BootImage): Promise<QemuHarness> 
       else socket.end(`${next}\n`);
     });
     const path = names.relaySocket(id);
+    if (path === undefined) throw new Error("a machine of this computer has a relay socket");
     await mkdir(dirname(path), { recursive: true });
     await new Promise<void>((resolve, reject) => relay.server.on("error", reject).listen(path, resolve));
     await chmod(path, 0o666);

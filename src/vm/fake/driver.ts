@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
 import type { Capacity, Size } from "../../lifecycle/size.ts";
-import type { DriverMachine, MachineSpec, VmDriver } from "../driver.ts";
+import type { DriverMachine, LocalVmDriver, MachineSpec } from "../driver.ts";
 import { checkMachineId, checkSpec, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";
 import type { FakeHost } from "./host.ts";
@@ -21,7 +21,7 @@ const limits = { mostCpus: 255, leastMemoryMib: 64 };
 const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000 };
 
 /** Machines in memory, with faults on demand: for tests, simulations and load runs. */
-export function createFakeDriver(options: FakeDriverOptions): VmDriver {
+export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
   const { host, capacity = roomForAll, directory } = options;
   const exits = createListeners<string>();
   const closed = new AbortController();
@@ -61,6 +61,8 @@ export function createFakeDriver(options: FakeDriverOptions): VmDriver {
   return {
     name: "fake",
     host: "local",
+    labels: {},
+    trouble: () => undefined,
     probe: async () => ({
       usable: true,
       accelerator: "none",

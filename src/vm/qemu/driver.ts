@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { VmConfig } from "../config.ts";
-import type { DriverMachine, VmDriver } from "../driver.ts";
+import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { hostCapacity } from "../local/capacity.ts";
 import { hostResources } from "../local/host-resources.ts";
@@ -41,7 +41,7 @@ export interface QemuDriverOptions {
  * Machines as QEMU processes of this computer. Nothing is remembered that the host does not remember: what runs is asked of
  * /proc, what is left of the directories. So a restart is nothing special, whenever the death came.
  */
-export function createQemuDriver(options: QemuDriverOptions): VmDriver {
+export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
   const { settings, clock, log } = options;
   const machines = machinesDirectory(options.stateDirectory);
   const users = createMachineUsers(settings.qemu, process.getuid?.() ?? 0);
@@ -92,6 +92,8 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
   return {
     name: "qemu",
     host: "local",
+    labels: {},
+    trouble: () => undefined,
     probe: (image, signal) => probeHost(image, accelerator, signal),
     capacity: async () => hostCapacity(hostResources(), { ...settings, overheadMib: OVERHEAD_MIB }),
     sizeProblem: (size) => unusableSize("qemu", size, limits),

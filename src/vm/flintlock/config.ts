@@ -1,0 +1,114 @@
+import { z } from "zod";
+import { durationMs, sizeMib } from "../../lifecycle/config.ts";
+
+/** `host:port`; brackets around an IPv6 address. */
+const hostPort = z
+  .string()
+  .regex(
+    /^(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?):\d{1,5}$/i,
+    "expected host:port, such as metal-1.example.org:9090",
+  );
+
+/** Names of labels and their values: what GitLab accepts in a tag is far more, and nobody needs it here. */
+const label = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,62})$/i, "expected letters, digits, ., _ and -");
+
+const HostLabels = z.record(label, label.meta({ description: "A label's value." }));
+
+const Tls = z
+  .strictObject({
+    caFile: z.string().optional().meta({
+      description: "PEM file with the authority that signed the host's certificate; else the system's.",
+    }),
+    certificateFile: z
+      .string()
+      .optional()
+      .meta({ description: "PEM file with our certificate, where the host asks for one." }),
+    keyFile: z.string().optional().meta({ description: "PEM file with the key of our certificate." }),
+    serverName: z
+      .string()
+      .optional()
+      .meta({ description: "The name in the host's certificate, when it is not the one in the address." }),
+  })
+  .refine(({ certificateFile, keyFile }) => (certificateFile === undefined) === (keyFile === undefined), {
+    message: "give both of certificateFile and keyFile, or none",
+  });
+
+const Network = z.strictObject({
+  bridge: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._-]{0,14}$/i, "expected the name of a bridge, such as fl0")
+    .optional()
+    .meta({ description: "The host's bridge for machines, when it is not flintlockd's own --bridge-name." }),
+  addresses: z
+    .string()
+    .regex(
+      /^\d{1,3}(\.\d{1,3}){3}-\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/,
+      "expected a range with its prefix, such as 10.77.0.10-10.77.0.250/24",
+    )
+    .optional()
+    .meta({ description: "Addresses that machines get, first-last/prefix. Without it they ask by DHCP." }),
+  gateway: z.ipv4().optional().meta({ description: "The machines' default gateway." }),
+  nameservers: z.array(z.ipv4()).default([]).meta({ description: "The machines' name servers." }),
+});
+
+/** One entry of `vm.flintlock.hosts`. */
+const Host = z
+  .strictObject({
+    address: z.union([hostPort, z.array(hostPort).min(1)]).meta({
+      description: "Where its flintlockd answers; several addresses of one host are tried in turn.",
+    }),
+    tls: Tls.prefault({}).meta({ description: "How the connection is secured." }),
+    plaintext: z
+      .boolean()
+      .default(false)
+      .meta({ description: "No TLS at all, for a flintlockd that was started with --insecure." }),
+    token: z
+      .string()
+      .min(1)
+      .optional()
+      .meta({ description: "flintlockd's --basic-auth-token.", secret: true }),
+    tokenFile: z.string().optional().meta({ description: "A file that holds the token." }),
+    cpus: z.number().int().min(1).max(4_096).meta({ description: "CPUs of the host." }),
+    cpuOvercommit: z
+      .number()
+      .min(0.1)
+      .max(32)
+      .default(2)
+      .meta({ description: "Virtual CPUs that may be given away for each CPU of the host." }),
+    memory: sizeMib().meta({ description: "Memory that machines of the host may have together." }),
+    machines: z
+      .number()
+      .int()
+      .min(1)
+      .max(10_000)
+      .optional()
+      .meta({ description: "Machines at one time; by default as many as there are virtual CPUs." }),
+    labels: HostLabels.default({}).meta({
+      description: "What pools and rules may ask for, such as zone: a.",
+    }),
+    network: Network.prefault({}).meta({ description: "How machines are joined to the network." }),
+  })
+  .refine(({ token, tokenFile }) => token === undefined || tokenFile === undefined, {
+    message: "give only one of token and tokenFile",
+  });
+export type HostSettings = z.infer<typeof Host>;
+
+const hostName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "a host's name has up to 63 of a-z, 0-9 and -")
+  .refine((name) => name !== "local", "“local” is this computer");
+
+/** `vm.flintlock`: the hosts of the flintlock driver. */
+export const FlintlockConfig = z.strictObject({
+  hosts: z.record(hostName, Host).default({}).meta({ description: "The hosts, by a name of your choice." }),
+  callTimeout: durationMs()
+    .prefault("10s")
+    .meta({ description: "Longest time for a host's answer to one call." }),
+  pullTimeout: durationMs().prefault("10m").meta({
+    description: "Longest time for a host to pull an image that it does not have yet.",
+  }),
+  deleteTimeout: durationMs().prefault("5m").meta({
+    description: "How long a machine may take to go before its host counts as sick.",
+  }),
+});
+export type FlintlockConfig = z.infer<typeof FlintlockConfig>;
