@@ -59,6 +59,8 @@ export interface VmDriver {
   readonly host: string;
   /** What placement may ask for, such as `zone: a`. */
   readonly labels: Readonly<Record<string, string>>;
+  /** How long a create may take where that is longer than what is configured for all: a host may have to pull an image first. */
+  readonly createLimitMs?: number;
   /** Can I run here? Proven by a boot with a deadline where hardware help is involved; cached. */
   probe(image: BootImage, signal: AbortSignal): Promise<Probe>;
   capacity(): Promise<Capacity>;
