@@ -1,3 +1,4 @@
+import { advertisedAddress } from "../relay/config.ts";
 import { nearest } from "./nearest.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
@@ -9,6 +10,7 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...poolsWithoutRunner(settings),
     ...unknownRulePools(settings),
     ...unprovenWebhooks(settings),
+    ...unreachableRelay(settings),
   ];
 }
 
@@ -56,4 +58,17 @@ function unprovenWebhooks({ webhook, http }: Settings): PathProblem[] {
         "http.listen is open and nothing could prove that a webhook comes from GitLab: add webhook.signingKeyFile (GitLab 19.0 or newer) or webhook.tokenFile",
     },
   ];
+}
+
+/** Machines on other hosts find the relay over the network or not at all. */
+function unreachableRelay({ relay, vm }: Settings): PathProblem[] {
+  if (relay.listen.length === 0) {
+    if (Object.keys(vm.flintlock.hosts).length === 0) return [];
+    const message =
+      "machines on other hosts (vm.flintlock.hosts) could not reach the relay: add relay.listen, such as [0.0.0.0:8444], and relay.advertise, this computer's address as they see it";
+    return [{ path: ["vm", "flintlock", "hosts"], message }];
+  }
+  if (advertisedAddress(relay) !== undefined) return [];
+  const message = `relay.advertise is missing: of ${relay.listen.join(", ")} it cannot be told how machines on other hosts reach this computer; give host:port, such as firerunner.example.org:8444`;
+  return [{ path: ["relay", "listen"], message }];
 }

@@ -70,6 +70,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     http: secrets.http,
+    relay: secrets.relay,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),

@@ -1,6 +1,7 @@
 import type { Secret } from "../base/secret.ts";
 import type { HttpConfig } from "../http/config.ts";
 import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
+import type { RelaySettings } from "../relay/config.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
 import type { SecretOptions } from "./secret-source.ts";
@@ -21,18 +22,22 @@ export interface ReadSecrets {
   readonly webhook: Webhook | undefined;
   /** With the places at which its files were found. */
   readonly http: HttpConfig;
+  readonly relay: RelaySettings;
   readonly problems: readonly PathProblem[];
 }
 
 export async function readSecrets(settings: Settings, options: SecretOptions): Promise<ReadSecrets> {
   const tokens = await readTokens(settings, options);
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
-  const tls = await findTlsFiles(settings.http, options);
+  const { http, relay } = settings;
+  const ofDoor = http.tls && (await findTlsFiles("http", http.tls, options));
+  const ofRelay = relay.tls && (await findTlsFiles("relay", relay.tls, options));
   return {
     tokens: tokens.byPool,
     webhook: webhook?.value,
-    http: tls.http,
-    problems: [...tokens.problems, ...(webhook?.problems ?? []), ...tls.problems],
+    http: ofDoor ? { ...http, tls: ofDoor.files } : http,
+    relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
+    problems: [tokens, webhook, ofDoor, ofRelay].flatMap((each) => each?.problems ?? []),
   };
 }
 
