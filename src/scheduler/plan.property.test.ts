@@ -85,6 +85,7 @@ function look(world: World): Snapshot {
     doors: world.doors,
     heardAt: new Map(),
     standingAt: new Map(),
+    ends: new Map(),
     doubted: new Map(),
     since: someTime,
     mode: "run",

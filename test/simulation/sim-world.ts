@@ -292,7 +292,7 @@ async function startLife(world: World, process: SimProcess): Promise<Life> {
     ...deps,
     drivers: new Map([["fake", driver]]),
     images,
-    door: process.guard(relay, ["lastHeardAt", "lastStandingAt"]),
+    door: process.guard(relay, ["lastHeardAt", "lastStandingAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,
     shutdown: ShutdownConfig.parse({}),
