@@ -33,7 +33,7 @@ export interface GuestDoor {
 type GuestEnd = "orderly" | "restarted";
 
 /** An image with what the scheduler and the claimer need to know about it. */
-interface ReadyImage extends BootImage {
+export interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
 }

@@ -151,6 +151,12 @@ export interface Store extends Deliveries, ManagedRunners {
   /** `stopping` → `gone`. */
   markGone(machineId: string): Promise<Moved>;
 
+  // --- hosts ------------------------------------------------------------------------------------------------------
+  /** Nothing new is started on this host (see `hostKey`) until it is resumed. Idempotent. */
+  drainHost(key: string): Promise<void>;
+  resumeHost(key: string): Promise<void>;
+  drainedHosts(): Promise<string[]>;
+
   // --- the log ----------------------------------------------------------------------------------------------------
   /** Records something that is not a move. About a machine: its job, if it has one, is added. */
   note<Kind extends EventKind>(

@@ -13,6 +13,7 @@ export interface Tables {
   projects: KnownProject;
   runners: RunnerRow;
   runnerTokens: RunnerTokenRow;
+  drainedHosts: DrainedHostRow;
   counters: CounterRow;
   meta: MetaRow;
 }
@@ -96,6 +97,11 @@ export interface RunnerRow extends Omit<ManagedRunner, "tags" | "size">, SizeCol
 interface RunnerTokenRow {
   key: string;
   sealed: Uint8Array;
+}
+
+interface DrainedHostRow {
+  key: string;
+  drainedAt: number;
 }
 
 interface CounterRow {
