@@ -19,7 +19,7 @@ export async function findTlsFiles(
 
   async function find(key: string, path: string, holds: Holds): Promise<string> {
     const found = await readNamedFile(path, options);
-    const problem = "problem" in found ? found.problem : problemOf(found.value, holds);
+    const problem = "problem" in found ? found.problem : problemOfPem(found.value, holds);
     if (problem) problems.push({ path: ["http", "tls", key], message: problem });
     return "value" in found ? found.value.place : path;
   }
@@ -36,11 +36,14 @@ export async function tlsFileProblem(
     besideFile: undefined,
     credentialsDirectory: undefined,
   });
-  return "problem" in found ? found.problem : problemOf(found.value, holds);
+  return "problem" in found ? found.problem : problemOfPem(found.value, holds);
 }
 
-/** Only whether it is the right kind of file; the door reads it again and judges the rest. */
-function problemOf(file: { text: string; mode: number; place: string }, holds: Holds): string | undefined {
+/** Only whether it is the right kind of file: who uses it judges the rest. */
+export function problemOfPem(
+  file: { text: string; mode: number; place: string },
+  holds: Holds,
+): string | undefined {
   if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
     return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
   }
