@@ -60,6 +60,9 @@ export const advice: Readonly<Record<string, string>> = {
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
+  relay_certificate: "Do what the message says of the file; openssl must be installed.",
+  relay_listen: "Correct relay.listen, or end the program that listens there.",
+  relay_no_link: "Nothing: the machine is not wanted any more, and its job gets another.",
   relay_no_network:
     "Set relay.listen and relay.advertise, so that machines on other hosts can reach the relay.",
   relay_socket: "Check the rights and the free space of the state directory.",

@@ -74,6 +74,7 @@ export function createApp(options: AppOptions): App {
     rooms?.claimer.reload();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");
+    await rooms?.relay.reload();
     const ofDoor = (await door?.reload(config.http)) ?? [];
     const changes = [...live, ...restart, ...ofDoor];
     return changes.length === 0 ? ["nothing has changed"] : changes;

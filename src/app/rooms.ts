@@ -105,8 +105,10 @@ export async function buildRooms(
     bootData: async (machineId) => await bootDataOf(store, pools, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
+    directory: join(state, "relay"),
   });
   cleanups.push(() => relay.stop());
+  await relay.start();
 
   const scheduler = createScheduler({
     ...{ store, fleet, images, api, pools, clock },

@@ -1,4 +1,5 @@
 import { type Labels, missingLabel } from "../lifecycle/placement.ts";
+import { advertisedAddress } from "../relay/config.ts";
 import { nearest } from "./nearest.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
@@ -11,6 +12,7 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...unknownRulePools(settings),
     ...unprovenWebhooks(settings),
     ...machinesWithoutHost(settings),
+    ...unreachableRelay(settings),
   ];
 }
 
@@ -82,4 +84,17 @@ function hostProblem(driver: string, wanted: Labels, hosts: readonly Labels[]): 
   const missing = hosts.map((labels) => missingLabel(labels, wanted));
   if (missing.includes(undefined)) return undefined;
   return ["hostLabels", `no host in vm.flintlock.hosts has them all (${missing[0]} is missing)`];
+}
+
+/** Machines on other hosts find the relay over the network or not at all. */
+function unreachableRelay({ relay, vm }: Settings): PathProblem[] {
+  if (relay.listen.length === 0) {
+    if (Object.keys(vm.flintlock.hosts).length === 0) return [];
+    const message =
+      "machines on other hosts (vm.flintlock.hosts) could not reach the relay: add relay.listen, such as [0.0.0.0:8444], and relay.advertise, this computer's address as they see it";
+    return [{ path: ["vm", "flintlock", "hosts"], message }];
+  }
+  if (advertisedAddress(relay) !== undefined) return [];
+  const message = `relay.advertise is missing: of ${relay.listen.join(", ")} it cannot be told how machines on other hosts reach this computer; give host:port, such as firerunner.example.org:8444`;
+  return [{ path: ["relay", "listen"], message }];
 }

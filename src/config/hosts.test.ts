@@ -14,7 +14,7 @@ const files: Readonly<Record<string, string>> = {
 async function load(hosts: string, more: Partial<Record<string, string>> = {}, rest = ""): Promise<Config> {
   const yaml = `gitlab: { url: https://gitlab.example.com }
 pools: { small: { runner: { token: glrt-one } } }
-
+relay: { listen: [0.0.0.0:9443], advertise: relay.example.org:9443 }
 vm: { flintlock: { hosts: ${hosts} } }
 ${rest}`;
   return await loadConfig({

@@ -75,6 +75,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     http: secrets.http,
     vm: withoutHosts(settings.vm),
     hosts: secrets.hosts,
+    relay: secrets.relay,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),

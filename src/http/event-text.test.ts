@@ -23,6 +23,7 @@ const details: EventDetails = {
   "machine:heard": {},
   "machine:ready": {},
   "machine:busy": {},
+  "machine:ended": { end: "restarted" },
   "machine:stopping": { reason: "its job has ended" },
   "machine:gone": {},
   "machine:adopted": { state: "busy" },

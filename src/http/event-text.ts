@@ -28,6 +28,10 @@ const words: Words = {
   "machine:heard": (_detail, machine) => `${machine} spoke for the first time`,
   "machine:ready": (_detail, machine) => `${machine} asked for its job`,
   "machine:busy": (_detail, machine) => `${machine} took the job's payload`,
+  "machine:ended": ({ end }, machine) =>
+    end === "orderly"
+      ? `${machine} said that it powers off`
+      : `${machine} had ended, and its host has started it again`,
   "machine:stopping": ({ reason }, machine) => `${machine} is being destroyed: ${reason}`,
   "machine:gone": (_detail, machine) => `${machine} is gone, with everything it had`,
   "machine:adopted": ({ state }, machine) => `${machine} was found ${state} after a restart of FireRunner`,

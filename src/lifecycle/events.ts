@@ -1,3 +1,4 @@
+import type { GuestEnd } from "./guest-end.ts";
 import type { JobResult } from "./states.ts";
 
 /**
@@ -30,6 +31,8 @@ export interface EventDetails {
   "machine:heard": Record<never, never>;
   "machine:ready": Record<never, never>;
   "machine:busy": Record<never, never>;
+  /** The guest told of its end: it powers off, or its host has started it again. */
+  "machine:ended": { end: GuestEnd };
   "machine:stopping": { reason: string };
   "machine:gone": Record<never, never>;
   "machine:adopted": { state: string };

@@ -4,6 +4,7 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
@@ -37,7 +38,11 @@ afterEach(async () => {
 type Step = "first machines" | "list" | "second machines" | "jobs";
 
 /** What is planned when `meddle` happens right after that step of looking. */
-async function plannedWhen(step: Step, meddle: () => Promise<unknown>): Promise<Action[]> {
+async function plannedWhen(
+  step: Step,
+  meddle: () => Promise<unknown>,
+  endOf: () => GuestEnd | undefined = () => undefined,
+): Promise<Action[]> {
   let machineReads = 0;
   const then = async <Value>(done: Step, answer: Promise<Value>): Promise<Value> => {
     const value = await answer;
@@ -50,7 +55,7 @@ async function plannedWhen(step: Step, meddle: () => Promise<unknown>): Promise<
       then(++machineReads === 1 ? "first machines" : "second machines", store.machines(filter)),
   });
   const list: VmDriver["list"] = (signal) => then("list", driver.list(signal));
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined };
+  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf };
   const snapshot = await observe(
     {
       ...{ store: watched, door, clock },
@@ -111,9 +116,25 @@ test("a machine that ended is seen to have ended, and a job that ended before it
   expect(honest).toEqual([{ kind: "stopMachine", machineId: M, reason: "its job has ended" }]);
 });
 
+test("a guest that said goodbye after its job's end is believed to have ended it", async () => {
+  await startMachine();
+  await store.handOver(4711, M);
+  let end: GuestEnd | undefined;
+
+  const honest = await plannedWhen(
+    "jobs",
+    async () => {
+      await store.finishJob(4711, "success");
+      end = "orderly";
+    },
+    () => end,
+  );
+  expect(honest).toEqual([]);
+});
+
 test("a driver that hangs is one that could not be asked", async () => {
   const hanging: VmDriver = { ...driver, list: () => new Promise(() => {}) };
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined };
+  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf: () => undefined };
   const observing = observe(
     { store, door, clock, ...hostsOf(hanging), pools: () => new Map() },
     { doors: new Set(), askedAt: new Map(), doubted: new Map(), ...nothing, since: clock.now(), mode: "run" },

@@ -2,7 +2,7 @@
  * Gathers a snapshot. The order is what makes it free of races, without any clock:
  * 1. which machines had been started, 2. what the hosts hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
  * A machine absent from 2 is missing only if it was in 1. A machine in 2 has its row in 3, since rows come before machines.
- * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off is in 4.
+ * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -40,7 +40,7 @@ export interface ObserverDeps {
   readonly fleet: Pick<Fleet, "hosts">;
   readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages">;
   readonly placement: PlacementPolicy;
-  readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt">;
+  readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt" | "endOf">;
   readonly pools: Pools;
   readonly clock: Clock;
 }
@@ -53,6 +53,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
   const settled = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
   const { views, hostProblems } = await askHosts(deps, signal);
   const live = await store.machines({ live: true });
+  const ends = collect(live, ({ id }) => [id, door.endOf(id)]);
   const jobs = await store.jobs({ unfinished: true });
   rooms.noteImages(live);
   const machines = [...live, ...(await missingMachines(store, jobs, live))];
@@ -68,6 +69,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     pools: deps.pools(),
     doors: own.doors,
     heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
+    ends,
     standingAt: collect(jobs, (job) => [job.id, standingAt(job, door, own)]),
     doubted: own.doubted,
     since: own.since,
@@ -116,10 +118,10 @@ function standingAt(job: Job, door: ObserverDeps["door"], own: OwnKnowledge): nu
   return heard === undefined && asked === undefined ? undefined : Math.max(heard ?? 0, asked ?? 0);
 }
 
-function collect<Item, Key>(
+function collect<Item, Key, Value>(
   items: readonly Item[],
-  entry: (item: Item) => [Key, number | undefined],
-): Map<Key, number> {
+  entry: (item: Item) => [Key, Value | undefined],
+): Map<Key, Value> {
   const pairs = items.map(entry);
-  return new Map(pairs.filter((pair): pair is [Key, number] => pair[1] !== undefined));
+  return new Map(pairs.filter((pair): pair is [Key, Value] => pair[1] !== undefined));
 }

@@ -86,6 +86,7 @@ function look(world: World): Snapshot {
     doors: world.doors,
     heardAt: new Map(),
     standingAt: new Map(),
+    ends: new Map(),
     doubted: new Map(),
     starting: new Map(),
     shunned: new Map(),

@@ -3,6 +3,7 @@ import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
@@ -36,6 +37,7 @@ function aSnapshot(
     doors: new Set(machine ? [machine.id] : []),
     heardAt: new Map(machine ? [[machine.id, now]] : []),
     standingAt: new Map(job ? [[job.id, now]] : []),
+    ends: new Map(),
     doubted: new Map(),
     starting: new Map(),
     shunned: new Map(),
@@ -196,6 +198,15 @@ describe("a starting job", () => {
     expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room")]);
   });
 
+  test.each<[GuestEnd, string]>([
+    ["orderly", "the guest powered off before it took the job"],
+    ["restarted", "its machine had ended, and its host has started it again on its used disk"],
+  ])("gets another machine when its guest tells of its end (%s)", (end, words) => {
+    const ends = new Map([[M, end]]);
+
+    expect(planned(aSnapshot(job, booting, { ends }))).toEqual([retried(words)]);
+  });
+
   test("gets another machine when this one takes too long, counted from the start of this program", () => {
     const late = (booting.bootingAt ?? 0) + policy.bootDeadline;
     const standingAt = new Map([[4711, late]]);
@@ -236,6 +247,20 @@ describe("a running job", () => {
     ["killed", "the machine was killed from outside"],
   ])("fails when its machine ended: %s, and is never given to another machine", (exit, words) => {
     expect(planned(aSnapshot(job, busy, { hosts: listing(ended(exit)) }))).toEqual([failed(words)]);
+  });
+
+  test.each<[GuestEnd, string]>([
+    ["orderly", "the guest powered off without reporting a result"],
+    ["restarted", "its machine had ended, and its host has started it again on its used disk"],
+  ])("fails when its guest tells of its end (%s) and its host still says that it runs", (end, words) => {
+    const ends = new Map([[M, end]]);
+
+    expect(planned(aSnapshot(job, busy, { ends }))).toEqual([failed(words)]);
+    expect(planned(aSnapshot(aJob({ state: "failing", reason: words }), busy, { ends }))).toContainEqual({
+      kind: "stopMachine",
+      machineId: M,
+      reason: words,
+    });
   });
 
   test("fails with the reason for which its machine was stopped", () => {

@@ -8,6 +8,7 @@
  * machine can be read before it is destroyed.
  */
 import { formatDuration } from "../base/units.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import {
   createPlacement,
   type HostRoom,
@@ -50,6 +51,8 @@ export interface Snapshot {
   readonly doors: ReadonlySet<string>;
   /** Last sign of life, by machine. */
   readonly heardAt: ReadonlyMap<string, number>;
+  /** What guests said of their end, by machine. */
+  readonly ends: ReadonlyMap<string, GuestEnd>;
   /** When GitLab last told how a job stands, by job. */
   readonly standingAt: ReadonlyMap<number, number>;
   /** Jobs that somebody says have ended in GitLab, and from when on GitLab may be asked whether it is so. */
@@ -166,8 +169,12 @@ function machineProblem(view: View, job: Job): string | undefined {
   if (!machine) return "its machine is not known any more";
   if (machine.state === "stopping" || machine.state === "gone")
     return machine.reason ?? "its machine was stopped";
-  const exit = exitOf(view, machine);
-  return exit && describeExit(exit, job.state === "running");
+  const hadJob = job.state === "running";
+  // What the guest said itself comes first: its host may know nothing of it, or have started it again meanwhile.
+  const end = view.snapshot.ends.get(machine.id);
+  if (end === "restarted") return "its machine had ended, and its host has started it again on its used disk";
+  const exit = end ?? exitOf(view, machine);
+  return exit && describeExit(exit, hadJob);
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */

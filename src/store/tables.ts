@@ -8,6 +8,7 @@ export interface Tables {
   jobs: JobRow;
   payloads: PayloadRow;
   machines: MachineRow;
+  machineLinks: MachineLinkRow;
   events: EventRow;
   deliveries: DeliveryRow;
   projects: KnownProject;
@@ -69,6 +70,13 @@ export interface MachineRow extends SizeColumns {
 interface PayloadRow {
   jobId: number;
   sealed: Uint8Array;
+}
+
+/** From `creating` to `stopping`, for machines on other hosts. */
+interface MachineLinkRow {
+  machineId: string;
+  /** SHA-256 in hex. */
+  secretHash: string;
 }
 
 export interface EventRow {

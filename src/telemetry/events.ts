@@ -33,6 +33,7 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "machine:heard": ["debug", "machine heard"],
   "machine:ready": ["debug", "machine ready"],
   "machine:busy": ["debug", "machine busy"],
+  "machine:ended": ["debug", "machine told of its end"],
   "machine:stopping": ["debug", "machine stopping"],
   "machine:gone": ["debug", "machine gone"],
   "machine:adopted": ["info", "machine adopted"],

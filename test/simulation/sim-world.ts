@@ -294,7 +294,7 @@ async function startLife(world: World, process: SimProcess): Promise<Life> {
     fleet: createFleet([driver]),
     placement: "spread",
     images,
-    door: process.guard(relay, ["lastHeardAt", "lastStandingAt"]),
+    door: process.guard(relay, ["lastHeardAt", "lastStandingAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,
     shutdown: ShutdownConfig.parse({}),
