@@ -85,7 +85,6 @@ export const advice: Readonly<Record<string, string>> = {
     "Nothing: it is tried again until nothing is left. If it stays, end the process the message names.",
   vm_disk_full: "Free some space in the state directory.",
   vm_image_broken: "Build the image again: firerunner image build --force.",
-  vm_unknown_driver: "Name a driver that the message lists.",
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
 };
 
@@ -97,5 +96,4 @@ export const meanings: Readonly<Record<string, string>> = {
   gitlab_ca_unreadable: "The file of certificate authorities cannot be read.",
   process_failed: "A helper program ended with an error, or could not be started.",
   relay_refusal: "A guest broke a rule of the relay.",
-  vm_unknown_driver: "The configuration names a driver that this program does not have.",
 };

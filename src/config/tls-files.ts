@@ -17,7 +17,7 @@ export async function findTlsFiles<Files extends Readonly<Partial<Record<keyof t
   for (const [key, path] of Object.entries(files)) {
     const found = await readNamedFile(path, options);
     const problem =
-      "problem" in found ? found.problem : problemOf(found.value, contents[key as keyof typeof contents]);
+      "problem" in found ? found.problem : problemOfPem(found.value, contents[key as keyof typeof contents]);
     if (problem) problems.push({ path: [room, "tls", key], message: problem });
     places[key] = "value" in found ? found.value.place : path;
   }
@@ -35,11 +35,14 @@ export async function tlsFileProblem(
     besideFile: undefined,
     credentialsDirectory: undefined,
   });
-  return "problem" in found ? found.problem : problemOf(found.value, holds);
+  return "problem" in found ? found.problem : problemOfPem(found.value, holds);
 }
 
-/** Only whether it is the right kind of file; the door reads it again and judges the rest. */
-function problemOf(file: { text: string; mode: number; place: string }, holds: Holds): string | undefined {
+/** Only whether it is the right kind of file: who uses it judges the rest. */
+export function problemOfPem(
+  file: { text: string; mode: number; place: string },
+  holds: Holds,
+): string | undefined {
   if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
     return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
   }

@@ -31,6 +31,8 @@ const details: EventDetails = {
   "machine:destroy-failed": { error: "busy" },
   "machine:console": { text: "one\ntwo\n" },
   "machine:unknown": { host: "local" },
+  "host:drained": { host: "flintlock/metal-1" },
+  "host:resumed": { host: "flintlock/metal-1" },
   "egress:allowed": { target: "a.example:443" },
   "egress:refused": { target: "10.0.0.1:22", reason: "private address" },
   "guest:refused": { rule: "another's job" },

@@ -42,6 +42,9 @@ export interface EventDetails {
   "machine:console": { text: string };
   /** A machine at the driver that the store does not know; destroyed. */
   "machine:unknown": { host: string };
+  /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */
+  "host:drained": { host: string };
+  "host:resumed": { host: string };
   /** The guest asked the proxy for `target` (`host:port`). */
   "egress:allowed": { target: string };
   "egress:refused": { target: string; reason: string };

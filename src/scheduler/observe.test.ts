@@ -9,7 +9,9 @@ import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
+import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
+import { createHostRooms } from "./host-rooms.ts";
 import { observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
 
@@ -57,13 +59,28 @@ async function plannedWhen(
   const snapshot = await observe(
     {
       ...{ store: watched, door, clock },
-      drivers: new Map([["fake", { ...driver, list }]]),
+      ...hostsOf({ ...driver, list }),
       pools: () => new Map([["small", aPool()]]),
     },
-    { doors: new Set([M]), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
+    {
+      doors: new Set([M]),
+      askedAt: new Map(),
+      doubted: new Map(),
+      ...nothing,
+      since: clock.now(),
+      mode: "run",
+    },
     new AbortController().signal,
   );
   return plan(snapshot, policy, clock.now());
+}
+
+const nothing = { starting: new Map<number, string>(), shunned: new Map<number, Set<string>>() };
+
+function hostsOf(only: VmDriver) {
+  const fleet = createFleet([only]);
+  const health = { unusable: () => new Map(), digests: () => new Map() };
+  return { fleet, rooms: createHostRooms({ fleet, health, store }), placement: "spread" } as const;
 }
 
 async function startMachine(): Promise<void> {
@@ -84,7 +101,7 @@ test.each(["first machines", "list", "second machines"] as const)(
 );
 
 test("a job whose machine starts after all was read is planned as it was then, and not twice", async () => {
-  const start = [{ kind: "startMachine", jobId: 4711, driver: "fake" }];
+  const start = [{ kind: "startMachine", jobId: 4711, host: "fake" }];
   expect(await plannedWhen("jobs", startMachine)).toEqual(start);
   expect(await store.startJob(4711, aNewMachine({ id: "fr-bbbbbbbb" }))).toBe(false);
 });
@@ -119,13 +136,13 @@ test("a driver that hangs is one that could not be asked", async () => {
   const hanging: VmDriver = { ...driver, list: () => new Promise(() => {}) };
   const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf: () => undefined };
   const observing = observe(
-    { store, door, clock, drivers: new Map([["fake", hanging]]), pools: () => new Map() },
-    { doors: new Set(), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
+    { store, door, clock, ...hostsOf(hanging), pools: () => new Map() },
+    { doors: new Set(), askedAt: new Map(), doubted: new Map(), ...nothing, since: clock.now(), mode: "run" },
     new AbortController().signal,
   );
   await clock.advance(20_000);
   const observed = await observing;
 
-  expect(observed.drivers.get("fake")?.listed).toBeUndefined();
-  expect(observed.driverProblems.get("fake")).toContain("took longer than");
+  expect(observed.hosts.get("fake")?.listed).toBeUndefined();
+  expect(observed.hostProblems.get("fake")).toContain("took longer than");
 });

@@ -31,7 +31,7 @@ export interface GuestDoor {
 }
 
 /** An image with what the scheduler and the claimer need to know about it. */
-interface ReadyImage extends BootImage {
+export interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
 }

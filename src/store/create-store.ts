@@ -5,6 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { createDrainedHostChanges } from "./drained-hosts.ts";
 import { toStoreError } from "./errors.ts";
 import { createNote } from "./events.ts";
 import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
@@ -93,6 +94,7 @@ async function assemble({ db, clock, log, vault, random, installationId, flush }
       named(`checking the link of ${machineId}`, () => checkLink(db, machineId, secret)),
     ...createRunnerMoves(write, vault),
     ...createProjectChanges(write),
+    ...createDrainedHostChanges(write),
     keepDeliveries: createKeepDeliveries(write),
     note: createNote(write),
     onEvent: (listener) => listeners.add(listener),

@@ -159,6 +159,12 @@ export interface Store extends Deliveries, ManagedRunners {
   /** Whether `secret` is the one issued last for this machine, and the machine is not being stopped. */
   checkLink(machineId: string, secret: string): Promise<boolean>;
 
+  // --- hosts ------------------------------------------------------------------------------------------------------
+  /** Nothing new is started on this host (see `hostKey`) until it is resumed. Idempotent. */
+  drainHost(key: string): Promise<void>;
+  resumeHost(key: string): Promise<void>;
+  drainedHosts(): Promise<string[]>;
+
   // --- the log ----------------------------------------------------------------------------------------------------
   /** Records something that is not a move. About a machine: its job, if it has one, is added. */
   note<Kind extends EventKind>(

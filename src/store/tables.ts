@@ -14,6 +14,7 @@ export interface Tables {
   projects: KnownProject;
   runners: RunnerRow;
   runnerTokens: RunnerTokenRow;
+  drainedHosts: DrainedHostRow;
   counters: CounterRow;
   meta: MetaRow;
 }
@@ -104,6 +105,11 @@ export interface RunnerRow extends Omit<ManagedRunner, "tags" | "size">, SizeCol
 interface RunnerTokenRow {
   key: string;
   sealed: Uint8Array;
+}
+
+interface DrainedHostRow {
+  key: string;
+  drainedAt: number;
 }
 
 interface CounterRow {

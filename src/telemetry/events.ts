@@ -41,6 +41,8 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "machine:destroy-failed": ["warn", "machine not destroyed yet"],
   "machine:console": ["debug", "machine left last words"],
   "machine:unknown": ["warn", "unknown machine destroyed"],
+  "host:drained": ["info", "host drained"],
+  "host:resumed": ["info", "host resumed"],
   "egress:allowed": ["debug", "egress allowed"],
   "egress:refused": ["info", "egress refused"],
   "guest:refused": ["warn", "guest broke a rule"],
