@@ -101,14 +101,10 @@ async function opensslServer(...options: string[]): Promise<string> {
   const files = { "key.pem": keys.key, "cert.pem": keys.cert, "ca.pem": authority.ca };
   for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text);
   const about = ["-key", "key.pem", "-cert", "cert.pem", "-CAfile", "ca.pem", "-alpn", "h2"];
-  const server: ChildProcess = spawn(
-    "openssl",
-    ["s_server", "-accept", "127.0.0.1:0", ...about, ...options],
-    {
-      cwd: directory,
-      stdio: ["pipe", "pipe", "ignore"],
-    },
-  );
+  const server: ChildProcess = spawn(openssl, ["s_server", "-accept", "127.0.0.1:0", ...about, ...options], {
+    cwd: directory,
+    stdio: ["pipe", "pipe", "ignore"],
+  });
   closers.push(() => server.kill("SIGKILL"));
   return await new Promise((resolve, reject) => {
     server.once("exit", () => reject(new Error("openssl did not listen")));
@@ -314,7 +310,7 @@ const failures: readonly [string, () => Promise<Partial<FlintlockHost>>, string,
 async function portOfNobody(): Promise<string> {
   const server = createSocketServer();
   const address = await listen(server);
-  server.close();
+  await new Promise((resolve) => server.close(resolve));
   return address;
 }
 
