@@ -7,6 +7,7 @@ import {
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { createServer as createTlsServer } from "node:tls";
+import { startMutualTls } from "./mutual-tls.ts";
 import type { TlsSecurity } from "./options.ts";
 import type { WireRecorder } from "./wire.ts";
 
@@ -25,7 +26,22 @@ export interface ListenerOptions {
   readonly serve: (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 }
 
-export async function listen({ port, tls, wire, serve }: ListenerOptions): Promise<Listener> {
+export async function listen(options: ListenerOptions): Promise<Listener> {
+  const { port, tls } = options;
+  if (tls?.clientCa === undefined) return await listenHere(options);
+  const inner = await listenHere({ ...options, port: 0, tls: undefined });
+  const front = await startMutualTls(tls, port, inner.port);
+  return {
+    port: front.port,
+    dropConnections: inner.dropConnections,
+    async close() {
+      await front.close();
+      await inner.close();
+    },
+  };
+}
+
+async function listenHere({ port, tls, wire, serve }: ListenerOptions): Promise<Listener> {
   const http2 = createHttp2Server(serve);
   http2.on("sessionError", () => {});
   const sockets = new Set<Socket>();
@@ -62,9 +78,8 @@ export async function listen({ port, tls, wire, serve }: ListenerOptions): Promi
   };
 }
 
-function tlsOptions({ key, cert, clientCa }: TlsSecurity) {
-  const clients = clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true };
-  return { key, cert, minVersion: "TLSv1.3", ALPNProtocols: ["h2"], ...clients } as const;
+function tlsOptions({ key, cert }: TlsSecurity) {
+  return { key, cert, minVersion: "TLSv1.3", ALPNProtocols: ["h2"] } as const;
 }
 
 /** The same connection, with each piece of it shown to `see`. */

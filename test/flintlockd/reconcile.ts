@@ -43,7 +43,6 @@ async function carryOutCreate(host: Host, machine: StoredMachine, signal: AbortS
   const { settings, processes } = host;
   const { clock, times, misbehaviour } = settings;
   const { uid, spec } = machine;
-  if (!spec.kernel) return { kind: "panic" };
   const isCreated = machine.state === State.CREATED;
   if (processes.isAlive(uid) || (isCreated && !misbehaviour.rebootsExitedGuests)) {
     await clock.sleep(times.lookMs, signal);
@@ -56,6 +55,8 @@ async function carryOutCreate(host: Host, machine: StoredMachine, signal: AbortS
     return fail(host, machine);
   }
   await clock.sleep(times.createMs, signal);
+  // Images and network are ready by now: it is the process's configuration that cannot do without a kernel.
+  if (!spec.kernel) return { kind: "panic" };
   await processes.boot(machine);
   finish(host, uid);
   return done;
