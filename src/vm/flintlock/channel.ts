@@ -1,10 +1,11 @@
 import type { Clock } from "../../base/clock.ts";
 import { outOfTime, startDeadline, untilAborted } from "./deadline.ts";
 import { diagnose, factsOf } from "./diagnose.ts";
-import { flintlockError } from "./errors.ts";
+import { FlintlockError, flintlockError } from "./errors.ts";
 import { createHistory } from "./history.ts";
 import type { FlintlockHost } from "./host.ts";
 import { type Line, openLine } from "./line.ts";
+import { connectionEnded } from "./transport-failures.ts";
 
 /** One call to be made at one address. */
 export interface Attempt<T> {
@@ -15,6 +16,8 @@ export interface Attempt<T> {
   /** Part of the limit: how long to wait for the connection. */
   readonly connectLimitMs: number;
   readonly signal: AbortSignal;
+  /** True when doing it twice is as good as once. */
+  readonly isRepeatable: boolean;
   readonly work: (calls: Line["calls"], signal: AbortSignal) => Promise<T>;
 }
 
@@ -40,6 +43,18 @@ export function createChannel(address: string, host: FlintlockHost, clock: Clock
   let current: Carrier | undefined;
 
   async function call<T>(attempt: Attempt<T>): Promise<T> {
+    const hadAnswered = history.lastAnswerAt() !== undefined;
+    try {
+      return await callOnce(attempt);
+    } catch (error) {
+      // A connection that was good may have ended unnoticed: what can be repeated is, on a new one.
+      const isEnded = error instanceof FlintlockError && error.failure === connectionEnded;
+      if (!isEnded || !hadAnswered || !attempt.isRepeatable) throw error;
+    }
+    return await callOnce(attempt);
+  }
+
+  async function callOnce<T>(attempt: Attempt<T>): Promise<T> {
     current ??= { line: openLine(address, host), open: 0, isRetired: false };
     const carrier = current;
     if (carrier.line.isDown()) history.noteBreak();
@@ -57,7 +72,7 @@ export function createChannel(address: string, host: FlintlockHost, clock: Clock
     const limit = startDeadline(clock, attempt.limitMs, attempt.signal);
     const progress = { sent: false };
     try {
-      progress.sent = await connect(carrier.line, attempt.connectLimitMs, limit.signal);
+      progress.sent = await connect(clock, carrier.line, attempt.connectLimitMs, limit.signal);
       const value = await attempt.work(carrier.line.calls, limit.signal);
       history.noteAnswer();
       return value;
@@ -79,18 +94,6 @@ export function createChannel(address: string, host: FlintlockHost, clock: Clock
     return flintlockError(failure, { host: host.name, address, doing, secrets, sent }, error);
   }
 
-  /** False when there is no connection and only the call itself will tell why, as with keys that cannot be used. */
-  async function connect(line: Line, limitMs: number, signal: AbortSignal): Promise<boolean> {
-    const patience = startDeadline(clock, limitMs, signal);
-    try {
-      const isConnected = await untilAborted(line.connect(), patience.signal);
-      if (!isConnected && line.error() !== undefined) throw line.error();
-      return isConnected;
-    } finally {
-      patience.clear();
-    }
-  }
-
   /**
    * When nothing came back since the call began, the connection may be dead, and nobody would tell us for minutes: new calls make a
    * new one. Those that this one carries have their own deadlines.
@@ -109,4 +112,16 @@ export function createChannel(address: string, host: FlintlockHost, clock: Clock
       current = undefined;
     },
   };
+}
+
+/** False when there is no connection and only the call itself will tell why, as with keys that cannot be used. */
+async function connect(clock: Clock, line: Line, limitMs: number, signal: AbortSignal): Promise<boolean> {
+  const patience = startDeadline(clock, limitMs, signal);
+  try {
+    const isConnected = await untilAborted(line.connect(), patience.signal);
+    if (!isConnected && line.error() !== undefined) throw line.error();
+    return isConnected;
+  } finally {
+    patience.clear();
+  }
 }

@@ -33,10 +33,7 @@ export interface ClientDeps {
   readonly callTimeoutMs: number;
 }
 
-type Call<T> = Pick<Attempt<T>, "doing" | "secrets" | "signal" | "work"> & {
-  /** True when doing it twice is as good as once. */
-  readonly isRepeatable: boolean;
-};
+type Call<T> = Omit<Attempt<T>, "limitMs" | "connectLimitMs">;
 
 export function createFlintlockClient({ host, clock, callTimeoutMs }: ClientDeps): FlintlockClient {
   const channels = host.addresses.map((address) => createChannel(address, host, clock));
@@ -51,15 +48,15 @@ export function createFlintlockClient({ host, clock, callTimeoutMs }: ClientDeps
 
   /** Sticks to the address that works; from one that does not it goes on to the next. */
   async function call<T>(wanted: Call<T>, triesLeft = channels.length - 1): Promise<T> {
-    const { isRepeatable, secrets, ...about } = wanted;
     const at = chosen;
     try {
       const limits = { limitMs: callTimeoutMs, connectLimitMs };
-      return await (channels[at] as Channel).call({ ...about, ...limits, secrets: [...always, ...secrets] });
+      const secrets = [...always, ...wanted.secrets];
+      return await (channels[at] as Channel).call({ ...wanted, ...limits, secrets });
     } catch (error) {
       if (!isOfHost(error)) throw error;
       leave(at);
-      if (triesLeft === 0 || !(isRepeatable || !error.mayHaveWorked)) throw error;
+      if (triesLeft === 0 || !(wanted.isRepeatable || !error.mayHaveWorked)) throw error;
     }
     return await call(wanted, triesLeft - 1);
   }

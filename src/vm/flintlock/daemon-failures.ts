@@ -11,6 +11,14 @@ const notFlintlockd = hostFailure(
   "correct the host's address: another service listens there",
 );
 
+/** Of a list that came while a machine was being deleted: the next one is good. */
+export const listDisturbed = callFailure(
+  "vm_host_refused",
+  "a machine went away while it was looked for",
+  "nothing: it is asked again",
+  true,
+);
+
 export const daemonFailures: readonly FailureRow[] = [
   {
     grpc: Code.Unauthenticated,
@@ -44,12 +52,7 @@ export const daemonFailures: readonly FailureRow[] = [
   },
   {
     text: /failed reading from content store/,
-    means: callFailure(
-      "vm_host_refused",
-      "a machine went away while it was looked for",
-      "nothing: it is asked again",
-      true,
-    ),
+    means: listDisturbed,
   },
   {
     text: /microvm spec \S* ?not found/,

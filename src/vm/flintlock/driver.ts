@@ -10,8 +10,8 @@ import { createFlintlockClient, type FlintlockClient } from "./client.ts";
 import { pick } from "./creator.ts";
 import { listAges, type Snapshot } from "./listing.ts";
 import { createParts, type FlintlockDriverOptions, type Parts } from "./parts.ts";
-import type { RemoteMachine } from "./remote.ts";
-import { isRunning, watchEnds } from "./watch.ts";
+import { isRunning, type RemoteMachine } from "./remote.ts";
+import { watchEnds } from "./watch.ts";
 
 /** What a create may take beside the pull: finding, asking, starting. */
 const CREATE_MARGIN_MS = MINUTE_MS;

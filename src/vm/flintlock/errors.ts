@@ -6,8 +6,7 @@ import { transportFailures } from "./transport-failures.ts";
 
 /** A call to one host that failed, in words for the operator. Its cause has the foreign words. */
 export class FlintlockError extends VmError {
-  /** The host itself, so that the next call would fail in the same way; or this call alone. */
-  readonly about: "host" | "call";
+  readonly failure: Failure;
   /** True when the call may have been carried out: nobody knows. */
   readonly mayHaveWorked: boolean;
 
@@ -17,8 +16,13 @@ export class FlintlockError extends VmError {
       hint: failure.hint,
       retryable: failure.retryable,
     });
-    this.about = failure.about;
+    this.failure = failure;
     this.mayHaveWorked = options.mayHaveWorked;
+  }
+
+  /** The host itself, so that the next call would fail in the same way; or this call alone. */
+  get about(): "host" | "call" {
+    return this.failure.about;
   }
 }
 

@@ -7,7 +7,7 @@ import { formatDuration, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import type { HostTrouble } from "../driver.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Listing, Snapshot } from "./listing.ts";
-import type { RemoteMachine } from "./remote.ts";
+import { isWaiting } from "./remote.ts";
 
 const LIST_LIMIT_MS = 30 * SECOND_MS;
 /** So many creates that failed in a row keep others away for so long. */
@@ -142,7 +142,6 @@ function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: 
  * so the state is left out.
  */
 function waitingIn({ machines }: Snapshot): Map<string, number> {
-  const isWaiting = ({ state }: RemoteMachine) => state === "pending" || state === "deleting";
   const all = [...machines.values()].flat().filter(isWaiting);
   return new Map(all.map(({ uid, retry }) => [uid, retry]));
 }

@@ -1,14 +1,15 @@
 import type { Clock } from "../../base/clock.ts";
 import { createListeners } from "../../base/listeners.ts";
 import { SECOND_MS } from "../../base/units.ts";
-import type { FlintlockClient } from "./client.ts";
+import type { FlintlockClient, ListQuery } from "./client.ts";
+import { listDisturbed } from "./daemon-failures.ts";
 import { untilAborted } from "./deadline.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Pauses } from "./pause.ts";
 import { byId, type RemoteMachine, remoteMachine } from "./remote.ts";
 
-/** Lists can fail while something is being deleted; the next one is good. */
-const TRIES = 4;
+/** How long a list is tried again that machines on their way out disturb. */
+const PATIENCE_MS = 10 * SECOND_MS;
 const RETRY_MS = 200;
 
 /** What the host held when it was asked. */
@@ -42,7 +43,8 @@ export interface ListingDeps {
   readonly closed: AbortSignal;
 }
 
-export function createListing({ client, namespace, clock, pauses, closed }: ListingDeps): Listing {
+export function createListing(deps: ListingDeps): Listing {
+  const { namespace, clock, closed } = deps;
   const lists = createListeners<Snapshot>();
   let asked = 0;
   let latest: Snapshot | undefined;
@@ -52,7 +54,7 @@ export function createListing({ client, namespace, clock, pauses, closed }: List
   async function ask(number: number): Promise<Snapshot> {
     const askedAt = clock.now();
     try {
-      const all = await listWithRetry(client, { namespace }, pauses, closed);
+      const all = await listPatiently(deps, { namespace }, closed);
       latest = { number, askedAt, machines: byId(all) };
       failing = undefined;
       lists.emit(latest);
@@ -93,26 +95,26 @@ export function createListing({ client, namespace, clock, pauses, closed }: List
   };
 }
 
-/** Asks again at once when the host was only disturbed by a machine that went away. */
-export async function listWithRetry(
-  client: Pick<FlintlockClient, "list">,
-  query: Parameters<FlintlockClient["list"]>[0],
-  pauses: Pauses,
+/** Asks again soon when the host was only disturbed by a machine that went away. */
+export async function listPatiently(
+  { client, clock, pauses }: Pick<ListingDeps, "client" | "clock" | "pauses">,
+  query: ListQuery,
   signal: AbortSignal,
 ): Promise<RemoteMachine[]> {
+  const beganAt = clock.now();
   for (let tries = 1; ; tries++) {
     try {
       const found = await client.list(query, signal);
       return found.flatMap((machine) => remoteMachine(machine) ?? []);
     } catch (error) {
-      if (!isPassing(error) || tries === TRIES) throw error;
+      if (!isDisturbed(error) || clock.now() - beganAt > PATIENCE_MS) throw error;
     }
-    await pauses.pause(RETRY_MS, signal);
+    await pauses.pause(RETRY_MS * tries, signal);
   }
 }
 
-function isPassing(error: unknown): boolean {
-  return error instanceof FlintlockError && error.code === "vm_host_refused" && error.retryable;
+function isDisturbed(error: unknown): boolean {
+  return error instanceof FlintlockError && error.failure === listDisturbed;
 }
 
 /** How old a list may be while machines come and go, and while nothing happens. */

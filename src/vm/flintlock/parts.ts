@@ -11,8 +11,9 @@ import { createMachine, pick } from "./creator.ts";
 import { type GuardedClient, guardClient } from "./guard.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { FlintlockHost } from "./host.ts";
-import { createListing, type Listing, listWithRetry, type Snapshot } from "./listing.ts";
+import { createListing, type Listing, listPatiently, type Snapshot } from "./listing.ts";
 import { createPauses, type Pauses } from "./pause.ts";
+import { isWaiting } from "./remote.ts";
 import { createRemover, type Remover } from "./remover.ts";
 
 export interface FlintlockDriverOptions {
@@ -56,7 +57,10 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
     clock,
     pullTimeoutMs: settings.pullTimeout,
     deleteTimeoutMs: settings.deleteTimeout,
-    isBehindOthers: (uid) => isBehindOthers(uid, { client, pauses, signal: closed.signal }),
+    async isBehindOthers(uid) {
+      const all = await listPatiently({ client, clock, pauses }, { namespace: "" }, closed.signal);
+      return all.some((each) => isWaiting(each) && each.uid < uid);
+    },
   });
   const remover = createRemover({
     ...shared,
@@ -87,16 +91,6 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
   listing.onList((snapshot) => forgetGone(made, snapshot));
   keepOneOfEach({ listing, creates, remover, made, closed: closed.signal, log });
   return { client, listing, health, remover, creates, pauses, made, closed, callsEnd };
-}
-
-/** Whether a machine of another namespace is in the daemon's queue before this one. */
-async function isBehindOthers(
-  uid: string,
-  { client, pauses, signal }: { client: FlintlockClient; pauses: Pauses; signal: AbortSignal },
-): Promise<boolean> {
-  const all = await listWithRetry(client, { namespace: "" }, pauses, signal);
-  const waiting = all.filter(({ state }) => state === "pending" || state === "deleting");
-  return waiting.some((each) => each.uid < uid);
 }
 
 /** A create that was overtaken by its own repetition leaves two machines of one id. */

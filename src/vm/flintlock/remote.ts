@@ -31,6 +31,16 @@ export function remoteMachine({ spec, status }: MicroVM): RemoteMachine | undefi
   return { id: spec.id, uid: spec.uid, state, retry: status?.retry ?? 0, madeAt: ulidTime(spec.uid) };
 }
 
+/** As far as flintlockd shows: a guest that has ended still counts, and only the relay notices. */
+export function isRunning({ state }: RemoteMachine): boolean {
+  return state === "pending" || state === "created";
+}
+
+/** Something that the daemon's one worker still has to do. */
+export function isWaiting({ state }: RemoteMachine): boolean {
+  return state === "pending" || state === "deleting";
+}
+
 /** All machines by our id; under each the newest first. */
 export function byId(machines: readonly RemoteMachine[]): ReadonlyMap<string, readonly RemoteMachine[]> {
   const newestFirst = machines.toSorted((a, b) => (a.uid < b.uid ? 1 : -1));

@@ -4,6 +4,7 @@ import type { Log } from "../../base/log.ts";
 import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
+import { listDisturbed } from "./daemon-failures.ts";
 import { FlintlockError } from "./errors.ts";
 import { type Listing, listAges, type Snapshot } from "./listing.ts";
 import type { Pauses } from "./pause.ts";
@@ -48,7 +49,7 @@ export function createRemover(deps: RemoverDeps): Remover {
     const beganAt = since.get(id) ?? clock.now();
     since.set(id, beganAt);
     try {
-      await untilGone({ id, keep, beganAt }, signal);
+      await untilGone({ id, keep, beganAt, mark: listing.mark() }, signal);
       since.delete(id);
     } finally {
       const others = (underWay.get(id) ?? 1) - 1;
@@ -58,14 +59,31 @@ export function createRemover(deps: RemoverDeps): Remover {
   }
 
   async function untilGone(wish: Wish, signal: AbortSignal): Promise<void> {
-    let snapshot = await listing.after(listing.mark(), signal);
     for (;;) {
-      const left = (snapshot.machines.get(wish.id) ?? []).filter(({ uid }) => uid !== wish.keep);
-      if (left.length === 0) return;
-      for (const machine of left) await deletes.consider(machine, snapshot, clock.now() - wish.beganAt);
-      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) throw giveUp(deps, wish.id, left);
+      const left = await step(wish, signal);
+      if (left?.length === 0) return;
+      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) throw giveUp(deps, wish.id, left ?? []);
       await pauses.pause(POLL_MS, signal);
-      snapshot = await listing.recent(listAges.busyMs, signal);
+    }
+  }
+
+  /** Does what is due and tells what is left; undefined when the host cannot say just now. */
+  async function step({ id, keep, beganAt, mark }: Wish, signal: AbortSignal) {
+    const snapshot = await look(mark, signal);
+    if (!snapshot) return undefined;
+    const left = (snapshot.machines.get(id) ?? []).filter(({ uid }) => uid !== keep);
+    for (const machine of left) await deletes.consider(machine, snapshot, clock.now() - beganAt);
+    return left;
+  }
+
+  /** A list of after the wish; undefined when it is disturbed, as by the very delete. */
+  async function look(mark: number, signal: AbortSignal): Promise<Snapshot | undefined> {
+    const hasBegun = (listing.latest()?.number ?? 0) > mark;
+    try {
+      return await (hasBegun ? listing.recent(listAges.busyMs, signal) : listing.after(mark, signal));
+    } catch (error) {
+      if (error instanceof FlintlockError && error.failure === listDisturbed) return undefined;
+      throw error;
     }
   }
 
@@ -80,6 +98,8 @@ interface Wish {
   readonly id: string;
   readonly keep: string | undefined;
   readonly beganAt: number;
+  /** Lists with a greater number were asked for after this wish. */
+  readonly mark: number;
 }
 
 /** Which Deletes have been sent, so that none is sent again too early, whoever asks. */
@@ -90,10 +110,10 @@ function createDeletes({ client, listing, clock, log, callsEnd }: RemoverDeps) {
     for (const uid of sent.keys()) if (!listed.has(uid)) sent.delete(uid);
   });
 
-  function isDue({ uid, state, retry }: RemoteMachine, snapshot: Snapshot, waitedMs: number): boolean {
+  function isDue({ uid, state, retry }: RemoteMachine, number: number, waitedMs: number): boolean {
     if (state === "deleting") return false;
     const earlier = sent.get(uid);
-    if (earlier) return snapshot.number > earlier.mark && clock.now() - earlier.at >= AGAIN_AFTER_MS;
+    if (earlier) return number > earlier.mark && clock.now() - earlier.at >= AGAIN_AFTER_MS;
     if (state === "pending" && retry === 0 && waitedMs < SETTLE_LIMIT_MS) return false;
     return clock.now() - (client.reconnectedAt() ?? Number.NEGATIVE_INFINITY) >= CALM_AFTER_START_MS;
   }
@@ -106,24 +126,22 @@ function createDeletes({ client, listing, clock, log, callsEnd }: RemoverDeps) {
     if (outcome === "marked" || mayBeMarked(outcome))
       sent.set(uid, { mark: listing.mark(), at: clock.now() });
     else sent.delete(uid);
-    if (outcome !== "marked" && !isGone(outcome)) throw outcome.error;
+    // Whether it was carried out the next list shows.
+    if (outcome !== "marked" && !mayBeMarked(outcome)) throw outcome.error;
   }
 
   return {
-    async consider(machine: RemoteMachine, snapshot: Snapshot, waitedMs: number): Promise<void> {
-      if (isDue(machine, snapshot, waitedMs)) await send(machine);
+    async consider(machine: RemoteMachine, { number }: Snapshot, waitedMs: number): Promise<void> {
+      if (isDue(machine, number, waitedMs)) await send(machine);
     },
   };
 }
 
 const outcomeOf = (error: unknown) => ({ error });
 
-function isGone({ error }: { error: unknown }): boolean {
-  return error instanceof FlintlockError && error.code === "vm_host_unknown_machine";
-}
-
-function mayBeMarked(outcome: { error: unknown }): boolean {
-  return isGone(outcome) || (outcome.error instanceof FlintlockError && outcome.error.mayHaveWorked);
+function mayBeMarked({ error }: { error: unknown }): boolean {
+  if (!(error instanceof FlintlockError)) return false;
+  return error.mayHaveWorked || error.code === "vm_host_unknown_machine";
 }
 
 function giveUp(deps: RemoverDeps, id: string, left: readonly RemoteMachine[]): VmError {

@@ -1,5 +1,5 @@
 import type { Listing, Snapshot } from "./listing.ts";
-import type { RemoteMachine } from "./remote.ts";
+import { isRunning } from "./remote.ts";
 
 /** Calls `onEnd` for each machine that ran at one look and does not at the next, unless it is being removed by us. */
 export function watchEnds(
@@ -18,9 +18,4 @@ export function watchEnds(
 
 function runningIn({ machines }: Snapshot): Set<string> {
   return new Set([...machines].filter(([, each]) => each.some(isRunning)).map(([id]) => id));
-}
-
-/** As far as flintlockd shows: a guest that has ended still counts, and only the relay notices. */
-export function isRunning({ state }: RemoteMachine): boolean {
-  return state === "pending" || state === "created";
 }
