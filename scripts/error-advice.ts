@@ -84,7 +84,21 @@ export const advice: Readonly<Record<string, string>> = {
   vm_destroy_failed:
     "Nothing: it is tried again until nothing is left. If it stays, end the process the message names.",
   vm_disk_full: "Free some space in the state directory.",
+  vm_host_avoided: "Nothing: it is asked again after some seconds. The message says what had gone wrong.",
+  vm_host_certificate:
+    "Name the authority in the host's tls.caFile, its name in tls.serverName, or give it a new certificate.",
+  vm_host_credentials:
+    "Give the host's entry the token or the certificate that its flintlockd was started with; then reload.",
+  vm_host_protocol: "Correct the host's address, or its plaintext setting, as the message says.",
+  vm_host_refused:
+    "The message has flintlockd's own words; its log on the host has more. Another host is tried where that helps.",
+  vm_host_sick: "Do on the host what the hint says; it is used again once the signs are gone.",
+  vm_host_timeout: "Nothing: it is tried again. If it stays, look at the host's load and its flintlockd.",
+  vm_host_unknown_machine: "Nothing: the machine is gone already.",
+  vm_host_unreachable: "Start flintlockd on the host, or correct its address, DNS or firewalls.",
   vm_image_broken: "Build the image again: firerunner image build --force.",
+  vm_image_unpublished: "Push the image: firerunner image push REGISTRY/NAME.",
+  vm_no_address: "Widen network.addresses of the host, or let it have fewer machines.",
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
 };
 
