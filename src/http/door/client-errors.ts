@@ -57,7 +57,7 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
 
   return {
     onClientError,
-    /** True when something was wrong with the connection after the request that is now being answered. */
+    /** True when something was wrong with the connection: what is whole on it is answered, and nothing more is read. */
     isSpoilt: (socket: Socket) => handled.has(socket),
     watch(server: Server): void {
       // Before Node's own listener, which makes a client error of it: who has no TLS yet can read no answer.

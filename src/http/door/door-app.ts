@@ -48,7 +48,7 @@ export function createDoorApp(deps: DoorAppDeps, pair: TlsPair | undefined): Fas
   clientErrors.watch(app.server);
 
   function begin(request: FastifyRequest, reply: FastifyReply): void {
-    reply.raw.once("close", connections.begin(request.raw.socket));
+    reply.raw.once("close", connections.begin(request.raw));
     reply.headers(securityHeaders);
   }
 
@@ -63,6 +63,10 @@ export function createDoorApp(deps: DoorAppDeps, pair: TlsPair | undefined): Fas
     if (!request.is404) return undefined;
     await refuseUnknown(request, reply);
     return reply;
+  });
+  app.addHook("onSend", async (request, reply) => {
+    // What comes after this request cannot be read.
+    if (clientErrors.isSpoilt(request.raw.socket)) reply.header("connection", "close");
   });
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const { method, url } = request;

@@ -130,15 +130,12 @@ async function take(
   request: FastifyRequest,
   reply: FastifyReply,
   kept: KeptBody,
-  { desk, connections, tally, isSpoilt }: WebhookRouteDeps,
+  { desk, tally }: WebhookRouteDeps,
 ): Promise<void> {
-  const answered = connections.answer(request.raw.socket);
-  reply.raw.once("close", answered);
   const body = kept.take();
   const message = await deskOf(desk).take({ headers: request.raw.headers, body });
   tally.accepted++;
   if (body === undefined) tally.withoutBody++;
-  if (isSpoilt(request.raw.socket)) reply.header("connection", "close");
   reply.code(200).send({ message });
 }
 
