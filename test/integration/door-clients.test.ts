@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { newSigningKey } from "../../src/gitlab/signing-key.ts";
 import { openTestDoor, rawRequest, secretToken, signed, type TestDoor } from "../harness/door.ts";
-import { openRawSocket } from "../harness/raw-socket.ts";
+import { openRawSocket, type RawSocket } from "../harness/raw-socket.ts";
 
 const body = '{"object_kind":"build"}';
 const token = { "x-gitlab-token": secretToken.reveal() };
@@ -209,4 +209,22 @@ test("a client that leaves before its answer does not stop its delivery from bei
   durable.resolve();
 
   await expect.poll(() => here.taken).toEqual([Buffer.from(body)]);
+});
+
+test("with a thousand connections that proved nothing the oldest give way, and those that did are spared", async () => {
+  await using here = await openTestDoor();
+  const proven = await openClient(here);
+  proven.write(rawRequest(signed(Buffer.from(body)), body));
+  await proven.receives(/"taken"/);
+  const oldest = await openClient(here);
+  const others: RawSocket[] = [];
+  for (let index = 0; index < 1_002; index++) others.push(await openClient(here));
+
+  await oldest.closed;
+
+  await expect.poll(() => here.door.counts()).toMatchObject({ displaced: 3, openConnections: 1_001 });
+  proven.write(rawRequest(signed(Buffer.from(body)), body));
+  await proven.receives(/"taken".*"taken"/s);
+  await expectAlive(here);
+  for (const { socket } of others) socket.destroy();
 });

@@ -49,6 +49,20 @@ test("a client may send 60 requests in a minute that prove nothing, and watch it
   expect((await here.send("/healthz", {}, undefined, "GET")).status).toBe(200);
 });
 
+test("counts the IPv6 addresses of one /64 together, and each IPv4 address alone", async () => {
+  await using here = await open({ unprovenPerMinute: 2, trustedProxies: ["127.0.0.1"] });
+  const from = async (address: string) =>
+    (await here.send("/webhook", { "x-forwarded-for": address }, small)).status;
+
+  const first = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:0:ffff::4"];
+  expect((await Promise.all(first.map(from))).toSorted()).toEqual([401, 401, 429, 429]);
+  expect(await from("2001:db8:0:1::1")).toBe(401);
+  expect([await from("192.0.2.1"), await from("192.0.2.1"), await from("192.0.2.1")]).toEqual([
+    401, 401, 429,
+  ]);
+  expect(await from("192.0.2.2")).toBe(401);
+});
+
 test("an authentic body beyond 10 MiB is answered 200, and nothing of it is kept", async () => {
   await using here = await open();
   const long = Buffer.alloc(11 * 1024 ** 2, "x");
