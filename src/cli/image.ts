@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Run } from "./context.ts";
 import { addImageBuild } from "./image/build.ts";
 import { addImageList } from "./image/list.ts";
+import { addImagePush } from "./image/push.ts";
 import { addImageVerify } from "./image/verify.ts";
 
 export function addImage(program: Command, run: Run): void {
@@ -9,4 +10,5 @@ export function addImage(program: Command, run: Run): void {
   addImageBuild(image, run);
   addImageList(image, run);
   addImageVerify(image, run);
+  addImagePush(image, run);
 }

@@ -9,7 +9,7 @@ import { directoryOf, openImages, type Place, placeOption } from "./place.ts";
 export function addImageList(image: Command, run: Run): void {
   image
     .command("list")
-    .description("images on this computer")
+    .description("images on this computer, and where they have been pushed")
     .option(...placeOption)
     .action(run<Place>(list));
 }
@@ -19,18 +19,19 @@ async function list(context: Context, _args: readonly string[], place: Place): P
   const directory = await directoryOf(context, place);
   const images = await (await openImages(directory)).list();
   output.result(
-    images.map(({ names, directory: path, bytes, manifest }) => ({
+    images.map(({ names, directory: path, bytes, manifest, publications }) => ({
       names,
       path,
       bytes,
       ...summaryOf(manifest),
+      publications,
     })),
     () => {
       if (images.length === 0)
         output.note(`There is no image in ${directory}: “firerunner image build” makes one.`);
       const rows = images.map((each) => rowOf(each));
       for (const line of formatTable(
-        ["NAME", "DIGEST", "SUITE", "KERNEL", "RUNNER", "SIZE", "BUILT"],
+        ["NAME", "DIGEST", "SUITE", "KERNEL", "RUNNER", "SIZE", "BUILT", "PUSHED TO"],
         rows,
       )) {
         output.line(line);
@@ -58,7 +59,7 @@ function summaryOf({
   };
 }
 
-function rowOf({ names, manifest, bytes }: ListedImage): string[] {
+function rowOf({ names, manifest, bytes, publications }: ListedImage): string[] {
   const { digest, suite, kernelVersion, runner, createdAt } = manifest;
   return [
     names.join(", ") || "-",
@@ -68,5 +69,6 @@ function rowOf({ names, manifest, bytes }: ListedImage): string[] {
     `${runner.kind} ${runner.version}`,
     formatBytes(bytes),
     clockTime(createdAt),
+    publications.map(({ registry, name }) => `${registry}/${name}`).join(", ") || "-",
   ];
 }
