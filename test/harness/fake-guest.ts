@@ -6,11 +6,16 @@ const LOG = "it ran\n";
 
 /**
  * The inside of a fake machine: asks the relay on the machine's socket for its boot data and its job, as the official runner does,
- * logs one line, works for `workMs`, and ends the job well. Rejects when any answer is not the expected one.
+ * logs one line, works for `workMs` in silence, and ends the job well. Rejects when any answer is not the expected one, or when
+ * `signal` ends the work.
  */
 export async function playGuest(
   socketPath: string,
-  { onJob, workMs }: { readonly onJob: (jobId: number) => void; readonly workMs: number },
+  {
+    onJob,
+    workMs,
+    signal,
+  }: { readonly onJob: (jobId: number) => void; readonly workMs: number; readonly signal: AbortSignal },
 ): Promise<void> {
   const dispatcher = new Agent({ connect: { socketPath }, headersTimeout: 0, bodyTimeout: 0 });
   try {
@@ -29,7 +34,7 @@ export async function playGuest(
       "Content-Type": "text/plain",
     };
     await call(dispatcher, "PATCH", `/api/v4/jobs/${id}/trace`, 202, headers, LOG);
-    await sleep(workMs);
+    await sleep(workMs, undefined, { signal });
     await put("success");
   } finally {
     await dispatcher.close();

@@ -21,6 +21,8 @@ import { playGuest } from "./fake-guest.ts";
 export interface TaggedOptions {
   /** Laid over `webhook.runners`. */
   readonly runners?: Readonly<Record<string, unknown>>;
+  /** Laid over `scheduler`. */
+  readonly scheduler?: Readonly<Record<string, unknown>>;
   readonly capacity?: Capacity;
   /** How long each job works. */
   readonly workMs?: number;
@@ -119,6 +121,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
       runners: options.runners ?? {},
     },
     http: { listen: [`http://${listen}`] },
+    scheduler: options.scheduler ?? {},
   };
   const file = join(directory, "firerunner.yaml");
   await writeFile(file, stringify(settings), { mode: 0o600 });
@@ -151,7 +154,7 @@ function playAll(
     signal.addEventListener("abort", () => alive.delete(id));
     noteMost();
     try {
-      await playGuest(socketOf(id), { workMs, onJob: (jobId) => runs.push({ jobId, size }) });
+      await playGuest(socketOf(id), { workMs, signal, onJob: (jobId) => runs.push({ jobId, size }) });
       end("orderly");
     } catch (error) {
       // What a machine that was destroyed does not get any more is no problem.

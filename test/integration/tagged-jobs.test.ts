@@ -111,3 +111,24 @@ test("with one runner per job, no runner serves two, also where GitLab gives a j
   expect(new Set(jobs.map(({ runner }) => runner?.id)).size).toBe(20);
   await expectNothingLeft(installation);
 });
+
+test("a canceled job's machine is gone as soon as a hook tells of it, however silent the guest", async () => {
+  // Only the hook can tell: the guest says nothing, and GitLab is asked of by itself once an hour.
+  const scheduler = { standingInterval: "1h" };
+  await using installation = await startTaggedInstallation({ workMs: 3_600_000, scheduler });
+  const { gitlab, host, rooms, runs } = installation;
+  const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
+  const tags = ["firecracker-1cpu-1gb"];
+  const [canceled, other] = [await gitlab.addJob(project, { tags }), await gitlab.addJob(project, { tags })];
+  await eventually(
+    "both work",
+    () => runs.length === 2 && [canceled, other].every(({ trace }) => trace.sizeBytes > 0),
+  );
+
+  gitlab.jobs.cancel(canceled);
+
+  await eventually("one machine is left", () => host.ids().length === 1);
+  expect(await rooms.store.job(canceled.id)).toMatchObject({ state: "finished", result: "canceled" });
+  expect(other.status).toBe("running");
+  expect(gitlab.violations).toEqual([]);
+});
