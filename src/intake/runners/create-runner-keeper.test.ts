@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { createRandom } from "../../../test/simulation/random.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { Secret } from "../../base/secret.ts";
 import { GitLabError } from "../../gitlab/errors.ts";
@@ -287,4 +288,60 @@ test("a tag that names no machine is refused when somebody asks for a runner", a
   await expect(keeper.create(["firecracker-99cpu-1gb"])).rejects.toThrow(/no machine can be had/);
   expect((await keeper.create([small])).state).toBe("active");
   expect(await keeper.prune()).toEqual(["1 unused runner is being deleted"]);
+});
+
+test("runners made together are not verified together for ever, and each is heard of within the interval", async () => {
+  const verifyInterval = 1_200_000;
+  const random = createRandom(7).next;
+  const heard = new Map<string, number[]>();
+  const api: Pick<RunnerApi, "verify"> = {
+    async verify(token) {
+      heard.set(token.reveal(), [...(heard.get(token.reveal()) ?? []), clock.now()]);
+      return await gitlab.api.verify(token);
+    },
+  };
+  const keeper = createKeeper({ random, api: api as RunnerApi });
+  const sizes = Array.from({ length: 40 }, (_, index) => index + 1);
+  demand.set(...sizes.map((gib): [number, string] => [gib, `firecracker-1cpu-${gib}gb`]));
+  keeper.start();
+
+  await settle(12 * 60);
+
+  expect(heard.size).toBe(40);
+  const later = [...heard.values()].flatMap((times) => times.slice(6));
+  const atOneTime = Math.max(...[...Map.groupBy(later, (at) => at).values()].map((all) => all.length));
+  expect(later.length).toBeGreaterThan(40 * 5);
+  expect(atOneTime).toBeLessThanOrEqual(5);
+  for (const times of heard.values()) {
+    const waits = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+    expect(Math.max(...waits)).toBeLessThanOrEqual(verifyInterval + 20_000);
+  }
+  await keeper.stop();
+});
+
+test("a new job's runner does not wait until all others were verified", async () => {
+  const calls: string[] = [];
+  const rest = {
+    ...gitlab.rest,
+    createRunner: (runner: NewApiRunner) => {
+      calls.push("create");
+      return gitlab.rest.createRunner(runner);
+    },
+  };
+  const api: Pick<RunnerApi, "verify"> = {
+    async verify(token) {
+      calls.push("verify");
+      if (calls.length === 1) demand.set([1, small]);
+      return await gitlab.api.verify(token);
+    },
+  };
+  const before = createKeeper();
+  for (let gib = 2; gib < 40; gib++) await before.create([`firecracker-1cpu-${gib}gb`]);
+  const keeper = createKeeper({ rest: rest as unknown as GitLabRest, api: api as RunnerApi });
+  keeper.start();
+  await settle(3);
+
+  expect(calls.filter((call) => call === "verify")).toHaveLength(39);
+  expect(calls.indexOf("create")).toBeLessThanOrEqual(10);
+  await keeper.stop();
 });

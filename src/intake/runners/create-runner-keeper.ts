@@ -24,6 +24,8 @@ import { activeRunners, idleRunners } from "./runner-selection.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;
+/** Of so many runners GitLab hears in one look: jobs that need a new runner are not to wait for hundreds of others. */
+const VERIFIES_PER_LOOK = 10;
 const READING = "reading the store";
 
 export interface RunnerKeeperOptions {
@@ -56,8 +58,8 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
   /** The loop and the command line never change runners at the same time. */
   const inTurn = pLimit(1);
   const loop = createWakeLoop(clock, async () => {
-    await inTurn(() => look(parts));
-    return clock.now() + TICK_MS;
+    const restMs = await inTurn(() => look(parts));
+    return clock.now() + restMs;
   });
   const forget = book.onNews(loop.wake);
 
@@ -101,25 +103,37 @@ function makingOf(key: string): string {
   return `making a runner for ${key}`;
 }
 
-/** Each row is brought one step further; what one step has changed, the rows after it see in the next. */
-async function look(parts: Parts): Promise<void> {
+/** Each row is brought one step further; what one step has changed, the rows after it see in the next. Answers how long to rest. */
+async function look(parts: Parts): Promise<number> {
   const { options, book, making, care, retries } = parts;
   await retries.attempt(READING, book.refresh);
   if (options.clock.now() >= making.sweepDueAt()) await retries.attempt("sweep", making.sweep);
   for (const need of book.needs().values()) await serve(parts, need);
-  for (const row of book.rows().filter(({ state }) => state === "active")) {
-    await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
-    if (care.isVerifyDue(row)) await verify(parts, row);
-  }
+  const active = book.rows().filter(({ state }) => state === "active");
+  for (const row of active) await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
+  const restMs = await verifySome(parts, care.verifyDue(active));
   await retries.attempt(READING, book.refresh);
   for (const row of book.rows().filter(({ state }) => state === "retiring")) {
     if (care.isRemovable(row)) await retries.attempt(`deleting ${row.key}`, () => care.remove(row));
   }
   await retries.attempt(READING, book.refresh);
+  return restMs;
 }
 
-async function verify({ care, retries }: Parts, row: ManagedRunner): Promise<void> {
-  await retries.attempt(`verifying ${row.key}`, () => care.verify(row));
+/** Answers how long to rest before the others. After a failure they wait: GitLab may be out of reach for them, too. */
+async function verifySome(parts: Parts, due: readonly ManagedRunner[]): Promise<number> {
+  let verified = 0;
+  for (const row of due) {
+    if (verified === VERIFIES_PER_LOOK) return 0;
+    const outcome = await verify(parts, row);
+    if (outcome === "failed") return TICK_MS;
+    if (outcome === "done") verified++;
+  }
+  return TICK_MS;
+}
+
+function verify({ care, retries }: Parts, row: ManagedRunner): ReturnType<Retries["attempt"]> {
+  return retries.attempt(`verifying ${row.key}`, () => care.verify(row));
 }
 
 async function serve(parts: Parts, { key, route, jobIds }: Need): Promise<void> {

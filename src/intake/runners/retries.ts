@@ -12,7 +12,7 @@ const lastingBackoff = { baseMs: 15_000, capMs: 300_000 };
 /** Work that may fail: what failed rests for a while and is then tried again, for ever. */
 export interface Retries {
   /** Does it unless it rests. Never rejects: what goes wrong is remembered, and logged when it is news. */
-  attempt(work: string, doIt: () => Promise<unknown>): Promise<void>;
+  attempt(work: string, doIt: () => Promise<unknown>): Promise<"done" | "failed" | "rests">;
   /** Why the last try failed, in words. */
   problem(work: string): string | undefined;
   /** Whatever was wrong may have been put right. */
@@ -51,12 +51,14 @@ export function createRetries(deps: {
 
   return {
     async attempt(work, doIt) {
-      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return;
+      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return "rests";
       try {
         await doIt();
         failures.delete(work);
+        return "done";
       } catch (error) {
         note(work, error);
+        return "failed";
       }
     },
     problem: (work) => failures.get(work)?.problem,

@@ -10,6 +10,7 @@ import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { tagsKey } from "./runner-needs.ts";
+import { createVerifyTimes } from "./verify-times.ts";
 
 const DAY_MS = 24 * HOUR_MS;
 /** A use is noted at most this often. */
@@ -25,13 +26,14 @@ export interface RunnerCareOptions {
   /** A request is open that may bring a job of this pool. */
   readonly isPolled: (pool: string) => boolean;
   readonly clock: Pick<Clock, "now">;
+  readonly random: () => number;
 }
 
 export interface RunnerCare {
   /** Notes the use of runners that are needed, and takes the unneeded out of use. */
   sort(row: ManagedRunner): Promise<void>;
-  /** Whether GitLab should hear of it now. */
-  isVerifyDue(row: ManagedRunner): boolean;
+  /** The runners of which GitLab should hear now; those that have waited longest come first. */
+  verifyDue(rows: readonly ManagedRunner[]): ManagedRunner[];
   /** GitLab hears its token, which is renewed in time; a runner that GitLab no longer knows is retired. */
   verify(row: ManagedRunner): Promise<void>;
   /** Nothing of it is unfinished or may become so. */
@@ -41,7 +43,8 @@ export interface RunnerCare {
 }
 
 export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
-  const { store, rest, api, book, clock } = options;
+  const { store, rest, api, book, clock, random } = options;
+  const times = createVerifyTimes({ intervalMs: () => options.config().verifyInterval, random });
 
   async function sort(row: ManagedRunner): Promise<void> {
     const now = clock.now();
@@ -85,6 +88,14 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
     }
   }
 
+  function verifyDue(rows: readonly ManagedRunner[]): ManagedRunner[] {
+    const now = clock.now();
+    times.keepOnly(new Set(rows.map(({ key }) => key)));
+    return rows
+      .filter((row) => times.dueAt(row) <= now || isRenewalDue(row, now))
+      .toSorted((a, b) => (a.verifiedAt ?? 0) - (b.verifiedAt ?? 0));
+  }
+
   async function remove(row: ManagedRunner): Promise<void> {
     if (row.gitlabId !== null) {
       if (await rest.hasRunningJobs(row.gitlabId)) return;
@@ -97,9 +108,7 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
     sort,
     verify,
     remove,
-    isVerifyDue: (row) =>
-      clock.now() - (row.verifiedAt ?? 0) >= options.config().verifyInterval ||
-      isRenewalDue(row, clock.now()),
+    verifyDue,
     isRemovable: ({ pool }) => book.unfinished(pool) === 0 && !options.isPolled(pool),
   };
 }
