@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { aClaim } from "../../../test/builders/job.ts";
 import { createRandom } from "../../../test/simulation/random.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { Secret } from "../../base/secret.ts";
@@ -343,5 +344,47 @@ test("a new job's runner does not wait until all others were verified", async ()
 
   expect(calls.filter((call) => call === "verify")).toHaveLength(39);
   expect(calls.indexOf("create")).toBeLessThanOrEqual(10);
+  await keeper.stop();
+});
+
+const limits = { protected: false, keepUnused: 3_600_000, verifyInterval: 1_200_000 };
+
+test("a job that waits for the limit of runners gets its own as soon as another is gone", async () => {
+  const keeper = createKeeper({ config: () => ({ ...limits, perJob: true, most: 3 }) });
+  const waiting = new Set(Array.from({ length: 12 }, (_, index) => index + 1));
+  const tell = () => demand.set(...[...waiting].map((id): [number, string] => [id, small]));
+  tell();
+  keeper.start();
+  const from = clock.now();
+  // Each job is claimed as soon as its runner is there, and ends at once.
+  while (waiting.size > 0 && clock.now() - from < 600_000) {
+    await clock.advance(1_000);
+    expect(gitlab.runners.size).toBeLessThanOrEqual(3);
+    for (const pool of [...keeper.pools().keys()].filter((name) => keeper.wanted(name) === 1)) {
+      const jobId = Number(pool.split(":")[1]);
+      await store.claim(aClaim({ jobId, pool }));
+      waiting.delete(jobId);
+      tell();
+      await store.finishJob(jobId, "canceled");
+    }
+  }
+  expect(clock.now() - from).toBeLessThan(30_000);
+  await settle(4);
+  expect(gitlab.runners.size).toBe(0);
+  await keeper.stop();
+});
+
+test("of runners that are needed no more the one longest idle makes room, and people are held to the limit too", async () => {
+  const keeper = createKeeper({ config: () => ({ ...limits, perJob: false, most: 2 }) });
+  await keeper.create([small]);
+  await clock.advance(60_000);
+  await keeper.create(["firecracker-1cpu-2gb"]);
+  await expect(keeper.create([large])).rejects.toMatchObject({ code: "runner_limit" });
+  demand.set([3, large]);
+  keeper.start();
+  await settle(2);
+
+  expect(names().map((name) => name.split(" ")[3])).toEqual(["firecracker-1cpu-2gb", large]);
+  expect(keeper.problem([large])).toBeUndefined();
   await keeper.stop();
 });

@@ -6,21 +6,21 @@ import { SECOND_MS } from "../../base/units.ts";
 import type { GitLabRest, Scope } from "../../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
 import type { Pool } from "../../lifecycle/pool.ts";
-import type { Route, TagRules } from "../../lifecycle/routing.ts";
+import type { TagRules } from "../../lifecycle/routing.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
 import type { Demand } from "../demand.ts";
-import { RunnerError } from "../errors.ts";
 import type { RunnerKeeper } from "../runner-keeper.ts";
 import { createWakeLoop } from "../wake-loop.ts";
 import { createRetries, type Retries } from "./retries.ts";
 import { createRunnerBook, type RunnerBook } from "./runner-book.ts";
 import { createRunnerCare, type RunnerCare } from "./runner-care.ts";
+import { isOwnLimit, type LimitParts, makeWithinLimit } from "./runner-limit.ts";
 import { createRunnerMaking, type RunnerMaking } from "./runner-making.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
 import { createPeopleCalls } from "./runner-people.ts";
-import { activeRunners, idleRunners } from "./runner-selection.ts";
+import { activeRunners } from "./runner-selection.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;
@@ -53,8 +53,9 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
   const book = createRunnerBook({ ...options, perJob: () => options.config().perJob });
   const making = createRunnerMaking({ ...options, book });
   const care = createRunnerCare({ ...options, book });
-  const retries = createRetries(options);
-  const parts: Parts = { options, book, making, care, retries };
+  const retries = createRetries({ ...options, isFree: isOwnLimit });
+  const { store, config } = options;
+  const parts: Parts = { options, store, config, book, making, care, retries };
   /** The loop and the command line never change runners at the same time. */
   const inTurn = pLimit(1);
   const loop = createWakeLoop(clock, async () => {
@@ -87,11 +88,11 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
     },
     problem: (tags) => retries.problem(makingOf(tagsKey(tags))) ?? retries.problem(READING),
     status: () => options.store.runners(),
-    ...createPeopleCalls({ ...options, book, making, inTurn: (work) => inTurn(work), wake: loop.wake }),
+    ...createPeopleCalls({ ...options, ...parts, inTurn: (work) => inTurn(work), wake: loop.wake }),
   };
 }
 
-interface Parts {
+interface Parts extends LimitParts {
   readonly options: RunnerKeeperOptions;
   readonly book: RunnerBook;
   readonly making: RunnerMaking;
@@ -113,11 +114,17 @@ async function look(parts: Parts): Promise<number> {
   for (const row of active) await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
   const restMs = await verifySome(parts, care.verifyDue(active));
   await retries.attempt(READING, book.refresh);
+  const before = book.rows().length;
   for (const row of book.rows().filter(({ state }) => state === "retiring")) {
     if (care.isRemovable(row)) await retries.attempt(`deleting ${row.key}`, () => care.remove(row));
   }
   await retries.attempt(READING, book.refresh);
-  return restMs;
+  return book.rows().length < before && isSomebodyKeptOut(parts) ? 0 : restMs;
+}
+
+/** A runner waits to be made until another is gone. */
+function isSomebodyKeptOut({ book, retries }: Parts): boolean {
+  return [...book.needs().keys()].some((key) => isOwnLimit(retries.error(makingOf(key))));
 }
 
 /** Answers how long to rest before the others. After a failure they wait: GitLab may be out of reach for them, too. */
@@ -139,25 +146,8 @@ function verify({ care, retries }: Parts, row: ManagedRunner): ReturnType<Retrie
 async function serve(parts: Parts, { key, route, jobIds }: Need): Promise<void> {
   const { book, options, retries } = parts;
   for (const jobId of missing(book, key, options.config().perJob ? jobIds : [null])) {
-    await retries.attempt(makingOf(key), () => makeWithin(parts, route, jobId));
+    await retries.attempt(makingOf(key), () => makeWithinLimit(parts, route, jobId));
   }
-}
-
-async function makeWithin(
-  { options, book, making }: Parts,
-  route: Route,
-  jobId: number | null,
-): Promise<ManagedRunner> {
-  const { most } = options.config();
-  if (book.rows().length < most) return await making.make(route, jobId);
-  const [spare] = idleRunners(book).toSorted((a, b) => a.usedAt - b.usedAt);
-  if (spare) await options.store.retireRunner(spare.key, "another set of tags needs its place");
-  const hint = spare ? "one that no job asks for is making room" : "raise it, if GitLab's plan allows more";
-  throw new RunnerError(
-    "runner_limit",
-    `there are ${most} runners already, as many as webhook.runners.most allows`,
-    { hint },
-  );
 }
 
 /** The jobs, or the one `null` for all of them, that have no runner yet. */
