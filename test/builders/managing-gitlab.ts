@@ -5,12 +5,15 @@ import type { ApiRunner, GitLabRest, NewApiRunner } from "../../src/gitlab/rest-
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
 
 interface RunnerRecord extends ApiRunner {
-  readonly tags: readonly string[];
+  tags: readonly string[];
   token: string;
   tokenExpiresAt: number;
 }
 
-type Rest = Pick<GitLabRest, "createRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs">;
+type Rest = Pick<
+  GitLabRest,
+  "createRunner" | "restoreRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"
+>;
 type Api = Pick<RunnerApi, "verify" | "resetToken">;
 
 /** GitLab as far as managing runners goes: in memory, outliving whoever asks, and strict about what a good client never does. */
@@ -60,6 +63,10 @@ export function aManagingGitLab(clock: Clock, tokenLifeMs: number): ManagingGitL
         const given = give();
         runners.set(id, { id, description, tags, paused: false, online: true, ...given });
         return { id, token: new Secret(given.token), tokenExpiresAt: given.tokenExpiresAt };
+      },
+      async restoreRunner(id, { tags }) {
+        const runner = runners.get(id);
+        if (runner) runner.tags = tags;
       },
       runnersOf: async () => [...runners.values()],
       async deleteRunner(id) {

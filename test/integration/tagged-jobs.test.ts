@@ -75,7 +75,9 @@ async function expectNothingLeft({
   expect(gitlab.violations).toEqual([]);
 }
 
-test("200 jobs with 20 sets of tags at once: each runs once in its size, on 20 runners that are deleted when unused", async () => {
+test("200 jobs with 20 sets of tags at once: each runs once in its size, on 20 runners that are deleted when unused", {
+  timeout: 120_000,
+}, async () => {
   const capacity = { cpus: 64, memoryMib: 64 * GIB, machines: 30 };
   await using installation = await startTaggedInstallation({ capacity, runners: { keepUnused: "3s" } });
 

@@ -41,7 +41,7 @@ const places: readonly string[] = [
     "retireRunner",
     "markRunnerGone",
   ],
-  ...["createRunner", "runnersOf", "deleteRunner", "hasRunningJobs", "verify", "resetToken"],
+  ...["createRunner", "restoreRunner", "runnersOf", "deleteRunner", "hasRunningJobs", "verify", "resetToken"],
 ];
 
 interface Story {

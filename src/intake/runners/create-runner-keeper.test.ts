@@ -39,7 +39,12 @@ function createGitLab() {
   let next = 1;
   let loseAnswer = false;
   let refusal: GitLabError | undefined;
-  const rest: Pick<GitLabRest, "createRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"> = {
+  const restored: [id: number, settings: object][] = [];
+  const rest: Pick<
+    GitLabRest,
+    "createRunner" | "restoreRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"
+  > = {
+    restoreRunner: async (id, settings) => void restored.push([id, settings]),
     async createRunner({ description }: NewApiRunner) {
       if (refusal) throw refusal;
       const id = next++;
@@ -63,7 +68,7 @@ function createGitLab() {
     },
   };
   return {
-    ...{ runners, running, rest, api },
+    ...{ runners, running, restored, rest, api },
     loseAnswers(lose: boolean) {
       loseAnswer = lose;
     },
@@ -302,16 +307,16 @@ test("runners made together are not verified together for ever, and each is hear
     },
   };
   const keeper = createKeeper({ random, api: api as RunnerApi });
-  const sizes = Array.from({ length: 40 }, (_, index) => index + 1);
+  const sizes = Array.from({ length: 20 }, (_, index) => index + 1);
   demand.set(...sizes.map((gib): [number, string] => [gib, `firecracker-1cpu-${gib}gb`]));
   keeper.start();
 
-  await settle(12 * 60);
+  await settle(12 * 35);
 
-  expect(heard.size).toBe(40);
-  const later = [...heard.values()].flatMap((times) => times.slice(6));
+  expect(heard.size).toBe(20);
+  const later = [...heard.values()].flatMap((times) => times.slice(4));
   const atOneTime = Math.max(...[...Map.groupBy(later, (at) => at).values()].map((all) => all.length));
-  expect(later.length).toBeGreaterThan(40 * 5);
+  expect(later.length).toBeGreaterThanOrEqual(20 * 3);
   expect(atOneTime).toBeLessThanOrEqual(5);
   for (const times of heard.values()) {
     const waits = times.slice(1).map((at, index) => at - (times[index] ?? 0));
@@ -387,4 +392,26 @@ test("of runners that are needed no more the one longest idle makes room, and pe
   expect(names().map((name) => name.split(" ")[3])).toEqual(["firecracker-1cpu-2gb", large]);
   expect(keeper.problem([large])).toBeUndefined();
   await keeper.stop();
+});
+
+test("GitLab is told of a changed protection, and once after a start of what each runner is to be", async () => {
+  let config = { ...limits, perJob: false, most: 50 };
+  const keeper = createKeeper({ config: () => config });
+  demand.set([1, small]);
+  keeper.start();
+  await settle(4);
+  expect(gitlab.restored).toEqual([]);
+  config = { ...config, protected: true };
+  keeper.wake();
+  await settle(4);
+  await keeper.stop();
+  expect(gitlab.restored).toEqual([[1, { tags: [small], protected: true }]]);
+
+  const next = createKeeper({ config: () => config });
+  await next.load();
+  next.start();
+  await settle(4);
+
+  expect(gitlab.restored).toHaveLength(2);
+  await next.stop();
 });

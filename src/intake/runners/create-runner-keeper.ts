@@ -21,6 +21,8 @@ import { createRunnerMaking, type RunnerMaking } from "./runner-making.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
 import { createPeopleCalls } from "./runner-people.ts";
 import { activeRunners } from "./runner-selection.ts";
+import { createRunnerSettings } from "./runner-settings.ts";
+import { createRunnerVerifying, type RunnerVerifying } from "./runner-verifying.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;
@@ -51,11 +53,13 @@ export interface RunnerKeeperOptions {
 export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
   const { clock } = options;
   const book = createRunnerBook({ ...options, perJob: () => options.config().perJob });
-  const making = createRunnerMaking({ ...options, book });
+  const settings = createRunnerSettings();
+  const making = createRunnerMaking({ ...options, book, settings });
   const care = createRunnerCare({ ...options, book });
+  const verifying = createRunnerVerifying({ ...options, book, settings });
   const retries = createRetries({ ...options, isFree: isOwnLimit });
   const { store, config } = options;
-  const parts: Parts = { options, store, config, book, making, care, retries };
+  const parts: Parts = { options, store, config, book, making, care, verifying, retries };
   /** The loop and the command line never change runners at the same time. */
   const inTurn = pLimit(1);
   const loop = createWakeLoop(clock, async () => {
@@ -97,6 +101,7 @@ interface Parts extends LimitParts {
   readonly book: RunnerBook;
   readonly making: RunnerMaking;
   readonly care: RunnerCare;
+  readonly verifying: RunnerVerifying;
   readonly retries: Retries;
 }
 
@@ -112,7 +117,7 @@ async function look(parts: Parts): Promise<number> {
   for (const need of book.needs().values()) await serve(parts, need);
   const active = book.rows().filter(({ state }) => state === "active");
   for (const row of active) await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
-  const restMs = await verifySome(parts, care.verifyDue(active));
+  const restMs = await verifySome(parts, parts.verifying.verifyDue(active));
   await retries.attempt(READING, book.refresh);
   const before = book.rows().length;
   for (const row of book.rows().filter(({ state }) => state === "retiring")) {
@@ -139,8 +144,8 @@ async function verifySome(parts: Parts, due: readonly ManagedRunner[]): Promise<
   return TICK_MS;
 }
 
-function verify({ care, retries }: Parts, row: ManagedRunner): ReturnType<Retries["attempt"]> {
-  return retries.attempt(`verifying ${row.key}`, () => care.verify(row));
+function verify({ verifying, retries }: Parts, row: ManagedRunner): ReturnType<Retries["attempt"]> {
+  return retries.attempt(`verifying ${row.key}`, () => verifying.verify(row));
 }
 
 async function serve(parts: Parts, { key, route, jobIds }: Need): Promise<void> {
