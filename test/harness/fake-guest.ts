@@ -15,16 +15,20 @@ export async function playGuest(
     onJob,
     workMs,
     signal,
-  }: { readonly onJob: (jobId: number) => void; readonly workMs: number; readonly signal: AbortSignal },
+  }: {
+    readonly onJob: (jobId: number, given: string) => void;
+    readonly workMs: number;
+    readonly signal: AbortSignal;
+  },
 ): Promise<void> {
   const dispatcher = new Agent({ connect: { socketPath }, headersTimeout: 0, bodyTimeout: 0 });
   try {
     const boot = await call(dispatcher, "GET", "/firerunner/boot", 200);
     const token = /^token=(.*)$/m.exec(boot)?.[1] ?? "";
     const info = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
-    const job = JSON.parse(await send(dispatcher, "POST", "/api/v4/jobs/request", 201, { token, info }));
-    const { id, token: jobToken } = job as { id: number; token: string };
-    onJob(id);
+    const text = await send(dispatcher, "POST", "/api/v4/jobs/request", 201, { token, info });
+    const { id, token: jobToken } = JSON.parse(text) as { id: number; token: string };
+    onJob(id, boot + text);
     const put = (state: string) =>
       send(dispatcher, "PUT", `/api/v4/jobs/${id}`, 200, { token: jobToken, state });
     await put("running");

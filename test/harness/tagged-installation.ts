@@ -32,6 +32,8 @@ export interface TaggedOptions {
 interface Run {
   readonly jobId: number;
   readonly size: Size;
+  /** All that the guest was told: its boot data and its payload. */
+  readonly given: string;
 }
 
 export interface TaggedInstallation extends AsyncDisposable {
@@ -154,7 +156,11 @@ function playAll(
     signal.addEventListener("abort", () => alive.delete(id));
     noteMost();
     try {
-      await playGuest(socketOf(id), { workMs, signal, onJob: (jobId) => runs.push({ jobId, size }) });
+      await playGuest(socketOf(id), {
+        workMs,
+        signal,
+        onJob: (jobId, given) => runs.push({ jobId, size, given }),
+      });
       end("orderly");
     } catch (error) {
       // What a machine that was destroyed does not get any more is no problem.
