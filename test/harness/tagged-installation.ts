@@ -21,8 +21,6 @@ import { playGuest } from "./fake-guest.ts";
 export interface TaggedOptions {
   /** Laid over `webhook.runners`. */
   readonly runners?: Readonly<Record<string, unknown>>;
-  /** Laid over `scheduler`. */
-  readonly scheduler?: Readonly<Record<string, unknown>>;
   readonly capacity?: Capacity;
   /** How long each job works. */
   readonly workMs?: number;
@@ -123,7 +121,8 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
       runners: options.runners ?? {},
     },
     http: { listen: [`http://${listen}`] },
-    scheduler: options.scheduler ?? {},
+    // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
+    scheduler: { standingInterval: "1h" },
   };
   const file = join(directory, "firerunner.yaml");
   await writeFile(file, stringify(settings), { mode: 0o600 });

@@ -85,10 +85,7 @@ test("200 jobs with 20 sets of tags at once: each runs once in its size, on 20 r
   timeout: 120_000,
 }, async () => {
   const capacity = { cpus: 64, memoryMib: 64 * GIB, machines: 30 };
-  // On a busy computer these jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
-  const scheduler = { standingInterval: "5m" };
-  const runners = { keepUnused: "3s" };
-  await using installation = await startTaggedInstallation({ capacity, scheduler, runners });
+  await using installation = await startTaggedInstallation({ capacity, runners: { keepUnused: "3s" } });
 
   const jobs = await addJobs(installation, 200, tagSets);
   await expectAllWell(installation, jobs);
@@ -124,9 +121,8 @@ test("with one runner per job, no runner serves two, also where GitLab gives a j
 });
 
 test("a canceled job's machine is gone as soon as a hook tells of it, however silent the guest", async () => {
-  // Only the hook can tell: the guest says nothing, and GitLab is asked of by itself once an hour.
-  const scheduler = { standingInterval: "1h" };
-  await using installation = await startTaggedInstallation({ workMs: 3_600_000, scheduler });
+  // Only the hook can tell: the guest says nothing, and GitLab is not asked in turn.
+  await using installation = await startTaggedInstallation({ workMs: 3_600_000 });
   const { gitlab, host, rooms, runs } = installation;
   const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
   const tags = ["firecracker-1cpu-1gb"];
