@@ -7,6 +7,7 @@ import { MicroVMStatus_State as State } from "../../src/vm/flintlock/gen/types_p
 import { eventually } from "../harness/eventually.ts";
 import type { CallFault } from "./call-faults.ts";
 import { routes } from "./calls.ts";
+import type { StoredMachine } from "./content.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
 import { createHost } from "./host.ts";
 import { type Listener, listen } from "./listener.ts";
@@ -55,6 +56,9 @@ export interface Flintlockd extends AsyncDisposable {
   powerOff(): Promise<void>;
   /** The host starts anew with nothing on it. */
   reinstall(): Promise<void>;
+  /** What the host holds now, and its return to that: machines deleted since are back, and booted by the start's resync. */
+  backUp(): readonly StoredMachine[];
+  restoreBackUp(machines: readonly StoredMachine[]): Promise<void>;
   /** `ctr -n flintlock leases rm flintlock/<namespace>/<id>/<uid>`: the cure for a poison spec. */
   removeLease(uid: string): void;
   /** The next calls of a kind, one fault each. */
@@ -109,7 +113,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
   async function openDoor(): Promise<void> {
     if (listener) return;
     const tls = typeof security === "string" ? undefined : security;
-    listener = await listen({ port, tls, wire, serve: handler });
+    listener = await listen({ port, tls, wire, serve: handler, now: clock.now });
     port = listener.port;
     // An address all the same, where nobody answers.
     if (security === "none") await shutDoor();
@@ -210,6 +214,14 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
       await Promise.all(host.processes.uids().map(host.processes.destroy));
       host.content.clear();
       host.images.clear();
+      await start();
+    },
+    backUp: host.content.all,
+    async restoreBackUp(machines) {
+      await kill();
+      await Promise.all(host.processes.uids().map(host.processes.destroy));
+      host.content.clear();
+      for (const machine of machines) host.content.save(machine);
       await start();
     },
     removeLease: (uid) => host.content.remove(uid),

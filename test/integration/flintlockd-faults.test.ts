@@ -1,4 +1,5 @@
 /** The faults of flintlockd, each as it was recorded from a real one. */
+import { connect } from "node:http2";
 import { describe, expect, test } from "vitest";
 import { NetworkInterface_IfaceType } from "../../src/vm/flintlock/gen/types_pb.js";
 import { aSpec, bareClient, failure, type SpecInit } from "../flintlockd/client.ts";
@@ -200,6 +201,19 @@ describe("the daemon and its host", () => {
     await host.reinstall();
     expect(host.machines()).toEqual([]);
   });
+
+  test("a host that comes back from a backup has machines that were deleted", async () => {
+    await using host = await startFlintlockd();
+    const [uid = ""] = await created(host, "vm1");
+    const backup = host.backUp();
+    await bareClient(host.address).deleteMicroVM({ uid });
+    await host.until("it is gone", (machines) => machines.length === 0);
+
+    await host.restoreBackUp(backup);
+    await host.until("it runs again", ([machine]) => machine?.alive === true);
+
+    expect(host.machine("vm1")).toMatchObject({ uid, state: "CREATED" });
+  });
 });
 
 describe("calls", () => {
@@ -233,6 +247,20 @@ describe("calls", () => {
     await host.comeBack();
 
     expect((await bareClient(host.address).getMicroVM({ uid })).microvm?.spec?.id).toBe("vm1");
+  });
+
+  test("a client that pings too much is sent away", async () => {
+    await using host = await startFlintlockd();
+    const session = connect(`http://${host.address}`);
+    const goneAway = new Promise((resolve) =>
+      session.on("goaway", (code, _, data) => resolve(`${code} ${data}`)),
+    );
+    session.on("error", () => {});
+    await new Promise<void>((resolve) => session.once("connect", () => resolve()));
+
+    for (let ping = 0; ping < 4; ping++) session.ping(() => {});
+
+    expect(await goneAway).toBe("11 too_many_pings");
   });
 
   test("without TLS flags and without --insecure it runs and serves nothing", async () => {
