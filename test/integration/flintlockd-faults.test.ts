@@ -37,6 +37,13 @@ describe("poison", () => {
     expect(host.crashes).toHaveLength(2);
   });
 
+  test("started again by systemd, a daemon with poison crashes for ever", async () => {
+    await using host = await startFlintlockd({ restartAfterCrashMs: 10 });
+    await bareClient(host.address).createMicroVM({ microvm: aSpec({ kernel: undefined }) });
+
+    await eventually("the third crash", () => host.crashes.length >= 3);
+  });
+
   test("an id with a slash breaks the list, its own Get and Delete and the resync, but no create of others", async () => {
     await using host = await startFlintlockd();
     const client = bareClient(host.address);
@@ -200,6 +207,18 @@ describe("the daemon and its host", () => {
     await host.until("booted again", ([machine]) => machine?.boots === 2);
     await host.reinstall();
     expect(host.machines()).toEqual([]);
+  });
+
+  test("killed in the middle of a create, the daemon carries it out at its next start", async () => {
+    await using host = await startFlintlockd({ times: { createMs: 20_000 } });
+    await bareClient(host.address).createMicroVM({ microvm: aSpec() });
+    await host.kill();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    expect(host.machine("vm1")).toMatchObject({ state: "PENDING", alive: false, boots: 0 });
+
+    await host.start();
+    await host.until("it runs", ([machine]) => machine?.state === "CREATED");
+    expect(host.machine("vm1")).toMatchObject({ alive: true, boots: 1 });
   });
 
   test("a host that comes back from a backup has machines that were deleted", async () => {
