@@ -26,7 +26,7 @@ export interface HookNews {
 export interface HookDeskOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
   readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Pick<Clock, "now" | "sleep">;
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */
   readonly onNews: (news: HookNews) => void;
@@ -51,7 +51,7 @@ const endedStatuses: readonly string[] = ["success", "failed", "canceled"];
 
 export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
   const { verifier, store, clock, log, onNews, onJobEnded } = options;
-  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries));
+  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
   const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
   const counters = createHookCounters(clock);
 
