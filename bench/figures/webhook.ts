@@ -10,10 +10,12 @@ import type { BareRouteHandlers } from "../parts/bare-route-process.ts";
 import { type Child, startChild } from "../parts/child.ts";
 import { cpuTimeMs } from "../parts/cpu-time.ts";
 import { directoryOnDisk } from "../parts/disk.ts";
+import { watchFlushes } from "../parts/flush-watch.ts";
 import type { SenderHandlers } from "../parts/sender-process.ts";
 
 const PROJECTS = 20;
-const CONNECTIONS = 64;
+/** So many that the receiver is the limit, and not what waits for a connection: GitLab opens one for each delivery. */
+const CONNECTIONS = 256;
 const FULL = { perSecond: 1_000, seconds: 30, turns: 3 };
 const QUICK = { perSecond: 200, seconds: 3, turns: 1 };
 
@@ -28,6 +30,15 @@ interface Crash extends Survival {
   readonly answered: number;
 }
 
+interface Found {
+  readonly ours: readonly Turn[];
+  /** The Fastify route's. */
+  readonly bare: readonly Turn[];
+  /** A bystander's flushes during our turns. */
+  readonly flushesMs: readonly number[];
+  readonly crash: Crash;
+}
+
 interface Receiver {
   readonly url: string;
   readonly pid: number;
@@ -36,36 +47,32 @@ interface Receiver {
 export const webhook: Figure = {
   name: "webhook",
   title: `${FULL.perSecond} webhooks per second`,
-  about: `Signed Job Hooks of 2 kB for ${PROJECTS} projects over ${CONNECTIONS} kept connections on loopback, ${FULL.perSecond} per second for ${FULL.seconds} s whatever becomes of them: each is due at its own time, and its answer is measured from then on, so that one that had to wait for others counts with its wait. The receiver is \`firerunner start\` itself, just started, with its store on a disk and a stand-in GitLab of which it reads the pending jobs; it answers when the delivery is flushed to the disk. Beside it, in turns and also just started, a Fastify route that reads the body and answers, without signature, JSON or disk. Receiver, sender and stand-in are three processes that share the cores. Then one more run in the middle of which the receiver gets \`kill -9\`: whatever was answered is looked for in the store that is left.`,
+  about: `Signed Job Hooks of 2 kB for ${PROJECTS} projects over up to ${CONNECTIONS} kept connections on loopback, ${FULL.perSecond} per second for ${FULL.seconds} s whatever becomes of them: each is due at its own time, and its answer is measured from then on, so that one that had to wait for others counts with its wait. The receiver is \`firerunner start\` itself, just started, with its store on a disk and a stand-in GitLab of which it reads the pending jobs; it answers when the delivery is flushed to the disk. Beside it, in turns and also just started, a Fastify route that reads the body and answers, without signature, JSON or disk; and, while FireRunner is measured, what a page and its flush take somebody else on the same disk. Receiver, sender and stand-in are three processes that share the cores. Then one more run in the middle of which the receiver gets \`kill -9\`: whatever was answered is looked for in the store that is left.`,
   machines: false,
   limitMs: 420_000,
   async measure(context) {
     const load = context.quick ? QUICK : FULL;
-    const here = await createHookInstallation(await directoryOnDisk(context), PROJECTS);
+    const directory = await directoryOnDisk(context);
+    const here = await createHookInstallation(directory, PROJECTS);
     context.defer(() => here.close());
     const sender = startChild<SenderHandlers>(join(import.meta.dirname, "../parts/sender-process.ts"));
     context.defer(() => sender.stop());
     const ours: Turn[] = [];
     const bare: Turn[] = [];
+    const flushesMs: number[] = [];
     for (let turn = 1; turn <= load.turns; turn++) {
       context.progress(`turn ${turn} of ${load.turns}, both receivers`);
       bare.push(await withBareRoute((receiver) => measureTurn(here, sender, receiver, load)));
+      const watch = watchFlushes(directory);
       ours.push(await withFireRunner(here, (receiver) => measureTurn(here, sender, receiver, load)));
+      flushesMs.push(...(await watch.stop()));
     }
     context.progress("kill -9 in the middle");
-    return summarizeWebhooks({ ours, bare, crash: await crash(here, sender, load) });
+    return summarizeWebhooks({ ours, bare, flushesMs, crash: await crash(here, sender, load) });
   },
 };
 
-export function summarizeWebhooks({
-  ours,
-  bare,
-  crash,
-}: {
-  readonly ours: readonly Turn[];
-  readonly bare: readonly Turn[];
-  readonly crash: Crash;
-}): Row[] {
+export function summarizeWebhooks({ ours, bare, flushesMs, crash }: Found): Row[] {
   const all = (turns: readonly Turn[]) => summarize(turns.flatMap(({ latenciesMs }) => latenciesMs));
   const p99s = (turns: readonly Turn[]) =>
     summarize(turns.map(({ latenciesMs }) => quantile(latenciesMs, 0.99)));
@@ -87,6 +94,7 @@ export function summarizeWebhooks({
   return [
     compare(p99, beside, p99s(bare)),
     compare({ what: "due → answered", unit: "ms", measured: all(ours) }, beside, all(bare)),
+    { what: "a flush of the same disk, meanwhile", unit: "ms", measured: summarize(flushesMs) },
     compare({ what: "CPU of the receiver", unit: "%", measured: cpu(ours) }, beside, cpu(bare)),
     lost("answered before kill -9, not in the store", crash.missing),
     lost("answered before kill -9, its project not due", crash.withoutNews),
