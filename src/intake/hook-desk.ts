@@ -56,7 +56,7 @@ const ENDED_BY_OTHERS = "canceled";
 
 export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
   const { verifier, store, clock, log, onNews, onJobEnded } = options;
-  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries));
+  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
   const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
   const counters = createHookCounters(clock);
 
