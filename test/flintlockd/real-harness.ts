@@ -78,7 +78,7 @@ export function createRealHarness({ address, shell, kernel, root }: RealDaemon):
     async runningCount(id) {
       const files = `/var/lib/flintlock/vm/${namespace}/${id}/*/firecracker.pid`;
       const command = `for f in ${files}; do [ -d "/proc/$(cat $f 2>/dev/null)" ] && echo up; done; true`;
-      return (await onHost(command)).stdout.split("up").length - 1;
+      return (await onHost(command)).split("up").length - 1;
     },
     leftovers: async (id) => (await listed(id)).map(({ spec }) => spec?.uid ?? ""),
     async dispose() {

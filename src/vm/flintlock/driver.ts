@@ -6,7 +6,7 @@ import type { DriverMachine, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";
 import { flintlockSizeProblem } from "./checks.ts";
-import { createFlintlockClient, type FlintlockClient } from "./client.ts";
+import { createFlintlockClient } from "./client.ts";
 import { pick } from "./creator.ts";
 import { listAges, type Snapshot } from "./listing.ts";
 import { createParts, type FlintlockDriverOptions, type Parts } from "./parts.ts";
@@ -22,12 +22,6 @@ const LAST_ANSWER_MS = 2 * SECOND_MS;
 export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver {
   const { host, clock, settings } = options;
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
-  return driverOver(client, options);
-}
-
-/** The driver on calls that somebody else makes. */
-export function driverOver(client: FlintlockClient, options: FlintlockDriverOptions): VmDriver {
-  const { host, settings } = options;
   const parts = createParts(client, options);
   const { creates, remover, health } = parts;
   const ends = createListeners<string>();

@@ -15,6 +15,8 @@ const POLL_MS = SECOND_MS;
 const AGAIN_AFTER_MS = 3 * SECOND_MS;
 /** How long a machine that is still being made may hold up its own removal. */
 const SETTLE_LIMIT_MS = 60 * SECOND_MS;
+/** How long a removal that is late already is watched before its caller may go on. */
+const LATE_PATIENCE_MS = 10 * SECOND_MS;
 /** A daemon that has just started looks through all its machines: a Delete meanwhile may drive it wild too. */
 const CALM_AFTER_START_MS = 5 * SECOND_MS;
 
@@ -59,12 +61,18 @@ export function createRemover(deps: RemoverDeps): Remover {
   }
 
   async function untilGone(wish: Wish, signal: AbortSignal): Promise<void> {
+    const patienceUntil = clock.now() + LATE_PATIENCE_MS;
     for (;;) {
       const left = await step(wish, signal);
       if (left?.length === 0) return;
-      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) throw giveUp(deps, wish.id, left ?? []);
+      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) refuseLate(wish.id, left ?? [], patienceUntil);
       await pauses.pause(POLL_MS, signal);
     }
+  }
+
+  function refuseLate(id: string, left: readonly RemoteMachine[], patienceUntil: number): void {
+    deps.onStuck(left.map(({ uid }) => uid));
+    if (clock.now() > patienceUntil) throw giveUp(deps, id, left);
   }
 
   /** Does what is due and tells what is left; undefined when the host cannot say just now. */
@@ -145,8 +153,7 @@ function mayBeMarked({ error }: { error: unknown }): boolean {
 }
 
 function giveUp(deps: RemoverDeps, id: string, left: readonly RemoteMachine[]): VmError {
-  const { host, deleteTimeoutMs, log, onStuck } = deps;
-  onStuck(left.map(({ uid }) => uid));
+  const { host, deleteTimeoutMs, log } = deps;
   const states = left.map(({ uid, state }) => `${uid} is ${state}`).join(", ");
   const error = new VmError(
     "vm_destroy_failed",
