@@ -8,6 +8,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { findProgram } from "../../src/vm/local/programs.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { TlsSecurity } from "./options.ts";
 
@@ -26,7 +27,9 @@ export async function startMutualTls(tls: TlsSecurity, port: number, target: num
   const asked = ["verify=1", "openssl-min-proto-version=TLS1.3", "nodelay"];
   const pems = Object.keys(files).map((name) => `${name}=${name}`);
   const address = [...listen, ...asked, ...pems].join(",");
-  const socat = spawn("socat", ["-lf/dev/null", address, `TCP4:127.0.0.1:${target},nodelay`], {
+  const program = await findProgram("socat");
+  if (program === undefined) throw new Error("socat is not installed");
+  const socat = spawn(program, ["-lf/dev/null", address, `TCP4:127.0.0.1:${target},nodelay`], {
     cwd: directory,
     stdio: "ignore",
   });
