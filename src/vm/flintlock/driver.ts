@@ -18,6 +18,9 @@ const CREATE_MARGIN_MS = MINUTE_MS;
 /** How long the end of the program waits for the answer to a call. */
 const LAST_ANSWER_MS = 2 * SECOND_MS;
 
+/** Our own looks come a little before a list is too old for others: so those of many hosts do not fall on one tick of the scheduler. */
+const EARLY = 0.75;
+
 /** Machines on one host of a fleet, made by its flintlockd. */
 export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver {
   const { host, clock, settings } = options;
@@ -114,7 +117,7 @@ function createPolling(parts: Parts): () => void {
 
   async function poll(): Promise<void> {
     while (!closed.signal.aborted) {
-      await listing.recent(maxAge(parts), closed.signal).catch(() => {});
+      await listing.recent(maxAge(parts) * EARLY, closed.signal).catch(() => {});
       await pauses.pause(maxAge(parts), closed.signal).catch(() => {});
     }
   }
