@@ -7,7 +7,7 @@ import { createFlintlockDriver } from "../../src/vm/flintlock/driver.ts";
 import { aFlintlockHost } from "../../test/builders/flintlock-host.ts";
 import { serveParent } from "./child.ts";
 
-export interface DriversWish {
+interface DriversWish {
   readonly addresses: readonly string[];
   readonly namespace: string;
   readonly ca: string;

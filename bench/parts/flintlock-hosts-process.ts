@@ -7,7 +7,7 @@ import { bareClient } from "../../test/flintlockd/client.ts";
 import { type Flintlockd, startFlintlockd } from "../../test/flintlockd/stand-in.ts";
 import { serveParent } from "./child.ts";
 
-export interface FleetWish {
+interface FleetWish {
   readonly hosts: number;
   readonly machinesPerHost: number;
   readonly namespace: string;
