@@ -4,6 +4,7 @@ import { boot } from "./figures/boot.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
+import { fleet } from "./figures/fleet.ts";
 import { load } from "./figures/load.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
@@ -19,6 +20,7 @@ export const figures: readonly Figure[] = [
   relay,
   artifacts,
   load,
+  fleet,
   restart,
   boot,
   density,
