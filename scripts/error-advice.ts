@@ -59,6 +59,17 @@ export const advice: Readonly<Record<string, string>> = {
   image_tools_missing: "Install the packages that the message names.",
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
+  registry_bad_name: "Write REGISTRY/NAME or REGISTRY/NAME:TAG with the registry's host in front.",
+  registry_credentials:
+    "Log in again, as with docker login, or repair the credential helper the message names.",
+  registry_name_unknown: "Make the project or repository in the registry first, or push to another name.",
+  registry_no_space: "Make room in the registry, and push again: what has arrived is not sent again.",
+  registry_refused:
+    "The message has the registry's own words; the hint says what to change where that is known.",
+  registry_tls: "Name the certificate authority with --ca FILE; --plain-http is for registries without TLS.",
+  registry_unauthorized: "Log in, as with docker login, as a user who may push to that name.",
+  registry_unavailable: "Push again later: what has arrived is not sent again.",
+  registry_unreachable: "Check the registry's host and port, and the network between.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
   relay_certificate: "Do what the message says of the file; openssl must be installed.",
   relay_listen: "Correct relay.listen, or end the program that listens there.",
@@ -84,7 +95,21 @@ export const advice: Readonly<Record<string, string>> = {
   vm_destroy_failed:
     "Nothing: it is tried again until nothing is left. If it stays, end the process the message names.",
   vm_disk_full: "Free some space in the state directory.",
+  vm_host_avoided: "Nothing: it is asked again after some seconds. The message says what had gone wrong.",
+  vm_host_certificate:
+    "Name the authority in the host's tls.caFile, its name in tls.serverName, or give it a new certificate.",
+  vm_host_credentials:
+    "Give the host's entry the token or the certificate that its flintlockd was started with; then reload.",
+  vm_host_protocol: "Correct the host's address, or its plaintext setting, as the message says.",
+  vm_host_refused:
+    "The message has flintlockd's own words; its log on the host has more. Another host is tried where that helps.",
+  vm_host_sick: "Do on the host what the hint says; it is used again once the signs are gone.",
+  vm_host_timeout: "Nothing: it is tried again. If it stays, look at the host's load and its flintlockd.",
+  vm_host_unknown_machine: "Nothing: the machine is gone already.",
+  vm_host_unreachable: "Start flintlockd on the host, or correct its address, DNS or firewalls.",
   vm_image_broken: "Build the image again: firerunner image build --force.",
+  vm_image_unpublished: "Push the image: firerunner image push REGISTRY/NAME.",
+  vm_no_address: "Widen network.addresses of the host, or let it have fewer machines.",
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
 };
 

@@ -71,6 +71,7 @@ export function createApp(options: AppOptions): App {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
     config = takeOver(config, next);
+    await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");

@@ -22,8 +22,10 @@ import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
-import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
+import { buildFleet } from "./fleet.ts";
+import type { HostKeeper } from "./host-keeper.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
@@ -40,6 +42,8 @@ export interface Rooms {
   readonly api: RunnerApi;
   readonly images: ImageSource;
   readonly fleet: Fleet;
+  /** Undefined where something else takes the place of real hosts. */
+  readonly hostKeeper: HostKeeper<FlintlockHost> | undefined;
   readonly relay: Relay;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
@@ -96,9 +100,9 @@ export async function buildRooms(
   cleanups.push(() => http.close());
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
   const images = instead?.images ?? createImageStore({ directory: imageDirectory(config()) });
-  const own = { stateDirectory: state, settings: vm, clock, log: log.child({ room: "vm" }) };
-  const fleet = instead?.fleet ?? createLocalFleet(own);
-  cleanups.push(() => fleet.close());
+  const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
+  const { fleet } = kept;
+  if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock },
@@ -144,7 +148,8 @@ export async function buildRooms(
     });
     cleanups.push(joinTagged(tagged, claimer));
   }
-  return { store, http, api, images, fleet, relay, scheduler, claimer, tagged, pools };
+  const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
+  return { store, http, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
 }
 
 type Pools = ReadonlyMap<string, Pool>;

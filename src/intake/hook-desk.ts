@@ -1,11 +1,11 @@
 /** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
-import { describeError } from "../base/errors.ts";
+import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { Store } from "../store/store.ts";
-import { createDeliveryBatch } from "./delivery-batch.ts";
+import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
 import { deliveryKey } from "./delivery-key.ts";
 import { createHookCounters, type HookDeskStatus } from "./hook-counters.ts";
 import { type HookReading, readHook } from "./hook-payload.ts";
@@ -13,6 +13,10 @@ import { createSampledWarning } from "./sampled-log.ts";
 
 const WARN_EVERY_MS = 10_000;
 const LONGEST_EVENT_NAME = 64;
+/** GitLab waits for 10 s, and an answer of 503 counts against the hook like none. */
+const TRY_FOR_MS = 7_000;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1_000;
 
 /** What a webhook has told. Null where it did not say, or could not be read: then it may be about any project. */
 export interface HookNews {
@@ -26,11 +30,11 @@ export interface HookNews {
 export interface HookDeskOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
   readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Clock;
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */
   readonly onNews: (news: HookNews) => void;
-  /** GitLab says that a job of ours, which has not ended here, has ended. It may be wrong or late. */
+  /** GitLab says that a job of ours, which has not ended here, was ended there by somebody. It may be wrong or late. */
   readonly onJobEnded: (jobId: number) => void;
 }
 
@@ -47,11 +51,12 @@ export interface HookReception<Screening> {
   status(): HookDeskStatus;
 }
 
-const endedStatuses: readonly string[] = ["success", "failed", "canceled"];
+/** Of the other ends GitLab has heard from here, a moment ago: to ask it then would be to ask about what is over. */
+const ENDED_BY_OTHERS = "canceled";
 
 export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
   const { verifier, store, clock, log, onNews, onJobEnded } = options;
-  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries));
+  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
   const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
   const counters = createHookCounters(clock);
 
@@ -67,7 +72,7 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
       warn({ event, bytes: body?.length, projectId, problem });
     }
     const key = deliveryKey(headers, body, describeNews(news));
-    const isNew = key === undefined || (await batch.add({ key, event: event ?? reading.kind, ...news }));
+    const isNew = key === undefined || (await keep({ key, event: event ?? reading.kind, ...news }));
     if (!isNew) {
       counters.countDuplicate();
       return "known already";
@@ -77,9 +82,23 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
     return answerTo(reading, news);
   }
 
+  /** While the database is busy or the disk full GitLab waits rather than being told of it. True when the delivery is new. */
+  async function keep(delivery: NewDelivery): Promise<boolean> {
+    const until = clock.now() + TRY_FOR_MS;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      try {
+        return await batch.add(delivery);
+      } catch (error) {
+        const isWorthIt = error instanceof FireRunnerError && error.retryable;
+        if (!isWorthIt || clock.now() + pauseMs > until) throw error;
+        await clock.sleep(pauseMs);
+      }
+    }
+  }
+
   /** After the answer: who waits for it is not concerned. */
   function tellEnd({ jobId, status }: HookNews): void {
-    if (jobId === null || !endedStatuses.includes(status ?? "")) return;
+    if (jobId === null || status !== ENDED_BY_OTHERS) return;
     store.job(jobId).then(
       (job) => {
         if (job && job.state !== "finished") onJobEnded(jobId);
