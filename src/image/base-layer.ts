@@ -41,7 +41,8 @@ export async function baseIngredients(options: BaseOptions): Promise<unknown> {
     suite: sources.suite,
     build: sources.build,
     guest: sources.guest,
-    packages,
+    // Our own too: a FireRunner that needs more in its machines must not take the layer of the one before.
+    packages: [...BASE_PACKAGES, ...packages],
     epoch: IMAGE_EPOCH_S,
     customize: await readFile(customizeScript, "utf8"),
   };

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { freePort } from "../../src/demo/free-port.ts";
 import { createRunnerDouble, type RunnerDouble, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { makeCertificateAuthority } from "../servers/certificates.ts";
@@ -55,14 +56,6 @@ async function linked(options: Parameters<typeof createRelayBench>[0] = {}, chan
   closing.push(guest.close);
   await expect.poll(() => canConnect(port), { timeout: 10_000 }).toBe(true);
   return { bench, machine, guest, port, errors: () => errors } satisfies Linked;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function endGroup(child: ChildProcess): Promise<void> {

@@ -1,6 +1,6 @@
-import { createServer } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { JobDefinition } from "../../src/demo/ci/definition.ts";
+import { freePort } from "../../src/demo/free-port.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import { createImageStore } from "../../src/image/store.ts";
 import { type GuestNetwork, guestCommandLine, renderMetadata } from "../../src/vm/flintlock/metadata.ts";
@@ -16,14 +16,6 @@ const closing: (() => Promise<unknown> | PromiseLike<unknown>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address ? address.port : 0;
-}
 
 interface Life {
   readonly bench: RelayBench;
