@@ -60,6 +60,9 @@ export const advice: Readonly<Record<string, string>> = {
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
+  relay_certificate: "Do what the message says of the file; openssl must be installed.",
+  relay_listen: "Correct relay.listen, or end the program that listens there.",
+  relay_no_link: "Nothing: the machine is not wanted any more, and its job gets another.",
   relay_no_network:
     "Set relay.listen and relay.advertise, so that machines on other hosts can reach the relay.",
   relay_socket: "Check the rights and the free space of the state directory.",
@@ -81,8 +84,21 @@ export const advice: Readonly<Record<string, string>> = {
   vm_destroy_failed:
     "Nothing: it is tried again until nothing is left. If it stays, end the process the message names.",
   vm_disk_full: "Free some space in the state directory.",
+  vm_host_avoided: "Nothing: it is asked again after some seconds. The message says what had gone wrong.",
+  vm_host_certificate:
+    "Name the authority in the host's tls.caFile, its name in tls.serverName, or give it a new certificate.",
+  vm_host_credentials:
+    "Give the host's entry the token or the certificate that its flintlockd was started with; then reload.",
+  vm_host_protocol: "Correct the host's address, or its plaintext setting, as the message says.",
+  vm_host_refused:
+    "The message has flintlockd's own words; its log on the host has more. Another host is tried where that helps.",
+  vm_host_sick: "Do on the host what the hint says; it is used again once the signs are gone.",
+  vm_host_timeout: "Nothing: it is tried again. If it stays, look at the host's load and its flintlockd.",
+  vm_host_unknown_machine: "Nothing: the machine is gone already.",
+  vm_host_unreachable: "Start flintlockd on the host, or correct its address, DNS or firewalls.",
   vm_image_broken: "Build the image again: firerunner image build --force.",
-  vm_unknown_driver: "Name a driver that the message lists.",
+  vm_image_unpublished: "Push the image: firerunner image push REGISTRY/NAME.",
+  vm_no_address: "Widen network.addresses of the host, or let it have fewer machines.",
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
 };
 
@@ -94,5 +110,4 @@ export const meanings: Readonly<Record<string, string>> = {
   gitlab_ca_unreadable: "The file of certificate authorities cannot be read.",
   process_failed: "A helper program ended with an error, or could not be started.",
   relay_refusal: "A guest broke a rule of the relay.",
-  vm_unknown_driver: "The configuration names a driver that this program does not have.",
 };

@@ -71,9 +71,11 @@ export function createApp(options: AppOptions): App {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
     config = takeOver(config, next);
+    await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");
+    await rooms?.relay.reload();
     const ofDoor = (await door?.reload(config.http)) ?? [];
     const changes = [...live, ...restart, ...ofDoor];
     return changes.length === 0 ? ["nothing has changed"] : changes;

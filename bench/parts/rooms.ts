@@ -10,6 +10,7 @@ import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
+import { createFleet } from "../../src/vm/fleet.ts";
 
 interface BenchPool {
   readonly name: string;
@@ -64,7 +65,7 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
       // To standard output, which the parent throws away: logging is part of the work.
       log: createLog({ settings: config.log, terminal: false }).log,
       version: "0.1.0",
-      instead: { drivers: new Map([["fake", driver]]), images },
+      instead: { fleet: createFleet([driver]), images },
     },
     cleanups,
   );

@@ -6,8 +6,9 @@ import type { ControlPorts } from "../http/control-routes.ts";
 import { openControlServer } from "../http/control-server.ts";
 import { type Door, openDoor } from "../http/door/door.ts";
 import { createViews } from "../http/views.ts";
+import { hostKey } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
-import type { Drivers } from "../vm/drivers.ts";
+import type { Fleet } from "../vm/driver.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
 import type { Cleanup, Rooms } from "./rooms.ts";
 
@@ -69,11 +70,11 @@ function steeringOf({
   store,
   scheduler,
   claimer,
-  drivers,
+  fleet,
 }: Rooms): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
   return {
-    console: async (id, bytes) => (await driverOf(store, drivers, id))?.console(id, bytes) ?? "",
-    followConsole: (id, signal) => followConsole(store, drivers, id, signal),
+    console: async (id, bytes) => (await driverOf(store, fleet, id))?.console(id, bytes) ?? "",
+    followConsole: (id, signal) => followConsole(store, fleet, id, signal),
     drain: () => scheduler.drain(),
     resume() {
       scheduler.resume();
@@ -82,17 +83,17 @@ function steeringOf({
   };
 }
 
-async function driverOf(store: Store, drivers: Drivers, machineId: string) {
+async function driverOf(store: Store, fleet: Fleet, machineId: string) {
   const machine = await store.machine(machineId);
-  return machine && drivers.get(machine.driver);
+  return machine && fleet.hosts().get(hostKey(machine));
 }
 
 async function* followConsole(
   store: Store,
-  drivers: Drivers,
+  fleet: Fleet,
   machineId: string,
   signal: AbortSignal,
 ): AsyncIterable<string> {
-  const driver = await driverOf(store, drivers, machineId);
+  const driver = await driverOf(store, fleet, machineId);
   if (driver) yield* driver.followConsole(machineId, signal);
 }

@@ -21,7 +21,11 @@ import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
-import { createDrivers, type Drivers } from "../vm/drivers.ts";
+import type { Fleet } from "../vm/driver.ts";
+import type { ChangingFleet } from "../vm/fleet.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
+import { buildFleet } from "./fleet.ts";
+import type { HostKeeper } from "./host-keeper.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
@@ -37,7 +41,9 @@ export interface Rooms {
   readonly http: GitLabHttp;
   readonly api: RunnerApi;
   readonly images: ImageSource;
-  readonly drivers: Drivers;
+  readonly fleet: Fleet;
+  /** Undefined where something else takes the place of real hosts. */
+  readonly hostKeeper: HostKeeper<FlintlockHost> | undefined;
   readonly relay: Relay;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
@@ -71,7 +77,7 @@ export interface BuildOptions {
   readonly log: Log;
   readonly version: string;
   /** What takes the place of this computer's drivers and images, where no real machines are wanted. */
-  readonly instead?: { readonly drivers: Drivers; readonly images: ImageSource };
+  readonly instead?: { readonly fleet: ChangingFleet; readonly images: ImageSource };
 }
 
 /** Builds every room once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
@@ -94,20 +100,23 @@ export async function buildRooms(
   cleanups.push(() => http.close());
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
   const images = instead?.images ?? createImageStore({ directory: imageDirectory(config()) });
-  const own = { stateDirectory: state, settings: vm, clock, log: log.child({ room: "vm" }) };
-  const drivers = instead?.drivers ?? createDrivers(own);
-  for (const driver of drivers.values()) cleanups.push(() => driver.close());
+  const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
+  const { fleet } = kept;
+  if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock },
     bootData: async (machineId) => await bootDataOf(store, pools, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
+    directory: join(state, "relay"),
   });
   cleanups.push(() => relay.stop());
+  await relay.start();
 
   const scheduler = createScheduler({
-    ...{ store, drivers, images, api, pools, clock },
+    ...{ store, fleet, images, api, pools, clock },
+    placement: vm.placement,
     door: relay,
     random: Math.random,
     log: log.child({ room: "scheduler" }),
@@ -117,8 +126,7 @@ export async function buildRooms(
     bases: () => tagged?.bases() ?? new Map(),
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
-  const capacityOf = (driver: string) => requireDriver(drivers, driver).capacity();
-  const slots = createSlots({ store, pools, capacityOf });
+  const slots = createSlots({ store, pools, rooms: scheduler.rooms, placement: vm.placement });
   cleanups.push(() => slots.close());
   const claimer: Claimer = createClaimer({
     ...{ api, store, pools, slots, clock },
@@ -133,14 +141,15 @@ export async function buildRooms(
   });
   if (webhook) {
     tagged = await buildTaggedJobs({
-      ...{ config, webhook, http, api, store, drivers, version, log },
+      ...{ config, webhook, http, api, store, fleet, version, log },
       runnerInfo: scheduler.runnerInfo,
       isPolled: claimer.isPolled,
       onJobEnded: scheduler.doubt,
     });
     cleanups.push(joinTagged(tagged, claimer));
   }
-  return { store, http, api, images, drivers, relay, scheduler, claimer, tagged, pools };
+  const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
+  return { store, http, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
 }
 
 type Pools = ReadonlyMap<string, Pool>;
@@ -213,14 +222,6 @@ async function bootDataOf(
     nowMs: systemClock.now(),
     executor: "shell",
     proxy: egress === "none" ? undefined : GUEST_PROXY,
-  });
-}
-
-function requireDriver(drivers: Drivers, name: string) {
-  const driver = drivers.get(name);
-  if (driver) return driver;
-  throw new FireRunnerError("vm_unknown_driver", `there is no driver “${name}”`, {
-    hint: `Drivers are: ${[...drivers.keys()].join(", ")}.`,
   });
 }
 

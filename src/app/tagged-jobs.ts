@@ -17,11 +17,13 @@ import type { RunnerKeeper } from "../intake/runner-keeper.ts";
 import { createRunnerKeeper } from "../intake/runners/create-runner-keeper.ts";
 import { createTokenCheck, type TokenCheck } from "../intake/token-check.ts";
 import { createWatcher, type Watcher } from "../intake/watcher.ts";
-import type { Pool } from "../lifecycle/pool.ts";
+import type { Labels } from "../lifecycle/placement.ts";
+import type { MachineKind, Pool } from "../lifecycle/pool.ts";
 import type { TagRules } from "../lifecycle/routing.ts";
+import type { Size } from "../lifecycle/size.ts";
 import type { MachineBase } from "../scheduler/health.ts";
 import type { Store } from "../store/store.ts";
-import type { Drivers } from "../vm/drivers.ts";
+import type { Fleet } from "../vm/driver.ts";
 import { installationMark } from "./installation.ts";
 import { createScopeSource, namedScopeOf } from "./scope-source.ts";
 
@@ -49,7 +51,7 @@ export interface TaggedJobsOptions {
   readonly http: GitLabHttp;
   readonly api: RunnerApi;
   readonly store: Store;
-  readonly drivers: Drivers;
+  readonly fleet: Fleet;
   readonly version: string;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   /** A request is open that may bring a job of this pool. */
@@ -60,13 +62,13 @@ export interface TaggedJobsOptions {
 }
 
 export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<TaggedJobs> {
-  const { store, http, api, version, drivers } = options;
+  const { store, http, api, version, fleet } = options;
   const log = options.log.child({ room: "intake" });
   const clock = systemClock;
   const random = Math.random;
   /** The configuration as it is now; the one at start if a reload has taken the section away. */
   const webhook = () => options.config().webhook ?? options.webhook;
-  const rules = () => rulesOf(webhook(), options.config().kinds, drivers);
+  const rules = () => rulesOf(webhook(), options.config().kinds, fleet);
   const rest = createGitLabRest({ http, clock, version, token: () => webhook().secrets.apiToken });
   const scope = createScopeSource(() => rest.findScope(namedScopeOf(options.webhook)));
   const expectsHooks = options.config().http.listen.length > 0;
@@ -120,13 +122,23 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
   };
 }
 
-function rulesOf(webhook: Webhook, kinds: Config["kinds"], drivers: Drivers): TagRules {
-  return tagRulesOf(webhook, kinds, (driver, size) => drivers.get(driver)?.sizeProblem(size));
+function rulesOf(webhook: Webhook, kinds: Config["kinds"], fleet: Fleet): TagRules {
+  return tagRulesOf(webhook, kinds, (driver, size) => sizeProblem(fleet.hosts(), driver, size));
+}
+
+/** All hosts of a driver can make the same sizes: what is too large for some of them is a matter of placement. */
+function sizeProblem(hosts: ReturnType<Fleet["hosts"]>, driver: string, size: Size): string | undefined {
+  const one = [...hosts.values()].find(({ name }) => name === driver);
+  return one ? one.sizeProblem(size) : `the ${driver} driver has no host`;
 }
 
 function basesOf({ kind, rules }: TagRules): ReadonlyMap<string, MachineBase> {
   const ofRules = rules.map(
-    ({ tag, kind: { driver, image } }) => [`webhook, tag ${tag}`, { driver, image }] as const,
+    (rule) => [`webhook, tag ${rule.tag}`, baseOf(rule.kind ?? kind, rule.hostLabels)] as const,
   );
-  return new Map([["webhook", { driver: kind.driver, image: kind.image }], ...ofRules]);
+  return new Map([["webhook", baseOf(kind)], ...ofRules]);
+}
+
+function baseOf({ driver, image, hostLabels }: MachineKind, more: Labels = {}): MachineBase {
+  return { driver, image, hostLabels: { ...hostLabels, ...more } };
 }

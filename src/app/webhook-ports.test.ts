@@ -16,7 +16,15 @@ const pending: PendingJob = {
   route: {
     tags,
     size: { cpus: 2, memoryMib: 4096, diskMib: 1024 },
-    kind: { image: "base", driver: "qemu", executor: "shell", concurrency: 1, egress: "none", diskMib: 1024 },
+    kind: {
+      image: "base",
+      driver: "qemu",
+      executor: "shell",
+      concurrency: 1,
+      egress: "none",
+      hostLabels: {},
+      diskMib: 1024,
+    },
   },
 };
 

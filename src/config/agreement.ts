@@ -1,3 +1,5 @@
+import { type Labels, missingLabel } from "../lifecycle/placement.ts";
+import { advertisedAddress } from "../relay/config.ts";
 import { nearest } from "./nearest.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
@@ -9,6 +11,8 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...poolsWithoutRunner(settings),
     ...unknownRulePools(settings),
     ...unprovenWebhooks(settings),
+    ...machinesWithoutHost(settings),
+    ...unreachableRelay(settings),
   ];
 }
 
@@ -56,4 +60,41 @@ function unprovenWebhooks({ webhook, http }: Settings): PathProblem[] {
         "http.listen is open and nothing could prove that a webhook comes from GitLab: add webhook.signingKeyFile (GitLab 19.0 or newer) or webhook.tokenFile",
     },
   ];
+}
+
+/** Pools and rules whose machines no host could take, whatever is free. */
+function machinesWithoutHost({ pools, webhook, vm }: Settings): PathProblem[] {
+  const hosts = Object.values(vm.flintlock.hosts).map(({ labels }) => labels);
+  const ofPools = Object.entries(pools).map(([name, pool]) => ({ path: ["pools", name], ...pool }));
+  const machines = webhook ? [...ofPools, { path: ["webhook", "machine"], ...webhook.machine }] : ofPools;
+  return machines.flatMap(({ path, driver, hostLabels }) => {
+    const problem = hostProblem(driver, hostLabels, hosts);
+    if (problem === undefined) return [];
+    const [key, message] = problem;
+    return [{ path: [...path, key], message: `${path.join(".")}.${key} can never be met: ${message}` }];
+  });
+}
+
+function hostProblem(driver: string, wanted: Labels, hosts: readonly Labels[]): [string, string] | undefined {
+  if (driver !== "flintlock") {
+    if (Object.keys(wanted).length === 0) return undefined;
+    return ["hostLabels", "this computer has no labels; they are for driver: flintlock"];
+  }
+  if (hosts.length === 0) return ["driver", "vm.flintlock.hosts names no host"];
+  const missing = hosts.map((labels) => missingLabel(labels, wanted));
+  if (missing.includes(undefined)) return undefined;
+  return ["hostLabels", `no host in vm.flintlock.hosts has them all (${missing[0]} is missing)`];
+}
+
+/** Machines on other hosts find the relay over the network or not at all. */
+function unreachableRelay({ relay, vm }: Settings): PathProblem[] {
+  if (relay.listen.length === 0) {
+    if (Object.keys(vm.flintlock.hosts).length === 0) return [];
+    const message =
+      "machines on other hosts (vm.flintlock.hosts) could not reach the relay: add relay.listen, such as [0.0.0.0:8444], and relay.advertise, this computer's address as they see it";
+    return [{ path: ["vm", "flintlock", "hosts"], message }];
+  }
+  if (advertisedAddress(relay) !== undefined) return [];
+  const message = `relay.advertise is missing: of ${relay.listen.join(", ")} it cannot be told how machines on other hosts reach this computer; give host:port, such as firerunner.example.org:8444`;
+  return [{ path: ["relay", "listen"], message }];
 }

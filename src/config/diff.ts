@@ -1,4 +1,5 @@
 import type { Secret } from "../base/secret.ts";
+import { isSameHost } from "./hosts.ts";
 import type { Config } from "./load.ts";
 import type { Webhook } from "./secrets.ts";
 import type { ConfigValue } from "./values.ts";
@@ -20,6 +21,7 @@ const livePaths: readonly string[] = [
   "http.trustedProxies",
   "http.unprovenPerMinute",
   "http.tls",
+  "vm.flintlock.hosts",
 ];
 /** Exceptions below the live ones: whose jobs are found and how, and under which name runners are found again, stay for a life. */
 const restartPaths: readonly string[] = [
@@ -34,7 +36,11 @@ const restartPaths: readonly string[] = [
 ];
 
 export function diffConfig(old: Config, next: Config): ConfigDiff {
-  const live = [...poolChanges(old, next), ...webhookSecretChanges(old.webhook, next.webhook)];
+  const live = [
+    ...poolChanges(old, next),
+    ...hostChanges(old, next),
+    ...webhookSecretChanges(old.webhook, next.webhook),
+  ];
   const restart = webhookComesOrGoes(old, next);
   const before = new Map(old.values.map((each) => [each.path.join("."), each]));
   const after = new Map(next.values.map((each) => [each.path.join("."), each]));
@@ -67,6 +73,18 @@ function runnerChange(name: string, old: Config, next: Config): string[] {
   if (before === undefined) return [`pool ${name}: has a runner now`];
   if (after === undefined) return [`pool ${name}: has no runner any more; ${FADES_OUT}`];
   return [`pool ${name}: new runner token`];
+}
+
+/** Also when only the content of a host's files has changed. */
+function hostChanges(old: Config, next: Config): string[] {
+  const names = new Set([...old.hosts.keys(), ...next.hosts.keys()]);
+  return [...names].flatMap((name) => {
+    const [before, after] = [old.hosts.get(name), next.hosts.get(name)];
+    if (before === undefined) return [`host ${name} added`];
+    if (after === undefined)
+      return [`host ${name} removed: its machines end as usual, no new ones are started`];
+    return isSameHost(before, after) ? [] : [`host ${name} changed`];
+  });
 }
 
 /** One line for a section that appears or disappears, in place of one for each of its settings. */
@@ -103,9 +121,16 @@ function changeOf(
 ): string | undefined {
   const [root, pool = ""] = (before ?? after)?.path ?? [];
   if (root === "pools" && !(old.kinds.has(pool) && next.kinds.has(pool))) return undefined;
+  if (root === "vm" && isOfHostThatComesOrGoes(before ?? after, old, next)) return undefined;
   if (root === "webhook" && !(old.webhook && next.webhook)) return undefined;
   const [from, to] = [show(before), show(after)];
   return from === to ? undefined : `${name}: ${from} → ${to}`;
+}
+
+/** `vm.flintlock.hosts.NAME.…`: told in one line. */
+function isOfHostThatComesOrGoes(value: ConfigValue | undefined, old: Config, next: Config): boolean {
+  const [, driver, hosts, name = ""] = value?.path ?? [];
+  return driver === "flintlock" && hosts === "hosts" && !(old.hosts.has(name) && next.hosts.has(name));
 }
 
 function isLive(name: string): boolean {

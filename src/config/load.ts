@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Secret } from "../base/secret.ts";
 import type { MachineKind, Pool } from "../lifecycle/pool.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { disagreements } from "./agreement.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
@@ -22,6 +23,8 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state"> {
   readonly pools: ReadonlyMap<string, Pool>;
   /** What machines of each pool are, with and without a runner. */
   readonly kinds: ReadonlyMap<string, MachineKind>;
+  /** Hosts of the flintlock driver, by name. Their secrets are here and nowhere else. */
+  readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
@@ -70,6 +73,9 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     http: secrets.http,
+    vm: withoutHosts(settings.vm),
+    hosts: secrets.hosts,
+    relay: secrets.relay,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
@@ -98,6 +104,10 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
   return { file: options.file, state, images };
+}
+
+function withoutHosts(vm: Settings["vm"]): Settings["vm"] {
+  return { ...vm, flintlock: { ...vm.flintlock, hosts: {} } };
 }
 
 function isRoot({ root }: LoadOptions): boolean {

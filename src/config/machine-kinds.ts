@@ -9,9 +9,10 @@ export function kindOfPool({
   driver,
   concurrency,
   egress,
+  hostLabels,
   size,
 }: Settings["pools"][string]): MachineKind {
-  return { ...commonOf({ image, driver, concurrency, egress }), diskMib: size.disk };
+  return { ...commonOf({ image, driver, concurrency, egress, hostLabels }), diskMib: size.disk };
 }
 
 /** What the configuration says about the tags of jobs. `kinds` are those of all pools, which the rules may name. */
@@ -25,9 +26,10 @@ export function tagRulesOf(
     prefix: tagPrefix,
     maxCpus: sizes.maxCpus,
     maxMemoryMib: sizes.maxMemory,
-    rules: rules.map(({ tag, image, pool }) => ({
+    rules: rules.map(({ tag, image, pool, hostLabels }) => ({
       tag,
-      kind: (pool === undefined ? undefined : kinds.get(pool)) ?? { ...kind, image: image ?? kind.image },
+      kind: pool === undefined ? ofImage(kind, image) : kinds.get(pool),
+      hostLabels,
     })),
     kind,
     sizeProblem,
@@ -39,8 +41,15 @@ interface CommonSettings {
   readonly driver: string;
   readonly concurrency: number;
   readonly egress: MachineKind["egress"];
+  readonly hostLabels: MachineKind["hostLabels"];
 }
 
-function commonOf({ image, driver, concurrency, egress }: CommonSettings): Omit<MachineKind, "diskMib"> {
-  return { image, driver: driver === "auto" ? "qemu" : driver, executor: "shell", concurrency, egress };
+function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
+  const { image, driver, concurrency, egress, hostLabels } = settings;
+  const named = driver === "auto" ? "qemu" : driver;
+  return { image, driver: named, executor: "shell", concurrency, egress, hostLabels };
+}
+
+function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {
+  return image === undefined ? undefined : { ...kind, image };
 }

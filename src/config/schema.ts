@@ -48,7 +48,9 @@ export const Settings = z.strictObject({
   }),
   vm: VmConfig.prefault({}).meta({ description: "What this computer gives to machines." }),
   images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
-  relay: RelaySettings.prefault({}).meta({ description: "What a guest may ask of the relay." }),
+  relay: RelaySettings.prefault({}).meta({
+    description: "What a guest may ask of the relay, and where machines on other hosts find it.",
+  }),
   history: HistoryConfig.prefault({}).meta({ description: "What is remembered of jobs that have ended." }),
   log: LogSettings.prefault({}).meta({ description: "What is logged, and how." }),
 });

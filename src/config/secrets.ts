@@ -1,6 +1,9 @@
 import type { Secret } from "../base/secret.ts";
 import type { HttpConfig } from "../http/config.ts";
 import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
+import type { RelaySettings } from "../relay/config.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
+import { readHosts } from "./hosts.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
 import type { SecretOptions } from "./secret-source.ts";
@@ -21,18 +24,26 @@ export interface ReadSecrets {
   readonly webhook: Webhook | undefined;
   /** With the places at which its files were found. */
   readonly http: HttpConfig;
+  /** Hosts of the flintlock driver, by name. */
+  readonly hosts: ReadonlyMap<string, FlintlockHost>;
+  readonly relay: RelaySettings;
   readonly problems: readonly PathProblem[];
 }
 
 export async function readSecrets(settings: Settings, options: SecretOptions): Promise<ReadSecrets> {
   const tokens = await readTokens(settings, options);
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
-  const tls = await findTlsFiles(settings.http, options);
+  const { http, relay } = settings;
+  const ofDoor = http.tls && (await findTlsFiles("http", http.tls, options));
+  const ofRelay = relay.tls && (await findTlsFiles("relay", relay.tls, options));
+  const hosts = await readHosts(settings.vm.flintlock.hosts, options);
   return {
     tokens: tokens.byPool,
+    hosts: hosts.hosts,
     webhook: webhook?.value,
-    http: tls.http,
-    problems: [...tokens.problems, ...(webhook?.problems ?? []), ...tls.problems],
+    http: ofDoor ? { ...http, tls: ofDoor.files } : http,
+    relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
+    problems: [tokens, webhook, ofDoor, ofRelay, hosts].flatMap((each) => each?.problems ?? []),
   };
 }
 

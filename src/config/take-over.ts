@@ -10,6 +10,8 @@ export function takeOver(running: Config, next: Config): Config {
     ...next,
     state: running.state,
     gitlab: running.gitlab,
+    vm: running.vm,
+    relay: running.relay,
     http: { ...running.http, allow, trustedProxies, unprovenPerMinute, tls },
     webhook: webhookOf(running.webhook, next.webhook),
   };

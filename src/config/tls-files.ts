@@ -1,28 +1,27 @@
-import type { HttpConfig } from "../http/config.ts";
 import type { PathProblem } from "./problems.ts";
 import { type FileOptions, modeProblem, type ReadFile, readNamedFile } from "./secret-file.ts";
 
 type Holds = "CERTIFICATE" | "PRIVATE KEY";
 
-/** The TLS settings with the places at which their files were found, and what is wrong with these. */
-export async function findTlsFiles(
-  http: HttpConfig,
-  options: FileOptions,
-): Promise<{ http: HttpConfig; problems: readonly PathProblem[] }> {
-  const problems: PathProblem[] = [];
-  if (http.tls === undefined) return { http, problems };
-  const tls = {
-    certificateFile: await find("certificateFile", http.tls.certificateFile, "CERTIFICATE"),
-    keyFile: await find("keyFile", http.tls.keyFile, "PRIVATE KEY"),
-  };
-  return { http: { ...http, tls }, problems };
+/** What each file of a `tls` section must hold. */
+const contents = { certificateFile: "CERTIFICATE", keyFile: "PRIVATE KEY", caFile: "CERTIFICATE" } as const;
 
-  async function find(key: string, path: string, holds: Holds): Promise<string> {
+/** The files of `<room>.tls` with the places at which they were found, and what is wrong with them. */
+export async function findTlsFiles<Files extends Readonly<Partial<Record<keyof typeof contents, string>>>>(
+  room: "http" | "relay",
+  files: Files,
+  options: FileOptions,
+): Promise<{ files: Files; problems: readonly PathProblem[] }> {
+  const problems: PathProblem[] = [];
+  const places: Record<string, string> = {};
+  for (const [key, path] of Object.entries(files)) {
     const found = await readNamedFile(path, options);
-    const problem = "problem" in found ? found.problem : problemOf(found.value, holds);
-    if (problem) problems.push({ path: ["http", "tls", key], message: problem });
-    return "value" in found ? found.value.place : path;
+    const problem =
+      "problem" in found ? found.problem : problemOfPem(found.value, contents[key as keyof typeof contents]);
+    if (problem) problems.push({ path: [room, "tls", key], message: problem });
+    places[key] = "value" in found ? found.value.place : path;
   }
+  return { files: { ...files, ...places }, problems };
 }
 
 /** What is wrong with one file, in words; undefined when it can be used. */
@@ -36,11 +35,14 @@ export async function tlsFileProblem(
     besideFile: undefined,
     credentialsDirectory: undefined,
   });
-  return "problem" in found ? found.problem : problemOf(found.value, holds);
+  return "problem" in found ? found.problem : problemOfPem(found.value, holds);
 }
 
-/** Only whether it is the right kind of file; the door reads it again and judges the rest. */
-function problemOf(file: { text: string; mode: number; place: string }, holds: Holds): string | undefined {
+/** Only whether it is the right kind of file: who uses it judges the rest. */
+export function problemOfPem(
+  file: { text: string; mode: number; place: string },
+  holds: Holds,
+): string | undefined {
   if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
     return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
   }

@@ -77,6 +77,7 @@ describe("a configuration for jobs by tag", () => {
       executor: "shell",
       concurrency: 10,
       egress: "internet",
+      hostLabels: {},
       diskMib: 1_024,
     });
   });
@@ -105,7 +106,7 @@ describe("a configuration for jobs by tag", () => {
     ],
     [
       `webhook: { group: g, apiTokenFile: api, rules: [{ tag: x }] }`,
-      "webhook.rules.0 is not acceptable: give exactly one of image and pool",
+      "webhook.rules.0 is not acceptable: give image, pool or hostLabels",
     ],
     [
       `${webhook.replace(" }", ", rules: [{ tag: x, pool: gpuu }] }")}pools: { gpu: {} }`,

@@ -28,6 +28,10 @@ const words: Words = {
   "machine:heard": (_detail, machine) => `${machine} spoke for the first time`,
   "machine:ready": (_detail, machine) => `${machine} asked for its job`,
   "machine:busy": (_detail, machine) => `${machine} took the job's payload`,
+  "machine:ended": ({ end }, machine) =>
+    end === "orderly"
+      ? `${machine} said that it powers off`
+      : `${machine} had ended, and its host has started it again`,
   "machine:stopping": ({ reason }, machine) => `${machine} is being destroyed: ${reason}`,
   "machine:gone": (_detail, machine) => `${machine} is gone, with everything it had`,
   "machine:adopted": ({ state }, machine) => `${machine} was found ${state} after a restart of FireRunner`,
@@ -35,6 +39,8 @@ const words: Words = {
   "machine:destroy-failed": ({ error }, machine) => `${machine} could not be destroyed yet: ${error}`,
   "machine:console": ({ text }, machine) => `last lines of ${machine}'s console:\n${indent(text)}`,
   "machine:unknown": ({ host }, machine) => `${machine} on ${host} belonged to nobody and is destroyed`,
+  "host:drained": ({ host }) => `nothing new is started on ${host}`,
+  "host:resumed": ({ host }) => `machines are started on ${host} again`,
   "egress:allowed": ({ target }, machine) => `${machine} reached ${target}`,
   "egress:refused": ({ target, reason }, machine) => `${machine} was refused ${target}: ${reason}`,
   "guest:refused": ({ rule }, machine) => `${machine} broke a rule of the relay: ${rule}`,

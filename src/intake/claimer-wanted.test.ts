@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { silentLog } from "../base/log.ts";
@@ -63,7 +64,10 @@ async function aClaimer(setup: {
   const slots = createSlots({
     store: testStore.store,
     pools: () => pools,
-    capacityOf: async () => ({ cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 }),
+    rooms: async () => [
+      aRoom({ capacity: { cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 } }),
+    ],
+    placement: "spread",
   });
   const claimer = createClaimer({
     api: { requestJob } as RunnerApi,

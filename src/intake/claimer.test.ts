@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { answer } from "../../test/servers/http-server.ts";
@@ -64,7 +65,8 @@ function startClaimer(setup: Setup = {}): Rig {
   const slots = createSlots({
     store,
     pools: () => pools,
-    capacityOf: async () => ({ cpus: machines, memoryMib: machines * 1_024, machines }),
+    rooms: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
+    placement: "spread",
   });
   const claimer = createClaimer({
     api: createRunnerApi({ http, clock: systemClock, version: "1.2.3", systemId: "s_0123456789ab" }),
@@ -494,10 +496,11 @@ test("capacity that cannot be read stops claiming until it can", async () => {
   const slots = createSlots({
     store,
     pools: () => pools,
-    capacityOf: async () => {
+    rooms: async () => {
       if (away) throw problem;
-      return { cpus: 1, memoryMib: 1_024, machines: 1 };
+      return [aRoom({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
     },
+    placement: "spread",
   });
   const http = createGitLabHttp({ url: gitLab.url });
   const claimer = createClaimer({

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
-import { DriverName, durationMs, Egress, Executor, sizeMib } from "../lifecycle/config.ts";
+import { DriverName, durationMs, Egress, Executor, HostLabels, sizeMib } from "../lifecycle/config.ts";
 
 /** `claiming`: how FireRunner asks GitLab for jobs. */
 export const ClaimingConfig = z.strictObject({
@@ -38,13 +38,18 @@ const TagRule = z
   .strictObject({
     tag: z.string().min(1).meta({ description: "A tag of the job beside the one that names its size." }),
     image: z.string().optional().meta({ description: "The image that machines of such jobs boot." }),
-    pool: z
-      .string()
-      .optional()
-      .meta({ description: "The pool whose image, driver, executor, egress and disk such jobs get." }),
+    pool: z.string().optional().meta({
+      description: "The pool whose image, driver, executor, egress, host labels and disk such jobs get.",
+    }),
+    hostLabels: HostLabels.optional().meta({
+      description: "Labels that the host must have; those of all rules whose tag the job has.",
+    }),
   })
-  .refine((rule) => (rule.image === undefined) !== (rule.pool === undefined), {
-    message: "give exactly one of image and pool",
+  .refine((rule) => rule.image === undefined || rule.pool === undefined, {
+    message: "give only one of image and pool",
+  })
+  .refine(({ image, pool, hostLabels = {} }) => image ?? pool ?? Object.keys(hostLabels)[0], {
+    message: "give image, pool or hostLabels: the rule says nothing",
   });
 
 const TaggedMachine = z.strictObject({
@@ -55,6 +60,7 @@ const TaggedMachine = z.strictObject({
   egress: Egress.default("internet").meta({
     description: "What guests may reach beside GitLab; as in pools.",
   }),
+  hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),
   concurrency: z
     .number()
     .int()

@@ -1,82 +1,54 @@
+import { hostKey, type Wanted } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
-import { type Capacity, describeSize, fits, occupied, type Size } from "../lifecycle/size.ts";
+import type { Size } from "../lifecycle/size.ts";
 import { slotHoldingJobStates } from "../lifecycle/states.ts";
 import type { Job, Machine } from "../store/store.ts";
 
-/** Somebody who holds a slot. `pool` counts towards the pool's limit of jobs; a machine without its job does not. */
+/** Somebody who holds a slot. */
 export interface Occupant {
-  readonly driver: string;
-  readonly pool: string | undefined;
+  /** The key of the host; undefined for a job that has none yet. */
+  readonly host: string | undefined;
+  readonly pool: string;
+  /** The job that it counts for in the pool's limit; null for a machine without its job. */
   readonly jobId: number | null;
   readonly size: Size;
 }
-
-const nothing: Capacity = { cpus: 0, memoryMib: 0, machines: 0 };
 
 /**
  * Who holds slots according to the rows. Every machine that is not gone holds one; so does a job that has yet to get a machine,
  * or whose machine is being destroyed before it took the payload. A job and its machine are one.
  */
-export function occupants(
-  jobs: readonly Job[],
-  machines: readonly Machine[],
-  driverOf: (pool: string) => string | undefined,
-): Occupant[] {
+export function occupants(jobs: readonly Job[], machines: readonly Machine[]): Occupant[] {
   const holding = jobs.filter((job) => slotHoldingJobStates.includes(job.state));
   const unserved = new Map(holding.map((job) => [job.id, job]));
-  const ofMachines = machines.map(({ driver, size, jobId, state }): Occupant => {
+  const ofMachines = machines.map((machine): Occupant => {
+    const { pool, size, jobId, state } = machine;
     const job = jobId === null ? undefined : unserved.get(jobId);
     const serves = job !== undefined && (state !== "stopping" || job.state === "running");
     if (serves) unserved.delete(job.id);
-    return { driver, size, pool: serves ? job.pool : undefined, jobId: serves ? job.id : null };
+    return { host: hostKey(machine), pool: job?.pool ?? pool, jobId: serves ? job.id : null, size };
   });
-  const ofJobs = [...unserved.values()].flatMap(({ id, pool, size, state }): Occupant[] => {
-    const driver = driverOf(pool);
-    // A running job without a machine is about to fail and gets no other.
-    return driver === undefined || state === "running" ? [] : [{ driver, pool, jobId: id, size }];
-  });
+  // A running job without a machine is about to fail and gets no other.
+  const ofJobs = [...unserved.values()]
+    .filter(({ state }) => state !== "running")
+    .map(({ id, pool, size }): Occupant => ({ host: undefined, pool, jobId: id, size }));
   return [...ofMachines, ...ofJobs];
 }
 
-/** Why a machine of the pool does not fit beside what is taken, in words; undefined when it fits. */
-export function obstacleFor(
-  pool: Pool,
-  taken: readonly Occupant[],
-  capacity: Capacity = nothing,
-): string | undefined {
-  if (atLimit(pool, taken)) return `the pool's limit of ${pool.concurrency} jobs at one time is reached`;
-  const used = usedOf(pool.driver, taken);
-  if (fits(capacity, used, pool.size)) return undefined;
-  return `no room for ${describeSize(pool.size)}: ${describeUse(used, capacity)}`;
+/** Jobs of each pool that count towards its limit. */
+export function countByPool(taken: readonly Occupant[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { pool, jobId } of taken) if (jobId !== null) counts.set(pool, (counts.get(pool) ?? 0) + 1);
+  return counts;
 }
 
-/** True when one more machine of each pool fits, pools that have reached their limit of jobs left out. */
-export function coversEach(
-  pools: readonly Pool[],
-  taken: readonly Occupant[],
-  capacities: ReadonlyMap<string, Capacity>,
-): boolean {
-  const wanted = pools.filter((pool) => !atLimit(pool, taken)).map(asOccupant);
-  return [...capacities].every(([driver, capacity]) => {
-    const used = usedOf(driver, [...taken, ...wanted]);
-    const { cpus, memoryMib, machines } = capacity;
-    return used.cpus <= cpus && used.memoryMib <= memoryMib && used.machines <= machines;
-  });
+/** Why a pool with so many jobs gets no more, in words. */
+export function limitObstacle(pool: Pool, count: number): string | undefined {
+  if (count < pool.concurrency) return undefined;
+  return `the pool's limit of ${pool.concurrency} jobs at one time is reached`;
 }
 
-export function asOccupant({ driver, name, size }: Pool): Occupant {
-  return { driver, pool: name, jobId: null, size };
-}
-
-function atLimit(pool: Pool, taken: readonly Occupant[]): boolean {
-  return taken.filter((occupant) => occupant.pool === pool.name).length >= pool.concurrency;
-}
-
-function usedOf(driver: string, taken: readonly Occupant[]): Capacity {
-  return occupied(taken.filter((occupant) => occupant.driver === driver).map(({ size }) => size));
-}
-
-function describeUse(used: Capacity, capacity: Capacity): string {
-  const memory = `${used.memoryMib} of ${capacity.memoryMib} MiB`;
-  return `${used.cpus} of ${capacity.cpus} CPUs, ${memory} and ${used.machines} of ${capacity.machines} machines are taken`;
+/** What a machine of the pool asks of its host. */
+export function wantedOf({ driver, image, size, hostLabels }: Pool): Wanted {
+  return { driver, image, size, hostLabels };
 }

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { aJob } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
 import { slotHoldingJobStates } from "../lifecycle/states.ts";
@@ -47,40 +48,39 @@ function slotsOver(rows: ReturnType<typeof createRows>, cpus: number, pools = [s
   return createSlots({
     store: rows,
     pools: () => new Map(pools.map((pool) => [pool.name, pool])),
-    capacityOf: async () => ({ cpus, memoryMib: cpus * 1_024, machines: cpus }),
+    rooms: async () => [aRoom({ capacity: { cpus, memoryMib: cpus * 1_024, machines: cpus } })],
+    placement: "spread",
   });
 }
 
 describe("occupants", () => {
-  const driverOf = () => "fake";
-
   test("a job and the machine that serves it count once", () => {
     const job = aJob({ id: 1, state: "starting", machineId: "fr-aaaaaaaa" });
     const machine = aMachine({ id: "fr-aaaaaaaa", jobId: 1, state: "booting" });
 
-    expect(occupants([job], [machine], driverOf)).toHaveLength(1);
+    expect(occupants([job], [machine])).toHaveLength(1);
   });
 
   test("a claimed job counts beside the machine of its failed attempt that is still being destroyed", () => {
     const job = aJob({ id: 1, state: "claimed" });
     const machine = aMachine({ jobId: 1, state: "stopping" });
 
-    expect(occupants([job], [machine], driverOf)).toHaveLength(2);
+    expect(occupants([job], [machine])).toHaveLength(2);
   });
 
   test("a running job whose machine is being destroyed gets no other and counts once", () => {
     const job = aJob({ id: 1, state: "running" });
     const machine = aMachine({ jobId: 1, state: "stopping" });
 
-    expect(occupants([job], [machine], driverOf)).toHaveLength(1);
+    expect(occupants([job], [machine])).toHaveLength(1);
   });
 
   test("a failing job holds no slot, its machine does until it is gone", () => {
     const job = aJob({ id: 1, state: "failing" });
     const machine = aMachine({ jobId: 1, state: "stopping" });
 
-    expect(occupants([job], [machine], driverOf)).toEqual([
-      { driver: "fake", pool: undefined, jobId: null, size: machine.size },
+    expect(occupants([job], [machine])).toEqual([
+      { host: "fake", pool: "small", jobId: null, size: machine.size },
     ]);
   });
 });

@@ -1,14 +1,21 @@
+import {
+  createPlacement,
+  type HostRoom,
+  type Placement,
+  type PlacementPolicy,
+} from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
-import type { Capacity } from "../lifecycle/size.ts";
 import type { Store } from "../store/store.ts";
-import { asOccupant, coversEach, type Occupant, obstacleFor, occupants } from "./slot-rules.ts";
+import { createLedger, type Ledger } from "./slot-ledger.ts";
+import { countByPool, type Occupant, occupants, wantedOf } from "./slot-rules.ts";
 
 /**
- * The ledger of slots: what is free is the capacity, minus every machine that is not gone, minus every job that still needs a
- * machine, minus every poll that may bring a job. The first two are read from the store's rows, so the ledger cannot drift.
+ * The ledger of slots: what is free on each host is its capacity, minus every machine that is not gone, minus every job that still
+ * needs a machine, minus every poll that may bring a job. The first two are read from the store's rows, so the ledger cannot drift.
+ * What has no host yet is placed as the scheduler would place it.
  */
 export interface Slots {
-  /** Reads capacity and rows, if rows have changed. Throws what the store or the driver throws. */
+  /** Reads hosts and, if rows have changed, rows. Throws what the store or a driver throws. */
   refresh(): Promise<void>;
   /** Takes a slot for one poll, or answers undefined when `obstacle` has something to say. */
   reserve(pool: Pool): Reservation | undefined;
@@ -34,20 +41,24 @@ export interface Reservation {
 export interface SlotsOptions {
   readonly store: Pick<Store, "jobs" | "machines" | "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
-  /** What all machines of a driver may take together on this computer. */
-  readonly capacityOf: (driver: string) => Promise<Capacity>;
+  /** Every host with what it has and what it may not be used for. */
+  readonly rooms: () => Promise<readonly HostRoom[]>;
+  readonly placement: PlacementPolicy;
 }
 
-interface Held extends Occupant {
-  jobId: number | null;
+interface Held {
+  readonly pool: Pool;
+  jobId: number | undefined;
   /** The number of the reading that was last begun when the job's row was written; undefined for an open poll. */
   handedDuring: number | undefined;
 }
 
-export function createSlots({ store, pools, capacityOf }: SlotsOptions): Slots {
+export function createSlots({ store, pools, rooms: readRooms, placement: policy }: SlotsOptions): Slots {
   const held = new Set<Held>();
   let rows: readonly Occupant[] = [];
-  let capacities: ReadonlyMap<string, Capacity> = new Map();
+  let rooms: readonly HostRoom[] = [];
+  /** Made anew when something has changed. */
+  let ledgers: Ledgers | undefined;
   let changed = true;
   let readings = 0;
   const forget = store.onEvent(({ kind }) => {
@@ -55,12 +66,13 @@ export function createSlots({ store, pools, capacityOf }: SlotsOptions): Slots {
   });
 
   async function refresh(): Promise<void> {
-    const known = [...pools().values()].every((pool) => capacities.has(pool.driver));
-    if (!changed && known) return;
+    rooms = await readRooms();
+    ledgers = undefined;
+    if (!changed) return;
     changed = false;
     const reading = ++readings;
     try {
-      [rows, capacities] = await read({ store, pools, capacityOf });
+      rows = await read(store);
     } catch (error) {
       changed = true;
       throw error;
@@ -69,51 +81,80 @@ export function createSlots({ store, pools, capacityOf }: SlotsOptions): Slots {
       // A reading begun before the row was written may have missed it.
       if (each.handedDuring !== undefined && each.handedDuring < reading) held.delete(each);
     }
+    ledgers = undefined;
   }
 
-  function existing(): Occupant[] {
-    const inRows = new Set(rows.map((row) => row.jobId));
-    return [...rows, ...[...held].filter(({ jobId }) => jobId !== null && !inRows.has(jobId))];
-  }
-
-  function obstacle(pool: Pool): string | undefined {
-    const polls = [...held].filter(({ jobId }) => jobId === null);
-    return obstacleFor(pool, [...existing(), ...polls], capacities.get(pool.driver));
+  function current(): Ledgers {
+    ledgers ??= ledgersOf(createPlacement(rooms, policy), rows, [...held], pools());
+    return ledgers;
   }
 
   function reserve(pool: Pool): Reservation | undefined {
-    if (obstacle(pool) !== undefined) return undefined;
-    const own: Held = { ...asOccupant(pool), handedDuring: undefined };
+    const { all } = current();
+    if (all.obstacle(pool) !== undefined) return undefined;
+    all.take(pool);
+    const own: Held = { pool, jobId: undefined, handedDuring: undefined };
     held.add(own);
     return {
       handTo(jobId) {
         own.jobId = jobId;
         own.handedDuring = readings;
         changed = true;
+        ledgers = undefined;
       },
       release() {
         held.delete(own);
+        ledgers = undefined;
       },
     };
   }
 
   function impossible(pool: Pool): string | undefined {
-    const capacity = capacities.get(pool.driver);
-    const problem = capacity && obstacleFor(pool, [], capacity);
+    if (rooms.length === 0) return undefined;
+    const problem = createPlacement(rooms, policy).impossible(wantedOf(pool));
     return problem && `a machine of this pool never fits here: ${problem}`;
   }
 
-  const coverEach = (wanted: readonly Pool[]) => coversEach(wanted, existing(), capacities);
-  return { refresh, reserve, obstacle, impossible, coverEach, close: () => void forget() };
+  return {
+    refresh,
+    reserve,
+    obstacle: (pool) => current().all.obstacle(pool),
+    impossible,
+    coverEach: (wanted) => current().existing.coverEach(wanted),
+    close: () => void forget(),
+  };
 }
 
-async function read(options: SlotsOptions): Promise<[Occupant[], Map<string, Capacity>]> {
-  const { store, capacityOf } = options;
-  const pools = options.pools();
-  const drivers = [...new Set([...pools.values()].map((pool) => pool.driver))];
-  const capacities = await Promise.all(drivers.map(async (name) => [name, await capacityOf(name)] as const));
+interface Ledgers {
+  /** Machines and jobs. */
+  readonly existing: Ledger;
+  /** And the polls. */
+  readonly all: Ledger;
+}
+
+function ledgersOf(
+  placement: Placement,
+  rows: readonly Occupant[],
+  held: readonly Held[],
+  pools: ReadonlyMap<string, Pool>,
+): Ledgers {
+  const existing = createLedger(placement, countByPool(rows));
+  for (const row of rows) existing.add(row, pools);
+  const inRows = new Set(rows.map((row) => row.jobId));
+  const [open, handed] = [held.filter(isOpenPoll), held.filter((each) => !isOpenPoll(each))];
+  for (const { pool, jobId = null } of handed) if (!inRows.has(jobId)) existing.take(pool);
+  const all = existing.clone();
+  for (const { pool } of open) all.take(pool);
+  return { existing, all };
+}
+
+function isOpenPoll({ jobId }: Held): boolean {
+  return jobId === undefined;
+}
+
+async function read(store: SlotsOptions["store"]): Promise<Occupant[]> {
   // Jobs first: a job that gets its machine in between is then seen at least once, and never lost between the two.
   const jobs = await store.jobs({ unfinished: true });
   const machines = await store.machines({ live: true });
-  return [occupants(jobs, machines, (pool) => pools.get(pool)?.driver), new Map(capacities)];
+  return occupants(jobs, machines);
 }

@@ -14,6 +14,7 @@ describe("pool settings", () => {
       executor: "auto",
       concurrency: 10,
       egress: "internet",
+      hostLabels: {},
     });
   });
 

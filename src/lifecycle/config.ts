@@ -39,6 +39,11 @@ export const Egress = z.union([
 ]);
 export type Egress = z.infer<typeof Egress>;
 
+const label = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,62})$/i, "expected letters, digits, ., _ and -");
+
+/** Labels of hosts, and what pools and rules ask of them. */
+export const HostLabels = z.record(label, label.meta({ description: "A label's value." }));
+
 /** What runs the machines; `auto` takes the best that this computer can. */
 export const DriverName = z.enum(["auto", "qemu", "flintlock", "fake"]);
 
@@ -74,6 +79,9 @@ export const Pool = z.strictObject({
     }),
   executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
   concurrency: z.number().int().min(1).default(10).meta({ description: "Jobs of this pool at one time." }),
+  hostLabels: HostLabels.default({}).meta({
+    description: "Labels that a host must have for machines of this pool, such as zone: a.",
+  }),
   egress: Egress.default("internet").meta({
     description:
       "What guests may reach beside GitLab: none, internet (public addresses only), or a list of host:port.",

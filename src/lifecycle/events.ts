@@ -1,3 +1,4 @@
+import type { GuestEnd } from "./guest-end.ts";
 import type { JobResult } from "./states.ts";
 
 /**
@@ -30,6 +31,8 @@ export interface EventDetails {
   "machine:heard": Record<never, never>;
   "machine:ready": Record<never, never>;
   "machine:busy": Record<never, never>;
+  /** The guest told of its end: it powers off, or its host has started it again. */
+  "machine:ended": { end: GuestEnd };
   "machine:stopping": { reason: string };
   "machine:gone": Record<never, never>;
   "machine:adopted": { state: string };
@@ -39,6 +42,9 @@ export interface EventDetails {
   "machine:console": { text: string };
   /** A machine at the driver that the store does not know; destroyed. */
   "machine:unknown": { host: string };
+  /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */
+  "host:drained": { host: string };
+  "host:resumed": { host: string };
   /** The guest asked the proxy for `target` (`host:port`). */
   "egress:allowed": { target: string };
   "egress:refused": { target: string; reason: string };

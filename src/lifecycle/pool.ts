@@ -1,5 +1,6 @@
 import type { Secret } from "../base/secret.ts";
 import type { Egress } from "./config.ts";
+import type { Labels } from "./placement.ts";
 import type { Size } from "./size.ts";
 
 /** What a machine is besides its CPUs and memory: all that the tags of a job do not say. */
@@ -10,6 +11,8 @@ export interface MachineKind {
   /** Jobs at one time, of a pool or of one set of tags. */
   readonly concurrency: number;
   readonly egress: Egress;
+  /** What the host must have, where a driver has several. */
+  readonly hostLabels: Labels;
   readonly diskMib: number;
 }
 

@@ -1,5 +1,6 @@
 /** Which machine a job asks for by its tags. Pure. */
 import { formatMib } from "../base/units.ts";
+import type { Labels } from "./placement.ts";
 import type { MachineKind } from "./pool.ts";
 import type { Size } from "./size.ts";
 import { describeTag } from "./tag-text.ts";
@@ -11,12 +12,21 @@ export interface TagRules {
   readonly prefix: string;
   readonly maxCpus: number;
   readonly maxMemoryMib: number;
-  /** In order; the first whose `tag` the job has decides. Compared exactly, as GitLab compares tags. */
-  readonly rules: readonly { readonly tag: string; readonly kind: MachineKind }[];
+  /**
+   * In order; the first with a `kind` whose `tag` the job has decides what the machine is, and all of them what its host must
+   * have. Compared exactly, as GitLab compares tags.
+   */
+  readonly rules: readonly TagRule[];
   /** For jobs with none of these tags. */
   readonly kind: MachineKind;
   /** Why a driver cannot make machines of this size, in words; undefined when it can. */
   readonly sizeProblem: (driver: string, size: Size) => string | undefined;
+}
+
+interface TagRule {
+  readonly tag: string;
+  readonly kind?: MachineKind | undefined;
+  readonly hostLabels?: Labels | undefined;
 }
 
 /** The machine that a set of tags asks for. */
@@ -44,13 +54,35 @@ export function routeJob(tags: readonly string[], rules: TagRules): Routing {
   if (readings.every(({ kind }) => kind === "other")) return { kind: "foreign" };
   const asked = sizeOf(wanted, readings, rules.prefix);
   if ("problem" in asked) return { kind: "refused", reason: asked.problem };
-  const kind = rules.rules.find((rule) => wanted.includes(rule.tag))?.kind ?? rules.kind;
+  const matching = rules.rules.filter((rule) => wanted.includes(rule.tag));
+  const kind = matching.find((rule) => rule.kind !== undefined)?.kind ?? rules.kind;
   const size = { ...asked.size, diskMib: kind.diskMib };
   const problem = limitProblem(size, rules) ?? rules.sizeProblem(kind.driver, size);
   if (problem !== undefined) {
     return { kind: "refused", reason: `${describeTag(asked.tag)} cannot be served: ${problem}` };
   }
-  return { kind: "route", route: { tags: wanted, size, kind } };
+  const labels = labelsOf(kind, matching);
+  if ("problem" in labels) return { kind: "refused", reason: labels.problem };
+  return { kind: "route", route: { tags: wanted, size, kind: { ...kind, ...labels } } };
+}
+
+/** What the host must have, by the kind of machine and by every tag of the job that a rule speaks of. */
+function labelsOf(
+  kind: MachineKind,
+  matching: readonly TagRule[],
+): { hostLabels: Labels } | { problem: string } {
+  const hostLabels: Record<string, string> = { ...kind.hostLabels };
+  for (const { tag, hostLabels: more = {} } of matching) {
+    for (const [name, value] of Object.entries(more)) {
+      const other = hostLabels[name];
+      if (other !== undefined && other !== value) {
+        const both = `${name}: ${other} and ${name}: ${value}`;
+        return { problem: `no host can have both ${both}, as the job's tag ${describeTag(tag)} asks` };
+      }
+      hostLabels[name] = value;
+    }
+  }
+  return { hostLabels };
 }
 
 /** The name of the pool of all jobs with these tags: `tags:TAG,TAG`, whatever their order. */

@@ -4,8 +4,43 @@ import { durationMs, sizeMib } from "../lifecycle/config.ts";
 const count = z.number().int().min(1);
 const hostPort = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;
 
-/** What one guest may ask of the relay. Every limit is per machine: a guest that breaks one hurts only its own job. */
+const networkAddress = z
+  .string()
+  .regex(
+    /^(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?):\d{1,5}$/i,
+    "expected host:port, such as 0.0.0.0:8444",
+  )
+  .refine((text) => splitHostPort(text).port <= 65_535, "a port is at most 65535");
+
+const RelayTls = z.strictObject({
+  certificateFile: z.string().meta({ description: "PEM file with the certificate and its chain." }),
+  keyFile: z.string().meta({ description: "PEM file with the private key." }),
+  caFile: z.string().meta({
+    description: "PEM file with the authority that signed it: what machines trust, and nothing else.",
+  }),
+});
+export type RelayTls = z.infer<typeof RelayTls>;
+
+/**
+ * What one guest may ask of the relay, and where those of other hosts find it. Every limit is per machine: a guest that breaks one
+ * hurts only its own job.
+ */
 export const RelaySettings = z.strictObject({
+  listen: z.array(networkAddress).default([]).meta({
+    description:
+      "Addresses (host:port) on which machines of other hosts reach the relay, by TLS. Machines of this computer need none.",
+  }),
+  advertise: networkAddress
+    .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
+    .optional()
+    .meta({
+      description:
+        "The relay's address (host:port) as machines on other hosts reach it. Needed unless “listen” is one address of this computer.",
+    }),
+  tls: RelayTls.optional().meta({
+    description:
+      "The relay's certificate. Without it FireRunner makes an authority of its own, keeps it in the state directory and renews what it signs.",
+  }),
   traceInterval: durationMs().prefault("3s").meta({
     description:
       "How often a guest's runner sends its log, asks whether its job was canceled and repeats a final update.",
@@ -52,3 +87,21 @@ export const RelaySettings = z.strictObject({
     .meta({ description: "Time to look up and reach a host that a guest names." }),
 });
 export type RelaySettings = z.infer<typeof RelaySettings>;
+
+/** How machines on other hosts reach the relay; undefined when it must be configured. */
+export function advertisedAddress({ listen, advertise }: RelaySettings): string | undefined {
+  if (advertise !== undefined) return advertise;
+  const [only, ...others] = listen;
+  return only === undefined || others.length > 0 || isWildcard(only) ? undefined : only;
+}
+
+/** Of `host:port`; an IPv6 address loses its brackets. */
+export function splitHostPort(text: string): { host: string; port: number } {
+  const at = text.lastIndexOf(":");
+  return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
+}
+
+/** All addresses of this computer: nothing that anybody could call. */
+function isWildcard(text: string): boolean {
+  return ["0.0.0.0", "::", "0:0:0:0:0:0:0:0"].includes(splitHostPort(text).host);
+}

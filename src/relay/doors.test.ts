@@ -19,7 +19,8 @@ beforeEach(async () => {
   served = [];
   tooMany = 0;
   doors = createDoors({
-    createGuest: (machineId) => createGuest(machineId, createManualClock(), RelaySettings.parse({})),
+    createGuest: (machineId, isRemote) =>
+      createGuest({ machineId, isRemote, clock: createManualClock(), settings: RelaySettings.parse({}) }),
     serve: (guest: Guest, socket) => {
       served.push(guest.machineId);
       guest.sockets.add(socket);

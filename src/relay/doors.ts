@@ -1,35 +1,32 @@
-import { chmod, lstat, mkdir, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
-import { systemCode } from "../base/errors.ts";
-import { RelayError } from "./errors.ts";
+import type { Socket } from "node:net";
 import type { Guest } from "./guest.ts";
-
-/** `sun_path` of Linux has 108 bytes, one of them for the end. */
-const MAX_PATH_BYTES = 107;
+import { type GuestSocket, openGuestSocket } from "./guest-socket.ts";
 
 interface Door {
   readonly guest: Guest;
-  readonly path: string;
-  readonly server: Server;
+  /** Undefined for a machine on another host: its connections come in by the network. */
+  readonly socket: GuestSocket | undefined;
 }
 
-/** The unix sockets, one for each machine. */
+/** One for each machine that may speak: a unix socket, or with `undefined` the leave to come in by the network. */
 export interface Doors {
-  open(machineId: string, path: string): Promise<void>;
+  open(machineId: string, path: string | undefined): Promise<void>;
   close(machineId: string): Promise<void>;
   guest(machineId: string): Guest | undefined;
+  /** The guest of a door that is open to the network. */
+  remoteGuest(machineId: string): Guest | undefined;
   closeAll(): Promise<void>;
 }
 
 export interface DoorsOptions {
-  readonly createGuest: (machineId: string) => Guest;
+  readonly createGuest: (machineId: string, isRemote: boolean) => Guest;
   readonly serve: (guest: Guest, socket: Socket) => void;
   readonly onTooMany: (guest: Guest) => void;
   readonly maxConnections: number;
 }
 
 export function createDoors(options: DoorsOptions): Doors {
+  const { maxConnections } = options;
   const doors = new Map<string, Door>();
   /** Opening and closing one machine's door never overlap. */
   const turns = new Map<string, Promise<void>>();
@@ -44,82 +41,45 @@ export function createDoors(options: DoorsOptions): Doors {
     }
   }
 
-  async function open(machineId: string, path: string): Promise<void> {
-    if (doors.get(machineId)?.path === path) return;
+  async function open(machineId: string, path: string | undefined): Promise<void> {
+    const door = doors.get(machineId);
+    if (door && door.socket?.path === path) return;
     await close(machineId);
-    const bytes = Buffer.byteLength(path);
-    if (bytes > MAX_PATH_BYTES) {
-      throw new RelayError(
-        "relay_socket_path",
-        `opening the relay socket of ${machineId}: its path has ${bytes} bytes, a socket's may have ${MAX_PATH_BYTES}: ${path}`,
-        { hint: "choose a shorter state directory" },
-      );
-    }
-    const guest = options.createGuest(machineId);
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-      options.serve(guest, socket),
-    );
-    server.maxConnections = options.maxConnections;
-    server.on("drop", () => options.onTooMany(guest));
-    try {
-      await makeWay(path);
-      await listen(server, path);
-      // The machine's process runs as another user; the directory lets only that user in.
-      await chmod(path, 0o666);
-    } catch (cause) {
-      server.close();
-      throw cannotOpen(machineId, path, cause);
-    }
-    doors.set(machineId, { guest, path, server });
+    const guest = options.createGuest(machineId, path === undefined);
+    const socket = path === undefined ? undefined : await openSocket(guest, path);
+    doors.set(machineId, { guest, socket });
+  }
+
+  async function openSocket(guest: Guest, path: string): Promise<GuestSocket> {
+    return await openGuestSocket({
+      ...{ machineId: guest.machineId, path, maxConnections },
+      onConnection: (socket) => options.serve(guest, socket),
+      onTooMany: () => options.onTooMany(guest),
+    });
   }
 
   async function close(machineId: string): Promise<void> {
     const door = doors.get(machineId);
     if (door === undefined) return;
+    const { guest, socket: listening } = door;
     doors.delete(machineId);
-    const closed = new Promise<void>((resolve) => door.server.close(() => resolve()));
-    door.guest.closed.abort(new Error("the machine's door was closed"));
-    for (const socket of door.guest.sockets) socket.destroy();
+    const closed = listening?.close();
+    guest.closed.abort(new Error("the machine's door was closed"));
+    for (const socket of guest.sockets) socket.destroy();
     await closed;
-    await rm(door.path, { force: true });
   }
 
   return {
     open: (machineId, path) => inTurn(machineId, () => open(machineId, path)),
     close: (machineId) => inTurn(machineId, () => close(machineId)),
     guest: (machineId) => doors.get(machineId)?.guest,
+    remoteGuest(machineId) {
+      const door = doors.get(machineId);
+      return door && door.socket === undefined ? door.guest : undefined;
+    },
     async closeAll() {
       const all = [...doors.keys()];
       await Promise.all(all.map((machineId) => inTurn(machineId, () => close(machineId))));
     },
   };
-}
-
-/** Makes the directory, and removes the socket of an earlier process; anything else in its place is left alone. */
-async function makeWay(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const there = await lstat(path).catch((error: unknown) => {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw error;
-  });
-  if (there === undefined) return;
-  if (!there.isSocket()) throw new Error("something that is no socket lies in its place");
-  await rm(path);
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
-}
-
-function cannotOpen(machineId: string, path: string, cause: unknown): RelayError {
-  return new RelayError("relay_socket", `opening the relay socket of ${machineId} at ${path} failed`, {
-    cause,
-    hint: "check the rights and the free space of the state directory",
-  });
 }

@@ -6,9 +6,15 @@ export type RelayErrorCode =
   /** The socket could not be made: rights, disk, or something else lies in its place. */
   | "relay_socket"
   /** A machine is on another computer, and the relay listens nowhere on the network. */
-  | "relay_no_network";
+  | "relay_no_network"
+  /** An address of relay.listen cannot be taken. */
+  | "relay_listen"
+  /** The relay's certificate or its authority cannot be made, read or used. */
+  | "relay_certificate"
+  /** A machine asked for a link after it had been started or given up. */
+  | "relay_no_link";
 
-/** What opening a machine's socket can fail with. */
+/** What opening the relay, for one machine or for all, can fail with. */
 export class RelayError extends FireRunnerError {
   constructor(code: RelayErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
     super(code, message, options);

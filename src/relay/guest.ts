@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { RelaySettings } from "./config.ts";
 import { Refusal } from "./errors.ts";
 import type { JobSession } from "./job-session.ts";
@@ -16,6 +17,8 @@ const MOST_REPORTS = 8;
 /** What the relay knows of one machine while its socket is open. Lost with the process, and rebuilt from the store. */
 export interface Guest {
   readonly machineId: string;
+  /** On another host: it comes over the network and proves itself by its link's secret. */
+  readonly isRemote: boolean;
   readonly sockets: Set<Socket>;
   readonly requests: TokenBucket;
   /** Paces what is forwarded to GitLab in the name of the job. */
@@ -29,6 +32,8 @@ export interface Guest {
   readonly closed: AbortController;
   /** Resolved when GitLab is known to want the job canceled. */
   readonly canceling: PromiseWithResolvers<void>;
+  /** What it said of its end. */
+  end: GuestEnd | undefined;
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
@@ -43,7 +48,14 @@ export interface Guest {
   inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
 
-export function createGuest(machineId: string, clock: Clock, settings: RelaySettings): Guest {
+export interface GuestOptions {
+  readonly machineId: string;
+  readonly isRemote: boolean;
+  readonly clock: Clock;
+  readonly settings: RelaySettings;
+}
+
+export function createGuest({ machineId, isRemote, clock, settings }: GuestOptions): Guest {
   const sockets = new Set<Socket>();
   const bytesSeen = new WeakMap<Socket, number>();
   let heardAt: number | undefined;
@@ -53,6 +65,7 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
   const { requestsPerSecond, updatesPerMinute } = settings;
   return {
     machineId,
+    isRemote,
     sockets,
     requests: createTokenBucket(clock, requestsPerSecond / SECOND_MS, requestsPerSecond * REQUEST_BURST_S),
     updates: createTokenBucket(clock, updatesPerMinute / MINUTE_MS, UPDATE_BURST),
@@ -61,6 +74,7 @@ export function createGuest(machineId: string, clock: Clock, settings: RelaySett
     openTunnels: 0,
     closed: new AbortController(),
     canceling: Promise.withResolvers(),
+    end: undefined,
     session: undefined,
     delivery: undefined,
     standingAt: undefined,

@@ -2,11 +2,13 @@ import { describeError } from "../base/errors.ts";
 import { createAppendTrace } from "./append-trace.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
 import type { Audit } from "./audit.ts";
+import { awaitCancel } from "./await-cancel.ts";
 import type { Dialer } from "./egress-dialer.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import { createGit } from "./git.ts";
 import type { Guest } from "./guest.ts";
+import type { NoteEnd } from "./guest-ending.ts";
 import { createHandover } from "./handover.ts";
 import { createJobCaller } from "./job-call.ts";
 import { createJobEnd } from "./job-end.ts";
@@ -22,12 +24,16 @@ const MIB_BYTES = 1024 ** 2;
 export interface HandlersContext {
   readonly dialer: Dialer;
   readonly audit: Audit;
+  readonly noteEnd: NoteEnd;
   /** Waited for at the stop. */
   readonly track: (work: Promise<void>) => void;
 }
 
 /** One handler for each route: the parts list of everything that is served to a guest, but for the proxy. */
-export function createHandlers(options: RelayOptions, { dialer, audit, track }: HandlersContext): Handle {
+export function createHandlers(
+  options: RelayOptions,
+  { dialer, audit, noteEnd, track }: HandlersContext,
+): Handle {
   const { store, http, api, clock, log, config } = options;
   const jobEnd = createJobEnd({ store, clock });
   const reports = {
@@ -61,19 +67,16 @@ export function createHandlers(options: RelayOptions, { dialer, audit, track }: 
     );
   }
 
-  async function sendBootData({ guest, response }: Exchange): Promise<void> {
-    const text = await options.bootData(guest.machineId);
-    if (text === undefined) throw new Refusal(404, "this machine is not to run");
-    reply(response, 200, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" }, text);
-  }
-
   return async (exchange, route) => {
     switch (route.kind) {
       case "boot":
-        return await sendBootData(exchange);
+        return await sendBootData(exchange, options.bootData);
       case "await-cancel":
         // Not awaited: a poll that is held for hours is nothing that a stop waits for.
-        return void awaitCancel(exchange);
+        return void awaitCancel(exchange, clock);
+      case "end":
+        await noteEnd(exchange.guest, "orderly");
+        return reply(exchange.response, 204, {});
       case "request-job":
         return await requestJob(exchange);
       case "update-job":
@@ -94,9 +97,11 @@ export function createHandlers(options: RelayOptions, { dialer, audit, track }: 
   };
 }
 
-/** Held until there is something to say; the door's closing ends the connection. */
-async function awaitCancel({ guest, response }: Exchange): Promise<void> {
-  await guest.canceling.promise;
-  if (!response.destroyed)
-    reply(response, 200, { "content-type": "text/plain; charset=utf-8" }, "canceled\n");
+async function sendBootData(
+  { guest, response }: Exchange,
+  bootData: RelayOptions["bootData"],
+): Promise<void> {
+  const text = await bootData(guest.machineId);
+  if (text === undefined) throw new Refusal(404, "this machine is not to run");
+  reply(response, 200, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" }, text);
 }

@@ -3,6 +3,7 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
 import { createAudit } from "./audit.ts";
@@ -12,10 +13,11 @@ import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
 import { createDialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
-import { RelayError } from "./errors.ts";
-import { createGuest } from "./guest.ts";
+import { createGuest, type Guest } from "./guest.ts";
+import { createNoteEnd } from "./guest-ending.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
+import { createOutside, type RelayLink } from "./network/outside.ts";
 import { createReception } from "./reception.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
@@ -32,6 +34,8 @@ export interface RelayOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;
+  /** Where the authority for machines on other hosts is kept, if any come. */
+  readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
   /** Replaces the resolution of names that guests ask for. */
@@ -40,13 +44,17 @@ export interface RelayOptions {
 
 /** The GitLab-shaped service for guests. A `GuestDoor` of the scheduler. */
 export interface Relay {
+  /** Begins to listen for machines on other hosts, where that is configured. Throws RelayError. */
+  start(): Promise<void>;
   open(machineId: string, socketPath: string | undefined): Promise<void>;
   close(machineId: string): Promise<void>;
-  link(machineId: string): Promise<never>;
-  endOf(machineId: string): undefined;
+  link(machineId: string): Promise<RelayLink>;
+  endOf(machineId: string): GuestEnd | undefined;
   lastHeardAt(machineId: string): number | undefined;
   lastStandingAt(machineId: string): number | undefined;
   tellCanceling(machineId: string): void;
+  /** Looks whether the certificate's files have changed. */
+  reload(): Promise<void>;
   /** Closes every door, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
 }
@@ -61,25 +69,31 @@ export function createRelay(options: RelayOptions): Relay {
     ...(options.resolve ? { resolve: options.resolve } : {}),
   });
   const proxy = createEgressProxy({
-    store,
-    dialer,
-    audit,
+    ...{ store, dialer, audit },
     settings: config,
     egressOf: (pool) => options.pools().get(pool)?.egress,
     gitlabOrigin: http.origin,
   });
-  const handle = createHandlers(options, { dialer, audit, track });
+  const noteEnd = createNoteEnd({ store, log });
+  const handle = createHandlers(options, { dialer, audit, noteEnd, track });
   const reception = createReception({ store, audit, log, proxy, handle });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
   });
+  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
   const doors = createDoors({
-    createGuest: (machineId) => createGuest(machineId, clock, config),
+    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config }),
     serve: server.serve,
-    onTooMany: (guest) => audit.ruleBroken(guest, "too-many-connections"),
+    onTooMany,
     maxConnections: config.connections,
+  });
+  const outside = createOutside({
+    ...{ store, clock, log, onTooMany, settings: config, directory: options.directory },
+    guest: doors.remoteGuest,
+    serve: server.serve,
+    onAgain: (guest) => track(noteEnd(guest, "restarted")),
   });
 
   function track(work: Promise<void>): void {
@@ -91,18 +105,20 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   return {
-    open: async (machineId, socketPath) => {
-      if (socketPath === undefined) throw nowhere(machineId);
+    start: outside.start,
+    async open(machineId, socketPath) {
+      if (socketPath === undefined) outside.require(machineId);
       await doors.open(machineId, socketPath);
     },
-    link: async (machineId) => await Promise.reject(nowhere(machineId)),
-    endOf: () => undefined,
+    link: outside.link,
+    endOf: (machineId) => doors.guest(machineId)?.end,
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
     tellCanceling: (machineId) => doors.guest(machineId)?.canceling.resolve(),
+    reload: outside.look,
     async stop() {
-      await doors.closeAll();
+      await Promise.all([outside.close(), doors.closeAll()]);
       const waiting = new AbortController();
       const limit = clock.sleep(STOP_LIMIT_MS, waiting.signal).catch(() => {});
       await Promise.race([Promise.allSettled(inFlight), limit]);
@@ -110,9 +126,4 @@ export function createRelay(options: RelayOptions): Relay {
       await dialer.close();
     },
   };
-}
-
-function nowhere(machineId: string): RelayError {
-  const message = `opening the relay for ${machineId}: it is on another host, and the relay listens nowhere on the network`;
-  return new RelayError("relay_no_network", message);
 }

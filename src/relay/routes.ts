@@ -3,6 +3,8 @@ export type Route =
   | { readonly kind: "boot" }
   /** Answered when GitLab wants the job canceled: the machine's init hurries its runner. */
   | { readonly kind: "await-cancel" }
+  /** The guest is about to power off. */
+  | { readonly kind: "end" }
   | { readonly kind: "request-job" }
   | { readonly kind: "update-job"; readonly jobId: number }
   | { readonly kind: "append-trace"; readonly jobId: number }
@@ -31,6 +33,7 @@ export function routeOf(method: string, path: string): Route | undefined {
 function ownRoute(method: string, path: string): Route | undefined {
   if (method === "GET" && path === "/firerunner/boot") return { kind: "boot" };
   if (method === "GET" && path === "/firerunner/cancel") return { kind: "await-cancel" };
+  if (method === "POST" && path === "/firerunner/end") return { kind: "end" };
   if (method === "POST" && path === "/api/v4/jobs/request") return { kind: "request-job" };
   return undefined;
 }

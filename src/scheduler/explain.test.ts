@@ -14,6 +14,8 @@ function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
     unfinishedJobs: 1,
     liveMachines: 0,
     hosts: [],
+    obstacles: new Map(),
+    places: new Map(),
     pools: [pool],
     work: [],
     ...overrides,
@@ -23,31 +25,29 @@ function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
 test("a job waits for room on a full host, and for what is wrong with its pool", () => {
   const [pool] = aStatus().pools;
   const problems = [{ problem: "the image base is missing", hint: "run firerunner image build" }];
-  const host = {
-    driver: "qemu",
-    host: "local",
-    taken: { cpus: 4, memoryMib: 4_096, machines: 2 },
-    capacity: { cpus: 4, memoryMib: 8_192, machines: 8 },
-    problem: undefined,
-  };
-  const status = aStatus({ hosts: [host], pools: pool ? [{ ...pool, ok: false, problems }] : [] });
+  const obstacles = new Map([[4711, "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken"]]);
+  const status = aStatus({ obstacles, pools: pool ? [{ ...pool, ok: false, problems }] : [] });
 
   expect(hindrancesOf(aJob(), status, now)).toEqual([
-    "local is full: 2 machines take 4 of 4 CPUs and 4 GiB of 8 GiB",
+    "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken",
     "pool small: the image base is missing (run firerunner image build)",
   ]);
 });
 
-test("a job waits for a driver that cannot be asked, and for what is tried again", () => {
-  const empty = { cpus: 0, memoryMib: 0, machines: 0 };
-  const host = { driver: "qemu", host: "local", taken: empty, capacity: undefined, problem: "it hangs" };
+test("a job with a machine waits for its host, and for what is tried again", () => {
+  const nothing = { cpus: 0, memoryMib: 0, machines: 0 };
+  const host = {
+    ...{ key: "flintlock/metal-1", driver: "flintlock", host: "metal-1", labels: {}, taken: nothing },
+    ...{ capacity: undefined, problem: "it does not answer", hint: "start flintlockd", isDrained: false },
+  };
+  const places = new Map([[4711, "flintlock/metal-1"]]);
   const resting = { failures: 2, error: "image is missing", until: now + 1_500 };
   const others = { lane: "job:1", name: "startMachine job 1", since: now, resting };
   const work = [{ lane: "job:4711", name: "startMachine job 4711", since: now, resting }, others];
 
-  expect(hindrancesOf(aJob(), aStatus({ hosts: [host], work }), now)).toEqual([
+  expect(hindrancesOf(aJob(), aStatus({ hosts: [host], places, work }), now)).toEqual([
     "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
-    "the qemu driver on local cannot be asked: it hangs",
+    "flintlock/metal-1: it does not answer (start flintlockd)",
   ]);
 });
 

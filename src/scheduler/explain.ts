@@ -1,5 +1,5 @@
 /** What stands in a job's way just now, in words: the part of `why` that only the running scheduler knows. */
-import { formatDuration, formatMib } from "../base/units.ts";
+import { formatDuration } from "../base/units.ts";
 import type { Job } from "../store/store.ts";
 import type { SchedulerStatus } from "./status.ts";
 
@@ -24,20 +24,13 @@ function troubledWork(job: Job, status: SchedulerStatus, now: number): string[] 
     });
 }
 
-function hostProblems(job: Job, { hosts }: SchedulerStatus): string[] {
-  return hosts.flatMap(({ driver, host, problem, capacity, taken }) => {
-    if (problem !== undefined) return [`the ${driver} driver on ${host} cannot be asked: ${problem}`];
-    if (job.state !== "claimed" || !capacity || taken.machines === 0) return [];
-    const isFull =
-      taken.machines >= capacity.machines ||
-      taken.cpus + job.size.cpus > capacity.cpus ||
-      taken.memoryMib + job.size.memoryMib > capacity.memoryMib;
-    if (!isFull) return [];
-    const memory = `${formatMib(taken.memoryMib)} of ${formatMib(capacity.memoryMib)}`;
-    return [
-      `${host} is full: ${taken.machines} machines take ${taken.cpus} of ${capacity.cpus} CPUs and ${memory}`,
-    ];
-  });
+/** Of a job without a machine: what all hosts have against it. Of others: what is wrong with the host of its machine. */
+function hostProblems(job: Job, { hosts, obstacles, places }: SchedulerStatus): string[] {
+  const obstacle = obstacles.get(job.id);
+  if (obstacle !== undefined) return [obstacle];
+  const place = hosts.find(({ key }) => key === places.get(job.id));
+  if (place?.problem === undefined) return [];
+  return [`${place.key}: ${place.problem}${place.hint ? ` (${place.hint})` : ""}`];
 }
 
 function poolProblems(job: Job, { pools }: SchedulerStatus): string[] {

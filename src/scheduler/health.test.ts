@@ -5,6 +5,7 @@ import { createManualClock } from "../base/manual-clock.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
+import { createFleet } from "../vm/fleet.ts";
 import { createHealth } from "./health.ts";
 
 const signal = new AbortController().signal;
@@ -14,7 +15,7 @@ function createSubject(pools: Pool[]) {
   const resolved: string[] = [];
   const current = new Map(pools.map((pool) => [pool.name, pool]));
   const health = createHealth({
-    drivers: new Map([["fake", createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" })]]),
+    fleet: createFleet([createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" })]),
     images: {
       async resolve(name) {
         resolved.push(name);
@@ -24,7 +25,7 @@ function createSubject(pools: Pool[]) {
       },
     },
     pools: () => current,
-    bases: () => new Map([["webhook", { driver: "fake", image: "base" }]]),
+    bases: () => new Map([["webhook", { driver: "fake", image: "base", hostLabels: {} }]]),
     clock,
     log: pino({ level: "silent" }),
     disk: { freeBytes: async () => 10, minFreeBytes: 1 },

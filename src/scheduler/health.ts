@@ -6,10 +6,11 @@ import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
+import { missingLabel } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { withDeadline } from "./deadline.ts";
-import type { ImageSource, Pools } from "./ports.ts";
+import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
 
 interface PoolProblem {
   /** In words for the operator. */
@@ -30,10 +31,10 @@ export interface PoolHealth {
 }
 
 /** What has to work for a machine: looked at once, however many pools share it. */
-export type MachineBase = Pick<Pool, "driver" | "image">;
+export type MachineBase = Pick<Pool, "driver" | "image" | "hostLabels">;
 
 export interface HealthDeps {
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly pools: Pools;
   /** Further machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
@@ -57,6 +58,10 @@ export interface Health {
   of(pool: string): PoolHealth;
   /** Of every pool and every base. */
   all(): PoolHealth[];
+  /** By name, the images that cannot be used on a host, and why; with `unseen` also those that were not looked at there yet. */
+  unusable(host: string, unseen?: "unseen"): ReadonlyMap<string, string>;
+  /** The digests of images, by name, as of the last look. */
+  digests(): ReadonlyMap<string, string>;
   /** Looks at everything again. Never throws: what goes wrong is what is wrong. */
   refresh(signal: AbortSignal): Promise<void>;
 }
@@ -67,88 +72,183 @@ const PROBE_LIMIT_MS = 120_000;
 interface Finding {
   readonly problems: readonly PoolProblem[];
   readonly accelerator?: string;
-  readonly runnerInfo?: Readonly<Record<string, unknown>>;
 }
 
 type Seen = Finding & { readonly checkedAt: number };
+
+type FoundImage = { readonly image: ReadyImage } | { readonly problem: PoolProblem };
+
+/** Everything that one look found. */
+interface Look {
+  /** By name. */
+  readonly images: ReadonlyMap<string, FoundImage>;
+  /** By host and image. */
+  readonly hosts: ReadonlyMap<string, Seen>;
+}
 
 const unknownPool: Finding = { problems: [{ problem: "it is not configured", hint: undefined }] };
 const notSeen: Finding = { problems: [{ problem: "it has not been looked at yet", hint: undefined }] };
 
 export function createHealth(deps: HealthDeps): Health {
-  const { pools, clock, log } = deps;
+  const { pools, clock, log, fleet } = deps;
   const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
-  let seen: ReadonlyMap<string, Seen> = new Map();
-
-  function baseOf(name: string): MachineBase | undefined {
-    return pools().get(name) ?? bases().get(name);
-  }
+  let seen: Look = { images: new Map(), hosts: new Map() };
 
   function of(name: string): PoolHealth {
-    const base = baseOf(name);
-    return describe(name, base ? (seen.get(keyOf(base)) ?? notSeen) : unknownPool);
+    const base = pools().get(name) ?? bases().get(name);
+    return base ? judge(name, base, fleet.hosts(), seen) : describe(name, unknownPool);
   }
 
   async function refresh(signal: AbortSignal): Promise<void> {
-    const disk = await diskProblems(deps);
-    const wanted = new Map([...bases().values(), ...pools().values()].map((base) => [keyOf(base), base]));
-    const looks = [...wanted].map(async ([key, base]): Promise<[string, Seen]> => {
-      const finding = await lookAt(deps, base, signal);
-      return [key, { ...finding, problems: [...finding.problems, ...disk], checkedAt: clock.now() }];
-    });
-    const before = seen;
-    seen = new Map(await Promise.all(looks));
-    const changed = [...seen].filter(([key, now]) => wordsOf(before.get(key)) !== wordsOf(now));
-    const keys = new Set(changed.map(([key]) => key));
-    for (const [name, base] of named(pools(), bases())) if (keys.has(keyOf(base))) logChange(log, of(name));
+    const wanted = [...bases().values(), ...pools().values()];
+    const before = new Map(named(pools(), bases()).map((name) => [name, wordsOf(of(name))]));
+    seen = await look(deps, wanted, signal);
+    const changed = named(pools(), bases())
+      .map(of)
+      .filter((now) => before.get(now.pool) !== wordsOf(now));
+    for (const now of changed) logChange(log, now);
     if (changed.length > 0) deps.onHealthChange?.();
   }
 
-  return { of, all: () => [...new Set([...pools().keys(), ...bases().keys()])].map(of), refresh };
+  function unusable(host: string, unseen?: "unseen"): ReadonlyMap<string, string> {
+    const names = new Set([...bases().values(), ...pools().values()].map(({ image }) => image));
+    return new Map(
+      [...names].flatMap((image): [string, string][] => {
+        const finding = seen.hosts.get(keyOf(host, image)) ?? (unseen ? notSeen : undefined);
+        const problem = finding?.problems[0];
+        return problem ? [[image, problem.problem]] : [];
+      }),
+    );
+  }
+
+  return {
+    of,
+    all: () => [...new Set([...pools().keys(), ...bases().keys()])].map(of),
+    refresh,
+    unusable,
+    digests: () =>
+      new Map(
+        [...seen.images].flatMap(([name, found]) => ("image" in found ? [[name, found.image.digest]] : [])),
+      ),
+  };
+
+  async function look(
+    { images, disk }: HealthDeps,
+    wanted: readonly MachineBase[],
+    signal: AbortSignal,
+  ): Promise<Look> {
+    const ofDisk = await diskProblems(disk);
+    const names = [...new Set(wanted.map(({ image }) => image))];
+    const found = new Map(
+      await Promise.all(names.map(async (name) => [name, await findImage(images, name)] as const)),
+    );
+    const tries = [...fleet.hosts()].flatMap(([host, driver]) => {
+      const local = driver.host === "local" ? ofDisk : [];
+      const needed = new Set(wanted.filter((base) => base.driver === driver.name).map(({ image }) => image));
+      return [...needed].map(async (name): Promise<[string, Seen]> => {
+        const finding = await tryHost(clock, driver, found.get(name), signal);
+        const problems = [...finding.problems, ...local];
+        return [keyOf(host, name), { ...finding, problems, checkedAt: clock.now() }];
+      });
+    });
+    return { images: found, hosts: new Map(await Promise.all(tries)) };
+  }
 }
 
-function keyOf({ driver, image }: MachineBase): string {
-  return `${driver} ${image}`;
+function keyOf(host: string, image: string): string {
+  return `${host} ${image}`;
 }
 
-function describe(pool: string, finding: Finding & { checkedAt?: number }): PoolHealth {
-  const { problems, accelerator, runnerInfo, checkedAt } = finding;
-  return { pool, ok: problems.length === 0, problems, accelerator, checkedAt, runnerInfo };
+/** A pool is well when one host of its driver is: the others are told of with the hosts. */
+function judge(
+  name: string,
+  base: MachineBase,
+  hosts: ReadonlyMap<string, VmDriver>,
+  seen: Look,
+): PoolHealth {
+  const image = seen.images.get(base.image);
+  const runnerInfo = image && "image" in image ? image.image.runnerInfo : undefined;
+  const candidates = [...hosts].filter(
+    ([, { name: driver, labels }]) =>
+      driver === base.driver && missingLabel(labels, base.hostLabels) === undefined,
+  );
+  if (candidates.length === 0) return describe(name, noHost(base, hosts), runnerInfo);
+  const findings = candidates.map(([key, driver]) =>
+    findingOf(driver, seen.hosts.get(keyOf(key, base.image))),
+  );
+  const best = findings.find(({ problems }) => problems.length === 0);
+  const problems = findings.flatMap((finding) => finding.problems);
+  return describe(name, best ?? { ...findings[0], problems: unique(problems) }, runnerInfo);
+}
+
+/** With the host's name where there may be several. */
+function findingOf(driver: VmDriver, seen: Seen = { ...notSeen, checkedAt: 0 }): Seen {
+  const trouble = driver.trouble();
+  const problems = trouble ? [...seen.problems, trouble] : seen.problems;
+  if (driver.host === "local") return { ...seen, problems };
+  return {
+    ...seen,
+    problems: problems.map(({ problem, hint }) => ({ problem: `${driver.host}: ${problem}`, hint })),
+  };
+}
+
+function noHost({ driver, hostLabels }: MachineBase, hosts: ReadonlyMap<string, VmDriver>): Finding {
+  const ofDriver = [...hosts.values()].filter(({ name }) => name === driver);
+  const labels = Object.entries(hostLabels).map(([name, value]) => `${name}: ${value}`);
+  const problem =
+    ofDriver.length === 0
+      ? `there is no host of the driver ${driver} here`
+      : `no host of the driver ${driver} has the labels ${labels.join(", ")}`;
+  return { problems: [{ problem, hint: undefined }] };
+}
+
+function unique(problems: readonly PoolProblem[]): PoolProblem[] {
+  return [...new Map(problems.map((each) => [each.problem, each])).values()];
+}
+
+function describe(
+  pool: string,
+  finding: Finding & { checkedAt?: number },
+  runnerInfo?: PoolHealth["runnerInfo"],
+): PoolHealth {
+  const { problems, accelerator, checkedAt = 0 } = finding;
+  const seenAt = checkedAt === 0 ? undefined : checkedAt;
+  return { pool, ok: problems.length === 0, problems, accelerator, checkedAt: seenAt, runnerInfo };
 }
 
 /** What the log speaks of: not of each of the many pools that differ only in size. */
-function named(
-  pools: ReadonlyMap<string, MachineBase>,
-  bases: ReadonlyMap<string, MachineBase>,
-): [string, MachineBase][] {
-  return [...[...pools].filter(([name]) => !name.includes(":")), ...bases];
+function named(pools: ReadonlyMap<string, unknown>, bases: ReadonlyMap<string, unknown>): string[] {
+  return [...[...pools.keys()].filter((name) => !name.includes(":")), ...bases.keys()];
 }
 
-async function lookAt(
-  { drivers, images, clock }: HealthDeps,
-  base: MachineBase,
+async function findImage(images: ImageSource, name: string): Promise<FoundImage> {
+  return await images.resolve(name).then(
+    (image) => ({ image }),
+    (error: unknown) => ({ problem: asProblem(error) }),
+  );
+}
+
+async function tryHost(
+  clock: Clock,
+  driver: VmDriver,
+  found: FoundImage | undefined,
   signal: AbortSignal,
 ): Promise<Finding> {
-  const driver = drivers.get(base.driver);
-  if (!driver) return { problems: [{ problem: `there is no driver ${base.driver} here`, hint: undefined }] };
+  if (!found) return notSeen;
+  if ("problem" in found) return { problems: [found.problem] };
   try {
-    const image = await images.resolve(base.image);
-    const { runnerInfo } = image;
-    const probe = await withDeadline(
-      clock,
-      PROBE_LIMIT_MS,
-      signal,
-      `trying the ${driver.name} driver`,
-      (each) => driver.probe(image, each),
+    const doing = `trying the ${driver.name} driver`;
+    const probe = await withDeadline(clock, PROBE_LIMIT_MS, signal, doing, (each) =>
+      driver.probe(found.image, each),
     );
-    if (!probe.usable) return { problems: [{ problem: probe.problem, hint: probe.hint }], runnerInfo };
-    return { problems: [], accelerator: probe.accelerator, runnerInfo };
+    if (!probe.usable) return { problems: [{ problem: probe.problem, hint: probe.hint }] };
+    return { problems: [], accelerator: probe.accelerator };
   } catch (error) {
     return { problems: [asProblem(error)] };
   }
 }
 
-async function diskProblems({ disk }: HealthDeps): Promise<PoolProblem[]> {
+async function diskProblems(disk: DiskWatch): Promise<PoolProblem[]> {
   try {
     const freeBytes = await disk.freeBytes();
     if (freeBytes >= disk.minFreeBytes) return [];
@@ -166,9 +266,9 @@ function asProblem(error: unknown): PoolProblem {
   };
 }
 
-/** In one string, to be compared; undefined before the first look. */
-function wordsOf(finding: Finding | undefined): string | undefined {
-  return finding?.problems.map(({ problem }) => problem).join("; ");
+/** In one string, to be compared. */
+function wordsOf({ problems }: PoolHealth): string {
+  return problems.map(({ problem }) => problem).join("; ");
 }
 
 function logChange(log: Log, now: PoolHealth): void {

@@ -1,7 +1,8 @@
 import type { Clock } from "../base/clock.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
+import { hostKey } from "../lifecycle/placement.ts";
 import type { NewMachine, Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
 import type { Rest } from "./lanes.ts";
 import { recordLastWords } from "./last-words.ts";
@@ -10,33 +11,35 @@ import { traceLine } from "./trace-lines.ts";
 
 export interface JobActionDeps {
   readonly store: Store;
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly pools: Pools;
   readonly clock: Clock;
   readonly random: () => number;
   readonly newMachineId: () => string;
   readonly attempts: number;
+  /** Hosts where a machine of a job was lost, by job. */
+  readonly shunned: Map<number, Set<string>>;
 }
 
 /** What is done to jobs, short of talking to GitLab. */
 export interface JobActions {
-  /** Returns the id of the new machine, which is still to be created; undefined when the job had moved on. */
-  startMachine(jobId: number): Promise<string | undefined>;
+  /** Returns the id of the new machine, which is still to be created on `host`; undefined when the job had moved on. */
+  startMachine(jobId: number, host: string): Promise<string | undefined>;
   retry(jobId: number, machineId: string, reason: string, signal: AbortSignal): Promise<Rest | undefined>;
   fail(jobId: number, reason: string, signal: AbortSignal): Promise<void>;
 }
 
 export function createJobActions(deps: JobActionDeps): JobActions {
-  const { store, drivers, images, pools, random, newMachineId, attempts } = deps;
+  const { store, fleet, images, pools, random, newMachineId, attempts } = deps;
 
-  async function startMachine(jobId: number): Promise<string | undefined> {
+  async function startMachine(jobId: number, host: string): Promise<string | undefined> {
     const job = await store.job(jobId);
     if (job?.state !== "claimed") return undefined;
     const pool = pools().get(job.pool);
-    const driver = drivers.get(pool?.driver ?? "");
+    const driver = fleet.hosts().get(host);
     if (!pool || !driver) {
-      const words = `starting a machine for job ${jobId}: its pool ${job.pool} has no driver here`;
+      const words = `starting a machine for job ${jobId}: its pool ${job.pool} or the host ${host} is not configured any more`;
       throw new SchedulerError("scheduler_no_driver", words);
     }
     const image = await images.resolve(pool.image);
@@ -61,6 +64,7 @@ export function createJobActions(deps: JobActionDeps): JobActions {
     const job = await store.job(jobId);
     if (job?.state !== "starting" || job.machineId !== machineId) return undefined;
     await recordLastWords(deps, jobId, machineId, signal);
+    await shunHost(deps, jobId, machineId);
     if (!(await store.retryJob(jobId, reason))) return undefined;
     const next = `trying another machine, attempt ${job.attempt + 1} of ${attempts}`;
     await store.addTraceHead(
@@ -78,4 +82,10 @@ export function createJobActions(deps: JobActionDeps): JobActions {
   }
 
   return { startMachine, retry, fail };
+}
+
+/** What broke there once may break again: the next machine of this job goes elsewhere if it can. */
+async function shunHost({ store, shunned }: JobActionDeps, jobId: number, machineId: string): Promise<void> {
+  const machine = await store.machine(machineId);
+  if (machine) shunned.set(jobId, (shunned.get(jobId) ?? new Set()).add(hostKey(machine)));
 }

@@ -5,8 +5,9 @@
 import type { Clock } from "../base/clock.ts";
 import type { JobPayload } from "../gitlab/payload.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
+import { hostKey } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet } from "../vm/driver.ts";
 import { withDeadline } from "./deadline.ts";
 import { readPayload } from "./payload.ts";
 
@@ -17,7 +18,7 @@ const READ_LIMIT_MS = 1_000;
 
 export interface LastWordsDeps {
   readonly store: Pick<Store, "machine" | "payload" | "note" | "machineToken" | "events">;
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Pick<Fleet, "hosts">;
   readonly clock: Clock;
 }
 
@@ -28,12 +29,13 @@ export async function recordLastWords(
   machineId: string | null,
   signal: AbortSignal,
 ): Promise<void> {
-  const { store, drivers, clock } = deps;
+  const { store, fleet, clock } = deps;
   if (machineId === null) return;
   try {
     const machine = await store.machine(machineId);
-    const driver = drivers.get(machine?.driver ?? "");
-    if (!driver || machine?.state === "gone") return;
+    if (!machine || machine.state === "gone") return;
+    const driver = fleet.hosts().get(hostKey(machine));
+    if (!driver) return;
     const raw = await withDeadline(clock, READ_LIMIT_MS, signal, `reading the console of ${machineId}`, () =>
       driver.console(machineId, READ_BYTES),
     );

@@ -1,13 +1,14 @@
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { hostKey } from "../lifecycle/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
 import type { GuestDoor, ImageSource } from "./ports.ts";
 
 export interface MachineDeps {
   readonly store: Store;
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly door: GuestDoor;
   readonly log: Log;
@@ -17,27 +18,32 @@ export interface MachineDeps {
 
 /** What is done to machines. Each reads its row first: a round's decision may be older than the row. */
 export interface MachineActions {
-  create(machineId: string, driverName: string, signal: AbortSignal): Promise<void>;
-  adopt(machineId: string, driverName: string): Promise<void>;
-  destroy(machineId: string, driverName: string, signal: AbortSignal): Promise<void>;
-  destroyUnknown(machineId: string, driverName: string, signal: AbortSignal): Promise<void>;
+  create(machineId: string, host: string, signal: AbortSignal): Promise<void>;
+  adopt(machineId: string, host: string): Promise<void>;
+  destroy(machineId: string, host: string, signal: AbortSignal): Promise<void>;
+  destroyUnknown(machineId: string, host: string, signal: AbortSignal): Promise<void>;
 }
 
 export function createMachineActions(deps: MachineDeps): MachineActions {
   const { store, door, doors, log } = deps;
 
-  const driverOf = (name: string, machineId: string) => driverNamed(deps.drivers, name, machineId);
+  const driverOf = (host: string, machineId: string) => driverAt(deps.fleet, host, machineId);
 
   async function openDoor(machineId: string, driver: VmDriver): Promise<void> {
     await door.open(machineId, driver.relaySocket(machineId));
     doors.add(machineId);
   }
 
-  async function create(machineId: string, driverName: string, signal: AbortSignal): Promise<void> {
+  async function openNetworkDoor(machineId: string): Promise<void> {
+    await door.open(machineId, undefined);
+    doors.add(machineId);
+  }
+
+  async function create(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
     if (machine?.state !== "creating") return;
     try {
-      const driver = driverOf(driverName, machineId);
+      const driver = driverOf(host, machineId);
       const image = await deps.images.resolve(machine.image);
       await openDoor(machineId, driver);
       const link = () => door.link(machineId);
@@ -51,19 +57,22 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     await store.markBooting(machineId);
   }
 
-  async function adopt(machineId: string, driverName: string): Promise<void> {
+  async function adopt(machineId: string, host: string): Promise<void> {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return;
-    await openDoor(machineId, driverOf(driverName, machineId));
+    // A host that was taken out of the configuration is not needed for its guests to come to the relay.
+    const isElsewhere = machine.host !== "local";
+    if (isElsewhere) await openNetworkDoor(machineId);
+    else await openDoor(machineId, driverOf(host, machineId));
     const about = { jobId: machine.jobId ?? undefined, machineId };
     await store.note("machine:adopted", about, { state: machine.state });
   }
 
-  async function destroy(machineId: string, driverName: string, signal: AbortSignal): Promise<void> {
+  async function destroy(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
     if (machine?.state !== "stopping") return;
     try {
-      await remove(deps, driverOf(driverName, machineId), machineId, signal);
+      await remove(deps, driverOf(host, machineId), machineId, signal);
     } catch (error) {
       const about = { jobId: machine.jobId ?? undefined, machineId };
       await store.note("machine:destroy-failed", about, { error: describeError(error) });
@@ -72,26 +81,32 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     await store.markGone(machineId);
   }
 
-  async function destroyUnknown(machineId: string, driverName: string, signal: AbortSignal): Promise<void> {
+  async function destroyUnknown(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
-    if (machine && machine.state !== "gone") return;
-    const driver = driverOf(driverName, machineId);
+    if (machine && machine.state !== "gone" && hostKey(machine) === host) return;
+    const driver = driverOf(host, machineId);
     // A list may be a moment old: look again before anything is destroyed.
     if ((await driver.inspect(machineId, signal)) === undefined) return;
     await store.note("machine:unknown", { machineId }, { host: driver.host });
-    log.warn({ machineId, driver: driverName }, "destroying a machine that the store does not know");
-    await remove(deps, driver, machineId, signal);
+    log.warn({ machineId, host }, "destroying a machine that the store does not know");
+    // One that belongs on another host keeps its door there.
+    if (machine && machine.state !== "gone") await driver.destroy(machineId, signal);
+    else await remove(deps, driver, machineId, signal);
   }
 
   return { create, adopt, destroy, destroyUnknown };
 }
 
-function driverNamed(drivers: MachineDeps["drivers"], name: string, machineId: string): VmDriver {
-  const driver = drivers.get(name);
+function driverAt(fleet: MachineDeps["fleet"], host: string, machineId: string): VmDriver {
+  const driver = fleet.hosts().get(host);
   if (driver) return driver;
-  throw new SchedulerError("scheduler_no_driver", `machine ${machineId} belongs to the driver ${name}`, {
-    hint: `configure a pool with the driver ${name} again, so that its machines can be removed`,
-  });
+  throw new SchedulerError(
+    "scheduler_no_driver",
+    `machine ${machineId} is on ${host}, which is not configured`,
+    {
+      hint: `configure ${host} again, so that its machines can be removed; if it is gone for good: firerunner hosts forget ${host}`,
+    },
+  );
 }
 
 /** Stops a machine that could not be started; its job notices and gets another. */

@@ -4,11 +4,14 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
+import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
+import { createHostRooms } from "./host-rooms.ts";
 import { observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
 
@@ -35,7 +38,11 @@ afterEach(async () => {
 type Step = "first machines" | "list" | "second machines" | "jobs";
 
 /** What is planned when `meddle` happens right after that step of looking. */
-async function plannedWhen(step: Step, meddle: () => Promise<unknown>): Promise<Action[]> {
+async function plannedWhen(
+  step: Step,
+  meddle: () => Promise<unknown>,
+  endOf: () => GuestEnd | undefined = () => undefined,
+): Promise<Action[]> {
   let machineReads = 0;
   const then = async <Value>(done: Step, answer: Promise<Value>): Promise<Value> => {
     const value = await answer;
@@ -48,17 +55,32 @@ async function plannedWhen(step: Step, meddle: () => Promise<unknown>): Promise<
       then(++machineReads === 1 ? "first machines" : "second machines", store.machines(filter)),
   });
   const list: VmDriver["list"] = (signal) => then("list", driver.list(signal));
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined };
+  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf };
   const snapshot = await observe(
     {
       ...{ store: watched, door, clock },
-      drivers: new Map([["fake", { ...driver, list }]]),
+      ...hostsOf({ ...driver, list }),
       pools: () => new Map([["small", aPool()]]),
     },
-    { doors: new Set([M]), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
+    {
+      doors: new Set([M]),
+      askedAt: new Map(),
+      doubted: new Map(),
+      ...nothing,
+      since: clock.now(),
+      mode: "run",
+    },
     new AbortController().signal,
   );
   return plan(snapshot, policy, clock.now());
+}
+
+const nothing = { starting: new Map<number, string>(), shunned: new Map<number, Set<string>>() };
+
+function hostsOf(only: VmDriver) {
+  const fleet = createFleet([only]);
+  const health = { unusable: () => new Map(), digests: () => new Map() };
+  return { fleet, rooms: createHostRooms({ fleet, health, store }), placement: "spread" } as const;
 }
 
 async function startMachine(): Promise<void> {
@@ -79,7 +101,7 @@ test.each(["first machines", "list", "second machines"] as const)(
 );
 
 test("a job whose machine starts after all was read is planned as it was then, and not twice", async () => {
-  const start = [{ kind: "startMachine", jobId: 4711, driver: "fake" }];
+  const start = [{ kind: "startMachine", jobId: 4711, host: "fake" }];
   expect(await plannedWhen("jobs", startMachine)).toEqual(start);
   expect(await store.startJob(4711, aNewMachine({ id: "fr-bbbbbbbb" }))).toBe(false);
 });
@@ -94,17 +116,33 @@ test("a machine that ended is seen to have ended, and a job that ended before it
   expect(honest).toEqual([{ kind: "stopMachine", machineId: M, reason: "its job has ended" }]);
 });
 
+test("a guest that said goodbye after its job's end is believed to have ended it", async () => {
+  await startMachine();
+  await store.handOver(4711, M);
+  let end: GuestEnd | undefined;
+
+  const honest = await plannedWhen(
+    "jobs",
+    async () => {
+      await store.finishJob(4711, "success");
+      end = "orderly";
+    },
+    () => end,
+  );
+  expect(honest).toEqual([]);
+});
+
 test("a driver that hangs is one that could not be asked", async () => {
   const hanging: VmDriver = { ...driver, list: () => new Promise(() => {}) };
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined };
+  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf: () => undefined };
   const observing = observe(
-    { store, door, clock, drivers: new Map([["fake", hanging]]), pools: () => new Map() },
-    { doors: new Set(), askedAt: new Map(), doubted: new Map(), since: clock.now(), mode: "run" },
+    { store, door, clock, ...hostsOf(hanging), pools: () => new Map() },
+    { doors: new Set(), askedAt: new Map(), doubted: new Map(), ...nothing, since: clock.now(), mode: "run" },
     new AbortController().signal,
   );
   await clock.advance(20_000);
   const observed = await observing;
 
-  expect(observed.drivers.get("fake")?.listed).toBeUndefined();
-  expect(observed.driverProblems.get("fake")).toContain("took longer than");
+  expect(observed.hosts.get("fake")?.listed).toBeUndefined();
+  expect(observed.hostProblems.get("fake")).toContain("took longer than");
 });

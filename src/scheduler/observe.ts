@@ -1,18 +1,20 @@
 /**
  * Gathers a snapshot. The order is what makes it free of races, without any clock:
- * 1. which machines had been started, 2. what the drivers hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
+ * 1. which machines had been started, 2. what the hosts hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
  * A machine absent from 2 is missing only if it was in 1. A machine in 2 has its row in 3, since rows come before machines.
- * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off is in 4.
+ * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import type { PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { withDeadline } from "./deadline.ts";
-import type { DriverView, Mode, Snapshot } from "./plan.ts";
+import type { HostRooms } from "./host-rooms.ts";
+import type { HostView, Mode, Snapshot } from "./plan.ts";
 import type { GuestDoor, Pools } from "./ports.ts";
 
-/** A driver that has not answered by now is one that could not be asked. */
+/** A host that has not answered by now is one that could not be asked. */
 const LIST_LIMIT_MS = 5_000;
 
 /** What this process knows by itself. */
@@ -22,39 +24,52 @@ export interface OwnKnowledge {
   readonly askedAt: ReadonlyMap<number, number>;
   /** Jobs that are said to have ended, and from when on to ask about them. */
   readonly doubted: ReadonlyMap<number, number>;
+  readonly starting: ReadonlyMap<number, string>;
+  readonly shunned: ReadonlyMap<number, ReadonlySet<string>>;
   readonly since: number;
   readonly mode: Mode;
 }
 
 export interface Observed extends Snapshot {
-  /** Why a driver could not be asked, by driver. */
-  readonly driverProblems: ReadonlyMap<string, string>;
+  /** Why a host could not be asked, by key. */
+  readonly hostProblems: ReadonlyMap<string, string>;
 }
 
 export interface ObserverDeps {
   readonly store: Pick<Store, "jobs" | "machines" | "machine">;
-  readonly drivers: ReadonlyMap<string, VmDriver>;
-  readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt">;
+  readonly fleet: Pick<Fleet, "hosts">;
+  readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages">;
+  readonly placement: PlacementPolicy;
+  readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt" | "endOf">;
   readonly pools: Pools;
   readonly clock: Clock;
 }
 
 export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: AbortSignal): Promise<Observed> {
-  const { store, door } = deps;
+  const { store, door, rooms } = deps;
+  await rooms.refresh();
+  // Before the rows are read: a machine whose row comes too late for them is then still counted here.
+  const starting = new Map(own.starting);
   const settled = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
-  const { views, driverProblems } = await askDrivers(deps, signal);
+  const { views, hostProblems } = await askHosts(deps, signal);
   const live = await store.machines({ live: true });
+  const ends = collect(live, ({ id }) => [id, door.endOf(id)]);
   const jobs = await store.jobs({ unfinished: true });
+  rooms.noteImages(live);
   const machines = [...live, ...(await missingMachines(store, jobs, live))];
   return {
     jobs,
     machines,
-    drivers: views,
-    driverProblems,
+    hosts: views,
+    hostProblems,
+    placement: deps.placement,
+    starting,
+    shunned: own.shunned,
     settled: new Set(settled),
     pools: deps.pools(),
     doors: own.doors,
     heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
+    ends,
     standingAt: collect(jobs, (job) => [job.id, standingAt(job, door, own)]),
     doubted: own.doubted,
     since: own.since,
@@ -66,24 +81,24 @@ function isStarted({ state }: Machine): boolean {
   return state === "booting" || state === "ready" || state === "busy";
 }
 
-async function askDrivers({ drivers, clock }: ObserverDeps, signal: AbortSignal) {
-  const driverProblems = new Map<string, string>();
-  const ask = async ([name, driver]: [string, VmDriver]): Promise<[string, DriverView]> => {
+async function askHosts({ fleet, rooms, clock }: ObserverDeps, signal: AbortSignal) {
+  const hostProblems = new Map<string, string>();
+  const ask = async ([key, driver]: [string, VmDriver]): Promise<[string, HostView]> => {
     const orNothing = async <Value>(doing: string, work: (signal: AbortSignal) => Promise<Value>) => {
       try {
-        return await withDeadline(clock, LIST_LIMIT_MS, signal, `asking the ${name} driver ${doing}`, work);
+        return await withDeadline(clock, LIST_LIMIT_MS, signal, `asking ${key} ${doing}`, work);
       } catch (error) {
-        driverProblems.set(name, describeError(error));
+        hostProblems.set(key, describeError(error));
         return undefined;
       }
     };
-    const [listed, capacity] = await Promise.all([
+    const [listed, room] = await Promise.all([
       orNothing("for its machines", (each) => driver.list(each)),
-      orNothing("for its capacity", () => driver.capacity()),
+      orNothing("for its capacity", () => rooms.room(key, driver)),
     ]);
-    return [name, { listed, capacity }];
+    return [key, { listed, room }];
   };
-  return { views: new Map(await Promise.all([...drivers].map(ask))), driverProblems };
+  return { views: new Map(await Promise.all([...fleet.hosts()].map(ask))), hostProblems };
 }
 
 async function missingMachines(
@@ -103,10 +118,10 @@ function standingAt(job: Job, door: ObserverDeps["door"], own: OwnKnowledge): nu
   return heard === undefined && asked === undefined ? undefined : Math.max(heard ?? 0, asked ?? 0);
 }
 
-function collect<Item, Key>(
+function collect<Item, Key, Value>(
   items: readonly Item[],
-  entry: (item: Item) => [Key, number | undefined],
-): Map<Key, number> {
+  entry: (item: Item) => [Key, Value | undefined],
+): Map<Key, Value> {
   const pairs = items.map(entry);
-  return new Map(pairs.filter((pair): pair is [Key, number] => pair[1] !== undefined));
+  return new Map(pairs.filter((pair): pair is [Key, Value] => pair[1] !== undefined));
 }

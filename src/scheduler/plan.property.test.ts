@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "../lifecycle/states.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
@@ -77,15 +78,19 @@ function look(world: World): Snapshot {
   return {
     jobs,
     machines: machines.filter(({ id, state }) => state !== "gone" || referred.has(id)),
-    drivers: new Map([["fake", { listed: world.listFails ? undefined : listed, capacity }]]),
+    hosts: new Map([["fake", { listed: world.listFails ? undefined : listed, room: aRoom({ capacity }) }]]),
     settled: new Set(
       machines.filter(({ state }) => ["booting", "ready", "busy"].includes(state)).map(({ id }) => id),
     ),
-    pools: new Map([["small", { driver: "fake" }]]),
+    pools: new Map([["small", { driver: "fake", image: "base", hostLabels: {} }]]),
     doors: world.doors,
     heardAt: new Map(),
     standingAt: new Map(),
+    ends: new Map(),
     doubted: new Map(),
+    starting: new Map(),
+    shunned: new Map(),
+    placement: "spread",
     since: someTime,
     mode: "run",
   };

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
@@ -9,7 +11,6 @@ import { type Action, plan, type Snapshot } from "./plan.ts";
 
 const policy = SchedulerConfig.parse({});
 const now = someTime + 10_000;
-const roomy = { cpus: 64, memoryMib: 65_536, machines: 64 };
 const M = "fr-aaaaaaaa";
 const running: DriverMachine["status"] = { running: true, startedAt: someTime };
 
@@ -17,8 +18,8 @@ function ended(exit: ExitKind): DriverMachine["status"] {
   return { running: false, exit };
 }
 
-function listing(status: DriverMachine["status"] | undefined, id = M): Snapshot["drivers"] {
-  return new Map([["fake", { listed: status ? [{ id, status }] : [], capacity: roomy }]]);
+function listing(status: DriverMachine["status"] | undefined, id = M): Snapshot["hosts"] {
+  return new Map([["fake", { listed: status ? [{ id, status }] : [], room: aRoom() }]]);
 }
 
 /** One job and its machine, everything in order and quiet; GitLab has just spoken of the job. */
@@ -30,13 +31,17 @@ function aSnapshot(
   return {
     jobs: job ? [job] : [],
     machines: machine ? [machine] : [],
-    drivers: listing(machine ? running : undefined),
+    hosts: listing(machine ? running : undefined),
     settled: new Set(machine && machine.state !== "creating" ? [machine.id] : []),
-    pools: new Map([["small", { driver: "fake" }]]),
+    pools: new Map([["small", { driver: "fake", image: "base", hostLabels: {} }]]),
     doors: new Set(machine ? [machine.id] : []),
     heardAt: new Map(machine ? [[machine.id, now]] : []),
     standingAt: new Map(job ? [[job.id, now]] : []),
+    ends: new Map(),
     doubted: new Map(),
+    starting: new Map(),
+    shunned: new Map(),
+    placement: "spread",
     since: someTime - 1_000,
     mode: "run",
     ...more,
@@ -54,37 +59,78 @@ describe("a claimed job", () => {
   const job = aJob({ state: "claimed" });
 
   test("gets a machine", () => {
-    expect(planned(aSnapshot(job, undefined))).toEqual([
-      { kind: "startMachine", jobId: 4711, driver: "fake" },
-    ]);
+    expect(planned(aSnapshot(job, undefined))).toEqual([{ kind: "startMachine", jobId: 4711, host: "fake" }]);
   });
 
   test("waits while its host is full, and for a driver that cannot tell what it has", () => {
     const other = aMachine({ id: "fr-bbbbbbbb", jobId: 1, state: "stopping", size: aSize({ cpus: 4 }) });
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
-    const full = new Map([["fake", { listed: [{ id: other.id, status: running }], capacity }]]);
-    const silent = new Map([["fake", { listed: undefined, capacity: undefined }]]);
+    const full = new Map([
+      ["fake", { listed: [{ id: other.id, status: running }], room: aRoom({ capacity }) }],
+    ]);
+    const silent = new Map([["fake", { listed: undefined, room: undefined }]]);
 
-    expect(planned(aSnapshot(job, other, { drivers: full }))).not.toContainEqual(
+    expect(planned(aSnapshot(job, other, { hosts: full }))).not.toContainEqual(
       expect.objectContaining({ kind: "startMachine" }),
     );
-    expect(planned(aSnapshot(job, undefined, { drivers: silent }))).toEqual([]);
+    expect(planned(aSnapshot(job, undefined, { hosts: silent }))).toEqual([]);
   });
 
-  test("starts on an empty host even when it is larger than the host says", () => {
+  test("waits when it is larger than any host, and fails with that reason", () => {
     const large = aJob({ size: aSize({ cpus: 128 }) });
 
-    expect(planned(aSnapshot(large, undefined))).toHaveLength(1);
+    expect(planned(aSnapshot(large, undefined))).toEqual([]);
+    expect(planned(aSnapshot(large, undefined), someTime + policy.startLimit)).toEqual([
+      failed(expect.stringContaining("within 10m0s: no room for 128 CPUs")),
+    ]);
+  });
+
+  test("is not overtaken for ever by smaller ones that came later", () => {
+    const [large, little] = [
+      aJob({ id: 1, claimedAt: someTime, size: aSize({ cpus: 4 }) }),
+      aJob({ id: 2, claimedAt: someTime + 1, size: aSize({ cpus: 1 }) }),
+    ];
+    const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
+    const other = aMachine({ id: "fr-bbbbbbbb", jobId: 3, state: "stopping", size: aSize({ cpus: 1 }) });
+    const hosts = new Map([
+      ["fake", { listed: [{ id: other.id, status: running }], room: aRoom({ capacity }) }],
+    ]);
+    const standingAt = new Map([large, little].map(({ id }) => [id, now]));
+
+    const actions = planned(aSnapshot(undefined, other, { jobs: [large, little], hosts, standingAt }));
+
+    expect(actions.map(({ kind }) => kind)).toEqual(["destroy"]);
+  });
+
+  test("counts with the machine that is being started for another, though its row is not there yet", () => {
+    const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 4 }) }));
+    const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
+    const hosts = new Map([["fake", { listed: [], room: aRoom({ capacity }) }]]);
+    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const starting = new Map([[1, "fake"]]);
+
+    expect(planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt, starting }))).toEqual([]);
+  });
+
+  test("goes elsewhere when it has lost a machine, if there is an elsewhere", () => {
+    const rooms = ["fake", "fake/b"].map((key) => [key, { listed: [], room: aRoom({ key }) }] as const);
+    const shunned = new Map([[4711, new Set(["fake"])]]);
+
+    expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms), shunned }))).toMatchObject([
+      { kind: "startMachine", host: "fake/b" },
+    ]);
+    expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms.slice(0, 1)), shunned }))).toMatchObject([
+      { kind: "startMachine", host: "fake" },
+    ]);
   });
 
   test("shares a host with the others in the order of the claims", () => {
     const jobs = [3, 1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 2 }) }));
-    const drivers = new Map([
-      ["fake", { listed: [], capacity: { cpus: 4, memoryMib: 65_536, machines: 64 } }],
-    ]);
+    const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
+    const hosts = new Map([["fake", { listed: [], room: aRoom({ capacity }) }]]);
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
 
-    const actions = planned(aSnapshot(undefined, undefined, { jobs, drivers, standingAt }));
+    const actions = planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
 
     expect(actions.map((action) => "jobId" in action && action.jobId)).toEqual([1, 2]);
   });
@@ -113,11 +159,11 @@ describe("a starting job", () => {
 
   test("has its machine created, whatever the driver says of it", () => {
     const machine = aMachine({ state: "creating" });
-    const create = [{ kind: "create", machineId: M, driver: "fake" }];
+    const create = [{ kind: "create", machineId: M, host: "fake" }];
 
     expect(planned(aSnapshot(job, machine))).toEqual(create);
-    expect(planned(aSnapshot(job, machine, { drivers: listing(undefined) }))).toEqual(create);
-    expect(planned(aSnapshot(job, machine, { drivers: listing(ended("lost")) }))).toEqual(create);
+    expect(planned(aSnapshot(job, machine, { hosts: listing(undefined) }))).toEqual(create);
+    expect(planned(aSnapshot(job, machine, { hosts: listing(ended("lost")) }))).toEqual(create);
   });
 
   test("is left alone while its machine boots", () => {
@@ -130,26 +176,35 @@ describe("a starting job", () => {
     ["killed", "the machine was killed from outside"],
     ["lost", "the machine disappeared and nobody saw how it ended"],
   ])("gets another machine when this one ended: %s", (exit, words) => {
-    expect(planned(aSnapshot(job, booting, { drivers: listing(ended(exit)) }))).toEqual([retried(words)]);
+    expect(planned(aSnapshot(job, booting, { hosts: listing(ended(exit)) }))).toEqual([retried(words)]);
   });
 
   test("gets another machine when this one is missing, but only if the list can have shown it", () => {
-    const drivers = listing(undefined);
+    const hosts = listing(undefined);
 
-    expect(planned(aSnapshot(job, booting, { drivers }))).toEqual([retried(expect.any(String))]);
-    expect(planned(aSnapshot(job, booting, { drivers, settled: new Set() }))).toEqual([]);
+    expect(planned(aSnapshot(job, booting, { hosts }))).toEqual([retried(expect.any(String))]);
+    expect(planned(aSnapshot(job, booting, { hosts, settled: new Set() }))).toEqual([]);
   });
 
   test("is not judged by a driver that could not be asked", () => {
-    const drivers = new Map([["fake", { listed: undefined, capacity: roomy }]]);
+    const hosts = new Map([["fake", { listed: undefined, room: aRoom() }]]);
 
-    expect(planned(aSnapshot(job, booting, { drivers }))).toEqual([]);
+    expect(planned(aSnapshot(job, booting, { hosts }))).toEqual([]);
   });
 
   test("gets another machine when this one could not be started, and keeps it until then", () => {
     const machine = aMachine({ state: "stopping", reason: "it could not be started: no room" });
 
     expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room")]);
+  });
+
+  test.each<[GuestEnd, string]>([
+    ["orderly", "the guest powered off before it took the job"],
+    ["restarted", "its machine had ended, and its host has started it again on its used disk"],
+  ])("gets another machine when its guest tells of its end (%s)", (end, words) => {
+    const ends = new Map([[M, end]]);
+
+    expect(planned(aSnapshot(job, booting, { ends }))).toEqual([retried(words)]);
   });
 
   test("gets another machine when this one takes too long, counted from the start of this program", () => {
@@ -168,7 +223,7 @@ describe("a starting job", () => {
   test("fails after the last attempt and says how many there were", () => {
     const last = aJob({ state: "starting", attempt: 3 });
 
-    expect(planned(aSnapshot(last, booting, { drivers: listing(ended("crash")) }))).toEqual([
+    expect(planned(aSnapshot(last, booting, { hosts: listing(ended("crash")) }))).toEqual([
       failed("no machine took it in 3 attempts; the last one: the machine crashed"),
     ]);
   });
@@ -191,15 +246,29 @@ describe("a running job", () => {
     ["crash", "the machine crashed"],
     ["killed", "the machine was killed from outside"],
   ])("fails when its machine ended: %s, and is never given to another machine", (exit, words) => {
-    expect(planned(aSnapshot(job, busy, { drivers: listing(ended(exit)) }))).toEqual([failed(words)]);
+    expect(planned(aSnapshot(job, busy, { hosts: listing(ended(exit)) }))).toEqual([failed(words)]);
+  });
+
+  test.each<[GuestEnd, string]>([
+    ["orderly", "the guest powered off without reporting a result"],
+    ["restarted", "its machine had ended, and its host has started it again on its used disk"],
+  ])("fails when its guest tells of its end (%s) and its host still says that it runs", (end, words) => {
+    const ends = new Map([[M, end]]);
+
+    expect(planned(aSnapshot(job, busy, { ends }))).toEqual([failed(words)]);
+    expect(planned(aSnapshot(aJob({ state: "failing", reason: words }), busy, { ends }))).toContainEqual({
+      kind: "stopMachine",
+      machineId: M,
+      reason: words,
+    });
   });
 
   test("fails with the reason for which its machine was stopped", () => {
     const machine = aMachine({ state: "gone", reason: "the guest broke the rules" });
 
-    const drivers = listing(undefined);
+    const hosts = listing(undefined);
 
-    expect(planned(aSnapshot(job, machine, { drivers }))).toEqual([failed("the guest broke the rules")]);
+    expect(planned(aSnapshot(job, machine, { hosts }))).toEqual([failed("the guest broke the rules")]);
   });
 
   test("fails when its machine is silent for too long, counted from the start of this program", () => {
@@ -269,10 +338,10 @@ describe("a machine", () => {
 
   test("that is stopping is destroyed once its job has let go of it", () => {
     const machine = aMachine({ state: "stopping" });
-    const destroy = [{ kind: "destroy", machineId: M, driver: "fake" }];
+    const destroy = [{ kind: "destroy", machineId: M, host: "fake" }];
 
     expect(planned(aSnapshot(undefined, machine))).toEqual(destroy);
-    expect(planned(aSnapshot(undefined, machine, { drivers: listing(undefined) }))).toEqual(destroy);
+    expect(planned(aSnapshot(undefined, machine, { hosts: listing(undefined) }))).toEqual(destroy);
     expect(planned(aSnapshot(aJob({ state: "running" }), machine)).map(({ kind }) => kind)).toEqual([
       "failJob",
     ]);
@@ -280,20 +349,20 @@ describe("a machine", () => {
 
   test.each(["booting", "ready", "busy"] as const)("found %s after a restart is adopted once", (state) => {
     const job = aJob({ state: state === "busy" ? "running" : "starting" });
-    const adopt = [{ kind: "adopt", machineId: M, driver: "fake" }];
-    const unasked = new Map([["fake", { listed: undefined, capacity: roomy }]]);
+    const adopt = [{ kind: "adopt", machineId: M, host: "fake" }];
+    const unasked = new Map([["fake", { listed: undefined, room: aRoom() }]]);
     const fresh = { doors: new Set<string>() };
 
     expect(planned(aSnapshot(job, aMachine({ state }), fresh))).toEqual(adopt);
-    expect(planned(aSnapshot(job, aMachine({ state }), { ...fresh, drivers: unasked }))).toEqual(adopt);
+    expect(planned(aSnapshot(job, aMachine({ state }), { ...fresh, hosts: unasked }))).toEqual(adopt);
     expect(planned(aSnapshot(job, aMachine({ state })))).toEqual([]);
   });
 
   test("that nobody knows is destroyed, and one that is known to be gone too", () => {
-    const unknown = [{ kind: "destroyUnknown", machineId: M, driver: "fake" }];
+    const unknown = [{ kind: "destroyUnknown", machineId: M, host: "fake" }];
     const gone = aMachine({ state: "gone" });
 
-    expect(planned(aSnapshot(undefined, undefined, { drivers: listing(running) }))).toEqual(unknown);
+    expect(planned(aSnapshot(undefined, undefined, { hosts: listing(running) }))).toEqual(unknown);
     expect(planned(aSnapshot(undefined, gone))).toEqual(unknown);
   });
 });

@@ -8,7 +8,16 @@
  * machine can be read before it is destroyed.
  */
 import { formatDuration } from "../base/units.ts";
-import { type Capacity, fits, occupied } from "../lifecycle/size.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import {
+  createPlacement,
+  type HostRoom,
+  hostKey,
+  type Labels,
+  type Placement,
+  type PlacementPolicy,
+  type Wanted,
+} from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
@@ -16,10 +25,10 @@ import type { SchedulerConfig } from "./config.ts";
 /** `end`: running jobs are to be failed because FireRunner ends and was configured so. */
 export type Mode = "run" | "drain" | "end";
 
-/** What a driver told in this round; `undefined` where it could not be asked, and then nothing is concluded. */
-export interface DriverView {
+/** What a host told in this round; `undefined` where it could not be asked, and then nothing is concluded. */
+export interface HostView {
   readonly listed: readonly DriverMachine[] | undefined;
-  readonly capacity: Capacity | undefined;
+  readonly room: HostRoom | undefined;
 }
 
 /** Everything `plan` looks at. How it is gathered without races is told in observe.ts. */
@@ -28,16 +37,22 @@ export interface Snapshot {
   readonly jobs: readonly Job[];
   /** Live machines, and those that an unfinished job still refers to. */
   readonly machines: readonly Machine[];
-  /** By driver name. */
-  readonly drivers: ReadonlyMap<string, DriverView>;
-  /** Machines whose process had been started before the drivers were asked: only they can be missed in a list. */
+  /** By key. */
+  readonly hosts: ReadonlyMap<string, HostView>;
+  readonly placement: PlacementPolicy;
+  /** Machines whose process had been started before the hosts were asked: only they can be missed in a list. */
   readonly settled: ReadonlySet<string>;
-  /** Names of the pools and the driver of each. */
-  readonly pools: ReadonlyMap<string, { readonly driver: string }>;
+  readonly pools: ReadonlyMap<string, PoolView>;
+  /** Hosts of jobs that are being given a machine right now, whose rows may not show it yet, by job. */
+  readonly starting: ReadonlyMap<number, string>;
+  /** Hosts where a machine of a job was lost, by job: another one is better. */
+  readonly shunned: ReadonlyMap<number, ReadonlySet<string>>;
   /** Machines for which the relay listens. */
   readonly doors: ReadonlySet<string>;
   /** Last sign of life, by machine. */
   readonly heardAt: ReadonlyMap<string, number>;
+  /** What guests said of their end, by machine. */
+  readonly ends: ReadonlyMap<string, GuestEnd>;
   /** When GitLab last told how a job stands, by job. */
   readonly standingAt: ReadonlyMap<number, number>;
   /** Jobs that somebody says have ended in GitLab, and from when on GitLab may be asked whether it is so. */
@@ -47,17 +62,23 @@ export interface Snapshot {
   readonly mode: Mode;
 }
 
-/** What can be done; each is idempotent. */
+interface PoolView {
+  readonly driver: string;
+  readonly image: string;
+  readonly hostLabels: Labels;
+}
+
+/** What can be done; each is idempotent. `host` is a key. */
 export type Action =
   /** A new machine for a claimed job. */
-  | { readonly kind: "startMachine"; readonly jobId: number; readonly driver: string }
-  | { readonly kind: "create"; readonly machineId: string; readonly driver: string }
+  | { readonly kind: "startMachine"; readonly jobId: number; readonly host: string }
+  | { readonly kind: "create"; readonly machineId: string; readonly host: string }
   /** Found running after a restart: listen for it again. */
-  | { readonly kind: "adopt"; readonly machineId: string; readonly driver: string }
+  | { readonly kind: "adopt"; readonly machineId: string; readonly host: string }
   | { readonly kind: "stopMachine"; readonly machineId: string; readonly reason: string }
-  | { readonly kind: "destroy"; readonly machineId: string; readonly driver: string }
-  /** At the driver, but not ours any more. */
-  | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly driver: string }
+  | { readonly kind: "destroy"; readonly machineId: string; readonly host: string }
+  /** On a host, but not ours any more. */
+  | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly host: string }
   | { readonly kind: "retryJob"; readonly jobId: number; readonly machineId: string; readonly reason: string }
   | { readonly kind: "failJob"; readonly jobId: number; readonly reason: string }
   | { readonly kind: "report"; readonly jobId: number }
@@ -137,7 +158,9 @@ function startProblem({ snapshot, policy, now }: View, job: Job): string | undef
   if (!snapshot.pools.has(job.pool)) return `the pool “${job.pool}” is not configured any more`;
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
-  return `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
+  const obstacle = startObstacle(snapshot, job);
+  const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
+  return obstacle === undefined ? words : `${words}: ${obstacle}`;
 }
 
 /** How the machine of a starting or running job was lost, in words. */
@@ -146,13 +169,17 @@ function machineProblem(view: View, job: Job): string | undefined {
   if (!machine) return "its machine is not known any more";
   if (machine.state === "stopping" || machine.state === "gone")
     return machine.reason ?? "its machine was stopped";
-  const exit = exitOf(view, machine);
-  return exit && describeExit(exit, job.state === "running");
+  const hadJob = job.state === "running";
+  // What the guest said itself comes first: its host may know nothing of it, or have started it again meanwhile.
+  const end = view.snapshot.ends.get(machine.id);
+  if (end === "restarted") return "its machine had ended, and its host has started it again on its used disk";
+  const exit = end ?? exitOf(view, machine);
+  return exit && describeExit(exit, hadJob);
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
 function exitOf({ snapshot }: View, machine: Machine): ExitKind | undefined {
-  const listed = snapshot.drivers.get(machine.driver)?.listed;
+  const listed = snapshot.hosts.get(hostKey(machine))?.listed;
   if (!listed || !snapshot.settled.has(machine.id)) return undefined;
   const status = listed.find((other) => other.id === machine.id)?.status;
   if (!status) return "lost";
@@ -202,47 +229,66 @@ function standingIsOld({ snapshot, policy, now }: View, job: Job): boolean {
 
 // Machines -------------------------------------------------------------------------------------------------------
 
-/** Oldest first, as far as their hosts have room; a job that fits nowhere still runs on an empty host. */
+/** Oldest first, as far as hosts have room. No host is ever given more than it has. */
 function planStarts(view: View): Action[] {
   const { snapshot } = view;
-  const taken = new Map<string, Job["size"][]>();
-  for (const machine of snapshot.machines)
-    if (machine.state !== "gone") push(taken, machine.driver, machine.size);
   const waiting = snapshot.jobs
-    .filter((job) => job.state === "claimed" && judge(view, job) === undefined)
+    .filter((job) => job.state === "claimed" && !snapshot.starting.has(job.id))
+    .filter((job) => judge(view, job) === undefined)
     .toSorted((a, b) => a.claimedAt - b.claimedAt || a.id - b.id);
+  if (waiting.length === 0) return [];
+  const placement = placementOf(snapshot);
   return waiting.flatMap((job): Action[] => {
-    const driver = snapshot.pools.get(job.pool)?.driver ?? "";
-    const capacity = snapshot.drivers.get(driver)?.capacity;
-    const sizes = taken.get(driver) ?? [];
-    if (!capacity || !(sizes.length === 0 || fits(capacity, occupied(sizes), job.size))) return [];
-    push(taken, driver, job.size);
-    return [{ kind: "startMachine", jobId: job.id, driver }];
+    const wanted = wantedOf(snapshot, job);
+    const host = placement.place(wanted);
+    if (host !== undefined) return [{ kind: "startMachine", jobId: job.id, host }];
+    placement.owe(wanted);
+    return [];
   });
 }
 
-function push<Key, Value>(lists: Map<Key, Value[]>, key: Key, value: Value): void {
-  const list = lists.get(key);
-  if (list) list.push(value);
-  else lists.set(key, [value]);
+/** Why a claimed job gets no machine just now, in words; undefined when it does. */
+export function startObstacle(snapshot: Snapshot, job: Job): string | undefined {
+  if (job.state !== "claimed" || snapshot.starting.has(job.id)) return undefined;
+  return placementOf(snapshot).obstacle(wantedOf(snapshot, job));
+}
+
+/** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
+function placementOf(snapshot: Snapshot): Placement {
+  const rooms = [...snapshot.hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
+  const placement = createPlacement(rooms, snapshot.placement);
+  for (const machine of snapshot.machines)
+    if (machine.state !== "gone") placement.occupy(hostKey(machine), machine.size);
+  for (const job of snapshot.jobs) {
+    const host = job.state === "claimed" ? snapshot.starting.get(job.id) : undefined;
+    if (host !== undefined) placement.occupy(host, job.size);
+  }
+  return placement;
+}
+
+function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): Wanted {
+  const { driver = "", image = "", hostLabels = {} } = pools.get(name) ?? {};
+  const avoided = shunned.get(id);
+  return { driver, image, size, hostLabels, ...(avoided ? { shunned: avoided } : {}) };
 }
 
 function planMachine(view: View, machine: Machine): Action[] {
-  const { id: machineId, driver } = machine;
+  const { id: machineId } = machine;
+  const host = hostKey(machine);
   const owner = view.owners.get(machineId);
   switch (machine.state) {
     case "gone":
       return [];
     case "stopping":
       // Its job must let go first: what the console says goes into the job's trace.
-      return owner ? [] : [{ kind: "destroy", machineId, driver }];
+      return owner ? [] : [{ kind: "destroy", machineId, host }];
     case "creating":
-      return [owner ? { kind: "create", machineId, driver } : stopUnneeded(view, machine)];
+      return [owner ? { kind: "create", machineId, host } : stopUnneeded(view, machine)];
     default:
       if (!owner) return [stopUnneeded(view, machine)];
       return view.snapshot.doors.has(machineId) || exitOf(view, machine)
         ? []
-        : [{ kind: "adopt", machineId, driver }];
+        : [{ kind: "adopt", machineId, host }];
   }
 }
 
@@ -258,9 +304,14 @@ function stopUnneeded({ snapshot }: View, machine: Machine): Action {
 }
 
 function planUnknown({ snapshot, machines }: View): Action[] {
-  return [...snapshot.drivers].flatMap(([driver, { listed }]) =>
+  return [...snapshot.hosts].flatMap(([host, { listed }]) =>
     (listed ?? [])
-      .filter(({ id }) => (machines.get(id)?.state ?? "gone") === "gone")
-      .map(({ id }): Action => ({ kind: "destroyUnknown", machineId: id, driver })),
+      .filter(({ id }) => isUnknown(machines.get(id), host))
+      .map(({ id }): Action => ({ kind: "destroyUnknown", machineId: id, host })),
   );
+}
+
+/** Nobody's, or one that belongs on another host. */
+function isUnknown(machine: Machine | undefined, host: string): boolean {
+  return machine === undefined || machine.state === "gone" || hostKey(machine) !== host;
 }

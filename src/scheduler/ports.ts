@@ -1,4 +1,5 @@
 import type { BootImage } from "../lifecycle/boot-image.ts";
+import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 
@@ -29,11 +30,8 @@ export interface GuestDoor {
   tellCanceling(machineId: string): void;
 }
 
-/** `orderly`: it is about to power off. `restarted`: it had ended, and its host has started it again on its used disk. */
-type GuestEnd = "orderly" | "restarted";
-
 /** An image with what the scheduler and the claimer need to know about it. */
-interface ReadyImage extends BootImage {
+export interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
 }

@@ -2,8 +2,10 @@
  * The reconciler's loop: look at everything, plan, begin what was planned. Rounds follow each other and never wait for what they
  * begin. Starting up is an ordinary round, so nothing here knows of crashes.
  */
+import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createDoubts } from "./doubts.ts";
+import type { HostRooms } from "./host-rooms.ts";
 import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
@@ -28,6 +30,10 @@ export interface RoundReport {
   readonly error: string | undefined;
 }
 
+export interface RoundsDeps extends TaskDeps {
+  readonly rooms: HostRooms;
+}
+
 export interface Rounds {
   /** One round after the other until the signal aborts. */
   run(signal: AbortSignal): Promise<void>;
@@ -46,10 +52,10 @@ export interface Rounds {
   readonly since: number;
 }
 
-export function createRounds(deps: TaskDeps): Rounds {
+export function createRounds(deps: RoundsDeps): Rounds {
   const { clock, config, log } = deps;
-  const doubts = createDoubts(clock);
-  const memory: Memory = { doors: new Set(), askedAt: new Map(), doubts, reportFailures: new Map() };
+  const memory = newMemory(clock);
+  const { doubts } = memory;
   const waker = createWaker(clock);
   const lanes = createLanes({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
   const begin = createTasks(deps, memory, lanes);
@@ -61,7 +67,7 @@ export function createRounds(deps: TaskDeps): Rounds {
 
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
-    const own = { doors: memory.doors, askedAt: memory.askedAt, doubted: doubts.due(), since, mode };
+    const own = { ...memory, doubted: doubts.due(), since, mode };
     const now = await observe(deps, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
@@ -110,6 +116,17 @@ export function createRounds(deps: TaskDeps): Rounds {
   };
 }
 
+function newMemory(clock: Clock): Memory {
+  return {
+    doors: new Set(),
+    askedAt: new Map(),
+    doubts: createDoubts(clock),
+    reportFailures: new Map(),
+    starting: new Map(),
+    shunned: new Map(),
+  };
+}
+
 function gapAfter(roundMs: number): number {
   return Math.min(MOST_GAP_MS, Math.max(ROUND_GAP_MS, GAP_PER_ROUND * roundMs));
 }
@@ -126,13 +143,12 @@ function isIdle({ jobs, machines }: Observed): boolean {
 /** What is remembered about jobs and machines that are over. */
 function forgetEnded(seen: Observed, memory: Memory, lanes: Lanes): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
-  for (const id of memory.askedAt.keys()) if (!jobs.has(id)) memory.askedAt.delete(id);
   memory.doubts.keep(jobs);
-  for (const id of memory.reportFailures.keys()) if (!jobs.has(id)) memory.reportFailures.delete(id);
+  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.shunned])
+    for (const id of ofJobs.keys()) if (!jobs.has(id)) ofJobs.delete(id);
   const used = new Set<string>();
   for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);
   for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`);
-  for (const { listed } of seen.drivers.values())
-    for (const { id } of listed ?? []) used.add(`machine:${id}`);
+  for (const { listed } of seen.hosts.values()) for (const { id } of listed ?? []) used.add(`machine:${id}`);
   lanes.forget((lane) => !used.has(lane));
 }

@@ -11,6 +11,7 @@ import type { VmDriver } from "../vm/driver.ts";
 import { VmError } from "../vm/errors.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../vm/fake/host.ts";
+import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig, ShutdownConfig } from "./config.ts";
 import type { GuestDoor } from "./ports.ts";
 import { createScheduler, type Scheduler, type SchedulerDeps } from "./scheduler.ts";
@@ -89,7 +90,8 @@ function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
     api: gitlab.api,
     log: silentLog,
     random: () => 0.5,
-    drivers: new Map([["fake", driver]]),
+    fleet: createFleet([driver]),
+    placement: "spread",
     images: { resolve: async () => image },
     pools: () => new Map([["small", aPool()]]),
     config: SchedulerConfig.parse({}),
@@ -511,11 +513,8 @@ describe("claiming", () => {
       images: { resolve: async () => Promise.reject(new Error("there is no image base")) },
     });
     const unusable = start({
-      drivers: new Map([
-        [
-          "fake",
-          { ...driver, probe: async () => ({ usable: false, problem: "no QEMU", hint: "install it" }) },
-        ],
+      fleet: createFleet([
+        { ...driver, probe: async () => ({ usable: false, problem: "no QEMU", hint: "install it" }) },
       ]),
     });
     await clock.advance(100);

@@ -1,10 +1,12 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { HostRoom } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
+import { createHostRooms } from "./host-rooms.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
 import type { TaskDeps } from "./tasks.ts";
@@ -49,15 +51,18 @@ export interface Scheduler {
   stop(): Promise<void>;
   /** Whether jobs may be claimed for a pool now, and if not, why. */
   canClaim(pool: Pool): Claimability;
+  /** What claims may count on: every host, with what it has. An image that was not tried on a host yet is unusable there. */
+  rooms(): Promise<readonly HostRoom[]>;
   /** `info` for the job requests of a pool; undefined while its image is not known. */
   runnerInfo(pool: Pool): RunnerInfo | undefined;
   status(): SchedulerStatus;
 }
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
-  const { store, clock, config, drivers } = deps;
-  const rounds = createRounds(deps);
+  const { store, clock, config, fleet } = deps;
   const health = createHealth(deps);
+  const rooms = createHostRooms({ fleet, health, store });
+  const rounds = createRounds({ ...deps, rooms });
   const stopped = new AbortController();
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
@@ -71,8 +76,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
 
   function start(): void {
     stopHearing.push(store.onEvent((event) => isNews(event) && rounds.wake(event.kind)));
-    for (const driver of drivers.values())
-      stopHearing.push(driver.onExit((id) => rounds.wake(`${id} ended`)));
+    stopHearing.push(fleet.onExit((id) => rounds.wake(`${id} ended`)));
     loops = Promise.all([rounds.run(stopped.signal), watchHealth()]);
   }
 
@@ -107,8 +111,12 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       rounds.mode() === "run"
         ? claimability(health.of(pool.name))
         : { ok: false, problem: "FireRunner takes no new jobs now" },
+    async rooms() {
+      await rooms.refresh();
+      return await rooms.all("unseen");
+    },
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
-    status: () => composeStatus({ rounds, pools: health.all(), drivers }),
+    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained() }),
   };
 }
 

@@ -1,18 +1,25 @@
+import { hostKey, type Labels } from "../lifecycle/placement.ts";
 import { type Capacity, occupied } from "../lifecycle/size.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
 import type { LaneStatus } from "./lanes.ts";
-import type { Mode } from "./plan.ts";
+import { type Mode, startObstacle } from "./plan.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 
-interface HostStatus {
+export interface HostStatus {
+  readonly key: string;
   readonly driver: string;
   readonly host: string;
+  readonly labels: Labels;
   readonly taken: Capacity;
-  /** Undefined while the driver could not be asked. */
+  /** Undefined while the host could not be asked. */
   readonly capacity: Capacity | undefined;
-  /** Why the driver could not be asked in the last round. */
+  /** Why it could not be asked in the last round, or gets nothing new now. */
   readonly problem: string | undefined;
+  /** What to do about the problem. */
+  readonly hint: string | undefined;
+  /** Somebody wants nothing new there. */
+  readonly isDrained: boolean;
 }
 
 /** What the scheduler knows of itself, for people. */
@@ -25,6 +32,10 @@ export interface SchedulerStatus {
   readonly liveMachines: number;
   readonly hosts: readonly HostStatus[];
   readonly pools: readonly PoolHealth[];
+  /** Why claimed jobs have no machine yet, by job. */
+  readonly obstacles: ReadonlyMap<number, string>;
+  /** Where the machines of jobs are, by job: keys of hosts. */
+  readonly places: ReadonlyMap<number, string>;
   /** What is being done, and what failed and will be repeated. */
   readonly work: readonly LaneStatus[];
 }
@@ -32,18 +43,27 @@ export interface SchedulerStatus {
 export function composeStatus(parts: {
   readonly rounds: Pick<Rounds, "mode" | "since" | "last" | "work">;
   readonly pools: readonly PoolHealth[];
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Pick<Fleet, "hosts">;
+  readonly drained: ReadonlySet<string>;
 }): SchedulerStatus {
-  const { rounds, pools, drivers } = parts;
+  const { rounds, pools, fleet, drained } = parts;
   const { report, seen } = rounds.last();
   const live = (seen?.machines ?? []).filter(({ state }) => state !== "gone");
-  const hosts = [...drivers].map(([name, { host }]) => ({
-    driver: name,
-    host,
-    taken: occupied(live.filter(({ driver }) => driver === name).map(({ size }) => size)),
-    capacity: seen?.drivers.get(name)?.capacity,
-    problem: seen?.driverProblems.get(name),
-  }));
+  const taken = Map.groupBy(live, hostKey);
+  const hosts = [...fleet.hosts()].map(([key, driver]): HostStatus => {
+    const trouble = driver.trouble();
+    return {
+      key,
+      driver: driver.name,
+      host: driver.host,
+      labels: driver.labels,
+      taken: occupied((taken.get(key) ?? []).map(({ size }) => size)),
+      capacity: seen?.hosts.get(key)?.room?.capacity,
+      problem: trouble?.problem ?? seen?.hostProblems.get(key),
+      hint: trouble?.hint,
+      isDrained: drained.has(key),
+    };
+  });
   return {
     mode: rounds.mode(),
     since: rounds.since,
@@ -52,6 +72,17 @@ export function composeStatus(parts: {
     liveMachines: live.length,
     hosts,
     pools,
+    obstacles: new Map(
+      (seen?.jobs ?? []).flatMap((job): [number, string][] => {
+        const obstacle = seen && startObstacle(seen, job);
+        return obstacle === undefined ? [] : [[job.id, obstacle]];
+      }),
+    ),
+    places: new Map(
+      live.flatMap((machine): [number, string][] =>
+        machine.jobId === null ? [] : [[machine.jobId, hostKey(machine)]],
+      ),
+    ),
     work: rounds.work(),
   };
 }

@@ -5,8 +5,9 @@ import { describeError } from "../base/errors.ts";
 import { newMachineId } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
+import type { Fleet } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
 import type { Doubts } from "./doubts.ts";
 import { SchedulerError } from "./errors.ts";
@@ -20,7 +21,7 @@ import { checkStanding } from "./standing.ts";
 
 export interface TaskDeps {
   readonly store: Store;
-  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly fleet: Fleet;
   readonly images: ImageSource;
   readonly api: RunnerApi;
   readonly door: GuestDoor;
@@ -30,6 +31,7 @@ export interface TaskDeps {
   readonly random: () => number;
   readonly newMachineId?: () => string;
   readonly config: SchedulerConfig;
+  readonly placement: PlacementPolicy;
 }
 
 /** What this process remembers between rounds, and a restart may forget. */
@@ -41,6 +43,10 @@ export interface Memory {
   readonly doubts: Doubts;
   /** Reports that GitLab did not take, by job. */
   readonly reportFailures: Map<number, number>;
+  /** Hosts of jobs whose machine's row is being written, by job. */
+  readonly starting: Map<number, string>;
+  /** Hosts where a machine of a job was lost, by job. */
+  readonly shunned: Map<number, Set<string>>;
 }
 
 /** Store moves and the reading of an image: long enough for a busy disk. */
@@ -79,14 +85,19 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
     ...deps,
     newMachineId: deps.newMachineId ?? (() => newMachineId()),
     attempts: config.attempts,
+    shunned: memory.shunned,
   });
   const machines = createMachineActions({ ...deps, doors: memory.doors });
-  const limitersOf = createLimiters(config);
+  const limitersOf = createLimiters(config, deps.fleet);
 
   /** The machine is created in the same breath: its job is waiting. */
-  async function startMachine(jobId: number, driver: string): Promise<undefined> {
-    const machineId = await jobs.startMachine(jobId);
-    if (machineId !== undefined) begin({ kind: "create", machineId, driver });
+  async function startMachine(jobId: number, host: string): Promise<undefined> {
+    try {
+      const machineId = await jobs.startMachine(jobId, host);
+      if (machineId !== undefined) begin({ kind: "create", machineId, host });
+    } finally {
+      memory.starting.delete(jobId);
+    }
   }
 
   async function tryReport(jobId: number): Promise<Rest | undefined> {
@@ -108,7 +119,7 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
   async function perform(action: Action, signal: AbortSignal): Promise<Rest | undefined> {
     switch (action.kind) {
       case "startMachine":
-        return await startMachine(action.jobId, action.driver);
+        return await startMachine(action.jobId, action.host);
       case "retryJob":
         return await jobs.retry(action.jobId, action.machineId, action.reason, signal);
       case "failJob":
@@ -120,7 +131,7 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
       case "stopMachine":
         return void (await store.stopMachine(action.machineId, action.reason));
       default:
-        return void (await machines[action.kind](action.machineId, action.driver, signal));
+        return void (await machines[action.kind](action.machineId, action.host, signal));
     }
   }
 
@@ -129,15 +140,10 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
     // What is being created for nobody is not waited for.
     if (action.kind === "destroy" && lanes.isRunning(lane)) lanes.abort(lane, superseded());
     const [limiter, limitMs] = limitersOf(action);
-    return lanes.start({
-      lane,
-      name: nameOf(action),
-      limiter,
-      limitMs,
-      work: (signal) => perform(action, signal),
-      onFailure: (error, failures) =>
-        log.warn({ ...action, failures, error: describeError(error) }, "action failed and will be repeated"),
-    });
+    const work = (signal: AbortSignal) => perform(action, signal);
+    const isBegun = lanes.start({ ...namesOf(action, log), limiter, limitMs, work });
+    if (isBegun && action.kind === "startMachine") memory.starting.set(action.jobId, action.host);
+    return isBegun;
   }
 
   return begin;
@@ -147,26 +153,35 @@ function superseded(): SchedulerError {
   return new SchedulerError("scheduler_superseded", "the machine is not wanted any more");
 }
 
-function nameOf(action: Action): string {
-  return "machineId" in action ? `${action.kind} ${action.machineId}` : `${action.kind} job ${action.jobId}`;
+function namesOf(action: Action, log: Log): Pick<Task, "lane" | "name" | "onFailure"> {
+  const subject = "machineId" in action ? action.machineId : `job ${action.jobId}`;
+  return {
+    lane: laneOf(action),
+    name: `${action.kind} ${subject}`,
+    onFailure: (error, failures) =>
+      log.warn({ ...action, failures, error: describeError(error) }, "action failed and will be repeated"),
+  };
 }
 
-/** The limiter and the time limit of each action; creates and destroys are limited by driver, hence by host. */
-function createLimiters(config: SchedulerConfig): (action: Action) => [Limiter, number] {
-  const perDriver = new Map<string, Limiter>();
+/** The limiter and the time limit of each action; creates and destroys are limited by host. */
+function createLimiters(config: SchedulerConfig, fleet: Fleet): (action: Action) => [Limiter, number] {
+  const perHost = new Map<string, Limiter>();
   const gitlab: Limiter = pLimit(GITLAB_AT_ONCE);
   const named = (name: string, most: number): Limiter => {
-    const limiter = perDriver.get(name) ?? pLimit(most);
-    perDriver.set(name, limiter);
+    const limiter = perHost.get(name) ?? pLimit(most);
+    perHost.set(name, limiter);
     return limiter;
   };
   return (action) => {
     switch (action.kind) {
       case "create":
-        return [named(`create ${action.driver}`, config.createsPerHost), config.createTimeout];
+        return [
+          named(`create ${action.host}`, config.createsPerHost),
+          createLimitMs(config, fleet, action.host),
+        ];
       case "destroy":
       case "destroyUnknown":
-        return [named(`destroy ${action.driver}`, config.destroysPerHost), config.destroyTimeout];
+        return [named(`destroy ${action.host}`, config.destroysPerHost), config.destroyTimeout];
       case "report":
       case "checkStanding":
         return [gitlab, GITLAB_LIMIT_MS];
@@ -174,4 +189,8 @@ function createLimiters(config: SchedulerConfig): (action: Action) => [Limiter, 
         return [atOnce, SHORT_LIMIT_MS];
     }
   };
+}
+
+function createLimitMs({ createTimeout }: SchedulerConfig, fleet: Fleet, host: string): number {
+  return Math.max(createTimeout, fleet.hosts().get(host)?.createLimitMs ?? 0);
 }

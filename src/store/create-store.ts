@@ -5,11 +5,13 @@ import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { createDrainedHostChanges } from "./drained-hosts.ts";
 import { toStoreError } from "./errors.ts";
 import { createNote } from "./events.ts";
 import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
 import { createKeepDeliveries } from "./keep-deliveries.ts";
+import { checkLink, createMachineLinks } from "./machine-links.ts";
 import { createMachineMoves } from "./machines.ts";
 import { installationIdOf } from "./meta.ts";
 import { migrate } from "./migrate.ts";
@@ -48,7 +50,15 @@ export async function createStore(options: StoreOptions): Promise<Store> {
     const vault = createVault(await installationKey(db, options.keyFile, random), random);
     await refuseWrongKey(db, vault, options.keyFile);
     const installationId = await installationIdOf(db, random);
-    return await assemble({ db, clock, log, vault, installationId, flush: flushOf(options.database) });
+    return await assemble({
+      db,
+      clock,
+      log,
+      vault,
+      random,
+      installationId,
+      flush: flushOf(options.database),
+    });
   } catch (error) {
     await db.destroy();
     throw toStoreError("opening the store", error);
@@ -60,11 +70,12 @@ interface Parts {
   readonly clock: Clock;
   readonly log: Log;
   readonly vault: Vault;
+  readonly random: (size: number) => Uint8Array;
   readonly installationId: string;
   readonly flush: () => Promise<void>;
 }
 
-async function assemble({ db, clock, log, vault, installationId, flush }: Parts): Promise<Store> {
+async function assemble({ db, clock, log, vault, random, installationId, flush }: Parts): Promise<Store> {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
@@ -78,8 +89,12 @@ async function assemble({ db, clock, log, vault, installationId, flush }: Parts)
     runnerToken: (key) => named(`reading the token of runner ${key}`, () => readRunnerToken(db, vault, key)),
     ...createJobMoves(write, vault),
     ...createMachineMoves(write),
+    ...createMachineLinks(write, random),
+    checkLink: (machineId, secret) =>
+      named(`checking the link of ${machineId}`, () => checkLink(db, machineId, secret)),
     ...createRunnerMoves(write, vault),
     ...createProjectChanges(write),
+    ...createDrainedHostChanges(write),
     keepDeliveries: createKeepDeliveries(write),
     note: createNote(write),
     onEvent: (listener) => listeners.add(listener),

@@ -1,6 +1,7 @@
 import type { Kysely } from "kysely";
 import type { EventDetails } from "../lifecycle/events.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../lifecycle/states.ts";
+import { eraseLink } from "./machine-links.ts";
 import type { Machine, NewMachine, Store } from "./store.ts";
 import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
@@ -88,7 +89,9 @@ export async function moveMachine<To extends Exclude<MachineState, "creating">>(
 
 export async function stopMachine(change: Change, id: string, reason: string): Promise<boolean> {
   const columns = { stoppingAt: change.now, reason: withoutNul(reason) };
-  return await moveMachine(change, id, "stopping", columns, { reason });
+  if (!(await moveMachine(change, id, "stopping", columns, { reason }))) return false;
+  await eraseLink(change, id);
+  return true;
 }
 
 async function markHeard({ tx, now, record }: Change, id: string): Promise<boolean> {

@@ -3,12 +3,16 @@ import { Migrator } from "kysely/migration";
 import { StoreError } from "./errors.ts";
 import { up as createFirstTables } from "./migrations/0001-first-tables.ts";
 import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-runners.ts";
+import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
+import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order, and only ever added to. Imported one by one so that a bundle carries them. */
 const migrations = {
   "0001-first-tables": { up: createFirstTables },
   "0002-webhooks-and-runners": { up: createWebhooksAndRunners },
+  "0003-machine-links": { up: createMachineLinks },
+  "0004-drained-hosts": { up: createDrainedHosts },
 };
 
 /** Brings the schema up to this program's. All missing steps are one transaction: a crash leaves none half done. */

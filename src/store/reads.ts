@@ -1,4 +1,5 @@
 import { CamelCasePlugin, Kysely } from "kysely";
+import { readDrainedHosts } from "./drained-hosts.ts";
 import { toStoreError } from "./errors.ts";
 import { readEvents } from "./events.ts";
 import { readJob, readJobs } from "./jobs.ts";
@@ -14,7 +15,16 @@ import type { Tables } from "./tables.ts";
 /** What can be seen of the store without its key. */
 export type StoreReads = Pick<
   Store,
-  "job" | "jobs" | "machine" | "machines" | "events" | "deliveries" | "deliveryOfJob" | "projects" | "runners"
+  | "job"
+  | "jobs"
+  | "machine"
+  | "machines"
+  | "events"
+  | "deliveries"
+  | "deliveryOfJob"
+  | "projects"
+  | "runners"
+  | "drainedHosts"
 >;
 
 export function createReads(db: Kysely<Tables>): StoreReads {
@@ -28,6 +38,7 @@ export function createReads(db: Kysely<Tables>): StoreReads {
     deliveryOfJob: (jobId) =>
       named(`reading the delivery about job ${jobId}`, () => readDeliveryOfJob(db, jobId)),
     projects: () => named("listing projects", () => readProjects(db)),
+    drainedHosts: () => named("listing drained hosts", () => readDrainedHosts(db)),
     runners: (filter = {}) => named("listing runners", () => readRunners(db, filter)),
   };
 }

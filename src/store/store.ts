@@ -151,6 +151,20 @@ export interface Store extends Deliveries, ManagedRunners {
   /** `stopping` → `gone`. */
   markGone(machineId: string): Promise<Moved>;
 
+  /**
+   * A new secret (64 hex digits) by which a machine on another host proves itself to the relay, in place of any earlier one. It is
+   * good until the machine is stopped. Undefined when the machine has left `creating`. Only its hash is kept.
+   */
+  issueLink(machineId: string): Promise<Secret | undefined>;
+  /** Whether `secret` is the one issued last for this machine, and the machine is not being stopped. */
+  checkLink(machineId: string, secret: string): Promise<boolean>;
+
+  // --- hosts ------------------------------------------------------------------------------------------------------
+  /** Nothing new is started on this host (see `hostKey`) until it is resumed. Idempotent. */
+  drainHost(key: string): Promise<void>;
+  resumeHost(key: string): Promise<void>;
+  drainedHosts(): Promise<string[]>;
+
   // --- the log ----------------------------------------------------------------------------------------------------
   /** Records something that is not a move. About a machine: its job, if it has one, is added. */
   note<Kind extends EventKind>(

@@ -8,11 +8,13 @@ export interface Tables {
   jobs: JobRow;
   payloads: PayloadRow;
   machines: MachineRow;
+  machineLinks: MachineLinkRow;
   events: EventRow;
   deliveries: DeliveryRow;
   projects: KnownProject;
   runners: RunnerRow;
   runnerTokens: RunnerTokenRow;
+  drainedHosts: DrainedHostRow;
   counters: CounterRow;
   meta: MetaRow;
 }
@@ -70,6 +72,13 @@ interface PayloadRow {
   sealed: Uint8Array;
 }
 
+/** From `creating` to `stopping`, for machines on other hosts. */
+interface MachineLinkRow {
+  machineId: string;
+  /** SHA-256 in hex. */
+  secretHash: string;
+}
+
 export interface EventRow {
   seq: number;
   at: number;
@@ -96,6 +105,11 @@ export interface RunnerRow extends Omit<ManagedRunner, "tags" | "size">, SizeCol
 interface RunnerTokenRow {
   key: string;
   sealed: Uint8Array;
+}
+
+interface DrainedHostRow {
+  key: string;
+  drainedAt: number;
 }
 
 interface CounterRow {

@@ -4,11 +4,28 @@ import { dirname } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../base/ids.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
+import type { Size } from "../lifecycle/size.ts";
 import type { ExitKind, MachineSpec, VmDriver } from "./driver.ts";
+
+/** What a driver can see. Where it cannot, the suite tests what it owes instead, and leaves nothing out in silence. */
+export interface DriverSight {
+  /** It has the guests' consoles. Else they are empty, and following one ends at once. */
+  readonly consoles: boolean;
+  /** It sees a guest end. Else such a machine counts as running until it is destroyed: the relay notices its silence. */
+  readonly ends: boolean;
+  /** It knows that a create was cut off. Else the half-made machine counts as running, and is completed or removed all the same. */
+  readonly halfMade: boolean;
+}
+
+const seesAll: DriverSight = { consoles: true, ends: true, halfMade: true };
 
 /** A host of one driver under test, seen from outside of the driver. */
 export interface VmDriverHarness {
   readonly image: BootImage;
+  /** The least that machines of this host can have, when it is more than a token. */
+  readonly size?: Size;
+  /** For hosts whose machines come to the relay by a link. */
+  readonly link?: NonNullable<MachineSpec["link"]>;
   /** A driver on this host. A second one is what a restart of the program makes. */
   open(): VmDriver;
   /** Returns when the guest is up and listens to `print` and `end`. */
@@ -17,6 +34,8 @@ export interface VmDriverHarness {
   guestEnds(id: string, how: "orderly" | "crash"): Promise<void>;
   /** SIGKILL for the machine, from outside. */
   kill(id: string): Promise<void>;
+  /** The host loses the machine with all it has of it. Needed where a driver does not see ends: this it has to see. */
+  lose?(id: string): Promise<void>;
   /** What a create leaves that was cut off before the machine ran. */
   leaveHalfMade(id: string): Promise<void>;
   /** How many machines (processes) of this id run. */
@@ -32,7 +51,11 @@ const WAIT = { timeout: 30_000, interval: 20 };
 /**
  * The behaviour every driver owes the scheduler: each driver's test runs it. `createHarness` is called once per test.
  */
-export function describeVmDriver(name: string, createHarness: () => Promise<VmDriverHarness>): void {
+export function describeVmDriver(
+  name: string,
+  createHarness: () => Promise<VmDriverHarness>,
+  sight: DriverSight = seesAll,
+): void {
   describe(`the ${name} driver`, () => {
     let harness: VmDriverHarness;
     let driver: VmDriver;
@@ -52,8 +75,15 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
     }
 
     function aSpec(change: Partial<MachineSpec> = {}): MachineSpec {
-      const size = { cpus: 1, memoryMib: 128, diskMib: 64 };
-      return { id: newMachineId(), size, image: harness.image, ...change };
+      const { image, link, size = { cpus: 1, memoryMib: 128, diskMib: 64 } } = harness;
+      return { id: newMachineId(), size, image, ...(link ? { link } : {}), ...change };
+    }
+
+    /** An end that every driver sees. */
+    async function lose(id: string): Promise<void> {
+      if (sight.ends) return await harness.kill(id);
+      if (!harness.lose) throw new Error("a driver that does not see ends must see that a machine is lost");
+      await harness.lose(id);
     }
 
     async function created(spec = aSpec()): Promise<string> {
@@ -171,7 +201,7 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
     });
 
     test("refuses ids and sizes that cannot be", async () => {
-      const size = { cpus: 1, memoryMib: 128, diskMib: 64 };
+      const { size } = aSpec();
       const bad = { code: "vm_bad_spec" };
 
       for (const id of ["", "../../etc", "fr-ABCDEFGH", "fr-abc/defg", `fr-${"a".repeat(100)}`]) {
@@ -191,13 +221,13 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       const [one, other] = [aSpec(), aSpec()];
       await harness.leaveHalfMade(one.id);
       await harness.leaveHalfMade(other.id);
-      const lost = { running: false, exit: "lost" };
+      const lost = sight.halfMade ? { running: false, exit: "lost" } : { running: true };
       const found = await driver.list(signal);
 
       await driver.create(one, signal);
       await driver.destroy(other.id, signal);
 
-      expect(found.map((machine) => machine.status)).toEqual([lost, lost]);
+      expect(found.map((machine) => machine.status)).toMatchObject([lost, lost]);
       expect(await harness.runningCount(one.id)).toBe(1);
       expect(await harness.leftovers(other.id)).toEqual([]);
     });
@@ -220,22 +250,50 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       expect(await harness.leftovers(id)).toEqual([]);
     });
 
-    test("tells at once of a machine that was killed, remembers it, and never starts it again", async () => {
-      const spec = aSpec();
-      const told: string[] = [];
-      driver.onExit((id) => told.push(id));
-      await created(spec);
+    testIf(
+      sight.ends,
+      "tells at once of a machine that was killed, remembers it, and never starts it again",
+      async () => {
+        const spec = aSpec();
+        const told: string[] = [];
+        driver.onExit((id) => told.push(id));
+        await created(spec);
 
-      await harness.kill(spec.id);
-      await expect.poll(() => told, WAIT).toEqual([spec.id]);
-      const first = await exitOf(spec.id);
-      await restart();
-      await driver.create(spec, signal);
+        await harness.kill(spec.id);
+        await expect.poll(() => told, WAIT).toEqual([spec.id]);
+        const first = await exitOf(spec.id);
+        await restart();
+        await driver.create(spec, signal);
 
-      expect(first).toBe("killed");
-      expect(await exitOf(spec.id)).toBe("killed");
-      expect(await harness.runningCount(spec.id)).toBe(0);
-    });
+        expect(first).toBe("killed");
+        expect(await exitOf(spec.id)).toBe("killed");
+        expect(await harness.runningCount(spec.id)).toBe(0);
+      },
+    );
+
+    testIf(
+      !sight.ends,
+      "counts a machine as running whose guest has ended, tells nobody, and starts no other",
+      async () => {
+        const [spec, other] = [aSpec(), aSpec()];
+        const told: string[] = [];
+        driver.onExit((id) => told.push(id));
+        await created(spec);
+        await created(other);
+
+        await harness.kill(spec.id);
+        await harness.guestEnds(other.id, "orderly");
+        await driver.create(spec, signal);
+        const seen = [await exitOf(spec.id), await exitOf(other.id)];
+        await restart();
+
+        expect([...seen, await exitOf(spec.id)]).toEqual(["running", "running", "running"]);
+        expect(told).toEqual([]);
+        expect(await harness.runningCount(spec.id)).toBe(0);
+        await driver.destroy(spec.id, signal);
+        expect(await harness.leftovers(spec.id)).toEqual([]);
+      },
+    );
 
     test("tells of the death of a machine that another driver had made", async () => {
       const id = await created();
@@ -244,7 +302,7 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       const told: string[] = [];
       driver.onExit((ended) => told.push(ended));
 
-      await harness.kill(id);
+      await lose(id);
 
       await expect.poll(() => told, WAIT).toEqual([id]);
     });
@@ -252,10 +310,10 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
     test("shows a machine that ended while no driver looked", async () => {
       const id = await created();
       await driver.close();
-      await harness.kill(id);
+      await lose(id);
       driver = open();
 
-      expect(["killed", "lost"]).toContain(await exitOf(id));
+      expect(sight.ends ? ["killed", "lost"] : ["nothing"]).toContain(await exitOf(id));
     });
 
     test("does not tell of machines it destroyed, nor anybody who stopped listening", async () => {
@@ -267,7 +325,7 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       stop();
 
       await driver.destroy(destroyed, signal);
-      await harness.kill(killed);
+      await lose(killed);
 
       await expect.poll(() => told, WAIT).toEqual([killed]);
       expect(heard).toEqual([]);
@@ -293,7 +351,16 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       expect(await harness.leftovers(spec.id)).toEqual([]);
     });
 
-    test("keeps and follows the console, and knows an orderly end", async () => {
+    testIf(!sight.consoles, "has an empty console, and ends following one at once", async () => {
+      const id = await created();
+      await harness.guestPrints(id, "words that nobody hears");
+
+      expect(await collect(driver.followConsole(id, signal))).toBe("");
+      expect(await driver.console(id, 4_096)).toBe("");
+      expect(await driver.console(newMachineId(), 10)).toBe("");
+    });
+
+    testIf(sight.consoles, "keeps and follows the console, and knows an orderly end", async () => {
       const id = await created();
       await harness.guestUp(id);
       const following = new AbortController();
@@ -326,7 +393,7 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       await expect(followed).resolves.toEqual(expect.any(String));
     });
 
-    test("knows a crash from an orderly end, and tells it to a new driver", async () => {
+    testIf(sight.ends, "knows a crash from an orderly end, and tells it to a new driver", async () => {
       const id = await created();
       await harness.guestUp(id);
       const told: string[] = [];
@@ -340,6 +407,11 @@ export function describeVmDriver(name: string, createHarness: () => Promise<VmDr
       expect(await driver.list(signal)).toEqual([{ id, status: { running: false, exit: "crash" } }]);
     });
   });
+}
+
+/** A test that has its counterpart: one of the two applies to each driver. */
+function testIf(applies: boolean, name: string, body: () => Promise<void>): void {
+  if (applies) test(name, body);
 }
 
 async function collect(chunks: AsyncIterable<string>): Promise<string> {

@@ -97,3 +97,10 @@ export interface VmDriver {
 export interface LocalVmDriver extends VmDriver {
   relaySocket(id: string): string;
 }
+
+/** Every host that machines may run on, by `hostKey`. Hosts come and go with the configuration. */
+export interface Fleet {
+  hosts(): ReadonlyMap<string, VmDriver>;
+  /** As `onExit` of every host, those to come included. */
+  onExit(listener: (id: string) => void): () => void;
+}

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { VmConfig } from "./config.ts";
-import { createDrivers } from "./drivers.ts";
+import { createLocalFleet } from "./drivers.ts";
 
 const image = { digest: "sha256:1", architecture: "vax", kernel: "/none", initramfs: "/none", layers: [] };
 const signal = new AbortController().signal;
@@ -25,27 +25,27 @@ describe("the registry of drivers", () => {
   }
 
   test("makes every driver under the name that pools use", async () => {
-    const drivers = createDrivers(deps());
+    const fleet = createLocalFleet(deps());
 
-    expect([...drivers].map(([name, driver]) => [name, driver.name])).toEqual([
+    expect([...fleet.hosts()].map(([name, driver]) => [name, driver.name])).toEqual([
       ["qemu", "qemu"],
       ["fake", "fake"],
     ]);
-    for (const driver of drivers.values()) {
+    for (const driver of fleet.hosts().values()) {
       expect(await driver.list(signal)).toEqual([]);
       expect((await driver.capacity()).cpus).toBeGreaterThan(0);
-      await driver.close();
     }
+    await fleet.close();
   });
 
   test("refuses a state directory that is too deep for sockets", () => {
     const deep = join(stateDirectory, "d".repeat(120));
 
-    expect(() => createDrivers(deps(deep))).toThrow(/too long a path/);
+    expect(() => createLocalFleet(deps(deep))).toThrow(/too long a path/);
   });
 
   test("the qemu driver says that an image is for another computer", async () => {
-    const driver = createDrivers(deps()).get("qemu");
+    const driver = createLocalFleet(deps()).hosts().get("qemu");
 
     const probe = await driver?.probe(image, signal);
     await driver?.close();

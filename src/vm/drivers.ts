@@ -4,6 +4,7 @@ import type { VmConfig } from "./config.ts";
 import type { VmDriver } from "./driver.ts";
 import { createFakeDriver } from "./fake/driver.ts";
 import { createFakeHost } from "./fake/host.ts";
+import { type ChangingFleet, createFleet } from "./fleet.ts";
 import { createQemuDriver } from "./qemu/driver.ts";
 
 export interface DriverDeps {
@@ -13,17 +14,14 @@ export interface DriverDeps {
   readonly log: Log;
 }
 
-/** Every driver there is, one line each, by the name that pools use. */
-const makers: Readonly<Record<string, (deps: DriverDeps) => VmDriver>> = {
-  qemu: createQemuDriver,
-  fake: ({ clock, stateDirectory }) =>
+/** The drivers of this computer, one line each. */
+const localDrivers: readonly ((deps: DriverDeps) => VmDriver)[] = [
+  createQemuDriver,
+  ({ clock, stateDirectory }) =>
     createFakeDriver({ host: createFakeHost(clock), directory: `${stateDirectory}/fake-machines` }),
-};
+];
 
-/** The drivers there are, by name. */
-export type Drivers = ReadonlyMap<string, VmDriver>;
-
-/** All drivers by name. Making one starts nothing; close each at the end. */
-export function createDrivers(deps: DriverDeps): Drivers {
-  return new Map(Object.entries(makers).map(([name, make]) => [name, make(deps)]));
+/** This computer, once for each of its drivers. Making them starts nothing; close the fleet at the end. */
+export function createLocalFleet(deps: DriverDeps): ChangingFleet {
+  return createFleet(localDrivers.map((make) => make(deps)));
 }

@@ -12,6 +12,7 @@ export function aPool(overrides: Partial<Pool> = {}): Pool {
     executor: "shell",
     concurrency: 10,
     egress: "none",
+    hostLabels: {},
     runnerToken: new Secret("glrt-abcdefghijklmnopqrst"),
     ...overrides,
   };

@@ -9,6 +9,7 @@ export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
     executor: "shell",
     concurrency: 100,
     egress: "none",
+    hostLabels: {},
     diskMib: 20_480,
     ...overrides,
   };

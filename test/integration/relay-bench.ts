@@ -3,6 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { connect as connectTls, type TLSSocket } from "node:tls";
 import { systemClock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -18,6 +19,7 @@ import { createRelay, type Relay, type RelayOptions } from "../../src/relay/rela
 import type { GuestDoor } from "../../src/scheduler/ports.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
+import type { RelayLink } from "../../src/vm/driver.ts";
 import { aClaim } from "../builders/job.ts";
 import { aNewMachine } from "../builders/machine.ts";
 import { aPool } from "../builders/pool.ts";
@@ -29,6 +31,8 @@ export interface RelayBenchOptions {
   readonly settings?: Partial<RelaySettings>;
   readonly pool?: Partial<Pool>;
   readonly relay?: Partial<RelayOptions>;
+  /** Machines are on other hosts: they come over TLS, with their link's secret. */
+  readonly network?: boolean;
   /** What the relay has for a store, around the real one. */
   readonly wrapStore?: (store: Store) => Store;
 }
@@ -40,7 +44,9 @@ export interface BenchMachine {
   /** The job's token. */
   readonly token: string;
   readonly socketPath: string;
-  /** A loopback address that leads to the machine's socket, as the machine's network does. */
+  /** Of a machine on another host. */
+  readonly link: RelayLink | undefined;
+  /** A loopback address that leads to the relay, as the machine's network does. */
   readonly url: string;
   readonly guest: RunnerDouble;
   readonly machineToken: string;
@@ -82,10 +88,13 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
   const http = createGitLabHttp({ url: options.gitlabUrl ?? gitlab.url });
   const pools = new Map([["small", aPool(options.pool)]]);
   const closing: (() => Promise<unknown>)[] = [];
-  let relay = newRelay();
+  /** Where the first relay listened: the next one of this bench listens there too. */
+  let listen = "127.0.0.1:0";
+  let relay = await newRelay();
 
-  function newRelay(): Relay {
-    return createRelay({
+  async function newRelay(): Promise<Relay> {
+    const network = options.network ? { listen: [listen] } : {};
+    const relay = createRelay({
       store: options.wrapStore?.(store) ?? store,
       http,
       api: createRunnerApi({ http, clock, version: "0.1.0", systemId: "s_0123456789ab" }),
@@ -93,9 +102,21 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
       bootData: async (machineId) => `machine=${machineId}\n`,
       clock,
       log: silentLog,
-      config: { ...RelaySettings.parse({}), ...options.settings },
+      config: { ...RelaySettings.parse(network), ...options.settings },
+      directory: join(directory, "relay"),
       ...options.relay,
     });
+    await relay.start();
+    return relay;
+  }
+
+  /** Opens its door; as a driver does, a machine on another host is given its link before it boots. */
+  async function openDoor(id: string, socketPath: string): Promise<RelayLink | undefined> {
+    await relay.open(id, options.network ? undefined : socketPath);
+    if (!options.network) return undefined;
+    const link = await relay.link(id);
+    listen = link.address;
+    return link;
   }
 
   async function machine(
@@ -110,15 +131,16 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     const id = newMachineId();
     await store.claim(aClaim({ jobId, payload: JSON.stringify(payload) }));
     await store.startJob(jobId, aNewMachine({ id }));
-    await store.markBooting(id);
     const socketPath = join(directory, `${id}.sock`);
-    await relay.open(id, socketPath);
-    const bridge = await bridgeTo(socketPath);
+    const link = await openDoor(id, socketPath);
+    await store.markBooting(id);
+    const dial = () => connect({ path: socketPath, allowHalfOpen: true });
+    const bridge = await bridgeTo(link ? () => dialLink(link, preambleOf(id, link)) : dial);
     const guest = createRunnerDouble(bridge.url);
     closing.push(guest.close, bridge.close);
     const machineToken = store.machineToken(id).reveal();
     const handOver = async () => (await guest.claim(machineToken)).payload;
-    return { id, job, token, socketPath, url: bridge.url, guest, machineToken, handOver };
+    return { id, job, token, socketPath, link, url: bridge.url, guest, machineToken, handOver };
   }
 
   return {
@@ -132,9 +154,9 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     machine,
     async restart(machines) {
       await relay.stop();
-      relay = newRelay();
+      relay = await newRelay();
       const door: GuestDoor = relay;
-      for (const { id, socketPath } of machines) await door.open(id, socketPath);
+      for (const { id, link, socketPath } of machines) await door.open(id, link ? undefined : socketPath);
     },
     async close() {
       for (const close of closing) await close();
@@ -148,11 +170,25 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
   };
 }
 
-/** A loopback port that leads to a unix socket, one connection each, for clients that speak only TCP. */
-async function bridgeTo(socketPath: string): Promise<{ url: string; close: () => Promise<void> }> {
+export function preambleOf(id: string, link: RelayLink): string {
+  return `FIRERUNNER/1 ${id} ${link.secret.reveal()}`;
+}
+
+/** A connection to the relay's network side that trusts what the link says, with its first line sent. */
+export function dialLink({ address, ca }: RelayLink, preamble: string): TLSSocket {
+  const [host = "", port] = address.split(":");
+  const socket = connectTls({ host, port: Number(port), ca, ...{ allowHalfOpen: true } });
+  // Two pipelines of a bridge take more listeners than Node expects of one socket.
+  socket.setMaxListeners(20);
+  socket.write(`${preamble}\n`);
+  return socket;
+}
+
+/** A loopback port that leads elsewhere, one connection each, for clients that speak only TCP. */
+async function bridgeTo(dial: () => Socket): Promise<{ url: string; close: () => Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
-    const relay = connect({ path: socketPath, allowHalfOpen: true });
+    const relay = dial();
     for (const socket of [client, relay]) {
       sockets.add(socket);
       socket.on("error", () => {}).on("close", () => sockets.delete(socket));

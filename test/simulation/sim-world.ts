@@ -19,6 +19,7 @@ import type { VmDriver } from "../../src/vm/driver.ts";
 import { VmError } from "../../src/vm/errors.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
+import { createFleet } from "../../src/vm/fleet.ts";
 import { aPool } from "../builders/pool.ts";
 import { createRandom, type Random } from "./random.ts";
 import { createSimClock, type SimClock } from "./sim-clock.ts";
@@ -279,7 +280,7 @@ async function startLife(world: World, process: SimProcess): Promise<Life> {
   const api = guardApi(world, process);
   const bare = createFakeDriver({ host, capacity: { cpus: 3, memoryMib: 16_384, machines: 3 } });
   process.onDeath(() => void bare.close());
-  const driver: VmDriver = process.guard(bare, ["relaySocket", "onExit", "followConsole"]);
+  const driver: VmDriver = process.guard(bare, ["relaySocket", "onExit", "followConsole", "trouble"]);
   const ownClock = { now: clock.now, sleep: sleepOf(process, clock) };
   const relay = createSimRelay({
     store,
@@ -290,15 +291,16 @@ async function startLife(world: World, process: SimProcess): Promise<Life> {
   const deps = { store, api, clock: ownClock, log: silentLog, random: random.next, pools };
   const scheduler = createScheduler({
     ...deps,
-    drivers: new Map([["fake", driver]]),
+    fleet: createFleet([driver]),
+    placement: "spread",
     images,
-    door: process.guard(relay, ["lastHeardAt", "lastStandingAt"]),
+    door: process.guard(relay, ["lastHeardAt", "lastStandingAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,
     shutdown: ShutdownConfig.parse({}),
     disk: { freeBytes: async () => 2 ** 40, minFreeBytes: 0 },
   });
-  const slots = createSlots({ store, pools, capacityOf: () => driver.capacity() });
+  const slots = createSlots({ store, pools, rooms: scheduler.rooms, placement: "spread" });
   const claimer = createClaimer({
     ...deps,
     slots,

@@ -6,7 +6,8 @@ import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
 import { createImageStore } from "../../image/store.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
-import { createDrivers } from "../../vm/drivers.ts";
+import type { Fleet } from "../../vm/driver.ts";
+import { createLocalFleet } from "../../vm/drivers.ts";
 import { imageDirectory } from "../rooms.ts";
 import { answer } from "./findings.ts";
 
@@ -37,7 +38,7 @@ export function machineChecks(config: Wanted): DoctorCheck[] {
 function tagBases({ webhook, kinds }: Wanted): { name: string; base: MachineBase }[] {
   if (!webhook) return [];
   const { kind, rules } = tagRulesOf(webhook, kinds, () => undefined);
-  const ofRules = rules.map((rule) => ({ name: `machines of tag ${rule.tag}`, base: rule.kind }));
+  const ofRules = rules.map((rule) => ({ name: `machines of tag ${rule.tag}`, base: rule.kind ?? kind }));
   return [{ name: "machines by tag", base: kind }, ...ofRules];
 }
 
@@ -58,13 +59,10 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
 async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
   const image = await createImageStore({ directory: imageDirectory(config) }).resolve(base.image);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
-  const drivers = createDrivers({ ...common, settings: config.vm });
+  const fleet = createLocalFleet({ ...common, settings: config.vm });
   try {
-    const driver = drivers.get(base.driver);
-    if (!driver) {
-      const hint = `Drivers are: ${[...drivers.keys()].join(", ")}.`;
-      return { level: "fail", message: `there is no driver ${base.driver}`, hint };
-    }
+    const driver = fleet.hosts().get(base.driver);
+    if (!driver) return noDriver(fleet, base);
     const probe = await driver.probe(image, signal);
     if (!probe.usable) return { level: "fail", message: probe.problem, hint: probe.hint };
     const message = `${driver.name} ${probe.version} with ${probe.accelerator}`;
@@ -72,6 +70,15 @@ async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal
       ? { level: "ok", message }
       : { level: "warn", message: `${message}: ${probe.note}` };
   } finally {
-    for (const driver of drivers.values()) await driver.close();
+    await fleet.close();
   }
+}
+
+function noDriver(fleet: Fleet, { driver }: MachineBase): Finding {
+  const names = [...new Set([...fleet.hosts().values()].map(({ name }) => name))];
+  return {
+    level: "fail",
+    message: `there is no driver ${driver}`,
+    hint: `Drivers are: ${names.join(", ")}.`,
+  };
 }

@@ -19,6 +19,7 @@ const kind = {
   executor: "shell",
   concurrency: 10,
   egress: "none",
+  hostLabels: {},
   diskMib: 1_024,
 } as const;
 const rules: TagRules = {

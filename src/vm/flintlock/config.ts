@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { durationMs, sizeMib } from "../../lifecycle/config.ts";
+import { durationMs, HostLabels, sizeMib } from "../../lifecycle/config.ts";
 
 /** `host:port`; brackets around an IPv6 address. */
 const hostPort = z
@@ -8,11 +8,6 @@ const hostPort = z
     /^(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?):\d{1,5}$/i,
     "expected host:port, such as metal-1.example.org:9090",
   );
-
-/** Names of labels and their values: what GitLab accepts in a tag is far more, and nobody needs it here. */
-const label = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,62})$/i, "expected letters, digits, ., _ and -");
-
-const HostLabels = z.record(label, label.meta({ description: "A label's value." }));
 
 const Tls = z
   .strictObject({

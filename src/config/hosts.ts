@@ -1,0 +1,131 @@
+import { Secret } from "../base/secret.ts";
+import type { HostSettings } from "../vm/flintlock/config.ts";
+import type { AddressRange, FlintlockHost, HostTls } from "../vm/flintlock/host.ts";
+import type { PathProblem } from "./problems.ts";
+import type { Check } from "./secret-file.ts";
+import { readNamedFile } from "./secret-file.ts";
+import { readSecret, type SecretOptions } from "./secret-source.ts";
+import { problemOfPem } from "./tls-files.ts";
+
+export interface ReadHosts {
+  /** Those that can be used, by name. */
+  readonly hosts: ReadonlyMap<string, FlintlockHost>;
+  readonly problems: readonly PathProblem[];
+}
+
+/** Hosts of the flintlock driver, with their tokens and certificates read and their capacity counted. */
+export async function readHosts(
+  settings: Readonly<Record<string, HostSettings>>,
+  options: SecretOptions,
+): Promise<ReadHosts> {
+  const hosts = new Map<string, FlintlockHost>();
+  const problems: PathProblem[] = [];
+  for (const [name, host] of Object.entries(settings)) {
+    const at = ["vm", "flintlock", "hosts", name];
+    const reader = createReader(at, options);
+    const token = await reader.token(host);
+    const tls = host.plaintext ? undefined : await reader.tls(host.tls);
+    const addresses = rangeOf(host.network.addresses, [...at, "network", "addresses"], reader.problems);
+    problems.push(...reader.problems);
+    if (reader.problems.length === 0) hosts.set(name, { ...plain(name, host, addresses), token, tls });
+  }
+  return { hosts, problems };
+}
+
+/** What needs no reading. */
+function plain(
+  name: string,
+  host: HostSettings,
+  addresses: AddressRange | undefined,
+): Omit<FlintlockHost, "token" | "tls"> {
+  const cpus = Math.floor(host.cpus * host.cpuOvercommit);
+  const { bridge, gateway, nameservers } = host.network;
+  return {
+    name,
+    addresses: typeof host.address === "string" ? [host.address] : host.address,
+    capacity: { cpus, memoryMib: host.memory, machines: host.machines ?? cpus },
+    labels: host.labels,
+    network: { bridge, addresses, gateway, nameservers },
+  };
+}
+
+function createReader(at: readonly string[], options: SecretOptions) {
+  const problems: PathProblem[] = [];
+
+  async function file(key: string, path: string | undefined, holds: "CERTIFICATE" | "PRIVATE KEY") {
+    if (path === undefined) return undefined;
+    const found = await readNamedFile(path, options);
+    const problem = "problem" in found ? found.problem : problemOfPem(found.value, holds);
+    if (problem) problems.push({ path: [...at, "tls", key], message: problem });
+    return "value" in found ? found.value.text : undefined;
+  }
+
+  return {
+    problems,
+    async token(host: HostSettings): Promise<Secret | undefined> {
+      if (host.token === undefined && host.tokenFile === undefined) return undefined;
+      const answer = await readSecret({ at, key: "token", from: host }, checkToken, options);
+      if ("value" in answer) return answer.value;
+      const key = host.token === undefined ? "tokenFile" : "token";
+      problems.push({ path: [...at, key], message: answer.problem });
+      return undefined;
+    },
+    async tls({ caFile, certificateFile, keyFile, serverName }: HostSettings["tls"]): Promise<HostTls> {
+      const key = await file("keyFile", keyFile, "PRIVATE KEY");
+      return {
+        ca: await file("caFile", caFile, "CERTIFICATE"),
+        certificate: await file("certificateFile", certificateFile, "CERTIFICATE"),
+        key: key === undefined ? undefined : new Secret(key),
+        serverName,
+      };
+    },
+  };
+}
+
+/** Any text may be flintlockd's token, but not one that no header can carry. */
+const checkToken: Check<Secret> = (text, where) =>
+  /^[\x21-\x7e]+$/.test(text)
+    ? { value: new Secret(text) }
+    : { problem: `${where} is no token: expected one word of printable characters` };
+
+/** `10.77.0.10-10.77.0.250/24`: both ends in one network, the first before the last. */
+function rangeOf(
+  text: string | undefined,
+  path: readonly string[],
+  problems: PathProblem[],
+): AddressRange | undefined {
+  if (text === undefined) return undefined;
+  const [ends = "", bits = ""] = text.split("/");
+  const [first = "", last = ""] = ends.split("-");
+  const prefixLength = Number(bits);
+  const problem = rangeProblem(numberOf(first), numberOf(last), prefixLength);
+  if (problem) problems.push({ path: [...path], message: `${text} is no range of addresses: ${problem}` });
+  return { first, last, prefixLength };
+}
+
+function rangeProblem(first: number | undefined, last: number | undefined, bits: number): string | undefined {
+  if (first === undefined || last === undefined) return "each number of an address is 0 to 255";
+  if (bits < 8 || bits > 30) return "the prefix is 8 to 30";
+  if (first > last) return "the first address is behind the last";
+  const block = 2 ** (32 - bits);
+  if (Math.floor(first / block) !== Math.floor(last / block)) return `it is not within one /${bits} network`;
+  if (first % block === 0 || last % block === block - 1)
+    return "it holds the network's own address, or that of all";
+  return undefined;
+}
+
+function numberOf(address: string): number | undefined {
+  const parts = address.split(".").map(Number);
+  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255))
+    return undefined;
+  return parts.reduce((sum, part) => sum * 256 + part, 0);
+}
+
+/** True when nothing of a host has changed, its secrets and the content of its files included. */
+export function isSameHost(a: FlintlockHost, b: FlintlockHost): boolean {
+  return fingerprint(a) === fingerprint(b);
+}
+
+function fingerprint(host: FlintlockHost): string {
+  return JSON.stringify([host, host.token?.reveal(), host.tls?.key?.reveal()]);
+}

@@ -1,0 +1,210 @@
+/**
+ * Which host a machine goes to. Pure: the same rules serve the claimer, who must know whether a job could be run before asking for
+ * it, and the scheduler, who starts its machine.
+ */
+import { type Capacity, describeSize, fits, type Size } from "./size.ts";
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** `spread`: the emptiest host. `pack`: the fullest, so that others stay free for large machines. */
+export type PlacementPolicy = "spread" | "pack";
+
+/** One host, as far as placement is concerned. */
+export interface HostRoom {
+  /** See `hostKey`. */
+  readonly key: string;
+  readonly driver: string;
+  readonly capacity: Capacity;
+  readonly labels: Labels;
+  /** Why nothing new may go there, whatever it is, in words. */
+  readonly closed: string | undefined;
+  /** Images, by the names of pools, that cannot be used there, and why. */
+  readonly unusable: ReadonlyMap<string, string>;
+  /** Images that have been there, by the names of pools: nothing has to be pulled. */
+  readonly images: ReadonlySet<string>;
+}
+
+/** What a machine asks of its host. */
+export interface Wanted {
+  readonly driver: string;
+  readonly image: string;
+  readonly size: Size;
+  /** All of them must be the host's. */
+  readonly hostLabels: Labels;
+  /** Hosts to go to only if there is no other, such as those where the last machine of the job failed. */
+  readonly shunned?: ReadonlySet<string>;
+}
+
+/** The hosts with what is taken on each. */
+export interface Placement {
+  /** A machine that is there, whether or not there was room for it. Nothing happens for a host that is not known. */
+  occupy(host: string, size: Size): void;
+  vacate(host: string, size: Size): void;
+  /** Takes room on the best host and answers its key; undefined when none has any. */
+  place(wanted: Wanted): string | undefined;
+  /**
+   * For a machine that is owed and fits nowhere now: takes room that others will leave, on the best host that could ever hold it.
+   * What comes later cannot take that room away from it again and again.
+   */
+  owe(wanted: Wanted): void;
+  /** Why no host can take it now, in words; undefined when one can. */
+  obstacle(wanted: Wanted): string | undefined;
+  /** Why no host could take it even if nothing ran and all were well, in words. */
+  impossible(wanted: Wanted): string | undefined;
+  /** The same state, to try things with. */
+  clone(): Placement;
+}
+
+/**
+ * The name of a host among all drivers' hosts: that of the driver for this computer (`qemu`), and `driver/host` elsewhere
+ * (`flintlock/metal-1`).
+ */
+export function hostKey({ driver, host }: { readonly driver: string; readonly host: string }): string {
+  return host === "local" ? driver : `${driver}/${host}`;
+}
+
+/**
+ * How much fuller, as a part of a whole host, a host may be that has the image already: a pull takes minutes, but machines that
+ * all went to the first host that has it would never be spread.
+ */
+const IMAGE_WORTH = 0.25;
+/** More than any difference of load. */
+const SHUNNED_COST = 10;
+
+const nothing: Capacity = { cpus: 0, memoryMib: 0, machines: 0 };
+
+interface Taken {
+  cpus: number;
+  memoryMib: number;
+  machines: number;
+}
+
+export function createPlacement(rooms: readonly HostRoom[], policy: PlacementPolicy): Placement {
+  return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])));
+}
+
+function placementOf(
+  rooms: readonly HostRoom[],
+  policy: PlacementPolicy,
+  taken: ReadonlyMap<string, Taken>,
+): Placement {
+  const takenOf = ({ key }: HostRoom): Capacity => taken.get(key) ?? nothing;
+
+  function change(host: string, size: Size, by: 1 | -1): void {
+    const at = taken.get(host);
+    if (!at) return;
+    at.cpus += by * size.cpus;
+    at.memoryMib += by * size.memoryMib;
+    at.machines += by;
+  }
+
+  function best(wanted: Wanted, hasRoom: (room: HostRoom) => boolean): string | undefined {
+    let found: { key: string; cost: number } | undefined;
+    for (const room of rooms) {
+      if (refusalOf(room, wanted) !== undefined || !hasRoom(room)) continue;
+      const cost = costOf(room, takenOf(room), wanted, policy);
+      if (found === undefined || cost < found.cost) found = { key: room.key, cost };
+    }
+    return found?.key;
+  }
+
+  function take(host: string | undefined, size: Size): string | undefined {
+    if (host !== undefined) change(host, size, 1);
+    return host;
+  }
+
+  function place(wanted: Wanted): string | undefined {
+    return take(
+      best(wanted, (room) => fits(room.capacity, takenOf(room), wanted.size)),
+      wanted.size,
+    );
+  }
+
+  function owe(wanted: Wanted): void {
+    take(
+      best(wanted, (room) => fits(room.capacity, nothing, wanted.size)),
+      wanted.size,
+    );
+  }
+
+  function obstacle(wanted: Wanted): string | undefined {
+    const reasons: string[] = [];
+    for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
+      const reason = refusalOf(room, wanted) ?? fullness(room.capacity, takenOf(room), wanted.size);
+      if (reason === undefined) return undefined;
+      reasons.push(reason);
+    }
+    return summary(rooms, wanted, reasons);
+  }
+
+  function impossible(wanted: Wanted): string | undefined {
+    const reasons: string[] = [];
+    for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
+      const reason = unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
+      if (reason === undefined) return undefined;
+      reasons.push(reason);
+    }
+    return summary(rooms, wanted, reasons);
+  }
+
+  return {
+    occupy: (host, size) => change(host, size, 1),
+    vacate: (host, size) => change(host, size, -1),
+    place,
+    owe,
+    obstacle,
+    impossible,
+    clone: () => placementOf(rooms, policy, new Map([...taken].map(([key, each]) => [key, { ...each }]))),
+  };
+}
+
+/** Why this host is none for the machine, full or not; undefined when it is one. */
+function refusalOf(room: HostRoom, wanted: Wanted): string | undefined {
+  return unlikeness(room, wanted) ?? room.closed ?? room.unusable.get(wanted.image);
+}
+
+function unlikeness(room: HostRoom, { driver, hostLabels }: Wanted): string | undefined {
+  if (room.driver !== driver) return `it is a host of ${room.driver}`;
+  const missing = missingLabel(room.labels, hostLabels);
+  return missing && `it has not the label ${missing}`;
+}
+
+/** The first label that is wanted and not there, in words; undefined when all are. */
+export function missingLabel(labels: Labels, wanted: Labels): string | undefined {
+  for (const name in wanted) if (labels[name] !== wanted[name]) return `${name}: ${wanted[name]}`;
+  return undefined;
+}
+
+/** Lower is better. Between 0 and 1 for the load, as it is once the machine is there. */
+function costOf(room: HostRoom, at: Capacity, wanted: Wanted, policy: PlacementPolicy): number {
+  const { capacity } = room;
+  const load = Math.max(
+    (at.cpus + wanted.size.cpus) / capacity.cpus,
+    (at.memoryMib + wanted.size.memoryMib) / capacity.memoryMib,
+    (at.machines + 1) / capacity.machines,
+  );
+  const pull = room.images.has(wanted.image) ? 0 : IMAGE_WORTH;
+  const shunned = wanted.shunned?.has(room.key) ? SHUNNED_COST : 0;
+  return (policy === "spread" ? load : 1 - load) + pull + shunned;
+}
+
+function fullness(capacity: Capacity, at: Capacity, size: Size): string | undefined {
+  if (fits(capacity, at, size)) return undefined;
+  const memory = `${at.memoryMib} of ${capacity.memoryMib} MiB`;
+  return `${at.cpus} of ${capacity.cpus} CPUs, ${memory} and ${at.machines} of ${capacity.machines} machines are taken`;
+}
+
+const MOST_NAMED = 3;
+
+/** One host is spoken of directly; of many, some are named. */
+function summary(rooms: readonly HostRoom[], { driver, size }: Wanted, reasons: readonly string[]): string {
+  const what = `no room for ${describeSize(size)}`;
+  const hosts = rooms.filter((room) => room.driver === driver);
+  if (hosts.length === 0) return `${what}: the ${driver} driver has no host`;
+  if (hosts.length === 1 && hosts[0]?.key === driver) return `${what}: ${reasons[0]}`;
+  const named = hosts
+    .slice(0, MOST_NAMED)
+    .map(({ key }, index) => `${key.slice(driver.length + 1)}: ${reasons[index]}`);
+  const others = hosts.length - named.length;
+  return `${what}: ${named.join("; ")}${others > 0 ? `; and ${others} more hosts` : ""}`;
+}

@@ -1,0 +1,40 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+import { systemCode } from "../../base/errors.ts";
+import { syncDirectoryOf } from "../../store/private-file.ts";
+import type { KeyPair } from "./issue-certificate.ts";
+
+/** A certificate and its key in one file, so that they can never be of different ages. Undefined when there is none. */
+export async function readPair(path: string): Promise<KeyPair | undefined> {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw error;
+  });
+  if (text === undefined) return undefined;
+  const pair = { certificate: blockOf(text, "CERTIFICATE"), key: blockOf(text, "PRIVATE KEY") };
+  if (!new X509Certificate(pair.certificate).checkPrivateKey(createPrivateKey(pair.key))) {
+    throw new Error("its key and its certificate do not belong together");
+  }
+  return pair;
+}
+
+/** Wholly there or not at all, whenever the power goes; for this user only. */
+export async function writePair(path: string, { certificate, key }: KeyPair): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const temporary = `${path}.new`;
+  {
+    await using file = await open(temporary, "w", 0o600);
+    await file.chmod(0o600);
+    await file.writeFile(`${certificate.trimEnd()}\n${key.trimEnd()}\n`);
+    await file.sync();
+  }
+  await rename(temporary, path);
+  await syncDirectoryOf(path);
+}
+
+function blockOf(text: string, holds: string): string {
+  const block = new RegExp(`-----BEGIN ${holds}-----[^]*?-----END ${holds}-----`).exec(text)?.[0];
+  if (block === undefined) throw new Error(`it holds no ${holds.toLowerCase()}`);
+  return `${block}\n`;
+}

@@ -1,0 +1,83 @@
+import type { Clock } from "../../base/clock.ts";
+import { SECOND_MS } from "../../base/units.ts";
+import { VmError } from "../errors.ts";
+import type { FlintlockClient } from "./client.ts";
+import type { AddressRange, FlintlockHost } from "./host.ts";
+
+/** Longer than any list can be under way that does not show a new machine yet. */
+const HOLD_MS = 60 * SECOND_MS;
+
+/** Gives each machine of a host an address that no other has. */
+export interface Addresses {
+  /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`, and some time longer. */
+  choose(id: string, signal: AbortSignal): Promise<string | undefined>;
+  release(id: string): void;
+}
+
+export interface AddressesDeps {
+  readonly host: FlintlockHost;
+  readonly client: Pick<FlintlockClient, "list">;
+  readonly clock: Clock;
+}
+
+export function createAddresses({ host, client, clock }: AddressesDeps): Addresses {
+  const held = new Map<string, { readonly address: string; until: number }>();
+
+  function heldAddresses(): string[] {
+    for (const [id, { until }] of held) if (until < clock.now()) held.delete(id);
+    return [...held.values()].map(({ address }) => address);
+  }
+
+  async function choose(id: string, signal: AbortSignal): Promise<string | undefined> {
+    const { addresses: range, gateway } = host.network;
+    if (!range) return undefined;
+    // Machines of all namespaces: others may use the same bridge.
+    const machines = await client.list({ namespace: "" }, signal);
+    const listed = machines.flatMap(
+      ({ spec }) => spec?.interfaces.map((each) => each.address?.address) ?? [],
+    );
+    const taken = [gateway, ...listed.map((address) => address?.split("/")[0]), ...heldAddresses()];
+    const address = firstFree(range, new Set(taken));
+    if (address === undefined) throw allTaken(host.name, range);
+    held.set(id, { address, until: Number.POSITIVE_INFINITY });
+    return `${address}/${range.prefixLength}`;
+  }
+
+  return {
+    choose,
+    release(id) {
+      const hold = held.get(id);
+      if (hold) hold.until = clock.now() + HOLD_MS;
+    },
+  };
+}
+
+function firstFree(
+  { first, last }: AddressRange,
+  taken: ReadonlySet<string | undefined>,
+): string | undefined {
+  for (let next = toNumber(first); next <= toNumber(last); next++) {
+    const address = toText(next);
+    if (!taken.has(address)) return address;
+  }
+  return undefined;
+}
+
+function toNumber(address: string): number {
+  return address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+}
+
+function toText(address: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join(".");
+}
+
+function allTaken(host: string, { first, last }: AddressRange): VmError {
+  return new VmError(
+    "vm_no_address",
+    `all addresses of the host ${host} from ${first} to ${last} are taken`,
+    {
+      hint: `widen network.addresses of the host, or give it fewer machines`,
+      retryable: true,
+    },
+  );
+}

@@ -1,0 +1,173 @@
+import type { Clock } from "../../base/clock.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
+import type { MachineSpec } from "../driver.ts";
+import { VmError } from "../errors.ts";
+import type { Addresses } from "./addresses.ts";
+import { checkRequest } from "./checks.ts";
+import type { FlintlockClient } from "./client.ts";
+import { FlintlockError } from "./errors.ts";
+import type { FlintlockHost } from "./host.ts";
+import { type Listing, listAges } from "./listing.ts";
+import type { Pauses } from "./pause.ts";
+import { type RemoteMachine, remoteMachine } from "./remote.ts";
+import type { Remover } from "./remover.ts";
+import { machineRequest, publishedImage } from "./request.ts";
+
+const POLL_MS = SECOND_MS;
+/** flintlockd tries ten times over 22 minutes; another host is quicker. */
+const MOST_RETRIES = 2;
+/** How often a machine is looked for whose create had no answer. */
+const LOOKS = 3;
+/** Bad lists that a create outlives. */
+const LIST_PATIENCE_MS = 30 * SECOND_MS;
+
+export interface CreatorDeps {
+  readonly host: FlintlockHost;
+  readonly namespace: string;
+  readonly client: Pick<FlintlockClient, "create">;
+  readonly listing: Listing;
+  readonly remover: Pick<Remover, "remove">;
+  readonly addresses: Addresses;
+  readonly clock: Clock;
+  readonly pauses: Pauses;
+  readonly pullTimeoutMs: number;
+  /** A call to the host that is under way is not ended by those who wait for it. */
+  readonly callsEnd: AbortSignal;
+  /** Which of several machines of one id is ours, by uid. */
+  readonly made: Set<string>;
+}
+
+/** Makes one machine: looks for it, asks for it, and waits until it runs. */
+export async function createMachine(
+  deps: CreatorDeps,
+  spec: MachineSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const { listing, remover } = deps;
+  publishedImage(spec);
+  const { machines } = await listing.after(listing.mark(), signal);
+  const machine = pick(machines.get(spec.id), deps.made) ?? (await send(deps, spec, signal));
+  await untilRunning(deps, machine, signal);
+  const others = listing.latest()?.machines.get(spec.id) ?? [];
+  if (others.length > 1) await remover.remove(spec.id, machine.uid, signal);
+}
+
+/** The machine to keep of those with one id: the one whose making we know of, else the newest. */
+export function pick(
+  machines: readonly RemoteMachine[] = [],
+  made: ReadonlySet<string>,
+): RemoteMachine | undefined {
+  const staying = machines.filter(({ state }) => state !== "deleting");
+  return staying.find(({ uid }) => made.has(uid)) ?? staying[0] ?? machines[0];
+}
+
+async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): Promise<RemoteMachine> {
+  const { addresses, host, namespace, client, made, callsEnd } = deps;
+  if (!spec.link) throw new VmError("vm_bad_spec", `machine ${spec.id} has no way to the relay`);
+  const address = await addresses.choose(spec.id, signal);
+  try {
+    const link = await spec.link();
+    const request = machineRequest({ spec, namespace, network: host.network, address, link });
+    checkRequest(request);
+    signal.throwIfAborted();
+    const secrets = [link.secret.reveal(), ...Object.values(request.metadata ?? {})];
+    const answer = await client.create(request, secrets, callsEnd).catch((error: unknown) => {
+      return lookFor(deps, spec.id, error, signal);
+    });
+    const machine = "uid" in answer ? answer : remoteMachine(answer);
+    if (!machine) throw nameless(host.name, spec.id);
+    made.add(machine.uid);
+    return machine;
+  } finally {
+    addresses.release(spec.id);
+  }
+}
+
+/** Nobody knows whether a create without a good answer was carried out: look before anything else is done. */
+async function lookFor(
+  deps: CreatorDeps,
+  id: string,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<RemoteMachine> {
+  if (!(error instanceof FlintlockError) || !(error.mayHaveWorked || error.about === "call")) throw error;
+  for (let look = 1; look <= LOOKS; look++) {
+    const found = await findAgain(deps, id, signal);
+    if (found) return found;
+    // A refusal that comes with an answer is true; one look is enough.
+    if (error.about === "call" || look === LOOKS) break;
+    await deps.pauses.pause(POLL_MS, signal);
+  }
+  throw error;
+}
+
+async function findAgain(
+  { listing, made }: CreatorDeps,
+  id: string,
+  signal: AbortSignal,
+): Promise<RemoteMachine | undefined> {
+  try {
+    return pick((await listing.after(listing.mark(), signal)).machines.get(id), made);
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
+}
+
+/** CREATED means that a process was started and no more; that the guest lives is for the relay to hear. */
+async function untilRunning(deps: CreatorDeps, machine: RemoteMachine, signal: AbortSignal): Promise<void> {
+  const { listing, clock, pauses, host, pullTimeoutMs } = deps;
+  const beganAt = clock.now();
+  const mark = listing.mark();
+  for (;;) {
+    const snapshot = await patientList(deps, signal);
+    const seen = snapshot?.machines.get(machine.id)?.find(({ uid }) => uid === machine.uid);
+    if (seen?.state === "created") return;
+    if (snapshot && snapshot.number > mark) refuseEnded(host.name, machine, seen);
+    if (clock.now() - beganAt > pullTimeoutMs) throw notInTime(host.name, machine.id, pullTimeoutMs);
+    await pauses.pause(POLL_MS, signal);
+  }
+}
+
+async function patientList({ listing, clock }: CreatorDeps, signal: AbortSignal) {
+  try {
+    return await listing.recent(listAges.busyMs, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    const failing = listing.failing();
+    const isLeftAlone = error instanceof FlintlockError && error.code === "vm_host_avoided";
+    if (isLeftAlone || (failing && clock.now() - failing.since > LIST_PATIENCE_MS)) throw error;
+    return undefined;
+  }
+}
+
+function refuseEnded(host: string, { id }: RemoteMachine, seen: RemoteMachine | undefined): void {
+  const because = endOf(seen);
+  if (because === undefined) return;
+  throw new VmError("vm_create_failed", `the host ${host} did not make machine ${id}: ${because}`, {
+    hint: "flintlockd tells its log alone why: mostly an image that cannot be pulled, or containerd's thin pool",
+    retryable: true,
+  });
+}
+
+function endOf(seen: RemoteMachine | undefined): string | undefined {
+  if (!seen) return "it is not there any more";
+  if (seen.state === "deleting") return "it is being deleted";
+  if (seen.state === "failed") return `it failed for good after ${seen.retry} tries`;
+  return seen.retry >= MOST_RETRIES ? `${seen.retry} tries failed` : undefined;
+}
+
+function notInTime(host: string, id: string, limitMs: number): VmError {
+  const message = `the host ${host} did not make machine ${id} within ${formatDuration(limitMs)}`;
+  return new VmError("vm_create_failed", message, {
+    hint: "look at flintlockd's log on the host; vm.flintlock.pullTimeout is the limit",
+    retryable: true,
+  });
+}
+
+function nameless(host: string, id: string): VmError {
+  return new VmError("vm_host_refused", `the host ${host} made machine ${id} without a name`, {
+    hint: "look at flintlockd's version: 0.11 is the one that is known",
+    retryable: true,
+  });
+}

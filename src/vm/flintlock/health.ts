@@ -1,0 +1,147 @@
+/**
+ * The signs of a daemon that answers and does not work, as they were seen with flintlockd 0.11. Each names its cure, and goes away
+ * by itself once the sign does. flintlockd has one worker: whatever moves proves that it is alive.
+ */
+import type { Clock } from "../../base/clock.ts";
+import { formatDuration, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import type { HostTrouble } from "../driver.ts";
+import { FlintlockError } from "./errors.ts";
+import type { Listing, Snapshot } from "./listing.ts";
+import { isWaiting } from "./remote.ts";
+
+const LIST_LIMIT_MS = 30 * SECOND_MS;
+/** So many creates that failed in a row keep others away for so long. */
+const FAILED_CREATES = 3;
+const FAILED_REST_MS = 2 * MINUTE_MS;
+
+const restart = "restart flintlockd on the host: its machines run on, and what waits is carried out then";
+
+export interface Health {
+  /** From memory; undefined when there is no sign of sickness. */
+  trouble(): HostTrouble | undefined;
+  noteStuck(uids: readonly string[]): void;
+  /** A create ended: it worked, or it failed on this host in a way that may be the host's. */
+  noteCreate(worked: boolean): void;
+}
+
+export interface HealthDeps {
+  readonly host: string;
+  readonly listing: Listing;
+  readonly clock: Clock;
+  readonly pullTimeoutMs: number;
+  readonly deleteTimeoutMs: number;
+  /** Whether machines of others stand before this one in the daemon's queue. */
+  readonly isBehindOthers: (uid: string) => Promise<boolean>;
+}
+
+export function createHealth(deps: HealthDeps): Health {
+  const { host, listing, clock } = deps;
+  const deafness = watchDeafness(deps);
+  let stuck = new Set<string>();
+  let failedCreates = 0;
+  let restUntil = 0;
+
+  listing.onList(({ machines }) => {
+    if (stuck.size === 0) return;
+    const deleting = [...machines.values()].flat().filter(({ state }) => state === "deleting");
+    stuck = new Set(deleting.map(({ uid }) => uid).filter((uid) => stuck.has(uid)));
+  });
+
+  function listTrouble(): HostTrouble | undefined {
+    const failing = listing.failing();
+    if (!failing) return undefined;
+    const isPoisoned = failing.error instanceof FlintlockError && failing.error.code === "vm_host_sick";
+    const forMs = clock.now() - failing.since;
+    if (!isPoisoned && forMs <= LIST_LIMIT_MS) return undefined;
+    const hint = failing.error instanceof FlintlockError ? failing.error.hint : undefined;
+    const why = failing.error instanceof Error ? failing.error.message : String(failing.error);
+    return {
+      problem: `the host ${host} has not listed its machines for ${formatDuration(forMs)}: ${why}`,
+      hint,
+    };
+  }
+
+  function stuckTrouble(): HostTrouble | undefined {
+    if (stuck.size === 0) return undefined;
+    const limit = formatDuration(deps.deleteTimeoutMs);
+    return {
+      problem: `the host ${host} takes longer than ${limit} to delete ${[...stuck].join(", ")}`,
+      hint: restart,
+    };
+  }
+
+  function createTrouble(): HostTrouble | undefined {
+    if (failedCreates < FAILED_CREATES || clock.now() >= restUntil) return undefined;
+    return {
+      problem: `the last ${failedCreates} machines could not be made on the host ${host}`,
+      hint: "look at flintlockd's log on the host: mostly an image that cannot be pulled, or containerd's thin pool",
+    };
+  }
+
+  return {
+    trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble() ?? createTrouble(),
+    noteStuck: (uids) => {
+      stuck = new Set([...stuck, ...uids]);
+    },
+    noteCreate(worked) {
+      failedCreates = worked ? 0 : failedCreates + 1;
+      if (!worked) restUntil = clock.now() + FAILED_REST_MS;
+    },
+  };
+}
+
+/**
+ * After a restart of containerd the daemon takes creates and deletes, and carries none out. From outside: a machine stays PENDING,
+ * untried, for longer than a pull may take, while nothing else moves and nobody stands before it.
+ */
+function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: HealthDeps) {
+  let waiting = new Map<string, number>();
+  let quietSince = clock.now();
+  let deaf: string | undefined;
+  let isLooking = false;
+
+  async function look(uid: string): Promise<void> {
+    isLooking = true;
+    try {
+      if (await isBehindOthers(uid)) quietSince = clock.now();
+      else if (waiting.has(uid)) deaf = uid;
+    } catch {
+      // A host that cannot be asked has other troubles, which are told of.
+    } finally {
+      isLooking = false;
+    }
+  }
+
+  listing.onList((snapshot) => {
+    const next = waitingIn(snapshot);
+    const hasMoved = waiting.size === 0 || [...waiting].some(([uid, retry]) => next.get(uid) !== retry);
+    if (hasMoved) {
+      quietSince = snapshot.askedAt;
+      deaf = undefined;
+    }
+    waiting = next;
+    const [first] = [...next.keys()].filter((uid) => next.get(uid) === 0).toSorted();
+    const isOverdue = clock.now() - quietSince > pullTimeoutMs;
+    if (first !== undefined && isOverdue && deaf === undefined && !isLooking) void look(first);
+  });
+
+  return {
+    trouble(): HostTrouble | undefined {
+      if (deaf === undefined) return undefined;
+      const forMs = clock.now() - quietSince;
+      return {
+        problem: `the host ${host} takes orders and has not carried out any for ${formatDuration(forMs)}`,
+        hint: `containerd may have been restarted below it: ${restart}`,
+      };
+    },
+  };
+}
+
+/**
+ * What the daemon still has to do, each with how often it was tried. A Delete turns PENDING into DELETING at once and proves nothing,
+ * so the state is left out.
+ */
+function waitingIn({ machines }: Snapshot): Map<string, number> {
+  const all = [...machines.values()].flat().filter(isWaiting);
+  return new Map(all.map(({ uid, retry }) => [uid, retry]));
+}

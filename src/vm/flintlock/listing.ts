@@ -1,0 +1,121 @@
+import type { Clock } from "../../base/clock.ts";
+import { createListeners } from "../../base/listeners.ts";
+import { SECOND_MS } from "../../base/units.ts";
+import type { FlintlockClient, ListQuery } from "./client.ts";
+import { listDisturbed } from "./daemon-failures.ts";
+import { untilAborted } from "./deadline.ts";
+import { FlintlockError } from "./errors.ts";
+import type { Pauses } from "./pause.ts";
+import { byId, type RemoteMachine, remoteMachine } from "./remote.ts";
+
+/** How long a list is tried again that machines on their way out disturb. */
+const PATIENCE_MS = 10 * SECOND_MS;
+const RETRY_MS = 200;
+
+/** What the host held when it was asked. */
+export interface Snapshot {
+  /** Grows with each question to the host. */
+  readonly number: number;
+  readonly askedAt: number;
+  readonly machines: ReadonlyMap<string, readonly RemoteMachine[]>;
+}
+
+/** The machines of our namespace on one host: one question to the host serves all who ask. */
+export interface Listing {
+  /** A list that is at most so old. */
+  recent(maxAgeMs: number, signal: AbortSignal): Promise<Snapshot>;
+  /** A list of which the host was asked after `mark()` gave this number. */
+  after(mark: number, signal: AbortSignal): Promise<Snapshot>;
+  /** A number for now: lists with a greater one were asked for later. */
+  mark(): number;
+  latest(): Snapshot | undefined;
+  /** Since when the host cannot list, and why; undefined when it can. */
+  failing(): { readonly since: number; readonly error: unknown } | undefined;
+  onList(listener: (snapshot: Snapshot) => void): () => void;
+}
+
+export interface ListingDeps {
+  readonly client: Pick<FlintlockClient, "list">;
+  readonly namespace: string;
+  readonly clock: Clock;
+  readonly pauses: Pauses;
+  /** Ends all lists under way. */
+  readonly closed: AbortSignal;
+}
+
+export function createListing(deps: ListingDeps): Listing {
+  const { namespace, clock, closed } = deps;
+  const lists = createListeners<Snapshot>();
+  let asked = 0;
+  let latest: Snapshot | undefined;
+  let underWay: { readonly number: number; readonly done: Promise<Snapshot> } | undefined;
+  let failing: { since: number; error: unknown } | undefined;
+
+  async function ask(number: number): Promise<Snapshot> {
+    const askedAt = clock.now();
+    try {
+      const all = await listPatiently(deps, { namespace }, closed);
+      latest = { number, askedAt, machines: byId(all) };
+      failing = undefined;
+      lists.emit(latest);
+      return latest;
+    } catch (error) {
+      if (!closed.aborted) failing = { since: failing?.since ?? askedAt, error };
+      throw error;
+    } finally {
+      underWay = undefined;
+    }
+  }
+
+  function start(): Promise<Snapshot> {
+    asked += 1;
+    const done = ask(asked);
+    underWay = { number: asked, done };
+    return done;
+  }
+
+  async function after(mark: number, signal: AbortSignal): Promise<Snapshot> {
+    if (latest && latest.number > mark) return latest;
+    // What is under way may be too old: its end, good or bad, is then nothing to us.
+    if (underWay && underWay.number <= mark) await untilAborted(underWay.done, signal).catch(() => {});
+    signal.throwIfAborted();
+    return await untilAborted(underWay?.done ?? start(), signal);
+  }
+
+  return {
+    async recent(maxAgeMs, signal) {
+      const isRecent = latest && clock.now() - latest.askedAt < maxAgeMs;
+      return isRecent && latest ? latest : await after(latest?.number ?? 0, signal);
+    },
+    after,
+    mark: () => asked,
+    latest: () => latest,
+    failing: () => failing,
+    onList: lists.add,
+  };
+}
+
+/** Asks again soon when the host was only disturbed by a machine that went away. */
+export async function listPatiently(
+  { client, clock, pauses }: Pick<ListingDeps, "client" | "clock" | "pauses">,
+  query: ListQuery,
+  signal: AbortSignal,
+): Promise<RemoteMachine[]> {
+  const beganAt = clock.now();
+  for (let tries = 1; ; tries++) {
+    try {
+      const found = await client.list(query, signal);
+      return found.flatMap((machine) => remoteMachine(machine) ?? []);
+    } catch (error) {
+      if (!isDisturbed(error) || clock.now() - beganAt > PATIENCE_MS) throw error;
+    }
+    await pauses.pause(RETRY_MS * tries, signal);
+  }
+}
+
+function isDisturbed(error: unknown): boolean {
+  return error instanceof FlintlockError && error.failure === listDisturbed;
+}
+
+/** How old a list may be while machines come and go, and while nothing happens. */
+export const listAges = { busyMs: SECOND_MS, idleMs: 5 * SECOND_MS };

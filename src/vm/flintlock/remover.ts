@@ -1,0 +1,158 @@
+import type { Clock } from "../../base/clock.ts";
+import { describeError } from "../../base/errors.ts";
+import type { Log } from "../../base/log.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
+import { VmError } from "../errors.ts";
+import type { FlintlockClient } from "./client.ts";
+import { listDisturbed } from "./daemon-failures.ts";
+import { FlintlockError } from "./errors.ts";
+import { type Listing, listAges, type Snapshot } from "./listing.ts";
+import type { Pauses } from "./pause.ts";
+import type { RemoteMachine } from "./remote.ts";
+
+const POLL_MS = SECOND_MS;
+/** A Delete that is overtaken by the end of a create is lost; one that comes while the first is carried out drives the daemon wild. */
+const AGAIN_AFTER_MS = 3 * SECOND_MS;
+/** How long a machine that is still being made may hold up its own removal. */
+const SETTLE_LIMIT_MS = 60 * SECOND_MS;
+/** A daemon that has just started looks through all its machines: a Delete meanwhile may drive it wild too. */
+const CALM_AFTER_START_MS = 5 * SECOND_MS;
+
+export interface Remover {
+  /** Returns when no machine of this id is left, but for the one to keep. */
+  remove(id: string, keep: string | undefined, signal: AbortSignal): Promise<void>;
+  isRemoving(id: string): boolean;
+  count(): number;
+}
+
+export interface RemoverDeps {
+  readonly host: string;
+  readonly client: Pick<FlintlockClient, "delete" | "reconnectedAt">;
+  readonly listing: Listing;
+  readonly clock: Clock;
+  readonly pauses: Pauses;
+  readonly log: Log;
+  readonly deleteTimeoutMs: number;
+  /** A call to the host that is under way is not ended by those who wait for it. */
+  readonly callsEnd: AbortSignal;
+  readonly onStuck: (uids: readonly string[]) => void;
+}
+
+export function createRemover(deps: RemoverDeps): Remover {
+  const { listing, clock, pauses } = deps;
+  const since = new Map<string, number>();
+  const underWay = new Map<string, number>();
+  const deletes = createDeletes(deps);
+
+  async function remove(id: string, keep: string | undefined, signal: AbortSignal): Promise<void> {
+    underWay.set(id, (underWay.get(id) ?? 0) + 1);
+    const beganAt = since.get(id) ?? clock.now();
+    since.set(id, beganAt);
+    try {
+      await untilGone({ id, keep, beganAt, mark: listing.mark() }, signal);
+      since.delete(id);
+    } finally {
+      const others = (underWay.get(id) ?? 1) - 1;
+      if (others > 0) underWay.set(id, others);
+      else underWay.delete(id);
+    }
+  }
+
+  async function untilGone(wish: Wish, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const left = await step(wish, signal);
+      if (left?.length === 0) return;
+      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) throw giveUp(deps, wish.id, left ?? []);
+      await pauses.pause(POLL_MS, signal);
+    }
+  }
+
+  /** Does what is due and tells what is left; undefined when the host cannot say just now. */
+  async function step({ id, keep, beganAt, mark }: Wish, signal: AbortSignal) {
+    const snapshot = await look(mark, signal);
+    if (!snapshot) return undefined;
+    const left = (snapshot.machines.get(id) ?? []).filter(({ uid }) => uid !== keep);
+    for (const machine of left) await deletes.consider(machine, snapshot, clock.now() - beganAt);
+    return left;
+  }
+
+  /** A list of after the wish; undefined when it is disturbed, as by the very delete. */
+  async function look(mark: number, signal: AbortSignal): Promise<Snapshot | undefined> {
+    const hasBegun = (listing.latest()?.number ?? 0) > mark;
+    try {
+      return await (hasBegun ? listing.recent(listAges.busyMs, signal) : listing.after(mark, signal));
+    } catch (error) {
+      if (error instanceof FlintlockError && error.failure === listDisturbed) return undefined;
+      throw error;
+    }
+  }
+
+  return {
+    remove,
+    isRemoving: (id) => underWay.has(id),
+    count: () => underWay.size,
+  };
+}
+
+interface Wish {
+  readonly id: string;
+  readonly keep: string | undefined;
+  readonly beganAt: number;
+  /** Lists with a greater number were asked for after this wish. */
+  readonly mark: number;
+}
+
+/** Which Deletes have been sent, so that none is sent again too early, whoever asks. */
+function createDeletes({ client, listing, clock, log, callsEnd }: RemoverDeps) {
+  const sent = new Map<string, { readonly mark: number; readonly at: number }>();
+  listing.onList(({ machines }) => {
+    const listed = new Set([...machines.values()].flat().map(({ uid }) => uid));
+    for (const uid of sent.keys()) if (!listed.has(uid)) sent.delete(uid);
+  });
+
+  function isDue({ uid, state, retry }: RemoteMachine, number: number, waitedMs: number): boolean {
+    if (state === "deleting") return false;
+    const earlier = sent.get(uid);
+    if (earlier) return number > earlier.mark && clock.now() - earlier.at >= AGAIN_AFTER_MS;
+    if (state === "pending" && retry === 0 && waitedMs < SETTLE_LIMIT_MS) return false;
+    return clock.now() - (client.reconnectedAt() ?? Number.NEGATIVE_INFINITY) >= CALM_AFTER_START_MS;
+  }
+
+  async function send({ id, uid }: RemoteMachine): Promise<void> {
+    if (sent.has(uid)) log.warn({ machineId: id, uid }, "a delete was lost, sending it again");
+    // Others who look meanwhile must not send it too.
+    sent.set(uid, { mark: Number.POSITIVE_INFINITY, at: clock.now() });
+    const outcome = await client.delete(uid, callsEnd).then(() => "marked" as const, outcomeOf);
+    if (outcome === "marked" || mayBeMarked(outcome))
+      sent.set(uid, { mark: listing.mark(), at: clock.now() });
+    else sent.delete(uid);
+    // Whether it was carried out the next list shows.
+    if (outcome !== "marked" && !mayBeMarked(outcome)) throw outcome.error;
+  }
+
+  return {
+    async consider(machine: RemoteMachine, { number }: Snapshot, waitedMs: number): Promise<void> {
+      if (isDue(machine, number, waitedMs)) await send(machine);
+    },
+  };
+}
+
+const outcomeOf = (error: unknown) => ({ error });
+
+function mayBeMarked({ error }: { error: unknown }): boolean {
+  if (!(error instanceof FlintlockError)) return false;
+  return error.mayHaveWorked || error.code === "vm_host_unknown_machine";
+}
+
+function giveUp(deps: RemoverDeps, id: string, left: readonly RemoteMachine[]): VmError {
+  const { host, deleteTimeoutMs, log, onStuck } = deps;
+  onStuck(left.map(({ uid }) => uid));
+  const states = left.map(({ uid, state }) => `${uid} is ${state}`).join(", ");
+  const error = new VmError(
+    "vm_destroy_failed",
+    `the host ${host} did not delete machine ${id} within ${formatDuration(deleteTimeoutMs)}: ${states}`,
+    { hint: "restart flintlockd on the host: its machines run on meanwhile", retryable: true },
+  );
+  log.warn({ machineId: id, error: describeError(error) }, "a host does not delete a machine");
+  return error;
+}

@@ -1,0 +1,15 @@
+import type { HostRoom } from "../../src/lifecycle/placement.ts";
+
+/** A host that takes everything that fits. */
+export function aRoom(overrides: Partial<HostRoom> = {}): HostRoom {
+  return {
+    key: "fake",
+    driver: "fake",
+    capacity: { cpus: 64, memoryMib: 65_536, machines: 64 },
+    labels: {},
+    closed: undefined,
+    unusable: new Map(),
+    images: new Set(),
+    ...overrides,
+  };
+}

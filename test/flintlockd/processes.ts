@@ -1,0 +1,115 @@
+/** The Firecracker processes of the host: they outlive the daemon that started them. */
+import type { MicroVMSpec } from "../../src/vm/flintlock/gen/types_pb.js";
+import type { StoredMachine } from "./content.ts";
+import type { StandInOptions } from "./options.ts";
+import { deathAtStart, metadataDocuments } from "./spec.ts";
+
+/** One start of a machine's process, as the guest's side sees it. */
+export interface Boot {
+  readonly uid: string;
+  readonly id: string;
+  readonly namespace: string;
+  /** 1 for a fresh disk; more when the disk has been booted before. */
+  readonly number: number;
+  readonly spec: MicroVMSpec;
+  /** What the guest's metadata service has. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Aborts when the process is gone, by its own end or a delete. */
+  readonly gone: AbortSignal;
+  /** The guest's own end: the process exits, the daemon does not notice. */
+  exit(): void;
+}
+
+/** A real process behind the machine. */
+export interface GuestProcess {
+  /** Resolves when it is gone by itself or killed. */
+  readonly ended: Promise<void>;
+  kill(): Promise<void>;
+}
+
+interface Process {
+  boots: number;
+  /** Undefined: not running. */
+  life: AbortController | undefined;
+  guest: GuestProcess | undefined;
+  stderr: string;
+  metadata: Readonly<Record<string, string>>;
+}
+
+export interface Processes {
+  /** Starts it, and like the daemon's own look right after does not see whether it lives on. */
+  boot(machine: StoredMachine): Promise<void>;
+  isAlive(uid: string): boolean;
+  /** Those that run or have run and are not deleted. */
+  uids(): string[];
+  facts(uid: string): { boots: number; stderr: string; metadata: Readonly<Record<string, string>> };
+  /** Its own end, also by a crash. */
+  exit(uid: string): void;
+  /** Ends it and forgets its disk. */
+  destroy(uid: string): Promise<void>;
+  /** The host loses power: all processes end, disks stay. */
+  powerOff(): Promise<void>;
+}
+
+export function createProcesses(onBoot: StandInOptions["onBoot"] | undefined): Processes {
+  const processes = new Map<string, Process>();
+
+  function end(process: Process | undefined): void {
+    process?.life?.abort();
+    if (process) process.life = undefined;
+  }
+
+  async function kill(process: Process | undefined): Promise<void> {
+    end(process);
+    await process?.guest?.kill();
+  }
+
+  function processOf({ uid, spec }: StoredMachine): Process {
+    const known = processes.get(uid);
+    if (known) return known;
+    const metadata = metadataDocuments(spec);
+    const made: Process = { boots: 0, life: undefined, guest: undefined, stderr: "", metadata };
+    processes.set(uid, made);
+    return made;
+  }
+
+  async function boot(machine: StoredMachine): Promise<void> {
+    const process = processOf(machine);
+    process.boots++;
+    const death = deathAtStart(machine.spec);
+    if (death !== undefined) {
+      process.stderr += `${death}\n`;
+      return;
+    }
+    const life = new AbortController();
+    process.life = life;
+    const exit = () => {
+      if (process.life === life) end(process);
+    };
+    const { uid, spec } = machine;
+    const { id, namespace } = spec;
+    const facts = { uid, id, namespace, spec, number: process.boots, metadata: process.metadata };
+    try {
+      process.guest = await onBoot?.({ ...facts, gone: life.signal, exit });
+      process.guest?.ended.then(exit, exit);
+    } catch (error) {
+      process.stderr += `${String(error)}\n`;
+      exit();
+    }
+  }
+
+  return {
+    boot,
+    isAlive: (uid) => processes.get(uid)?.life !== undefined,
+    uids: () => [...processes.keys()],
+    facts: (uid) => processes.get(uid) ?? { boots: 0, stderr: "", metadata: {} },
+    exit: (uid) => end(processes.get(uid)),
+    async destroy(uid) {
+      await kill(processes.get(uid));
+      processes.delete(uid);
+    },
+    async powerOff() {
+      await Promise.all([...processes.values()].map(kill));
+    },
+  };
+}

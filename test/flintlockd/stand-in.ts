@@ -1,0 +1,237 @@
+/**
+ * A flintlockd with its host, for tests: real HTTP/2 and TLS, the daemon's answers word for word, and its faults. What a daemon
+ * forgets and what its host keeps are apart, so it can be killed, restarted, cut off and reinstalled like a real one.
+ */
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { MicroVMStatus_State as State } from "../../src/vm/flintlock/gen/types_pb.js";
+import { eventually } from "../harness/eventually.ts";
+import type { CallFault } from "./call-faults.ts";
+import { routes } from "./calls.ts";
+import { type Daemon, startDaemon } from "./daemon.ts";
+import { createHost } from "./host.ts";
+import { type Listener, listen } from "./listener.ts";
+import { type StandInOptions, settle } from "./options.ts";
+import { createService } from "./service.ts";
+import { type CallKind, createWire, type Wire } from "./wire.ts";
+
+/** A machine as it truly is on the host. */
+interface StandInMachine {
+  readonly uid: string;
+  /** Empty, with a process only: the daemon's store has lost it. */
+  readonly id: string;
+  readonly namespace: string;
+  readonly state: "PENDING" | "CREATED" | "FAILED" | "DELETING" | "LOST";
+  readonly retry: number;
+  readonly version: number;
+  /** Its process runs. */
+  readonly alive: boolean;
+  /** Starts of its process on this disk. */
+  readonly boots: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** firecracker.stderr, which only the host has. */
+  readonly stderr: string;
+}
+
+export interface Flintlockd extends AsyncDisposable {
+  /** `127.0.0.1:port`, the same for its whole life. */
+  readonly address: string;
+  readonly running: boolean;
+  /** Why it ended, each time that it did so by itself. */
+  readonly crashes: readonly string[];
+  readonly wire: Wire;
+  readonly isDeaf: boolean;
+  readonly loopSteps: number;
+  readonly logLines: number;
+  start(): Promise<void>;
+  /** SIGTERM or SIGKILL, which are the same to it. Machines run on. */
+  kill(): Promise<void>;
+  restart(): Promise<void>;
+  restartContainerd(): void;
+  resync(): void;
+  /** The network to the host is gone and back; the daemon works on. */
+  vanish(): Promise<void>;
+  comeBack(): Promise<void>;
+  /** Power is lost: daemon and machines end, content and disks stay. */
+  powerOff(): Promise<void>;
+  /** The host starts anew with nothing on it. */
+  reinstall(): Promise<void>;
+  /** `ctr -n flintlock leases rm flintlock/<namespace>/<id>/<uid>`: the cure for a poison spec. */
+  removeLease(uid: string): void;
+  /** The next calls of a kind, one fault each. */
+  next(kind: CallKind, ...faults: CallFault[]): void;
+  /** Every call of a kind, until it is taken away with undefined. */
+  always(kind: CallKind, fault: CallFault | undefined): void;
+  machines(): StandInMachine[];
+  /** By the client's id; throws when there is none, or more than one. */
+  machine(id: string): StandInMachine;
+  /** The guest's own end, or its crash. */
+  exitGuest(uid: string): void;
+  /** Waits until the machines are as hoped. */
+  until(hope: string, isSo: (machines: readonly StandInMachine[]) => boolean): Promise<void>;
+  /** Waits until the daemon has nothing left to do. */
+  idle(): Promise<void>;
+}
+
+export async function startFlintlockd(options: StandInOptions = {}): Promise<Flintlockd> {
+  const settings = settle(options);
+  const { clock, security, times } = settings;
+  const host = createHost(settings);
+  const wire = createWire();
+  const crashes: string[] = [];
+  const nextFaults = new Map<CallKind, CallFault[]>();
+  const lastingFaults = new Map<CallKind, CallFault>();
+  let daemon: Daemon | undefined;
+  let listener: Listener | undefined;
+  let port = 0;
+  let disposed = false;
+
+  const service = createService(host, () => ({
+    announce: (uid) => daemon?.announce(uid),
+    crash: (reason) => {
+      crash(reason);
+      return new Error(reason);
+    },
+  }));
+  const handler = connectNodeAdapter({
+    // As the real one: gRPC alone, and no compression.
+    connect: false,
+    grpcWeb: false,
+    acceptCompression: [],
+    routes: routes({
+      settings,
+      service,
+      wire,
+      takeFault: (kind) => nextFaults.get(kind)?.shift() ?? lastingFaults.get(kind),
+      drop: () => listener?.dropConnections(),
+    }),
+  });
+
+  async function openDoor(): Promise<void> {
+    if (listener) return;
+    const tls = typeof security === "string" ? undefined : security;
+    listener = await listen({ port, tls, wire, serve: handler });
+    port = listener.port;
+    // An address all the same, where nobody answers.
+    if (security === "none") await shutDoor();
+  }
+
+  async function shutDoor(): Promise<void> {
+    const open = listener;
+    listener = undefined;
+    await open?.close();
+  }
+
+  async function start(): Promise<void> {
+    if (daemon) return;
+    await clock.sleep(times.startMs);
+    if (daemon || disposed) return;
+    const own = startDaemon(host, (reason) => {
+      if (daemon === own) crash(reason);
+    });
+    daemon = own;
+    await openDoor();
+  }
+
+  async function kill(): Promise<void> {
+    daemon?.end();
+    daemon = undefined;
+    await shutDoor();
+  }
+
+  function crash(reason: string): void {
+    crashes.push(reason);
+    listener?.dropConnections();
+    const comeBack = async () => {
+      await kill();
+      if (settings.restartAfterCrashMs === undefined) return;
+      await clock.sleep(settings.restartAfterCrashMs);
+      if (!disposed) await start();
+    };
+    comeBack().catch((error) => crashes.push(String(error)));
+  }
+
+  function machineOf(uid: string): StandInMachine {
+    const { boots, stderr, metadata } = host.processes.facts(uid);
+    const stored = host.content.get(uid);
+    return {
+      uid,
+      id: stored?.spec.id ?? "",
+      namespace: stored?.spec.namespace ?? "",
+      state: stored ? (State[stored.state] as StandInMachine["state"]) : "LOST",
+      retry: stored?.retry ?? 0,
+      version: stored?.version ?? 0,
+      alive: host.processes.isAlive(uid),
+      boots,
+      stderr,
+      metadata,
+    };
+  }
+
+  function machines(): StandInMachine[] {
+    const uids = new Set([...host.content.all().map(({ uid }) => uid), ...host.processes.uids()]);
+    return [...uids].map(machineOf);
+  }
+
+  await start();
+  return {
+    get address() {
+      return `127.0.0.1:${port}`;
+    },
+    get running() {
+      return daemon !== undefined;
+    },
+    crashes,
+    wire,
+    get isDeaf() {
+      return daemon?.isDeaf ?? false;
+    },
+    get loopSteps() {
+      return daemon?.loopSteps ?? 0;
+    },
+    get logLines() {
+      return daemon?.logLines ?? 0;
+    },
+    start,
+    kill,
+    async restart() {
+      await kill();
+      await start();
+    },
+    restartContainerd: () => daemon?.loseEvents(),
+    resync: () => daemon?.resync(),
+    vanish: shutDoor,
+    comeBack: openDoor,
+    async powerOff() {
+      await kill();
+      await host.processes.powerOff();
+    },
+    async reinstall() {
+      await kill();
+      await Promise.all(host.processes.uids().map(host.processes.destroy));
+      host.content.clear();
+      host.images.clear();
+      await start();
+    },
+    removeLease: (uid) => host.content.remove(uid),
+    next: (kind, ...faults) => void nextFaults.set(kind, [...(nextFaults.get(kind) ?? []), ...faults]),
+    always(kind, fault) {
+      if (fault) lastingFaults.set(kind, fault);
+      else lastingFaults.delete(kind);
+    },
+    machines,
+    machine(id) {
+      const [found, ...more] = machines().filter((each) => each.id === id);
+      if (!found || more.length > 0)
+        throw new Error(`${more.length + (found ? 1 : 0)} machines with the id ${id}`);
+      return found;
+    },
+    exitGuest: host.processes.exit,
+    until: async (hope, isSo) => void (await eventually(hope, () => isSo(machines()))),
+    idle: async () => void (await eventually("the daemon is idle", () => (daemon?.pending ?? 0) === 0)),
+    async [Symbol.asyncDispose]() {
+      disposed = true;
+      await kill();
+      await Promise.all(host.processes.uids().map(host.processes.destroy));
+    },
+  };
+}
