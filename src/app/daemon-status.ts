@@ -41,12 +41,12 @@ export function describeDaemon(
         claiming: claiming.get(name) ?? "not started",
       };
     }),
-    hosts: hosts.map(({ driver, host, taken, capacity, problem }) => ({
-      driver,
-      host,
-      taken,
+    hosts: hosts.map(({ isDrained, capacity, problem, hint, ...host }) => ({
+      ...host,
+      drained: isDrained,
       capacity: capacity ?? null,
       problem: problem ?? null,
+      hint: hint ?? null,
     })),
     troubles: work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
   };

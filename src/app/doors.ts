@@ -10,6 +10,7 @@ import { hostKey } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
+import { createHostDesk } from "./host-desk.ts";
 import type { Cleanup, Rooms } from "./rooms.ts";
 
 export interface DoorsOptions {
@@ -51,6 +52,7 @@ async function openControl(rooms: Rooms, options: DoorsOptions, door: Door | und
   const explain = async (jobId: number) => await explainWait(rooms, jobId);
   const ports: ControlPorts = {
     ...steeringOf(rooms),
+    hosts: createHostDesk({ ...rooms, onRoom: () => rooms.claimer.wake() }),
     status: () => describeDaemon(rooms, config(), about),
     explain,
     reload,

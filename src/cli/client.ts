@@ -39,6 +39,8 @@ export interface DaemonClient
   /** The end of a machine's console, and what comes when `follow` is given, until the signal aborts. */
   console(machineId: string, options: ConsoleOptions): AsyncIterable<string>;
   post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
+  /** Answers what was done, in words. */
+  host(name: string, action: "drain" | "resume" | "forget"): Promise<string[]>;
   close(): Promise<void>;
 }
 
@@ -112,6 +114,8 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
     deleteRunner: async (name) =>
       (await call(OneRunner, `/v1/runners/${encodeURIComponent(name)}`, { method: "DELETE" })).runner,
     post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
+    host: async (name, action) =>
+      (await call(Done, `/v1/hosts/${encodeURIComponent(name)}/${action}`, { method: "POST" })).messages,
     close: () => agent.destroy(),
   };
 }

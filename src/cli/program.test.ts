@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
@@ -98,6 +99,7 @@ async function openDaemon(): Promise<void> {
   await store.finishJob(5000, "failed", "no room");
   const ports: ControlPorts = {
     status: () => status,
+    hosts: aHostPorts(calls),
     explain: async () => [],
     console: async () => consoleText,
     async *followConsole() {
@@ -139,11 +141,15 @@ const status: DaemonStatus = {
   ],
   hosts: [
     {
+      key: "qemu",
       driver: "qemu",
       host: "local",
+      labels: { zone: "a" },
+      drained: false,
       taken: { cpus: 1, memoryMib: 512, machines: 1 },
       capacity: { cpus: 4, memoryMib: 8192, machines: 4 },
       problem: "slow",
+      hint: "give it time",
     },
   ],
   troubles: ["destroy fr-bbbbbbbb: busy"],
@@ -241,7 +247,7 @@ describe("with a daemon", () => {
     expect(out).toContain("FireRunner 1.2.3 takes no new jobs");
     expect(out).toMatch(/^small +not ready +1\/4 +0 +1 CPU, 512 MiB +qemu \(kvm\) +base +not asked$/m);
     expect(out).toMatch(/^! small: no image\n {2}→ build one$/m);
-    expect(out).toMatch(/^local +qemu +1\/4 +1\/4 +512\/8192 MiB$/m);
+    expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +zone: a$/m);
     expect(out).toContain("! destroy fr-bbbbbbbb: busy");
     expect(out).toMatch(/^4711 +running +small/m);
     expect(out).toMatch(/^5000 +failed \(machine\)/m);
@@ -299,6 +305,20 @@ describe("with a daemon", () => {
 
     expect(calls).toEqual(["drain", "resume"]);
     expect(reload.out).toBe("pool small: new runner token\n");
+  });
+
+  test("hosts are listed with what is wrong and what to do, drained, resumed and forgotten", async () => {
+    const listed = await firerunner("hosts");
+    const drained = await firerunner("hosts", "drain", "metal-1", "--no-wait");
+    const waited = await firerunner("hosts", "drain", "metal-1");
+    await firerunner("hosts", "resume", "metal-1");
+    await firerunner("hosts", "forget", "metal-1");
+
+    expect(listed.out).toMatch(/local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +zone: a/);
+    expect(listed.out).toContain("! local: slow\n  → give it time");
+    expect(drained).toMatchObject({ code: 0, out: "drain: metal-1\n" });
+    expect(waited).toMatchObject({ code: 0, out: "no machine is left on metal-1\n" });
+    expect(calls).toEqual(["drain metal-1", "drain metal-1", "resume metal-1", "forget metal-1"]);
   });
 
   test("drain --wait returns when nothing is left", async () => {

@@ -5,6 +5,7 @@ import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { addDrain } from "./drain.ts";
 import { exitCodeOf, exitCodes } from "./exit-codes.ts";
+import { addHosts } from "./hosts.ts";
 import { addImage } from "./image.ts";
 import { addInit } from "./init.ts";
 import { addJobs } from "./jobs.ts";
@@ -72,6 +73,7 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addStatus,
     addJobs,
     addMachines,
+    addHosts,
     addWhy,
     addLogs,
     addRunner,

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { Status } from "../http/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
+import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
 import { harmless, type Output } from "./output.ts";
 import { formatTable } from "./table.ts";
@@ -98,16 +99,5 @@ function printHosts(output: Output, { hosts: all, pools }: Status): void {
     ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
   );
   section(output, "Hosts", hosts.length > 0);
-  const of = (taken: number, capacity: number | undefined, unit = "") => `${taken}/${capacity ?? "?"}${unit}`;
-  const rows = hosts.map(({ host, driver, taken, capacity }) => [
-    host,
-    driver,
-    of(taken.machines, capacity?.machines),
-    of(taken.cpus, capacity?.cpus),
-    of(taken.memoryMib, capacity?.memoryMib, " MiB"),
-  ]);
-  for (const line of formatTable(["HOST", "DRIVER", "MACHINES", "CPUS", "MEMORY"], rows)) output.line(line);
-  for (const { host, problem } of hosts) {
-    if (problem !== null) output.line(output.paint("red", `! ${host}: ${problem}`));
-  }
+  if (hosts.length > 0) printHostTable(output, hosts);
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { aStanding, aWaitingJob, aWebhookPorts } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
@@ -81,6 +82,7 @@ async function firerunner(...args: string[]): Promise<{ code: number; out: strin
 async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore["store"]> {
   kept = await aStore({ clock: systemClock });
   const ports: ControlPorts = {
+    hosts: aHostPorts(),
     status: () => ({
       version: "1.2.3",
       pid: 42,

@@ -123,12 +123,20 @@ const PoolStatus = z.object({
 });
 
 const HostStatus = z.object({
+  /** Its name among all: `qemu`, `flintlock/metal-1`. */
+  key: z.string(),
   driver: z.string(),
   host: z.string(),
+  labels: z.record(z.string(), z.string()),
+  /** Somebody wants nothing new there. */
+  drained: z.boolean(),
   taken: Capacity,
   capacity: Capacity.nullable(),
+  /** Why nothing new is started there just now. */
   problem: z.string().nullable(),
+  hint: z.string().nullable(),
 });
+export type HostStatus = z.infer<typeof HostStatus>;
 
 /** What the running program says of itself. Composed where all rooms are known. */
 export const DaemonStatus = z.object({

@@ -7,6 +7,7 @@ import type { DaemonStatus, JobView, Status, Views } from "./api.ts";
 import { tailThenFollow } from "./console-stream.ts";
 import { HttpError } from "./errors.ts";
 import type { Readiness } from "./hook-desk.ts";
+import { type HostPorts, registerHostRoutes } from "./host-routes.ts";
 import type { WaitingView, WebhookStanding, WebhookViews } from "./webhook-api.ts";
 import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
 
@@ -23,6 +24,7 @@ export interface ControlPorts {
   resume(): void | Promise<void>;
   /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
   reload(): Promise<readonly string[]>;
+  readonly hosts: HostPorts;
   /** The door to the network; undefined when `http.listen` names nothing. */
   readonly door?: DoorPorts | undefined;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
@@ -98,6 +100,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
   registerConsole(app, deps);
   registerWebhookRoutes(app, deps);
+  registerHostRoutes(app, ports.hosts);
   app.post("/v1/drain", async () => {
     await ports.drain();
     return { messages: ["no new jobs are claimed; running jobs go on"] };

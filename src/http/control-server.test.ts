@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
@@ -51,6 +52,7 @@ let waits: readonly string[];
 
 const ports: ControlPorts = {
   status: () => daemonStatus,
+  hosts: aHostPorts(),
   explain: async () => waits,
   console: async (_id, bytes) => "the end".slice(-bytes),
   async *followConsole(_id, signal) {

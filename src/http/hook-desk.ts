@@ -28,7 +28,7 @@ export interface HookDesk {
   screen(headers: IncomingHttpHeaders): Screening;
   /**
    * Takes an authentic request; resolves once it is durable, with what to tell the sender in words. Rejects only when the store
-   * fails: the one case in which GitLab is told 503.
+   * fails and trying again has not helped: the one case in which GitLab is told 503.
    */
   take(request: HookRequest): Promise<string>;
 }

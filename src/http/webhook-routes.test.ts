@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { aStanding, aWaitingJob, aWebhookPorts } from "../../test/builders/webhook-ports.ts";
@@ -59,6 +60,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
   };
   const ports: ControlPorts = {
     status: () => status,
+    hosts: aHostPorts(),
     explain: async () => [],
     console: async () => "",
     async *followConsole() {},

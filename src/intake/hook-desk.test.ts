@@ -5,6 +5,7 @@ import { aJob } from "../../test/builders/job.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import type { Deliveries } from "../store/deliveries.ts";
+import { StoreError } from "../store/errors.ts";
 import type { Job } from "../store/store.ts";
 import { createHookDesk, type HookNews, type HookReception } from "./hook-desk.ts";
 
@@ -78,6 +79,39 @@ describe("an authentic delivery", () => {
     };
 
     await expect(send(hookHeaders("Job Hook", "d1"), aJobHook())).rejects.toThrow("the disk is full");
+    expect(news).toEqual([]);
+  });
+
+  test("waits for a store that is busy or full, and is taken once when that has passed", async () => {
+    const keep = store.keepDeliveries;
+    let refusals = 3;
+    store.keepDeliveries = async (rows) => {
+      if (refusals-- > 0) throw new StoreError("store_full", "the disk is full", { retryable: true });
+      return await keep(rows);
+    };
+
+    const answer = send(hookHeaders("Job Hook", "d1"), aJobHook({ jobId: 12 }));
+    await clock.advance(1_000);
+
+    expect(await answer).toBe("taken: job 12 of project 7 pending");
+    expect(news).toHaveLength(1);
+    expect(await store.deliveries()).toHaveLength(1);
+  });
+
+  test("is refused before GitLab gives up when the store stays full", async () => {
+    let tries = 0;
+    store.keepDeliveries = async () => {
+      tries++;
+      throw new StoreError("store_full", "the disk is full", { retryable: true });
+    };
+    const began = clock.now();
+    const refusedAt = send(hookHeaders("Job Hook", "d1"), aJobHook()).catch(() => clock.now());
+
+    await clock.advance(60_000);
+
+    expect(Number(await refusedAt) - began).toBeGreaterThan(5_000);
+    expect(Number(await refusedAt) - began).toBeLessThan(9_000);
+    expect(tries).toBeLessThan(20);
     expect(news).toEqual([]);
   });
 

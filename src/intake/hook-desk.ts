@@ -1,11 +1,11 @@
 /** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
-import { describeError } from "../base/errors.ts";
+import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { Store } from "../store/store.ts";
-import { createDeliveryBatch } from "./delivery-batch.ts";
+import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
 import { deliveryKey } from "./delivery-key.ts";
 import { createHookCounters, type HookDeskStatus } from "./hook-counters.ts";
 import { type HookReading, readHook } from "./hook-payload.ts";
@@ -13,6 +13,10 @@ import { createSampledWarning } from "./sampled-log.ts";
 
 const WARN_EVERY_MS = 10_000;
 const LONGEST_EVENT_NAME = 64;
+/** GitLab waits for 10 s, and an answer of 503 counts against the hook like none. */
+const TRY_FOR_MS = 7_000;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1_000;
 
 /** What a webhook has told. Null where it did not say, or could not be read: then it may be about any project. */
 export interface HookNews {
@@ -26,7 +30,7 @@ export interface HookNews {
 export interface HookDeskOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
   readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Clock;
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */
   readonly onNews: (news: HookNews) => void;
@@ -67,7 +71,7 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
       warn({ event, bytes: body?.length, projectId, problem });
     }
     const key = deliveryKey(headers, body, describeNews(news));
-    const isNew = key === undefined || (await batch.add({ key, event: event ?? reading.kind, ...news }));
+    const isNew = key === undefined || (await keep({ key, event: event ?? reading.kind, ...news }));
     if (!isNew) {
       counters.countDuplicate();
       return "known already";
@@ -75,6 +79,20 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
     onNews(news);
     tellEnd(news);
     return answerTo(reading, news);
+  }
+
+  /** While the database is busy or the disk full GitLab waits rather than being told of it. True when the delivery is new. */
+  async function keep(delivery: NewDelivery): Promise<boolean> {
+    const until = clock.now() + TRY_FOR_MS;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      try {
+        return await batch.add(delivery);
+      } catch (error) {
+        const isWorthIt = error instanceof FireRunnerError && error.retryable;
+        if (!isWorthIt || clock.now() + pauseMs > until) throw error;
+        await clock.sleep(pauseMs);
+      }
+    }
   }
 
   /** After the answer: who waits for it is not concerned. */

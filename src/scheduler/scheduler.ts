@@ -30,6 +30,8 @@ type Claimability = { readonly ok: true } | { readonly ok: false; readonly probl
 export interface Scheduler {
   /** Begins to work; the first round starts at once. */
   start(): void;
+  /** A machine whose host is gone for good: it counts as gone, and its job ends or gets another. */
+  forgetMachine(machineId: string, reason: string): Promise<void>;
   /** Asks for a round soon. May be called as often as one likes. */
   wake(reason?: string): void;
   /**
@@ -103,6 +105,11 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     stop,
     shutDown,
     whenIdle: rounds.whenIdle,
+    async forgetMachine(machineId, reason) {
+      await store.stopMachine(machineId, reason);
+      await deps.door.close(machineId);
+      await store.markGone(machineId);
+    },
     wake: (reason = "asked to") => rounds.wake(reason),
     doubt: rounds.doubt,
     drain: () => rounds.setMode("drain"),

@@ -1,9 +1,13 @@
-const FIRST_BYTES = 16 * 1024;
-const MOST_AT_FIRST_BYTES = 64 * 1024;
+import { type BodyPages, createBodyPages } from "./body-pages.ts";
+
+/** A page of a body that does not say how long it is. Smaller ones would cost more than they hold. */
+const LEAST_PAGE_BYTES = 4 * 1024;
+/** A client that announces much does not have it kept for it before it comes. */
+const MOST_PAGE_BYTES = 64 * 1024;
 
 /**
- * Memory for the bodies of all requests that are under way. When it is full, the longest body is given up first: webhooks are
- * short, and somebody who wants to keep others out has to hold many long ones.
+ * Memory for the bodies of all requests that are under way. When it is full, the longest body is given up, and no other: webhooks
+ * are short, and somebody who wants to keep others out has to hold many long ones.
  */
 export interface BodyRoom {
   /** `limitBytes`: the longest body to keep. `expectedBytes`: what the client says, if it does. */
@@ -11,7 +15,7 @@ export interface BodyRoom {
   readonly usedBytes: number;
 }
 
-/** One body as it arrives. It is copied into one piece, as thousands of tiny chunks would take many times their length. */
+/** One body as it arrives. */
 export interface KeptBody {
   add(chunk: Uint8Array): void;
   /** All that was added; undefined when there was more than the limit or no room. From now on it is not given up any more. */
@@ -20,55 +24,52 @@ export interface KeptBody {
   release(): void;
 }
 
-interface Holder {
-  buffer: Buffer;
-}
-
 export function createBodyRoom(roomBytes: number): BodyRoom {
-  const holders = new Set<Holder>();
+  /** Bodies that can be given up. */
+  const bodies = new Set<BodyPages>();
   let usedBytes = 0;
 
-  function free(holder: Holder): void {
-    usedBytes -= holder.buffer.length;
-    holder.buffer = Buffer.alloc(0);
-    holders.delete(holder);
+  function counted(pages: BodyPages, change: () => void): void {
+    usedBytes -= pages.length + pages.spareBytes;
+    change();
+    usedBytes += pages.length + pages.spareBytes;
+  }
+
+  function free(pages: BodyPages): void {
+    counted(pages, pages.clear);
+    bodies.delete(pages);
   }
 
   /** The longest body, if it is longer than `bytes`. */
-  function longest(bytes: number): Holder | undefined {
-    let found: Holder | undefined;
-    for (const holder of holders) {
-      if (holder.buffer.length > (found?.buffer.length ?? bytes)) found = holder;
-    }
+  function longest(bytes: number): BodyPages | undefined {
+    let found: BodyPages | undefined;
+    for (const pages of bodies) if (pages.length > (found?.length ?? bytes)) found = pages;
     return found;
   }
 
-  /** Makes `holder` hold `bytes`; false when there is no room. */
-  function grow(holder: Holder, bytes: number): boolean {
-    // Counted without its old piece, so that it can give way to nobody but a longer one.
-    usedBytes -= holder.buffer.length;
-    holders.delete(holder);
-    while (usedBytes + bytes > roomBytes) {
-      const victim = longest(bytes);
-      if (victim === undefined) {
-        holder.buffer = Buffer.alloc(0);
-        return false;
-      }
-      free(victim);
-    }
-    const buffer = Buffer.allocUnsafeSlow(bytes);
-    holder.buffer.copy(buffer);
-    holder.buffer = buffer;
-    usedBytes += bytes;
-    holders.add(holder);
+  function grow(pages: BodyPages, bytes: number, page: PageSize): boolean {
+    const isFull = () => roomBytes - usedBytes < page.leastBytes;
+    counted(pages, pages.trim);
+    // What others have not filled is taken before what they have.
+    if (isFull()) for (const each of bodies) counted(each, each.trim);
+    const victim = isFull() ? longest(bytes) : undefined;
+    if (victim) free(victim);
+    if (isFull()) return false;
+    const pageBytes = Math.min(page.bestBytes, roomBytes - usedBytes);
+    counted(pages, () => pages.addPage(pageBytes));
+    bodies.add(pages);
     return true;
   }
 
   const memory: Memory = {
     grow,
     free,
-    holds: (holder) => holders.has(holder),
-    forget: (holder) => holders.delete(holder),
+    holds: (pages) => bodies.has(pages),
+    take(pages) {
+      bodies.delete(pages);
+      counted(pages, pages.trim);
+      return pages.join();
+    },
   };
   return {
     keep: (limitBytes, expectedBytes) => keepIn(memory, limitBytes, expectedBytes),
@@ -78,46 +79,60 @@ export function createBodyRoom(roomBytes: number): BodyRoom {
   };
 }
 
-/** What one body may do with the room that it shares with the others. */
-interface Memory {
-  grow(holder: Holder, bytes: number): boolean;
-  free(holder: Holder): void;
-  /** False once it was given up for somebody else. */
-  holds(holder: Holder): boolean;
-  /** From now on it cannot be given up. */
-  forget(holder: Holder): void;
+interface PageSize {
+  readonly leastBytes: number;
+  readonly bestBytes: number;
 }
 
-function keepIn(memory: Memory, limitBytes: number, expectedBytes = FIRST_BYTES): KeptBody {
-  const holder: Holder = { buffer: Buffer.alloc(0) };
-  let length = 0;
-  let isKept = expectedBytes <= limitBytes;
-  const isLost = () => length > 0 && !memory.holds(holder);
+/** What one body may do with the room that it shares with the others. */
+interface Memory {
+  /** Adds a page to a body that is about to have `bytes`; false when there is no room. */
+  grow(pages: BodyPages, bytes: number, page: PageSize): boolean;
+  free(pages: BodyPages): void;
+  /** False once it was given up for somebody else. */
+  holds(pages: BodyPages): boolean;
+  /** From now on it cannot be given up. */
+  take(pages: BodyPages): Buffer;
+}
 
-  function makeRoom(bytes: number): boolean {
-    const held = holder.buffer.length;
-    if (bytes <= held) return true;
-    const wanted = held === 0 ? Math.min(expectedBytes, MOST_AT_FIRST_BYTES) : 2 * held;
-    return memory.grow(holder, Math.min(limitBytes, Math.max(bytes, wanted)));
+function keepIn(memory: Memory, limitBytes: number, expectedBytes?: number): KeptBody {
+  const pages = createBodyPages();
+  let length = 0;
+  let isKept = (expectedBytes ?? 0) <= limitBytes;
+  const isLost = () => length > 0 && !memory.holds(pages);
+
+  /** As long as what is known to come, or else an eighth of what there is, so that little of it is spare. */
+  function pageFor(missing: number): PageSize {
+    const { length: held } = pages;
+    const toCome = (expectedBytes ?? limitBytes) - held;
+    const best = expectedBytes === undefined ? Math.ceil(held / 8) : MOST_PAGE_BYTES;
+    const sized = (bytes: number) => Math.max(missing, Math.min(toCome, Math.max(LEAST_PAGE_BYTES, bytes)));
+    return { leastBytes: sized(0), bestBytes: sized(best) };
+  }
+
+  /** Fills the last page, and puts the rest into a new one. */
+  function append(chunk: Uint8Array): boolean {
+    const fitting = Math.min(pages.spareBytes, chunk.length);
+    pages.append(chunk.subarray(0, fitting));
+    const rest = chunk.subarray(fitting);
+    if (rest.length === 0) return true;
+    const hasRoom = memory.grow(pages, length + chunk.length, pageFor(rest.length));
+    if (hasRoom) pages.append(rest);
+    return hasRoom;
   }
 
   return {
     add(chunk) {
       if (isLost()) isKept = false;
       if (!isKept) return;
-      isKept = length + chunk.length <= limitBytes && makeRoom(length + chunk.length);
-      if (!isKept) return memory.free(holder);
-      holder.buffer.set(chunk, length);
+      isKept = length + chunk.length <= limitBytes && append(chunk);
+      if (!isKept) return memory.free(pages);
       length += chunk.length;
     },
-    take() {
-      if (!isKept || isLost()) return undefined;
-      memory.forget(holder);
-      return holder.buffer.subarray(0, length);
-    },
+    take: () => (isKept && !isLost() ? memory.take(pages) : undefined),
     release() {
       isKept = false;
-      memory.free(holder);
+      memory.free(pages);
     },
   };
 }

@@ -57,12 +57,15 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
 
   return {
     onClientError,
-    /** True when something was wrong with the connection after the request that is now being answered. */
+    /** True when something was wrong with the connection: what is whole on it is answered, and nothing more is read. */
     isSpoilt: (socket: Socket) => handled.has(socket),
     watch(server: Server): void {
-      server.on("tlsClientError", (error: Error, socket: Socket) => {
+      // Before Node's own listener, which makes a client error of it: who has no TLS yet can read no answer.
+      server.prependListener("tlsClientError", (error: Error, socket: Socket) => {
+        handled.add(socket);
         // Probes of ports connect and leave; that is no news.
         if (systemCode(error) !== "ECONNRESET") note(error, socket);
+        socket.destroy();
       });
       // Running out of file descriptors, for example: without a listener it would end the program.
       server.on("error", (error) => {

@@ -1,4 +1,4 @@
-import type { Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 
 /** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
@@ -9,10 +9,8 @@ const FRESH_MS = 1_000;
 interface Connection {
   socket: Socket;
   readonly openedAt: number;
-  /** Requests that are being read or answered. */
-  requests: number;
-  /** Requests that have been read whole and wait for their answer. */
-  answering: number;
+  /** Those that are being read or answered. */
+  readonly requests: Set<IncomingMessage>;
   hasSpoken: boolean;
 }
 
@@ -22,9 +20,8 @@ export interface Connections {
   /** `isTls`: connections of this server begin with a handshake. */
   watch(server: Server, isTls: boolean): void;
   /** A request begins; the function given back ends it. */
-  begin(socket: Socket): () => void;
-  /** A request has been read whole and only waits for its answer; the function given back ends that. */
-  answer(socket: Socket): () => void;
+  begin(request: IncomingMessage): () => void;
+  /** A request has come whole, and only waits for its answer. */
   isAnswering(socket: Socket): boolean;
   /** It has delivered something authentic: it is spared when there are too many. */
   prove(socket: Socket): void;
@@ -42,17 +39,13 @@ export function createConnections(options: ConnectionsOptions): Connections {
   const register = createRegister(options);
   let closing: ((connection: Connection) => void) | undefined;
 
-  function count(socket: Socket, what: "requests" | "answering"): () => void {
-    const connection = register.of(socket);
+  function begin(request: IncomingMessage): () => void {
+    const connection = register.of(request.socket);
     if (connection === undefined) return () => {};
     connection.hasSpoken = true;
-    connection[what]++;
-    let isOver = false;
+    connection.requests.add(request);
     return () => {
-      if (isOver) return;
-      isOver = true;
-      connection[what]--;
-      closing?.(connection);
+      if (connection.requests.delete(request)) closing?.(connection);
     };
   }
 
@@ -64,14 +57,13 @@ export function createConnections(options: ConnectionsOptions): Connections {
       server.on("connection", (socket: Socket) => register.accept(socket, isTls));
       if (isTls) server.on("secureConnection", register.takeOver);
     },
-    begin: (socket) => count(socket, "requests"),
-    answer: (socket) => count(socket, "answering"),
-    isAnswering: (socket) => (register.of(socket)?.answering ?? 0) > 0,
+    begin,
+    isAnswering: (socket) => [...(register.of(socket)?.requests ?? [])].some(({ complete }) => complete),
     prove: register.prove,
     async finish(limitMs) {
       // The answer's last bytes are still on their way when its request ends.
       closing = ({ requests, socket }) => {
-        if (requests === 0) socket.destroySoon();
+        if (requests.size === 0) socket.destroySoon();
       };
       await finishAll(register.all, options.now, limitMs);
     },
@@ -87,7 +79,7 @@ function createRegister({ now, onDisplaced, mostUnproven = MOST_UNPROVEN }: Conn
   const bySocket = new WeakMap<Socket, Connection>();
 
   function accept(socket: Socket, isTls: boolean): void {
-    const connection = { socket, openedAt: now(), requests: 0, answering: 0, hasSpoken: false };
+    const connection = { socket, openedAt: now(), requests: new Set<IncomingMessage>(), hasSpoken: false };
     const peer = peerOf(socket);
     all.add(connection);
     unproven.add(connection);
@@ -131,9 +123,11 @@ async function finishAll(all: ReadonlySet<Connection>, now: () => number, limitM
   const cut = (isToGo: (connection: Connection) => boolean) => {
     for (const connection of all) if (isToGo(connection)) connection.socket.destroy();
   };
-  cut(({ requests, hasSpoken, openedAt }) => requests === 0 && (hasSpoken || now() - openedAt >= FRESH_MS));
+  cut(
+    ({ requests, hasSpoken, openedAt }) => requests.size === 0 && (hasSpoken || now() - openedAt >= FRESH_MS),
+  );
   await emptied(all, Math.min(FRESH_MS, limitMs));
-  cut(({ requests }) => requests === 0);
+  cut(({ requests }) => requests.size === 0);
   await emptied(all, limitMs - FRESH_MS);
   cut(() => true);
 }

@@ -38,10 +38,19 @@ export function createDoorApp(deps: DoorAppDeps, pair: TlsPair | undefined): Fas
     return503OnClosing: false,
     exposeHeadRoutes: false,
     routerOptions: { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
-    frameworkErrors: (_error, request, reply) => void refuseUnknown(request, reply),
+    // A path that cannot be decoded passes by the hooks.
+    frameworkErrors(_error, request, reply) {
+      begin(request, reply);
+      void refuseUnknown(request, reply);
+    },
   });
   connections.watch(app.server, pair !== undefined);
   clientErrors.watch(app.server);
+
+  function begin(request: FastifyRequest, reply: FastifyReply): void {
+    reply.raw.once("close", connections.begin(request.raw));
+    reply.headers(securityHeaders);
+  }
 
   async function refuseUnknown(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const message = "there is nothing here; webhooks go to /webhook, health is at /healthz and /readyz";
@@ -50,11 +59,14 @@ export function createDoorApp(deps: DoorAppDeps, pair: TlsPair | undefined): Fas
 
   app.removeAllContentTypeParsers();
   app.addHook("onRequest", async (request, reply) => {
-    reply.raw.once("close", connections.begin(request.raw.socket));
-    reply.headers(securityHeaders);
+    begin(request, reply);
     if (!request.is404) return undefined;
     await refuseUnknown(request, reply);
     return reply;
+  });
+  app.addHook("onSend", async (request, reply) => {
+    // What comes after this request cannot be read.
+    if (clientErrors.isSpoilt(request.raw.socket)) reply.header("connection", "close");
   });
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const { method, url } = request;

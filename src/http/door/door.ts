@@ -16,6 +16,7 @@ import { createRefuse } from "./refusal.ts";
 import { createSampledLog } from "./sampled-log.ts";
 import { tlsOptions } from "./server.ts";
 import { createTlsKeeper, type TlsKeeper } from "./tls-keeper.ts";
+import { createTurns } from "./turns.ts";
 import { createUnprovenLimit } from "./unproven-limit.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
@@ -69,6 +70,7 @@ export async function openDoor(deps: DoorDeps): Promise<Door> {
     allowed: () => allowed,
     bodyLimitBytes: config.bodyLimit * MIB_BYTES,
     room: createBodyRoom(BODY_ROOM_BYTES),
+    takeTurn: createTurns(),
     isSpoilt: clientErrors.isSpoilt,
     limit: createUnprovenLimit(clock, () => HEALTH_PER_MINUTE),
   });

@@ -1,12 +1,17 @@
 import type { IncomingMessage } from "node:http";
+import type { TakeTurn } from "./turns.ts";
 
 /** A body of more than this many chunks that are so short was cut into crumbs to cost us time; no proxy does that. */
 const MANY_CHUNKS = 4_096;
 const CRUMB_BYTES = 64;
+/** Up to here a body is read as it comes; GitLab's Job Hooks have some 5 KB. */
+const SHORT_BYTES = 64 * 1024;
 
 export interface BodyReading {
   readonly mostBytes: number;
   readonly onChunk?: (chunk: Buffer) => void;
+  /** Has a long body wait for its turn before each further piece, so that many of them do not hold up the short ones. */
+  readonly takeTurn?: TakeTurn;
   /** Ends the reading early. */
   readonly signal?: AbortSignal;
 }
@@ -19,12 +24,14 @@ export type BodyEnd = "complete" | "broken" | "too-long" | "crumbs" | "stopped";
 
 /** Never rejects. */
 export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<BodyEnd> {
-  const { mostBytes, onChunk, signal } = reading;
+  const { mostBytes, onChunk, takeTurn, signal } = reading;
   return new Promise((resolve) => {
     let length = 0;
     let chunks = 0;
+    let isReading = true;
 
     function end(how: BodyEnd): void {
+      isReading = false;
       raw.off("data", onData).off("end", onEnd).off("close", onClose);
       signal?.removeEventListener("abort", onStop);
       if (how !== "complete") raw.pause();
@@ -33,9 +40,13 @@ export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<Bo
     function onData(chunk: Buffer): void {
       length += chunk.length;
       chunks++;
-      if (length > mostBytes) end("too-long");
-      else if (chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES) end("crumbs");
-      else onChunk?.(chunk);
+      const problem = problemOf(length, chunks, mostBytes);
+      if (problem) return void end(problem);
+      onChunk?.(chunk);
+      if (takeTurn && length > SHORT_BYTES) {
+        raw.pause();
+        takeTurn(length, () => isReading && raw.resume());
+      }
     }
     const onEnd = () => end(raw.complete ? "complete" : "broken");
     const onClose = () => end("broken");
@@ -48,4 +59,9 @@ export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<Bo
     raw.on("data", onData).on("end", onEnd).on("close", onClose);
     signal?.addEventListener("abort", onStop);
   });
+}
+
+function problemOf(length: number, chunks: number, mostBytes: number): "too-long" | "crumbs" | undefined {
+  if (length > mostBytes) return "too-long";
+  return chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES ? "crumbs" : undefined;
 }

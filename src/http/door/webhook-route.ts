@@ -10,6 +10,7 @@ import type { Tally } from "./counts.ts";
 import { type BodyEnd, readBody } from "./read-body.ts";
 import type { Refusal, Refuse } from "./refusal.ts";
 import type { SampledLog } from "./sampled-log.ts";
+import type { TakeTurn } from "./turns.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
 const MOST_BODY_BYTES = 32 * 1024 ** 2;
@@ -21,6 +22,7 @@ export interface WebhookRouteDeps {
   readonly allowed: () => AddressSet;
   readonly bodyLimitBytes: number;
   readonly room: BodyRoom;
+  readonly takeTurn: TakeTurn;
   readonly connections: Connections;
   /** Something was wrong with the connection already, and has been logged. */
   readonly isSpoilt: (socket: Socket) => boolean;
@@ -105,6 +107,7 @@ async function receiveBody(
     const proof = screening.kind === "signed" ? screening.proof : undefined;
     const end = await readBody(raw, {
       mostBytes: MOST_BODY_BYTES,
+      ...(proof ? { takeTurn: deps.takeTurn } : {}),
       onChunk(chunk) {
         proof?.update(chunk);
         kept.add(chunk);
@@ -130,15 +133,12 @@ async function take(
   request: FastifyRequest,
   reply: FastifyReply,
   kept: KeptBody,
-  { desk, connections, tally, isSpoilt }: WebhookRouteDeps,
+  { desk, tally }: WebhookRouteDeps,
 ): Promise<void> {
-  const answered = connections.answer(request.raw.socket);
-  reply.raw.once("close", answered);
   const body = kept.take();
   const message = await deskOf(desk).take({ headers: request.raw.headers, body });
   tally.accepted++;
   if (body === undefined) tally.withoutBody++;
-  if (isSpoilt(request.raw.socket)) reply.header("connection", "close");
   reply.code(200).send({ message });
 }
 

@@ -1,0 +1,63 @@
+/** What people may ask of hosts: draining, its undoing, and forgetting one that is gone for good. */
+
+import { HttpError } from "../http/errors.ts";
+import type { HostPorts } from "../http/host-routes.ts";
+import { hostKey } from "../lifecycle/placement.ts";
+import type { Scheduler } from "../scheduler/scheduler.ts";
+import type { Store } from "../store/store.ts";
+import type { Fleet } from "../vm/driver.ts";
+
+export interface HostDeskDeps {
+  readonly fleet: Pick<Fleet, "hosts">;
+  readonly store: Pick<Store, "drainHost" | "resumeHost" | "drainedHosts" | "machines">;
+  readonly scheduler: Pick<Scheduler, "wake" | "forgetMachine">;
+  /** Jobs may be claimed that had no room before. */
+  readonly onRoom: () => void;
+}
+
+export function createHostDesk({ fleet, store, scheduler, onRoom }: HostDeskDeps): HostPorts {
+  /** The keys that a name stands for: `local` is this computer with all its drivers. */
+  function keysOf(name: string): string[] {
+    const keys = [...fleet.hosts()]
+      .filter(([key, driver]) => key === name || driver.host === name)
+      .map(([key]) => key);
+    if (keys.length > 0) return keys;
+    const names = [...new Set([...fleet.hosts().values()].map(({ host }) => host))];
+    throw new HttpError("not_found", `there is no host “${name}” here`, {
+      hint: `Hosts are: ${names.join(", ")}. “firerunner hosts” lists them.`,
+    });
+  }
+
+  return {
+    async drain(name) {
+      for (const key of keysOf(name)) await store.drainHost(key);
+      return [`nothing new is started on ${name}; its machines go on`];
+    },
+    async resume(name) {
+      for (const key of keysOf(name)) await store.resumeHost(key);
+      scheduler.wake("a host was resumed");
+      onRoom();
+      return [`machines are started on ${name} again`];
+    },
+    async forget(name) {
+      const isKnown = [...fleet.hosts()].some(([key, driver]) => key === name || driver.host === name);
+      if (isKnown) {
+        throw new HttpError(
+          "bad_request",
+          `${name} is configured: it is not forgotten while it may come back`,
+          {
+            hint: "take it out of vm.flintlock.hosts, reload, and forget it then",
+          },
+        );
+      }
+      const machines = (await store.machines({ live: true })).filter(
+        (machine) => machine.host === name || hostKey(machine) === name,
+      );
+      for (const machine of machines)
+        await scheduler.forgetMachine(machine.id, `its host ${name} is gone for good`);
+      for (const key of await store.drainedHosts())
+        if (key === name || key.endsWith(`/${name}`)) await store.resumeHost(key);
+      return [`${name} is forgotten, with ${machines.length} machines that were there`];
+    },
+  };
+}

@@ -1,0 +1,109 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { Command } from "commander";
+import type { HostStatus } from "../http/api.ts";
+import { type DaemonClient, withDaemon } from "./client.ts";
+import type { Context, Run } from "./context.ts";
+import { exitCodes } from "./exit-codes.ts";
+import { signalOnInterrupt } from "./interrupt.ts";
+import type { Output } from "./output.ts";
+import { formatTable } from "./table.ts";
+
+const LOOK_MS = 1_000;
+
+export function addHosts(program: Command, run: Run): void {
+  const hosts = program
+    .command("hosts")
+    .description("where machines run: what each host has, what is taken, and what is wrong with it")
+    .action(run(list));
+  hosts
+    .command("drain")
+    .description("start nothing new on a host, and wait until its machines have ended")
+    .argument("<host>", "its name")
+    .option("--no-wait", "do not wait")
+    .action(
+      run<{ wait: boolean }>(async (context, [name = ""], { wait }) => {
+        const { output } = context;
+        return await withDaemon(context, async (daemon) => {
+          const messages = await daemon.host(name, "drain");
+          if (wait) {
+            for (const message of messages) output.note(message);
+            return await waitUntilEmpty(context, daemon, name);
+          }
+          output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+          return exitCodes.ok;
+        });
+      }),
+    );
+  addAction(hosts, run, "resume", "start machines on a drained host again");
+  addAction(hosts, run, "forget", "count the machines of a host that is gone for good as gone");
+}
+
+function addAction(hosts: Command, run: Run, action: "resume" | "forget", description: string): void {
+  hosts
+    .command(action)
+    .description(description)
+    .argument("<host>", "its name")
+    .action(
+      run(async (context, [name = ""]) => {
+        const { output } = context;
+        const messages = await withDaemon(context, async (daemon) => await daemon.host(name, action));
+        output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+        return undefined;
+      }),
+    );
+}
+
+async function list(context: Context): Promise<undefined> {
+  const { output } = context;
+  const { hosts } = await withDaemon(context, async (daemon) => await daemon.status());
+  output.result(hosts, () => printHosts(output, hosts));
+  return undefined;
+}
+
+/** A row for each host, and below it what is wrong with hosts, with what to do. */
+export function printHosts(output: Output, hosts: readonly HostStatus[]): void {
+  const of = (taken: number, capacity: number | undefined, unit = "") => `${taken}/${capacity ?? "?"}${unit}`;
+  const rows = hosts.map(({ host, driver, taken, capacity, labels, ...rest }) => [
+    host,
+    driver,
+    stateWord(output, rest),
+    of(taken.machines, capacity?.machines),
+    of(taken.cpus, capacity?.cpus),
+    of(taken.memoryMib, capacity?.memoryMib, " MiB"),
+    Object.entries(labels)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join(", "),
+  ]);
+  const head = ["HOST", "DRIVER", "STATE", "MACHINES", "CPUS", "MEMORY", "LABELS"];
+  for (const line of formatTable(head, rows)) output.line(line);
+  for (const { host, problem, hint } of hosts) {
+    if (problem === null) continue;
+    output.line(output.paint("red", `! ${host}: ${problem}`));
+    if (hint !== null) output.line(`  → ${hint}`);
+  }
+}
+
+function stateWord(output: Output, { drained, problem }: Pick<HostStatus, "drained" | "problem">): string {
+  if (problem !== null) return output.paint("red", "avoided");
+  return drained ? output.paint("yellow", "drained") : output.paint("green", "ready");
+}
+
+async function waitUntilEmpty({ output }: Context, daemon: DaemonClient, name: string): Promise<number> {
+  using interrupt = signalOnInterrupt();
+  let told = -1;
+  while (!interrupt.signal.aborted) {
+    const { hosts } = await daemon.status();
+    const left = hosts
+      .filter(({ host, key }) => host === name || key === name)
+      .reduce((sum, { taken }) => sum + taken.machines, 0);
+    if (left === 0) {
+      output.result({ host: name, empty: true }, () => output.line(`no machine is left on ${name}`));
+      return exitCodes.ok;
+    }
+    if (left !== told) output.note(`${left} ${left === 1 ? "machine is" : "machines are"} left on ${name}`);
+    told = left;
+    await delay(LOOK_MS, undefined, { signal: interrupt.signal }).catch(() => {});
+  }
+  output.note(`not waiting any longer; ${name} stays drained`);
+  return exitCodes.failed;
+}

@@ -1,0 +1,10 @@
+import type { HostPorts } from "../../src/http/host-routes.ts";
+
+/** Writes down what is asked of hosts: `drain metal-1`. */
+export function aHostPorts(calls: string[] = []): HostPorts {
+  const note = (action: string) => async (name: string) => {
+    calls.push(`${action} ${name}`);
+    return [`${action}: ${name}`];
+  };
+  return { drain: note("drain"), resume: note("resume"), forget: note("forget") };
+}

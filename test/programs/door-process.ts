@@ -1,0 +1,96 @@
+/**
+ * The door with the desk and the store behind it, as the program has them, in a process of its own: what it costs can be measured,
+ * and what would end it ends this.
+ */
+import { join } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { serveParent } from "../../bench/parts/child.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
+import { Secret } from "../../src/base/secret.ts";
+import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
+import { HttpConfig } from "../../src/http/config.ts";
+import type { DoorCounts } from "../../src/http/door/counts.ts";
+import { type Door, openDoor } from "../../src/http/door/door.ts";
+import { createHookDesk, type HookReception } from "../../src/intake/hook-desk.ts";
+import { createStore } from "../../src/store/create-store.ts";
+import type { Store } from "../../src/store/store.ts";
+
+export interface DoorProcessOptions {
+  readonly directory: string;
+  readonly signingKey: string;
+  readonly token: string;
+  /** `http` of the configuration. */
+  readonly settings: object;
+}
+
+export interface DoorReport {
+  readonly counts: DoorCounts;
+  /** Deliveries that could not be understood. */
+  readonly unreadable: number;
+  readonly warnings: number;
+  readonly errors: readonly string[];
+  /** Keys of what is in the store. */
+  readonly stored: readonly string[];
+  /** The longest that the event loop stood still since the report before. */
+  readonly stalledMs: number;
+}
+
+const delays = monitorEventLoopDelay({ resolution: 10 });
+const errors: string[] = [];
+let warnings = 0;
+const log: Log = {
+  ...silentLog,
+  warn: () => void warnings++,
+  error: (fields, message) => void errors.push(`${message} ${JSON.stringify(fields)}`),
+  child: () => log,
+};
+let store: Store | undefined;
+let door: Door | undefined;
+let desk: HookReception<unknown> | undefined;
+
+async function open({ directory, signingKey, token, settings }: DoorProcessOptions): Promise<string[]> {
+  store = await createStore({
+    database: join(directory, "firerunner.db"),
+    keyFile: join(directory, "key"),
+    clock: systemClock,
+    log,
+  });
+  const verifier = createHookVerifier({
+    signingKeys: () => [new Secret(signingKey)],
+    tokens: () => [new Secret(token)],
+    now: systemClock.now,
+  });
+  const reception = createHookDesk({
+    ...{ verifier, store, clock: systemClock, log },
+    onNews: () => {},
+    onJobEnded: () => {},
+  });
+  desk = reception;
+  door = await openDoor({
+    config: HttpConfig.parse(settings),
+    desk: reception,
+    readiness: () => ({ ready: true, problems: [] }),
+    ...{ clock: systemClock, log },
+  });
+  delays.enable();
+  return [...door.addresses];
+}
+
+async function report(): Promise<DoorReport> {
+  const stalledMs = delays.max / 1e6;
+  delays.reset();
+  const rows = await store?.deliveries({ limit: 1_000_000 });
+  return {
+    ...{ counts: door?.counts() as DoorCounts, unreadable: desk?.status().unreadable ?? 0 },
+    ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key), stalledMs },
+  };
+}
+
+const handlers = { open, report };
+export type DoorProcess = typeof handlers;
+
+serveParent(handlers, async () => {
+  await door?.close();
+  await store?.close();
+});
