@@ -21,7 +21,7 @@ export interface MetalOptions {
   readonly memoryMib?: number;
   /** Ports of 127.0.0.1 that lead to ports inside. */
   readonly forward?: readonly { readonly from: number; readonly to: number }[];
-  /** Ports of 127.0.0.1 here that are reached inside as 10.0.2.100 and the same port. */
+  /** Ports of 127.0.0.1 here that are reached inside as 10.0.2.101 and the same port. */
   readonly reach?: readonly number[];
 }
 
@@ -34,6 +34,8 @@ export interface Metal extends AsyncDisposable {
 }
 
 const AGENT = "10.0.2.100:80";
+/** Not the agent's address: machines of a fleet have it themselves, as their door to the relay. */
+export const OUTSIDE = "10.0.2.101";
 const BOOT_DEADLINE_MS = 180_000;
 const DISK_MIB = 48 * 1024;
 
@@ -84,7 +86,7 @@ async function metalArguments(options: MetalOptions): Promise<string[]> {
     `guestfwd=tcp:${AGENT}-cmd:socat -t30 -lf/dev/null - UNIX-CONNECT:agent.sock`,
     ...forward.map(({ from, to }) => `hostfwd=tcp:127.0.0.1:${from}-10.0.2.15:${to}`),
     ...reach.map(
-      (port) => `guestfwd=tcp:10.0.2.100:${port}-cmd:socat -t30 -lf/dev/null - TCP4:127.0.0.1:${port}`,
+      (port) => `guestfwd=tcp:${OUTSIDE}:${port}-cmd:socat -t30 -lf/dev/null - TCP4:127.0.0.1:${port}`,
     ),
   ];
   return [
