@@ -65,7 +65,7 @@ export function createRealHarness({ address, onHost, kernel, root }: RealDaemon)
     async lose(id) {
       const uid = await uidOf(id);
       await kill(id);
-      await onHost(`ctr -n flintlock leases rm flintlock/${namespace}/${id}/${uid}`);
+      await onHost(`ctr -n flintlock leases rm --sync flintlock/${namespace}/${id}/${uid}`);
     },
     async leaveHalfMade(id) {
       const rootVolume = { id: "root", source: { containerSource: root } };
