@@ -26,8 +26,11 @@ describe.runIf(areGiven)("a real flintlockd with Firecracker", { timeout: MACHIN
   });
 
   test("a job runs in a machine that flintlockd made, from the claim to the end", async () => {
-    await using installation = await createFleetInstallation(fleet);
+    await using left = new AsyncDisposableStack();
+    const installation = await createFleetInstallation(fleet);
+    left.defer(() => installation.close());
     const daemon = await installation.start();
+    left.defer(async () => void (await daemon.stop()));
     const { gitlab } = installation;
     const project = await gitlab.projects.add({
       path: "group/fleet",
@@ -36,14 +39,15 @@ describe.runIf(areGiven)("a real flintlockd with Firecracker", { timeout: MACHIN
 
     const job = await gitlab.addJob(project, { timeoutSeconds: 900, script: ["cat word.txt", "hostname"] });
     await gitlab.waitForJob(job, "success", MACHINE_MS);
-    const left = () => fleet.onHost("pgrep -c firecracker || true");
-    await expect.poll(left, { timeout: 60_000, interval: 1_000 }).toBe("0\n");
+    const gone = async () => (await daemon.machines()).filter(({ state }) => state === "gone");
+    await expect.poll(gone, { timeout: 60_000, interval: 1_000 }).toHaveLength(1);
     const [machine] = await daemon.machines();
-    await daemon.stop();
+    const processes = await fleet.onHost("pgrep -c firecracker || true");
 
     expect(job.trace.text()).toContain("from git\n");
     expect(job.trace.text()).toContain(machine?.id);
-    expect(machine).toMatchObject({ driver: "flintlock", host: "metal", state: "gone" });
+    expect(machine).toMatchObject({ driver: "flintlock", host: "metal" });
+    expect(processes).toBe("0\n");
     expect(gitlab.violations).toEqual([]);
   });
 
@@ -57,7 +61,7 @@ describe.runIf(areGiven)("a real flintlockd with Firecracker", { timeout: MACHIN
 async function createFleetInstallation(fleet: Fleet) {
   const addresses = { addresses: "10.77.0.10-10.77.0.200/24", gateway: "10.77.0.1" };
   const metal = { address: fleet.address, plaintext: true, cpus: 2, memory: "4GiB", network: addresses };
-  const installation = await createInstallation({
+  return await createInstallation({
     settings: {
       images: { directory: fleet.images },
       vm: { flintlock: { hosts: { metal } } },
@@ -68,5 +72,4 @@ async function createFleetInstallation(fleet: Fleet) {
     },
     pool: { driver: "flintlock", size: { cpus: 1, memory: "1GiB", disk: "4GiB" } },
   });
-  return Object.assign(installation, { [Symbol.asyncDispose]: () => installation.close() });
 }
