@@ -4,7 +4,7 @@ import { checkoutDisk, hostLayer, hostSystem, imagesDisk, librariesDisk } from "
 import { type Metal, startMetal } from "./machine.ts";
 import { readVerdicts, type Verdict } from "./verdicts.ts";
 
-/** Everything inside is emulated, and that on a busy computer: measured 4 minutes on an idle one. */
+/** Everything inside is emulated: measured 7 minutes with a busy computer around. */
 const INSIDE_MS = 25 * 60_000;
 
 const packages = ["qemu-system-x86", "socat", "e2fsprogs", "procps"];
