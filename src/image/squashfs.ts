@@ -65,3 +65,39 @@ export async function extractFromSquashfs(
   if ((await readdir(target)).length === 0)
     throw new ProcessError("unsquashfs", `found none of ${paths.join(", ")}`, "", 0);
 }
+
+/**
+ * A squashfs as a tar archive, as it is read: owners, modes, times, devices, hard links and extended attributes are kept, root
+ * is not needed, and the same file always gives the same bytes. What a tar archive cannot hold (a socket) is an error.
+ */
+export async function* readSquashfsAsTar(
+  archive: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  const child = spawn("sqfs2tar", ["--no-skip", "--root-becomes", ".", archive], {
+    stdio: ["ignore", "pipe", "pipe"],
+    ...(signal ? { signal } : {}),
+  });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr = (stderr + text).slice(-4_096);
+  });
+  const ended = new Promise<void>((resolve, reject) => {
+    child.on("error", (cause) =>
+      reject(new ProcessError("sqfs2tar", "could not be run", stderr, null, cause)),
+    );
+    child.on("close", (code) =>
+      code === 0
+        ? resolve()
+        : reject(new ProcessError("sqfs2tar", `ended with status ${code}`, stderr, code)),
+    );
+  });
+  // It is awaited below; a reader that stops early has its own reason.
+  ended.catch(() => {});
+  try {
+    yield* child.stdout as AsyncIterable<Buffer>;
+    await ended;
+  } finally {
+    child.kill("SIGKILL");
+  }
+}
