@@ -1,5 +1,6 @@
 /** What placement has to know of every host, put together from what is known of it anyway. */
 import { type HostRoom, hostKey } from "../lifecycle/placement.ts";
+import type { Capacity } from "../lifecycle/size.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import type { Health } from "./health.ts";
@@ -8,9 +9,9 @@ import type { Health } from "./health.ts";
 const REMEMBERED_MACHINES = 1_000;
 
 export interface HostRooms {
-  /** One host; rejects when its capacity cannot be told. `unseen`: an image that was not tried there counts as unusable. */
-  room(key: string, driver: VmDriver, unseen?: "unseen"): Promise<HostRoom>;
-  /** All hosts whose capacity can be told. Rejects when that of this computer cannot. */
+  /** One host. `unseen`: an image that was not tried there counts as unusable. */
+  room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostRoom;
+  /** All hosts. Rejects when the capacity of one cannot be told. */
   all(unseen?: "unseen"): Promise<readonly HostRoom[]>;
   /** These machines run, or ran: their hosts have their images. */
   noteImages(machines: readonly Machine[]): void;
@@ -30,11 +31,11 @@ export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRo
   let drained: ReadonlySet<string> = new Set();
   let isRemembered = false;
 
-  async function room(key: string, driver: VmDriver, unseen?: "unseen"): Promise<HostRoom> {
+  function room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostRoom {
     return {
       key,
       driver: driver.name,
-      capacity: await driver.capacity(),
+      capacity,
       labels: driver.labels,
       closed: drained.has(key) ? "it is drained" : driver.trouble()?.problem,
       unusable: health.unusable(key, unseen),
@@ -54,7 +55,9 @@ export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRo
     room,
     noteImages,
     all: async (unseen) =>
-      await Promise.all([...fleet.hosts()].map(([key, driver]) => room(key, driver, unseen))),
+      await Promise.all(
+        [...fleet.hosts()].map(async ([key, driver]) => room(key, driver, await driver.capacity(), unseen)),
+      ),
     async refresh() {
       drained = new Set(await store.drainedHosts());
       if (isRemembered) return;
