@@ -7,7 +7,7 @@ import { describeError } from "../base/errors.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Capacity } from "../lifecycle/size.ts";
 import type { DriverMachine, Fleet, VmDriver } from "../vm/driver.ts";
-import { withDeadline } from "./deadline.ts";
+import { atMost, withDeadline } from "./deadline.ts";
 
 /** How long a round waits for hosts that answered the last time. */
 const PATIENCE_MS = 1_000;
@@ -117,11 +117,4 @@ async function answerOf(clock: Clock, key: string, driver: VmDriver, signal: Abo
   } catch (error) {
     return { listed: undefined, capacity: undefined, problem: describeError(error) };
   }
-}
-
-async function atMost(clock: Clock, limitMs: number, work: Promise<unknown>): Promise<void> {
-  const timer = new AbortController();
-  const over = clock.sleep(limitMs, timer.signal).catch(() => {});
-  await Promise.race([work, over]);
-  timer.abort("done");
 }
