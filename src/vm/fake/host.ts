@@ -4,7 +4,7 @@ import type { ExitKind, MachineSpec, MachineStatus, RelayLink } from "../driver.
 import type { VmError } from "../errors.ts";
 
 /** What goes wrong with one create; several may be combined. */
-interface CreateFault {
+export interface CreateFault {
   /** Time that create takes. The machine is half-made meanwhile. */
   readonly delayMs?: number;
   /** Create never returns by itself. */

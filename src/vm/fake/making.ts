@@ -1,6 +1,6 @@
 import type { ExitKind, MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import type { FakeHost } from "./host.ts";
+import type { CreateFault, FakeHost } from "./host.ts";
 
 /** The creates under way of one driver: at most one per machine. */
 export interface Making {
@@ -20,11 +20,15 @@ export function createMaking(host: FakeHost, closed: AbortSignal, wantsLink: boo
     const link = wantsLink ? await linkOf(spec) : undefined;
     host.leaveHalfMade(spec.id);
     if (fault.isUnanswered) host.start(spec, link);
+    await suffer(fault, signal);
+    host.start(spec, link);
+    if (fault.dieAfterMs !== undefined) endAfter(spec.id, fault.dieAfterMs, fault.exit ?? "killed");
+  }
+
+  async function suffer(fault: CreateFault, signal: AbortSignal): Promise<void> {
     if (fault.hang || fault.isUnanswered) await aborted(signal);
     if (fault.delayMs !== undefined) await host.clock.sleep(fault.delayMs, signal);
     if (fault.fail) throw fault.fail;
-    host.start(spec, link);
-    if (fault.dieAfterMs !== undefined) endAfter(spec.id, fault.dieAfterMs, fault.exit ?? "killed");
   }
 
   function endAfter(id: string, ms: number, exit: ExitKind): void {
