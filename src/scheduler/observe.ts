@@ -9,7 +9,7 @@ import { hostKey, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
-import type { HostView, Mode, Snapshot } from "./plan.ts";
+import { type HostView, isUnknown, type Mode, type Snapshot } from "./plan.ts";
 import type { GuestDoor, Pools } from "./ports.ts";
 
 /** What this process knows by itself. */
@@ -33,7 +33,7 @@ export interface Observed extends Snapshot {
 export interface ObserverDeps {
   readonly store: Pick<Store, "jobs" | "machines" | "machine">;
   readonly lists: HostLists;
-  readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages">;
+  readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages" | "noteStrangers">;
   readonly placement: PlacementPolicy;
   readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt" | "endOf">;
   readonly pools: Pools;
@@ -51,6 +51,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
   const jobs = await store.jobs({ unfinished: true });
   rooms.noteImages(live);
   const machines = [...live, ...(await missingMachines(store, jobs, live))];
+  noteStrangers(rooms, machines, answers);
   return {
     jobs,
     machines,
@@ -81,6 +82,22 @@ function viewOf(
   rooms: ObserverDeps["rooms"],
 ): HostView {
   return { listed, room: capacity && rooms.room(key, driver, capacity) };
+}
+
+function noteStrangers(
+  rooms: ObserverDeps["rooms"],
+  machines: readonly Machine[],
+  answers: ReadonlyMap<string, HostAnswer>,
+): void {
+  const rows = new Map(machines.map((machine) => [machine.id, machine]));
+  for (const [key, { listed }] of answers) {
+    const strangers = listed?.filter(({ id, status }) => status.running && isUnknown(rows.get(id), key));
+    if (strangers)
+      rooms.noteStrangers(
+        key,
+        strangers.map(({ id }) => id),
+      );
+  }
 }
 
 /** A machine is missed only by the host that should have it, and only if it had been started when that host was asked. */

@@ -312,6 +312,6 @@ function planUnknown({ snapshot, machines }: View): Action[] {
 }
 
 /** Nobody's, or one that belongs on another host. */
-function isUnknown(machine: Machine | undefined, host: string): boolean {
+export function isUnknown(machine: Machine | undefined, host: string): boolean {
   return machine === undefined || machine.state === "gone" || hostKey(machine) !== host;
 }
