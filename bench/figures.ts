@@ -5,6 +5,7 @@ import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { load } from "./figures/load.ts";
+import { placement } from "./figures/placement.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
 import { start } from "./figures/start.ts";
@@ -20,4 +21,5 @@ export const figures: readonly Figure[] = [
   restart,
   boot,
   density,
+  placement,
 ];

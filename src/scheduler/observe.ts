@@ -9,7 +9,7 @@ import { hostKey, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
-import { type HostView, isUnknown, type Mode, type Snapshot } from "./plan.ts";
+import type { HostView, Mode, Snapshot } from "./plan.ts";
 import type { GuestDoor, Pools } from "./ports.ts";
 
 /** What this process knows by itself. */
@@ -91,13 +91,17 @@ function noteStrangers(
 ): void {
   const rows = new Map(machines.map((machine) => [machine.id, machine]));
   for (const [key, { listed }] of answers) {
-    const strangers = listed?.filter(({ id, status }) => status.running && isUnknown(rows.get(id), key));
+    const strangers = listed?.filter(({ id, status }) => status.running && !isAt(rows.get(id), key));
     if (strangers)
       rooms.noteStrangers(
         key,
         strangers.map(({ id }) => id),
       );
   }
+}
+
+function isAt(machine: Machine | undefined, key: string): boolean {
+  return machine !== undefined && machine.state !== "gone" && hostKey(machine) === key;
 }
 
 /** A machine is missed only by the host that should have it, and only if it had been started when that host was asked. */
