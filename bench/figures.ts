@@ -6,6 +6,7 @@ import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { fleet } from "./figures/fleet.ts";
 import { load } from "./figures/load.ts";
+import { placement } from "./figures/placement.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
 import { start } from "./figures/start.ts";
@@ -24,4 +25,5 @@ export const figures: readonly Figure[] = [
   restart,
   boot,
   density,
+  placement,
 ];

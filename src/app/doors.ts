@@ -52,7 +52,11 @@ async function openControl(rooms: Rooms, options: DoorsOptions, door: Door | und
   const explain = async (jobId: number) => await explainWait(rooms, jobId);
   const ports: ControlPorts = {
     ...steeringOf(rooms),
-    hosts: createHostDesk({ ...rooms, onRoom: () => rooms.claimer.wake() }),
+    hosts: createHostDesk({
+      ...rooms,
+      isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
+      onRoom: () => rooms.claimer.wake(),
+    }),
     status: () => describeDaemon(rooms, config(), about),
     explain,
     reload,

@@ -12,11 +12,13 @@ let kept: TestStore;
 let desk: HostPorts;
 let forgotten: string[];
 let rooms: number;
+let leaving: Set<string>;
 
 beforeEach(async () => {
   kept = await aStore();
   forgotten = [];
   rooms = 0;
+  leaving = new Set();
   const fake = createFakeDriver({ host: createFakeHost(createManualClock()) });
   const fleet = createFleet([fake, { ...fake, name: "flintlock", host: "metal-1" }]);
   desk = createHostDesk({
@@ -28,9 +30,11 @@ beforeEach(async () => {
       machines: async () => [
         aMachine({ id: "fr-aaaaaaaa", driver: "flintlock", host: "metal-9", state: "busy" }),
         aMachine({ id: "fr-bbbbbbbb" }),
+        aMachine({ id: "fr-cccccccc", driver: "flintlock", host: "metal-1", state: "stopping" }),
       ],
     },
     scheduler: { wake: () => {}, forgetMachine: async (id) => void forgotten.push(id) },
+    isLeaving: (key) => leaving.has(key),
     onRoom: () => rooms++,
   });
 });
@@ -58,4 +62,11 @@ test("only a host that is not configured is forgotten, with its machines", async
   expect(await desk.forget("metal-9")).toEqual(["metal-9 is forgotten, with 1 machines that were there"]);
   expect(forgotten).toEqual(["fr-aaaaaaaa"]);
   expect(await kept.store.drainedHosts()).toEqual([]);
+});
+
+test("a host that died is forgotten once it is out of the configuration, though its machines cannot be removed", async () => {
+  leaving.add("flintlock/metal-1");
+
+  expect(await desk.forget("metal-1")).toEqual(["metal-1 is forgotten, with 1 machines that were there"]);
+  expect(forgotten).toEqual(["fr-cccccccc"]);
 });

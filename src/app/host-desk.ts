@@ -11,11 +11,13 @@ export interface HostDeskDeps {
   readonly fleet: Pick<Fleet, "hosts">;
   readonly store: Pick<Store, "drainHost" | "resumeHost" | "drainedHosts" | "machines">;
   readonly scheduler: Pick<Scheduler, "wake" | "forgetMachine">;
+  /** Whether a host is there only until its last machine is gone. */
+  readonly isLeaving: (key: string) => boolean;
   /** Jobs may be claimed that had no room before. */
   readonly onRoom: () => void;
 }
 
-export function createHostDesk({ fleet, store, scheduler, onRoom }: HostDeskDeps): HostPorts {
+export function createHostDesk({ fleet, store, scheduler, isLeaving, onRoom }: HostDeskDeps): HostPorts {
   /** The keys that a name stands for: `local` is this computer with all its drivers. */
   function keysOf(name: string): string[] {
     const keys = [...fleet.hosts()]
@@ -40,8 +42,10 @@ export function createHostDesk({ fleet, store, scheduler, onRoom }: HostDeskDeps
       return [`machines are started on ${name} again`];
     },
     async forget(name) {
-      const isKnown = [...fleet.hosts()].some(([key, driver]) => key === name || driver.host === name);
-      if (isKnown) {
+      const isConfigured = [...fleet.hosts()]
+        .filter(([key, driver]) => key === name || driver.host === name)
+        .some(([key]) => !isLeaving(key));
+      if (isConfigured) {
         throw new HttpError(
           "bad_request",
           `${name} is configured: it is not forgotten while it may come back`,

@@ -8,6 +8,8 @@ import type { ChangingFleet } from "../vm/fleet.ts";
 export interface HostKeeper<Host> {
   /** Resolves when the fleet is as named. A host that is gone stays, closed to new machines, until its last machine is gone. */
   apply(hosts: ReadonlyMap<string, Host>): Promise<void>;
+  /** True for a host that is not configured any more and still has machines. */
+  isLeaving(key: string): boolean;
   close(): void;
 }
 
@@ -73,6 +75,7 @@ export function createHostKeeper<Host>(deps: HostKeeperDeps<Host>): HostKeeper<H
       }
       await dismiss();
     },
+    isLeaving: (key) => leaving.has(key),
     close: () => void stopHearing(),
   };
 }

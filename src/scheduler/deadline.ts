@@ -54,3 +54,14 @@ async function abandoned(clock: Clock, signal: AbortSignal, over: AbortSignal): 
 function ignore(promise: Promise<unknown>): void {
   promise.catch(() => {});
 }
+
+/** Waits for work, but not for ever: it goes on by itself after `limitMs`. */
+export async function atMost(clock: Clock, limitMs: number, work: Promise<unknown>): Promise<void> {
+  const timer = new AbortController();
+  const over = clock.sleep(limitMs, timer.signal).catch(() => {});
+  try {
+    await Promise.race([work, over]);
+  } finally {
+    timer.abort(ENDED);
+  }
+}

@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { aPool } from "../../test/builders/pool.ts";
+import type { Clock } from "../base/clock.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
@@ -10,12 +11,12 @@ import { createHealth } from "./health.ts";
 
 const signal = new AbortController().signal;
 
-function createSubject(pools: Pool[]) {
+function createSubject(pools: Pool[], fleetOn = oneHost) {
   const clock = createManualClock();
   const resolved: string[] = [];
   const current = new Map(pools.map((pool) => [pool.name, pool]));
   const health = createHealth({
-    fleet: createFleet([createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" })]),
+    fleet: fleetOn(clock),
     images: {
       async resolve(name) {
         resolved.push(name);
@@ -30,7 +31,11 @@ function createSubject(pools: Pool[]) {
     log: pino({ level: "silent" }),
     disk: { freeBytes: async () => 10, minFreeBytes: 1 },
   });
-  return { health, resolved, current };
+  return { health, resolved, current, clock };
+}
+
+function oneHost(clock: Clock) {
+  return createFleet([createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" })]);
 }
 
 test("pools that share driver and image are looked at once", async () => {
@@ -61,4 +66,25 @@ test("a pool that comes later is ready at once when its base is", async () => {
   await health.refresh(signal);
   expect(health.of("tags:y").problems[0]?.problem).toContain("there is no image");
   expect(health.of("tags:gone").problems[0]?.problem).toBe("it is not configured");
+});
+
+test("jobs are claimed for the hosts that answer while another one hangs, and those go on being looked at", async () => {
+  let looks = 0;
+  const { health, clock } = createSubject([aPool({ name: "a" })], (its) => {
+    const driver = createFakeDriver({ host: createFakeHost(its) });
+    const well = async () => ({ usable: true, accelerator: "kvm", version: String(++looks) }) as const;
+    return createFleet([
+      { ...driver, host: "hung", probe: () => new Promise(() => {}) },
+      { ...driver, host: "well", probe: well },
+    ]);
+  });
+  const first = health.refresh(signal);
+  await clock.advance(0);
+
+  expect(health.of("a").ok).toBe(true);
+  expect(health.unusable("fake/hung", "unseen").get("base")).toBe("it has not been looked at yet");
+  await clock.advance(5_000);
+  await first;
+  await health.refresh(signal);
+  expect(looks).toBe(2);
 });

@@ -9,7 +9,7 @@ import { formatBytes } from "../base/units.ts";
 import { missingLabel } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
-import { withDeadline } from "./deadline.ts";
+import { atMost, withDeadline } from "./deadline.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
 
 interface PoolProblem {
@@ -62,12 +62,14 @@ export interface Health {
   unusable(host: string, unseen?: "unseen"): ReadonlyMap<string, string>;
   /** The digests of images, by name, as of the last look. */
   digests(): ReadonlyMap<string, string>;
-  /** Looks at everything again. Never throws: what goes wrong is what is wrong. */
+  /** Looks at everything again, but not at hosts that have not answered yet. Never throws: what goes wrong is what is wrong. */
   refresh(signal: AbortSignal): Promise<void>;
 }
 
 /** A first probe boots a machine, perhaps under emulation. */
 const PROBE_LIMIT_MS = 120_000;
+/** How long one look at everything lasts; what takes longer goes on beside the next. */
+const PATIENCE_MS = 5_000;
 
 interface Finding {
   readonly problems: readonly PoolProblem[];
@@ -92,6 +94,8 @@ const notSeen: Finding = { problems: [{ problem: "it has not been looked at yet"
 export function createHealth(deps: HealthDeps): Health {
   const { pools, clock, log, fleet } = deps;
   const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
+  /** The hosts that are being tried, by host and image. */
+  const trying = new Map<string, VmDriver>();
   let seen: Look = { images: new Map(), hosts: new Map() };
 
   function of(name: string): PoolHealth {
@@ -99,15 +103,40 @@ export function createHealth(deps: HealthDeps): Health {
     return base ? judge(name, base, fleet.hosts(), seen) : describe(name, unknownPool);
   }
 
-  async function refresh(signal: AbortSignal): Promise<void> {
-    const wanted = [...bases().values(), ...pools().values()];
+  /** Takes over what was found, and tells of the pools that it changes. */
+  function learn(found: Look): void {
     const before = new Map(named(pools(), bases()).map((name) => [name, wordsOf(of(name))]));
-    seen = await look(deps, wanted, signal);
+    seen = found;
     const changed = named(pools(), bases())
       .map(of)
       .filter((now) => before.get(now.pool) !== wordsOf(now));
     for (const now of changed) logChange(log, now);
     if (changed.length > 0) deps.onHealthChange?.();
+  }
+
+  async function refresh(signal: AbortSignal): Promise<void> {
+    const wanted = [...bases().values(), ...pools().values()];
+    const local = await diskProblems(deps.disk);
+    const images = await findImages(deps.images, wanted);
+    const due = [...fleet.hosts()].flatMap(([host, driver]) =>
+      imagesOf(wanted, driver).map((image) => ({ key: keyOf(host, image), host, driver, image })),
+    );
+    const keys = new Set(due.map(({ key }) => key));
+    learn({ images, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
+    const tries = due
+      .filter(({ key, driver }) => trying.get(key) !== driver)
+      .map(async ({ key, host, driver, image }) => {
+        trying.set(key, driver);
+        const finding = await tryHost(clock, driver, images.get(image), signal);
+        if (trying.get(key) !== driver) return;
+        trying.delete(key);
+        if (fleet.hosts().get(host) !== driver) return;
+        const problems = [...finding.problems, ...(driver.host === "local" ? local : [])];
+        const now = { ...finding, problems, checkedAt: clock.now() };
+        learn({ images: seen.images, hosts: new Map([...seen.hosts, [key, now]]) });
+      });
+    // Who takes longer is heard when he is done; the others are looked at again meanwhile.
+    await atMost(clock, PATIENCE_MS, Promise.all(tries));
   }
 
   function unusable(host: string, unseen?: "unseen"): ReadonlyMap<string, string> {
@@ -126,33 +155,26 @@ export function createHealth(deps: HealthDeps): Health {
     all: () => [...new Set([...pools().keys(), ...bases().keys()])].map(of),
     refresh,
     unusable,
-    digests: () =>
-      new Map(
-        [...seen.images].flatMap(([name, found]) => ("image" in found ? [[name, found.image.digest]] : [])),
-      ),
+    digests: () => digestsIn(seen),
   };
+}
 
-  async function look(
-    { images, disk }: HealthDeps,
-    wanted: readonly MachineBase[],
-    signal: AbortSignal,
-  ): Promise<Look> {
-    const ofDisk = await diskProblems(disk);
-    const names = [...new Set(wanted.map(({ image }) => image))];
-    const found = new Map(
-      await Promise.all(names.map(async (name) => [name, await findImage(images, name)] as const)),
-    );
-    const tries = [...fleet.hosts()].flatMap(([host, driver]) => {
-      const local = driver.host === "local" ? ofDisk : [];
-      const needed = new Set(wanted.filter((base) => base.driver === driver.name).map(({ image }) => image));
-      return [...needed].map(async (name): Promise<[string, Seen]> => {
-        const finding = await tryHost(clock, driver, found.get(name), signal);
-        const problems = [...finding.problems, ...local];
-        return [keyOf(host, name), { ...finding, problems, checkedAt: clock.now() }];
-      });
-    });
-    return { images: found, hosts: new Map(await Promise.all(tries)) };
-  }
+function digestsIn({ images }: Look): ReadonlyMap<string, string> {
+  return new Map(
+    [...images].flatMap(([name, found]) => ("image" in found ? [[name, found.image.digest]] : [])),
+  );
+}
+
+async function findImages(images: ImageSource, wanted: readonly MachineBase[]) {
+  const names = [...new Set(wanted.map(({ image }) => image))];
+  return new Map(
+    await Promise.all(names.map(async (name) => [name, await findImage(images, name)] as const)),
+  );
+}
+
+/** The images that machines of this driver are wanted with. */
+function imagesOf(wanted: readonly MachineBase[], { name }: VmDriver): string[] {
+  return [...new Set(wanted.filter(({ driver }) => driver === name).map(({ image }) => image))];
 }
 
 function keyOf(host: string, image: string): string {

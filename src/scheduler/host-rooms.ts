@@ -1,5 +1,6 @@
 /** What placement has to know of every host, put together from what is known of it anyway. */
 import { type HostRoom, hostKey } from "../lifecycle/placement.ts";
+import type { Capacity } from "../lifecycle/size.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import type { Health } from "./health.ts";
@@ -8,12 +9,17 @@ import type { Health } from "./health.ts";
 const REMEMBERED_MACHINES = 1_000;
 
 export interface HostRooms {
-  /** One host; rejects when its capacity cannot be told. `unseen`: an image that was not tried there counts as unusable. */
-  room(key: string, driver: VmDriver, unseen?: "unseen"): Promise<HostRoom>;
-  /** All hosts whose capacity can be told. Rejects when that of this computer cannot. */
+  /** One host. `unseen`: an image that was not tried there counts as unusable. */
+  room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostRoom;
+  /** All hosts. Rejects when the capacity of one cannot be told. */
   all(unseen?: "unseen"): Promise<readonly HostRoom[]>;
   /** These machines run, or ran: their hosts have their images. */
   noteImages(machines: readonly Machine[]): void;
+  /**
+   * Machines that run on a host and that nobody needs, from a look at it. One that is there at the first look or at two in a row fills
+   * the host: what it takes is not known, so that nothing else goes there until it is removed.
+   */
+  noteStrangers(key: string, ids: readonly string[]): void;
   /** Reads which hosts take nothing new. */
   refresh(): Promise<void>;
   drained(): ReadonlySet<string>;
@@ -27,19 +33,33 @@ export interface HostRoomsDeps {
 
 export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRooms {
   const imagesOn = new Map<string, Set<string>>();
+  const strangers = new Map<string, { readonly seen: ReadonlySet<string>; readonly lasting: number }>();
   let drained: ReadonlySet<string> = new Set();
   let isRemembered = false;
 
-  async function room(key: string, driver: VmDriver, unseen?: "unseen"): Promise<HostRoom> {
+  function room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostRoom {
     return {
       key,
       driver: driver.name,
-      capacity: await driver.capacity(),
+      capacity,
       labels: driver.labels,
-      closed: drained.has(key) ? "it is drained" : driver.trouble()?.problem,
+      closed: drained.has(key) ? "it is drained" : (driver.trouble()?.problem ?? strangersOn(key)),
       unusable: health.unusable(key, unseen),
       images: namesOf(imagesOn.get(key) ?? new Set(), health.digests()),
     };
+  }
+
+  function strangersOn(key: string): string | undefined {
+    const count = strangers.get(key)?.lasting ?? 0;
+    if (count === 0) return undefined;
+    return `it still runs ${count === 1 ? "a machine" : `${count} machines`} that nobody needs, until they are removed`;
+  }
+
+  /** Seen for the first time, it may be one that we removed between the look at the host and that at the rows. */
+  function noteStrangers(key: string, ids: readonly string[]): void {
+    const before = strangers.get(key)?.seen;
+    const lasting = before ? ids.filter((id) => before.has(id)) : ids;
+    strangers.set(key, { seen: new Set(ids), lasting: lasting.length });
   }
 
   function noteImages(machines: readonly Machine[]): void {
@@ -53,8 +73,11 @@ export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRo
   return {
     room,
     noteImages,
+    noteStrangers,
     all: async (unseen) =>
-      await Promise.all([...fleet.hosts()].map(([key, driver]) => room(key, driver, unseen))),
+      await Promise.all(
+        [...fleet.hosts()].map(async ([key, driver]) => room(key, driver, await driver.capacity(), unseen)),
+      ),
     async refresh() {
       drained = new Set(await store.drainedHosts());
       if (isRemembered) return;

@@ -113,6 +113,11 @@ function driverAt(fleet: MachineDeps["fleet"], host: string, machineId: string):
 async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unknown): Promise<void> {
   const words = describeError(error);
   const about = { jobId: machine.jobId ?? undefined, machineId: machine.id };
+  // Whose guest has spoken runs, whatever became of the host's answer: it may have taken its job already.
+  if ((await store.machine(machine.id))?.state !== "creating") {
+    log.warn({ ...about, error: words }, "a host did not tell that a machine runs");
+    return;
+  }
   if (!(await store.stopMachine(machine.id, `it could not be started: ${words}`))) return;
   await store.note("machine:create-failed", about, { error: words });
   log.warn({ ...about, error: words }, "machine could not be started");

@@ -11,6 +11,7 @@ import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
+import { createHostLists } from "./host-lists.ts";
 import { createHostRooms } from "./host-rooms.ts";
 import { observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
@@ -58,7 +59,7 @@ async function plannedWhen(
   const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf };
   const snapshot = await observe(
     {
-      ...{ store: watched, door, clock },
+      ...{ store: watched, door },
       ...hostsOf({ ...driver, list }),
       pools: () => new Map([["small", aPool()]]),
     },
@@ -80,7 +81,8 @@ const nothing = { starting: new Map<number, string>(), shunned: new Map<number, 
 function hostsOf(only: VmDriver) {
   const fleet = createFleet([only]);
   const health = { unusable: () => new Map(), digests: () => new Map() };
-  return { fleet, rooms: createHostRooms({ fleet, health, store }), placement: "spread" } as const;
+  const lists = createHostLists({ fleet, clock, onLateAnswer: () => {} });
+  return { lists, rooms: createHostRooms({ fleet, health, store }), placement: "spread" } as const;
 }
 
 async function startMachine(): Promise<void> {
@@ -136,7 +138,7 @@ test("a driver that hangs is one that could not be asked", async () => {
   const hanging: VmDriver = { ...driver, list: () => new Promise(() => {}) };
   const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf: () => undefined };
   const observing = observe(
-    { store, door, clock, ...hostsOf(hanging), pools: () => new Map() },
+    { store, door, ...hostsOf(hanging), pools: () => new Map() },
     { doors: new Set(), askedAt: new Map(), doubted: new Map(), ...nothing, since: clock.now(), mode: "run" },
     new AbortController().signal,
   );
@@ -144,5 +146,5 @@ test("a driver that hangs is one that could not be asked", async () => {
   const observed = await observing;
 
   expect(observed.hosts.get("fake")?.listed).toBeUndefined();
-  expect(observed.hostProblems.get("fake")).toContain("took longer than");
+  expect(observed.hostProblems.get("fake")).toContain("has not answered");
 });

@@ -2,20 +2,15 @@
  * Gathers a snapshot. The order is what makes it free of races, without any clock:
  * 1. which machines had been started, 2. what the hosts hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
  * A machine absent from 2 is missing only if it was in 1. A machine in 2 has its row in 3, since rows come before machines.
+ * 2 may be older than this round where a host was slow to answer (see host-lists.ts): 1 is then of the time of the question.
  * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
-import type { Clock } from "../base/clock.ts";
-import { describeError } from "../base/errors.ts";
-import type { PlacementPolicy } from "../lifecycle/placement.ts";
+import { hostKey, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
-import type { Fleet, VmDriver } from "../vm/driver.ts";
-import { withDeadline } from "./deadline.ts";
+import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
 import type { HostView, Mode, Snapshot } from "./plan.ts";
 import type { GuestDoor, Pools } from "./ports.ts";
-
-/** A host that has not answered by now is one that could not be asked. */
-const LIST_LIMIT_MS = 5_000;
 
 /** What this process knows by itself. */
 export interface OwnKnowledge {
@@ -37,12 +32,11 @@ export interface Observed extends Snapshot {
 
 export interface ObserverDeps {
   readonly store: Pick<Store, "jobs" | "machines" | "machine">;
-  readonly fleet: Pick<Fleet, "hosts">;
-  readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages">;
+  readonly lists: HostLists;
+  readonly rooms: Pick<HostRooms, "room" | "refresh" | "noteImages" | "noteStrangers">;
   readonly placement: PlacementPolicy;
   readonly door: Pick<GuestDoor, "lastHeardAt" | "lastStandingAt" | "endOf">;
   readonly pools: Pools;
-  readonly clock: Clock;
 }
 
 export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: AbortSignal): Promise<Observed> {
@@ -50,22 +44,23 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
   await rooms.refresh();
   // Before the rows are read: a machine whose row comes too late for them is then still counted here.
   const starting = new Map(own.starting);
-  const settled = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
-  const { views, hostProblems } = await askHosts(deps, signal);
+  const started = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
+  const answers = await deps.lists.ask(new Set(started), signal);
   const live = await store.machines({ live: true });
   const ends = collect(live, ({ id }) => [id, door.endOf(id)]);
   const jobs = await store.jobs({ unfinished: true });
   rooms.noteImages(live);
   const machines = [...live, ...(await missingMachines(store, jobs, live))];
+  noteStrangers(rooms, machines, answers);
   return {
     jobs,
     machines,
-    hosts: views,
-    hostProblems,
+    hosts: new Map([...answers].map(([key, answer]) => [key, viewOf(answer, key, rooms)])),
+    hostProblems: collect([...answers], ([key, { problem }]) => [key, problem]),
     placement: deps.placement,
     starting,
     shunned: own.shunned,
-    settled: new Set(settled),
+    settled: settledIn(machines, answers),
     pools: deps.pools(),
     doors: own.doors,
     heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
@@ -81,24 +76,38 @@ function isStarted({ state }: Machine): boolean {
   return state === "booting" || state === "ready" || state === "busy";
 }
 
-async function askHosts({ fleet, rooms, clock }: ObserverDeps, signal: AbortSignal) {
-  const hostProblems = new Map<string, string>();
-  const ask = async ([key, driver]: [string, VmDriver]): Promise<[string, HostView]> => {
-    const orNothing = async <Value>(doing: string, work: (signal: AbortSignal) => Promise<Value>) => {
-      try {
-        return await withDeadline(clock, LIST_LIMIT_MS, signal, `asking ${key} ${doing}`, work);
-      } catch (error) {
-        hostProblems.set(key, describeError(error));
-        return undefined;
-      }
-    };
-    const [listed, room] = await Promise.all([
-      orNothing("for its machines", (each) => driver.list(each)),
-      orNothing("for its capacity", () => rooms.room(key, driver)),
-    ]);
-    return [key, { listed, room }];
-  };
-  return { views: new Map(await Promise.all([...fleet.hosts()].map(ask))), hostProblems };
+function viewOf(
+  { listed, capacity, driver }: HostAnswer,
+  key: string,
+  rooms: ObserverDeps["rooms"],
+): HostView {
+  return { listed, room: capacity && rooms.room(key, driver, capacity) };
+}
+
+function noteStrangers(
+  rooms: ObserverDeps["rooms"],
+  machines: readonly Machine[],
+  answers: ReadonlyMap<string, HostAnswer>,
+): void {
+  const rows = new Map(machines.map((machine) => [machine.id, machine]));
+  for (const [key, { listed }] of answers) {
+    const strangers = listed?.filter(({ id, status }) => status.running && !isAt(rows.get(id), key));
+    if (strangers)
+      rooms.noteStrangers(
+        key,
+        strangers.map(({ id }) => id),
+      );
+  }
+}
+
+function isAt(machine: Machine | undefined, key: string): boolean {
+  return machine !== undefined && machine.state !== "gone" && hostKey(machine) === key;
+}
+
+/** A machine is missed only by the host that should have it, and only if it had been started when that host was asked. */
+function settledIn(live: readonly Machine[], answers: ReadonlyMap<string, HostAnswer>): Set<string> {
+  const settled = live.filter((machine) => answers.get(hostKey(machine))?.settled.has(machine.id));
+  return new Set(settled.map(({ id }) => id));
 }
 
 async function missingMachines(

@@ -19,7 +19,7 @@ import {
   type Wanted,
 } from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
-import type { DriverMachine, ExitKind } from "../vm/driver.ts";
+import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
 
 /** `end`: running jobs are to be failed because FireRunner ends and was configured so. */
@@ -93,9 +93,20 @@ interface View {
   readonly snapshot: Snapshot;
   readonly policy: Policy;
   readonly now: number;
-  readonly machines: ReadonlyMap<string, Machine>;
+  readonly machines: ReadonlyMap<string, Placed>;
   /** The job that a machine works for now, by machine. */
   readonly owners: ReadonlyMap<string, Job>;
+}
+
+/** A machine with its place, looked up once: there may be thousands, and every question about them comes down to this. */
+interface Placed {
+  readonly machine: Machine;
+  /** The key of its host. */
+  readonly host: string;
+  /** Whether its host told what it has. */
+  readonly isAsked: boolean;
+  /** What its host told of it. */
+  readonly status: MachineStatus | undefined;
 }
 
 export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] {
@@ -103,15 +114,28 @@ export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] 
     snapshot,
     policy,
     now,
-    machines: new Map(snapshot.machines.map((machine) => [machine.id, machine])),
+    machines: placedMachines(snapshot),
     owners: new Map(snapshot.jobs.filter(needsMachine).map((job) => [job.machineId ?? "", job])),
   };
   return [
     ...snapshot.jobs.flatMap((job) => planJob(view, job)),
     ...planStarts(view),
-    ...snapshot.machines.flatMap((machine) => planMachine(view, machine)),
+    ...[...view.machines.values()].flatMap((placed) => planMachine(view, placed)),
     ...planUnknown(view),
   ];
+}
+
+function placedMachines({ machines, hosts }: Snapshot): Map<string, Placed> {
+  const told = new Map<string, ReadonlyMap<string, MachineStatus>>();
+  for (const [key, { listed }] of hosts)
+    if (listed) told.set(key, new Map(listed.map(({ id, status }) => [id, status])));
+  const placed = new Map<string, Placed>();
+  for (const machine of machines) {
+    const host = hostKey(machine);
+    const there = told.get(host);
+    placed.set(machine.id, { machine, host, isAsked: there !== undefined, status: there?.get(machine.id) });
+  }
+  return placed;
 }
 
 function needsMachine(job: Job): boolean {
@@ -165,23 +189,22 @@ function startProblem({ snapshot, policy, now }: View, job: Job): string | undef
 
 /** How the machine of a starting or running job was lost, in words. */
 function machineProblem(view: View, job: Job): string | undefined {
-  const machine = view.machines.get(job.machineId ?? "");
-  if (!machine) return "its machine is not known any more";
+  const placed = view.machines.get(job.machineId ?? "");
+  if (!placed) return "its machine is not known any more";
+  const { machine } = placed;
   if (machine.state === "stopping" || machine.state === "gone")
     return machine.reason ?? "its machine was stopped";
   const hadJob = job.state === "running";
   // What the guest said itself comes first: its host may know nothing of it, or have started it again meanwhile.
   const end = view.snapshot.ends.get(machine.id);
   if (end === "restarted") return "its machine had ended, and its host has started it again on its used disk";
-  const exit = end ?? exitOf(view, machine);
+  const exit = end ?? exitOf(view, placed);
   return exit && describeExit(exit, hadJob);
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
-function exitOf({ snapshot }: View, machine: Machine): ExitKind | undefined {
-  const listed = snapshot.hosts.get(hostKey(machine))?.listed;
-  if (!listed || !snapshot.settled.has(machine.id)) return undefined;
-  const status = listed.find((other) => other.id === machine.id)?.status;
+function exitOf({ snapshot }: View, { machine, isAsked, status }: Placed): ExitKind | undefined {
+  if (!isAsked || !snapshot.settled.has(machine.id)) return undefined;
   if (!status) return "lost";
   return status.running ? undefined : status.exit;
 }
@@ -199,7 +222,7 @@ function describeExit(exit: ExitKind, hadJob: boolean): string {
 }
 
 function slowBoot({ snapshot, policy, now, machines }: View, job: Job): string | undefined {
-  const machine = machines.get(job.machineId ?? "");
+  const machine = machines.get(job.machineId ?? "")?.machine;
   if (!machine?.bootingAt) return undefined;
   if (now - Math.max(machine.bootingAt, snapshot.since) < policy.bootDeadline) return undefined;
   const limit = formatDuration(policy.bootDeadline);
@@ -237,7 +260,7 @@ function planStarts(view: View): Action[] {
     .filter((job) => judge(view, job) === undefined)
     .toSorted((a, b) => a.claimedAt - b.claimedAt || a.id - b.id);
   if (waiting.length === 0) return [];
-  const placement = placementOf(snapshot);
+  const placement = placementOf(snapshot, view.machines.values());
   return waiting.flatMap((job): Action[] => {
     const wanted = wantedOf(snapshot, job);
     const host = placement.place(wanted);
@@ -250,15 +273,15 @@ function planStarts(view: View): Action[] {
 /** Why a claimed job gets no machine just now, in words; undefined when it does. */
 export function startObstacle(snapshot: Snapshot, job: Job): string | undefined {
   if (job.state !== "claimed" || snapshot.starting.has(job.id)) return undefined;
-  return placementOf(snapshot).obstacle(wantedOf(snapshot, job));
+  return placementOf(snapshot, placedMachines(snapshot).values()).obstacle(wantedOf(snapshot, job));
 }
 
 /** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
-function placementOf(snapshot: Snapshot): Placement {
+function placementOf(snapshot: Snapshot, machines: Iterable<Placed>): Placement {
   const rooms = [...snapshot.hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
   const placement = createPlacement(rooms, snapshot.placement);
-  for (const machine of snapshot.machines)
-    if (machine.state !== "gone") placement.occupy(hostKey(machine), machine.size);
+  for (const { machine, host } of machines)
+    if (machine.state !== "gone") placement.occupy(host, machine.size);
   for (const job of snapshot.jobs) {
     const host = job.state === "claimed" ? snapshot.starting.get(job.id) : undefined;
     if (host !== undefined) placement.occupy(host, job.size);
@@ -272,9 +295,9 @@ function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): 
   return { driver, image, size, hostLabels, ...(avoided ? { shunned: avoided } : {}) };
 }
 
-function planMachine(view: View, machine: Machine): Action[] {
+function planMachine(view: View, placed: Placed): Action[] {
+  const { machine, host } = placed;
   const { id: machineId } = machine;
-  const host = hostKey(machine);
   const owner = view.owners.get(machineId);
   switch (machine.state) {
     case "gone":
@@ -286,7 +309,7 @@ function planMachine(view: View, machine: Machine): Action[] {
       return [owner ? { kind: "create", machineId, host } : stopUnneeded(view, machine)];
     default:
       if (!owner) return [stopUnneeded(view, machine)];
-      return view.snapshot.doors.has(machineId) || exitOf(view, machine)
+      return view.snapshot.doors.has(machineId) || exitOf(view, placed)
         ? []
         : [{ kind: "adopt", machineId, host }];
   }
@@ -306,12 +329,12 @@ function stopUnneeded({ snapshot }: View, machine: Machine): Action {
 function planUnknown({ snapshot, machines }: View): Action[] {
   return [...snapshot.hosts].flatMap(([host, { listed }]) =>
     (listed ?? [])
-      .filter(({ id }) => isUnknown(machines.get(id), host))
+      .filter(({ id }) => !isAt(machines.get(id), host))
       .map(({ id }): Action => ({ kind: "destroyUnknown", machineId: id, host })),
   );
 }
 
-/** Nobody's, or one that belongs on another host. */
-function isUnknown(machine: Machine | undefined, host: string): boolean {
-  return machine === undefined || machine.state === "gone" || hostKey(machine) !== host;
+/** Not so: it is nobody's, or belongs on another host. */
+function isAt(placed: Placed | undefined, host: string): boolean {
+  return placed !== undefined && placed.machine.state !== "gone" && placed.host === host;
 }

@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createDoubts } from "./doubts.ts";
+import { createHostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
 import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
@@ -58,6 +59,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
   const { doubts } = memory;
   const waker = createWaker(clock);
   const lanes = createLanes({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
+  const lists = createHostLists({ ...deps, onLateAnswer: (key) => waker.wake(`${key} answers`) });
   const begin = createTasks(deps, memory, lanes);
   const idle = createIdleGate();
   const since = clock.now();
@@ -68,7 +70,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
     const own = { ...memory, doubted: doubts.due(), since, mode };
-    const now = await observe(deps, own, signal);
+    const now = await observe({ ...deps, lists }, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
     seen = now;

@@ -483,6 +483,21 @@ describe("a machine that will not go away", () => {
     expect(await kinds()).not.toContain("machine:destroy-failed");
   });
 
+  test("whose guest took the job is left in peace, though its host never answered the create", async () => {
+    host.faults.create = () => ({ isUnanswered: true });
+    start();
+    await store.claim(aClaim());
+    await clock.advance(100);
+    const id = (await store.job(4711))?.machineId ?? "";
+    await store.markBooting(id);
+    await store.markReady(id);
+    await store.handOver(4711, id);
+    await clock.advance(120_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "running", machineId: id });
+    expect(host.status(id)).toMatchObject({ running: true });
+  });
+
   test("is given up for now when its destruction hangs, and what is created for nobody is not waited for", async () => {
     host.faults.create = () => ({ hang: true });
     start();

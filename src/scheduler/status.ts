@@ -59,7 +59,7 @@ export function composeStatus(parts: {
       labels: driver.labels,
       taken: occupied((taken.get(key) ?? []).map(({ size }) => size)),
       capacity: seen?.hosts.get(key)?.room?.capacity,
-      problem: trouble?.problem ?? seen?.hostProblems.get(key),
+      problem: trouble?.problem ?? seen?.hostProblems.get(key) ?? closure(drained, seen, key),
       hint: trouble?.hint,
       isDrained: drained.has(key),
     };
@@ -85,4 +85,13 @@ export function composeStatus(parts: {
     ),
     work: rounds.work(),
   };
+}
+
+/** Why nothing new goes to a host that is well and not drained. */
+function closure(
+  drained: ReadonlySet<string>,
+  seen: ReturnType<Rounds["last"]>["seen"],
+  key: string,
+): string | undefined {
+  return drained.has(key) ? undefined : seen?.hosts.get(key)?.room?.closed;
 }

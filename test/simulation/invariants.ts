@@ -2,11 +2,12 @@
 
 import type { SimJob } from "./sim-gitlab.ts";
 import { outputOf } from "./sim-guest.ts";
-import type { World } from "./sim-world.ts";
+import type { EndedWorld } from "./sim-world.ts";
+import type { World } from "./world.ts";
 
 /** What was broken, in words; empty when nothing was. */
-export async function brokenPromises(world: World): Promise<string[]> {
-  const broken = [...world.gitlab.violations];
+export async function brokenPromises(world: EndedWorld): Promise<string[]> {
+  const broken = [...world.gitlab.violations, ...world.site.violations];
   for (const job of world.gitlab.jobs.values()) broken.push(...(await ofJob(world, job)));
   broken.push(...onePayloadPerMachine(world), ...(await leftovers(world)));
   return broken;
@@ -81,11 +82,11 @@ function onePayloadPerMachine({ payloads }: World): string[] {
   return broken;
 }
 
-async function leftovers({ store, host, life }: World): Promise<string[]> {
+async function leftovers({ store, site, life }: EndedWorld): Promise<string[]> {
   const machines = await store.machines({ live: true });
   const left = [
     ...machines.map(({ id, state }) => `machine ${id} is still ${state}`),
-    ...host.ids().map((id) => `${id} is still at its host`),
+    ...site.leftovers().map((machine) => `${machine} is still at its host`),
     ...(life()?.relay.openDoors() ?? []).map((id) => `the relay still listens for ${id}`),
   ];
   return left;

@@ -5,6 +5,7 @@
 import type { Clock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
+import type { GuestEnd } from "../../src/lifecycle/guest-end.ts";
 import type { JobResult } from "../../src/lifecycle/states.ts";
 import type { GuestDoor } from "../../src/scheduler/ports.ts";
 import type { Job, Store } from "../../src/store/store.ts";
@@ -18,7 +19,8 @@ export type RelayAnswer =
   | { readonly kind: "accepted"; readonly status: string | undefined };
 
 export interface SimRelay extends GuestDoor {
-  isOpen(machineId: string): boolean;
+  /** Who comes from elsewhere proves who he is. Throws where the real one would refuse the connection. */
+  admit(machineId: string, secret: string | undefined, isAgain: boolean): Promise<void>;
   openDoors(): string[];
   requestJob(machineId: string): Promise<RelayAnswer>;
   appendTrace(machineId: string, startBytes: number, bytes: Buffer): Promise<RelayAnswer>;
@@ -29,7 +31,11 @@ interface Guest {
   heardAt: number | undefined;
   standingAt: number | undefined;
   hasToken: boolean;
+  readonly isElsewhere: boolean;
+  end: GuestEnd | undefined;
 }
+
+const aGuest = { heardAt: undefined, standingAt: undefined, hasToken: false, end: undefined };
 
 export function createSimRelay(deps: {
   readonly store: Store;
@@ -45,6 +51,17 @@ export function createSimRelay(deps: {
     if (!guest) throw new Error("connection refused");
     guest.heardAt = clock.now();
     return guest;
+  }
+
+  async function admit(machineId: string, secret: string | undefined, isAgain: boolean): Promise<void> {
+    const guest = guests.get(machineId);
+    if (!guest) throw new Error("connection refused");
+    if (!guest.isElsewhere) return;
+    if (secret === undefined || !(await store.checkLink(machineId, secret))) throw new Error("not admitted");
+    if (!isAgain) return;
+    guest.end = "restarted";
+    await store.note("machine:ended", { machineId }, { end: "restarted" });
+    throw new Error("its disk was used before");
   }
 
   async function jobOf(machineId: string): Promise<Job | undefined> {
@@ -118,20 +135,24 @@ export function createSimRelay(deps: {
   }
 
   return {
-    open: async (machineId) => {
-      if (!guests.has(machineId))
-        guests.set(machineId, { heardAt: undefined, standingAt: undefined, hasToken: false });
+    open: async (machineId, socketPath) => {
+      const isElsewhere = socketPath === undefined;
+      if (!guests.has(machineId)) guests.set(machineId, { ...aGuest, isElsewhere });
     },
     close: async (machineId) => {
       guests.delete(machineId);
     },
-    link: async () => await Promise.reject(new Error("the simulated guests need no link")),
-    endOf: () => undefined,
+    async link(machineId) {
+      const secret = await store.issueLink(machineId);
+      if (!secret) throw new Error("the machine is not to be made any more");
+      return { address: "relay:443", serverName: "relay", ca: "", secret };
+    },
+    endOf: (machineId) => guests.get(machineId)?.end,
     lastHeardAt: (machineId) => guests.get(machineId)?.heardAt,
     lastStandingAt: (machineId) => guests.get(machineId)?.standingAt,
     // The simulated runner hears at its next request, as one does whose machine cannot hurry it.
     tellCanceling: () => {},
-    isOpen: (machineId) => guests.has(machineId),
+    admit,
     openDoors: () => [...guests.keys()],
     requestJob,
     appendTrace,

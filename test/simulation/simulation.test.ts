@@ -21,17 +21,17 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-describe("whatever dies, and whenever, the promises are kept", () => {
+describe.each(["host", "fleet"] as const)("whatever dies, and whenever: a %s", (world) => {
   test.each(batches)("seeds from %i on", async (from) => {
     for (let seed = from; seed < Math.min(from + BATCH, first + count); seed++) {
-      const { broken, history } = await simulate(seed, keyFile());
-      const again = `to see it again: npm run simulate -- --seed ${seed} --verbose`;
+      const { broken, history } = await simulate(world, seed, keyFile());
+      const again = `to see it again: npm run simulate -- --world ${world} --seed ${seed} --verbose`;
       expect(broken, `seed ${seed}; ${again}\n${history.slice(-40).join("\n")}`).toEqual([]);
     }
   });
 
   test("a seed is the same every time", async () => {
-    const runs = [await simulate(7, keyFile()), await simulate(7, keyFile())];
+    const runs = [await simulate(world, 7, keyFile()), await simulate(world, 7, keyFile())];
 
     expect(runs[0]?.history.length).toBeGreaterThan(10);
     expect(runs[1]?.history).toEqual(runs[0]?.history);

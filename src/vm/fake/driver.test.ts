@@ -5,10 +5,11 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "../../base/clock.ts";
 import { newMachineId } from "../../base/ids.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
+import { Secret } from "../../base/secret.ts";
 import { describeVmDriver, type VmDriverHarness } from "../driver.contract.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { createFakeDriver } from "./driver.ts";
+import { createFakeDriver, createFakeFleetDriver } from "./driver.ts";
 import { createFakeHost } from "./host.ts";
 
 const image = { digest: "sha256:none", architecture: "amd64", kernel: "", initramfs: "", layers: [] };
@@ -149,4 +150,53 @@ describe("faults of the fake driver", () => {
     expect(ended).toBe(true);
     expect(host.status(spec.id)).toEqual({ running: false, exit: "crash" });
   });
+});
+
+const link = async () => ({
+  address: "relay:1",
+  serverName: "relay",
+  ca: "",
+  secret: new Secret("0".repeat(64)),
+});
+
+describeVmDriver("fake, as a host of a fleet,", async () => {
+  const harness = await createHarness();
+  const host = createFakeHost(systemClock);
+  return {
+    ...harness,
+    link,
+    open: () => createFakeFleetDriver({ host, name: "metal-1" }),
+    guestPrints: async (id, text) => host.print(id, `${text}\n`),
+    guestEnds: async (id, how) => host.end(id, how),
+    kill: async (id) => host.end(id, "killed"),
+    leaveHalfMade: async (id) => void host.leaveHalfMade(id),
+    runningCount: async (id) => (host.status(id)?.running ? 1 : 0),
+    leftovers: async (id) => host.ids().filter((each) => each === id),
+  };
+});
+
+test("a host that cannot be reached, and a machine that nobody hears of", async () => {
+  const clock = createManualClock();
+  const host = createFakeHost(clock);
+  const driver = createFakeFleetDriver({ host, name: "metal-1", labels: { zone: "a" } });
+  const spec: MachineSpec = {
+    id: newMachineId(),
+    size: { cpus: 1, memoryMib: 64, diskMib: 64 },
+    image,
+    link,
+  };
+  const away = new VmError("vm_create_failed", "nobody answers");
+
+  host.faults.reach = () => Promise.reject(away);
+  await expect(driver.list(signal)).rejects.toBe(away);
+  await expect(driver.create(spec, signal)).rejects.toBe(away);
+  host.faults.reach = () => undefined;
+  host.faults.create = () => ({ isUnanswered: true });
+  const patience = new AbortController();
+  const created = driver.create(spec, patience.signal);
+  await clock.advance(10_000);
+  patience.abort(new Error("no answer"));
+
+  await expect(created).rejects.toThrow("was stopped");
+  expect(await driver.list(signal)).toMatchObject([{ id: spec.id, status: { running: true } }]);
 });

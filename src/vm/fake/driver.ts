@@ -1,8 +1,9 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
+import type { Labels } from "../../lifecycle/placement.ts";
 import type { Capacity, Size } from "../../lifecycle/size.ts";
-import type { DriverMachine, LocalVmDriver, MachineSpec } from "../driver.ts";
+import type { DriverMachine, LocalVmDriver, MachineSpec, VmDriver } from "../driver.ts";
 import { checkMachineId, checkSpec, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";
 import type { FakeHost } from "./host.ts";
@@ -22,14 +23,41 @@ const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_00
 
 /** Machines in memory, with faults on demand: for tests, simulations and load runs. */
 export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
+  const { directory } = options;
+  return {
+    ...driverOn(options, false),
+    relaySocket(id) {
+      checkMachineId(id);
+      return join(directory ?? "/nonexistent", id, "relay.sock");
+    },
+  };
+}
+
+/** The same as a host of a fleet: its machines come to the relay by their links. */
+export function createFakeFleetDriver(
+  options: Omit<FakeDriverOptions, "directory"> & { readonly name: string; readonly labels?: Labels },
+): VmDriver {
+  return {
+    ...driverOn(options, true),
+    host: options.name,
+    labels: options.labels ?? {},
+    relaySocket(id) {
+      checkMachineId(id);
+      return undefined;
+    },
+  };
+}
+
+function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver, "relaySocket"> {
   const { host, capacity = roomForAll, directory } = options;
   const exits = createListeners<string>();
   const closed = new AbortController();
-  const making = createMaking(host, closed.signal);
+  const making = createMaking(host, closed.signal, wantsLink);
   const stopHearing = host.onEnd(exits.emit);
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     checkSpec(spec);
+    await host.faults.reach?.({ name: "create", id: spec.id }, AbortSignal.any([signal, closed.signal]));
     const status = host.status(spec.id);
     const exists = status && (status.running || status.exit !== "lost");
     if (!exists) await making.create(spec, signal);
@@ -39,6 +67,7 @@ export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
     checkMachineId(id);
     signal.throwIfAborted();
     await making.stop(id);
+    await host.faults.reach?.({ name: "destroy", id }, AbortSignal.any([signal, closed.signal]));
     const fault = host.faults.destroy?.(id);
     if (fault) throw fault;
     host.remove(id);
@@ -52,7 +81,8 @@ export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
     return { id, status: making.isUnderWay(id) ? { running: true, startedAt: host.clock.now() } : status };
   }
 
-  async function list(): Promise<readonly DriverMachine[]> {
+  async function list(signal: AbortSignal): Promise<readonly DriverMachine[]> {
+    await host.faults.reach?.({ name: "list" }, AbortSignal.any([signal, closed.signal]));
     const fault = host.faults.list?.();
     if (fault) throw fault;
     return host.ids().flatMap((id) => describe(id) ?? []);
@@ -71,14 +101,11 @@ export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
     }),
     capacity: async () => capacity,
     sizeProblem: (size) => unusableSize("fake", size, limits) ?? options.sizeProblem?.(size),
-    relaySocket(id) {
-      checkMachineId(id);
-      return join(directory ?? "/nonexistent", id, "relay.sock");
-    },
     create,
     list,
-    async inspect(id) {
+    async inspect(id, signal) {
       checkMachineId(id);
+      await host.faults.reach?.({ name: "inspect", id }, AbortSignal.any([signal, closed.signal]));
       return describe(id);
     },
     destroy,

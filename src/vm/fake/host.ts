@@ -1,22 +1,33 @@
 import type { Clock } from "../../base/clock.ts";
 import { createListeners } from "../../base/listeners.ts";
-import type { ExitKind, MachineSpec, MachineStatus } from "../driver.ts";
+import type { ExitKind, MachineSpec, MachineStatus, RelayLink } from "../driver.ts";
 import type { VmError } from "../errors.ts";
 
 /** What goes wrong with one create; several may be combined. */
-interface CreateFault {
+export interface CreateFault {
   /** Time that create takes. The machine is half-made meanwhile. */
   readonly delayMs?: number;
   /** Create never returns by itself. */
   readonly hang?: boolean;
   readonly fail?: VmError;
+  /** The machine is made, and nobody hears of it: the call never returns by itself. */
+  readonly isUnanswered?: boolean;
   /** The machine ends so long after it started, in the way of `exit` (default `killed`). */
   readonly dieAfterMs?: number;
   readonly exit?: ExitKind;
 }
 
+/** What a host is asked for. */
+export interface FakeCall {
+  readonly name: "create" | "destroy" | "list" | "inspect";
+  /** The machine that it is about. */
+  readonly id?: string;
+}
+
 /** Asked at each call; undefined means that all goes well. Set and change them at any time. */
 interface FakeFaults {
+  /** Before every call that a host would be asked for: rejects when it cannot be reached, and hangs as it does. */
+  reach?: (call: FakeCall, signal: AbortSignal) => Promise<void> | undefined;
   create?: (spec: MachineSpec) => CreateFault | undefined;
   destroy?: (id: string) => VmError | undefined;
   list?: () => VmError | undefined;
@@ -25,6 +36,8 @@ interface FakeFaults {
 /** The inside of a fake machine, for a simulation or a load run that plays the guest. */
 export interface FakeGuest {
   readonly spec: MachineSpec;
+  /** How it finds the relay, on a host that is not this computer. */
+  readonly link: RelayLink | undefined;
   /** Aborts when the machine ends, however that happens. */
   readonly signal: AbortSignal;
   print(text: string): void;
@@ -54,7 +67,7 @@ export interface FakeHost {
   end(id: string, exit: ExitKind): void;
   /** A machine whose create was cut off: held, not running. */
   leaveHalfMade(id: string): void;
-  start(spec: MachineSpec): void;
+  start(spec: MachineSpec, link?: RelayLink): void;
   /** Nothing is left of it, and nobody is told: what destroy does, and what a rebuilt host does to all. */
   remove(id: string): void;
   onEnd(listener: (id: string) => void): () => void;
@@ -76,16 +89,12 @@ export function createFakeHost(clock: Clock): FakeHost {
     return machine;
   }
 
-  function start(spec: MachineSpec): void {
+  function start(spec: MachineSpec, link?: RelayLink): void {
     const machine = leaveHalfMade(spec.id);
     machine.status = { running: true, startedAt: clock.now() };
-    const guest: FakeGuest = {
-      spec,
-      signal: machine.power.signal,
-      print: (text) => print(spec.id, text),
-      end: (exit) => end(spec.id, exit, machine),
-    };
-    void play(guest);
+    const { signal } = machine.power;
+    const ends = (exit: ExitKind) => end(spec.id, exit, machine);
+    void play({ spec, link, signal, print: (text) => print(spec.id, text), end: ends });
   }
 
   async function play(guest: FakeGuest): Promise<void> {

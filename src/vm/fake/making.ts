@@ -1,6 +1,6 @@
-import type { MachineSpec } from "../driver.ts";
+import type { ExitKind, MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import type { FakeHost } from "./host.ts";
+import type { CreateFault, FakeHost } from "./host.ts";
 
 /** The creates under way of one driver: at most one per machine. */
 export interface Making {
@@ -11,19 +11,28 @@ export interface Making {
   isUnderWay(id: string): boolean;
 }
 
-export function createMaking(host: FakeHost, closed: AbortSignal): Making {
+export function createMaking(host: FakeHost, closed: AbortSignal, wantsLink: boolean): Making {
   const underWay = new Map<string, { done: Promise<void>; abort: AbortController }>();
 
   async function make(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     const fault = host.faults.create?.(spec) ?? {};
     signal.throwIfAborted();
+    const link = wantsLink ? await linkOf(spec) : undefined;
     host.leaveHalfMade(spec.id);
-    if (fault.hang) await aborted(signal);
+    if (fault.isUnanswered) host.start(spec, link);
+    await suffer(fault, signal);
+    host.start(spec, link);
+    if (fault.dieAfterMs !== undefined) endAfter(spec.id, fault.dieAfterMs, fault.exit ?? "killed");
+  }
+
+  async function suffer(fault: CreateFault, signal: AbortSignal): Promise<void> {
+    if (fault.hang || fault.isUnanswered) await aborted(signal);
     if (fault.delayMs !== undefined) await host.clock.sleep(fault.delayMs, signal);
     if (fault.fail) throw fault.fail;
-    host.start(spec);
-    if (fault.dieAfterMs === undefined) return;
-    void host.clock.sleep(fault.dieAfterMs).then(() => host.end(spec.id, fault.exit ?? "killed"));
+  }
+
+  function endAfter(id: string, ms: number, exit: ExitKind): void {
+    void host.clock.sleep(ms).then(() => host.end(id, exit));
   }
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
@@ -48,6 +57,11 @@ export function createMaking(host: FakeHost, closed: AbortSignal): Making {
     },
     isUnderWay: (id) => underWay.has(id),
   };
+}
+
+async function linkOf({ id, link }: MachineSpec): Promise<RelayLink> {
+  if (!link) throw new VmError("vm_bad_spec", `machine ${id} has no way to the relay`);
+  return await link();
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

@@ -1,0 +1,12 @@
+import type { ImageSource, ReadyImage } from "../../src/scheduler/ports.ts";
+
+export const anImage: ReadyImage = {
+  digest: `sha256:${"0".repeat(64)}`,
+  architecture: "amd64",
+  kernel: "/images/kernel",
+  initramfs: "/images/initramfs",
+  layers: ["/images/base"],
+  runnerInfo: { name: "gitlab-runner" },
+};
+
+export const images: ImageSource = { resolve: async () => anImage };
