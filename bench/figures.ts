@@ -4,19 +4,23 @@ import { boot } from "./figures/boot.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
+import { fleet } from "./figures/fleet.ts";
 import { load } from "./figures/load.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
 import { start } from "./figures/start.ts";
+import { webhook } from "./figures/webhook.ts";
 
 /** In the order of the page. */
 export const figures: readonly Figure[] = [
   claim,
+  webhook,
   start,
   cancel,
   relay,
   artifacts,
   load,
+  fleet,
   restart,
   boot,
   density,

@@ -9,7 +9,7 @@ import type { TrialStep } from "../http/trial-api.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFlintlockClient } from "../vm/flintlock/client.ts";
-import { driverOver } from "../vm/flintlock/driver.ts";
+import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import type { FlintlockDriverOptions } from "../vm/flintlock/parts.ts";
 import type { TrialDoor } from "./trial/door.ts";
@@ -34,7 +34,7 @@ export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): 
   const { host, settings, clock, log, image, door, bootDeadlineMs } = options;
   const namespace = trialNamespace(options.namespace);
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
-  const driver = driverOver(client, { host, namespace, settings, clock, log, random: Math.random });
+  const driver = createFlintlockDriver({ host, namespace, settings, clock, log, random: Math.random });
   const context = { clock, signal };
   try {
     if (!(yield* reachHost({ ...context, host, client, namespace }))) return;
@@ -42,6 +42,7 @@ export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): 
     const found = yield* step("image", context, async () => judgeImage(image.name, await image.resolve()));
     if (found) yield* tryMachine({ ...context, driver, image: found.value, door, bootDeadlineMs, log });
   } finally {
+    client.close();
     await driver.close();
   }
 }
