@@ -1,26 +1,8 @@
 import { z } from "zod";
+import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/connection-failure.ts";
 import { FireRunnerError, systemCode } from "../../base/errors.ts";
 import { parseJson } from "../json.ts";
 import { RegistryError } from "./errors.ts";
-
-const certificateCode =
-  /^(CERT_|ERR_TLS_CERT|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET|DECRYPT)|INVALID_CA|HOSTNAME_MISMATCH)/;
-const wrongProtocolCode = /^(ERR_SSL_|EPROTO$|HPE_)/;
-
-const problems: Readonly<Record<string, string>> = {
-  ECONNREFUSED: "the connection was refused",
-  ENOTFOUND: "its name cannot be resolved",
-  EAI_AGAIN: "its name cannot be resolved just now",
-  EHOSTUNREACH: "there is no route to it",
-  ENETUNREACH: "there is no route to it",
-  ETIMEDOUT: "the connection timed out",
-  ECONNRESET: "the connection was cut",
-  EPIPE: "the connection was cut",
-  UND_ERR_CONNECT_TIMEOUT: "no connection within 10 s",
-  UND_ERR_HEADERS_TIMEOUT: "no answer in time",
-  UND_ERR_BODY_TIMEOUT: "the answer stopped halfway",
-  UND_ERR_SOCKET: "the connection was cut",
-};
 
 /** A failed exchange, from whatever the HTTP client threw. `server` is `https://host:port` of whom we spoke with. */
 export function registryErrorFrom(cause: unknown, server: string, doing: string): FireRunnerError {
@@ -46,8 +28,12 @@ export function registryErrorFrom(cause: unknown, server: string, doing: string)
   }
   return new RegistryError(
     "registry_unreachable",
-    `${doing}: ${server} cannot be reached, ${problems[code] ?? "the exchange failed"}`,
-    { cause, hint: "check the registry's host and port, and the network", retryable: code in problems },
+    `${doing}: ${server} cannot be reached, ${unreachableProblems[code] ?? "the exchange failed"}`,
+    {
+      cause,
+      hint: "check the registry's host and port, and the network",
+      retryable: code in unreachableProblems,
+    },
   );
 }
 
