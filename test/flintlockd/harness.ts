@@ -20,7 +20,7 @@ export const NAMESPACE = "fr-test";
 export const flintlockSight: DriverSight = { consoles: false, ends: false, halfMade: false };
 
 const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
-const publishedImage = {
+export const publishedImage = {
   digest: digest("0"),
   architecture: "amd64",
   kernel: "",

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { LocalConfig } from "../../config/load.ts";
 import type { ImageStore } from "../../image/store.ts";
 import type { Context } from "../context.ts";
 
@@ -13,7 +14,10 @@ export const placeOption = [
 
 export async function directoryOf(context: Context, { directory }: Place): Promise<string> {
   if (directory !== undefined) return directory;
-  const { state, images } = await context.loadLocalConfig();
+  return imagesOf(await context.loadLocalConfig());
+}
+
+export function imagesOf({ state, images }: LocalConfig): string {
   return images.directory ?? join(state, "images");
 }
 

@@ -63,7 +63,7 @@ export function pick(
 }
 
 async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): Promise<RemoteMachine> {
-  const { addresses, host, namespace, client, callsEnd } = deps;
+  const { addresses, host, namespace, client, callsEnd, listing } = deps;
   if (!spec.link) throw new VmError("vm_bad_spec", `machine ${spec.id} has no way to the relay`);
   const address = await addresses.choose(spec.id, signal);
   try {
@@ -72,9 +72,11 @@ async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): 
     checkRequest(request);
     signal.throwIfAborted();
     const secrets = [link.secret.reveal(), ...Object.values(request.metadata ?? {})];
-    const answer = await client.create(request, secrets, callsEnd).catch((error: unknown) => {
-      return lookFor(deps, spec.id, error, signal);
-    });
+    const answer = await listing.making(() =>
+      client
+        .create(request, secrets, callsEnd)
+        .catch((error: unknown) => lookFor(deps, spec.id, error, signal)),
+    );
     const machine = "uid" in answer ? answer : remoteMachine(answer);
     if (!machine) throw nameless(host.name, spec.id);
     return machine;
