@@ -11,6 +11,7 @@ import { createNote } from "./events.ts";
 import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
 import { createKeepDeliveries } from "./keep-deliveries.ts";
+import { keepLists } from "./kept-lists.ts";
 import { checkLink, createMachineLinks } from "./machine-links.ts";
 import { createMachineMoves } from "./machines.ts";
 import { installationIdOf } from "./meta.ts";
@@ -79,12 +80,14 @@ async function assemble({ db, clock, log, vault, random, installationId, flush }
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const { write, close } = createWriter({ db, clock, listeners, flush: flush.flush });
+  const { write, revision, close } = createWriter({ db, clock, listeners, flush: flush.flush });
   await retireUnreadable(db, vault, write);
+  const reads = createReads(db);
   return {
     installationId,
     machineToken: (machineId) => vault.machineToken(machineId),
-    ...createReads(db),
+    ...reads,
+    ...keepLists(reads, revision),
     payload: (jobId) => named(`reading the payload of job ${jobId}`, () => readPayload(db, vault, jobId)),
     runnerToken: (key) => named(`reading the token of runner ${key}`, () => readRunnerToken(db, vault, key)),
     ...createJobMoves(write, vault),

@@ -43,6 +43,8 @@ type Lasting = "crash" | "power-cut";
 
 export interface Writer {
   readonly write: Write;
+  /** Another number whenever a change begins and whenever one has ended. */
+  revision(): number;
   /** Closes the database once all that was asked for before is done. */
   close(): Promise<void>;
 }
@@ -60,12 +62,14 @@ export function createWriter(deps: {
 }): Writer {
   const { db, clock, listeners, flush } = deps;
   const inTurn = pLimit(1);
+  let revision = 0;
 
   async function commit<Result>(
     change: (change: Change) => Promise<Result>,
     lasting: Lasting,
   ): Promise<Result> {
-    const [result, events] = await db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
+    revision++;
+    const done = db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
       const drafts: Draft[] = [];
       const now = clock.now();
       const record: Change["record"] = (kind, about, detail) =>
@@ -74,6 +78,7 @@ export function createWriter(deps: {
       if (result === false) throw new Refused();
       return [result, await appendEvents(tx, drafts)];
     });
+    const [result, events] = await done.finally(() => revision++);
     if (lasting === "power-cut") await flush();
     for (const event of events) listeners.emit(event);
     return result;
@@ -91,5 +96,5 @@ export function createWriter(deps: {
         throw toStoreError(what, error);
       }
     });
-  return { write, close: () => inTurn(() => db.destroy()) };
+  return { write, revision: () => revision, close: () => inTurn(() => db.destroy()) };
 }
