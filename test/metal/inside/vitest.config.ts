@@ -11,6 +11,8 @@ export default defineConfig({
     pool: "threads",
     isolate: false,
     fileParallelism: false,
+    // See qemu-kvm.test.ts.
+    retry: 1,
     testTimeout: 240_000,
     hookTimeout: 240_000,
   },
