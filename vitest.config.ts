@@ -54,7 +54,6 @@ export default defineConfig({
           include: ["test/metal/*.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 900_000,
-          retry: 0,
           fileParallelism: false,
           globalSetup: ["./test/vm/build-image.ts"],
           sequence: { groupOrder: 1 },
