@@ -1,10 +1,11 @@
 import { createServer, type Server, type Socket } from "node:net";
 
-const COMMAND_DEADLINE_MS = 120_000;
+const SILENCE_MS = 120_000;
 
 export interface RunInside {
   readonly onLine?: (line: string) => void;
-  readonly deadlineMs?: number;
+  /** How long it may say nothing. */
+  readonly silenceMs?: number;
 }
 
 export interface Agent {
@@ -31,17 +32,17 @@ export async function listenForAgent(path: string): Promise<Agent> {
       else wanted.push(resolve);
     });
   return {
-    async run(script, { onLine, deadlineMs = COMMAND_DEADLINE_MS }) {
+    async run(script, { onLine, silenceMs = SILENCE_MS }) {
       let socket: Socket | undefined;
       const late = Promise.withResolvers<never>();
       const timer = setTimeout(() => {
         socket?.destroy();
-        late.reject(new Error(`not done within ${deadlineMs} ms: ${script}`));
-      }, deadlineMs);
+        late.reject(new Error(`no word within ${silenceMs} ms: ${script}`));
+      }, silenceMs);
       const answer = async () => {
         socket = await connection();
         socket.write(`${Buffer.from(script).toString("base64")}\n`);
-        return await readAnswer(socket, onLine);
+        return await readAnswer(socket, () => timer.refresh(), onLine);
       };
       return await Promise.race([answer(), late.promise]).finally(() => clearTimeout(timer));
     },
@@ -54,6 +55,7 @@ export async function listenForAgent(path: string): Promise<Agent> {
 
 async function readAnswer(
   socket: Socket,
+  onWord: () => void,
   onLine: ((line: string) => void) | undefined,
 ): Promise<{ status: number; output: string }> {
   let text = "";
@@ -61,6 +63,7 @@ async function readAnswer(
   socket.setEncoding("utf8");
   for await (const chunk of socket as AsyncIterable<string>) {
     text += chunk;
+    onWord();
     for (let end = text.indexOf("\n", told); end >= 0; end = text.indexOf("\n", told)) {
       const line = text.slice(told, end);
       if (line.includes("\0")) break;

@@ -42,11 +42,12 @@ export async function startFlintlockMetal(programs: readonly string[]): Promise<
       { from: registry, to: 5_000 },
     ],
     reach: [relay],
+    cpus: 2,
   });
   const images = await mkdtemp("/tmp/fr-fleet-images-");
 
   async function onHost(command: string): Promise<string> {
-    const { status, output } = await metal.run(command, { deadlineMs: START_MS });
+    const { status, output } = await metal.run(command, { silenceMs: START_MS });
     if (status !== 0) throw new Error(`on the emulated host: ${command}: status ${status}: ${output}`);
     return output;
   }
