@@ -305,6 +305,16 @@ describe("a running job", () => {
   });
 });
 
+test("a thousand silent jobs do not make GitLab answer more than 20 questions a second", () => {
+  const jobs = Array.from({ length: 1_000 }, (_, index) => aJob({ id: index + 1, claimedAt: now }));
+  const starting = new Map(jobs.map(({ id }) => [id, "fake"]));
+  const asked = (at: number) =>
+    planned(aSnapshot(undefined, undefined, { jobs, starting, standingAt: new Map() }), at).length;
+
+  expect(asked(now + 49_999)).toBe(0);
+  expect(asked(now + 50_000)).toBe(1_000);
+});
+
 describe("a failing job", () => {
   test("is reported when its report is due, and lets its machine go", () => {
     const machine = aMachine({ state: "busy" });
