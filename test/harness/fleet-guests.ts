@@ -35,6 +35,13 @@ export function createFleetGuests(): FleetGuests {
 
   async function play(boot: Boot): Promise<void> {
     const link = linkOfBoot(boot);
+    if (boot.number > 1) {
+      // Its disk was booted before: it says so, and ends.
+      dialLink(link, `${preambleOf(boot.id, link)} again`)
+        .on("error", () => {})
+        .resume();
+      return boot.exit();
+    }
     const bridge = await bridgeTo(() => dialLink(link, preambleOf(boot.id, link)));
     const runner = createRunnerDouble(bridge.url);
     try {
