@@ -4,6 +4,7 @@ import { boot } from "./figures/boot.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
+import { fleetIdle } from "./figures/fleet-idle.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
 import { relay } from "./figures/relay.ts";
@@ -22,4 +23,5 @@ export const figures: readonly Figure[] = [
   boot,
   density,
   placement,
+  fleetIdle,
 ];
