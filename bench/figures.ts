@@ -4,7 +4,7 @@ import { boot } from "./figures/boot.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
-import { fleet } from "./figures/fleet.ts";
+import { fleetIdle } from "./figures/fleet-idle.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
 import { relay } from "./figures/relay.ts";
@@ -21,9 +21,9 @@ export const figures: readonly Figure[] = [
   relay,
   artifacts,
   load,
-  fleet,
   restart,
   boot,
   density,
   placement,
+  fleetIdle,
 ];

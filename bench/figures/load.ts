@@ -11,7 +11,8 @@ import {
 import { summarize } from "../core/statistics.ts";
 import { type Child, startChild } from "../parts/child.ts";
 import { createFakeInstallation, type FakeInstallation, managerFile } from "../parts/installation.ts";
-import type { MachineStarted, ManagerHandlers, Sample } from "../parts/manager-process.ts";
+import type { MachineStarted, ManagerHandlers } from "../parts/manager-process.ts";
+import type { Sample } from "../parts/sampler.ts";
 
 type Manager = Child<ManagerHandlers, MachineStarted>;
 

@@ -5,7 +5,9 @@ import { summarizeBoots } from "./boot.ts";
 import { summarizeCancels } from "./cancel.ts";
 import { summarizeClaims } from "./claim.ts";
 import { summarizeDensity } from "./density.ts";
+import { summarizeFleetIdle } from "./fleet-idle.ts";
 import { summarizeLoad } from "./load.ts";
+import { summarizePlacement } from "./placement.ts";
 import { summarizeLatencies } from "./relay.ts";
 import { summarizeRestarts } from "./restart.ts";
 import { summarizeStarts } from "./start.ts";
@@ -35,6 +37,20 @@ describe("the figures' summaries", () => {
 
     expect(row.difference).toBe(3);
     expect(isKept(row)).toBe(true);
+  });
+
+  test("a plan is judged by its median and by its slowest", () => {
+    const rows = summarizePlacement({ full: [...new Array(99).fill(20), 4_000], empty: [2] });
+
+    expect(rows[0]).toMatchObject({ ratio: 10 });
+    expect(rows.map(isKept)).toEqual([true, false]);
+  });
+
+  test("a fleet at rest is judged by what it takes, not by what it takes more than none", () => {
+    const [cpu, memory] = summarizeFleetIdle({ full: [{ ...second, cpuPercent: 11 }], idle: [second] });
+
+    expect(cpu).toMatchObject({ ratio: 2.2 });
+    expect([cpu, memory].map((row) => row && isKept(row))).toEqual([false, undefined]);
   });
 
   test("uploads are judged by the share of the direct rate", () => {

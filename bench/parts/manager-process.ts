@@ -1,24 +1,15 @@
 /** FireRunner without a hypervisor in a process of its own, which tells its parent of machines and of what it costs. */
-import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { performance } from "node:perf_hooks";
 import { serveParent } from "./child.ts";
 import { type BenchRooms, benchImage, createRooms, type RoomsOptions } from "./rooms.ts";
+import { createSampler } from "./sampler.ts";
 
-const RESOLUTION_MS = 5;
 const POLL_MS = 1;
 
 /** A machine has been started: somebody has to play its guest. */
 export interface MachineStarted {
   readonly machineId: string;
   readonly socketPath: string;
-}
-
-/** What the process took since the sample before. */
-export interface Sample {
-  /** Of one CPU. */
-  readonly cpuPercent: number;
-  readonly rssMib: number;
-  /** 99th percentile of how late the event loop was. */
-  readonly loopDelayP99Ms: number;
 }
 
 export interface FirstRound {
@@ -37,11 +28,8 @@ interface StartOptions extends RoomsOptions {
   readonly claims: boolean;
 }
 
-const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
-delays.enable();
 let built: BenchRooms | undefined;
-let cpuBefore = process.cpuUsage();
-let sampledAt = performance.now();
+const sample = createSampler();
 
 async function start(options: StartOptions): Promise<FirstRound> {
   const calledAt = performance.now();
@@ -65,22 +53,6 @@ const size = { cpus: 1, memoryMib: 1_024, diskMib: 1_024 };
 
 async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-}
-
-function sample(): Sample {
-  const used = process.cpuUsage(cpuBefore);
-  const now = performance.now();
-  const elapsedMs = now - sampledAt;
-  // The monitor counts from one look to the next, the time between two looks included.
-  const late = Math.max(0, delays.percentile(99) / 1e6 - RESOLUTION_MS);
-  delays.reset();
-  cpuBefore = process.cpuUsage();
-  sampledAt = now;
-  return {
-    cpuPercent: ((used.user + used.system) / 1_000 / elapsedMs) * 100,
-    rssMib: process.memoryUsage.rss() / 1024 ** 2,
-    loopDelayP99Ms: late,
-  };
 }
 
 const handlers = { start, sample: (_: undefined) => sample() };
