@@ -14,7 +14,7 @@ import { publishedImage } from "../../test/flintlockd/harness.ts";
 import { serveParent } from "./child.ts";
 import { createSampler } from "./sampler.ts";
 
-export interface FleetOptions {
+interface FleetOptions {
   readonly gitlabUrl: string;
   readonly stateDirectory: string;
   readonly token: string;
