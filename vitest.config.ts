@@ -47,6 +47,19 @@ export default defineConfig({
         },
       },
       {
+        // Emulated metal, a host within which real machines run with KVM; after everything else, which it would slow down.
+        test: {
+          ...shared,
+          name: "metal",
+          include: ["test/metal/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 900_000,
+          fileParallelism: false,
+          globalSetup: ["./test/vm/build-image.ts"],
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
         test: {
           ...shared,
           name: "simulation",

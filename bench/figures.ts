@@ -10,10 +10,12 @@ import { placement } from "./figures/placement.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
 import { start } from "./figures/start.ts";
+import { webhook } from "./figures/webhook.ts";
 
 /** In the order of the page. */
 export const figures: readonly Figure[] = [
   claim,
+  webhook,
   start,
   cancel,
   relay,

@@ -59,6 +59,17 @@ export const advice: Readonly<Record<string, string>> = {
   image_tools_missing: "Install the packages that the message names.",
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
+  registry_bad_name: "Write REGISTRY/NAME or REGISTRY/NAME:TAG with the registry's host in front.",
+  registry_credentials:
+    "Log in again, as with docker login, or repair the credential helper the message names.",
+  registry_name_unknown: "Make the project or repository in the registry first, or push to another name.",
+  registry_no_space: "Make room in the registry, and push again: what has arrived is not sent again.",
+  registry_refused:
+    "The message has the registry's own words; the hint says what to change where that is known.",
+  registry_tls: "Name the certificate authority with --ca FILE; --plain-http is for registries without TLS.",
+  registry_unauthorized: "Log in, as with docker login, as a user who may push to that name.",
+  registry_unavailable: "Push again later: what has arrived is not sent again.",
+  registry_unreachable: "Check the registry's host and port, and the network between.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
   relay_certificate: "Do what the message says of the file; openssl must be installed.",
   relay_listen: "Correct relay.listen, or end the program that listens there.",

@@ -15,6 +15,7 @@ export { installConfiguredHook } from "./app/configured-hook.ts";
 export { doctorChecks } from "./app/doctor-checks.ts";
 export { openOfflineViews } from "./app/offline-views.ts";
 export { createSetupDesk } from "./app/setup-desk.ts";
+export { tryHostAlone } from "./app/trial-desk.ts";
 export { newSigningKey, signDelivery } from "./gitlab/signing-key.ts";
 export { createLog } from "./telemetry/log.ts";
 

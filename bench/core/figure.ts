@@ -1,6 +1,6 @@
 import type { Summary } from "./statistics.ts";
 
-export type Unit = "ms" | "MiB" | "MiB/s" | "%" | "per second" | "times";
+export type Unit = "ms" | "MiB" | "MiB/s" | "%" | "per second" | "times" | "deliveries";
 
 /** A bound that the documentation promises, on one number of a row. */
 export interface Promised {

@@ -13,7 +13,7 @@ const Summary = z.strictObject({
 
 const Row_ = z.strictObject({
   what: z.string(),
-  unit: z.enum(["ms", "MiB", "MiB/s", "%", "per second", "times"]),
+  unit: z.enum(["ms", "MiB", "MiB/s", "%", "per second", "times", "deliveries"]),
   measured: Summary,
   beside: z.strictObject({ what: z.string(), measured: Summary }).exactOptional(),
   ratio: z.number().exactOptional(),

@@ -11,6 +11,7 @@ import { summarizePlacement } from "./placement.ts";
 import { summarizeLatencies } from "./relay.ts";
 import { summarizeRestarts } from "./restart.ts";
 import { summarizeStarts } from "./start.ts";
+import { summarizeWebhooks } from "./webhook.ts";
 
 const second = { cpuPercent: 5, rssMib: 120, loopDelayP99Ms: 2 };
 const course = {
@@ -96,6 +97,22 @@ describe("the figures' summaries", () => {
     const rows = summarizeRestarts({ full: [start], empty: [{ ...start, ownMs: 50 }] });
 
     expect(rows.map(({ ratio }) => ratio)).toEqual([1, 2, 1]);
+  });
+
+  test("webhooks are judged by the 99th percentile of a turn, and by every single one that is lost", () => {
+    const turn = (slowest: number) => ({
+      latenciesMs: [...new Array(98).fill(5), slowest, slowest],
+      cpuPercent: 60,
+    });
+    const bare = [{ latenciesMs: [1], cpuPercent: 20 }];
+    const crash = { answered: 9_000, missing: 0, withoutNews: 1, dueProjects: 3 };
+    const judge = (slowest: number) => {
+      const ours = [turn(slowest), turn(slowest), turn(5_000)];
+      return summarizeWebhooks({ ours, bare, flushesMs: [1], crash }).map(isKept);
+    };
+
+    expect(judge(100)).toEqual([true, undefined, undefined, undefined, true, false]);
+    expect(judge(101)).toEqual([false, undefined, undefined, undefined, true, false]);
   });
 
   test("of a machine's memory, what is not the guest's is the hypervisor's", () => {

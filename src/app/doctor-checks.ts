@@ -7,7 +7,9 @@ import { createRunnerApi } from "../gitlab/client.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { doorChecks } from "./doctor/door.ts";
 import { answer } from "./doctor/findings.ts";
+import { fleetChecks } from "./doctor/fleet.ts";
 import { machineChecks } from "./doctor/machines.ts";
+import { relayChecks } from "./doctor/relay.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
 import { connectGitLab } from "./rooms.ts";
 
@@ -24,6 +26,8 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     ...machineChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
+    ...fleetChecks(config, systemClock),
+    ...relayChecks({ config, running, clock: systemClock }),
     ...doorChecks({ config, url: webhook?.url, running, clock: systemClock }),
     clockCheck(config),
   ];

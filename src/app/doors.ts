@@ -12,6 +12,7 @@ import type { Fleet } from "../vm/driver.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
 import { createHostDesk } from "./host-desk.ts";
 import type { Cleanup, Rooms } from "./rooms.ts";
+import { createTrialDesk } from "./trial-desk.ts";
 
 export interface DoorsOptions {
   /** The configuration in force. */
@@ -52,11 +53,14 @@ async function openControl(rooms: Rooms, options: DoorsOptions, door: Door | und
   const explain = async (jobId: number) => await explainWait(rooms, jobId);
   const ports: ControlPorts = {
     ...steeringOf(rooms),
-    hosts: createHostDesk({
-      ...rooms,
-      isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
-      onRoom: () => rooms.claimer.wake(),
-    }),
+    hosts: {
+      ...createHostDesk({
+        ...rooms,
+        isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
+        onRoom: () => rooms.claimer.wake(),
+      }),
+      ...createTrialDesk({ config, store: rooms.store, trials: rooms.relay.trials, log }),
+    },
     status: () => describeDaemon(rooms, config(), about),
     explain,
     reload,

@@ -7,7 +7,7 @@ import type { Finding } from "../cli/doctor/check.ts";
 import type { Step } from "../cli/webhook/step.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../gitlab/rest-api.ts";
 import { neededRoles, TOKEN_ENDS_SOON_MS } from "../gitlab/token-needs.ts";
-import { isSameUrl } from "../intake/hook-health.ts";
+import { isSameUrl } from "../intake/hook-search.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-words.ts";
 
 /** GitLab's answer comes after the delivery; what is left is the way over the control socket. */

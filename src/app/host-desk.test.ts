@@ -9,7 +9,7 @@ import { createFleet } from "../vm/fleet.ts";
 import { createHostDesk } from "./host-desk.ts";
 
 let kept: TestStore;
-let desk: HostPorts;
+let desk: Omit<HostPorts, "tryHost">;
 let forgotten: string[];
 let rooms: number;
 let leaving: Set<string>;

@@ -17,7 +17,13 @@ export interface HostDeskDeps {
   readonly onRoom: () => void;
 }
 
-export function createHostDesk({ fleet, store, scheduler, isLeaving, onRoom }: HostDeskDeps): HostPorts {
+export function createHostDesk({
+  fleet,
+  store,
+  scheduler,
+  isLeaving,
+  onRoom,
+}: HostDeskDeps): Omit<HostPorts, "tryHost"> {
   /** The keys that a name stands for: `local` is this computer with all its drivers. */
   function keysOf(name: string): string[] {
     const keys = [...fleet.hosts()]

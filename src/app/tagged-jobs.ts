@@ -101,7 +101,10 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     onNews: watcher.news,
     onJobEnded: options.onJobEnded,
   });
-  const hookHealth = createHookHealth({ rest, scope, url: options.webhook.url, clock, random, log });
+  const hookHealth = createHookHealth({
+    ...{ rest, scope, clock, random, log, hookedProjects: watcher.hookedProjects },
+    url: options.webhook.url,
+  });
   const tokenCheck = createTokenCheck({ rest, scope, clock, log });
   const loops = [watcher, keeper, hookHealth, tokenCheck];
   return {

@@ -33,6 +33,7 @@ interface World {
   readonly problem?: string;
   readonly claiming?: string;
   readonly perJob?: boolean;
+  readonly isProtected?: boolean;
 }
 
 function aWorld({
@@ -40,11 +41,12 @@ function aWorld({
   problem,
   claiming,
   perJob = false,
+  isProtected = false,
 }: World = {}) {
   const webhook = {
     url: "https://firerunner.example.org/webhook",
     secrets: { apiToken: new Secret("a"), signingKeys: [new Secret("b")], tokens: [] },
-    runners: { perJob, most: 50 },
+    runners: { perJob, protected: isProtected, most: 50 },
   };
   const options = {
     scope: { kind: "group", name: "example/apps" },
@@ -111,6 +113,12 @@ describe("jobs by tag, seen from outside", () => {
     [{}, "GitLab is being asked for it"],
   ])("with %j it is told why it waits", async (world, words) => {
     expect(await aWorld(world).explainPending(4711)).toEqual(["it waits for a runner", words]);
+  });
+
+  test("where runners are protected, that is told as well", async () => {
+    const words = await aWorld({ isProtected: true }).explainPending(4711);
+
+    expect(words.at(-1)).toContain("webhook.runners.protected");
   });
 
   test("of another job only the watcher knows", async () => {

@@ -48,11 +48,17 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
   };
 }
 
-function hindrances({ pool, problem }: WaitingView, { keeper, claiming }: WebhookPortsOptions): string[] {
+const onlyProtected = "only jobs of protected branches and tags are given to it (webhook.runners.protected)";
+
+function hindrances(
+  { pool, problem }: WaitingView,
+  { keeper, claiming, webhook }: WebhookPortsOptions,
+): string[] {
   if (problem !== null) return [problem];
   if (!keeper.pools().has(pool)) return ["its runner is being made"];
   const reason = claiming(pool);
-  return [reason ?? "GitLab is being asked for it"];
+  if (reason !== undefined) return [reason];
+  return ["GitLab is being asked for it", ...(webhook().runners.protected ? [onlyProtected] : [])];
 }
 
 function viewOf(job: PendingJob, perJob: boolean, keeper: WebhookPortsOptions["keeper"]): WaitingView {

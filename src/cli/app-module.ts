@@ -3,6 +3,7 @@ import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import type { Config } from "../config/load.ts";
 import type { Views } from "../http/api.ts";
+import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
 import type { WebhookViews } from "../http/webhook-api.ts";
 import type { DoctorCheck } from "./doctor/check.ts";
 import type { SetupDesk } from "./init/setup-desk.ts";
@@ -48,6 +49,12 @@ export interface AppModule {
   signDelivery(key: Secret, delivery: { id: string; timestamp: number; body: string }): string;
   /** Judges what an operator says about a GitLab. */
   createSetupDesk(): SetupDesk;
+  /** The trial of a host while no FireRunner runs: this process is one for so long. */
+  tryHostAlone(
+    config: Config,
+    order: TrialOrder,
+    options: { readonly log: Log; readonly signal: AbortSignal; readonly version: string },
+  ): AsyncIterable<TrialStep>;
   /** Checks that need the rooms: drivers, images, tokens, hooks, the door. `running`: undefined when no FireRunner runs. */
   doctorChecks(config: Config, running?: RunningFireRunner): readonly DoctorCheck[];
 }

@@ -8,6 +8,8 @@ const phases: Readonly<Record<BuildPhase, string>> = {
   kernel: "kernel and initramfs",
   runner: "gitlab-runner",
   store: "storing",
+  pack: "packing layers",
+  push: "pushing",
   done: "done",
 };
 const BAR_CELLS = 24;
@@ -18,7 +20,7 @@ export interface BuildScreen {
   readonly close: () => void;
 }
 
-/** The progress of a build: one line that is drawn anew on a terminal; elsewhere a line per phase and quarter. */
+/** The progress of a build or a push: one line that is drawn anew on a terminal; elsewhere a line per phase and quarter. */
 export function createBuildScreen(output: Writable & { isTTY?: boolean; columns?: number }): BuildScreen {
   return output.isTTY ? createBar(output) : createLines(output);
 }

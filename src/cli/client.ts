@@ -13,6 +13,7 @@ import {
   Status,
   type Views,
 } from "../http/api.ts";
+import { type TrialOrder, TrialStep } from "../http/trial-api.ts";
 import {
   type DeliveryFilter,
   DeliveryList,
@@ -41,6 +42,8 @@ export interface DaemonClient
   post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
   /** Answers what was done, in words. */
   host(name: string, action: "drain" | "resume" | "forget"): Promise<string[]>;
+  /** Tries a host out: each step as it is done, until the signal aborts. */
+  tryHost(order: TrialOrder, signal: AbortSignal): AsyncIterable<TrialStep>;
   close(): Promise<void>;
 }
 
@@ -116,8 +119,21 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
     post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
     host: async (name, action) =>
       (await call(Done, `/v1/hosts/${encodeURIComponent(name)}/${action}`, { method: "POST" })).messages,
+    async *tryHost(order, signal) {
+      yield* trialSteps(await send("/v1/trials", { method: "POST", body: order, signal }));
+    },
     close: () => agent.destroy(),
   };
+}
+
+/** One in a line, and empty lines between. */
+async function* trialSteps(body: Dispatcher.ResponseData["body"]): AsyncGenerator<TrialStep> {
+  let rest = "";
+  for await (const text of body.setEncoding("utf8")) {
+    const lines = `${rest}${text}`.split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) if (line !== "") yield TrialStep.parse(JSON.parse(line));
+  }
 }
 
 function query({ live, limit }: ListFilter = {}): string {

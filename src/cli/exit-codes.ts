@@ -8,6 +8,7 @@ const byCode: Readonly<Record<string, number>> = {
   config_invalid: exitCodes.usage,
   config_unreadable: exitCodes.usage,
   bad_request: exitCodes.usage,
+  registry_bad_name: exitCodes.usage,
   cli_not_running: exitCodes.notRunning,
   not_found: exitCodes.notFound,
   image_missing: exitCodes.notFound,

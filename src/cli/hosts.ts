@@ -4,6 +4,7 @@ import type { HostStatus } from "../http/api.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";
+import { addHostsCheck } from "./hosts/check.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
 import type { Output } from "./output.ts";
 import { formatTable } from "./table.ts";
@@ -34,6 +35,7 @@ export function addHosts(program: Command, run: Run): void {
         });
       }),
     );
+  addHostsCheck(hosts, run);
   addAction(hosts, run, "resume", "start machines on a drained host again");
   addAction(hosts, run, "forget", "count the machines of a host that is gone for good as gone");
 }

@@ -67,6 +67,7 @@ describe("the relay's network side", () => {
   test.each([
     ["listen: ['8444']", /expected host:port/],
     ["listen: ['10.0.0.1:70000']", /at most 65535/],
+    ["listen: ['10.0.0.1:8444'], advertise: '10.0.2.100:8444'", /machines have 10.0.2.100 themselves/],
     ["listen: ['10.0.0.1:8444'], advertise: '0.0.0.0:8444'", /name an address by which machines reach/],
     ["listen: ['10.0.0.1:8444'], tls: { certificateFile: a.pem, keyFile: a.key }", /caFile/],
     [

@@ -60,6 +60,14 @@ describe("a configuration for jobs by tag", () => {
     expect(byNumber.webhook).toMatchObject({ project: "12", projects: ["7", "g/p"] });
   });
 
+  test("lets GitLab hear of runners before it takes them for offline", async () => {
+    const problems = await problemsOf(
+      "webhook: { group: g, apiTokenFile: api, runners: { verifyInterval: 2h } }",
+    );
+
+    expect(problems.join()).toContain("expected a time from 1m to 90m");
+  });
+
   test("is undefined where none is wanted", async () => {
     expect((await load("pools: { a: { runner: { token: t } } }")).webhook).toBeUndefined();
   });

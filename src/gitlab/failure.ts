@@ -1,3 +1,4 @@
+import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/connection-failure.ts";
 import { systemCode } from "../base/errors.ts";
 import { GitLabError } from "./errors.ts";
 
@@ -7,26 +8,6 @@ const certificateHints: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "use the host name that GitLab's certificate was made for in gitlab.url",
 };
 const untrustedHint = "put the certificate of GitLab's certificate authority into gitlab.caFile";
-
-const certificateCode =
-  /^(CERT_|ERR_TLS_CERT|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET|DECRYPT)|INVALID_CA|HOSTNAME_MISMATCH)/;
-/** Something speaks on that port, but not what the URL's scheme says. */
-const wrongProtocolCode = /^(ERR_SSL_|EPROTO$|HPE_)/;
-
-const unreachableProblems: Readonly<Record<string, string>> = {
-  ECONNREFUSED: "the connection was refused",
-  ENOTFOUND: "its name cannot be resolved",
-  EAI_AGAIN: "its name cannot be resolved just now",
-  EHOSTUNREACH: "there is no route to it",
-  ENETUNREACH: "there is no route to it",
-  ETIMEDOUT: "the connection timed out",
-  ECONNRESET: "the connection was cut",
-  EPIPE: "the connection was cut",
-  UND_ERR_CONNECT_TIMEOUT: "no connection within 10 s",
-  UND_ERR_HEADERS_TIMEOUT: "no answer in time",
-  UND_ERR_BODY_TIMEOUT: "the answer stopped halfway",
-  UND_ERR_SOCKET: "the connection was cut",
-};
 
 /** A failed exchange with GitLab, from whatever the HTTP client threw. `doing` is what we were doing, for the message. */
 export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {

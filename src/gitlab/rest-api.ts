@@ -120,6 +120,12 @@ export interface GitLabRest {
    * and does not say whose each is: tell ours by the description.
    */
   runnersOf(scope: Scope, signal?: AbortSignal): Promise<ApiRunner[]>;
+  /** Sets the tags and the protection of a runner, and that it takes no untagged jobs. One that is gone is left gone. */
+  restoreRunner(
+    id: number,
+    settings: Pick<NewApiRunner, "tags" | "protected">,
+    signal?: AbortSignal,
+  ): Promise<void>;
   /** One that is gone already counts as deleted. */
   deleteRunner(id: number, signal?: AbortSignal): Promise<void>;
   /** True while a job that this runner has taken is running or being canceled. False for a runner that is gone. */

@@ -135,6 +135,20 @@ describe("runnersOf", () => {
   });
 });
 
+describe("restoreRunner", () => {
+  test.each([
+    ["one that is there", 200, { id: 9 }],
+    ["one that is gone", 404, { message: "404 Runner Not Found" }],
+  ])("sets what %s is to take", async (_what, status, body) => {
+    await using gitlab = await aRestAnswering(status, body);
+
+    await gitlab.rest.restoreRunner(9, { tags: ["a", "b"], protected: true });
+
+    const settings = { tag_list: ["a", "b"], run_untagged: false, access_level: "ref_protected" };
+    expect(gitlab.server.seen).toMatchObject([{ method: "PUT", path: "/api/v4/runners/9", json: settings }]);
+  });
+});
+
 describe("deleteRunner", () => {
   test.each([
     ["one that was there", 204, undefined],

@@ -51,6 +51,23 @@ export function createRunnerCalls(client: RestClient) {
       return await client.list(call, Runner);
     },
 
+    async restoreRunner(
+      id: number,
+      settings: Pick<NewApiRunner, "tags" | "protected">,
+      signal?: AbortSignal,
+    ): Promise<void> {
+      const call: RestCall = {
+        method: "PUT",
+        path: `/runners/${id}`,
+        body: settingsOf(settings),
+        doing: `setting the tags and the protection of runner ${id}`,
+        scope: "manage_runner",
+        role: "the role that may create such a runner",
+        signal,
+      };
+      await client.send(call).catch(unlessMissing);
+    },
+
     async deleteRunner(id: number, signal?: AbortSignal): Promise<void> {
       const call: RestCall = {
         method: "DELETE",
@@ -72,7 +89,7 @@ export function createRunnerCalls(client: RestClient) {
 }
 
 function creation(runner: NewApiRunner, signal: AbortSignal | undefined): RestCall {
-  const { scope, description, tags } = runner;
+  const { scope, description } = runner;
   return {
     method: "POST",
     path: "/user/runners",
@@ -81,15 +98,21 @@ function creation(runner: NewApiRunner, signal: AbortSignal | undefined): RestCa
       ...(scope.kind === "group" ? { group_id: scope.id } : {}),
       ...(scope.kind === "project" ? { project_id: scope.id, locked: true } : {}),
       description,
-      tag_list: tags,
-      run_untagged: false,
-      access_level: runner.protected ? "ref_protected" : "not_protected",
+      ...settingsOf(runner),
     },
     doing: `creating a runner for ${nameOf(scope)}`,
     scope: "create_runner",
     role: roleFor(scope),
     advise: adviseOnCreation,
     signal,
+  };
+}
+
+function settingsOf({ tags, protected: isProtected }: Pick<NewApiRunner, "tags" | "protected">): object {
+  return {
+    tag_list: tags,
+    run_untagged: false,
+    access_level: isProtected ? "ref_protected" : "not_protected",
   };
 }
 

@@ -1,4 +1,4 @@
-import { createHmac, type Hmac, randomBytes } from "node:crypto";
+import { createHmac, createSecretKey, type Hmac, type KeyObject, randomBytes } from "node:crypto";
 import { Secret } from "../base/secret.ts";
 
 const PREFIX = "whsec_";
@@ -29,16 +29,20 @@ export interface DeliveryNames {
   readonly timestamp: number;
 }
 
-/** The HMAC of a delivery, still without its body (Standard Webhooks 1.0). The key must be of good form. */
-export function startSignature(key: Secret, { id, timestamp }: DeliveryNames): Hmac {
-  const bytes = Buffer.from(key.reveal().slice(PREFIX.length), "base64");
-  return createHmac("sha256", bytes).update(`${id}.${timestamp}.`);
+/** A signing token of good form, as it is used: to be kept, since making it costs more than the signature of a webhook. */
+export function signingKeyOf(token: Secret): KeyObject {
+  return createSecretKey(token.reveal().slice(PREFIX.length), "base64");
 }
 
-/** The value of `webhook-signature` for a delivery, as GitLab makes it. */
+/** The HMAC of a delivery, still without its body (Standard Webhooks 1.0). */
+export function startSignature(key: KeyObject, { id, timestamp }: DeliveryNames): Hmac {
+  return createHmac("sha256", key).update(`${id}.${timestamp}.`);
+}
+
+/** The value of `webhook-signature` for a delivery, as GitLab makes it. The token must be of good form. */
 export function signDelivery(
-  key: Secret,
+  token: Secret,
   delivery: DeliveryNames & { readonly body: string | Uint8Array },
 ): string {
-  return `v1,${startSignature(key, delivery).update(delivery.body).digest("base64")}`;
+  return `v1,${startSignature(signingKeyOf(token), delivery).update(delivery.body).digest("base64")}`;
 }

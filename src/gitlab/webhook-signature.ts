@@ -1,8 +1,8 @@
 /** Who sent a webhook: Standard Webhooks signatures (GitLab 19.0 and later) and GitLab's plain secret token. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Secret } from "../base/secret.ts";
-import { type DeliveryNames, signingKeyProblem, startSignature } from "./signing-key.ts";
+import { type DeliveryNames, signingKeyOf, signingKeyProblem, startSignature } from "./signing-key.ts";
 
 /** How old or how far ahead a delivery may be, as in the libraries of Standard Webhooks. */
 const TOLERANCE_SECONDS = 300;
@@ -41,12 +41,13 @@ export interface HookVerifier {
  * token is tried.
  */
 export function createHookVerifier({ signingKeys, tokens, now }: HookVerifierOptions): HookVerifier {
+  const usable = createKeyring();
   return {
     screen(headers) {
       const keys = signingKeys();
       const offered = headers["webhook-signature"];
       if (keys.length === 0 || offered === undefined) return screenToken(headers, tokens(), keys.length > 0);
-      return screenSignature(headers, offered, keys, now());
+      return screenSignature(headers, offered, usable(keys), now());
     },
   };
 }
@@ -74,11 +75,9 @@ function screenToken(headers: IncomingHttpHeaders, all: readonly Secret[], signa
 function screenSignature(
   headers: IncomingHttpHeaders,
   offered: string | readonly string[],
-  all: readonly Secret[],
+  keys: readonly KeyObject[],
   now: number,
 ): Screened {
-  // A key of bad form might be an empty one, with which anybody can sign.
-  const keys = all.filter((key) => signingKeyProblem(key.reveal()) === undefined);
   if (keys.length === 0) return refused("the configured signing token is not of the form whsec_…");
   const names = namesOf(headers);
   if (names === undefined) return refused("its webhook-id or webhook-timestamp is missing or malformed");
@@ -87,6 +86,17 @@ function screenSignature(
   const signatures = signaturesIn(offered);
   if (signatures.length === 0) return refused("its webhook-signature is malformed");
   return { kind: "signed", proof: proofOf(keys, names, signatures) };
+}
+
+/** The keys of those tokens that are of good form; the others might be empty ones, with which anybody can sign. */
+function createKeyring(): (tokens: readonly Secret[]) => KeyObject[] {
+  const known = new WeakMap<Secret, KeyObject | "malformed">();
+  function keyOf(token: Secret): KeyObject | "malformed" {
+    const key = known.get(token) ?? (signingKeyProblem(token.reveal()) ? "malformed" : signingKeyOf(token));
+    known.set(token, key);
+    return key;
+  }
+  return (tokens) => tokens.map(keyOf).filter((key) => key !== "malformed");
 }
 
 function namesOf(headers: IncomingHttpHeaders): DeliveryNames | undefined {
@@ -115,7 +125,7 @@ function signaturesIn(offered: string | readonly string[]): Buffer[] {
 }
 
 function proofOf(
-  keys: readonly Secret[],
+  keys: readonly KeyObject[],
   names: DeliveryNames,
   signatures: readonly Buffer[],
 ): SignatureProof {

@@ -100,7 +100,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
   registerConsole(app, deps);
   registerWebhookRoutes(app, deps);
-  registerHostRoutes(app, ports.hosts);
+  registerHostRoutes(app, { hosts: ports.hosts, closing: deps.closing });
   app.post("/v1/drain", async () => {
     await ports.drain();
     return { messages: ["no new jobs are claimed; running jobs go on"] };

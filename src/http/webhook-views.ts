@@ -38,5 +38,5 @@ export function toRunnerView(runner: ManagedRunner): RunnerView {
 }
 
 function isDue({ hookedAt, readAt }: KnownProject): boolean {
-  return hookedAt !== null && (readAt === null || hookedAt > readAt);
+  return hookedAt !== null && (readAt === null || hookedAt >= readAt);
 }

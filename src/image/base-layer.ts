@@ -7,8 +7,8 @@ import { extractKernel } from "./kernel.ts";
 import type { OnProgress } from "./progress.ts";
 import { makeSquashfsFromTar } from "./squashfs.ts";
 
-/** What every base layer has; `busybox` and `kmod` also serve the initramfs and the machine's init. */
-const BASE_PACKAGES = ["bash", "busybox-static", "ca-certificates", "curl", "git", "kmod"] as const;
+/** What every base layer has; `busybox` and `kmod` also serve the initramfs and the machine's init, `socat` its way to a relay elsewhere. */
+const BASE_PACKAGES = ["bash", "busybox-static", "ca-certificates", "curl", "git", "kmod", "socat"] as const;
 
 /** Times inside an image are never later than this, so that the same packages always give the same bytes. */
 export const IMAGE_EPOCH_S = 1_672_531_200;
@@ -41,7 +41,8 @@ export async function baseIngredients(options: BaseOptions): Promise<unknown> {
     suite: sources.suite,
     build: sources.build,
     guest: sources.guest,
-    packages,
+    // Our own too: a FireRunner that needs more in its machines must not take the layer of the one before.
+    packages: [...BASE_PACKAGES, ...packages],
     epoch: IMAGE_EPOCH_S,
     customize: await readFile(customizeScript, "utf8"),
   };

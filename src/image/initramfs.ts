@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync, zstdDecompressSync } from "node:zlib";
+import { guestFile } from "../base/guest-files.ts";
 import { run } from "../base/process.ts";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
-import { guestFile } from "./guest-files.ts";
 import { BOOT_MODULES, moduleName, planModules } from "./modules.ts";
 import { extractFromSquashfs } from "./squashfs.ts";
 

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { guestFile } from "./guest-files.ts";
+import { guestFile } from "../base/guest-files.ts";
 import { captureRunnerInfo } from "./runner-info.ts";
 
 let directory: string;

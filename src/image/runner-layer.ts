@@ -1,13 +1,14 @@
 import { chmod, copyFile, mkdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { guestFile } from "../base/guest-files.ts";
 import { IMAGE_EPOCH_S } from "./base-layer.ts";
-import { guestFile } from "./guest-files.ts";
 import { sha256 } from "./manifest.ts";
 import { makeSquashfsFromDirectory } from "./squashfs.ts";
 
 /** Our own files in the layer beside the runner: where they come from and where they go. */
 const OWN_FILES = [
   { source: guestFile("firerunner-init"), target: "usr/sbin/firerunner-init", mode: 0o755 },
+  { source: guestFile("relay-link"), target: "usr/local/lib/firerunner/relay-link", mode: 0o755 },
   { source: guestFile("login-profile"), target: "etc/profile.d/firerunner.sh", mode: 0o644 },
 ] as const;
 

@@ -1,9 +1,9 @@
 import { access, constants, readFile } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { guestFile } from "../base/guest-files.ts";
 import type { ImagesConfig } from "./config.ts";
 import { ImageError } from "./errors.ts";
-import { guestFile } from "./guest-files.ts";
 import { type RunnerKind, sha256 } from "./manifest.ts";
 import type { OnProgress } from "./progress.ts";
 import { downloadedRunner, downloadRunner, RUNNER_RELEASE_VERSION } from "./runner-release.ts";

@@ -2,10 +2,11 @@
  * Images on this computer:
  *
  *     <directory>/<12 digits of the digest>/{image.json, vmlinux, initramfs.gz, base.squashfs, runner.squashfs}
+ *     <directory>/<12 digits>/{published.json, oci.json, oci/}   where it was pushed, and in which form
  *     <directory>/names/<name>            the digest that a name stands for
  *     <directory>/.build-<process>-<n>/   under construction; never listed, removed when its process is gone
  *
- * An image is immutable. Building a name anew writes another directory and then moves the name.
+ * The files of an image are immutable. Building a name anew writes another directory and then moves the name.
  */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -22,6 +23,7 @@ import {
   shortDigest,
 } from "./manifest.ts";
 import { createNames, emptyWhenAbsent } from "./names.ts";
+import { type Publication, readPublications } from "./published.ts";
 
 /** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
 export interface ResolvedImage extends BootImage {
@@ -33,6 +35,8 @@ export interface ListedImage {
   readonly names: readonly string[];
   readonly manifest: ImageManifest;
   readonly bytes: number;
+  /** Where it has been pushed, the latest first. */
+  readonly publications: readonly Publication[];
 }
 
 interface VerifiedImage {
@@ -69,7 +73,7 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     const { directory, manifest } = await load(name);
     for (const file of filesOf(manifest))
       await checker.checkIfChanged(name, join(directory, file.path), file);
-    return toBootImage(directory, manifest);
+    return await toBootImage(directory, manifest);
   }
 
   async function verify(name: string, signal?: AbortSignal): Promise<VerifiedImage> {
@@ -79,7 +83,7 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     if (imageDigest(manifest.files) !== manifest.digest)
       throw corrupt(name, "the digest in image.json is not that of its files");
     const checkedBytes = files.reduce((sum, file) => sum + file.bytes, 0);
-    return { image: toBootImage(directory, manifest), manifest, checkedBytes };
+    return { image: await toBootImage(directory, manifest), manifest, checkedBytes };
   }
 
   async function list(): Promise<ListedImage[]> {
@@ -97,6 +101,7 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
         manifest,
         names: [...known].filter(([, digest]) => digest === manifest.digest).map(([each]) => each),
         bytes: filesOf(manifest).reduce((sum, file) => sum + file.bytes, 0),
+        publications: await readPublications(directory),
       });
     }
     return images;
@@ -164,8 +169,9 @@ async function readManifest(name: string, directory: string): Promise<ImageManif
   throw corrupt(name, `${path} ${detail}`, parsed.error);
 }
 
-function toBootImage(directory: string, manifest: ImageManifest): ResolvedImage {
+async function toBootImage(directory: string, manifest: ImageManifest): Promise<ResolvedImage> {
   const { kernel, initramfs, layers } = manifest.files;
+  const [latest] = await readPublications(directory);
   return {
     digest: manifest.digest,
     architecture: manifest.architecture,
@@ -173,6 +179,7 @@ function toBootImage(directory: string, manifest: ImageManifest): ResolvedImage 
     initramfs: join(directory, initramfs.path),
     layers: layers.map((layer) => join(directory, layer.path)),
     runnerInfo: manifest.runner.info,
+    ...(latest ? { published: { kernel: latest.kernel, root: latest.root } } : {}),
   };
 }
 

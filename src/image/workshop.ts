@@ -10,7 +10,7 @@ import { ImageError } from "./errors.ts";
 /** A build needs about this much for a short while; the finished image takes about a sixth. */
 const BUILD_SPACE_BYTES = 1_200 * 1024 ** 2;
 
-const REQUIRED_TOOLS: Readonly<Record<string, string>> = {
+const BUILD_TOOLS: Readonly<Record<string, string>> = {
   mmdebstrap: "mmdebstrap",
   mksquashfs: "squashfs-tools",
   unsquashfs: "squashfs-tools",
@@ -37,14 +37,13 @@ export async function removeStaleBuilds(imagesDirectory: string): Promise<void> 
   }
 }
 
-export async function requireTools(): Promise<void> {
+/** Which package each program of `tools` comes in. */
+export async function requireTools(doing = "building an image", tools = BUILD_TOOLS): Promise<void> {
   const script = 'for tool; do command -v "$tool" >/dev/null || echo "$tool"; done';
-  const missing = (await run("sh", ["-c", script, "sh", ...Object.keys(REQUIRED_TOOLS)]))
-    .split("\n")
-    .filter(Boolean);
+  const missing = (await run("sh", ["-c", script, "sh", ...Object.keys(tools)])).split("\n").filter(Boolean);
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map((tool) => REQUIRED_TOOLS[tool] ?? tool))];
-  throw new ImageError("image_tools_missing", `building an image needs ${missing.join(" and ")}`, {
+  const packages = [...new Set(missing.map((tool) => tools[tool] ?? tool))];
+  throw new ImageError("image_tools_missing", `${doing} needs ${missing.join(" and ")}`, {
     hint: `install them: apt-get install ${packages.join(" ")}`,
   });
 }
@@ -52,13 +51,14 @@ export async function requireTools(): Promise<void> {
 export async function requireSpace(
   directory: string,
   neededBytes: number = BUILD_SPACE_BYTES,
+  doing = "building an image",
 ): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   const free = bavail * bsize;
   if (free >= neededBytes) return;
   throw new ImageError(
     "image_no_space",
-    `building an image needs ${formatBytes(neededBytes)} in ${directory}, which has ${formatBytes(free)} left`,
+    `${doing} needs ${formatBytes(neededBytes)} in ${directory}, which has ${formatBytes(free)} left`,
     { hint: "free some space, or choose another image directory" },
   );
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
+import { MINUTE_MS } from "../base/units.ts";
 import { DriverName, durationMs, Egress, Executor, HostLabels, sizeMib } from "../lifecycle/config.ts";
 
 /** `claiming`: how FireRunner asks GitLab for jobs. */
@@ -84,10 +85,13 @@ const RunnersConfig = z.strictObject({
   most: z.number().int().min(1).max(1_000).default(50).meta({
     description: "Runners that may exist at one time. GitLab.com's free plan allows 50 per group or project.",
   }),
-  verifyInterval: durationMs().prefault("20m").meta({
-    description:
-      "How often GitLab hears of each runner, so that it counts as online (GitLab's limit is 2 hours).",
-  }),
+  verifyInterval: durationMs()
+    .refine((ms) => ms >= MINUTE_MS && ms <= 90 * MINUTE_MS, "expected a time from 1m to 90m")
+    .prefault("20m")
+    .meta({
+      description:
+        "How often GitLab hears of each runner at least, so that it counts as online (GitLab's limit is 2 hours).",
+    }),
 });
 
 const PendingPollConfig = z.strictObject({

@@ -34,7 +34,7 @@ export interface HookDeskOptions<Screening> {
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */
   readonly onNews: (news: HookNews) => void;
-  /** GitLab says that a job of ours, which has not ended here, has ended. It may be wrong or late. */
+  /** GitLab says that a job of ours, which has not ended here, was ended there by somebody. It may be wrong or late. */
   readonly onJobEnded: (jobId: number) => void;
 }
 
@@ -51,11 +51,12 @@ export interface HookReception<Screening> {
   status(): HookDeskStatus;
 }
 
-const endedStatuses: readonly string[] = ["success", "failed", "canceled"];
+/** Of the other ends GitLab has heard from here, a moment ago: to ask it then would be to ask about what is over. */
+const ENDED_BY_OTHERS = "canceled";
 
 export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
   const { verifier, store, clock, log, onNews, onJobEnded } = options;
-  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries));
+  const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
   const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
   const counters = createHookCounters(clock);
 
@@ -97,7 +98,7 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
 
   /** After the answer: who waits for it is not concerned. */
   function tellEnd({ jobId, status }: HookNews): void {
-    if (jobId === null || !endedStatuses.includes(status ?? "")) return;
+    if (jobId === null || status !== ENDED_BY_OTHERS) return;
     store.job(jobId).then(
       (job) => {
         if (job && job.state !== "finished") onJobEnded(jobId);

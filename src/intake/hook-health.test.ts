@@ -32,7 +32,15 @@ async function start(overrides: Partial<HookHealthOptions> = {}): Promise<void> 
   const scope: Scope = { kind: "group", id: 3, path: "group" };
   const note = (_fields: object, message: string) => void logged.push(message);
   const log = { ...silentLog, warn: note, info: note };
-  const own = { rest: gitlab.rest, scope: async () => scope, url, clock, random: () => 0.5, log };
+  const own = {
+    rest: gitlab.rest,
+    hookedProjects: () => [],
+    scope: async () => scope,
+    url,
+    clock,
+    random: () => 0.5,
+    log,
+  };
   health = createHookHealth({ ...own, ...overrides });
   health.start();
   await clock.advance(10);
@@ -93,6 +101,52 @@ describe("the hook that leads here", () => {
     await start();
 
     expect(health.status().hooks).toMatchObject([{ ok: true }]);
+  });
+});
+
+describe("hooks of single projects", () => {
+  const hookedProjects = () => [
+    { id: 7, path: "group/one" },
+    { id: 8, path: "group/two" },
+  ];
+  const hooksOf = async (scope: Scope): Promise<ApiHook[]> => {
+    const refusal = scope.kind === "group" ? "gitlab_not_found" : "gitlab_forbidden";
+    if (scope.kind !== "project" || scope.id === 7) throw new GitLabError(refusal, "listing hooks: no");
+    return [
+      aHook({ id: 6, alertStatus: "disabled" }),
+      aHook({ id: 9, url: "https://elsewhere.example.org" }),
+    ];
+  };
+
+  test.each<Scope>([{ kind: "group", id: 3, path: "group" }, { kind: "instance" }])(
+    "are watched where %j can have none",
+    async (scope) => {
+      await start({ scope: async () => scope, rest: { hooksOf }, hookedProjects });
+
+      const words = expect.stringContaining("of group/two: switched off by GitLab");
+      expect(health.status()).toEqual({ hooks: [{ id: 6, url, ok: false, words }], problem: null });
+      expect(logged).toEqual(["the webhook is in trouble"]);
+    },
+  );
+
+  test("are not asked for while what is served has one, and are few", async () => {
+    const asked: string[] = [];
+    const many = () => Array.from({ length: 100 }, (_, id) => ({ id, path: `group/${id}` }));
+    let hasOwn = true;
+    const rest = {
+      async hooksOf(scope: Scope): Promise<ApiHook[]> {
+        asked.push(scope.kind);
+        return scope.kind === "group" && hasOwn ? [aHook()] : [];
+      },
+    };
+    await start({ rest, hookedProjects: many });
+    expect(asked).toEqual(["group"]);
+
+    hasOwn = false;
+    await clock.advance(5 * MINUTE);
+
+    expect(asked).toHaveLength(22);
+    expect(health.status().problem).toContain("“firerunner webhook install” makes it");
   });
 });
 

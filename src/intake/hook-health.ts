@@ -3,21 +3,19 @@
  * Facts: `alert_status` and `disabled_until` of GitLab's hooks API.
  */
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
-import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
+import type { Scope } from "../gitlab/rest-api.ts";
+import { errorInWords, type FoundHook, findHooks, type HookSearchOptions } from "./hook-search.ts";
 import { hookStanding } from "./hook-standing.ts";
 import { readFailure } from "./read-failure.ts";
-import { describeScope } from "./scope-words.ts";
 import { createWakeLoop } from "./wake-loop.ts";
 
 const INTERVAL_MS = 5 * MINUTE_MS;
 const retryBackoff = { baseMs: 10_000, capMs: 10 * MINUTE_MS };
 
-export interface HookHealthOptions {
-  readonly rest: Pick<GitLabRest, "hooksOf">;
+export interface HookHealthOptions extends HookSearchOptions {
   readonly scope: () => Promise<Scope>;
   /** The address that GitLab calls; without it no hook can be told to be ours. */
   readonly url: string | undefined;
@@ -49,10 +47,10 @@ export interface HookHealth {
 }
 
 export function createHookHealth(options: HookHealthOptions): HookHealth {
-  const { rest, url, clock, random, log } = options;
+  const { url, clock, random, log } = options;
   const ending = new AbortController();
   const loop = createWakeLoop(clock, look);
-  let found: readonly ApiHook[] = [];
+  let found: readonly FoundHook[] = [];
   let problem: string | null = null;
   let failures = 0;
 
@@ -60,16 +58,15 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
     if (url === undefined) return settle(withoutUrl, INTERVAL_MS);
     try {
       const scope = await options.scope();
-      if (scope.kind === "instance") return settle(noInstanceHooks, INTERVAL_MS);
-      const hooks = (await rest.hooksOf(scope, ending.signal)).filter((hook) => isSameUrl(hook.url, url));
+      const { hooks, problem: reason } = await findHooks(options, scope, url, ending.signal);
       failures = 0;
       tellChanges(hooks);
-      return settle(hooks.length === 0 ? missing(scope, url) : null, INTERVAL_MS);
+      return settle(reason, INTERVAL_MS);
     } catch (error) {
       if (ending.signal.aborted) return clock.now() + INTERVAL_MS;
       failures++;
       const ownMs = backoffMs(failures, random, retryBackoff);
-      return settle(unreadable(error), Math.max(ownMs, readFailure(error).waitMs));
+      return settle(errorInWords(error), Math.max(ownMs, readFailure(error).waitMs));
     }
   }
 
@@ -83,9 +80,9 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
     return clock.now() + waitMs;
   }
 
-  function tellChanges(hooks: readonly ApiHook[]): void {
-    for (const hook of hooks) {
-      const before = found.find(({ id }) => id === hook.id);
+  function tellChanges(hooks: readonly FoundHook[]): void {
+    for (const { hook } of hooks) {
+      const before = found.find((each) => each.hook.id === hook.id)?.hook;
       const { ok, words } = hookStanding(hook, clock.now());
       const wasOk = before === undefined || hookStanding(before, clock.now()).ok;
       if (!ok && JSON.stringify(before) !== JSON.stringify(hook))
@@ -103,7 +100,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
       await loop.stop();
     },
     status: () => ({
-      hooks: found.map((hook) => ({ id: hook.id, url: hook.url, ...hookStanding(hook, clock.now()) })),
+      hooks: found.map((each) => viewOf(each, clock.now())),
       problem,
     }),
   };
@@ -111,24 +108,8 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
 
 const withoutUrl =
   "webhook.url is not configured, so it is not known which of GitLab's webhooks lead here: add the address under which GitLab reaches this door";
-const noInstanceHooks =
-  "GitLab has no webhook for the jobs of all its projects: install one per group or project (“firerunner webhook install --group PATH”); jobs elsewhere are found by looking";
 
-function missing(scope: Scope, url: string): string {
-  return `${describeScope(scope)} has no webhook that leads to ${url}: “firerunner webhook install” makes it (webhooks of single projects are not looked at)`;
-}
-
-function unreadable(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
-  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
-}
-
-/** Written differently, they may still be the same: `https://EXAMPLE.org:443/webhook/`. */
-export function isSameUrl(one: string, other: string): boolean {
-  return normal(one) === normal(other);
-}
-
-function normal(text: string): string {
-  const url = URL.parse(text);
-  return url === null ? text : `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
+function viewOf({ hook, project }: FoundHook, now: number): HookView {
+  const { ok, words } = hookStanding(hook, now);
+  return { id: hook.id, url: hook.url, ok, words: project === undefined ? words : `of ${project}: ${words}` };
 }

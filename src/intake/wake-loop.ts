@@ -27,7 +27,8 @@ export function createWakeLoop(clock: Clock, look: () => Promise<number>): WakeL
 
   function wake(): void {
     woken = true;
-    rest.abort();
+    // A burst wakes hundreds of times, and an abort without a reason makes an error with its stack.
+    if (!rest.signal.aborted) rest.abort("woken");
   }
 
   return {

@@ -60,6 +60,8 @@ export interface Watcher extends WaitWords {
   /** Reads one project at once, or all soon: the configuration may have changed, or nobody knows what happened. */
   wake(projectId?: number): void;
   status(): WatcherStatus;
+  /** Projects of which hooks have told, the last first. */
+  hookedProjects(): readonly Pick<ProjectWatch, "id" | "path">[];
 }
 
 interface Parts {
@@ -113,6 +115,11 @@ export function createWatcher(options: WatcherOptions): Watcher {
     demand: book.demand,
     explain: createWaitWords({ ...options, book, projects: watches }).explain,
     status: () => statusOf(parts),
+    hookedProjects: () =>
+      [...watches.values()]
+        .filter(({ hookedAt }) => hookedAt > 0)
+        .toSorted((a, b) => b.hookedAt - a.hookedAt)
+        .map(({ id, path }) => ({ id, path })),
     start() {
       list.start();
       loop.start();

@@ -32,6 +32,10 @@ export const RelaySettings = z.strictObject({
   }),
   advertise: networkAddress
     .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
+    .refine(
+      (text) => splitHostPort(text).host !== "10.0.2.100",
+      "machines have 10.0.2.100 themselves, as their own door to the relay: name another address of this computer",
+    )
     .optional()
     .meta({
       description:

@@ -8,7 +8,7 @@ import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
 import { createAudit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
-import { createDoors } from "./doors.ts";
+import { createDoors, type Doors } from "./doors.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
 import { createDialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
@@ -17,7 +17,7 @@ import { createGuest, type Guest } from "./guest.ts";
 import { createNoteEnd } from "./guest-ending.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
-import { createOutside, type RelayLink } from "./network/outside.ts";
+import { createOutside, type Outside, type RelayLink, type Trials } from "./network/outside.ts";
 import { createReception } from "./reception.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
@@ -49,6 +49,7 @@ export interface Relay {
   open(machineId: string, socketPath: string | undefined): Promise<void>;
   close(machineId: string): Promise<void>;
   link(machineId: string): Promise<RelayLink>;
+  readonly trials: RelayTrials;
   endOf(machineId: string): GuestEnd | undefined;
   lastHeardAt(machineId: string): number | undefined;
   lastStandingAt(machineId: string): number | undefined;
@@ -57,6 +58,13 @@ export interface Relay {
   reload(): Promise<void>;
   /** Closes every door, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
+}
+
+/** For machines that only try a host out. */
+export interface RelayTrials extends Pick<Trials, "arePossible" | "firstWordAt"> {
+  /** Opens a door for one and answers its way here; each call makes a new secret. Throws RelayError `relay_no_network`. */
+  open(machineId: string): Promise<RelayLink>;
+  close(machineId: string): Promise<void>;
 }
 
 export function createRelay(options: RelayOptions): Relay {
@@ -111,6 +119,7 @@ export function createRelay(options: RelayOptions): Relay {
       await doors.open(machineId, socketPath);
     },
     link: outside.link,
+    trials: trialsOf(outside, doors),
     endOf: (machineId) => doors.guest(machineId)?.end,
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
@@ -124,6 +133,23 @@ export function createRelay(options: RelayOptions): Relay {
       await Promise.race([Promise.allSettled(inFlight), limit]);
       waiting.abort();
       await dialer.close();
+    },
+  };
+}
+
+function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {
+  const { arePossible, firstWordAt } = trials;
+  return {
+    arePossible,
+    firstWordAt,
+    async open(machineId) {
+      const link = trials.link(machineId);
+      await doors.open(machineId, undefined);
+      return link;
+    },
+    async close(machineId) {
+      trials.forget(machineId);
+      await doors.close(machineId);
     },
   };
 }

@@ -4,6 +4,7 @@ import { routeOf } from "./routes.ts";
 describe("routes", () => {
   test.each([
     ["GET", "/firerunner/boot", "boot"],
+    ["POST", "/firerunner/end", "end"],
     ["POST", "/api/v4/jobs/request", "request-job"],
     ["PUT", "/api/v4/jobs/7", "update-job"],
     ["PATCH", "/api/v4/jobs/7/trace", "append-trace"],

@@ -52,7 +52,8 @@ interface Resting {
 export interface Lanes {
   /** Starts the task and returns true, unless its lane is taken or rests. */
   start(task: Task): boolean;
-  isRunning(lane: string): boolean;
+  /** What runs on a lane, by its name. */
+  running(lane: string): string | undefined;
   /** Aborts what runs on a lane. */
   abort(lane: string, reason: unknown): void;
   status(): LaneStatus[];
@@ -126,7 +127,7 @@ export function createLanes(deps: {
   return {
     start,
     settle,
-    isRunning: (lane) => running.has(lane),
+    running: (lane) => running.get(lane)?.name,
     abort: (lane, reason) => running.get(lane)?.controller.abort(reason),
     status: () => [
       ...[...running].map(([lane, { name, since }]) => ({ lane, name, since, resting: undefined })),

@@ -468,6 +468,21 @@ describe("a machine that will not go away", () => {
     expect(host.ids()).toEqual([]);
   });
 
+  test("has all the time it needs, however many rounds go by meanwhile", async () => {
+    const destroy: VmDriver["destroy"] = async (id, signal) => {
+      await clock.sleep(5_000, signal);
+      await driver.destroy(id, signal);
+    };
+    start({ fleet: createFleet([{ ...driver, destroy }]) });
+    await aRunningJob();
+
+    await store.finishJob(4711, "success");
+    await clock.advance(6_000);
+
+    expect(host.ids()).toEqual([]);
+    expect(await kinds()).not.toContain("machine:destroy-failed");
+  });
+
   test("whose guest took the job is left in peace, though its host never answered the create", async () => {
     host.faults.create = () => ({ isUnanswered: true });
     start();

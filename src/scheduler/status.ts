@@ -6,7 +6,7 @@ import type { LaneStatus } from "./lanes.ts";
 import { type Mode, startObstacle } from "./plan.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 
-export interface HostStatus {
+interface HostStatus {
   readonly key: string;
   readonly driver: string;
   readonly host: string;

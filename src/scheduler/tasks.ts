@@ -136,12 +136,13 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
   }
 
   function begin(action: Action): boolean {
-    const lane = laneOf(action);
-    // What is being created for nobody is not waited for.
-    if (action.kind === "destroy" && lanes.isRunning(lane)) lanes.abort(lane, superseded());
+    const names = namesOf(action, log);
+    const running = lanes.running(names.lane);
+    // What is being created for nobody is not waited for; a removal that takes longer than a round is.
+    if (action.kind === "destroy" && running !== names.name) lanes.abort(names.lane, superseded());
     const [limiter, limitMs] = limitersOf(action);
     const work = (signal: AbortSignal) => perform(action, signal);
-    const isBegun = lanes.start({ ...namesOf(action, log), limiter, limitMs, work });
+    const isBegun = lanes.start({ ...names, limiter, limitMs, work });
     if (isBegun && action.kind === "startMachine") memory.starting.set(action.jobId, action.host);
     return isBegun;
   }

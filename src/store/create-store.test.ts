@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, readlink, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -306,6 +306,22 @@ describe("store on disk", () => {
     await expect(store.claim(aClaim())).rejects.toMatchObject({ code: "store_failed" });
     await expect(store.jobs()).rejects.toMatchObject({ code: "store_failed" });
     await store.close();
+  });
+
+  test("closing leaves no file open, however much was flushed", async () => {
+    const store = await openStore();
+    for (let jobId = 1; jobId <= 5; jobId++) await store.claim(aClaim({ jobId }));
+    const openFiles = async () => {
+      const links = (await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`));
+      return (await Promise.allSettled(links)).filter(
+        (each) => each.status === "fulfilled" && each.value.startsWith(directory),
+      ).length;
+    };
+    expect(await openFiles()).toBeGreaterThan(0);
+
+    await store.close();
+
+    expect(await openFiles()).toBe(0);
   });
 
   test("what was asked for before closing is done first", async () => {

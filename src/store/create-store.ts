@@ -22,7 +22,7 @@ import { prune } from "./prune.ts";
 import { createReads, named } from "./reads.ts";
 import { readRunnerToken } from "./runner-tokens.ts";
 import { createRunnerMoves } from "./runners.ts";
-import { flushSqlite, IN_MEMORY, sqliteDialect } from "./sqlite.ts";
+import { type Flush, IN_MEMORY, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
@@ -73,14 +73,14 @@ interface Parts {
   readonly vault: Vault;
   readonly random: (size: number) => Uint8Array;
   readonly installationId: string;
-  readonly flush: () => Promise<void>;
+  readonly flush: Flush;
 }
 
 async function assemble({ db, clock, log, vault, random, installationId, flush }: Parts): Promise<Store> {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const { write, revision, close } = createWriter({ db, clock, listeners, flush });
+  const { write, revision, close } = createWriter({ db, clock, listeners, flush: flush.flush });
   await retireUnreadable(db, vault, write);
   const reads = createReads(db);
   return {
@@ -102,7 +102,10 @@ async function assemble({ db, clock, log, vault, random, installationId, flush }
     note: createNote(write),
     onEvent: (listener) => listeners.add(listener),
     prune: (before) => prune(write, before),
-    close,
+    async close() {
+      await close();
+      await flush.close();
+    },
   };
 }
 
@@ -116,9 +119,11 @@ async function openDatabase(database: string | Dialect): Promise<Kysely<Tables>>
 }
 
 /** A database server flushes each commit by itself, and one in memory has nothing to flush. */
-function flushOf(database: string | Dialect): () => Promise<void> {
-  if (typeof database !== "string" || database === IN_MEMORY) return async () => {};
-  return () => flushSqlite(database);
+function flushOf(database: string | Dialect): Flush {
+  if (typeof database !== "string" || database === IN_MEMORY) {
+    return { flush: async () => {}, close: async () => {} };
+  }
+  return sqliteFlush(database);
 }
 
 async function openSqlite(path: string): Promise<Dialect> {

@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import {
   type Dialect,
@@ -14,7 +14,7 @@ const BUSY_TIMEOUT_MS = 5_000;
 
 /**
  * Lets Kysely's SQLite dialect run on Node's built-in engine. `synchronous = normal`: a commit survives a crash of the
- * program; `flushSqlite` makes it survive a power cut without holding up the whole program while the disk works, as
+ * program; `sqliteFlush` makes it survive a power cut without holding up the whole program while the disk works, as
  * `full` would. `secure_delete`: what is erased is overwritten; the write-ahead log may keep old pages until its
  * next checkpoint, and there payloads are as encrypted as in the table.
  */
@@ -33,14 +33,29 @@ export function sqliteDialect(path: string, limits: { maxPages?: number } = {}):
   return toDialect(db);
 }
 
-/** Resolves when all that was committed to the database at `path` is on the disk: its write-ahead log holds every commit. */
-export async function flushSqlite(path: string): Promise<void> {
-  const log = await open(`${path}-wal`, "r+");
-  try {
-    await log.datasync();
-  } finally {
-    await log.close();
-  }
+export interface Flush {
+  /** Resolves when everything committed so far is on the disk. */
+  flush(): Promise<void>;
+  /** To be called after the database was closed. */
+  close(): Promise<void>;
+}
+
+/**
+ * For the database at `path`: its write-ahead log holds every commit. The log is one and the same file while the database is open, and
+ * is opened once; a flush waits for the disk, and for nothing else.
+ */
+export function sqliteFlush(path: string): Flush {
+  let log: FileHandle | undefined;
+  return {
+    async flush() {
+      log ??= await open(`${path}-wal`, "r+");
+      await log.datasync();
+    },
+    async close() {
+      await log?.close();
+      log = undefined;
+    },
+  };
 }
 
 /** For the command line while no daemon runs: sees all, changes nothing. */

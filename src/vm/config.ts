@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { sizeMib } from "../lifecycle/config.ts";
+import { durationMs, sizeMib } from "../lifecycle/config.ts";
 import { FlintlockConfig } from "./flintlock/config.ts";
 
 /**
@@ -13,6 +13,10 @@ const Qemu = z.strictObject({
     .enum(["auto", "kvm", "tcg"])
     .default("auto")
     .meta({ description: "kvm needs the hardware; tcg emulates it slowly; auto takes kvm where it works." }),
+  trialBoot: durationMs().prefault("20s").meta({
+    description:
+      "How long the trial boot may take that shows whether KVM works; longer on nested, slow hosts.",
+  }),
   consoleLimit: sizeMib()
     .refine((mib) => mib >= 1, "at least 1MiB")
     .default(1)

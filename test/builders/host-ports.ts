@@ -6,5 +6,14 @@ export function aHostPorts(calls: string[] = []): HostPorts {
     calls.push(`${action} ${name}`);
     return [`${action}: ${name}`];
   };
-  return { drain: note("drain"), resume: note("resume"), forget: note("forget") };
+  return {
+    drain: note("drain"),
+    resume: note("resume"),
+    forget: note("forget"),
+    async *tryHost(order) {
+      calls.push(`try ${JSON.stringify(order)}`);
+      for (const name of ["connect", "gone"])
+        yield { name, level: "ok", message: `${name} went well`, tookMs: 1 };
+    },
+  };
 }

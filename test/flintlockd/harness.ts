@@ -1,15 +1,16 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../src/base/clock.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { newMachineId } from "../../src/base/ids.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
 import type { DriverSight, VmDriverHarness } from "../../src/vm/driver.contract.ts";
-import type { RelayLink } from "../../src/vm/driver.ts";
+import type { MachineSpec, RelayLink } from "../../src/vm/driver.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
 import { createFlintlockDriver } from "../../src/vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../../src/vm/flintlock/host.ts";
 import { aFlintlockHost } from "../builders/flintlock-host.ts";
 import { createScaledClock } from "../harness/scaled-clock.ts";
-import { aSpec, bareClient } from "./client.ts";
+import { aSpec, bareClient, type SpecInit } from "./client.ts";
 import type { StandInOptions } from "./options.ts";
 import { type Flintlockd, startFlintlockd } from "./stand-in.ts";
 
@@ -44,6 +45,9 @@ export async function aLink(): Promise<RelayLink> {
 export interface FlintlockHarness extends VmDriverHarness {
   readonly flintlockd: Flintlockd;
   readonly clock: Clock;
+  aSpec(change?: Partial<MachineSpec>): MachineSpec;
+  /** A machine made behind the driver's back, by whoever. */
+  makeBehind(spec: SpecInit): Promise<string>;
 }
 
 export interface FlintlockHarnessOptions extends StandInOptions {
@@ -53,25 +57,37 @@ export interface FlintlockHarnessOptions extends StandInOptions {
   readonly prepare?: (flintlockd: Flintlockd) => void;
   readonly settings?: Partial<Record<"callTimeout" | "pullTimeout" | "deleteTimeout", string>>;
   readonly factor?: number;
+  readonly log?: Log;
 }
 
 /** A driver on a stand-in for flintlockd, over real HTTP/2. */
 export async function createFlintlockHarness(
   options: FlintlockHarnessOptions = {},
 ): Promise<FlintlockHarness> {
-  const { factor = FACTOR, prepare, host, settings = {}, ...standIn } = options;
+  const { factor = FACTOR, prepare, host, settings = {}, log = silentLog, ...standIn } = options;
   const clock = createScaledClock(factor);
   const localImages = Object.values(publishedImage.published);
   const flintlockd = await startFlintlockd({ localImages, scale: 1 / factor, ...standIn });
   const { hosts: _, ...config } = FlintlockConfig.parse({ callTimeout: "60s", ...settings });
   prepare?.(flintlockd);
+  const size = { cpus: 1, memoryMib: 1_024, diskMib: 64 };
+
+  async function makeBehind(spec: SpecInit): Promise<string> {
+    const { kernel: image, root } = publishedImage.published;
+    const kernel = { image, filename: "boot/vmlinux" };
+    const rootVolume = { id: "root", source: { containerSource: root } };
+    const microvm = aSpec({ namespace: NAMESPACE, kernel, rootVolume, ...spec });
+    const made = await bareClient(flintlockd.address).createMicroVM({ microvm });
+    return made.microvm?.spec?.uid ?? "";
+  }
+
   const ofId = (id: string) => flintlockd.machines().filter((each) => each.id === id);
 
   return {
     flintlockd,
     clock,
     image: publishedImage,
-    size: { cpus: 1, memoryMib: 1_024, diskMib: 64 },
+    size,
     link: aLink,
     open: () =>
       createFlintlockDriver({
@@ -79,7 +95,7 @@ export async function createFlintlockHarness(
         namespace: NAMESPACE,
         settings: config,
         clock,
-        log: silentLog,
+        log,
         random: Math.random,
       }),
     guestUp: async () => {},
@@ -87,16 +103,10 @@ export async function createFlintlockHarness(
     guestEnds: async (id) => flintlockd.exitGuest(flintlockd.machine(id).uid),
     kill: async (id) => flintlockd.exitGuest(flintlockd.machine(id).uid),
     lose: async (id) => flintlockd.removeLease(flintlockd.machine(id).uid),
-    async leaveHalfMade(id) {
-      const { kernel: image, root } = publishedImage.published;
-      const kernel = { image, filename: "boot/vmlinux" };
-      const rootVolume = { id: "root", source: { containerSource: root } };
-      const microvm = aSpec({ id, namespace: NAMESPACE, kernel, rootVolume });
-      // Its answer may be one of those that are lost.
-      await bareClient(flintlockd.address)
-        .createMicroVM({ microvm })
-        .catch(() => {});
-    },
+    aSpec: (change) => ({ id: newMachineId(), size, image: publishedImage, link: aLink, ...change }),
+    makeBehind,
+    // Its answer may be one of those that are lost.
+    leaveHalfMade: async (id) => void (await makeBehind({ id }).catch(() => {})),
     runningCount: async (id) => ofId(id).filter(({ alive }) => alive).length,
     leftovers: async (id) => ofId(id).map(({ uid, state }) => `${uid} is ${state}`),
     dispose: async () => void (await flintlockd[Symbol.asyncDispose]()),

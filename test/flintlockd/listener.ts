@@ -9,6 +9,7 @@ import { Duplex } from "node:stream";
 import { createServer as createTlsServer } from "node:tls";
 import { startMutualTls } from "./mutual-tls.ts";
 import type { TlsSecurity } from "./options.ts";
+import { limitPings } from "./pings.ts";
 import type { WireRecorder } from "./wire.ts";
 
 export interface Listener {
@@ -23,6 +24,7 @@ export interface ListenerOptions {
   readonly port: number;
   readonly tls: TlsSecurity | undefined;
   readonly wire: WireRecorder;
+  readonly now: () => number;
   readonly serve: (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 }
 
@@ -41,9 +43,10 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   };
 }
 
-async function listenHere({ port, tls, wire, serve }: ListenerOptions): Promise<Listener> {
+async function listenHere({ port, tls, wire, serve, now }: ListenerOptions): Promise<Listener> {
   const http2 = createHttp2Server(serve);
   http2.on("sessionError", () => {});
+  http2.on("session", (session) => limitPings(session, now));
   const sockets = new Set<Socket>();
   let connections = 0;
 

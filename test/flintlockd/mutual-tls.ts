@@ -3,11 +3,14 @@
  * through the handshake and then cuts the connection without a word. socat lets OpenSSL decide; it knows no ALPN, which clients
  * of Node do not ask about.
  */
+
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../../src/demo/free-port.ts";
+import { findProgram } from "../../src/vm/local/programs.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { TlsSecurity } from "./options.ts";
 
@@ -26,7 +29,9 @@ export async function startMutualTls(tls: TlsSecurity, port: number, target: num
   const asked = ["verify=1", "openssl-min-proto-version=TLS1.3", "nodelay"];
   const pems = Object.keys(files).map((name) => `${name}=${name}`);
   const address = [...listen, ...asked, ...pems].join(",");
-  const socat = spawn("socat", ["-lf/dev/null", address, `TCP4:127.0.0.1:${target},nodelay`], {
+  const program = await findProgram("socat");
+  if (program === undefined) throw new Error("socat is not installed");
+  const socat = spawn(program, ["-lf/dev/null", address, `TCP4:127.0.0.1:${target},nodelay`], {
     cwd: directory,
     stdio: "ignore",
   });
@@ -43,14 +48,6 @@ export async function startMutualTls(tls: TlsSecurity, port: number, target: num
       await rm(directory, { recursive: true, force: true });
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address ? address.port : 0;
 }
 
 function answers(port: number): Promise<boolean> {

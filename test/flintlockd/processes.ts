@@ -31,7 +31,7 @@ interface Process {
   boots: number;
   /** Undefined: not running. */
   life: AbortController | undefined;
-  guest: GuestProcess | undefined;
+  guest: Promise<GuestProcess | undefined>;
   stderr: string;
   metadata: Readonly<Record<string, string>>;
 }
@@ -61,14 +61,16 @@ export function createProcesses(onBoot: StandInOptions["onBoot"] | undefined): P
 
   async function kill(process: Process | undefined): Promise<void> {
     end(process);
-    await process?.guest?.kill();
+    const guest = await process?.guest;
+    await guest?.kill();
   }
 
   function processOf({ uid, spec }: StoredMachine): Process {
     const known = processes.get(uid);
     if (known) return known;
     const metadata = metadataDocuments(spec);
-    const made: Process = { boots: 0, life: undefined, guest: undefined, stderr: "", metadata };
+    const guest = Promise.resolve(undefined);
+    const made: Process = { boots: 0, life: undefined, guest, stderr: "", metadata };
     processes.set(uid, made);
     return made;
   }
@@ -89,13 +91,14 @@ export function createProcesses(onBoot: StandInOptions["onBoot"] | undefined): P
     const { uid, spec } = machine;
     const { id, namespace } = spec;
     const facts = { uid, id, namespace, spec, number: process.boots, metadata: process.metadata };
-    try {
-      process.guest = await onBoot?.({ ...facts, gone: life.signal, exit });
-      process.guest?.ended.then(exit, exit);
-    } catch (error) {
+    const start = async () => await onBoot?.({ ...facts, gone: life.signal, exit });
+    process.guest = start().catch((error) => {
       process.stderr += `${String(error)}\n`;
       exit();
-    }
+      return undefined;
+    });
+    const guest = await process.guest;
+    guest?.ended.then(exit, exit);
   }
 
   return {
@@ -103,7 +106,10 @@ export function createProcesses(onBoot: StandInOptions["onBoot"] | undefined): P
     isAlive: (uid) => processes.get(uid)?.life !== undefined,
     uids: () => [...processes.keys()],
     facts: (uid) => processes.get(uid) ?? { boots: 0, stderr: "", metadata: {} },
-    exit: (uid) => end(processes.get(uid)),
+    exit(uid) {
+      // A process that cannot be killed shows in the machine, which stays.
+      kill(processes.get(uid)).catch(() => {});
+    },
     async destroy(uid) {
       await kill(processes.get(uid));
       processes.delete(uid);

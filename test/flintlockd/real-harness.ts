@@ -1,6 +1,5 @@
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import { run } from "../../src/base/process.ts";
 import type { VmDriverHarness } from "../../src/vm/driver.contract.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
 import { createFlintlockDriver } from "../../src/vm/flintlock/driver.ts";
@@ -11,18 +10,17 @@ import { aLink } from "./harness.ts";
 /** A flintlockd that somebody started, in plaintext and without a token, and the way to a shell on its host. */
 export interface RealDaemon {
   readonly address: string;
-  /** A program that runs its one argument in a shell on the host, as root. */
-  readonly shell: string;
+  /** Runs a command in a shell on the host, as root, and gives what it prints. */
+  readonly onHost: (command: string) => Promise<string>;
   readonly kernel: string;
   readonly root: string;
 }
 
 /** The contract's view of a real host. Its machines are of a namespace of their own, and all of them are removed at the end. */
-export function createRealHarness({ address, shell, kernel, root }: RealDaemon): VmDriverHarness {
+export function createRealHarness({ address, onHost, kernel, root }: RealDaemon): VmDriverHarness {
   const namespace = `fr-contract-${process.pid}`;
   const client = bareClient(address);
   const { hosts: _, ...settings } = FlintlockConfig.parse({});
-  const onHost = (command: string) => run(shell, [command]);
   const listed = async (name: string) => (await client.listMicroVMs({ namespace, name })).microvm;
 
   async function uidOf(id: string): Promise<string> {
@@ -67,7 +65,7 @@ export function createRealHarness({ address, shell, kernel, root }: RealDaemon):
     async lose(id) {
       const uid = await uidOf(id);
       await kill(id);
-      await onHost(`ctr -n flintlock leases rm flintlock/${namespace}/${id}/${uid}`);
+      await onHost(`ctr -n flintlock leases rm --sync flintlock/${namespace}/${id}/${uid}`);
     },
     async leaveHalfMade(id) {
       const rootVolume = { id: "root", source: { containerSource: root } };
@@ -77,7 +75,7 @@ export function createRealHarness({ address, shell, kernel, root }: RealDaemon):
     },
     async runningCount(id) {
       const files = `/var/lib/flintlock/vm/${namespace}/${id}/*/firecracker.pid`;
-      const command = `for f in ${files}; do [ -d "/proc/$(cat $f 2>/dev/null)" ] && echo up; done; true`;
+      const command = `for f in ${files}; do p=$(cat $f 2>/dev/null) && [ -d /proc/$p ] && echo up; done; true`;
       return (await onHost(command)).split("up").length - 1;
     },
     leftovers: async (id) => (await listed(id)).map(({ spec }) => spec?.uid ?? ""),

@@ -35,6 +35,7 @@ async function carryOutDelete(host: Host, { uid }: StoredMachine, signal: AbortS
   const { clock, times } = host.settings;
   await clock.sleep(times.deleteMs, signal);
   await host.processes.destroy(uid);
+  signal.throwIfAborted();
   host.content.remove(uid);
   return done;
 }
@@ -58,6 +59,8 @@ async function carryOutCreate(host: Host, machine: StoredMachine, signal: AbortS
   // Images and network are ready by now: it is the process's configuration that cannot do without a kernel.
   if (!spec.kernel) return { kind: "panic" };
   await processes.boot(machine);
+  // A daemon that was killed just now has started a machine that it does not call created: the next one adopts it.
+  signal.throwIfAborted();
   finish(host, uid);
   return done;
 }

@@ -3,36 +3,18 @@
  * forgets and what its host keeps are apart, so it can be killed, restarted, cut off and reinstalled like a real one.
  */
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { MicroVMStatus_State as State } from "../../src/vm/flintlock/gen/types_pb.js";
 import { eventually } from "../harness/eventually.ts";
-import type { CallFault } from "./call-faults.ts";
+import { type CallFaults, createCallFaults } from "./call-faults.ts";
 import { routes } from "./calls.ts";
+import type { StoredMachine } from "./content.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
-import { createHost } from "./host.ts";
+import { createHost, machinesOf, type StandInMachine, wipe } from "./host.ts";
 import { type Listener, listen } from "./listener.ts";
 import { type StandInOptions, settle } from "./options.ts";
 import { createService } from "./service.ts";
-import { type CallKind, createWire, type Wire } from "./wire.ts";
+import { createWire, type Wire } from "./wire.ts";
 
-/** A machine as it truly is on the host. */
-interface StandInMachine {
-  readonly uid: string;
-  /** Empty, with a process only: the daemon's store has lost it. */
-  readonly id: string;
-  readonly namespace: string;
-  readonly state: "PENDING" | "CREATED" | "FAILED" | "DELETING" | "LOST";
-  readonly retry: number;
-  readonly version: number;
-  /** Its process runs. */
-  readonly alive: boolean;
-  /** Starts of its process on this disk. */
-  readonly boots: number;
-  readonly metadata: Readonly<Record<string, string>>;
-  /** firecracker.stderr, which only the host has. */
-  readonly stderr: string;
-}
-
-export interface Flintlockd extends AsyncDisposable {
+export interface Flintlockd extends AsyncDisposable, Omit<CallFaults, "take"> {
   /** `127.0.0.1:port`, the same for its whole life. */
   readonly address: string;
   readonly running: boolean;
@@ -55,12 +37,11 @@ export interface Flintlockd extends AsyncDisposable {
   powerOff(): Promise<void>;
   /** The host starts anew with nothing on it. */
   reinstall(): Promise<void>;
+  /** What the host holds now, and its return to that: machines deleted since are back, and booted by the start's resync. */
+  backUp(): readonly StoredMachine[];
+  restoreBackUp(machines: readonly StoredMachine[]): Promise<void>;
   /** `ctr -n flintlock leases rm flintlock/<namespace>/<id>/<uid>`: the cure for a poison spec. */
   removeLease(uid: string): void;
-  /** The next calls of a kind, one fault each. */
-  next(kind: CallKind, ...faults: CallFault[]): void;
-  /** Every call of a kind, until it is taken away with undefined. */
-  always(kind: CallKind, fault: CallFault | undefined): void;
   machines(): StandInMachine[];
   /** By the client's id; throws when there is none, or more than one. */
   machine(id: string): StandInMachine;
@@ -78,8 +59,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
   const host = createHost(settings);
   const wire = createWire();
   const crashes: string[] = [];
-  const nextFaults = new Map<CallKind, CallFault[]>();
-  const lastingFaults = new Map<CallKind, CallFault>();
+  const { next, always, take: takeFault } = createCallFaults();
   let daemon: Daemon | undefined;
   let listener: Listener | undefined;
   let port = 0;
@@ -101,7 +81,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
       settings,
       service,
       wire,
-      takeFault: (kind) => nextFaults.get(kind)?.shift() ?? lastingFaults.get(kind),
+      takeFault,
       drop: () => listener?.dropConnections(),
     }),
   });
@@ -109,7 +89,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
   async function openDoor(): Promise<void> {
     if (listener) return;
     const tls = typeof security === "string" ? undefined : security;
-    listener = await listen({ port, tls, wire, serve: handler });
+    listener = await listen({ port, tls, wire, serve: handler, now: clock.now });
     port = listener.port;
     // An address all the same, where nobody answers.
     if (security === "none") await shutDoor();
@@ -150,27 +130,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
     comeBack().catch((error) => crashes.push(String(error)));
   }
 
-  function machineOf(uid: string): StandInMachine {
-    const { boots, stderr, metadata } = host.processes.facts(uid);
-    const stored = host.content.get(uid);
-    return {
-      uid,
-      id: stored?.spec.id ?? "",
-      namespace: stored?.spec.namespace ?? "",
-      state: stored ? (State[stored.state] as StandInMachine["state"]) : "LOST",
-      retry: stored?.retry ?? 0,
-      version: stored?.version ?? 0,
-      alive: host.processes.isAlive(uid),
-      boots,
-      stderr,
-      metadata,
-    };
-  }
-
-  function machines(): StandInMachine[] {
-    const uids = new Set([...host.content.all().map(({ uid }) => uid), ...host.processes.uids()]);
-    return [...uids].map(machineOf);
-  }
+  const machines = () => machinesOf(host);
 
   await start();
   return {
@@ -207,17 +167,20 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
     },
     async reinstall() {
       await kill();
-      await Promise.all(host.processes.uids().map(host.processes.destroy));
-      host.content.clear();
+      await wipe(host);
       host.images.clear();
       await start();
     },
-    removeLease: (uid) => host.content.remove(uid),
-    next: (kind, ...faults) => void nextFaults.set(kind, [...(nextFaults.get(kind) ?? []), ...faults]),
-    always(kind, fault) {
-      if (fault) lastingFaults.set(kind, fault);
-      else lastingFaults.delete(kind);
+    backUp: host.content.all,
+    async restoreBackUp(machines) {
+      await kill();
+      await wipe(host);
+      for (const machine of machines) host.content.save(machine);
+      await start();
     },
+    removeLease: (uid) => host.content.remove(uid),
+    next,
+    always,
     machines,
     machine(id) {
       const [found, ...more] = machines().filter((each) => each.id === id);
@@ -231,7 +194,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
     async [Symbol.asyncDispose]() {
       disposed = true;
       await kill();
-      await Promise.all(host.processes.uids().map(host.processes.destroy));
+      await wipe(host);
     },
   };
 }

@@ -5,6 +5,9 @@ import type { Job, Machine } from "../../src/store/store.ts";
 
 const root = join(import.meta.dirname, "../..");
 
+/** Under emulation the program alone takes a quarter of a minute to load. */
+const UP_DEADLINE_MS = 90_000;
+
 /** A real `firerunner start` in a process of its own: what is killed here dies as it would anywhere. */
 export interface Daemon {
   readonly pid: number;
@@ -77,7 +80,7 @@ function assemble(
 }
 
 async function waitUntilUp(daemon: Daemon, child: ChildProcess): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + UP_DEADLINE_MS;
   while (Date.now() < deadline) {
     if (child.exitCode !== null) throw new Error(`firerunner ended at once:\n${daemon.output()}`);
     const isUp = await daemon.get("/v1/status").then(

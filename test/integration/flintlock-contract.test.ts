@@ -6,6 +6,7 @@
  * FIRERUNNER_TEST_FLINTLOCK_KERNEL and _ROOT, the references by digest of a pushed image.
  */
 import { describe } from "vitest";
+import { run } from "../../src/base/process.ts";
 import { describeVmDriver } from "../../src/vm/driver.contract.ts";
 import {
   createFlintlockHarness,
@@ -54,7 +55,8 @@ describe.each(Object.entries(kinds))("a flintlockd %s", (_, options) => {
 const address = process.env["FIRERUNNER_TEST_FLINTLOCK"];
 if (address !== undefined) {
   const setting = (name: string) => process.env[`FIRERUNNER_TEST_FLINTLOCK_${name}`] ?? "";
-  const real = { address, shell: setting("SHELL"), kernel: setting("KERNEL"), root: setting("ROOT") };
+  const onHost = (command: string) => run(setting("SHELL"), [command]);
+  const real = { address, onHost, kernel: setting("KERNEL"), root: setting("ROOT") };
   describe("a real flintlockd", { timeout: 600_000 }, () => {
     describeVmDriver("flintlock", async () => createRealHarness(real), flintlockSight);
   });

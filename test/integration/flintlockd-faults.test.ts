@@ -1,4 +1,5 @@
 /** The faults of flintlockd, each as it was recorded from a real one. */
+import { connect } from "node:http2";
 import { describe, expect, test } from "vitest";
 import { NetworkInterface_IfaceType } from "../../src/vm/flintlock/gen/types_pb.js";
 import { aSpec, bareClient, failure, type SpecInit } from "../flintlockd/client.ts";
@@ -34,6 +35,13 @@ describe("poison", () => {
     await host.idle();
     await bareClient(host.address).getMicroVM({ uid: other });
     expect(host.crashes).toHaveLength(2);
+  });
+
+  test("started again by systemd, a daemon with poison crashes for ever", async () => {
+    await using host = await startFlintlockd({ restartAfterCrashMs: 10 });
+    await bareClient(host.address).createMicroVM({ microvm: aSpec({ kernel: undefined }) });
+
+    await eventually("the third crash", () => host.crashes.length >= 3);
   });
 
   test("an id with a slash breaks the list, its own Get and Delete and the resync, but no create of others", async () => {
@@ -200,6 +208,31 @@ describe("the daemon and its host", () => {
     await host.reinstall();
     expect(host.machines()).toEqual([]);
   });
+
+  test("killed in the middle of a create, the daemon carries it out at its next start", async () => {
+    await using host = await startFlintlockd({ times: { createMs: 20_000 } });
+    await bareClient(host.address).createMicroVM({ microvm: aSpec() });
+    await host.kill();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    expect(host.machine("vm1")).toMatchObject({ state: "PENDING", alive: false, boots: 0 });
+
+    await host.start();
+    await host.until("it runs", ([machine]) => machine?.state === "CREATED");
+    expect(host.machine("vm1")).toMatchObject({ alive: true, boots: 1 });
+  });
+
+  test("a host that comes back from a backup has machines that were deleted", async () => {
+    await using host = await startFlintlockd();
+    const [uid = ""] = await created(host, "vm1");
+    const backup = host.backUp();
+    await bareClient(host.address).deleteMicroVM({ uid });
+    await host.until("it is gone", (machines) => machines.length === 0);
+
+    await host.restoreBackUp(backup);
+    await host.until("it runs again", ([machine]) => machine?.alive === true);
+
+    expect(host.machine("vm1")).toMatchObject({ uid, state: "CREATED" });
+  });
 });
 
 describe("calls", () => {
@@ -233,6 +266,20 @@ describe("calls", () => {
     await host.comeBack();
 
     expect((await bareClient(host.address).getMicroVM({ uid })).microvm?.spec?.id).toBe("vm1");
+  });
+
+  test("a client that pings too much is sent away", async () => {
+    await using host = await startFlintlockd();
+    const session = connect(`http://${host.address}`);
+    const goneAway = new Promise((resolve) =>
+      session.on("goaway", (code, _, data) => resolve(`${code} ${data}`)),
+    );
+    session.on("error", () => {});
+    await new Promise<void>((resolve) => session.once("connect", () => resolve()));
+
+    for (let ping = 0; ping < 4; ping++) session.ping(() => {});
+
+    expect(await goneAway).toBe("11 too_many_pings");
   });
 
   test("without TLS flags and without --insecure it runs and serves nothing", async () => {

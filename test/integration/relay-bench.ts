@@ -185,7 +185,7 @@ export function dialLink({ address, ca }: RelayLink, preamble: string): TLSSocke
 }
 
 /** A loopback port that leads elsewhere, one connection each, for clients that speak only TCP. */
-async function bridgeTo(dial: () => Socket): Promise<{ url: string; close: () => Promise<void> }> {
+export async function bridgeTo(dial: () => Socket): Promise<{ url: string; close: () => Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const relay = dial();

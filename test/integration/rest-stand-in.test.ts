@@ -50,6 +50,8 @@ test("the smallest set of scopes finds jobs, makes runners and deletes them with
   const idle = await rest.hasRunningJobs(made.id);
   await client.close();
   const listed = await rest.runnersOf(scope);
+  await rest.restoreRunner(made.id, { tags: ["vm"], protected: true });
+  const restored = { ...gitlab.runners.get(made.id) };
   await rest.deleteRunner(made.id);
   await rest.deleteRunner(made.id);
 
@@ -59,6 +61,7 @@ test("the smallest set of scopes finds jobs, makes runners and deletes them with
   expect(pending[0]?.tags).toEqual(["arm", "vm"]);
   expect([busy, idle]).toEqual([true, false]);
   expect(listed).toMatchObject([{ id: made.id, description: "ours", online: true }]);
+  expect(restored).toMatchObject({ tags: ["vm"], accessLevel: "ref_protected", runUntagged: false });
   expect(rest.budget?.limit).toBe(2_000);
   expect(await rest.job(project.id, claim.id)).toMatchObject({ status: "success" });
   expect(gitlab.violations).toEqual([]);

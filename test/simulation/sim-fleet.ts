@@ -34,7 +34,7 @@ function shapeOf(seed: number, random: Random): Shape {
 interface Tools {
   readonly life: Life;
   readonly keeper: HostKeeper<SimHost>;
-  readonly desk: HostPorts;
+  readonly desk: Omit<HostPorts, "tryHost">;
 }
 
 interface Fleet {

@@ -14,7 +14,8 @@ export interface SimProcess {
 
 class ConnectionReset extends Error {}
 
-export function createSimProcess(shouldDie: () => boolean): SimProcess {
+/** `shouldDie` is asked at each of these places, with the call's name. */
+export function createSimProcess(shouldDie: (call: string) => boolean): SimProcess {
   const listeners: (() => void)[] = [];
   let alive = true;
   let reject: (error: Error) => void = () => {};
@@ -30,16 +31,21 @@ export function createSimProcess(shouldDie: () => boolean): SimProcess {
     for (const listener of listeners) listener();
   }
 
-  function survives(): boolean {
-    if (alive && shouldDie()) kill();
+  function survives(name: string): boolean {
+    if (alive && shouldDie(name)) kill();
     return alive;
   }
 
-  function call(target: object, work: (...args: unknown[]) => unknown, args: unknown[]): Promise<unknown> {
+  function call(
+    target: object,
+    name: string,
+    work: (...args: unknown[]) => unknown,
+    args: unknown[],
+  ): Promise<unknown> {
     return new Promise((resolve, fail) => {
-      if (!survives()) return;
+      if (!survives(name)) return;
       Promise.resolve(work.apply(target, args)).then(
-        (value) => survives() && resolve(value),
+        (value) => survives(name) && resolve(value),
         (error) => alive && fail(error),
       );
     });
@@ -51,7 +57,8 @@ export function createSimProcess(shouldDie: () => boolean): SimProcess {
         const value: unknown = Reflect.get(target, key);
         if (typeof value !== "function") return value;
         const work = value as (...args: unknown[]) => unknown;
-        if (!passing.includes(key as keyof Port)) return (...args: unknown[]) => call(target, work, args);
+        if (!passing.includes(key as keyof Port))
+          return (...args: unknown[]) => call(target, String(key), work, args);
         return (...args: unknown[]) => work.apply(target, args.map(whileAlive));
       },
     });

@@ -2,6 +2,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { z } from "zod";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { BootImage } from "../../src/lifecycle/boot-image.ts";
@@ -18,11 +19,14 @@ export interface QemuHarness extends VmDriverHarness {
   processes(id: string): ReturnType<typeof hostProcesses>;
 }
 
-/** Real machines under emulation, whose guest does what its relay socket tells it (tiny-image.ts). */
-export async function createQemuHarness(image: BootImage): Promise<QemuHarness> {
+/** Real machines, emulated or not, whose guest does what its relay socket tells it (tiny-image.ts). */
+export async function createQemuHarness(
+  image: BootImage,
+  qemu: NonNullable<z.input<typeof VmConfig>["qemu"]> = { accelerator: "tcg" },
+): Promise<QemuHarness> {
   const stateDirectory = await mkdtemp(join(tmpdir(), "fr-qemu-"));
   const machines = join(stateDirectory, "machines");
-  const settings = VmConfig.parse({ qemu: { accelerator: "tcg" } });
+  const settings = VmConfig.parse({ qemu });
   const relays = new Map<string, { server: Server; commands: string[]; waiting: Socket[] }>();
 
   const open = (): VmDriver =>

@@ -245,7 +245,7 @@ describe("the accelerator", () => {
     const architecture = { ...host.architecture, kvmModules: ["kvm_of_nobody"] };
     const choose = (wanted: "auto" | "kvm" | "tcg") =>
       chooseAccelerator(
-        { wanted, cachePath, smokeUid, turns: createTurns() },
+        { wanted, trialBootMs: 20_000, cachePath, smokeUid, turns: createTurns() },
         { ...host, architecture },
         signal,
       );
@@ -263,7 +263,13 @@ describe("the accelerator", () => {
     const host = await aBoot();
     // Any module will do here: the trial boot is the judge.
     const architecture = { ...host.architecture, kvmModules: [] };
-    const options = { wanted: "auto" as const, cachePath, smokeUid: undefined, turns: createTurns() };
+    const options = {
+      wanted: "auto" as const,
+      trialBootMs: 20_000,
+      cachePath,
+      smokeUid: undefined,
+      turns: createTurns(),
+    };
 
     const both = await Promise.all(
       [1, 2].map(() => chooseAccelerator(options, { ...host, architecture }, signal)),

@@ -9,7 +9,7 @@ import type { BootImage } from "../../src/lifecycle/boot-image.ts";
  * The smallest guest that can show what a driver promises: Debian's kernel and one initramfs with busybox. It brings its
  * network up and then does what the relay's socket tells it: every connection it makes is answered with one shell command.
  */
-const init = `#!/bin/busybox sh
+const obedientInit = `#!/bin/busybox sh
 b=/bin/busybox
 $b mount -t devtmpfs dev /dev; $b mount -t proc proc /proc
 case $($b cat /proc/cmdline) in *fr.smoke*) $b poweroff -f;; esac
@@ -34,24 +34,24 @@ const modules = [
 ];
 
 /** Builds the tiny image once per computer and content, and returns it. Needs apt, lz4, cpio and busybox-static. */
-export async function tinyImage(): Promise<BootImage> {
+export async function tinyImage(init = obedientInit): Promise<BootImage> {
   const key = createHash("sha256").update(init).update(modules.join()).digest("hex").slice(0, 12);
   const cache = process.getuid?.() === 0 ? "/var/cache/firerunner" : join(homedir(), ".cache", "firerunner");
   const parent = join(cache, "test-tiny");
   const finished = join(parent, key);
   const files = await readdir(finished).catch((): string[] => []);
-  if (!files.includes("initramfs")) await build(parent, finished);
+  if (!files.includes("initramfs")) await build(parent, finished, init);
   const kernel = join(finished, "vmlinux");
   const initramfs = join(finished, "initramfs");
   return { digest: `sha256:${key}`, architecture: "amd64", kernel, initramfs, layers: [] };
 }
 
-async function build(parent: string, finished: string): Promise<void> {
+async function build(parent: string, finished: string, init: string): Promise<void> {
   await mkdir(parent, { recursive: true });
   const work = await mkdtemp(join(parent, "work-"));
   try {
     await unpackKernel(work);
-    await packInitramfs(work);
+    await packInitramfs(work, init);
     await chmod(work, 0o755);
     await rm(finished, { recursive: true, force: true });
     await rename(work, finished);
@@ -81,7 +81,7 @@ function kernelPayload(image: Buffer): Buffer {
   return image.subarray(start, start + image.readUInt32LE(0x24c) - 4);
 }
 
-async function packInitramfs(work: string): Promise<void> {
+async function packInitramfs(work: string, init: string): Promise<void> {
   const tree = join(work, "tree");
   await mkdir(join(tree, "bin"), { recursive: true });
   for (const directory of ["dev", "proc", "lib"]) await mkdir(join(tree, directory));

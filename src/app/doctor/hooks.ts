@@ -1,7 +1,7 @@
 import { formatDuration } from "../../base/units.ts";
 import type { Finding } from "../../cli/doctor/check.ts";
 import type { ApiHook, Scope } from "../../gitlab/rest-api.ts";
-import { isSameUrl } from "../../intake/hook-health.ts";
+import { isSameUrl } from "../../intake/hook-search.ts";
 import { hookStanding } from "../../intake/hook-standing.ts";
 import { describeScope } from "../../intake/scope-words.ts";
 import { mergeFindings } from "./findings.ts";

@@ -5,13 +5,14 @@ import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
 import { createImageStore } from "../../image/store.ts";
+import type { BootImage } from "../../lifecycle/boot-image.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
 import { imageDirectory } from "../rooms.ts";
 import { answer } from "./findings.ts";
 
-type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm">;
+type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts">;
 
 /** Every image once, then every kind of machine; those alike are tried once. */
 export function machineChecks(config: Wanted): DoctorCheck[] {
@@ -58,6 +59,7 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
 
 async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
   const image = await createImageStore({ directory: imageDirectory(config) }).resolve(base.image);
+  if (base.driver === "flintlock") return onFleet(config, image);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
   const fleet = createLocalFleet({ ...common, settings: config.vm });
   try {
@@ -72,6 +74,21 @@ async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal
   } finally {
     await fleet.close();
   }
+}
+
+/** A machine elsewhere is not booted here: the hosts are looked at for themselves. */
+function onFleet({ hosts }: Wanted, image: BootImage): Finding {
+  if (hosts.size === 0) {
+    return {
+      level: "fail",
+      message: "no host of a fleet is configured",
+      hint: "Name one in vm.flintlock.hosts.",
+    };
+  }
+  if (image.published)
+    return { level: "ok", message: `on hosts of the fleet: ${[...hosts.keys()].join(", ")}` };
+  const message = "the image is on this computer only, and hosts of a fleet pull it from a registry";
+  return { level: "fail", message, hint: "firerunner image push REGISTRY/NAME" };
 }
 
 function noDriver(fleet: Fleet, { driver }: MachineBase): Finding {

@@ -20,7 +20,7 @@ import { createTurns } from "./turns.ts";
 import { createUnprovenLimit } from "./unproven-limit.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
-const BODY_ROOM_BYTES = 64 * 1024 ** 2;
+const BODY_ROOM_BYTES = 32 * 1024 ** 2;
 const MIB_BYTES = 1024 ** 2;
 const HEALTH_PER_MINUTE = 600;
 /** How often the certificate's files are looked at. */

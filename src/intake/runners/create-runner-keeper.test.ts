@@ -1,5 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { aClaim } from "../../../test/builders/job.ts";
+import { createRandom } from "../../../test/simulation/random.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { Secret } from "../../base/secret.ts";
 import { GitLabError } from "../../gitlab/errors.ts";
@@ -38,7 +40,12 @@ function createGitLab() {
   let next = 1;
   let loseAnswer = false;
   let refusal: GitLabError | undefined;
-  const rest: Pick<GitLabRest, "createRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"> = {
+  const restored: [id: number, settings: object][] = [];
+  const rest: Pick<
+    GitLabRest,
+    "createRunner" | "restoreRunner" | "runnersOf" | "deleteRunner" | "hasRunningJobs"
+  > = {
+    restoreRunner: async (id, settings) => void restored.push([id, settings]),
     async createRunner({ description }: NewApiRunner) {
       if (refusal) throw refusal;
       const id = next++;
@@ -62,7 +69,7 @@ function createGitLab() {
     },
   };
   return {
-    ...{ runners, running, rest, api },
+    ...{ runners, running, restored, rest, api },
     loseAnswers(lose: boolean) {
       loseAnswer = lose;
     },
@@ -288,4 +295,124 @@ test("a tag that names no machine is refused when somebody asks for a runner", a
   await expect(keeper.create(["firecracker-99cpu-1gb"])).rejects.toThrow(/no machine can be had/);
   expect((await keeper.create([small])).state).toBe("active");
   expect(await keeper.prune()).toEqual(["1 unused runner is being deleted"]);
+});
+
+test("runners made together are not verified together for ever, and each is heard of within the interval", async () => {
+  const verifyInterval = 1_200_000;
+  const random = createRandom(7).next;
+  const heard = new Map<string, number[]>();
+  const api: Pick<RunnerApi, "verify"> = {
+    async verify(token) {
+      heard.set(token.reveal(), [...(heard.get(token.reveal()) ?? []), clock.now()]);
+      return await gitlab.api.verify(token);
+    },
+  };
+  const keeper = createKeeper({ random, api: api as RunnerApi });
+  const sizes = Array.from({ length: 20 }, (_, index) => index + 1);
+  demand.set(...sizes.map((gib): [number, string] => [gib, `firecracker-1cpu-${gib}gb`]));
+  keeper.start();
+
+  await settle(12 * 35);
+
+  expect(heard.size).toBe(20);
+  const later = [...heard.values()].flatMap((times) => times.slice(4));
+  const atOneTime = Math.max(...[...Map.groupBy(later, (at) => at).values()].map((all) => all.length));
+  expect(later.length).toBeGreaterThanOrEqual(20 * 3);
+  expect(atOneTime).toBeLessThanOrEqual(5);
+  for (const times of heard.values()) {
+    const waits = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+    expect(Math.max(...waits)).toBeLessThanOrEqual(verifyInterval + 20_000);
+  }
+  await keeper.stop();
+});
+
+test("a new job's runner does not wait until all others were verified", async () => {
+  const calls: string[] = [];
+  const rest = {
+    ...gitlab.rest,
+    createRunner: (runner: NewApiRunner) => {
+      calls.push("create");
+      return gitlab.rest.createRunner(runner);
+    },
+  };
+  const api: Pick<RunnerApi, "verify"> = {
+    async verify(token) {
+      calls.push("verify");
+      if (calls.length === 1) demand.set([1, small]);
+      return await gitlab.api.verify(token);
+    },
+  };
+  const before = createKeeper();
+  for (let gib = 2; gib < 40; gib++) await before.create([`firecracker-1cpu-${gib}gb`]);
+  const keeper = createKeeper({ rest: rest as unknown as GitLabRest, api: api as RunnerApi });
+  keeper.start();
+  await settle(3);
+
+  expect(calls.filter((call) => call === "verify")).toHaveLength(39);
+  expect(calls.indexOf("create")).toBeLessThanOrEqual(10);
+  await keeper.stop();
+});
+
+const limits = { protected: false, keepUnused: 3_600_000, verifyInterval: 1_200_000 };
+
+test("a job that waits for the limit of runners gets its own as soon as another is gone", async () => {
+  const keeper = createKeeper({ config: () => ({ ...limits, perJob: true, most: 3 }) });
+  const waiting = new Set(Array.from({ length: 12 }, (_, index) => index + 1));
+  const tell = () => demand.set(...[...waiting].map((id): [number, string] => [id, small]));
+  tell();
+  keeper.start();
+  const from = clock.now();
+  // Each job is claimed as soon as its runner is there, and ends at once.
+  while (waiting.size > 0 && clock.now() - from < 600_000) {
+    await clock.advance(1_000);
+    expect(gitlab.runners.size).toBeLessThanOrEqual(3);
+    for (const pool of [...keeper.pools().keys()].filter((name) => keeper.wanted(name) === 1)) {
+      const jobId = Number(pool.split(":")[1]);
+      await store.claim(aClaim({ jobId, pool }));
+      waiting.delete(jobId);
+      tell();
+      await store.finishJob(jobId, "canceled");
+    }
+  }
+  expect(clock.now() - from).toBeLessThan(30_000);
+  await settle(4);
+  expect(gitlab.runners.size).toBe(0);
+  await keeper.stop();
+});
+
+test("of runners that are needed no more the one longest idle makes room, and people are held to the limit too", async () => {
+  const keeper = createKeeper({ config: () => ({ ...limits, perJob: false, most: 2 }) });
+  await keeper.create([small]);
+  await clock.advance(60_000);
+  await keeper.create(["firecracker-1cpu-2gb"]);
+  await expect(keeper.create([large])).rejects.toMatchObject({ code: "runner_limit" });
+  demand.set([3, large]);
+  keeper.start();
+  await settle(2);
+
+  expect(names().map((name) => name.split(" ")[3])).toEqual(["firecracker-1cpu-2gb", large]);
+  expect(keeper.problem([large])).toBeUndefined();
+  await keeper.stop();
+});
+
+test("GitLab is told of a changed protection, and once after a start of what each runner is to be", async () => {
+  let config = { ...limits, perJob: false, most: 50 };
+  const keeper = createKeeper({ config: () => config });
+  demand.set([1, small]);
+  keeper.start();
+  await settle(4);
+  expect(gitlab.restored).toEqual([]);
+  config = { ...config, protected: true };
+  keeper.wake();
+  await settle(4);
+  await keeper.stop();
+  expect(gitlab.restored).toEqual([[1, { tags: [small], protected: true }]]);
+
+  const next = createKeeper({ config: () => config });
+  await next.load();
+  next.start();
+  await settle(4);
+
+  expect(gitlab.restored).toHaveLength(2);
+  await next.stop();
 });

@@ -6,24 +6,28 @@ import { SECOND_MS } from "../../base/units.ts";
 import type { GitLabRest, Scope } from "../../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
 import type { Pool } from "../../lifecycle/pool.ts";
-import type { Route, TagRules } from "../../lifecycle/routing.ts";
+import type { TagRules } from "../../lifecycle/routing.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
 import type { Demand } from "../demand.ts";
-import { RunnerError } from "../errors.ts";
 import type { RunnerKeeper } from "../runner-keeper.ts";
 import { createWakeLoop } from "../wake-loop.ts";
 import { createRetries, type Retries } from "./retries.ts";
 import { createRunnerBook, type RunnerBook } from "./runner-book.ts";
 import { createRunnerCare, type RunnerCare } from "./runner-care.ts";
+import { isOwnLimit, type LimitParts, makeWithinLimit } from "./runner-limit.ts";
 import { createRunnerMaking, type RunnerMaking } from "./runner-making.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
 import { createPeopleCalls } from "./runner-people.ts";
-import { activeRunners, idleRunners } from "./runner-selection.ts";
+import { activeRunners } from "./runner-selection.ts";
+import { createRunnerSettings } from "./runner-settings.ts";
+import { createRunnerVerifying, type RunnerVerifying } from "./runner-verifying.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;
+/** Of so many runners GitLab hears in one look: jobs that need a new runner are not to wait for hundreds of others. */
+const VERIFIES_PER_LOOK = 10;
 const READING = "reading the store";
 
 export interface RunnerKeeperOptions {
@@ -49,15 +53,18 @@ export interface RunnerKeeperOptions {
 export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
   const { clock } = options;
   const book = createRunnerBook({ ...options, perJob: () => options.config().perJob });
-  const making = createRunnerMaking({ ...options, book });
+  const settings = createRunnerSettings();
+  const making = createRunnerMaking({ ...options, book, settings });
   const care = createRunnerCare({ ...options, book });
-  const retries = createRetries(options);
-  const parts: Parts = { options, book, making, care, retries };
+  const verifying = createRunnerVerifying({ ...options, book, settings });
+  const retries = createRetries({ ...options, isFree: isOwnLimit });
+  const { store, config } = options;
+  const parts: Parts = { options, store, config, book, making, care, verifying, retries };
   /** The loop and the command line never change runners at the same time. */
   const inTurn = pLimit(1);
   const loop = createWakeLoop(clock, async () => {
-    await inTurn(() => look(parts));
-    return clock.now() + TICK_MS;
+    const restMs = await inTurn(() => look(parts));
+    return clock.now() + restMs;
   });
   const forget = book.onNews(loop.wake);
 
@@ -85,15 +92,16 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
     },
     problem: (tags) => retries.problem(makingOf(tagsKey(tags))) ?? retries.problem(READING),
     status: () => options.store.runners(),
-    ...createPeopleCalls({ ...options, book, making, inTurn: (work) => inTurn(work), wake: loop.wake }),
+    ...createPeopleCalls({ ...options, ...parts, inTurn: (work) => inTurn(work), wake: loop.wake }),
   };
 }
 
-interface Parts {
+interface Parts extends LimitParts {
   readonly options: RunnerKeeperOptions;
   readonly book: RunnerBook;
   readonly making: RunnerMaking;
   readonly care: RunnerCare;
+  readonly verifying: RunnerVerifying;
   readonly retries: Retries;
 }
 
@@ -101,49 +109,50 @@ function makingOf(key: string): string {
   return `making a runner for ${key}`;
 }
 
-/** Each row is brought one step further; what one step has changed, the rows after it see in the next. */
-async function look(parts: Parts): Promise<void> {
+/** Each row is brought one step further; what one step has changed, the rows after it see in the next. Answers how long to rest. */
+async function look(parts: Parts): Promise<number> {
   const { options, book, making, care, retries } = parts;
   await retries.attempt(READING, book.refresh);
   if (options.clock.now() >= making.sweepDueAt()) await retries.attempt("sweep", making.sweep);
   for (const need of book.needs().values()) await serve(parts, need);
-  for (const row of book.rows().filter(({ state }) => state === "active")) {
-    await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
-    if (care.isVerifyDue(row)) await verify(parts, row);
-  }
+  const active = book.rows().filter(({ state }) => state === "active");
+  for (const row of active) await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
+  const restMs = await verifySome(parts, parts.verifying.verifyDue(active));
   await retries.attempt(READING, book.refresh);
+  const before = book.rows().length;
   for (const row of book.rows().filter(({ state }) => state === "retiring")) {
     if (care.isRemovable(row)) await retries.attempt(`deleting ${row.key}`, () => care.remove(row));
   }
   await retries.attempt(READING, book.refresh);
+  return book.rows().length < before && isSomebodyKeptOut(parts) ? 0 : restMs;
 }
 
-async function verify({ care, retries }: Parts, row: ManagedRunner): Promise<void> {
-  await retries.attempt(`verifying ${row.key}`, () => care.verify(row));
+/** A runner waits to be made until another is gone. */
+function isSomebodyKeptOut({ book, retries }: Parts): boolean {
+  return [...book.needs().keys()].some((key) => isOwnLimit(retries.error(makingOf(key))));
+}
+
+/** Answers how long to rest before the others. After a failure they wait: GitLab may be out of reach for them, too. */
+async function verifySome(parts: Parts, due: readonly ManagedRunner[]): Promise<number> {
+  let verified = 0;
+  for (const row of due) {
+    if (verified === VERIFIES_PER_LOOK) return 0;
+    const outcome = await verify(parts, row);
+    if (outcome === "failed") return TICK_MS;
+    if (outcome === "done") verified++;
+  }
+  return TICK_MS;
+}
+
+function verify({ verifying, retries }: Parts, row: ManagedRunner): ReturnType<Retries["attempt"]> {
+  return retries.attempt(`verifying ${row.key}`, () => verifying.verify(row));
 }
 
 async function serve(parts: Parts, { key, route, jobIds }: Need): Promise<void> {
   const { book, options, retries } = parts;
   for (const jobId of missing(book, key, options.config().perJob ? jobIds : [null])) {
-    await retries.attempt(makingOf(key), () => makeWithin(parts, route, jobId));
+    await retries.attempt(makingOf(key), () => makeWithinLimit(parts, route, jobId));
   }
-}
-
-async function makeWithin(
-  { options, book, making }: Parts,
-  route: Route,
-  jobId: number | null,
-): Promise<ManagedRunner> {
-  const { most } = options.config();
-  if (book.rows().length < most) return await making.make(route, jobId);
-  const [spare] = idleRunners(book).toSorted((a, b) => a.usedAt - b.usedAt);
-  if (spare) await options.store.retireRunner(spare.key, "another set of tags needs its place");
-  const hint = spare ? "one that no job asks for is making room" : "raise it, if GitLab's plan allows more";
-  throw new RunnerError(
-    "runner_limit",
-    `there are ${most} runners already, as many as webhook.runners.most allows`,
-    { hint },
-  );
 }
 
 /** The jobs, or the one `null` for all of them, that have no runner yet. */

@@ -12,9 +12,11 @@ const lastingBackoff = { baseMs: 15_000, capMs: 300_000 };
 /** Work that may fail: what failed rests for a while and is then tried again, for ever. */
 export interface Retries {
   /** Does it unless it rests. Never rejects: what goes wrong is remembered, and logged when it is news. */
-  attempt(work: string, doIt: () => Promise<unknown>): Promise<void>;
+  attempt(work: string, doIt: () => Promise<unknown>): Promise<"done" | "failed" | "rests">;
   /** Why the last try failed, in words. */
   problem(work: string): string | undefined;
+  /** What the last try failed with; undefined when it went well. */
+  error(work: string): unknown;
   /** Whatever was wrong may have been put right. */
   pardon(): void;
   /** Nothing is begun any more. */
@@ -25,14 +27,17 @@ interface Failure {
   readonly tries: number;
   readonly dueAt: number;
   readonly problem: string;
+  readonly error: unknown;
 }
 
 export function createRetries(deps: {
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
   readonly log: Log;
+  /** Whether it costs nothing to run into this again: it never rests. */
+  readonly isFree: (error: unknown) => boolean;
 }): Retries {
-  const { clock, random, log } = deps;
+  const { clock, random, log, isFree } = deps;
   const failures = new Map<string, Failure>();
   let isEnding = false;
 
@@ -42,29 +47,36 @@ export function createRetries(deps: {
     const before = failures.get(work);
     const problem = errorInWords(error);
     const tries = (before?.tries ?? 0) + 1;
-    const limits = passes(error) ? passingBackoff : lastingBackoff;
-    const askedMs = error instanceof GitLabError ? error.waitMs : 0;
-    const dueAt = clock.now() + Math.max(askedMs, backoffMs(tries, random, limits));
-    failures.set(work, { tries, problem, dueAt });
+    const restMs = isFree(error) ? 0 : restOf(error, tries, random);
+    failures.set(work, { tries, problem, error, dueAt: clock.now() + restMs });
     if (before?.problem !== problem) log.warn({ work, problem }, "work on runners failed");
   }
 
   return {
     async attempt(work, doIt) {
-      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return;
+      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return "rests";
       try {
         await doIt();
         failures.delete(work);
+        return "done";
       } catch (error) {
         note(work, error);
+        return "failed";
       }
     },
     problem: (work) => failures.get(work)?.problem,
+    error: (work) => failures.get(work)?.error,
     pardon: () => failures.clear(),
     end() {
       isEnding = true;
     },
   };
+}
+
+function restOf(error: unknown, tries: number, random: () => number): number {
+  const limits = passes(error) ? passingBackoff : lastingBackoff;
+  const askedMs = error instanceof GitLabError ? error.waitMs : 0;
+  return Math.max(askedMs, backoffMs(tries, random, limits));
 }
 
 function passes(error: unknown): boolean {

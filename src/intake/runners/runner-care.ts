@@ -1,27 +1,20 @@
-/** Keeps runners online, renews their tokens, and deletes those that nobody needs: one row at a time, each step repeatable. */
+/** Takes runners out of use that nobody needs, and deletes them: one row at a time, each step repeatable. */
 import type { Clock } from "../../base/clock.ts";
-import { HOUR_MS } from "../../base/units.ts";
-import { GitLabError } from "../../gitlab/errors.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
-import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
-import type { Pool } from "../../lifecycle/pool.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { tagsKey } from "./runner-needs.ts";
 
-const DAY_MS = 24 * HOUR_MS;
 /** A use is noted at most this often. */
 const NOTE_MS = 60_000;
 
 export interface RunnerCareOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
-  readonly api: RunnerApi;
   readonly book: RunnerBook;
   readonly config: () => WebhookConfig["runners"];
-  readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   /** A request is open that may bring a job of this pool. */
   readonly isPolled: (pool: string) => boolean;
   readonly clock: Pick<Clock, "now">;
@@ -30,10 +23,6 @@ export interface RunnerCareOptions {
 export interface RunnerCare {
   /** Notes the use of runners that are needed, and takes the unneeded out of use. */
   sort(row: ManagedRunner): Promise<void>;
-  /** Whether GitLab should hear of it now. */
-  isVerifyDue(row: ManagedRunner): boolean;
-  /** GitLab hears its token, which is renewed in time; a runner that GitLab no longer knows is retired. */
-  verify(row: ManagedRunner): Promise<void>;
   /** Nothing of it is unfinished or may become so. */
   isRemovable(row: ManagedRunner): boolean;
   /** Deletes a retiring runner in GitLab, unless GitLab says that a job of its runs. */
@@ -41,7 +30,7 @@ export interface RunnerCare {
 }
 
 export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
-  const { store, rest, api, book, clock } = options;
+  const { store, rest, book, clock } = options;
 
   async function sort(row: ManagedRunner): Promise<void> {
     const now = clock.now();
@@ -68,23 +57,6 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
     return "no job has asked for it for the time it is kept";
   }
 
-  async function verify(row: ManagedRunner): Promise<void> {
-    const token = book.token(row.key);
-    if (!token) return;
-    const pool = book.pools().get(row.pool);
-    try {
-      if (isRenewalDue(row, clock.now())) {
-        const next = await api.resetToken(token);
-        await store.replaceRunnerToken(row.key, next.token, next.tokenExpiresAt);
-        book.setToken(row.key, next.token);
-      } else await api.verify(token, undefined, pool && options.runnerInfo(pool));
-      await store.noteRunnerVerified(row.key, clock.now());
-    } catch (error) {
-      if (!(error instanceof GitLabError) || error.code !== "gitlab_wrong_token") throw error;
-      await store.retireRunner(row.key, unknownToken);
-    }
-  }
-
   async function remove(row: ManagedRunner): Promise<void> {
     if (row.gitlabId !== null) {
       if (await rest.hasRunningJobs(row.gitlabId)) return;
@@ -95,21 +67,7 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
 
   return {
     sort,
-    verify,
     remove,
-    isVerifyDue: (row) =>
-      clock.now() - (row.verifiedAt ?? 0) >= options.config().verifyInterval ||
-      isRenewalDue(row, clock.now()),
     isRemovable: ({ pool }) => book.unfinished(pool) === 0 && !options.isPolled(pool),
   };
-}
-
-const unknownToken =
-  "GitLab does not know its token any more: it was deleted there, or its token was changed";
-
-/** When less than a day or a quarter of its life is left, whichever is less of its whole life. */
-function isRenewalDue({ tokenExpiresAt, verifiedAt, activeAt }: ManagedRunner, now: number): boolean {
-  if (tokenExpiresAt === null) return false;
-  const lifeMs = tokenExpiresAt - (activeAt ?? verifiedAt ?? now);
-  return tokenExpiresAt - now < Math.min(DAY_MS, lifeMs / 4);
 }

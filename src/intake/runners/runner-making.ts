@@ -9,6 +9,7 @@ import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
 import type { RunnerBook } from "./runner-book.ts";
 import { describeRunner, readMark } from "./runner-mark.ts";
+import type { RunnerSettings } from "./runner-settings.ts";
 
 /** How often GitLab's list is compared with ours. */
 const SWEEP_MS = 10 * MINUTE_MS;
@@ -19,6 +20,7 @@ export interface RunnerMakingOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
   readonly book: RunnerBook;
+  readonly settings: Pick<RunnerSettings, "noteTold">;
   readonly scope: () => Promise<Scope>;
   readonly config: () => WebhookConfig["runners"];
   readonly installation: string;
@@ -46,6 +48,7 @@ export function createRunnerMaking(options: RunnerMakingOptions): RunnerMaking {
   async function make(route: Route, jobId: number | null): Promise<ManagedRunner> {
     const scope = await options.scope();
     const key = options.newKey();
+    const isProtected = options.config().protected;
     const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, book.rows());
     underWay.add(key);
     try {
@@ -54,8 +57,9 @@ export function createRunnerMaking(options: RunnerMakingOptions): RunnerMaking {
       const description = describeRunner({ installation, key, hostname, tags: route.tags });
       const given = await rest.createRunner({
         ...{ scope, description, tags: route.tags },
-        protected: options.config().protected,
+        protected: isProtected,
       });
+      options.settings.noteTold(key, isProtected);
       const { id: gitlabId, token, tokenExpiresAt } = given;
       await store.activateRunner(key, { gitlabId, token, tokenExpiresAt });
     } catch (error) {

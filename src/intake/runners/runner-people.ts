@@ -1,18 +1,15 @@
 import { routeJob, type TagRules } from "../../lifecycle/routing.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
-import type { Store } from "../../store/store.ts";
-import type { WebhookConfig } from "../config.ts";
 import { RunnerError } from "../errors.ts";
 import type { RunnerKeeper } from "../runner-keeper.ts";
 import type { RunnerBook } from "./runner-book.ts";
+import { type LimitParts, makeWithinLimit } from "./runner-limit.ts";
 import type { RunnerMaking } from "./runner-making.ts";
 import { tagsKey } from "./runner-needs.ts";
 import { activeRunners, idleRunners } from "./runner-selection.ts";
 
-interface PeopleParts {
-  readonly store: Pick<Store, "retireRunner">;
+interface PeopleParts extends LimitParts {
   readonly rules: () => TagRules;
-  readonly config: () => WebhookConfig["runners"];
   readonly book: RunnerBook;
   readonly making: RunnerMaking;
   /** Waits until nobody else changes runners. */
@@ -37,7 +34,7 @@ export function createPeopleCalls(parts: PeopleParts): Pick<RunnerKeeper, "creat
     }
     await book.refresh();
     const [known] = activeRunners(book, tagsKey(routing.route.tags));
-    return known ?? (await making.make(routing.route, null));
+    return known ?? (await makeWithinLimit(parts, routing.route, null));
   }
 
   async function retire(keyOrId: string): Promise<ManagedRunner> {

@@ -2,6 +2,7 @@ import type { Secret } from "../../base/secret.ts";
 import type { Store } from "../../store/store.ts";
 import { RelayError } from "../errors.ts";
 import { type Network, type NetworkOptions, openNetwork } from "./network.ts";
+import { createTrialLinks } from "./trial-links.ts";
 
 /** How a machine on another host finds the relay, and proves who it is. */
 export interface RelayLink {
@@ -13,7 +14,18 @@ export interface RelayLink {
   readonly secret: Secret;
 }
 
-export interface OutsideOptions extends Omit<NetworkOptions, "directory"> {
+/** Machines that try a host out: they may prove themselves here, and there is nothing for them. */
+export interface Trials {
+  /** Whether any could come: false where the relay listens nowhere on the network. */
+  arePossible(): boolean;
+  /** Throws RelayError `relay_no_network`. */
+  link(machineId: string): RelayLink;
+  /** When it first proved itself (epoch ms). */
+  firstWordAt(machineId: string): number | undefined;
+  forget(machineId: string): void;
+}
+
+export interface OutsideOptions extends Omit<NetworkOptions, "directory" | "trials"> {
   readonly store: Pick<Store, "checkLink" | "issueLink">;
   /** Without one the relay listens nowhere on the network. */
   readonly directory: string | undefined;
@@ -27,12 +39,14 @@ export interface Outside {
   require(machineId: string): Network;
   /** Throws RelayError `relay_no_network`, or `relay_no_link` for a machine that is not being created. */
   link(machineId: string): Promise<RelayLink>;
+  readonly trials: Trials;
   look(): Promise<void>;
   close(): Promise<void>;
 }
 
 export function createOutside(options: OutsideOptions): Outside {
   const { store, directory, settings } = options;
+  const links = createTrialLinks(options.clock);
   let network: Network | undefined;
 
   function require(machineId: string): Network {
@@ -44,7 +58,7 @@ export function createOutside(options: OutsideOptions): Outside {
   return {
     async start() {
       if (settings.listen.length > 0 && directory !== undefined) {
-        network = await openNetwork({ ...options, directory });
+        network = await openNetwork({ ...options, directory, trials: links });
       }
     },
     require,
@@ -54,6 +68,12 @@ export function createOutside(options: OutsideOptions): Outside {
       if (secret) return { ...way, secret };
       const message = `a way to the relay for ${machineId}: the machine is not being created any more`;
       throw new RelayError("relay_no_link", message);
+    },
+    trials: {
+      arePossible: () => network !== undefined,
+      link: (machineId) => ({ ...require(machineId).way, secret: links.issue(machineId) }),
+      firstWordAt: links.firstWordAt,
+      forget: links.forget,
     },
     look: async () => await network?.look(),
     async close() {

@@ -3,11 +3,11 @@ import type { Clock } from "../../base/clock.ts";
 import { VmError } from "../errors.ts";
 import { type Attempt, type Channel, createChannel } from "./channel.ts";
 import { FlintlockError } from "./errors.ts";
-import type { MicroVM, MicroVMSpecSchema } from "./gen/types_pb.js";
+import type { MicroVM, MicroVMSpec, MicroVMSpecSchema } from "./gen/types_pb.js";
 import type { FlintlockHost } from "./host.ts";
 
 /** What to make, in flintlockd's words. */
-export type MicroVmRequest = MessageInitShape<typeof MicroVMSpecSchema>;
+export type MicroVmRequest = Exclude<MessageInitShape<typeof MicroVMSpecSchema>, MicroVMSpec>;
 
 export interface ListQuery {
   /** Empty: all namespaces. */

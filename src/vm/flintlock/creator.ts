@@ -33,7 +33,7 @@ export interface CreatorDeps {
   readonly pullTimeoutMs: number;
   /** A call to the host that is under way is not ended by those who wait for it. */
   readonly callsEnd: AbortSignal;
-  /** Which of several machines of one id is ours, by uid. */
+  /** The machines that are known to be ours, by uid: of several with one id they are the ones to keep. */
   readonly made: Set<string>;
 }
 
@@ -47,6 +47,7 @@ export async function createMachine(
   publishedImage(spec);
   const { machines } = await listing.after(listing.mark(), signal);
   const machine = pick(machines.get(spec.id), deps.made) ?? (await send(deps, spec, signal));
+  deps.made.add(machine.uid);
   await untilRunning(deps, machine, signal);
   const others = listing.latest()?.machines.get(spec.id) ?? [];
   if (others.length > 1) await remover.remove(spec.id, machine.uid, signal);
@@ -62,7 +63,7 @@ export function pick(
 }
 
 async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): Promise<RemoteMachine> {
-  const { addresses, host, namespace, client, made, callsEnd } = deps;
+  const { addresses, host, namespace, client, callsEnd, listing } = deps;
   if (!spec.link) throw new VmError("vm_bad_spec", `machine ${spec.id} has no way to the relay`);
   const address = await addresses.choose(spec.id, signal);
   try {
@@ -71,12 +72,13 @@ async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): 
     checkRequest(request);
     signal.throwIfAborted();
     const secrets = [link.secret.reveal(), ...Object.values(request.metadata ?? {})];
-    const answer = await client.create(request, secrets, callsEnd).catch((error: unknown) => {
-      return lookFor(deps, spec.id, error, signal);
-    });
+    const answer = await listing.making(() =>
+      client
+        .create(request, secrets, callsEnd)
+        .catch((error: unknown) => lookFor(deps, spec.id, error, signal)),
+    );
     const machine = "uid" in answer ? answer : remoteMachine(answer);
     if (!machine) throw nameless(host.name, spec.id);
-    made.add(machine.uid);
     return machine;
   } finally {
     addresses.release(spec.id);

@@ -6,7 +6,7 @@ import type { DriverMachine, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";
 import { flintlockSizeProblem } from "./checks.ts";
-import { createFlintlockClient, type FlintlockClient } from "./client.ts";
+import { createFlintlockClient } from "./client.ts";
 import { pick } from "./creator.ts";
 import { listAges, type Snapshot } from "./listing.ts";
 import { createParts, type FlintlockDriverOptions, type Parts } from "./parts.ts";
@@ -18,16 +18,13 @@ const CREATE_MARGIN_MS = MINUTE_MS;
 /** How long the end of the program waits for the answer to a call. */
 const LAST_ANSWER_MS = 2 * SECOND_MS;
 
+/** Our own looks come a little before a list is too old for others: so those of many hosts do not fall on one tick of the scheduler. */
+const EARLY = 0.75;
+
 /** Machines on one host of a fleet, made by its flintlockd. */
 export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver {
   const { host, clock, settings } = options;
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
-  return driverOver(client, options);
-}
-
-/** The driver on calls that somebody else makes. */
-export function driverOver(client: FlintlockClient, options: FlintlockDriverOptions): VmDriver {
-  const { host, settings } = options;
   const parts = createParts(client, options);
   const { creates, remover, health } = parts;
   const ends = createListeners<string>();
@@ -120,7 +117,7 @@ function createPolling(parts: Parts): () => void {
 
   async function poll(): Promise<void> {
     while (!closed.signal.aborted) {
-      await listing.recent(maxAge(parts), closed.signal).catch(() => {});
+      await listing.recent(maxAge(parts) * EARLY, closed.signal).catch(() => {});
       await pauses.pause(maxAge(parts), closed.signal).catch(() => {});
     }
   }

@@ -4,6 +4,9 @@ import { daemonFailures } from "./daemon-failures.ts";
 import { callFailure, type Failure, type FailureRow, type HostFacts } from "./failure.ts";
 import { transportFailures } from "./transport-failures.ts";
 
+/** Of words that nobody knew beforehand; secrets are taken out of the whole message. */
+const MOST_FOREIGN_CHARS = 300;
+
 /** A call to one host that failed, in words for the operator. Its cause has the foreign words. */
 export class FlintlockError extends VmError {
   readonly failure: Failure;
@@ -61,7 +64,7 @@ export function failureOf(error: unknown, facts: HostFacts): Failure {
   }
   return callFailure(
     "vm_host_refused",
-    "it answered with an error",
+    `it answered with an error: ${text.split("\n")[0]?.slice(0, MOST_FOREIGN_CHARS)}`,
     "look at flintlockd's log on the host",
     true,
   );

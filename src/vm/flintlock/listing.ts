@@ -22,12 +22,14 @@ export interface Snapshot {
 
 /** The machines of our namespace on one host: one question to the host serves all who ask. */
 export interface Listing {
-  /** A list that is at most so old. */
+  /** A list that is at most so old, and not of before a machine was made of which it could not know. */
   recent(maxAgeMs: number, signal: AbortSignal): Promise<Snapshot>;
   /** A list of which the host was asked after `mark()` gave this number. */
   after(mark: number, signal: AbortSignal): Promise<Snapshot>;
   /** A number for now: lists with a greater one were asked for later. */
   mark(): number;
+  /** Carries out what makes a machine: lists that were asked for before its end may lack it. */
+  making<Value>(work: () => Promise<Value>): Promise<Value>;
   latest(): Snapshot | undefined;
   /** Since when the host cannot list, and why; undefined when it can. */
   failing(): { readonly since: number; readonly error: unknown } | undefined;
@@ -47,6 +49,9 @@ export function createListing(deps: ListingDeps): Listing {
   const { namespace, clock, closed } = deps;
   const lists = createListeners<Snapshot>();
   let asked = 0;
+  let makings = 0;
+  /** Lists up to this number may lack a machine that was made since. */
+  let outdated = 0;
   let latest: Snapshot | undefined;
   let underWay: { readonly number: number; readonly done: Promise<Snapshot> } | undefined;
   let failing: { since: number; error: unknown } | undefined;
@@ -84,8 +89,18 @@ export function createListing(deps: ListingDeps): Listing {
 
   return {
     async recent(maxAgeMs, signal) {
-      const isRecent = latest && clock.now() - latest.askedAt < maxAgeMs;
-      return isRecent && latest ? latest : await after(latest?.number ?? 0, signal);
+      if (makings > 0) return await after(asked, signal);
+      const isRecent = latest && latest.number > outdated && clock.now() - latest.askedAt < maxAgeMs;
+      return isRecent && latest ? latest : await after(Math.max(latest?.number ?? 0, outdated), signal);
+    },
+    async making(work) {
+      makings += 1;
+      try {
+        return await work();
+      } finally {
+        makings -= 1;
+        outdated = asked;
+      }
     },
     after,
     mark: () => asked,

@@ -1,8 +1,10 @@
 /**
  * What a machine on another host is told through its metadata service. flintlockd keeps it readable on its host and gives it to
- * everybody who may list machines: so there is nothing in it but the way to the relay and the machine's own secret.
+ * everybody who may list machines: so there is nothing in it but the way to the relay and the machine's own secret. `user-data` is the
+ * same for all: our own images have no use for it.
  */
 import type { RelayLink } from "../driver.ts";
+import { userData } from "./user-data.ts";
 
 export interface GuestNetwork {
   /** `10.77.0.12/24`; undefined: ask by DHCP. */
@@ -33,7 +35,8 @@ export function renderMetadata({ machineId, link, network }: GuestMetadata): Rec
     .filter(([, value]) => value !== undefined && value !== "")
     .map(([name, value]) => `${name}=${value}\n`)
     .join("");
-  return { "meta-data": `instance-id: ${machineId}\nlocal-hostname: ${machineId}\n`, firerunner };
+  const metaData = `instance-id: ${machineId}\nlocal-hostname: ${machineId}\n`;
+  return { "meta-data": metaData, "user-data": userData(), firerunner };
 }
 
 /** The kernel's command line for our own images: what the initramfs has to know before there is a network. */

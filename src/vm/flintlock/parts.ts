@@ -34,7 +34,7 @@ export interface Parts {
   readonly remover: Remover;
   readonly creates: Creates;
   readonly pauses: Pauses;
-  /** The machines that we have seen being made, by uid: of several with one id they are the ones to keep. */
+  /** The machines that are known to be ours, by uid: of several with one id they are the ones to keep. */
   readonly made: ReadonlySet<string>;
   /** Ends all waiting. */
   readonly closed: AbortController;

@@ -2,7 +2,7 @@ import { type MicroVM, MicroVMStatus_State } from "./gen/types_pb.js";
 import { ulidTime } from "./ulid.ts";
 
 /** `created` says that a process was started, nothing more; `deleting` may yet turn back into `created`. */
-export type RemoteState = "pending" | "created" | "failed" | "deleting";
+type RemoteState = "pending" | "created" | "failed" | "deleting";
 
 /** A machine as flintlockd shows it. */
 export interface RemoteMachine {

@@ -13,10 +13,19 @@ import type { RemoteMachine } from "./remote.ts";
 const POLL_MS = SECOND_MS;
 /** A Delete that is overtaken by the end of a create is lost; one that comes while the first is carried out drives the daemon wild. */
 const AGAIN_AFTER_MS = 3 * SECOND_MS;
+/** One without an answer may still be on its way to a busy daemon. */
+const AGAIN_AFTER_SILENCE_MS = 30 * SECOND_MS;
 /** How long a machine that is still being made may hold up its own removal. */
 const SETTLE_LIMIT_MS = 60 * SECOND_MS;
-/** A daemon that has just started looks through all its machines: a Delete meanwhile may drive it wild too. */
+/** How long a removal that is late already is watched before its caller may go on. */
+const LATE_PATIENCE_MS = 10 * SECOND_MS;
+/**
+ * A daemon that has just started looks at all its machines, one after the other: a Delete meanwhile may drive it wild too. It took 3 s for
+ * 5 machines.
+ */
 const CALM_AFTER_START_MS = 5 * SECOND_MS;
+const CALM_PER_MACHINE_MS = SECOND_MS;
+const LONGEST_CALM_MS = 30 * SECOND_MS;
 
 export interface Remover {
   /** Returns when no machine of this id is left, but for the one to keep. */
@@ -59,12 +68,18 @@ export function createRemover(deps: RemoverDeps): Remover {
   }
 
   async function untilGone(wish: Wish, signal: AbortSignal): Promise<void> {
+    const patienceUntil = clock.now() + LATE_PATIENCE_MS;
     for (;;) {
       const left = await step(wish, signal);
       if (left?.length === 0) return;
-      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) throw giveUp(deps, wish.id, left ?? []);
+      if (clock.now() - wish.beganAt > deps.deleteTimeoutMs) refuseLate(wish.id, left ?? [], patienceUntil);
       await pauses.pause(POLL_MS, signal);
     }
+  }
+
+  function refuseLate(id: string, left: readonly RemoteMachine[], patienceUntil: number): void {
+    deps.onStuck(left.map(({ uid }) => uid));
+    if (clock.now() > patienceUntil) throw giveUp(deps, id, left);
   }
 
   /** Does what is due and tells what is left; undefined when the host cannot say just now. */
@@ -104,40 +119,48 @@ interface Wish {
 
 /** Which Deletes have been sent, so that none is sent again too early, whoever asks. */
 function createDeletes({ client, listing, clock, log, callsEnd }: RemoverDeps) {
-  const sent = new Map<string, { readonly mark: number; readonly at: number }>();
+  const sent = new Map<string, { readonly mark: number; readonly againAt: number }>();
   listing.onList(({ machines }) => {
     const listed = new Set([...machines.values()].flat().map(({ uid }) => uid));
     for (const uid of sent.keys()) if (!listed.has(uid)) sent.delete(uid);
   });
 
-  function isDue({ uid, state, retry }: RemoteMachine, number: number, waitedMs: number): boolean {
+  function isDue(
+    { uid, state, retry }: RemoteMachine,
+    { number, machines }: Snapshot,
+    waitedMs: number,
+  ): boolean {
     if (state === "deleting") return false;
     const earlier = sent.get(uid);
-    if (earlier) return number > earlier.mark && clock.now() - earlier.at >= AGAIN_AFTER_MS;
+    if (earlier) return number > earlier.mark && clock.now() >= earlier.againAt;
     if (state === "pending" && retry === 0 && waitedMs < SETTLE_LIMIT_MS) return false;
-    return clock.now() - (client.reconnectedAt() ?? Number.NEGATIVE_INFINITY) >= CALM_AFTER_START_MS;
+    const startedAt = client.reconnectedAt() ?? Number.NEGATIVE_INFINITY;
+    const calmMs = Math.max(CALM_AFTER_START_MS, machines.size * CALM_PER_MACHINE_MS);
+    return clock.now() - startedAt >= Math.min(calmMs, LONGEST_CALM_MS);
   }
 
   async function send({ id, uid }: RemoteMachine): Promise<void> {
     if (sent.has(uid)) log.warn({ machineId: id, uid }, "a delete was lost, sending it again");
     // Others who look meanwhile must not send it too.
-    sent.set(uid, { mark: Number.POSITIVE_INFINITY, at: clock.now() });
-    const outcome = await client.delete(uid, callsEnd).then(() => "marked" as const, outcomeOf);
-    if (outcome === "marked" || mayBeMarked(outcome))
-      sent.set(uid, { mark: listing.mark(), at: clock.now() });
-    else sent.delete(uid);
-    // Whether it was carried out the next list shows.
-    if (outcome !== "marked" && !mayBeMarked(outcome)) throw outcome.error;
+    sent.set(uid, { mark: Number.POSITIVE_INFINITY, againAt: Number.POSITIVE_INFINITY });
+    const failed = await client.delete(uid, callsEnd).then(() => undefined, failureOf);
+    if (failed && !mayBeMarked(failed)) {
+      sent.delete(uid);
+      throw failed.error;
+    }
+    // Whether one without an answer was carried out the next list shows.
+    const waitMs = failed ? AGAIN_AFTER_SILENCE_MS : AGAIN_AFTER_MS;
+    sent.set(uid, { mark: listing.mark(), againAt: clock.now() + waitMs });
   }
 
   return {
-    async consider(machine: RemoteMachine, { number }: Snapshot, waitedMs: number): Promise<void> {
-      if (isDue(machine, number, waitedMs)) await send(machine);
+    async consider(machine: RemoteMachine, snapshot: Snapshot, waitedMs: number): Promise<void> {
+      if (isDue(machine, snapshot, waitedMs)) await send(machine);
     },
   };
 }
 
-const outcomeOf = (error: unknown) => ({ error });
+const failureOf = (error: unknown) => ({ error });
 
 function mayBeMarked({ error }: { error: unknown }): boolean {
   if (!(error instanceof FlintlockError)) return false;
@@ -145,8 +168,7 @@ function mayBeMarked({ error }: { error: unknown }): boolean {
 }
 
 function giveUp(deps: RemoverDeps, id: string, left: readonly RemoteMachine[]): VmError {
-  const { host, deleteTimeoutMs, log, onStuck } = deps;
-  onStuck(left.map(({ uid }) => uid));
+  const { host, deleteTimeoutMs, log } = deps;
   const states = left.map(({ uid, state }) => `${uid} is ${state}`).join(", ");
   const error = new VmError(
     "vm_destroy_failed",

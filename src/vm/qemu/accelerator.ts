@@ -15,7 +15,6 @@ import { type LaunchUser, unprivileged } from "./launch.ts";
 import type { Turns } from "./turns.ts";
 import { remembered } from "./verdict.ts";
 
-const SMOKE_MS = 20_000;
 /** What `timeout` ends with when it had to kill. */
 const KILLED_STATUS = 137;
 
@@ -29,6 +28,8 @@ export interface Choice {
 
 export interface AcceleratorOptions {
   readonly wanted: "auto" | "kvm" | "tcg";
+  /** How long a trial boot may take. */
+  readonly trialBootMs: number;
   /** Where the verdict is kept. */
   readonly cachePath: string;
   /** The user for smoke boots, when machines have users of their own. */
@@ -69,9 +70,9 @@ async function kvmProblem(
 ): Promise<string | { gid: number | undefined }> {
   const device = await kvmAccess(host.architecture, options.smokeUid !== undefined);
   if ("problem" in device) return device.problem;
-  const { smokeUid } = options;
+  const { smokeUid, trialBootMs: deadlineMs } = options;
   const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
-  const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs: SMOKE_MS };
+  const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs };
   const verdict = await options.turns.take(options.cachePath, async () =>
     remembered(options.cachePath, await verdictKey(boot), () => smokeBoot(boot, signal)),
   );
@@ -98,8 +99,10 @@ export async function smokeBoot(boot: SmokeBoot, signal: AbortSignal): Promise<s
   }
 }
 
-/** Everything that a verdict depends on: this boot of the host, the program, the image and the user. */
-async function verdictKey({ programs, image, user }: SmokeBoot): Promise<string> {
+/** Everything that a verdict depends on: this boot of the host, the program, the image, the user and the deadline. */
+async function verdictKey({ programs, image, user, deadlineMs }: SmokeBoot): Promise<string> {
   const { mtimeMs } = await stat(programs.qemu);
-  return [await hostBootId(), programs.qemu, mtimeMs, image.digest, user?.uid, user?.kvmGid].join(" ");
+  return [await hostBootId(), programs.qemu, mtimeMs, image.digest, user?.uid, user?.kvmGid, deadlineMs].join(
+    " ",
+  );
 }

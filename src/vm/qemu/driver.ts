@@ -51,6 +51,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
   const running = createRunningMachines(clock, log, consoles);
   const accelerator = {
     wanted: settings.qemu.accelerator,
+    trialBootMs: settings.qemu.trialBoot,
     cachePath: join(dirname(machines), "qemu-accelerator.json"),
     turns: createTurns(),
     smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,

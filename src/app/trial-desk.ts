@@ -1,0 +1,128 @@
+/** Trials of hosts, within the FireRunner that runs and without one. */
+import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/load.ts";
+import { createRunnerApi } from "../gitlab/client.ts";
+import { HttpError } from "../http/errors.ts";
+import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
+import { createImageStore } from "../image/store.ts";
+import { createRelay, type RelayTrials } from "../relay/relay.ts";
+import { createStore } from "../store/create-store.ts";
+import { acquireStateLock } from "../store/state-lock.ts";
+import type { Store } from "../store/store.ts";
+import { namespaceOf } from "./fleet.ts";
+import { tryHost } from "./host-trial.ts";
+import { type Cleanup, connectGitLab, imageDirectory } from "./rooms.ts";
+import { trialDoor } from "./trial/door.ts";
+import { hostOf } from "./trial/order.ts";
+
+export interface TrialDesk {
+  /** Throws `bad_request` at once while another trial runs: each begins by removing what an earlier one left. */
+  tryHost(order: TrialOrder, signal: AbortSignal): AsyncIterable<TrialStep>;
+}
+
+export interface TrialDeskDeps {
+  readonly config: () => Config;
+  readonly store: Pick<Store, "installationId">;
+  /** Undefined without a relay: guests are then not waited for. */
+  readonly trials: RelayTrials | undefined;
+  readonly log: Log;
+}
+
+export function createTrialDesk(deps: TrialDeskDeps): TrialDesk {
+  let underWay: string | undefined;
+
+  function refuseSecond(): void {
+    if (underWay === undefined) return;
+    throw new HttpError("bad_request", `another trial runs just now, of the host ${underWay}`, {
+      hint: "wait for its end",
+    });
+  }
+
+  async function* run(order: TrialOrder, signal: AbortSignal): AsyncGenerator<TrialStep> {
+    refuseSecond();
+    underWay = order.host.name;
+    try {
+      yield* tryHost(await optionsFor(deps, order), signal);
+    } finally {
+      underWay = undefined;
+    }
+  }
+
+  return {
+    tryHost(order, signal) {
+      refuseSecond();
+      return run(order, signal);
+    },
+  };
+}
+
+async function optionsFor({ config, store, trials, log }: TrialDeskDeps, order: TrialOrder) {
+  const { vm, scheduler } = config();
+  const images = createImageStore({ directory: imageDirectory(config()) });
+  return {
+    host: hostOf(order),
+    namespace: await namespaceOf(config(), store.installationId),
+    settings: vm.flintlock,
+    image: { name: order.image, resolve: () => images.resolve(order.image) },
+    door: trialDoor(trials),
+    bootDeadlineMs: scheduler.bootDeadline,
+    clock: systemClock,
+    log: log.child({ room: "trial" }),
+  };
+}
+
+/**
+ * A trial without a FireRunner that runs: this process takes its place for so long, with its state directory and its relay. Throws
+ * StoreError when one runs after all.
+ */
+export async function* tryHostAlone(
+  config: Config,
+  order: TrialOrder,
+  { log, signal, version }: { readonly log: Log; readonly signal: AbortSignal; readonly version: string },
+): AsyncGenerator<TrialStep> {
+  const cleanups: Cleanup[] = [];
+  try {
+    const deps = await openRooms(config, { log, version }, cleanups);
+    yield* createTrialDesk(deps).tryHost(order, signal);
+  } finally {
+    for (const cleanup of cleanups.toReversed()) {
+      try {
+        await cleanup();
+      } catch (error) {
+        log.warn({ problem: describeError(error) }, "letting go failed");
+      }
+    }
+  }
+}
+
+/** As much of FireRunner as a trial needs. No job is claimed, so nothing is asked of GitLab. */
+async function openRooms(
+  config: Config,
+  { log, version }: { readonly log: Log; readonly version: string },
+  cleanups: Cleanup[],
+): Promise<TrialDeskDeps> {
+  const { state, relay: relayConfig } = config;
+  const clock = systemClock;
+  const lock = await acquireStateLock(state);
+  cleanups.push(() => lock.release());
+  const store = await createStore({
+    ...{ clock, log, database: join(state, "firerunner.db"), keyFile: join(state, "key") },
+  });
+  cleanups.push(() => store.close());
+  if (relayConfig.listen.length === 0) return { config: () => config, store, trials: undefined, log };
+  const http = await connectGitLab(config);
+  cleanups.push(() => http.close());
+  const relay = createRelay({
+    ...{ store, http, clock, log, config: relayConfig },
+    api: createRunnerApi({ http, clock, version, systemId: "" }),
+    pools: () => config.pools,
+    bootData: async () => undefined,
+    directory: join(state, "relay"),
+  });
+  cleanups.push(() => relay.stop());
+  await relay.start();
+  return { config: () => config, store, trials: relay.trials, log };
+}

@@ -1,0 +1,61 @@
+import type { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import type { BuildOptions } from "../../image/build.ts";
+import { createBuildScreen } from "../build-screen.ts";
+import type { Context, Run } from "../context.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { signalOnInterrupt } from "../interrupt.ts";
+import { directoryOf, type Place, placeOption } from "./place.ts";
+
+interface BuildFlags extends Place {
+  readonly name: string;
+  readonly runner: string;
+  readonly force?: boolean;
+}
+
+export function addImageBuild(image: Command, run: Run): void {
+  image
+    .command("build")
+    .description("build an image from this computer's package sources; quick when nothing has changed")
+    .option("--name <name>", "its name, as pools use it", "base")
+    .option("--runner <what>", "auto, official, stand-in, or the path of a gitlab-runner", "auto")
+    .option("--force", "build everything anew, with the newest packages")
+    .option(...placeOption)
+    .action(run<BuildFlags>(build));
+}
+
+async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
+  const { output, stderr } = context;
+  const { buildImage } = await import("../../image/build.ts");
+  const { images } = await context.loadLocalConfig();
+  const directory = await directoryOf(context, flags);
+  using interrupt = signalOnInterrupt();
+  const screen = createBuildScreen(stderr);
+  const options: BuildOptions = {
+    directory,
+    name: flags.name,
+    config: images,
+    runner: runnerChoice(flags.runner),
+    ...(flags.force ? { force: true } : {}),
+    clock: systemClock,
+    signal: interrupt.signal,
+  };
+  const { manifest, built, notes } = await buildImage(options, screen.show).finally(screen.close);
+  const { digest, suite, kernelVersion, runner } = manifest;
+  output.result(
+    { name: flags.name, directory, digest, built, suite, kernelVersion, runner: runner.kind, notes },
+    () => {
+      const state = built ? "built" : "nothing has changed";
+      output.line(
+        `image ${flags.name}: ${state}, ${digest.slice(0, 19)} (${suite}, Linux ${kernelVersion}) in ${directory}`,
+      );
+      for (const note of notes) output.line(output.paint("yellow", `! ${note}`));
+    },
+  );
+  return exitCodes.ok;
+}
+
+function runnerChoice(text: string): BuildOptions["runner"] {
+  if (text === "auto" || text === "official" || text === "stand-in") return { kind: text };
+  return { kind: "path", path: text };
+}

@@ -1,0 +1,15 @@
+import { expect, test } from "vitest";
+import { baseIngredients } from "./base-layer.ts";
+
+const options = {
+  architecture: "amd64",
+  sources: { distribution: "debian", suite: "bookworm", build: [], guest: [] } as never,
+  packages: ["jq"],
+  aptOptions: [],
+};
+
+test("a layer is one for all the packages in it, those of every machine and those of the configuration", async () => {
+  const { packages } = (await baseIngredients(options)) as { packages: string[] };
+
+  expect(packages).toEqual(expect.arrayContaining(["bash", "socat", "jq"]));
+});

@@ -1,0 +1,25 @@
+import { expect, test } from "vitest";
+import { Secret } from "../../base/secret.ts";
+import { createAuthorization } from "./authorization.ts";
+
+const password = { kind: "password", username: "me", password: new Secret("secret-word") } as const;
+
+test.each(["http://auth.example.org/token", "file:///etc/passwd", "http://[broken"])(
+  "a registry with TLS cannot have the login sent to %s",
+  async (realm) => {
+    const asked: unknown[] = [];
+    const authorization = createAuthorization({
+      origin: "https://registry.example.org",
+      credentials: async () => password,
+      ask: async (request) => {
+        asked.push(request);
+        return { status: 200, header: () => undefined, text: '{"token":"t"}' };
+      },
+    });
+
+    await authorization.learn({ scheme: "bearer", realm, service: undefined }, []);
+
+    await expect(authorization.header([])).rejects.toMatchObject({ code: "registry_refused" });
+    expect(asked).toEqual([]);
+  },
+);

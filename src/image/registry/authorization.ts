@@ -1,0 +1,120 @@
+import { z } from "zod";
+import { parseJson } from "../json.ts";
+import type { Challenge } from "./challenge.ts";
+import type { Credentials } from "./credentials.ts";
+import { RegistryError } from "./errors.ts";
+import { type Answer, refusal } from "./failure.ts";
+
+/** A request to a token service. */
+export interface TokenRequest {
+  readonly url: URL;
+  readonly authorization?: string;
+  /** Sent by POST when there is one. */
+  readonly form?: URLSearchParams;
+}
+
+interface Deps {
+  /** `https://host:port` of the registry. */
+  readonly origin: string;
+  readonly credentials: () => Promise<Credentials | undefined>;
+  readonly ask: (request: TokenRequest) => Promise<Answer>;
+}
+
+/** What goes into `Authorization`, found out from what the registry asks for. */
+export interface Authorization {
+  /** For requests that need these scopes; undefined while the registry has asked for nothing. */
+  header(scopes: readonly string[]): Promise<string | undefined>;
+  /** The registry has answered 401: what was sent, if anything was, no longer counts. Throws `registry_unauthorized`. */
+  learn(challenge: Challenge | undefined, scopes: readonly string[]): Promise<void>;
+}
+
+const TokenAnswer = z.union([
+  z.object({ token: z.string().min(1) }).transform(({ token }) => token),
+  z.object({ access_token: z.string().min(1) }).transform(({ access_token }) => access_token),
+]);
+
+export function createAuthorization({ origin, credentials, ask }: Deps): Authorization {
+  let current: Challenge | undefined;
+  const tokens = new Map<string, string>();
+
+  async function header(scopes: readonly string[]): Promise<string | undefined> {
+    if (!current) return undefined;
+    if (current.scheme === "basic") return await basic();
+    const key = scopes.join(" ");
+    const token = tokens.get(key) ?? (await fetchToken(current, scopes));
+    tokens.set(key, token);
+    return `Bearer ${token}`;
+  }
+
+  async function learn(challenge: Challenge | undefined, scopes: readonly string[]): Promise<void> {
+    if (!challenge)
+      throw unauthorized("asks for a kind of login that is not known here", "use another registry");
+    current = challenge;
+    tokens.delete(scopes.join(" "));
+  }
+
+  async function basic(): Promise<string> {
+    const known = await credentials();
+    if (known?.kind !== "password") throw unauthorized("asks for a user and a password", logIn);
+    return basicHeader(known.username, known.password.reveal());
+  }
+
+  async function fetchToken(
+    challenge: Challenge & { scheme: "bearer" },
+    scopes: readonly string[],
+  ): Promise<string> {
+    const url = realmUrl(challenge.realm);
+    const answer = await ask(tokenRequest(url, challenge.service, scopes, await credentials()));
+    if (answer.status !== 200) throw refusal(answer, url.origin, `asking for a token for ${origin}`);
+    const token = TokenAnswer.safeParse(parseJson(answer.text));
+    if (token.success) return token.data;
+    throw new RegistryError("registry_refused", `the token service ${url.origin} gave no token`, {
+      hint: "check the registry's configuration",
+    });
+  }
+
+  /** Credentials never go in the clear where the registry itself is spoken with over TLS. */
+  function realmUrl(realm: string): URL {
+    const url = URL.canParse(realm, origin) ? new URL(realm, origin) : undefined;
+    const isSafe = url?.protocol === "https:" || (url?.protocol === "http:" && origin.startsWith("http:"));
+    if (url && isSafe) return url;
+    throw new RegistryError("registry_refused", `${origin} names a token service that cannot be trusted`, {
+      hint: "its realm must be an address with https",
+    });
+  }
+
+  function unauthorized(problem: string, hint: string): RegistryError {
+    return new RegistryError("registry_unauthorized", `${origin} ${problem}`, { hint });
+  }
+
+  return { header, learn };
+}
+
+const logIn = "log in, as with: docker login";
+
+function tokenRequest(
+  realm: URL,
+  service: string | undefined,
+  scopes: readonly string[],
+  known: Credentials | undefined,
+): TokenRequest {
+  if (known?.kind === "identity-token") {
+    const form = new URLSearchParams({
+      grant_type: "refresh_token",
+      client_id: "firerunner",
+      scope: scopes.join(" "),
+      ...(service === undefined ? {} : { service }),
+      refresh_token: known.token.reveal(),
+    });
+    return { url: realm, form };
+  }
+  const url = new URL(realm);
+  if (service !== undefined) url.searchParams.set("service", service);
+  for (const scope of scopes) url.searchParams.append("scope", scope);
+  if (!known) return { url };
+  return { url, authorization: basicHeader(known.username, known.password.reveal()) };
+}
+
+function basicHeader(username: string, password: string): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`;
+}

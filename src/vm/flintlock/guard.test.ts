@@ -1,0 +1,88 @@
+import { describe, expect, test } from "vitest";
+import { createManualClock } from "../../base/manual-clock.ts";
+import type { FlintlockClient } from "./client.ts";
+import { FlintlockError } from "./errors.ts";
+import { callFailure, hostFailure } from "./failure.ts";
+import { guardClient } from "./guard.ts";
+
+const signal = new AbortController().signal;
+const refused = new FlintlockError(hostFailure("vm_host_unreachable", "p", "start it"), "nobody listens", {
+  mayHaveWorked: false,
+});
+const unknown = new FlintlockError(callFailure("vm_host_refused", "p", "h", true), "an error", {
+  mayHaveWorked: true,
+});
+
+function aGuard() {
+  const clock = createManualClock();
+  let failure: Error | undefined;
+  let calls = 0;
+  const list = async () => {
+    calls += 1;
+    if (failure) throw failure;
+    return [];
+  };
+  const client: FlintlockClient = {
+    create: () => Promise.reject(new Error("not asked")),
+    delete: () => Promise.reject(new Error("not asked")),
+    list,
+    reconnectedAt: () => undefined,
+    close: () => {},
+  };
+  const guard = guardClient(client, "metal-1", clock);
+  const ask = async () => {
+    try {
+      await guard.list({ namespace: "" }, signal);
+      return "well";
+    } catch (error) {
+      return error instanceof FlintlockError ? error.code : String(error);
+    }
+  };
+  return { clock, guard, ask, calls: () => calls, set: (next: Error | undefined) => (failure = next) };
+}
+
+describe("a host that fails", () => {
+  test("is in trouble at once, left alone after three failures, and tried once after each rest", async () => {
+    const { clock, guard, ask, calls, set } = aGuard();
+    set(refused);
+
+    expect(await ask()).toBe("vm_host_unreachable");
+    expect(guard.trouble()).toEqual({ problem: "nobody listens", hint: "start it" });
+    for (let turn = 0; turn < 5; turn++) await ask();
+    expect(calls()).toBe(3);
+    expect(await ask()).toBe("vm_host_avoided");
+
+    await clock.advance(2_000);
+    expect(await ask()).toBe("vm_host_unreachable");
+    await clock.advance(2_000);
+    expect(await ask()).toBe("vm_host_avoided");
+    expect(calls()).toBe(4);
+
+    await clock.advance(2_000);
+    set(undefined);
+    expect(await ask()).toBe("well");
+    expect(guard.trouble()).toBeUndefined();
+    set(refused);
+    expect([await ask(), await ask()]).toEqual(["vm_host_unreachable", "vm_host_unreachable"]);
+  });
+
+  test("rests no longer than half a minute", async () => {
+    const { clock, ask, calls, set } = aGuard();
+    set(refused);
+    for (let turn = 0; turn < 20; turn++) {
+      await ask();
+      await clock.advance(30_000);
+    }
+
+    expect(calls()).toBe(20);
+  });
+
+  test("is not blamed for answers that are errors", async () => {
+    const { guard, ask, calls, set } = aGuard();
+    set(unknown);
+    for (let turn = 0; turn < 6; turn++) await ask();
+
+    expect(calls()).toBe(6);
+    expect(guard.trouble()).toBeUndefined();
+  });
+});

@@ -1,0 +1,27 @@
+import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
+import { runCli } from "../../src/cli/program.ts";
+
+export interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** One command line within this process, with outputs of its own. */
+export async function commandLine(...argv: readonly string[]): Promise<Ended> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const [out, err] = [text(stdout), text(stderr)];
+  const env = { PATH: process.env["PATH"] };
+  const code = await runCli({
+    argv,
+    env,
+    stdout,
+    stderr,
+    version: "0.1.0",
+    executable: [process.execPath, ""],
+  });
+  stdout.end();
+  stderr.end();
+  return { code, out: await out, err: await err };
+}

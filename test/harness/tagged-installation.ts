@@ -1,0 +1,179 @@
+/** Jobs by tag with everything but a hypervisor: the real rooms and doors, fake machines, and the stand-in GitLab with its hooks. */
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { openDoors } from "../../src/app/doors.ts";
+import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { freePort } from "../../src/demo/free-port.ts";
+import { shellFeatures } from "../../src/demo/gitlab/runner-double.ts";
+import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import type { Capacity, Size } from "../../src/lifecycle/size.ts";
+import type { ImageSource } from "../../src/scheduler/ports.ts";
+import { createFakeDriver } from "../../src/vm/fake/driver.ts";
+import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
+import { createFleet } from "../../src/vm/fleet.ts";
+import { playGuest } from "./fake-guest.ts";
+
+export interface TaggedOptions {
+  /** Laid over `webhook.runners`. */
+  readonly runners?: Readonly<Record<string, unknown>>;
+  readonly capacity?: Capacity;
+  /** How long each job works. */
+  readonly workMs?: number;
+}
+
+/** One job in one machine. */
+interface Run {
+  readonly jobId: number;
+  readonly size: Size;
+  /** All that the guest was told: its boot data and its payload. */
+  readonly given: string;
+}
+
+export interface TaggedInstallation extends AsyncDisposable {
+  readonly gitlab: StandInGitLab;
+  readonly rooms: Rooms;
+  readonly host: FakeHost;
+  /** Each payload that a guest was given, with its machine's size. */
+  readonly runs: readonly Run[];
+  /** What guests met that they should not have. */
+  readonly guestProblems: readonly unknown[];
+  /** Most that machines took together at any time. */
+  readonly mostTaken: { cpus: number; memoryMib: number; machines: number };
+  /** Where machines have their sockets. */
+  readonly machineDirectory: string;
+}
+
+/** The group served; projects of the stand-in belong below it. */
+export const servedGroup = "served";
+
+const image = {
+  digest: `sha256:${"0".repeat(64)}`,
+  architecture: "amd64",
+  kernel: "",
+  initramfs: "",
+  layers: [],
+};
+const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
+const images: ImageSource = { resolve: async () => ({ ...image, runnerInfo }) };
+
+/** Starts all of it; GitLab's hook leads to the door. */
+export async function startTaggedInstallation(options: TaggedOptions = {}): Promise<TaggedInstallation> {
+  const directory = await mkdtemp(join(tmpdir(), "fr-tagged-"));
+  const cleanups: Cleanup[] = [() => rm(directory, { recursive: true, force: true, maxRetries: 5 })];
+  const gitlab = createStandInGitLab();
+  await gitlab.listen();
+  cleanups.push(() => gitlab.close());
+  gitlab.groups.at(servedGroup);
+  const config = await configure(directory, gitlab, options);
+  const host = createFakeHost(systemClock);
+  const machineDirectory = join(directory, "m");
+  const capacity = options.capacity === undefined ? {} : { capacity: options.capacity };
+  const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
+  const instead = { fleet: createFleet([driver]), images };
+  const log = silentLog;
+  const rooms = await buildRooms({ config: () => config, log, version: "0", instead }, cleanups);
+  const about = { version: "0", startedAt: systemClock.now() };
+  await openDoors(rooms, { config: () => config, about, reload: async () => [], log }, cleanups);
+  const records = {
+    runs: [] as Run[],
+    guestProblems: [] as unknown[],
+    mostTaken: { cpus: 0, memoryMib: 0, machines: 0 },
+  };
+  playAll(host, driver.relaySocket, records, options.workMs ?? 20);
+  await installHook(rooms, config);
+  rooms.scheduler.start();
+  rooms.tagged?.start();
+  rooms.claimer.start();
+
+  return {
+    ...{ gitlab, rooms, host, machineDirectory, ...records },
+    async [Symbol.asyncDispose]() {
+      rooms.scheduler.drain();
+      await Promise.all([rooms.tagged?.stop(), rooms.claimer.stop()]);
+      await rooms.scheduler.stop();
+      for (const cleanUp of cleanups.reverse()) await cleanUp();
+    },
+  };
+}
+
+type Config = Awaited<ReturnType<typeof loadConfig>>;
+
+/** A file as an operator would write it. */
+async function configure(directory: string, gitlab: StandInGitLab, options: TaggedOptions): Promise<Config> {
+  const state = join(directory, "state");
+  await mkdir(state, { mode: 0o700 });
+  const listen = `127.0.0.1:${await freePort()}`;
+  const { token } = gitlab.tokens.add({ scopes: ["api"], memberOf: servedGroup });
+  const settings = {
+    gitlab: { url: gitlab.url },
+    state,
+    webhook: {
+      group: servedGroup,
+      apiToken: token,
+      signingKey: newSigningKey().reveal(),
+      url: `http://${listen}/webhook`,
+      machine: { driver: "fake", egress: "none" },
+      runners: options.runners ?? {},
+    },
+    http: { listen: [`http://${listen}`] },
+    // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
+    scheduler: { standingInterval: "1h" },
+  };
+  const file = join(directory, "firerunner.yaml");
+  await writeFile(file, stringify(settings), { mode: 0o600 });
+  return await loadConfig({ file, env: {} });
+}
+
+async function installHook({ tagged }: Rooms, { webhook }: Config): Promise<void> {
+  if (!tagged || !webhook?.url) throw new Error("the configuration has no webhook");
+  const scope = await tagged.rest.findScope({ kind: "group", name: servedGroup });
+  const [signingToken] = webhook.secrets.signingKeys;
+  await tagged.rest.createHook(scope, { url: webhook.url, signingToken, token: undefined });
+}
+
+type Records = {
+  runs: Run[];
+  guestProblems: unknown[];
+  mostTaken: { cpus: number; memoryMib: number; machines: number };
+};
+
+function playAll(
+  host: FakeHost,
+  socketOf: (machineId: string) => string,
+  { runs, guestProblems, mostTaken }: Records,
+  workMs: number,
+): void {
+  const alive = new Map<string, Size>();
+
+  host.onCreate = async ({ spec: { id, size }, signal, end }) => {
+    alive.set(id, size);
+    signal.addEventListener("abort", () => alive.delete(id));
+    noteMost();
+    try {
+      await playGuest(socketOf(id), {
+        workMs,
+        signal,
+        onJob: (jobId, given) => runs.push({ jobId, size, given }),
+      });
+      end("orderly");
+    } catch (error) {
+      // What a machine that was destroyed does not get any more is no problem.
+      if (!signal.aborted) guestProblems.push(error);
+      throw error;
+    }
+  };
+
+  function noteMost(): void {
+    const sizes = [...alive.values()];
+    const sum = (key: "cpus" | "memoryMib") => sizes.reduce((total, size) => total + size[key], 0);
+    mostTaken.cpus = Math.max(mostTaken.cpus, sum("cpus"));
+    mostTaken.memoryMib = Math.max(mostTaken.memoryMib, sum("memoryMib"));
+    mostTaken.machines = Math.max(mostTaken.machines, sizes.length);
+  }
+}
