@@ -554,6 +554,21 @@ describe("claiming", () => {
   });
 });
 
+test("jobs start within a second on the host that answers while another one hangs", async () => {
+  const hung = (): Promise<never> => new Promise(() => {});
+  const hanging: VmDriver = { ...driver, host: "hung", list: hung, probe: hung, create: hung };
+  const scheduler = start({ fleet: createFleet([hanging, driver]) });
+  await clock.advance(5_000);
+  expect(scheduler.canClaim(aPool())).toEqual({ ok: true });
+
+  for (let jobId = 1; jobId <= 3; jobId++) {
+    await store.claim(aClaim({ jobId }));
+    await clock.advance(300);
+    const { machineId = null } = (await store.job(jobId)) ?? {};
+    expect(await store.machine(machineId ?? "")).toMatchObject({ host: "local", state: "booting" });
+  }
+});
+
 describe("an orderly end", () => {
   test("leaves running jobs for the next start", async () => {
     const scheduler = start();
