@@ -68,7 +68,8 @@ export function createSimHost(
 
   host.faults.reach = reach;
   host.faults.create = ({ id, size }) => {
-    ledger.checkRoom(key, id, size, about.capacity, host.ids());
+    const running = host.ids().filter((each) => host.status(each)?.running);
+    ledger.checkRoom(key, id, size, about.capacity, running);
     const delayMs = random.between(10, 600);
     if (!isFaulty() || random.chance(0.85)) return { delayMs };
     // Made all the same: its guest will be heard.
