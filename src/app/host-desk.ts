@@ -25,10 +25,13 @@ export function createHostDesk({
   onRoom,
 }: HostDeskDeps): Omit<HostPorts, "tryHost"> {
   /** The keys that a name stands for: `local` is this computer with all its drivers. */
+  function found(name: string): string[] {
+    const named = [...fleet.hosts()].filter(([key, driver]) => key === name || driver.host === name);
+    return named.map(([key]) => key);
+  }
+
   function keysOf(name: string): string[] {
-    const keys = [...fleet.hosts()]
-      .filter(([key, driver]) => key === name || driver.host === name)
-      .map(([key]) => key);
+    const keys = found(name);
     if (keys.length > 0) return keys;
     const names = [...new Set([...fleet.hosts().values()].map(({ host }) => host))];
     throw new HttpError("not_found", `there is no host “${name}” here`, {
@@ -48,17 +51,11 @@ export function createHostDesk({
       return [`machines are started on ${name} again`];
     },
     async forget(name) {
-      const isConfigured = [...fleet.hosts()]
-        .filter(([key, driver]) => key === name || driver.host === name)
-        .some(([key]) => !isLeaving(key));
-      if (isConfigured) {
-        throw new HttpError(
-          "bad_request",
-          `${name} is configured: it is not forgotten while it may come back`,
-          {
-            hint: "take it out of vm.flintlock.hosts, reload, and forget it then",
-          },
-        );
+      if (found(name).some((key) => !isLeaving(key))) {
+        const words = `${name} is configured: it is not forgotten while it may come back`;
+        throw new HttpError("bad_request", words, {
+          hint: "take it out of vm.flintlock.hosts, reload, and forget it then",
+        });
       }
       const machines = (await store.machines({ live: true })).filter(
         (machine) => machine.host === name || hostKey(machine) === name,

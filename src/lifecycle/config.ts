@@ -39,6 +39,14 @@ export const Egress = z.union([
 ]);
 export type Egress = z.infer<typeof Egress>;
 
+/** What a host gives away of its CPUs. */
+export const CpuOvercommit = z
+  .number()
+  .min(0.1)
+  .max(32)
+  .default(2)
+  .meta({ description: "Virtual CPUs that may be given away for each CPU of the host." });
+
 const label = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,62})$/i, "expected letters, digits, ., _ and -");
 
 /** Labels of hosts, and what pools and rules ask of them. */

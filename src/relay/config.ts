@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { splitHostPort } from "../base/host-port.ts";
 import { durationMs, sizeMib } from "../lifecycle/config.ts";
 
 const count = z.number().int().min(1);
@@ -97,12 +98,6 @@ export function advertisedAddress({ listen, advertise }: RelaySettings): string 
   if (advertise !== undefined) return advertise;
   const [only, ...others] = listen;
   return only === undefined || others.length > 0 || isWildcard(only) ? undefined : only;
-}
-
-/** Of `host:port`; an IPv6 address loses its brackets. */
-export function splitHostPort(text: string): { host: string; port: number } {
-  const at = text.lastIndexOf(":");
-  return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
 }
 
 /** All addresses of this computer: nothing that anybody could call. */

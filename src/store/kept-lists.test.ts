@@ -47,6 +47,7 @@ test("without a change nothing is read again, and nobody's list is another's", a
         return [row];
       },
       machines: async () => [],
+      drainedHosts: async () => [],
     },
     () => revision,
   );

@@ -1,11 +1,8 @@
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { Kysely } from "kysely";
-import { Secret } from "../base/secret.ts";
+import { isLinkSecret, linkHashOf, newLinkSecret } from "../base/link-secret.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
-
-const SECRET_BYTES = 32;
 
 type MachineLinks = Pick<Store, "issueLink">;
 
@@ -13,14 +10,14 @@ type MachineLinks = Pick<Store, "issueLink">;
 export function createMachineLinks(write: Write, random: (size: number) => Uint8Array): MachineLinks {
   return {
     async issueLink(machineId) {
-      const secret = Buffer.from(random(SECRET_BYTES)).toString("hex");
+      const secret = newLinkSecret(random);
       // Its host gets the secret next: after a power cut it must still be the one that opens.
       const isIssued = await write(
         `making a link for ${machineId}`,
-        (change) => keepHash(change, machineId, hashOf(secret)),
+        (change) => keepHash(change, machineId, linkHashOf(secret.reveal())),
         "power-cut",
       );
-      return isIssued ? new Secret(secret) : undefined;
+      return isIssued ? secret : undefined;
     },
   };
 }
@@ -48,17 +45,10 @@ export async function checkLink(db: Kysely<Tables>, machineId: string, secret: s
     .select("secretHash")
     .where("machineId", "=", machineId)
     .executeTakeFirst();
-  const [kept, given] = [row?.secretHash ?? hashOf(""), hashOf(secret)].map((hash) =>
-    Buffer.from(hash, "hex"),
-  );
-  return timingSafeEqual(kept ?? Buffer.of(), given ?? Buffer.of()) && row !== undefined;
+  return isLinkSecret(secret, row?.secretHash);
 }
 
 /** From now on its secret opens nothing. */
 export async function eraseLink({ tx }: Pick<Change, "tx">, machineId: string): Promise<void> {
   await tx.deleteFrom("machineLinks").where("machineId", "=", machineId).execute();
-}
-
-function hashOf(secret: string): string {
-  return createHash("sha256").update(secret).digest("hex");
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { durationMs, sizeMib } from "../lifecycle/config.ts";
+import { CpuOvercommit, durationMs, sizeMib } from "../lifecycle/config.ts";
 import { FlintlockConfig } from "./flintlock/config.ts";
 
 /**
@@ -35,12 +35,7 @@ const Qemu = z.strictObject({
 
 /** The `vm` slice: what this computer gives to machines, and how drivers run them. */
 export const VmConfig = z.strictObject({
-  cpuOvercommit: z
-    .number()
-    .min(0.1)
-    .max(32)
-    .default(2)
-    .meta({ description: "Virtual CPUs that may be given away for each CPU of the host." }),
+  cpuOvercommit: CpuOvercommit,
   memoryReserve: sizeMib()
     .optional()
     .meta({ description: "Memory kept for the host; by default a tenth, at least 1GiB." }),

@@ -3,6 +3,7 @@ import { Secret } from "../../src/base/secret.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import type { Boot } from "../flintlockd/processes.ts";
 import { dialLink, preambleOf } from "../integration/relay-bench.ts";
+import { spoken } from "./raw-socket.ts";
 
 /** The way to the relay, as a guest reads it. */
 export function linkOfBoot({ metadata }: Pick<Boot, "metadata">): RelayLink {
@@ -24,13 +25,6 @@ export function askForBootData(
 ): Promise<string> {
   const socket = dialLink(link, preambleOf(boot.id, link));
   socket.write("GET /firerunner/boot HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
-  return new Promise((resolve) => {
-    let answer = "";
-    socket.on("data", (data) => {
-      answer += data.toString("latin1");
-    });
-    socket.on("error", () => {});
-    socket.on("close", () => resolve(answer));
-    socket.on("end", () => socket.destroy());
-  });
+  socket.on("error", () => {});
+  return spoken(socket);
 }

@@ -47,3 +47,15 @@ export async function openRawSocket(address: string): Promise<RawSocket> {
       }),
   };
 }
+
+/** Everything a connection says until it ends. */
+export function spoken(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    let text = "";
+    socket.on("data", (data) => {
+      text += data.toString("latin1");
+    });
+    socket.on("end", () => socket.destroy());
+    socket.on("close", () => resolve(text));
+  });
+}

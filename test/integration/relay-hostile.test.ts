@@ -2,6 +2,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { traceSummary } from "../../src/demo/gitlab/runner-double.ts";
+import { spoken } from "../harness/raw-socket.ts";
 import {
   type BenchMachine,
   createRelayBench,
@@ -55,18 +56,6 @@ function raw({ socketPath }: BenchMachine, text = ""): Socket {
   socket.on("error", () => {});
   if (text !== "") socket.write(text);
   return socket;
-}
-
-/** Everything a connection says until it ends. */
-function spoken(socket: Socket): Promise<string> {
-  return new Promise((resolve) => {
-    let text = "";
-    socket.on("data", (data) => {
-      text += data.toString("latin1");
-    });
-    socket.on("end", () => socket.destroy());
-    socket.on("close", () => resolve(text));
-  });
 }
 
 function statusOf(answer: string): number {

@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { createRecordingLog } from "../builders/recording-log.ts";
+import { spoken } from "../harness/raw-socket.ts";
 import {
   type BenchMachine,
   createRelayBench,
@@ -48,18 +49,6 @@ function dialPlain(machine: BenchMachine): Socket {
   const socket = connect({ host, port: Number(port) }).on("error", () => {});
   sockets.push(socket);
   return socket;
-}
-
-/** Everything a connection says until it ends. */
-function spoken(socket: Socket): Promise<string> {
-  return new Promise((resolve) => {
-    let text = "";
-    socket.on("data", (data) => {
-      text += data.toString("latin1");
-    });
-    socket.on("end", () => socket.destroy());
-    socket.on("close", () => resolve(text));
-  });
 }
 
 const askBoot = "GET /firerunner/boot HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";

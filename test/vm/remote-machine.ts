@@ -1,12 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
 import type { BootImage } from "../../src/lifecycle/boot-image.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";
 import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
+import { startMetadataServer } from "../flintlockd/mmds.ts";
 import { rootDisk } from "./root-disk.ts";
 
 /** Where such machines find their relay, on a network that has nothing else. */
@@ -32,10 +31,8 @@ export async function createRemoteMachine(options: RemoteMachineOptions): Promis
   const directory = await temporaryDirectory();
   const disk = join(directory.path, "root.img");
   await run("cp", ["--sparse=always", "--reflink=auto", await rootDisk(options.image), disk]);
-  const metadata = createServer((request, response) => serve(options.documents, request, response));
-  await new Promise<void>((resolve) => metadata.listen(0, "127.0.0.1", resolve));
-  const metadataPort = (metadata.address() as AddressInfo).port;
-  const args = qemuArguments(options, disk, metadataPort, await tscKhz());
+  const metadata = await startMetadataServer(options.documents);
+  const args = qemuArguments(options, disk, metadata.port, await tscKhz());
   let console = "";
   let child: ChildProcess | undefined;
 
@@ -62,8 +59,7 @@ export async function createRemoteMachine(options: RemoteMachineOptions): Promis
     console: () => console,
     async [Symbol.asyncDispose]() {
       child?.kill("SIGKILL");
-      metadata.closeAllConnections();
-      metadata.close();
+      await metadata[Symbol.asyncDispose]();
       await directory[Symbol.asyncDispose]();
     },
   };
@@ -99,15 +95,4 @@ function qemuArguments(
     ...["-netdev", `user,id=host,${only},net=10.77.0.0/24,guestfwd=tcp:${RELAY_ADDRESS}-${to(relayPort)}`],
     ...["-device", "virtio-net-device,netdev=host"],
   ];
-}
-
-/** As the service does it: each document whole, without asking for a token. */
-function serve(
-  documents: Readonly<Record<string, string>>,
-  { url = "" }: IncomingMessage,
-  response: ServerResponse,
-): void {
-  const text = documents[url.replace(/^\/latest\//, "")];
-  if (text === undefined) response.writeHead(404).end();
-  else response.writeHead(200, { "content-type": "text/plain" }).end(text);
 }

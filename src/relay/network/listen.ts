@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { systemCode } from "../../base/errors.ts";
-import { splitHostPort } from "../config.ts";
+import { splitHostPort } from "../../base/host-port.ts";
 import { RelayError } from "../errors.ts";
 
 /** Connections that the kernel holds until we take them. */

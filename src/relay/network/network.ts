@@ -1,9 +1,10 @@
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
+import { splitHostPort } from "../../base/host-port.ts";
 import type { Log } from "../../base/log.ts";
 import { MINUTE_MS } from "../../base/units.ts";
-import { advertisedAddress, type RelaySettings, splitHostPort } from "../config.ts";
+import { advertisedAddress, type RelaySettings } from "../config.ts";
 import type { RelayCertificate } from "./certificate.ts";
 import { createConfiguredCertificate } from "./configured-certificate.ts";
 import { createEntrance, type EntranceOptions } from "./entrance.ts";

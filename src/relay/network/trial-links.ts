@@ -1,11 +1,10 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
-import { Secret } from "../../base/secret.ts";
-
-const SECRET_BYTES = 32;
+import { isLinkSecret, linkHashOf, newLinkSecret } from "../../base/link-secret.ts";
+import type { Secret } from "../../base/secret.ts";
 
 interface TrialLink {
-  readonly secretHash: Buffer;
+  readonly secretHash: string;
   firstWordAt: number | undefined;
 }
 
@@ -26,21 +25,17 @@ export function createTrialLinks(
   const links = new Map<string, TrialLink>();
   return {
     issue(machineId) {
-      const secret = Buffer.from(random(SECRET_BYTES)).toString("hex");
-      links.set(machineId, { secretHash: hashOf(secret), firstWordAt: undefined });
-      return new Secret(secret);
+      const secret = newLinkSecret(random);
+      links.set(machineId, { secretHash: linkHashOf(secret.reveal()), firstWordAt: undefined });
+      return secret;
     },
     check(machineId, secret) {
       const link = links.get(machineId);
-      const isRight = timingSafeEqual(link?.secretHash ?? hashOf(""), hashOf(secret)) && link !== undefined;
-      if (isRight) link.firstWordAt ??= clock.now();
+      const isRight = isLinkSecret(secret, link?.secretHash);
+      if (isRight && link) link.firstWordAt ??= clock.now();
       return isRight;
     },
     firstWordAt: (machineId) => links.get(machineId)?.firstWordAt,
     forget: (machineId) => void links.delete(machineId),
   };
-}
-
-function hashOf(secret: string): Buffer {
-  return createHash("sha256").update(secret).digest();
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { durationMs, HostLabels, sizeMib } from "../../lifecycle/config.ts";
+import { CpuOvercommit, durationMs, HostLabels, sizeMib } from "../../lifecycle/config.ts";
 
 /** `host:port`; brackets around an IPv6 address. */
 const hostPort = z
@@ -64,12 +64,7 @@ const Host = z
       .meta({ description: "flintlockd's --basic-auth-token.", secret: true }),
     tokenFile: z.string().optional().meta({ description: "A file that holds the token." }),
     cpus: z.number().int().min(1).max(4_096).meta({ description: "CPUs of the host." }),
-    cpuOvercommit: z
-      .number()
-      .min(0.1)
-      .max(32)
-      .default(2)
-      .meta({ description: "Virtual CPUs that may be given away for each CPU of the host." }),
+    cpuOvercommit: CpuOvercommit,
     memory: sizeMib().meta({ description: "Memory that machines of the host may have together." }),
     machines: z
       .number()

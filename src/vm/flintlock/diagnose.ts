@@ -1,4 +1,4 @@
-import { splitAddress } from "./address.ts";
+import { splitHostPort } from "../../base/host-port.ts";
 import { outOfTime } from "./deadline.ts";
 import { failureOf } from "./errors.ts";
 import { type Failure, type HostFacts, hostFailure } from "./failure.ts";
@@ -27,6 +27,6 @@ export async function diagnose(
   const failure = failureOf(error, facts);
   if (hasAnswered || (failure !== connectionEnded && failure !== speaksOther)) return failure;
   if (facts.tls) return failure === connectionEnded ? closedAtOnce(facts) : failure;
-  const { host, port } = splitAddress(address);
+  const { host, port } = splitHostPort(address);
   return (await sniff(host, port)) ?? failure;
 }

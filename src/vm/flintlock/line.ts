@@ -1,6 +1,6 @@
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { splitAddress } from "./address.ts";
+import { splitHostPort } from "../../base/host-port.ts";
 import { MicroVM } from "./gen/service_pb.js";
 import type { FlintlockHost } from "./host.ts";
 
@@ -25,7 +25,7 @@ export interface Line {
 
 export function openLine(address: string, { tls, token }: FlintlockHost): Line {
   const baseUrl = `${tls ? "https" : "http"}://${address}`;
-  const { host } = splitAddress(address);
+  const { host } = splitHostPort(address);
   const secured = tls && {
     minVersion: "TLSv1.3" as const,
     servername: tls.serverName ?? host,
