@@ -43,6 +43,18 @@ test("a lane carries one task at a time, and others are free meanwhile", async (
   expect(freed).toBe(2);
 });
 
+test("who was turned away hears that the lane is free, others not when nothing has changed", async () => {
+  const quiet = aTask(async () => void (await clock.sleep(50)) as undefined, { isQuiet: true });
+  lanes.start(quiet);
+  await clock.advance(50);
+  expect([lanes.running("job:1"), freed]).toEqual([undefined, 0]);
+
+  lanes.start(quiet);
+  lanes.start(quiet);
+  await clock.advance(50);
+  expect(freed).toBe(1);
+});
+
 test("a lane rests after a failure, longer after each, and says why", async () => {
   const fail = aTask(async () => Promise.reject(new Error("no room")));
   const pauses: number[] = [];

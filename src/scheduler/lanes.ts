@@ -16,6 +16,8 @@ export interface Task {
   /** Holds the task back until there is room beside others of its kind. */
   readonly limiter: <Value>(work: () => Promise<Value>) => Promise<Value>;
   readonly work: (signal: AbortSignal) => Promise<Rest | undefined>;
+  /** Its end changes nothing that a round looks at, or tells of it by itself: `onFree` is then for those only that were turned away. */
+  readonly isQuiet?: boolean;
   /** Hears of a failure before the lane rests. */
   readonly onFailure: (error: unknown, failures: number) => void;
 }
@@ -39,6 +41,8 @@ interface Running {
   readonly since: number;
   readonly controller: AbortController;
   readonly ended: Promise<void>;
+  /** Somebody wanted the lane meanwhile. */
+  isWanted: boolean;
 }
 
 interface Resting {
@@ -68,7 +72,7 @@ const limits: BackoffLimits = { baseMs: 500, capMs: 60_000 };
 export function createLanes(deps: {
   readonly clock: Clock;
   readonly random: () => number;
-  /** Called whenever a lane is free again. */
+  /** A lane is free again, and somebody may have something to do on it. */
   readonly onFree: () => void;
 }): Lanes {
   const { clock, random, onFree } = deps;
@@ -76,7 +80,9 @@ export function createLanes(deps: {
   const resting = new Map<string, Resting>();
 
   function start(task: Task): boolean {
-    if (running.has(task.lane) || (resting.get(task.lane)?.until ?? 0) > clock.now()) return false;
+    const other = running.get(task.lane);
+    if (other) other.isWanted = true;
+    if (other || (resting.get(task.lane)?.until ?? 0) > clock.now()) return false;
     const controller = new AbortController();
     const since = clock.now();
     const ended = task
@@ -86,10 +92,11 @@ export function createLanes(deps: {
         (error: unknown) => fail(task, since, error),
       )
       .then(() => {
+        const isWanted = running.get(task.lane)?.isWanted;
         running.delete(task.lane);
-        onFree();
+        if (isWanted || !task.isQuiet) onFree();
       });
-    running.set(task.lane, { name: task.name, since, controller, ended });
+    running.set(task.lane, { name: task.name, since, controller, ended, isWanted: false });
     return true;
   }
 
@@ -129,14 +136,20 @@ export function createLanes(deps: {
     settle,
     running: (lane) => running.get(lane)?.name,
     abort: (lane, reason) => running.get(lane)?.controller.abort(reason),
-    status: () => [
-      ...[...running].map(([lane, { name, since }]) => ({ lane, name, since, resting: undefined })),
-      ...[...resting]
-        .filter(([lane, { failures }]) => failures > 0 && !running.has(lane))
-        .map(([lane, { name, since, ...rest }]) => ({ lane, name, since, resting: rest })),
-    ],
+    status: () => statusOf(running, resting),
     forget: (isDead) => {
       for (const lane of [...resting.keys()].filter(isDead)) resting.delete(lane);
     },
   };
+}
+
+function statusOf(
+  running: ReadonlyMap<string, Running>,
+  resting: ReadonlyMap<string, Resting>,
+): LaneStatus[] {
+  const failed = [...resting].filter(([lane, { failures }]) => failures > 0 && !running.has(lane));
+  return [
+    ...[...running].map(([lane, { name, since }]) => ({ lane, name, since, resting: undefined })),
+    ...failed.map(([lane, { name, since, ...rest }]) => ({ lane, name, since, resting: rest })),
+  ];
 }

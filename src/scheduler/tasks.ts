@@ -142,7 +142,9 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
     if (action.kind === "destroy" && running !== names.name) lanes.abort(names.lane, superseded());
     const [limiter, limitMs] = limitersOf(action);
     const work = (signal: AbortSignal) => perform(action, signal);
-    const isBegun = lanes.start({ ...names, limiter, limitMs, work });
+    // A thousand answers that change nothing are no reason to look at everything as often; one that does has its event.
+    const isQuiet = action.kind === "checkStanding";
+    const isBegun = lanes.start({ ...names, limiter, limitMs, isQuiet, work });
     if (isBegun && action.kind === "startMachine") memory.starting.set(action.jobId, action.host);
     return isBegun;
   }

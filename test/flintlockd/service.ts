@@ -1,6 +1,6 @@
 /** The calls as the daemon carries them out: at once, into the store; all else is the worker's. */
 import { createHash } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import {
   type CreateMicroVMRequest,
@@ -9,10 +9,16 @@ import {
   DeleteMicroVMResponseSchema,
   type GetMicroVMRequest,
   GetMicroVMResponseSchema,
+  type ListedMicroVM,
+  ListedMicroVMSchema,
   type ListMicroVMsRequest,
   ListMicroVMsResponseSchema,
 } from "../../src/vm/flintlock/gen/service_pb.js";
-import { type MicroVMSpec, MicroVMStatus_State as State } from "../../src/vm/flintlock/gen/types_pb.js";
+import {
+  MicroVMSchema,
+  type MicroVMSpec,
+  MicroVMStatus_State as State,
+} from "../../src/vm/flintlock/gen/types_pb.js";
 import type { StoredMachine } from "./content.ts";
 import * as faults from "./faults.ts";
 import type { Host } from "./host.ts";
@@ -69,7 +75,7 @@ export function createService(host: Host, daemon: () => ServiceDaemon) {
     const poison = machines.find(hasSlash);
     if (poison) throw faults.listFailed({ namespace, name }, faults.badVmid(vmid(poison)));
     failDuringDelete(machines, { namespace, name });
-    return create(ListMicroVMsResponseSchema, { microvm: machines.map(toMessage) });
+    return create(ListMicroVMsResponseSchema, { microvm: machines.map(toListed) });
   }
 
   /** A version of a machine's content goes away between the daemon's walk and its read. */
@@ -92,6 +98,11 @@ export function createService(host: Host, daemon: () => ServiceDaemon) {
   }
 
   return { createMicroVM, deleteMicroVM, getMicroVM, listMicroVMs };
+}
+
+/** The whole machine: what the product does not read of it travels as fields that are unknown to it. */
+function toListed(machine: StoredMachine): ListedMicroVM {
+  return fromBinary(ListedMicroVMSchema, toBinary(MicroVMSchema, toMessage(machine)));
 }
 
 function vmid({ spec, uid }: StoredMachine): string {

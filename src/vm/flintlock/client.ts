@@ -3,6 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { VmError } from "../errors.ts";
 import { type Attempt, type Channel, createChannel } from "./channel.ts";
 import { FlintlockError } from "./errors.ts";
+import type { ListedMicroVM } from "./gen/service_pb.js";
 import type { MicroVM, MicroVMSpec, MicroVMSpecSchema } from "./gen/types_pb.js";
 import type { FlintlockHost } from "./host.ts";
 
@@ -21,7 +22,7 @@ export interface FlintlockClient {
   create(request: MicroVmRequest, secrets: readonly string[], signal: AbortSignal): Promise<MicroVM>;
   /** Never repeated either. Resolves when the machine is marked. */
   delete(uid: string, signal: AbortSignal): Promise<void>;
-  list(query: ListQuery, signal: AbortSignal): Promise<readonly MicroVM[]>;
+  list(query: ListQuery, signal: AbortSignal): Promise<readonly ListedMicroVM[]>;
   /** When the daemon was last found again after it had been away; undefined while it never was. */
   reconnectedAt(): number | undefined;
   close(): void;

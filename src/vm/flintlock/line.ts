@@ -36,7 +36,11 @@ export function openLine(address: string, { tls, token }: FlintlockHost): Line {
   const pings = { pingIntervalMs: PING_INTERVAL_MS, idleConnectionTimeoutMs: IDLE_LIMIT_MS };
   const sessionManager = new Http2SessionManager(baseUrl, pings, secured ?? {});
   const interceptors = token ? [authorize(token.reveal())] : [];
-  const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors, acceptCompression: [] });
+  const transport = createGrpcTransport({
+    ...{ baseUrl, sessionManager, interceptors, acceptCompression: [] },
+    // What is not read is not kept either.
+    binaryOptions: { readUnknownFields: false },
+  });
   return {
     calls: createClient(MicroVM, transport),
     connect: async () => (await sessionManager.connect()) !== "error",

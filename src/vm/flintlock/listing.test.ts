@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { createManualClock } from "../../base/manual-clock.ts";
-import { type MicroVM, MicroVMSchema } from "./gen/types_pb.js";
+import { type ListedMicroVM, ListedMicroVMSchema } from "./gen/service_pb.js";
 import { createListing } from "./listing.ts";
 import { createPauses } from "./pause.ts";
 
@@ -11,7 +11,7 @@ const MAX_AGE_MS = 5_000;
 /** A host that holds what is put into `held`, and answers each question when `answer` is called. */
 function aHost() {
   const clock = createManualClock();
-  const held: MicroVM[] = [];
+  const held: ListedMicroVM[] = [];
   const waiting: (() => void)[] = [];
   const list = async () => {
     const seen = [...held];
@@ -30,7 +30,7 @@ function aHost() {
     for (const resolve of waiting.splice(0)) resolve();
     await clock.advance(0);
   }
-  const put = (id: string) => void held.push(create(MicroVMSchema, { spec: { id, uid: `uid-${id}` } }));
+  const put = (id: string) => void held.push(create(ListedMicroVMSchema, { spec: { id, uid: `uid-${id}` } }));
   return { listing, put, idsOf };
 }
 

@@ -1,3 +1,4 @@
+import type { ListedMicroVM } from "./gen/service_pb.js";
 import { type MicroVM, MicroVMStatus_State } from "./gen/types_pb.js";
 import { ulidTime } from "./ulid.ts";
 
@@ -25,7 +26,7 @@ const states: Readonly<Record<MicroVMStatus_State, RemoteState>> = {
 };
 
 /** Undefined for a machine without a name, which nobody can ask for. */
-export function remoteMachine({ spec, status }: MicroVM): RemoteMachine | undefined {
+export function remoteMachine({ spec, status }: MicroVM | ListedMicroVM): RemoteMachine | undefined {
   if (!spec?.uid) return undefined;
   const state = states[status?.state ?? MicroVMStatus_State.PENDING] ?? "pending";
   return { id: spec.id, uid: spec.uid, state, retry: status?.retry ?? 0, madeAt: ulidTime(spec.uid) };

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { MicroVM as MicroVM$1, MicroVMSpec } from "./types_pb.js";
+import type { MicroVM as MicroVM$1, MicroVMSpec, MicroVMStatus, NetworkInterface } from "./types_pb.js";
 
 /**
  * Describes the file service.proto.
@@ -131,9 +131,9 @@ export declare const ListMicroVMsRequestSchema: GenMessage<ListMicroVMsRequest>;
  */
 export declare type ListMicroVMsResponse = Message<"microvm.services.api.v1alpha1.ListMicroVMsResponse"> & {
   /**
-   * @generated from field: repeated flintlock.types.MicroVM microvm = 1;
+   * @generated from field: repeated microvm.services.api.v1alpha1.ListedMicroVM microvm = 1;
    */
-  microvm: MicroVM$1[];
+  microvm: ListedMicroVM[];
 };
 
 /**
@@ -141,6 +141,60 @@ export declare type ListMicroVMsResponse = Message<"microvm.services.api.v1alpha
  * Use `create(ListMicroVMsResponseSchema)` to create a new message.
  */
 export declare const ListMicroVMsResponseSchema: GenMessage<ListMicroVMsResponse>;
+
+/**
+ * A MicroVM of which only so much is read: a list carries all metadata of all machines of a host, every few seconds.
+ *
+ * @generated from message microvm.services.api.v1alpha1.ListedMicroVM
+ */
+export declare type ListedMicroVM = Message<"microvm.services.api.v1alpha1.ListedMicroVM"> & {
+  /**
+   * @generated from field: microvm.services.api.v1alpha1.ListedSpec spec = 2;
+   */
+  spec?: ListedSpec | undefined;
+
+  /**
+   * @generated from field: flintlock.types.MicroVMStatus status = 3;
+   */
+  status?: MicroVMStatus | undefined;
+};
+
+/**
+ * Describes the message microvm.services.api.v1alpha1.ListedMicroVM.
+ * Use `create(ListedMicroVMSchema)` to create a new message.
+ */
+export declare const ListedMicroVMSchema: GenMessage<ListedMicroVM>;
+
+/**
+ * @generated from message microvm.services.api.v1alpha1.ListedSpec
+ */
+export declare type ListedSpec = Message<"microvm.services.api.v1alpha1.ListedSpec"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * @generated from field: repeated flintlock.types.NetworkInterface interfaces = 10;
+   */
+  interfaces: NetworkInterface[];
+
+  /**
+   * @generated from field: optional string uid = 15;
+   */
+  uid?: string | undefined;
+};
+
+/**
+ * Describes the message microvm.services.api.v1alpha1.ListedSpec.
+ * Use `create(ListedSpecSchema)` to create a new message.
+ */
+export declare const ListedSpecSchema: GenMessage<ListedSpec>;
 
 /**
  * @generated from service microvm.services.api.v1alpha1.MicroVM
