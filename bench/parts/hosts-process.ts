@@ -22,4 +22,10 @@ const handlers = {
 };
 export type HostsHandlers = typeof handlers;
 
+// connect tells here of answers that nobody waits for any more: the manager ends in the middle of some, which is no news.
+const tell = console.error;
+console.error = (...words: unknown[]) => {
+  if (!words.some((word) => word instanceof Error && word.message.includes("ECANCELED"))) tell(...words);
+};
+
 serveParent(handlers, () => Promise.all(hosts.map((host) => host[Symbol.asyncDispose]())));
