@@ -1,4 +1,5 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
@@ -27,7 +28,7 @@ export async function makeCertificateAuthority(): Promise<CertificateAuthority> 
   await openssl("req", "-x509", ...newKey, ...self);
 
   async function issue(host: string, days = 2): Promise<Certificate> {
-    await writeFile(join(cwd, "names"), `subjectAltName=DNS:${host}\n`);
+    await writeFile(join(cwd, "names"), `subjectAltName=${isIP(host) ? "IP" : "DNS"}:${host}\n`);
     await openssl("req", ...newKey, "-subj", `/CN=${host}`, "-keyout", "host.key", "-out", "host.csr");
     const issuer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"];
     await openssl("x509", "-req", ...issuer, "-in", "host.csr", "-out", "host.pem", "-days", String(days));

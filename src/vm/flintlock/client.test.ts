@@ -325,6 +325,19 @@ describe("a host that cannot be used", () => {
     expect(JSON.stringify([describeError(error), error.hint, error.stack])).not.toContain(TOKEN);
   });
 
+  test("an address of numbers is held against the certificate's own, and Node has nothing to warn of", async () => {
+    const warnings: Error[] = [];
+    const hear = (warning: Error) => void warnings.push(warning);
+    process.on("warning", hear);
+    closers.push(() => process.off("warning", hear));
+    const tls = aTls({ serverName: undefined });
+    const good = openClient({ addresses: [await tlsServer(await authority.issue("127.0.0.1"))], tls });
+
+    expect(await good.list({ namespace: "fr-test" }, signal)).toEqual([]);
+    expect((await failure({ addresses: [await tlsServer()], tls })).message).toMatch(/another name/);
+    expect(warnings).toEqual([]);
+  });
+
   test("no two kinds of failure share their words", () => {
     const words = failures.map(([, , , each]) => each.source);
 

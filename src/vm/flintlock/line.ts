@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { splitHostPort } from "../../base/host-port.ts";
@@ -28,7 +29,8 @@ export function openLine(address: string, { tls, token }: FlintlockHost): Line {
   const { host } = splitHostPort(address);
   const secured = tls && {
     minVersion: "TLSv1.3" as const,
-    servername: tls.serverName ?? host,
+    // An address of numbers may not be given as a name; the certificate is then held against the address itself.
+    ...(tls.serverName === undefined && isIP(host) ? {} : { servername: tls.serverName ?? host }),
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
     ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),
     ...(tls.key === undefined ? {} : { key: tls.key.reveal() }),
