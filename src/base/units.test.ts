@@ -39,6 +39,8 @@ describe("durations", () => {
     [4_200, "4.2 s"],
     [192_000, "3m12s"],
     [7_260_000, "2h1m"],
+    [259_199_999, "71h59m"],
+    [7_776_000_000, "90d0h"],
   ])("%d ms reads %s", (ms, expected) => {
     expect(formatDuration(ms)).toBe(expected);
   });

@@ -3,13 +3,16 @@ import { FireRunnerError } from "./errors.ts";
 export const SECOND_MS = 1_000;
 export const MINUTE_MS = 60_000;
 export const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+/** Up to here people count in hours: “after 36h0m”. */
+const MOST_HOURS_MS = 3 * DAY_MS;
 
 const durationUnits: Readonly<Record<string, number>> = {
   ms: 1,
   s: SECOND_MS,
   m: MINUTE_MS,
   h: HOUR_MS,
-  d: 24 * HOUR_MS,
+  d: DAY_MS,
 };
 
 const sizeUnits: Readonly<Record<string, number>> = {
@@ -65,5 +68,6 @@ export function formatDuration(ms: number): string {
   if (ms < SECOND_MS) return `${Math.round(ms)} ms`;
   if (ms < MINUTE_MS) return `${(ms / SECOND_MS).toFixed(1)} s`;
   if (ms < HOUR_MS) return `${Math.floor(ms / MINUTE_MS)}m${Math.floor((ms % MINUTE_MS) / SECOND_MS)}s`;
-  return `${Math.floor(ms / HOUR_MS)}h${Math.floor((ms % HOUR_MS) / MINUTE_MS)}m`;
+  if (ms < MOST_HOURS_MS) return `${Math.floor(ms / HOUR_MS)}h${Math.floor((ms % HOUR_MS) / MINUTE_MS)}m`;
+  return `${Math.floor(ms / DAY_MS)}d${Math.floor((ms % DAY_MS) / HOUR_MS)}h`;
 }
