@@ -51,7 +51,12 @@ export function createJobActions(deps: JobActionDeps): JobActions {
       image: image.digest,
       size: job.size,
     };
-    return (await store.startJob(jobId, machine)) ? machine.id : undefined;
+    if (!(await store.startJob(jobId, machine))) return undefined;
+    if (fleet.hosts().has(host)) return machine.id;
+    // A reload took the host away meanwhile. Nothing was asked of it, so there is nothing to wait for.
+    await store.retryJob(jobId, `the host ${machine.host} was removed from the configuration`);
+    await store.markGone(machine.id);
+    return undefined;
   }
 
   /** The next machine waits a little, longer each time: what broke the last one may pass. */
