@@ -83,7 +83,7 @@ async function* removeLeftovers(driver: VmDriver, context: StepContext): AsyncGe
 function judgeImage(name: string, image: BootImage): Found<BootImage> {
   if (image.published !== undefined) {
     const { kernel, root } = image.published;
-    return { value: image, message: `${name} was pushed: ${kernel} and ${root}` };
+    return { value: image, message: `hosts pull ${name} as ${kernel} and ${root}` };
   }
   return {
     level: "fail",

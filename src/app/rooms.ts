@@ -11,7 +11,6 @@ import { createRunnerApi } from "../gitlab/client.ts";
 import { createGitLabHttp, type GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { renderBootData } from "../guest/boot.ts";
-import { createImageStore } from "../image/store.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
@@ -26,6 +25,7 @@ import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { buildFleet } from "./fleet.ts";
 import type { HostKeeper } from "./host-keeper.ts";
+import { openImages } from "./images.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
@@ -51,11 +51,6 @@ export interface Rooms {
   readonly tagged: TaggedJobs | undefined;
   /** Pools of the configuration and those of jobs by tag. */
   readonly pools: () => ReadonlyMap<string, Pool>;
-}
-
-/** Where images lie: beside the rest of the state, unless the configuration names a directory. */
-export function imageDirectory(config: Pick<Config, "images" | "state">): string {
-  return config.images.directory ?? join(config.state, "images");
 }
 
 /** GitLab's HTTP with the configured certificate authorities. Throws when their file cannot be read. */
@@ -99,7 +94,7 @@ export async function buildRooms(
   const http = await connectGitLab({ gitlab });
   cleanups.push(() => http.close());
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
-  const images = instead?.images ?? createImageStore({ directory: imageDirectory(config()) });
+  const images = instead?.images ?? openImages(config);
   const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
   const { fleet } = kept;
   if (instead) cleanups.push(() => fleet.close());

@@ -7,14 +7,14 @@ import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import { HttpError } from "../http/errors.ts";
 import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
-import { createImageStore } from "../image/store.ts";
 import { createRelay, type RelayTrials } from "../relay/relay.ts";
 import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import type { Store } from "../store/store.ts";
 import { namespaceOf } from "./fleet.ts";
 import { tryHost } from "./host-trial.ts";
-import { type Cleanup, connectGitLab, imageDirectory } from "./rooms.ts";
+import { openImages } from "./images.ts";
+import { type Cleanup, connectGitLab } from "./rooms.ts";
 import { trialDoor } from "./trial/door.ts";
 import { hostOf } from "./trial/order.ts";
 
@@ -61,7 +61,7 @@ export function createTrialDesk(deps: TrialDeskDeps): TrialDesk {
 
 async function optionsFor({ config, store, trials, log }: TrialDeskDeps, order: TrialOrder) {
   const { vm, scheduler } = config();
-  const images = createImageStore({ directory: imageDirectory(config()) });
+  const images = openImages(config);
   return {
     host: hostOf(order),
     namespace: await namespaceOf(config(), store.installationId),

@@ -12,6 +12,7 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...unknownRulePools(settings),
     ...unprovenWebhooks(settings),
     ...machinesWithoutHost(settings),
+    ...rootsElsewhere(settings),
     ...unreachableRelay(settings),
   ];
 }
@@ -72,6 +73,23 @@ function machinesWithoutHost({ pools, webhook, vm }: Settings): PathProblem[] {
     if (problem === undefined) return [];
     const [key, message] = problem;
     return [{ path: [...path, key], message: `${path.join(".")}.${key} can never be met: ${message}` }];
+  });
+}
+
+/** A root of other people lies in a registry, where hosts of a fleet alone find it. */
+function rootsElsewhere({ pools, webhook, images: { roots } }: Settings): PathProblem[] {
+  const ofPools = Object.entries(pools).map(([name, { image, driver }]) => ({
+    ...{ path: ["pools", name, "image"], image, driver },
+  }));
+  const { machine, rules = [] } = webhook ?? {};
+  const ofTags = machine ? [{ path: ["webhook", "machine", "image"], ...machine }] : [];
+  const ofRules = rules.map(({ image }, index) => ({
+    ...{ path: ["webhook", "rules", index, "image"], image, driver: machine?.driver },
+  }));
+  return [...ofPools, ...ofTags, ...ofRules].flatMap(({ path, image, driver }) => {
+    if (image === undefined || driver === "flintlock" || !Object.hasOwn(roots, image)) return [];
+    const message = `${path.join(".")} is ${image} of images.roots, which machines on this computer cannot boot: it needs driver: flintlock`;
+    return [{ path, message }];
   });
 }
 

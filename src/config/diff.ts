@@ -22,6 +22,7 @@ const livePaths: readonly string[] = [
   "http.unprovenPerMinute",
   "http.tls",
   "vm.flintlock.hosts",
+  "images.roots",
 ];
 /** Exceptions below the live ones: whose jobs are found and how, and under which name runners are found again, stay for a life. */
 const restartPaths: readonly string[] = [

@@ -98,6 +98,21 @@ describe("hosts of the flintlock driver", () => {
     await expect(load(hosts, {}, pool("driver: flintlock, hostLabels: { zone: a }"))).resolves.toBeDefined();
   });
 
+  test("are needed for roots of other people, which are pinned by their digest", async () => {
+    const hosts = `{ a: { ${small} } }`;
+    const roots = (reference: string) => `images: { roots: { ubuntu: { root: "${reference}" } } }`;
+    const pinned = roots(`registry.example.org/ci/ubuntu@sha256:${"a".repeat(64)}`);
+    const machine = (words: string) => `webhook: { group: g, apiToken: t, machine: { ${words} } }\n${pinned}`;
+
+    await expect(load(hosts, {}, machine("image: ubuntu"))).rejects.toThrow(
+      "webhook.machine.image is ubuntu of images.roots, which machines on this computer cannot boot: it needs driver: flintlock",
+    );
+    const config = await load(hosts, {}, machine("driver: flintlock, image: ubuntu"));
+    expect(config.images.roots["ubuntu"]).toMatchObject({ base: "base" });
+    for (const reference of ["ci/ubuntu", "registry.example.org/ci/ubuntu:24.04"])
+      await expect(load(hosts, {}, roots(reference))).rejects.toThrow("expected REGISTRY/NAME@sha256:…");
+  });
+
   test("that come, go or change are told of in a line each, and take effect at once", async () => {
     const old = await load(`{ a: { ${small}, tokenFile: token }, b: { ${small} }, c: { ${small} } }`);
     const next = await load(

@@ -1,4 +1,22 @@
+import { join } from "node:path";
 import { z } from "zod";
+
+/** Hosts of a fleet take the first part for the registry, and look a tag up at every create: a digest they have stays good. */
+const PINNED_REFERENCE = /^([^/]+[.:][^/]*|localhost)\/[^@\s]+@sha256:[0-9a-f]{64}$/;
+
+const RootConfig = z.strictObject({
+  root: z
+    .string()
+    .regex(
+      PINNED_REFERENCE,
+      "expected REGISTRY/NAME@sha256:… (the digest is told by: skopeo inspect docker://REGISTRY/NAME:TAG)",
+    )
+    .meta({ description: "The OCI image with the root file system, as hosts pull it." }),
+  base: z.string().min(1).default("base").meta({
+    description:
+      "The pushed image of this computer whose kernel and initramfs boot it, and whose gitlab-runner stands for the one in it.",
+  }),
+});
 
 /** The `images` part of the configuration. */
 export const ImagesConfig = z.strictObject({
@@ -24,5 +42,24 @@ export const ImagesConfig = z.strictObject({
     .url()
     .optional()
     .meta({ description: "Where the official gitlab-runner is downloaded from, if not from GitLab." }),
+  roots: z
+    .record(z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, "expected a name such as ubuntu-24.04"), RootConfig)
+    .default({})
+    .meta({
+      description:
+        "Root file systems of other people for machines on a fleet, by the name that pools use: with cloud-init, bash, socat, git and gitlab-runner.",
+    }),
 });
 export type ImagesConfig = z.infer<typeof ImagesConfig>;
+export type Roots = ImagesConfig["roots"];
+
+/** Where images lie: beside the rest of the state, unless the configuration names a directory. */
+export function imageDirectory({
+  images,
+  state,
+}: {
+  readonly images: ImagesConfig;
+  readonly state: string;
+}): string {
+  return images.directory ?? join(state, "images");
+}

@@ -3,6 +3,10 @@
 set -eu
 root=$1
 
+# A package may have put the file of a resolver here that runs nowhere yet. There is more to download, and machines want a file.
+rm -f "$root/etc/resolv.conf"
+cat /etc/resolv.conf >"$root/etc/resolv.conf"
+
 # The kernel's package is unpacked, not installed: installing would bring an initramfs generator and a boot loader.
 inside() { chroot "$root" "$@"; }
 dependency() { inside apt-cache depends "$1" | sed -n "s/^ *Depends: \($2.*\)/\1/p"; }

@@ -18,4 +18,6 @@ export interface PublishedImage {
   readonly kernel: string;
   /** The root file system. */
   readonly root: string;
+  /** True for a root of other people: its own init starts it, and cloud-init makes it one of ours. */
+  readonly cloudInit?: boolean;
 }

@@ -1,5 +1,6 @@
 /** A Firecracker machine in QEMU's words: its devices, its two networks, and the kernel's command line that flintlockd makes. */
 import type { MicroVMSpec, NetworkInterface } from "../../src/vm/flintlock/gen/types_pb.js";
+import { networkConfig } from "./network-config.ts";
 
 export interface GuestFiles {
   readonly kernel: string;
@@ -47,7 +48,10 @@ function disk(file: string): string[] {
 }
 
 /** flintlockd's own words with the client's over them, except that a reset under emulation is a triple fault: 2 s quicker. */
-function kernelCommandLine({ kernel, rootVolume }: MicroVMSpec, tscKhz: number | undefined): string {
+function kernelCommandLine(
+  { kernel, rootVolume, interfaces }: MicroVMSpec,
+  tscKhz: number | undefined,
+): string {
   const words: Record<string, string> = {
     console: "ttyS0",
     panic: "1",
@@ -56,6 +60,7 @@ function kernelCommandLine({ kernel, rootVolume }: MicroVMSpec, tscKhz: number |
     "i8042.nopnp": "",
     "i8042.dumbkbd": "",
     ds: "nocloud-net;s=http://169.254.169.254/latest/",
+    ...(kernel?.addNetworkConfig ? { "network-config": networkConfig(interfaces) } : {}),
     ...kernel?.cmdline,
     reboot: "t",
   };

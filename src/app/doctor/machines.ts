@@ -4,12 +4,12 @@ import { silentLog } from "../../base/log.ts";
 import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
-import { createImageStore } from "../../image/store.ts";
+import type { Roots } from "../../image/config.ts";
 import type { BootImage } from "../../lifecycle/boot-image.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
-import { imageDirectory } from "../rooms.ts";
+import { openImages } from "../images.ts";
 import { answer } from "./findings.ts";
 
 type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts">;
@@ -47,7 +47,9 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
   return {
     name: `image ${name}`,
     run: answer(async (signal) => {
-      const { manifest } = await createImageStore({ directory: imageDirectory(config) }).verify(name, signal);
+      const { manifest } = await openImages(() => config).verify(name, signal);
+      const root = config.images.roots[name];
+      if (root) return onRoot(name, root);
       const { kind, version } = manifest.runner;
       const message = `present and intact, with ${kind} ${version}`;
       if (kind !== "stand-in") return { level: "ok", message };
@@ -57,8 +59,14 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
   };
 }
 
+/** What hosts pull is theirs to tell. */
+function onRoot(name: string, { root, base }: Roots[string]): Finding {
+  const hint = `Whether it comes up and speaks is told by: firerunner hosts check HOST --image ${name}`;
+  return { level: "ok", message: `${root}, booted by ${base}, which is intact`, hint };
+}
+
 async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
-  const image = await createImageStore({ directory: imageDirectory(config) }).resolve(base.image);
+  const image = await openImages(() => config).resolve(base.image);
   if (base.driver === "flintlock") return onFleet(config, image);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
   const fleet = createLocalFleet({ ...common, settings: config.vm });

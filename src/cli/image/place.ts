@@ -1,5 +1,4 @@
-import { join } from "node:path";
-import type { LocalConfig } from "../../config/load.ts";
+import { imageDirectory, type Roots } from "../../image/config.ts";
 import type { ImageStore } from "../../image/store.ts";
 import type { Context } from "../context.ts";
 
@@ -14,15 +13,12 @@ export const placeOption = [
 
 export async function directoryOf(context: Context, { directory }: Place): Promise<string> {
   if (directory !== undefined) return directory;
-  return imagesOf(await context.loadLocalConfig());
-}
-
-export function imagesOf({ state, images }: LocalConfig): string {
-  return images.directory ?? join(state, "images");
+  return imageDirectory(await context.loadLocalConfig());
 }
 
 /** Loaded only here: the other commands should start without what building an image takes. */
-export async function openImages(directory: string): Promise<ImageStore> {
+export async function openImages(directory: string, roots: Roots = {}): Promise<ImageStore> {
   const { createImageStore } = await import("../../image/store.ts");
-  return createImageStore({ directory });
+  const { withRoots } = await import("../../image/roots.ts");
+  return withRoots(createImageStore({ directory }), () => roots);
 }

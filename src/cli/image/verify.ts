@@ -1,12 +1,13 @@
 import type { Command } from "commander";
 import { formatBytes } from "../../base/units.ts";
+import { imageDirectory } from "../../image/config.ts";
 import type { Context, Run } from "../context.ts";
 import { CliError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { findHost, orderOf, runTrial } from "../hosts/trial.ts";
 import { signalOnInterrupt } from "../interrupt.ts";
 import { printError } from "../print-error.ts";
-import { directoryOf, imagesOf, openImages, type Place, placeOption } from "./place.ts";
+import { directoryOf, openImages, type Place, placeOption } from "./place.ts";
 
 export function addImageVerify(image: Command, run: Run): void {
   image
@@ -32,10 +33,12 @@ async function verify(context: Context, names: readonly string[], options: Optio
   }
   const config = await context.loadConfig();
   const order = orderOf(await findHost(config, flintlock, {}), name);
-  const store = await openImages(imagesOf(config));
+  const { roots } = config.images;
+  const store = await openImages(imageDirectory(config), roots);
   using interrupt = signalOnInterrupt();
   const { checkedBytes } = await store.verify(name, interrupt.signal);
-  if (!context.output.json) context.output.line(intact(name, checkedBytes));
+  const subject = Object.hasOwn(roots, name) ? `what boots ${name}` : name;
+  if (!context.output.json) context.output.line(intact(subject, checkedBytes));
   return await runTrial(context, config, order);
 }
 

@@ -17,6 +17,7 @@ const metadata: GuestMetadata = {
     secret: new Secret("ab".repeat(32)),
   },
   network: { address: "10.77.0.12/24", gateway: "10.77.0.1", nameservers: ["10.77.0.1", "10.77.0.2"] },
+  cloudInit: true,
 };
 
 test("the machine's document is one value a line", () => {
@@ -50,6 +51,12 @@ test("cloud-init puts the very programs of our images in place, and starts them 
     ["/var/lib/cloud/scripts/per-boot/firerunner", readFileSync(guestFile("firerunner-init"), "utf8")],
     ["/etc/profile.d/firerunner.sh", readFileSync(guestFile("login-profile"), "utf8")],
   ]);
+});
+
+test("our own images are not told what they have", () => {
+  const documents = renderMetadata({ ...metadata, cloudInit: false });
+
+  expect(Object.keys(documents)).toEqual(["meta-data", "firerunner"]);
 });
 
 test("the secret is in one document only, and all of them have room, with the largest authority too", () => {

@@ -1,7 +1,7 @@
 /**
  * What a machine on another host is told through its metadata service. flintlockd keeps it readable on its host and gives it to
- * everybody who may list machines: so there is nothing in it but the way to the relay and the machine's own secret. `user-data` is the
- * same for all: our own images have no use for it.
+ * everybody who may list machines: so there is nothing in it but the way to the relay and the machine's own secret. `user-data` is for
+ * images of other people alone, and the same for all: lists carry all metadata of all machines.
  */
 import type { RelayLink } from "../driver.ts";
 import { userData } from "./user-data.ts";
@@ -17,10 +17,13 @@ export interface GuestMetadata {
   readonly machineId: string;
   readonly link: RelayLink;
   readonly network: GuestNetwork;
+  /** For an image of other people. */
+  readonly cloudInit: boolean;
 }
 
 /** The documents of the metadata service by name, as plain text. */
-export function renderMetadata({ machineId, link, network }: GuestMetadata): Record<string, string> {
+export function renderMetadata(guest: GuestMetadata): Record<string, string> {
+  const { machineId, link, network, cloudInit } = guest;
   const lines = {
     relay: link.address,
     server: link.serverName,
@@ -36,7 +39,7 @@ export function renderMetadata({ machineId, link, network }: GuestMetadata): Rec
     .map(([name, value]) => `${name}=${value}\n`)
     .join("");
   const metaData = `instance-id: ${machineId}\nlocal-hostname: ${machineId}\n`;
-  return { "meta-data": metaData, "user-data": userData(), firerunner };
+  return { "meta-data": metaData, ...(cloudInit ? { "user-data": userData() } : {}), firerunner };
 }
 
 /** The kernel's command line for our own images: what the initramfs has to know before there is a network. */

@@ -17,19 +17,24 @@ export interface RequestParts {
 
 /** What flintlockd is asked to make of a machine's spec. */
 export function machineRequest({ spec, namespace, network, address, link }: RequestParts): MicroVmRequest {
-  const { kernel, root } = publishedImage(spec);
+  const { kernel, root, cloudInit = false } = publishedImage(spec);
   const { gateway, nameservers } = network;
   const documents = renderMetadata({
     machineId: spec.id,
     link,
     network: { address, gateway, nameservers },
+    cloudInit,
   });
   return {
     id: spec.id,
     namespace,
     vcpu: spec.size.cpus,
     memoryInMb: spec.size.memoryMib,
-    kernel: { image: kernel, filename: "boot/vmlinux", cmdline: guestCommandLine(spec.id) },
+    kernel: {
+      ...{ image: kernel, filename: "boot/vmlinux", cmdline: guestCommandLine(spec.id) },
+      // Ours bring their network up by themselves. cloud-init needs it before it can ask for anything.
+      addNetworkConfig: cloudInit,
+    },
     initrd: { image: kernel, filename: "boot/initrd.img" },
     rootVolume: { id: "root", isReadOnly: false, source: { containerSource: root } },
     interfaces: [networkInterface(network, address)],

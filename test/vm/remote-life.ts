@@ -1,0 +1,51 @@
+import type { JobDefinition } from "../../src/demo/ci/definition.ts";
+import { freePort } from "../../src/demo/free-port.ts";
+import { renderBootData } from "../../src/guest/boot.ts";
+import type { BootImage } from "../../src/lifecycle/boot-image.ts";
+import type { RelayLink } from "../../src/vm/driver.ts";
+import { type BenchMachine, createRelayBench, type RelayBench } from "../integration/relay-bench.ts";
+import { createRemoteMachine, RELAY_ADDRESS, type RemoteMachine } from "./remote-machine.ts";
+
+export interface LifeOptions {
+  readonly image: BootImage;
+  readonly commandLine: (machineId: string) => Readonly<Record<string, string>>;
+  /** Of the metadata service. */
+  readonly documents: (machineId: string, link: RelayLink) => Readonly<Record<string, string>>;
+  readonly definition: Partial<JobDefinition>;
+}
+
+export interface Life extends AsyncDisposable {
+  readonly bench: RelayBench;
+  readonly machine: BenchMachine;
+  readonly remote: RemoteMachine;
+}
+
+/** A claimed job and its machine, known to a real relay, ready to be booted as on another host. */
+export async function prepareLife(options: LifeOptions): Promise<Life> {
+  await using unfinished = new AsyncDisposableStack();
+  const relayPort = await freePort();
+  const bench: RelayBench = await createRelayBench({
+    network: true,
+    settings: { listen: [`127.0.0.1:${relayPort}`], advertise: RELAY_ADDRESS },
+    relay: {
+      bootData: async (machineId) => {
+        const token = bench.store.machineToken(machineId);
+        return renderBootData({ machineId, token, nowMs: Date.now(), executor: "shell" });
+      },
+    },
+  });
+  unfinished.defer(() => bench.close());
+  const repository = { files: { "word.txt": "from git\n" } };
+  const project = await bench.gitlab.projects.add({ path: "group/remote", repository });
+  const machine = await bench.machine(options.definition, undefined, project);
+  if (machine.link === undefined) throw new Error("no link");
+  const remote = await createRemoteMachine({
+    image: options.image,
+    commandLine: options.commandLine(machine.id),
+    documents: options.documents(machine.id, machine.link),
+    relayPort,
+  });
+  unfinished.use(remote);
+  const finished = unfinished.move();
+  return { bench, machine, remote, [Symbol.asyncDispose]: () => finished.disposeAsync() };
+}
