@@ -37,6 +37,11 @@ const anyStep = fc.record({
     { minLength: 1, maxLength: 5 },
   ),
 });
+const anyHistory = [
+  fc.array(anyHost, { minLength: 1, maxLength: 4 }),
+  fc.array(anyStep, { minLength: 20, maxLength: 60, size: "max" }),
+  fc.constantFrom<PlacementPolicy>("spread", "pack"),
+] as const;
 type Step = typeof anyStep extends fc.Arbitrary<infer Value> ? Value : never;
 type Happening = Step["kind"];
 
@@ -296,19 +301,14 @@ function aHistory(
 test("no host is over its capacity in 10,000 histories of claims, starts, ends and failures", async () => {
   let machines = 0;
   await fc.assert(
-    fc.asyncProperty(
-      fc.array(anyHost, { minLength: 1, maxLength: 4 }),
-      fc.array(anyStep, { minLength: 20, maxLength: 60, size: "max" }),
-      fc.constantFrom<PlacementPolicy>("spread", "pack"),
-      async (hosts, steps, placement) => {
-        const history = aHistory(hosts, [small, large, zoned], placement);
-        for (const step of steps) {
-          await happen(history, step);
-          expect(history.overfull()).toEqual([]);
-        }
-        machines += history.machines.size;
-      },
-    ),
+    fc.asyncProperty(...anyHistory, async (hosts, steps, placement) => {
+      const history = aHistory(hosts, [small, large, zoned], placement);
+      for (const step of steps) {
+        await happen(history, step);
+        expect(history.overfull()).toEqual([]);
+      }
+      machines += history.machines.size;
+    }),
     { numRuns: 10_000 },
   );
   // A history in which nothing runs proves nothing.
@@ -317,20 +317,15 @@ test("no host is over its capacity in 10,000 histories of claims, starts, ends a
 
 test("while hosts are well, every job that was claimed finds its machine in the next round", async () => {
   await fc.assert(
-    fc.asyncProperty(
-      fc.array(anyHost, { minLength: 1, maxLength: 4 }),
-      fc.array(anyStep, { minLength: 20, maxLength: 60, size: "max" }),
-      fc.constantFrom<PlacementPolicy>("spread", "pack"),
-      async (hosts, steps, placement) => {
-        const history = aHistory(hosts, [small], placement);
-        const calm = steps.filter(({ kind }) => ["poll", "answer", "round", "end"].includes(kind));
-        for (const step of calm) {
-          await happen(history, { ...step, luck: step.kind === "round" ? [true] : step.luck });
-          const claimed = [...history.jobs.values()].filter(({ state }) => state === "claimed");
-          if (step.kind === "round") expect(claimed).toEqual([]);
-        }
-      },
-    ),
+    fc.asyncProperty(...anyHistory, async (hosts, steps, placement) => {
+      const history = aHistory(hosts, [small], placement);
+      const calm = steps.filter(({ kind }) => ["poll", "answer", "round", "end"].includes(kind));
+      for (const step of calm) {
+        await happen(history, { ...step, luck: step.kind === "round" ? [true] : step.luck });
+        const claimed = [...history.jobs.values()].filter(({ state }) => state === "claimed");
+        if (step.kind === "round") expect(claimed).toEqual([]);
+      }
+    }),
     { numRuns: 1_000 },
   );
 }, 60_000);

@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../src/demo/free-port.ts";
 import { createStandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
 import { type BenchContext, compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
@@ -101,13 +101,4 @@ async function takeSamples(manager: Manager, count: number, quick: boolean): Pro
     samples.push(await manager.call("sample", undefined));
   }
   return samples;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
 }

@@ -1,5 +1,4 @@
 import { newMachineId } from "../../src/base/ids.ts";
-import type { HostRoom } from "../../src/lifecycle/placement.ts";
 import { SchedulerConfig } from "../../src/scheduler/config.ts";
 import { type HostView, plan, type Snapshot } from "../../src/scheduler/plan.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
@@ -7,6 +6,7 @@ import type { DriverMachine } from "../../src/vm/driver.ts";
 import { aJob } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
+import { aRoom } from "../../test/builders/room.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { quantile, summarize } from "../core/statistics.ts";
 
@@ -111,15 +111,8 @@ function aRunningJob({ id, jobId }: Machine, index: number): Job {
 
 function viewOf(name: string, machines: readonly Machine[]): [string, HostView] {
   const key = `flintlock/${name}`;
-  const room: HostRoom = {
-    key,
-    driver: "flintlock",
-    capacity: { cpus: 128, memoryMib: 131_072, machines: 128 },
-    labels: {},
-    closed: undefined,
-    unusable: new Map(),
-    images: new Set(["base"]),
-  };
+  const capacity = { cpus: 128, memoryMib: 131_072, machines: 128 };
+  const room = aRoom({ key, driver: "flintlock", capacity, images: new Set(["base"]) });
   const running = { running: true, startedAt: now } as const;
   return [key, { room, listed: machines.map(({ id }): DriverMachine => ({ id, status: running })) }];
 }

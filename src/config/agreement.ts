@@ -1,3 +1,4 @@
+import { rootNamed } from "../image/config.ts";
 import { type Labels, missingLabel } from "../lifecycle/placement.ts";
 import { advertisedAddress } from "../relay/config.ts";
 import { nearest } from "./nearest.ts";
@@ -63,12 +64,16 @@ function unprovenWebhooks({ webhook, http }: Settings): PathProblem[] {
   ];
 }
 
-/** Pools and rules whose machines no host could take, whatever is free. */
-function machinesWithoutHost({ pools, webhook, vm }: Settings): PathProblem[] {
-  const hosts = Object.values(vm.flintlock.hosts).map(({ labels }) => labels);
+/** Every kind of machine that is configured whole, with where it stands. */
+function machineKinds({ pools, webhook }: Settings) {
   const ofPools = Object.entries(pools).map(([name, pool]) => ({ path: ["pools", name], ...pool }));
-  const machines = webhook ? [...ofPools, { path: ["webhook", "machine"], ...webhook.machine }] : ofPools;
-  return machines.flatMap(({ path, driver, hostLabels }) => {
+  return webhook ? [...ofPools, { path: ["webhook", "machine"], ...webhook.machine }] : ofPools;
+}
+
+/** Pools and rules whose machines no host could take, whatever is free. */
+function machinesWithoutHost(settings: Settings): PathProblem[] {
+  const hosts = Object.values(settings.vm.flintlock.hosts).map(({ labels }) => labels);
+  return machineKinds(settings).flatMap(({ path, driver, hostLabels }) => {
     const problem = hostProblem(driver, hostLabels, hosts);
     if (problem === undefined) return [];
     const [key, message] = problem;
@@ -77,17 +82,14 @@ function machinesWithoutHost({ pools, webhook, vm }: Settings): PathProblem[] {
 }
 
 /** A root of other people lies in a registry, where hosts of a fleet alone find it. */
-function rootsElsewhere({ pools, webhook, images: { roots } }: Settings): PathProblem[] {
-  const ofPools = Object.entries(pools).map(([name, { image, driver }]) => ({
-    ...{ path: ["pools", name, "image"], image, driver },
+function rootsElsewhere(settings: Settings): PathProblem[] {
+  const { webhook, images } = settings;
+  const ofRules = (webhook?.rules ?? []).map(({ image }, index) => ({
+    ...{ path: ["webhook", "rules", index], image, driver: webhook?.machine.driver },
   }));
-  const { machine, rules = [] } = webhook ?? {};
-  const ofTags = machine ? [{ path: ["webhook", "machine", "image"], ...machine }] : [];
-  const ofRules = rules.map(({ image }, index) => ({
-    ...{ path: ["webhook", "rules", index, "image"], image, driver: machine?.driver },
-  }));
-  return [...ofPools, ...ofTags, ...ofRules].flatMap(({ path, image, driver }) => {
-    if (image === undefined || driver === "flintlock" || !Object.hasOwn(roots, image)) return [];
+  return [...machineKinds(settings), ...ofRules].flatMap(({ path: owner, image, driver }) => {
+    if (image === undefined || driver === "flintlock" || !rootNamed(images.roots, image)) return [];
+    const path = [...owner, "image"];
     const message = `${path.join(".")} is ${image} of images.roots, which machines on this computer cannot boot: it needs driver: flintlock`;
     return [{ path, message }];
   });

@@ -52,6 +52,12 @@ export const ImagesConfig = z.strictObject({
 });
 export type ImagesConfig = z.infer<typeof ImagesConfig>;
 export type Roots = ImagesConfig["roots"];
+export type Root = Roots[string];
+
+/** The root of this name, if there is one: a name may be that of anything. */
+export function rootNamed(roots: Roots, name: string): Root | undefined {
+  return Object.hasOwn(roots, name) ? roots[name] : undefined;
+}
 
 /** Where images lie: beside the rest of the state, unless the configuration names a directory. */
 export function imageDirectory({

@@ -2,16 +2,14 @@
  * Roots of other people: an OCI image that hosts of a fleet pull, booted with the kernel and the initramfs of an image of ours. What is
  * known of its runner is what is known of that image's: gitlab-runner says the same of itself wherever it is of the same version.
  */
-import type { Roots } from "./config.ts";
+import { type Root, type Roots, rootNamed } from "./config.ts";
 import { sha256 } from "./manifest.ts";
 import type { ImageStore, ResolvedImage } from "./store.ts";
-
-type Root = Roots[string];
 
 /** The images of `store` and, by name or digest, those `roots`. */
 export function withRoots(store: ImageStore, roots: () => Roots): ImageStore {
   async function rootOf(name: string): Promise<Root | undefined> {
-    const named = Object.hasOwn(roots(), name) ? roots()[name] : undefined;
+    const named = rootNamed(roots(), name);
     if (named || !name.startsWith("sha256:")) return named;
     for (const root of Object.values(roots())) {
       const base = await store.resolve(root.base).catch(() => undefined);

@@ -2,7 +2,9 @@
  * Which host a machine goes to. Pure: the same rules serve the claimer, who must know whether a job could be run before asking for
  * it, and the scheduler, who starts its machine.
  */
+
 import { type Capacity, describeSize, fits, type Size } from "./size.ts";
+import type { MachineState } from "./states.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -61,6 +63,14 @@ export interface Placement {
  */
 export function hostKey({ driver, host }: { readonly driver: string; readonly host: string }): string {
   return host === "local" ? driver : `${driver}/${host}`;
+}
+
+/** Whether a machine's row says that it is on the host of this key. */
+export function livesOn(
+  machine: { readonly driver: string; readonly host: string; readonly state: MachineState } | undefined,
+  key: string,
+): boolean {
+  return machine !== undefined && machine.state !== "gone" && hostKey(machine) === key;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore } from "../../test/builders/store.ts";
@@ -16,11 +17,9 @@ test("a host that is removed while a machine's row is written leaves neither a m
   const driver = createFakeDriver({ host: createFakeHost(clock) });
   const fleet = createFleet([driver]);
   const key = hostKey({ driver: driver.name, host: driver.host });
-  const digest = `sha256:${"0".repeat(64)}`;
-  const image = { digest, architecture: "amd64", kernel: "k", initramfs: "i", layers: [], runnerInfo: {} };
   const jobs = createJobActions({
     ...{ store, fleet, clock, random: () => 0.5, attempts: 3, shunned: new Map() },
-    images: { resolve: async () => image },
+    images: { resolve: async () => anImage },
     pools: () => new Map([["small", aPool()]]),
     newMachineId: () => "fr-aaaaaaaa",
   });

@@ -1,6 +1,6 @@
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { livesOn } from "../lifecycle/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
@@ -83,7 +83,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
 
   async function destroyUnknown(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
-    if (machine && machine.state !== "gone" && hostKey(machine) === host) return;
+    if (livesOn(machine, host)) return;
     const driver = driverOf(host, machineId);
     // A list may be a moment old: look again before anything is destroyed.
     if ((await driver.inspect(machineId, signal)) === undefined) return;

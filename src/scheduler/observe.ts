@@ -5,7 +5,7 @@
  * 2 may be older than this round where a host was slow to answer (see host-lists.ts): 1 is then of the time of the question.
  * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
-import { hostKey, type PlacementPolicy } from "../lifecycle/placement.ts";
+import { hostKey, livesOn, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
@@ -91,17 +91,13 @@ function noteStrangers(
 ): void {
   const rows = new Map(machines.map((machine) => [machine.id, machine]));
   for (const [key, { listed }] of answers) {
-    const strangers = listed?.filter(({ id, status }) => status.running && !isAt(rows.get(id), key));
+    const strangers = listed?.filter(({ id, status }) => status.running && !livesOn(rows.get(id), key));
     if (strangers)
       rooms.noteStrangers(
         key,
         strangers.map(({ id }) => id),
       );
   }
-}
-
-function isAt(machine: Machine | undefined, key: string): boolean {
-  return machine !== undefined && machine.state !== "gone" && hostKey(machine) === key;
 }
 
 /** A machine is missed only by the host that should have it, and only if it had been started when that host was asked. */

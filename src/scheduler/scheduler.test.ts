@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
@@ -15,15 +16,6 @@ import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig, ShutdownConfig } from "./config.ts";
 import type { GuestDoor } from "./ports.ts";
 import { createScheduler, type Scheduler, type SchedulerDeps } from "./scheduler.ts";
-
-const image = {
-  digest: `sha256:${"0".repeat(64)}`,
-  architecture: "amd64",
-  kernel: "/images/kernel",
-  initramfs: "/images/initramfs",
-  layers: ["/images/base"],
-  runnerInfo: { name: "gitlab-runner" },
-};
 
 let clock: ManualClock;
 let testStore: TestStore;
@@ -92,7 +84,7 @@ function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
     random: () => 0.5,
     fleet: createFleet([driver]),
     placement: "spread",
-    images: { resolve: async () => image },
+    images: { resolve: async () => anImage },
     pools: () => new Map([["small", aPool()]]),
     config: SchedulerConfig.parse({}),
     shutdown: ShutdownConfig.parse({ drainLimit: "2s" }),
@@ -400,7 +392,7 @@ describe("a restart", () => {
     await clock.advance(100);
     await stopped;
     door.listening.clear();
-    host.start({ id: "fr-strange2", size: aPool().size, image });
+    host.start({ id: "fr-strange2", size: aPool().size, image: anImage });
 
     start();
     await clock.advance(3_000);
@@ -519,7 +511,7 @@ describe("claiming", () => {
     await clock.advance(100);
 
     expect(scheduler.canClaim(aPool())).toEqual({ ok: true });
-    expect(scheduler.runnerInfo(aPool())).toEqual(image.runnerInfo);
+    expect(scheduler.runnerInfo(aPool())).toEqual(anImage.runnerInfo);
     scheduler.drain();
     expect(scheduler.canClaim(aPool()).ok).toBe(false);
     scheduler.resume();

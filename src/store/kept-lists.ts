@@ -3,8 +3,8 @@ import type { Store } from "./store.ts";
 type Lists = Pick<Store, "jobs" | "machines" | "drainedHosts">;
 
 /**
- * Keeps what is unfinished, what lives, and which hosts are drained until something is written: they are asked for several times a second, also when nothing
- * happens, and there may be thousands. `revision` changes when a change begins and when it has ended.
+ * Keeps what is unfinished, what lives, and which hosts are drained until something is written: they are asked for several times a
+ * second, also when nothing happens, and there may be thousands. `revision` changes when a change begins and when it has ended.
  */
 export function keepLists({ jobs, machines, drainedHosts }: Lists, revision: () => number): Lists {
   const unfinished = keep(() => jobs({ unfinished: true }), revision);

@@ -5,7 +5,8 @@ import type { MachineSpec, RelayLink, VmDriver } from "../../src/vm/driver.ts";
 import { VmError } from "../../src/vm/errors.ts";
 import { createFakeFleetDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeCall, type FakeHost } from "../../src/vm/fake/host.ts";
-import { anImage } from "./sim-images.ts";
+import { anImage } from "../builders/image.ts";
+import { broken, failedCreate } from "./sim-faults.ts";
 import type { SimLedger } from "./sim-ledger.ts";
 import type { SimProcess } from "./sim-process.ts";
 import type { World } from "./world.ts";
@@ -44,7 +45,6 @@ export function createSimHost(
   const host = createFakeHost(clock);
   const key = hostKey({ driver: "fake", host: about.name });
   const past = new Map<string, { spec: MachineSpec; link: RelayLink | undefined }>();
-  const broken = (what: string) => new VmError("vm_create_failed", what, { retryable: true });
 
   host.onCreate = async (guest) => {
     // What was being made when it died is not made.
@@ -75,11 +75,7 @@ export function createSimHost(
     // Made all the same: its guest will be heard.
     if (random.chance(0.4)) return { isUnanswered: true };
     harmed.add(id);
-    return random.pick([
-      { hang: true },
-      { delayMs: 12_000 },
-      { delayMs, fail: broken("no room for a disk") },
-    ]);
+    return failedCreate(random, delayMs);
   };
   host.faults.destroy = (id) => {
     if (!isFaulty() || random.chance(0.7)) return undefined;

@@ -4,7 +4,7 @@
  */
 import type { LifecycleEvent } from "../../src/lifecycle/events.ts";
 import { hostKey } from "../../src/lifecycle/placement.ts";
-import { type Capacity, fits, type Size } from "../../src/lifecycle/size.ts";
+import { type Capacity, fits, occupied, type Size } from "../../src/lifecycle/size.ts";
 import type { SimClock } from "./sim-clock.ts";
 
 /** A plan is carried out so long after the look that it was made from, at the latest. */
@@ -37,11 +37,7 @@ export function createLedger(clock: SimClock, capacityOf: (host: string) => Capa
   const liveOn = (host: string) => [...rows].filter(([, row]) => row.host === host && !row.isGone);
 
   function check(host: string, taken: readonly Size[], capacity: Capacity, size: Size, what: string): void {
-    const used = {
-      cpus: sum(taken, "cpus"),
-      memoryMib: sum(taken, "memoryMib"),
-      machines: taken.length,
-    };
+    const used = occupied(taken);
     if (!fits(capacity, used, size))
       violations.push(`${host} was over its capacity ${what}: ${JSON.stringify({ used, size, capacity })}`);
   }
@@ -90,8 +86,4 @@ export function createLedger(clock: SimClock, capacityOf: (host: string) => Capa
       check(host, sizes, capacity, size, `by ${id} beside ${counted.join(", ")}`);
     },
   };
-}
-
-function sum(sizes: readonly Size[], of: "cpus" | "memoryMib"): number {
-  return sizes.reduce((total, size) => total + size[of], 0);
 }

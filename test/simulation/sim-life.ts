@@ -7,8 +7,8 @@ import { ClaimingConfig } from "../../src/intake/config.ts";
 import { createSlots } from "../../src/intake/slots.ts";
 import { SchedulerConfig, ShutdownConfig } from "../../src/scheduler/config.ts";
 import { createScheduler } from "../../src/scheduler/scheduler.ts";
+import { anImage } from "../builders/image.ts";
 import type { SimClock } from "./sim-clock.ts";
-import { images } from "./sim-images.ts";
 import { createSimProcess, type SimProcess } from "./sim-process.ts";
 import { createSimRelay } from "./sim-relay.ts";
 import type { Life, Site, World } from "./world.ts";
@@ -80,7 +80,7 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     ...deps,
     fleet,
     placement: "spread",
-    images,
+    images: { resolve: async () => anImage },
     door: process.guard(relay, ["lastHeardAt", "lastStandingAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,

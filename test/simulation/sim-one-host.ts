@@ -5,8 +5,9 @@ import { VmError } from "../../src/vm/errors.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
 import { createFleet } from "../../src/vm/fleet.ts";
+import { anImage } from "../builders/image.ts";
 import { aPool } from "../builders/pool.ts";
-import { anImage } from "./sim-images.ts";
+import { broken, failedCreate } from "./sim-faults.ts";
 import type { Site, World } from "./world.ts";
 
 export function createOneHost(world: World, play: FakeHost["onCreate"]): Site {
@@ -33,16 +34,11 @@ export function createOneHost(world: World, play: FakeHost["onCreate"]): Site {
 }
 
 function setFaults({ random, isFaulty, harmed }: World, host: FakeHost): void {
-  const broken = (what: string) => new VmError("vm_create_failed", what, { retryable: true });
   host.faults.create = ({ id }) => {
     const delayMs = random.between(10, 600);
     if (!isFaulty() || random.chance(0.8)) return { delayMs };
     harmed.add(id);
-    return random.pick([
-      { hang: true },
-      { delayMs: 12_000 },
-      { delayMs, fail: broken("no room for a disk") },
-    ]);
+    return failedCreate(random, delayMs);
   };
   host.faults.destroy = () =>
     isFaulty() && random.chance(0.2) ? new VmError("vm_destroy_failed", "it would not go away") : undefined;

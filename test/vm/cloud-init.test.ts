@@ -4,16 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../src/base/clock.ts";
 import { guestFile } from "../../src/base/guest-files.ts";
-import { buildImage } from "../../src/image/build.ts";
-import { ImagesConfig } from "../../src/image/config.ts";
 import { makeSquashfsFromDirectory } from "../../src/image/squashfs.ts";
 import type { BootImage } from "../../src/lifecycle/boot-image.ts";
 import { StaticAddressSchema } from "../../src/vm/flintlock/gen/types_pb.js";
 import { guestCommandLine, renderMetadata } from "../../src/vm/flintlock/metadata.ts";
 import { networkConfig } from "../flintlockd/network-config.ts";
-import { testImageDirectory } from "../harness/image.ts";
+import { hostSystem } from "../metal/disks.ts";
 import { prepareLife } from "./remote-life.ts";
 
 /** systemd and cloud-init take half a minute under emulation, and several on a busy computer. */
@@ -63,16 +60,7 @@ describe.runIf(process.env["FIRERUNNER_CLOUD_INIT"])(
 
 /** A whole Debian, with the stand-in for gitlab-runner, and with the kernel of an image of ours. */
 async function foreignImage(): Promise<BootImage> {
-  const { image } = await buildImage(
-    {
-      directory: testImageDirectory(),
-      name: "test-cloud-init",
-      config: ImagesConfig.parse({ packages }),
-      runner: { kind: "stand-in" },
-      clock: systemClock,
-    },
-    () => {},
-  );
+  const image = await hostSystem("test-cloud-init", packages);
   const programs = join(directory, "tree/usr/local/bin");
   await mkdir(programs, { recursive: true });
   await copyFile(guestFile("stand-in-runner"), join(programs, "gitlab-runner"));

@@ -4,7 +4,7 @@ import { silentLog } from "../../base/log.ts";
 import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
-import type { Roots } from "../../image/config.ts";
+import { type Root, rootNamed } from "../../image/config.ts";
 import type { BootImage } from "../../lifecycle/boot-image.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
@@ -48,7 +48,7 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
     name: `image ${name}`,
     run: answer(async (signal) => {
       const { manifest } = await openImages(() => config).verify(name, signal);
-      const root = config.images.roots[name];
+      const root = rootNamed(config.images.roots, name);
       if (root) return onRoot(name, root);
       const { kind, version } = manifest.runner;
       const message = `present and intact, with ${kind} ${version}`;
@@ -60,7 +60,7 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
 }
 
 /** What hosts pull is theirs to tell. */
-function onRoot(name: string, { root, base }: Roots[string]): Finding {
+function onRoot(name: string, { root, base }: Root): Finding {
   const hint = `Whether it comes up and speaks is told by: firerunner hosts check HOST --image ${name}`;
   return { level: "ok", message: `${root}, booted by ${base}, which is intact`, hint };
 }

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { formatBytes } from "../../base/units.ts";
-import { imageDirectory } from "../../image/config.ts";
+import { imageDirectory, rootNamed } from "../../image/config.ts";
 import type { Context, Run } from "../context.ts";
 import { CliError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -37,7 +37,7 @@ async function verify(context: Context, names: readonly string[], options: Optio
   const store = await openImages(imageDirectory(config), roots);
   using interrupt = signalOnInterrupt();
   const { checkedBytes } = await store.verify(name, interrupt.signal);
-  const subject = Object.hasOwn(roots, name) ? `what boots ${name}` : name;
+  const subject = rootNamed(roots, name) ? `what boots ${name}` : name;
   if (!context.output.json) context.output.line(intact(subject, checkedBytes));
   return await runTrial(context, config, order);
 }

@@ -1,5 +1,6 @@
-import type { ImageSource, ReadyImage } from "../../src/scheduler/ports.ts";
+import type { ReadyImage } from "../../src/scheduler/ports.ts";
 
+/** An image whose files nobody reads. */
 export const anImage: ReadyImage = {
   digest: `sha256:${"0".repeat(64)}`,
   architecture: "amd64",
@@ -8,5 +9,3 @@ export const anImage: ReadyImage = {
   layers: ["/images/base"],
   runnerInfo: { name: "gitlab-runner" },
 };
-
-export const images: ImageSource = { resolve: async () => anImage };
