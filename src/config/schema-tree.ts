@@ -59,13 +59,18 @@ export function formsOf(schema: Schema): readonly Schema[] {
   return plain instanceof z.ZodUnion ? (plain.options as readonly Schema[]).flatMap(formsOf) : [schema];
 }
 
+function stepInto(schema: Schema, key: PropertyKey): Schema | undefined {
+  if (typeof key === "number") return entriesOf(schema);
+  return fieldsOf(schema)?.get(String(key)) ?? valuesOf(schema);
+}
+
 /** The schema at `path`, or undefined when the path leaves what the schema knows. */
 export function schemaAt(schema: Schema, path: readonly PropertyKey[]): Schema | undefined {
   let here: Schema | undefined = schema;
   for (const key of path) {
     if (here === undefined) return undefined;
     here = formsOf(here)
-      .map((form) => fieldsOf(form)?.get(String(key)) ?? valuesOf(form) ?? entriesOf(form))
+      .map((form) => stepInto(form, key))
       .find((each) => each !== undefined);
   }
   return here;
