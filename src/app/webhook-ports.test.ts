@@ -102,7 +102,7 @@ describe("jobs by tag, seen from outside", () => {
 
   test("a waiting job names the pool that will serve it", () => {
     expect(aWorld().waiting()).toMatchObject([
-      { id: 4711, pool: "tags:docker,firecracker-2cpu-4gb", tags, problem: null },
+      { id: 4711, pool: "tags:docker,firecracker-2cpu-4gb", tags, problem: "GitLab is being asked for it" },
     ]);
     expect(aWorld({ perJob: true }).waiting()).toMatchObject([{ pool: "job:4711" }]);
   });
@@ -112,8 +112,9 @@ describe("jobs by tag, seen from outside", () => {
     [{ pools: [] }, "its runner is being made"],
     [{ claiming: "this computer is full" }, "this computer is full"],
     [{}, "GitLab is being asked for it"],
-  ])("with %j it is told why it waits", async (world, words) => {
+  ])("with %j it is told why it waits, and lists say the same", async (world, words) => {
     expect(await aWorld(world).explainPending(4711)).toEqual(["it waits for a runner", words]);
+    expect(aWorld(world).waiting()[0]?.problem).toBe(words);
   });
 
   test("where runners are protected, that is told as well", async () => {

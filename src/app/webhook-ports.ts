@@ -33,7 +33,7 @@ export interface WebhookPortsOptions {
 /** What people may ask of jobs by tag, put together from the rooms that know it. */
 export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
   const { watcher, keeper } = options;
-  const view = (job: PendingJob) => viewOf(job, options.webhook().runners.perJob, keeper);
+  const view = (job: PendingJob) => viewOf(job, options);
   return {
     standing: () => standingOf(options),
     waiting: () => watcher.demand.pending().slice(0, MOST_WAITING).map(view),
@@ -42,7 +42,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
         .explain(jobId)
         .catch((error: unknown) => [`what GitLab says of it cannot be read: ${describeError(error)}`]);
       const job = watcher.demand.find(jobId);
-      return job ? [...words, ...hindrances(view(job), options)] : words;
+      return job ? [...words, ...hindrances(job, options)] : words;
     },
     keeper,
   };
@@ -50,22 +50,26 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
 
 const onlyProtected = "only jobs of protected branches and tags are given to it (webhook.runners.protected)";
 
-function hindrances(
-  { pool, problem }: WaitingView,
-  { keeper, claiming, webhook }: WebhookPortsOptions,
-): string[] {
-  if (problem !== null) return [problem];
+/** What a job that waits in GitLab waits for, in words: for `why` and for the lists alike. */
+function hindrances(job: PendingJob, { keeper, claiming, webhook }: WebhookPortsOptions): string[] {
+  const problem = keeper.problem(job.route.tags);
+  if (problem !== undefined) return [problem];
+  const pool = poolOf(job, webhook().runners.perJob);
   if (!keeper.pools().has(pool)) return ["its runner is being made"];
   const reason = claiming(pool);
   if (reason !== undefined) return [reason];
   return ["GitLab is being asked for it", ...(webhook().runners.protected ? [onlyProtected] : [])];
 }
 
-function viewOf(job: PendingJob, perJob: boolean, keeper: WebhookPortsOptions["keeper"]): WaitingView {
+function poolOf({ id, route }: PendingJob, perJob: boolean): string {
+  return perJob ? `job:${id}` : tagPoolName(route.tags);
+}
+
+function viewOf(job: PendingJob, options: WebhookPortsOptions): WaitingView {
   const { id, projectId, project, name, createdAt, webUrl } = job;
   const { tags } = job.route;
-  const pool = perJob ? `job:${id}` : tagPoolName(tags);
-  const problem = keeper.problem(tags) ?? null;
+  const pool = poolOf(job, options.webhook().runners.perJob);
+  const problem = hindrances(job, options).join("; ");
   return { id, projectId, project, name, pool, tags: [...tags], createdAt, webUrl, problem };
 }
 

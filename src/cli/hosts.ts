@@ -8,7 +8,6 @@ import { exitCodes } from "./exit-codes.ts";
 import { addHostsCheck } from "./hosts/check.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
 import type { Output } from "./output.ts";
-import { formatTable } from "./table.ts";
 
 const LOOK_MS = 1_000;
 
@@ -63,23 +62,33 @@ async function list(context: Context): Promise<undefined> {
   return undefined;
 }
 
+const columns = [
+  { title: "HOST", cut: 16 },
+  { title: "DRIVER", spare: 2 },
+  { title: "STATE" },
+  { title: "MACHINES" },
+  { title: "CPUS" },
+  { title: "MEMORY" },
+  { title: "DISK" },
+  { title: "LABELS", cut: 12, spare: 1 },
+];
+
 /** A row for each host, and below it what is wrong with hosts, with what to do. */
 export function printHosts(output: Output, hosts: readonly HostStatus[]): void {
-  const of = (taken: number, capacity: number | undefined, unit = "") => `${taken}/${capacity ?? "?"}${unit}`;
+  const of = (taken: number, capacity: number | undefined) => `${taken}/${capacity ?? "?"}`;
   const rows = hosts.map(({ host, driver, taken, capacity, labels, ...rest }) => [
     host,
     driver,
     stateWord(output, rest),
     of(taken.machines, capacity?.machines),
     of(taken.cpus, capacity?.cpus),
-    of(taken.memoryMib, capacity?.memoryMib, " MiB"),
+    `${formatMib(taken.memoryMib)}/${capacity ? formatMib(capacity.memoryMib) : "?"}`,
     diskWords(taken, capacity),
     Object.entries(labels)
       .map(([name, value]) => `${name}: ${value}`)
       .join(", "),
   ]);
-  const head = ["HOST", "DRIVER", "STATE", "MACHINES", "CPUS", "MEMORY", "DISK", "LABELS"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(columns, rows);
   for (const { host, problem, hint } of hosts) {
     if (problem === null) continue;
     output.line(output.paint("red", `! ${host}: ${problem}`));

@@ -3,7 +3,6 @@ import type { JobView } from "../http/api.ts";
 import type { Run } from "./context.ts";
 import { countOption } from "./options.ts";
 import type { Output } from "./output.ts";
-import { formatTable } from "./table.ts";
 import { withViews } from "./views.ts";
 import { ago, cellText, jobTime, stateWord } from "./words.ts";
 
@@ -32,6 +31,17 @@ export function addJobs(program: Command, run: Run): void {
     );
 }
 
+const columns = [
+  { title: "JOB" },
+  { title: "STATE" },
+  { title: "POOL", cut: 12, spare: 2 },
+  { title: "PROJECT", cut: 12, spare: 1 },
+  { title: "NAME", cut: 12 },
+  { title: "MACHINE" },
+  { title: "CLAIMED", spare: 3 },
+  { title: "TIME" },
+];
+
 export function printJobs(output: Output, jobs: readonly JobView[]): void {
   const rows = jobs.map((job) => [
     String(job.id),
@@ -43,6 +53,5 @@ export function printJobs(output: Output, jobs: readonly JobView[]): void {
     ago(job.claimedAt),
     jobTime(job),
   ]);
-  const head = ["JOB", "STATE", "POOL", "PROJECT", "NAME", "MACHINE", "CLAIMED", "TIME"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(columns, rows);
 }

@@ -2,10 +2,9 @@ import type { Command } from "commander";
 import type { MachineView } from "../http/api.ts";
 import type { Run } from "./context.ts";
 import { countOption } from "./options.ts";
-import type { Output } from "./output.ts";
-import { formatTable } from "./table.ts";
+import { harmless, type Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { ago, cellText, machineTime, sizeWords } from "./words.ts";
+import { ago, machineTime, sizeWords } from "./words.ts";
 
 interface Options {
   readonly all?: boolean;
@@ -35,6 +34,18 @@ export function addMachines(program: Command, run: Run): void {
     );
 }
 
+const columns = [
+  { title: "MACHINE" },
+  { title: "STATE" },
+  { title: "JOB" },
+  { title: "POOL", cut: 12, spare: 1 },
+  { title: "SIZE", spare: 2 },
+  { title: "WHERE", cut: 12 },
+  { title: "CREATED", spare: 3 },
+  { title: "TIME" },
+  { title: "REASON", below: true },
+];
+
 function printMachines(output: Output, machines: readonly MachineView[]): void {
   const rows = machines.map((machine) => [
     machine.id,
@@ -48,8 +59,7 @@ function printMachines(output: Output, machines: readonly MachineView[]): void {
     `${machine.driver}@${machine.host}`,
     ago(machine.createdAt),
     machineTime(machine),
-    cellText(machine.reason ?? "", 60),
+    harmless(machine.reason ?? ""),
   ]);
-  const head = ["MACHINE", "STATE", "JOB", "POOL", "SIZE", "WHERE", "CREATED", "TIME", "REASON"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(columns, rows);
 }

@@ -1,7 +1,6 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
-import { createOutput, harmless } from "./output.ts";
-import { formatTable } from "./table.ts";
+import { createOutput } from "./output.ts";
 import { cellText, clockTime } from "./words.ts";
 
 function open(options: { isTTY?: boolean; env?: NodeJS.ProcessEnv; json?: boolean } = {}) {
@@ -57,20 +56,7 @@ describe("output", () => {
   });
 });
 
-describe("tables and cells", () => {
-  test("columns line up whatever is coloured, without trailing spaces", () => {
-    const lines = formatTable(
-      ["A", "LONG"],
-      [
-        ["\u001b[31mred\u001b[39m", "x"],
-        ["yellow", ""],
-      ],
-    );
-
-    expect(lines.map(harmless)).toEqual(["A       LONG", "red     x", "yellow"]);
-    expect(formatTable(["A"], [])).toEqual([]);
-  });
-
+describe("cells", () => {
   test("cells are one short line", () => {
     expect(cellText("two\nlines\u001b[31m red")).toBe("two lines red");
     expect(cellText("x".repeat(100), 10)).toBe(`${"x".repeat(9)}…`);

@@ -1,5 +1,8 @@
 import type { Writable } from "node:stream";
 import { stripVTControlCharacters, styleText } from "node:util";
+import { type Column, formatTable } from "./table.ts";
+
+const USUAL_COLUMNS = 80;
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -8,6 +11,8 @@ export interface Output {
   /** True when results are wanted as JSON. */
   readonly json: boolean;
   line(text?: string): void;
+  /** A table that fits the terminal, or 80 columns where there is none. */
+  table(columns: readonly Column[], rows: readonly (readonly string[])[]): void;
   note(text: string): void;
   /** Prints `value` as JSON, or calls `human` when people read. */
   result(value: unknown, human: () => void): void;
@@ -17,7 +22,7 @@ export interface Output {
 }
 
 export interface OutputOptions {
-  readonly stdout: Writable & { isTTY?: boolean };
+  readonly stdout: Writable & { isTTY?: boolean; columns?: number };
   readonly stderr: Writable;
   readonly env: NodeJS.ProcessEnv;
   readonly json: boolean;
@@ -29,6 +34,10 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
   return {
     json,
     line: (text = "") => void stdout.write(`${text}\n`),
+    table(columns, rows) {
+      const width = isTerminal ? stdout.columns || USUAL_COLUMNS : USUAL_COLUMNS;
+      for (const line of formatTable(columns, rows, width)) stdout.write(`${line}\n`);
+    },
     note: (text) => void stderr.write(`${text}\n`),
     result(value, human) {
       if (json) stdout.write(`${JSON.stringify(value, null, 2)}\n`);

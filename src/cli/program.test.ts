@@ -246,10 +246,10 @@ describe("with a daemon", () => {
 
     expect(code).toBe(0);
     expect(out).toContain("FireRunner 1.2.3 takes no new jobs");
-    expect(out).toMatch(/^small +not ready +1\/4 +0 +1 CPU, 512 MiB +qemu \(kvm\) +base +not asked$/m);
+    expect(out).toMatch(/^small +not ready +1\/4 +0 +0 +1 CPU, 512 MiB +base +not asked$/m);
     expect(out).toMatch(/^! small: no image\n {2}→ build one$/m);
     expect(out).toContain("! small: disk allows 2 machines at one time");
-    expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +1 GiB\/2 GiB +zone: a$/m);
+    expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512 MiB\/8 GiB +1 GiB\/2 GiB +zone: a$/m);
     expect(out).toContain("! destroy fr-bbbbbbbb: busy");
     expect(out).toMatch(/^4711 +running +small/m);
     expect(out).toMatch(/^5000 +failed \(machine\)/m);
@@ -316,7 +316,7 @@ describe("with a daemon", () => {
     await firerunner("hosts", "resume", "metal-1");
     await firerunner("hosts", "forget", "metal-1");
 
-    expect(listed.out).toMatch(/local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +1 GiB\/2 GiB +zone: a/);
+    expect(listed.out).toMatch(/local +qemu +avoided +1\/4 +1\/4 +512 MiB\/8 GiB +1 GiB\/2 GiB +zone: a/);
     expect(listed.out).toContain("! local: slow\n  → give it time");
     expect(drained).toMatchObject({ code: 0, out: "drain: metal-1\n" });
     expect(waited).toMatchObject({ code: 0, out: "no machine is left on metal-1\n" });

@@ -4,7 +4,6 @@ import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { tagsOption } from "./options.ts";
 import { harmless, type Output } from "./output.ts";
-import { formatTable } from "./table.ts";
 import { withViews } from "./views.ts";
 import { ago, cellText, clockTime, sizeWords } from "./words.ts";
 
@@ -88,6 +87,18 @@ function addPrune(runner: Command, run: Run): void {
     );
 }
 
+const columns = [
+  { title: "RUNNER" },
+  { title: "GITLAB" },
+  { title: "STATE" },
+  { title: "TAGS", cut: 21 },
+  { title: "SIZE", spare: 2 },
+  { title: "JOBS" },
+  { title: "USED", spare: 1 },
+  { title: "VERIFIED", spare: 3 },
+  { title: "NOTE", below: true },
+];
+
 function printRunners(output: Output, runners: readonly RunnerView[]): void {
   const rows = runners.map((runner) => [
     runner.key,
@@ -100,8 +111,7 @@ function printRunners(output: Output, runners: readonly RunnerView[]): void {
     runner.verifiedAt === null ? "never" : ago(runner.verifiedAt),
     noteOf(output, runner),
   ]);
-  const head = ["RUNNER", "GITLAB", "STATE", "TAGS", "SIZE", "JOBS", "USED", "VERIFIED", "NOTE"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(columns, rows);
 }
 
 function stateWord(output: Output, { state }: RunnerView): string {
@@ -110,7 +120,7 @@ function stateWord(output: Output, { state }: RunnerView): string {
 
 /** Why it is to be deleted, or that its token ends soon. */
 function noteOf(output: Output, { reason, tokenExpiresAt, state }: RunnerView): string {
-  if (reason !== null) return cellText(reason, 60);
+  if (reason !== null) return harmless(reason);
   if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - Date.now() > SOON_MS) return "";
   return output.paint("yellow", `its token ends ${clockTime(tokenExpiresAt)}`);
 }

@@ -5,7 +5,6 @@ import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
 import { harmless, type Output } from "./output.ts";
-import { formatTable } from "./table.ts";
 import { printWaiting } from "./webhook/waiting.ts";
 import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
 import { ago, clockTime, sizeWords } from "./words.ts";
@@ -71,20 +70,32 @@ function section(output: Output, title: string, isShown: boolean): void {
   if (isShown) output.line(`\n${output.paint("bold", title)}`);
 }
 
+const poolColumns = [
+  { title: "POOL", cut: 12 },
+  { title: "HEALTH" },
+  { title: "RUNNING" },
+  { title: "STARTING" },
+  { title: "QUEUED" },
+  { title: "SIZE", spare: 1 },
+  { title: "DRIVER", spare: 3 },
+  { title: "IMAGE", cut: 8, spare: 2 },
+  { title: "GITLAB", below: true },
+];
+
 function printPools(output: Output, { pools }: Status): void {
   section(output, "Pools", pools.length > 0);
   const rows = pools.map((pool) => [
     pool.name,
     pool.ok ? output.paint("green", "ready") : output.paint("red", "not ready"),
     `${pool.running}/${pool.limit}`,
-    String(pool.waiting),
+    String(pool.starting),
+    String(pool.queued),
     sizeWords(pool.size),
     pool.accelerator ? `${pool.driver} (${pool.accelerator})` : pool.driver,
     pool.image,
     pool.ok ? pool.claiming : "not asked",
   ]);
-  const head = ["POOL", "HEALTH", "RUNNING", "WAITING", "SIZE", "DRIVER", "IMAGE", "GITLAB"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(poolColumns, rows);
   for (const { name, room } of pools)
     if (room.note !== null) output.line(output.paint("yellow", `! ${name}: ${room.note}`));
   for (const { name, problems } of pools) {

@@ -170,9 +170,19 @@ export const DaemonStatus = z.object({
 });
 export type DaemonStatus = z.infer<typeof DaemonStatus>;
 
+const PoolCounts = PoolStatus.extend({
+  running: z.number(),
+  /** Their machines boot. */
+  starting: z.number(),
+  /** Without a machine yet, claimed or still in GitLab. */
+  queued: z.number(),
+  /** Starting and queued, as the release before counted them. */
+  waiting: z.number(),
+});
+
 /** `GET /v1/status`: the daemon's word and what the store holds. */
 export const Status = DaemonStatus.extend({
-  pools: z.array(PoolStatus.extend({ waiting: z.number(), running: z.number() })),
+  pools: z.array(PoolCounts),
   unfinished: z.array(JobView),
   liveMachines: z.number(),
   /** The last jobs that ended, newest first. */

@@ -140,6 +140,19 @@ function isShown(pool: string, waiting: readonly WaitingView[], unfinished: read
   );
 }
 
+/** A job that has been claimed and has no machine yet is queued as one that waits in GitLab is: what it lacks is the machine. */
+function countsOf(
+  pool: string,
+  unfinished: readonly JobView[],
+  waiting: readonly WaitingView[],
+): Pick<Status["pools"][number], "running" | "starting" | "queued" | "waiting"> {
+  const count = (wanted: JobView["state"]) =>
+    unfinished.filter((job) => job.pool === pool && job.state === wanted).length;
+  const starting = count("starting");
+  const queued = count("claimed") + waiting.filter((job) => job.pool === pool).length;
+  return { running: count("running"), starting, queued, waiting: starting + queued };
+}
+
 async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
   const { webhook, door } = ports;
   const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
@@ -151,18 +164,13 @@ async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
     door ? door.readiness() : null,
   ]);
   const waiting = tagged?.waiting ?? [];
-  const count = (pool: string, has: (job: JobView) => boolean) =>
-    unfinished.filter((job) => job.pool === pool && has(job)).length;
   return {
     ...daemon,
     pools: daemon.pools
       .filter(({ name }) => isShown(name, waiting, unfinished))
       .map((pool) => ({
         ...pool,
-        running: count(pool.name, ({ state }) => state === "running"),
-        waiting:
-          count(pool.name, ({ state }) => state === "claimed" || state === "starting") +
-          waiting.filter((job) => job.pool === pool.name).length,
+        ...countsOf(pool.name, unfinished, waiting),
       })),
     unfinished,
     liveMachines: machines.length,

@@ -168,7 +168,8 @@ describe("looking", () => {
     const status = Status.parse((await call("/v1/status")).body);
 
     expect(status).toMatchObject({ version: "1.2.3", liveMachines: 1, recent: [] });
-    expect(status.pools[0]).toMatchObject({ running: 1, waiting: 1, problems: [{ hint: "build one" }] });
+    expect(status.pools[0]).toMatchObject({ running: 1, starting: 0, queued: 1, waiting: 1 });
+    expect(status.pools[0]?.problems).toMatchObject([{ hint: "build one" }]);
     expect(status.unfinished.map(({ id }) => id)).toEqual([5000, 4711]);
   });
 

@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import { formatBytes } from "../../base/units.ts";
 import type { ListedImage } from "../../image/store.ts";
 import type { Context, Run } from "../context.ts";
-import { formatTable } from "../table.ts";
 import { clockTime } from "../words.ts";
 import { directoryOf, openImages, type Place, placeOption } from "./place.ts";
 
@@ -13,6 +12,17 @@ export function addImageList(image: Command, run: Run): void {
     .option(...placeOption)
     .action(run<Place>(list));
 }
+
+const columns = [
+  { title: "NAME", cut: 12 },
+  { title: "DIGEST" },
+  { title: "SUITE", spare: 2 },
+  { title: "KERNEL", cut: 12, spare: 1 },
+  { title: "RUNNER" },
+  { title: "SIZE" },
+  { title: "BUILT", spare: 3 },
+  { title: "PUSHED TO", below: true },
+];
 
 async function list(context: Context, _args: readonly string[], place: Place): Promise<undefined> {
   const { output } = context;
@@ -30,12 +40,7 @@ async function list(context: Context, _args: readonly string[], place: Place): P
       if (images.length === 0)
         output.note(`There is no image in ${directory}: “firerunner image build” makes one.`);
       const rows = images.map((each) => rowOf(each));
-      for (const line of formatTable(
-        ["NAME", "DIGEST", "SUITE", "KERNEL", "RUNNER", "SIZE", "BUILT", "PUSHED TO"],
-        rows,
-      )) {
-        output.line(line);
-      }
+      output.table(columns, rows);
     },
   );
   return undefined;

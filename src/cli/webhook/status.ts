@@ -3,7 +3,6 @@ import type { WebhookStatus } from "../../http/webhook-api.ts";
 import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
 import { harmless, type Output } from "../output.ts";
-import { formatTable } from "../table.ts";
 import { ago, cellText, clockTime } from "../words.ts";
 import { printWaiting } from "./waiting.ts";
 import { doorWords, hookTroubles, runnerWords } from "./words.ts";
@@ -64,8 +63,18 @@ function printRequests(output: Output, { requests, missedByHooks, lastDelivery }
     ["jobs that no hook told of", String(missedByHooks)],
     ["last delivery", lastDelivery ? ago(lastDelivery.receivedAt) : "none yet"],
   ];
-  for (const row of formatTable(["", ""], rows).slice(1)) output.line(row);
+  const width = Math.max(...rows.map(([name = ""]) => name.length));
+  for (const [name = "", value = ""] of rows) output.line(`${name.padEnd(width)}  ${value}`);
 }
+
+const columns = [
+  { title: "TIME" },
+  { title: "EVENT", cut: 12 },
+  { title: "PROJECT" },
+  { title: "JOB" },
+  { title: "STATUS", cut: 8 },
+  { title: "ID", cut: 12, spare: 1 },
+];
 
 function printDeliveries(output: Output, deliveries: Deliveries): void {
   if (deliveries.length === 0) return;
@@ -78,8 +87,7 @@ function printDeliveries(output: Output, deliveries: Deliveries): void {
     cellText(delivery.status ?? "-"),
     cellText(delivery.key, 60),
   ]);
-  for (const line of formatTable(["TIME", "EVENT", "PROJECT", "JOB", "STATUS", "ID"], rows))
-    output.line(line);
+  output.table(columns, rows);
 }
 
 type Deliveries = readonly NonNullable<WebhookStatus["lastDelivery"]>[];

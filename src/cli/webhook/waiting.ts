@@ -1,7 +1,15 @@
 import type { WaitingView } from "../../http/webhook-api.ts";
-import type { Output } from "../output.ts";
-import { formatTable } from "../table.ts";
+import { harmless, type Output } from "../output.ts";
 import { ago, cellText } from "../words.ts";
+
+const columns = [
+  { title: "JOB" },
+  { title: "PROJECT", cut: 16 },
+  { title: "NAME", cut: 12 },
+  { title: "TAGS", cut: 21 },
+  { title: "CREATED", spare: 1 },
+  { title: "IN THE WAY", below: true },
+];
 
 /** Jobs that nobody has claimed yet, and what is in the way of each. */
 export function printWaiting(output: Output, waiting: readonly WaitingView[]): void {
@@ -11,8 +19,7 @@ export function printWaiting(output: Output, waiting: readonly WaitingView[]): v
     cellText(job.name),
     cellText(job.tags.join(","), 50),
     ago(job.createdAt),
-    cellText(job.problem ?? "", 80),
+    harmless(job.problem ?? ""),
   ]);
-  const head = ["JOB", "PROJECT", "NAME", "TAGS", "CREATED", "IN THE WAY"];
-  for (const line of formatTable(head, rows)) output.line(line);
+  output.table(columns, rows);
 }
