@@ -9,6 +9,7 @@ import { connectGitLab } from "./connect-gitlab.ts";
 import { doorChecks } from "./doctor/door.ts";
 import { answer } from "./doctor/findings.ts";
 import { fleetChecks } from "./doctor/fleet.ts";
+import { gitlabChecks } from "./doctor/gitlab.ts";
 import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
@@ -23,6 +24,7 @@ const CLOCK_TOLERANCE_MS = 5_000;
 export function doctorChecks(config: Config, running?: RunningFireRunner): readonly DoctorCheck[] {
   const { webhook } = config;
   return [
+    ...gitlabChecks({ config, clock: systemClock }),
     ...machineChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),

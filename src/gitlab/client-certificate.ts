@@ -16,7 +16,8 @@ const alerts: Readonly<Record<string, string>> = {
   ACCESS_DENIED: "it does not let the owner of our client certificate in",
 };
 
-const alertCode = /^ERR_SSL_(?:SSL|TLS)V\d+_ALERT_([A-Z_]+)$/;
+/** `ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED`, `ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE`. */
+const alertCode = /^ERR_SSL_.+_ALERT_([A-Z_]+)$/;
 
 /** The error that a code of OpenSSL's means when it is about our certificate; undefined when it is about something else. */
 export function clientCertificateError(code: string, doing: string, cause: unknown): GitLabError | undefined {

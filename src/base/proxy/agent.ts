@@ -53,7 +53,8 @@ function createConnector(options: ProxiedAgentOptions): buildConnector.connector
   );
   const toProxy = perContext(secureContext, (context) => proxyConnector(context, connectTimeoutMs));
 
-  return (wanted, callback) => {
+  return (wanted, answer) => {
+    const callback = endingWithFirstError(answer);
     const url = new URL(`${wanted.protocol}//${wanted.host ?? wanted.hostname}`);
     if (ways.http !== undefined && url.origin === ways.http.origin) {
       const proxy = ways.http;
@@ -73,6 +74,18 @@ function createConnector(options: ProxiedAgentOptions): buildConnector.connector
       (httpSocket) => direct()({ ...wanted, httpSocket }, callback),
       (error: Error) => callback(error, null),
     );
+  };
+}
+
+/**
+ * By TLS 1.3 a server says after the handshake that it wants a certificate of ours, and closes: what a connection fails with first is the
+ * reason, and not that it was closed then.
+ */
+function endingWithFirstError(answer: buildConnector.Callback): buildConnector.Callback {
+  return (...given) => {
+    const [, socket] = given;
+    socket?.once("error", () => socket.destroy());
+    answer(...given);
   };
 }
 

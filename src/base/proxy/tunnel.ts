@@ -56,6 +56,6 @@ export function proxyConnector(secureContext: SecureContext, timeoutMs: number):
   };
 }
 
-export function authorityOf({ host, port }: { readonly host: string; readonly port: number }): string {
+function authorityOf({ host, port }: { readonly host: string; readonly port: number }): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
