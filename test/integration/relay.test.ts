@@ -82,7 +82,10 @@ describe("a guest's job", () => {
     const machine = await running();
     await update(machine, "failed", { failure_reason: "job_execution_timeout", ...traceSummary("") });
 
-    expect((await bench.store.job(machine.job.id))?.reason).toBe("the runner reported job_execution_timeout");
+    expect(await bench.store.job(machine.job.id)).toMatchObject({
+      cause: "time-limit",
+      reason: expect.stringMatching(/^the job's time limit of .* was over, and its runner ended it$/),
+    });
   });
 
   test("is known to have been heard of, and when", async () => {
