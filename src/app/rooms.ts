@@ -220,7 +220,12 @@ async function bootDataOf(
   });
 }
 
-async function freeBytes(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
+/** Of the volume with the least: the store's, or the machines' where they have one of their own. */
+async function freeBytes(state: string): Promise<number> {
+  const of = async (directory: string) => {
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize;
+  };
+  const ofMachines = of(join(state, "machines")).catch(() => Number.POSITIVE_INFINITY);
+  return Math.min(await of(state), await ofMachines);
 }
