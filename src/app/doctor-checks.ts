@@ -12,6 +12,7 @@ import { fleetChecks } from "./doctor/fleet.ts";
 import { gitlabChecks } from "./doctor/gitlab.ts";
 import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
+import { roomChecks } from "./doctor/room.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
@@ -26,6 +27,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
   return [
     ...gitlabChecks({ config, clock: systemClock }),
     ...machineChecks(config),
+    ...roomChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
     ...fleetChecks(config, systemClock),
