@@ -216,6 +216,8 @@ function describeExit(exit: ExitKind, hadJob: boolean): string {
       : "the guest powered off before it took the job",
     crash: "the machine crashed",
     killed: "the machine was killed from outside",
+    "host-disk": "the disk of its host is full",
+    "disk-error": "the disk of its host did not take what the machine wrote",
     lost: "the machine disappeared and nobody saw how it ended",
   };
   return words[exit];
