@@ -214,13 +214,13 @@ async function bootDataOf(
 ): Promise<string | undefined> {
   const machine = await store.machine(machineId);
   if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-  const egress = pools().get(machine.pool)?.egress ?? "none";
+  const mode = pools().get(machine.pool)?.egress.mode ?? "none";
   return renderBootData({
     machineId,
     token: store.machineToken(machineId),
     nowMs: systemClock.now(),
     executor: "shell",
-    proxy: egress === "none" ? undefined : GUEST_PROXY,
+    proxy: mode === "none" ? undefined : GUEST_PROXY,
   });
 }
 
