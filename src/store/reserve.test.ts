@@ -66,7 +66,8 @@ describe.skipIf(!asRoot)("a volume that is full", () => {
     await fill(volume.path);
 
     const long = "its host's disk is full ".repeat(1_000);
-    for (const jobId of jobs) expect(await store.failJob(jobId, long)).toBe(true);
+    for (const jobId of jobs)
+      expect(await store.failJob(jobId, { reason: long, cause: "host-disk" })).toBe(true);
     await store.close();
     await using again = await closing(aStoreOn(volume.path, 4));
 
