@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -53,7 +53,13 @@ function cutFirst(bytes: number): typeof answer {
   return (request, response, count) => {
     if (count > 1) return serve(request, response);
     response.writeHead(200, { "content-length": content.length });
-    response.write(content.subarray(0, bytes), () => setTimeout(() => response.destroy(), 50));
+    response.write(content.subarray(0, bytes));
+    // Not before they have arrived: what is under way when a connection breaks is lost.
+    const timer = setInterval(() => {
+      if (statSync(`${target()}.part`, { throwIfNoEntry: false })?.size !== bytes) return;
+      clearInterval(timer);
+      response.destroy();
+    }, 10);
   };
 }
 
