@@ -22,6 +22,8 @@ export const advice: Readonly<Record<string, string>> = {
     "The lines printed before it say why; “firerunner doctor” finds what this computer lacks.",
   demo_repository: "Name the root of a Git repository with a commit and a .gitlab-ci.yml.",
   demo_timeout: "Try again on a less busy computer; with --keep the demo's log stays for a look.",
+  directory_failed:
+    "Make the directory by hand for the user FireRunner runs as, or name another in the configuration.",
   gitlab_api_token:
     "Create an access token in GitLab and put it where webhook.apiToken is configured; then reload.",
   gitlab_ca_unreadable: "gitlab.caFile must name a PEM file that this user may read.",
@@ -132,6 +134,7 @@ export const advice: Readonly<Record<string, string>> = {
 
 /** What codes mean that are not part of a room's union of codes. */
 export const meanings: Readonly<Record<string, string>> = {
+  directory_failed: "A directory that the configuration or an option names could not be made.",
   bad_unit: "A duration or a size is not written in a known form.",
   ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
   demo_no_job: "The demo's pipeline has no job.",

@@ -1,3 +1,5 @@
+import { systemWords } from "./system-words.ts";
+
 /**
  * The root of every error this program throws on purpose. `message` says what we were doing and what went wrong in
  * words for the operator; `hint` says what to do about it; `cause` keeps the foreign error untouched.
@@ -26,7 +28,7 @@ export class FireRunnerError extends Error {
 /** The message of anything thrown, with its causes, on one line. For logs and for people. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const own = error.message || (error as NodeJS.ErrnoException).code || error.name;
+  const own = systemWords(error) || error.message || (error as NodeJS.ErrnoException).code || error.name;
   return error.cause === undefined ? own : `${own}: ${describeError(error.cause)}`;
 }
 

@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { makeDirectory } from "../base/make-directory.ts";
 import { writeFileDurably } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 
@@ -26,7 +27,7 @@ export function createNames(directory: string): Names {
 
   async function set(name: string, digest: string): Promise<void> {
     requireName(name, "image_build_failed");
-    await mkdir(directory, { recursive: true, mode: 0o755 });
+    await makeDirectory(directory, 0o755);
     await writeFileDurably(join(directory, name), `${digest}\n`);
   }
 

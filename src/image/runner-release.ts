@@ -3,10 +3,11 @@
  * program, the key signs the release's list of digests, the list names the digest of the program. All of it is kept beside the
  * program and gone through again at every use, so that a copy that was changed after its download is not taken either.
  */
-import { chmod, mkdir, readFile, rm } from "node:fs/promises";
+import { chmod, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { describeError, systemCode } from "../base/errors.ts";
+import { makeDirectory } from "../base/make-directory.ts";
 import { formatBytes } from "../base/units.ts";
 import { download, downloadSmall } from "./download.ts";
 import { hashFile, writeFileDurably } from "./durable.ts";
@@ -108,7 +109,7 @@ async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): 
   const places = placesOf(options);
   const base = `${mirrorOf(options)}/${version}`;
   onProgress({ phase: "runner", line: `Downloading gitlab-runner ${version} from ${base}` });
-  await mkdir(options.directory, { recursive: true, mode: 0o755 });
+  await makeDirectory(options.directory, 0o755);
   const list = await downloadList(`${base}/release.sha256`, options);
   const sha256 = digestOf(list, options, `${base}/release.sha256`);
   if ((await hashIfThere(places.program, signal)) !== sha256) {

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory } from "../base/make-directory.ts";
 import { run } from "../base/process.ts";
 import { formatBytes } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
@@ -19,7 +20,7 @@ const BUILD_TOOLS: Readonly<Record<string, string>> = {
 };
 
 export async function openWorkshop(imagesDirectory: string): Promise<string> {
-  await mkdir(imagesDirectory, { recursive: true, mode: 0o755 });
+  await makeDirectory(imagesDirectory, 0o755);
   await removeStaleBuilds(imagesDirectory);
   const mark = await processMark(process.pid);
   const path = join(imagesDirectory, `.build-${mark}-${randomBytes(3).toString("hex")}`);

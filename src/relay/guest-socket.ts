@@ -1,7 +1,8 @@
-import { chmod, lstat, mkdir, rm } from "node:fs/promises";
+import { chmod, lstat, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { makeDirectory } from "../base/make-directory.ts";
 import { RelayError } from "./errors.ts";
 
 /** `sun_path` of Linux has 108 bytes, one of them for the end. */
@@ -56,7 +57,7 @@ export async function openGuestSocket(options: GuestSocketOptions): Promise<Gues
 
 /** Makes the directory, and removes the socket of an earlier process; anything else in its place is left alone. */
 async function makeWay(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await makeDirectory(dirname(path), 0o700);
   const there = await lstat(path).catch((error: unknown) => {
     if (systemCode(error) === "ENOENT") return undefined;
     throw error;

@@ -73,8 +73,9 @@ const byPostgresCode: Readonly<Record<string, Diagnosis>> = {
 };
 
 /** Turns what a database driver threw while we did `what` (a gerund: "storing job 7") into a StoreError. */
-export function toStoreError(what: string, cause: unknown): StoreError {
-  if (cause instanceof StoreError) return cause;
+export function toStoreError(what: string, cause: unknown): FireRunnerError {
+  // What says itself what to do is not the database's.
+  if (cause instanceof FireRunnerError) return cause;
   const { code, problem, ...advice } = diagnose(cause);
   return new StoreError(code, `${what} failed: ${problem}`, { ...advice, cause });
 }

@@ -1,12 +1,13 @@
-import { mkdir, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { dirname } from "node:path";
+import { makeDirectory } from "../base/make-directory.ts";
 
 /**
  * Makes a directory of ours when it is missing. Others may pass through, because machines run as another user and have
  * their directories below, but cannot list it; every file in it is readable for us alone.
  */
 export async function makeStateDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o711 });
+  await makeDirectory(path, 0o711);
 }
 
 /** Makes `path` exist with mode 0600 before anything is written to it. Keeps what is there. */

@@ -84,7 +84,7 @@ describe("state lock", () => {
     await writeFile(file, "");
 
     await expect(acquireStateLock(file)).rejects.toMatchObject({
-      code: "store_failed",
+      code: "directory_failed",
       message: expect.stringContaining(file),
     });
   });

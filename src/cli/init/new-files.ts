@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { describeError, systemCode } from "../../base/errors.ts";
+import { makeDirectory } from "../../base/make-directory.ts";
 import { loadConfig } from "../../config/load.ts";
 import { readLocalFile } from "../../config/secret-file.ts";
 import { CliError } from "../errors.ts";
@@ -47,7 +48,7 @@ export async function writeFiles(files: readonly NewFile[]): Promise<void> {
 async function writeAside({ path, text, mode }: NewFile): Promise<{ temporary: string; path: string }> {
   const temporary = `${path}.${randomUUID()}.new`;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    await makeDirectory(dirname(path), 0o755);
     await using file = await open(temporary, "wx", mode);
     await file.chmod(mode);
     await file.writeFile(text);

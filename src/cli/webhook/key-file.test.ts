@@ -57,7 +57,7 @@ test("a place that cannot be written is named, with what to do", async () => {
 
   await expect(prepare()).rejects.toMatchObject({
     code: "cli_key_file",
-    message: expect.stringContaining("ENOENT"),
+    message: expect.stringContaining("does not exist"),
     hint: expect.stringContaining(join(directory, "nowhere")),
   });
 

@@ -1,9 +1,10 @@
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
+import { makeDirectory } from "../../base/make-directory.ts";
 import { syncPath } from "../durable.ts";
 import type { LayerBlob } from "./documents.ts";
 
@@ -19,7 +20,7 @@ export async function packLayer(
   directory: string,
   signal: AbortSignal | undefined,
 ): Promise<LayerBlob> {
-  await mkdir(directory, { recursive: true, mode: 0o755 });
+  await makeDirectory(directory, 0o755);
   const temporary = join(directory, `${randomBytes(6).toString("hex")}.tmp`);
   const plain = createHash("sha256");
   const packed = createHash("sha256");

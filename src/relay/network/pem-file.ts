@@ -1,7 +1,8 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
+import { makeDirectory } from "../../base/make-directory.ts";
 import { syncDirectoryOf } from "../../store/private-file.ts";
 import type { KeyPair } from "./issue-certificate.ts";
 
@@ -21,7 +22,7 @@ export async function readPair(path: string): Promise<KeyPair | undefined> {
 
 /** Wholly there or not at all, whenever the power goes; for this user only. */
 export async function writePair(path: string, { certificate, key }: KeyPair): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await makeDirectory(dirname(path), 0o700);
   const temporary = `${path}.new`;
   {
     await using file = await open(temporary, "w", 0o600);

@@ -2,6 +2,7 @@ import { chmod, chown, mkdir, readdir, rm, stat, writeFile } from "node:fs/promi
 import { join } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { isMachineId } from "../../base/ids.ts";
+import { makeDirectory } from "../../base/make-directory.ts";
 import { hostProcesses } from "../local/processes.ts";
 import type { MachineUsers } from "../local/users.ts";
 import { inside, type MachineFiles } from "./files.ts";
@@ -70,7 +71,7 @@ export function createWorkplace(machines: string, users: MachineUsers): Workplac
   }
 
   async function prepare(files: MachineFiles): Promise<number | undefined> {
-    await mkdir(files.directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(files.directory, 0o700);
     await clear(files);
     const uid = await inTurn(() => assignUser(files));
     await mkdir(files.run, { mode: 0o700 });
