@@ -1,6 +1,7 @@
 /**
  * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay and a few attempts added, so
- * that a clone cut by a restart of this program is tried again. Everything else is passed on as it came.
+ * that a clone cut by a restart of this program is tried again, and without its caches: the machine that would keep them is gone
+ * after the job, and the runner would pack them for nothing. Everything else is passed on as it came.
  */
 
 /** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
@@ -20,6 +21,7 @@ export function rewritePayload(raw: string, { basePath, relayHost }: PayloadRewr
   if (isObject(git) && typeof git["repo_url"] === "string") {
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, String(payload["token"]));
   }
+  if (Array.isArray(payload["cache"])) payload["cache"] = [];
   payload["variables"] = withAttempts(payload["variables"]);
   return JSON.stringify(payload);
 }
