@@ -16,7 +16,7 @@ export interface EgressGateOptions {
 }
 
 /** A destination that the pool lets its guests go to, and what a tunnel there has to be for. */
-export interface Way {
+interface Way {
   readonly destination: Destination;
   readonly nameRule: NameRule;
 }
