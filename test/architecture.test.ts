@@ -29,6 +29,8 @@ const mayImport: Record<string, readonly string[]> = {
     "lifecycle/routing.ts",
     "lifecycle/placement.ts",
     "vm/flintlock/host.ts",
+    "vm/size-problem.ts",
+    "lifecycle/size.ts",
   ],
   cli: [
     "base",

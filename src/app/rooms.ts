@@ -135,6 +135,7 @@ export async function buildRooms(
       runnerInfo: scheduler.runnerInfo,
       isPolled: claimer.isPolled,
       onJobEnded: scheduler.doubt,
+      neverHeld: slots.neverHeld,
     });
     cleanups.push(joinTagged(tagged, claimer));
   }

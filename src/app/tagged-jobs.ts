@@ -15,6 +15,7 @@ import { createHookDesk, type HookReception } from "../intake/hook-desk.ts";
 import { createHookHealth, type HookHealth } from "../intake/hook-health.ts";
 import type { RunnerKeeper } from "../intake/runner-keeper.ts";
 import { createRunnerKeeper } from "../intake/runners/create-runner-keeper.ts";
+import type { Slots } from "../intake/slots.ts";
 import { createTokenCheck, type TokenCheck } from "../intake/token-check.ts";
 import { createWatcher, type Watcher } from "../intake/watcher.ts";
 import type { Labels } from "../lifecycle/placement.ts";
@@ -58,6 +59,8 @@ export interface TaggedJobsOptions {
   readonly isPolled: (pool: string) => boolean;
   /** GitLab says that a job of ours has ended. */
   readonly onJobEnded: (jobId: number) => void;
+  /** Why no host could ever hold a machine, in words. */
+  readonly neverHeld: Slots["neverHeld"];
   readonly log: Log;
 }
 
@@ -68,7 +71,10 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
   const random = Math.random;
   /** The configuration as it is now; the one at start if a reload has taken the section away. */
   const webhook = () => options.config().webhook ?? options.webhook;
-  const rules = () => rulesOf(webhook(), options.config().kinds, fleet);
+  const rules = (): TagRules => ({
+    ...rulesOf(webhook(), options.config().kinds, fleet),
+    hostProblem: (size, kind) => options.neverHeld({ ...kind, size }),
+  });
   const rest = createGitLabRest({ http, clock, version, token: () => webhook().secrets.apiToken });
   const scope = createScopeSource(() => rest.findScope(namedScopeOf(options.webhook)));
   const expectsHooks = options.config().http.listen.length > 0;

@@ -87,7 +87,13 @@ function standingOf(options: WebhookPortsOptions): WebhookStanding {
     hooks: [...health.hooks],
     problems: [...problems, ...(health.problem === null ? [] : [health.problem])],
     missedByHooks,
-    leftAlone,
+    leftAlone: leftAlone.length,
+    unservable: leftAlone
+      .slice(0, MOST_WAITING)
+      .map(({ job: { id, name, tags, createdAt, webUrl }, ...rest }) => ({
+        ...{ id, name, tags: [...tags], createdAt, webUrl },
+        ...rest,
+      })),
     projectProblems: projectProblems.map(({ project, problem }) => ({ project, problem })),
     budget: budget() ?? null,
     token: token(),

@@ -5,7 +5,7 @@ import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
 import { harmless, type Output } from "./output.ts";
-import { printWaiting } from "./webhook/waiting.ts";
+import { printUnservable, printWaiting } from "./webhook/waiting.ts";
 import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
 import { ago, clockTime, sizeWords } from "./words.ts";
 
@@ -51,6 +51,9 @@ function printStatus(output: Output, status: Status): void {
   for (const trouble of troublesOf(status)) output.line(output.paint("yellow", `! ${harmless(trouble)}`));
   section(output, "Waiting in GitLab", (status.webhook?.waiting.length ?? 0) > 0);
   printWaiting(output, (status.webhook?.waiting ?? []).slice(0, MOST_WAITING));
+  const unservable = (status.webhook?.unservable ?? []).slice(0, MOST_WAITING);
+  section(output, "Cannot be served", unservable.length > 0);
+  printUnservable(output, unservable);
   section(output, "Jobs", status.unfinished.length > 0);
   printJobs(output, status.unfinished);
   section(output, "Ended lately", status.recent.length > 0);

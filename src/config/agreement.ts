@@ -1,6 +1,9 @@
+import { formatMib } from "../base/units.ts";
 import { rootNamed } from "../image/config.ts";
 import { type Labels, missingLabel } from "../lifecycle/placement.ts";
+import { describeSize, type Size } from "../lifecycle/size.ts";
 import { advertisedAddress } from "../relay/config.ts";
+import { sizeProblemOf } from "../vm/size-problem.ts";
 import { nearest } from "./nearest.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
@@ -13,6 +16,7 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...unknownRulePools(settings),
     ...unprovenWebhooks(settings),
     ...machinesWithoutHost(settings),
+    ...unworkableSizes(settings),
     ...rootsElsewhere(settings),
     ...unreachableRelay(settings),
     ...halfCertificate(settings),
@@ -80,6 +84,29 @@ function machinesWithoutHost(settings: Settings): PathProblem[] {
     const [key, message] = problem;
     return [{ path: [...path, key], message: `${path.join(".")}.${key} can never be met: ${message}` }];
   });
+}
+
+/** Sizes that the driver has no machine of, and on a fleet those that none of its hosts could hold. */
+function unworkableSizes({ pools, vm }: Settings): PathProblem[] {
+  const hosts = Object.entries(vm.flintlock.hosts);
+  return Object.entries(pools).flatMap(([name, { driver, size }]) => {
+    const { cpus, memory: memoryMib, disk: diskMib } = size;
+    const held = driver === "flintlock" ? fleetProblem({ cpus, memoryMib, diskMib }, hosts) : undefined;
+    const problem = sizeProblemOf(driver, { cpus, memoryMib, diskMib }) ?? held;
+    if (problem === undefined) return [];
+    return [{ path: ["pools", name, "size"], message: `pools.${name}.size cannot work: ${problem}` }];
+  });
+}
+
+function fleetProblem(
+  size: Size,
+  hosts: [string, Settings["vm"]["flintlock"]["hosts"][string]][],
+): string | undefined {
+  const holds = hosts.some(([, { cpus, cpuOvercommit, memory, disk = Number.POSITIVE_INFINITY }]) => {
+    return size.cpus <= Math.floor(cpus * cpuOvercommit) && size.memoryMib <= memory && size.diskMib <= disk;
+  });
+  if (holds || hosts.length === 0) return undefined;
+  return `none of ${hosts.map(([name]) => name).join(", ")} in vm.flintlock.hosts has ${describeSize(size)} and ${formatMib(size.diskMib)} of disk`;
 }
 
 /** A root of other people lies in a registry, where hosts of a fleet alone find it. */

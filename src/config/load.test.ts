@@ -321,3 +321,24 @@ test("the default state directory follows the user", () => {
   expect(defaultState({ XDG_STATE_HOME: "/s" }, false)).toBe("/s/firerunner");
   expect(defaultState({ HOME: "/home/x" }, false)).toBe("/home/x/.local/state/firerunner");
 });
+
+test.each([
+  ["{ memory: 64MiB }", "the qemu driver needs 128 MiB of memory"],
+  ["{ disk: 1MiB }", "a machine needs 16 MiB of disk"],
+])("a size that cannot work is objected to with its line: %s", async (size, problem) => {
+  expect(await problemsOf(`${onePool}    size: ${size}\n`)).toEqual([
+    `firerunner.yaml:5:5: pools.small.size cannot work: ${problem}`,
+  ]);
+});
+
+test.each([
+  ["{ cpus: 3, memory: 4GiB }", "the flintlock driver gives 1 CPU or an even number of CPUs"],
+  ["{ cpus: 16, memory: 4GiB }", "none of metal in vm.flintlock.hosts has 16 CPUs, 4 GiB and 20 GiB of disk"],
+])("so is one that no host of a fleet could hold: %s", async (size, problem) => {
+  const fleet = `relay: { listen: [0.0.0.0:8444], advertise: "10.0.0.1:8444" }
+vm: { flintlock: { hosts: { metal: { address: "10.0.0.2:9090", plaintext: true, cpus: 4, memory: 16GiB } } } }
+`;
+  const problems = await problemsOf(`${fleet}${onePool}    driver: flintlock\n    size: ${size}\n`);
+
+  expect(problems).toEqual([expect.stringContaining(`pools.small.size cannot work: ${problem}`)]);
+});

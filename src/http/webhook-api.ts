@@ -71,6 +71,9 @@ export const WaitingView = z.object({
 });
 export type WaitingView = z.infer<typeof WaitingView>;
 
+/** A job that waits in GitLab and asks for a machine that cannot be had. */
+const UnservableView = WaitingView.omit({ pool: true, problem: true }).extend({ reason: z.string() });
+
 /** A hook of GitLab's that leads to us. */
 const HookView = z.object({
   id: z.number(),
@@ -106,6 +109,8 @@ export const WebhookStanding = z.object({
   missedByHooks: z.number(),
   /** Jobs that wait now and ask for a machine that cannot be had. */
   leftAlone: z.number(),
+  /** The oldest of them, each with the reason. */
+  unservable: z.array(UnservableView),
   projectProblems: z.array(z.object({ project: z.string(), problem: z.string() })),
   /** What is left of the API's rate limit; null before the first answer, or when GitLab does not say. */
   budget: z.object({ limit: z.number(), remaining: z.number(), resetsAt: z.number() }).nullable(),

@@ -24,6 +24,12 @@ export interface Sighting {
   readonly answer: { readonly route: Route } | { readonly reason: string };
 }
 
+/** A job that names a machine of ours which cannot be had. */
+export interface LeftAlone extends Pick<Sighting, "job" | "projectId" | "project"> {
+  /** In words. */
+  readonly reason: string;
+}
+
 export interface JobBook {
   readonly demand: Demand;
   /**
@@ -41,8 +47,8 @@ export interface JobBook {
   wasClaimed(jobId: number): boolean;
   /** Records what has become of jobs that are not listed any more; to be called now and then. */
   settle(): Promise<void>;
-  /** How many wait that are left alone. */
-  leftAlone(): number;
+  /** Those that wait and are left alone, the oldest first. */
+  leftAlone(): readonly LeftAlone[];
   close(): void;
 }
 
@@ -118,13 +124,16 @@ export function createJobBook(options: JobBookOptions): JobBook {
     },
     wasClaimed: claims.hasLately,
     settle: () => notes.settle(claims.has),
-    leftAlone: () => [...projects.values()].flatMap((all) => [...all.values()]).filter(isLeftAlone).length,
+    leftAlone: () =>
+      [...projects.values()]
+        .flatMap((all) => [...all.values()].flatMap((sighting) => toLeftAlone(sighting) ?? []))
+        .toSorted((a, b) => a.job.id - b.job.id),
     close: claims.close,
   };
 }
 
-function isLeftAlone({ answer }: Sighting): boolean {
-  return "reason" in answer;
+function toLeftAlone({ job, projectId, project, answer }: Sighting): LeftAlone | undefined {
+  return "reason" in answer ? { job, projectId, project, reason: answer.reason } : undefined;
 }
 
 function without(sightings: ReadonlyMap<number, Sighting> | undefined, jobId: number): Map<number, Sighting> {

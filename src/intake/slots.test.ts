@@ -100,6 +100,17 @@ describe("slots", () => {
     expect(slots.reserve(small)).toBeDefined();
   });
 
+  test("a machine that no host could ever hold is told, but not for want of disk, which comes and goes", async () => {
+    const slots = slotsOver(createRows(), 2);
+    const wanted = { ...small, hostLabels: small.hostLabels };
+    expect(slots.neverHeld({ ...wanted, size: { ...small.size, cpus: 3 } })).toBeUndefined();
+    await slots.refresh();
+
+    expect(slots.neverHeld(wanted)).toBeUndefined();
+    expect(slots.neverHeld({ ...wanted, size: { ...small.size, cpus: 3 } })).toContain("3 CPUs");
+    expect(slots.neverHeld({ ...wanted, size: { ...small.size, diskMib: 1e9 } })).toBeUndefined();
+  });
+
   test("stay reserved for a job whose row an ongoing reading has missed", async () => {
     const rows = createRows();
     const slots = slotsOver(rows, 1);

@@ -3,6 +3,7 @@ import {
   type HostRoom,
   type Placement,
   type PlacementPolicy,
+  type Wanted,
 } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
@@ -23,6 +24,8 @@ export interface Slots {
   obstacle(pool: Pool): string | undefined;
   /** Why no slot could be had even if nothing ran, in words. */
   impossible(pool: Pool): string | undefined;
+  /** The same of any machine, whatever room there is for disks: that changes by itself. Undefined while no host is known. */
+  neverHeld(wanted: Wanted): string | undefined;
   /**
    * True when one more machine of each of these pools fits beside the machines and jobs there are. Pools that have reached
    * their limit of jobs do not count.
@@ -120,9 +123,20 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
     reserve,
     obstacle: (pool) => current().all.obstacle(pool),
     impossible,
+    neverHeld: (wanted) => neverHeldIn(rooms, policy, wanted),
     coverEach: (wanted) => current().existing.coverEach(wanted),
     close: () => void forget(),
   };
+}
+
+function neverHeldIn(
+  rooms: readonly HostRoom[],
+  policy: PlacementPolicy,
+  wanted: Wanted,
+): string | undefined {
+  if (rooms.length === 0) return undefined;
+  const beside = rooms.map((room) => ({ ...room, capacity: { ...room.capacity, diskMib: undefined } }));
+  return createPlacement(beside, policy).impossible(wanted);
 }
 
 interface Ledgers {

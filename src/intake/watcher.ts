@@ -7,7 +7,7 @@ import type { WebhookConfig } from "./config.ts";
 import type { Demand } from "./demand.ts";
 import { callForRead } from "./hook-calls.ts";
 import type { HookNews } from "./hook-desk.ts";
-import { createJobBook, type JobBook, type JobBookOptions } from "./job-book.ts";
+import { createJobBook, type JobBook, type JobBookOptions, type LeftAlone } from "./job-book.ts";
 import { createMissedJobs, type MissedJobs } from "./missed-jobs.ts";
 import { createPendingReader, type PendingReader, type PendingReaderOptions } from "./pending-reader.ts";
 import { createProjectList, type ProjectList, type ProjectListOptions } from "./project-list.ts";
@@ -40,7 +40,7 @@ interface WatcherStatus {
   /** Projects of which a hook has told news that were not looked at yet. */
   readonly due: number;
   /** Jobs that wait and name a machine that cannot be had. */
-  readonly leftAlone: number;
+  readonly leftAlone: readonly LeftAlone[];
   /** Jobs that a webhook should have told of. */
   readonly missedByHooks: number;
   /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every look. */

@@ -56,6 +56,16 @@ describe("a job whose tags name a size", () => {
   });
 });
 
+test("a size that no host could hold is refused with the host's words", () => {
+  const hostProblem = ({ cpus }: { cpus: number }) =>
+    cpus > 2 ? "no host has 4 CPUs (the largest has 2)" : undefined;
+
+  expect(refusal(["firecracker-4cpu-4gb"], { ...rules, hostProblem })).toBe(
+    "“firecracker-4cpu-4gb” cannot be served: no host has 4 CPUs (the largest has 2)",
+  );
+  expect(routeJob(["firecracker-2cpu-4gb"], { ...rules, hostProblem }).kind).toBe("route");
+});
+
 describe("rules for further tags", () => {
   const gpu = aKind({ image: "gpu", diskMib: 40_960 });
   const arm = aKind({ image: "arm", driver: "other" });

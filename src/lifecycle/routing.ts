@@ -21,6 +21,8 @@ export interface TagRules {
   readonly kind: MachineKind;
   /** Why a driver cannot make machines of this size, in words; undefined when it can. */
   readonly sizeProblem: (driver: string, size: Size) => string | undefined;
+  /** Why no host could hold such a machine, whatever is free there, in words; undefined when one could, or while none is known. */
+  readonly hostProblem?: (size: Size, kind: MachineKind) => string | undefined;
 }
 
 interface TagRule {
@@ -63,7 +65,11 @@ export function routeJob(tags: readonly string[], rules: TagRules): Routing {
   }
   const labels = labelsOf(kind, matching);
   if ("problem" in labels) return { kind: "refused", reason: labels.problem };
-  return { kind: "route", route: { tags: wanted, size, kind: { ...kind, ...labels } } };
+  const whole = { ...kind, ...labels };
+  const unheld = rules.hostProblem?.(size, whole);
+  if (unheld !== undefined)
+    return { kind: "refused", reason: `${describeTag(asked.tag)} cannot be served: ${unheld}` };
+  return { kind: "route", route: { tags: wanted, size, kind: whole } };
 }
 
 /** What the host must have, by the kind of machine and by every tag of the job that a rule speaks of. */

@@ -18,11 +18,19 @@ export function checkSpec({ id, size }: MachineSpec): void {
   checkWhole(id, "MiB of disk", size.diskMib, 16, 16 * 1024 ** 2);
 }
 
+interface SizeLimits {
+  readonly mostCpus: number;
+  readonly leastMemoryMib: number;
+}
+
+export const qemuSizeLimits: SizeLimits = { mostCpus: 64, leastMemoryMib: 128 };
+export const fakeSizeLimits: SizeLimits = { mostCpus: 255, leastMemoryMib: 64 };
+
 /** Why a driver that gives whole CPUs and MiB within these limits has no machine of this size, in words. */
 export function unusableSize(
   driver: string,
   { cpus, memoryMib }: Size,
-  limits: { mostCpus: number; leastMemoryMib: number },
+  limits: SizeLimits,
 ): string | undefined {
   const { mostCpus, leastMemoryMib } = limits;
   if (!Number.isInteger(cpus)) return `the ${driver} driver gives whole CPUs only`;

@@ -12,6 +12,7 @@ export function aStanding(overrides: Partial<WebhookStanding> = {}): WebhookStan
     problems: [],
     missedByHooks: 0,
     leftAlone: 0,
+    unservable: [],
     projectProblems: [],
     budget: { limit: 600, remaining: 590, resetsAt: 1 },
     token: { summary: "“firerunner” of bot", problems: [] },

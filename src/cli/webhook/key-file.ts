@@ -1,6 +1,6 @@
 import { chown, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { systemCode } from "../../base/errors.ts";
+import { describeError, systemCode } from "../../base/errors.ts";
 import type { Secret } from "../../base/secret.ts";
 import { CliError } from "../errors.ts";
 
@@ -28,7 +28,7 @@ export async function prepareKeyFile(path: string, options: KeyFileOptions): Pro
     return old === undefined ? "made" : "rotated";
   } catch (cause) {
     if (cause instanceof CliError) throw cause;
-    throw new CliError("cli_key_file", `writing the signing key ${path} failed (${systemCode(cause)})`, {
+    throw new CliError("cli_key_file", `writing the signing key ${path} failed: ${describeError(cause)}`, {
       cause,
       hint: `The directory ${dirname(path)} must exist and be writable for this user; or use sudo, or another webhook.signingKeyFile.`,
     });

@@ -4,7 +4,7 @@ import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
 import { harmless, type Output } from "../output.ts";
 import { ago, cellText, clockTime } from "../words.ts";
-import { printWaiting } from "./waiting.ts";
+import { printUnservable, printWaiting } from "./waiting.ts";
 import { doorWords, hookTroubles, runnerWords } from "./words.ts";
 
 const RECENT = 10;
@@ -25,6 +25,9 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
           printRequests(output, status);
           if (status.waiting.length > 0) output.line(`\n${output.paint("bold", "Jobs that wait in GitLab")}`);
           printWaiting(output, status.waiting);
+          if (status.unservable.length > 0)
+            output.line(`\n${output.paint("bold", "Jobs that cannot be served")}`);
+          printUnservable(output, status.unservable);
           printDeliveries(output, deliveries);
         });
         return undefined;

@@ -218,6 +218,22 @@ test("an unused runner is deleted after its time, but never while GitLab runs a 
   await keeper.stop();
 });
 
+test("a runner of a size that no host can hold any more is deleted at once", async () => {
+  let hostProblem: string | undefined;
+  const keeper = createKeeper({ rules: () => ({ ...rules, hostProblem: () => hostProblem }) });
+  demand.set([1, small]);
+  keeper.start();
+  await settle();
+  expect(gitlab.runners.size).toBe(1);
+
+  hostProblem = "no host has so much memory";
+  demand.set();
+  await settle();
+
+  expect(gitlab.runners.size).toBe(0);
+  await keeper.stop();
+});
+
 test("a runner whose answer was lost is found by its mark, deleted and made anew", async () => {
   const keeper = createKeeper();
   gitlab.loseAnswers(true);

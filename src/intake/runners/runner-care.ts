@@ -1,6 +1,7 @@
 /** Takes runners out of use that nobody needs, and deletes them: one row at a time, each step repeatable. */
 import type { Clock } from "../../base/clock.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
+import { routeJob, type TagRules } from "../../lifecycle/routing.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
@@ -17,6 +18,7 @@ export interface RunnerCareOptions {
   readonly config: () => WebhookConfig["runners"];
   /** A request is open that may bring a job of this pool. */
   readonly isPolled: (pool: string) => boolean;
+  readonly rules: () => TagRules;
   readonly clock: Pick<Clock, "now">;
 }
 
@@ -52,6 +54,9 @@ export function createRunnerCare(options: RunnerCareOptions): RunnerCare {
 
   function reasonToRetire(row: ManagedRunner, now: number): string | undefined {
     if (isNeeded(row) || options.isPolled(row.pool)) return undefined;
+    const routing = routeJob(row.tags, options.rules());
+    // Kept online it would only make GitLab say that such jobs have a runner.
+    if (routing.kind === "refused") return routing.reason;
     if (row.jobId !== null) return book.isUsed(row.pool) ? "its job has ended" : "its job waits no more";
     if (now - row.usedAt < options.config().keepUnused) return undefined;
     return "no job has asked for it for the time it is kept";

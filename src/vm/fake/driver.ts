@@ -4,7 +4,7 @@ import { createListeners } from "../../base/listeners.ts";
 import type { Labels } from "../../lifecycle/placement.ts";
 import type { Capacity, Size } from "../../lifecycle/size.ts";
 import type { DriverMachine, LocalVmDriver, MachineSpec, VmDriver } from "../driver.ts";
-import { checkMachineId, checkSpec, unusableSize } from "../spec.ts";
+import { checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";
 import type { FakeHost } from "./host.ts";
 import { createMaking } from "./making.ts";
@@ -18,7 +18,6 @@ export interface FakeDriverOptions {
   readonly sizeProblem?: (size: Size) => string | undefined;
 }
 
-const limits = { mostCpus: 255, leastMemoryMib: 64 };
 const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000, diskMib: 100_000_000 };
 
 /** Machines in memory, with faults on demand: for tests, simulations and load runs. */
@@ -100,7 +99,7 @@ function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver
       note: "machines exist in memory",
     }),
     capacity: async () => capacity,
-    sizeProblem: (size) => unusableSize("fake", size, limits) ?? options.sizeProblem?.(size),
+    sizeProblem: (size) => unusableSize("fake", size, fakeSizeLimits) ?? options.sizeProblem?.(size),
     create,
     list,
     async inspect(id, signal) {

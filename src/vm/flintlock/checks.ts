@@ -4,27 +4,13 @@
  * CREATED and are dead. So each rule is checked here first.
  */
 import { isIPv4 } from "node:net";
-import type { Size } from "../../lifecycle/size.ts";
 import { VmError } from "../errors.ts";
-import { unusableSize } from "../spec.ts";
 import type { MicroVmRequest } from "./client.ts";
 import { NetworkInterface_IfaceType } from "./gen/types_pb.js";
+import { flintlockSizeProblem } from "./size.ts";
 
-const MOST_CPUS = 32;
-const LEAST_MEMORY_MIB = 1_024;
-const MOST_MEMORY_MIB = 32_768;
 /** Firecracker's own limit is 51,200 bytes for the whole document. */
 const MOST_METADATA_BYTES = 48_000;
-
-/** Why no machine can have this size, in words. */
-export function flintlockSizeProblem(size: Size): string | undefined {
-  const problem = unusableSize("flintlock", size, { mostCpus: MOST_CPUS, leastMemoryMib: LEAST_MEMORY_MIB });
-  if (problem !== undefined) return problem;
-  if (size.cpus > 1 && size.cpus % 2 !== 0)
-    return "the flintlock driver gives 1 CPU or an even number of CPUs";
-  if (size.memoryMib > MOST_MEMORY_MIB) return "the flintlock driver gives at most 32 GiB of memory";
-  return undefined;
-}
 
 type Rule = (request: MicroVmRequest) => string | undefined;
 

@@ -5,12 +5,12 @@ import type { BootImage } from "../../lifecycle/boot-image.ts";
 import type { DriverMachine, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";
-import { flintlockSizeProblem } from "./checks.ts";
 import { createFlintlockClient } from "./client.ts";
 import { pick } from "./creator.ts";
 import { listAges, type Snapshot } from "./listing.ts";
 import { createParts, type FlintlockDriverOptions, type Parts } from "./parts.ts";
 import { isRunning, type RemoteMachine } from "./remote.ts";
+import { flintlockSizeProblem } from "./size.ts";
 import { watchEnds } from "./watch.ts";
 
 /** What a create may take beside the pull: finding, asking, starting. */

@@ -7,7 +7,7 @@ import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { HostProcess } from "../local/processes.ts";
 import { createMachineUsers } from "../local/users.ts";
-import { checkMachineId, unusableSize } from "../spec.ts";
+import { checkMachineId, qemuSizeLimits, unusableSize } from "../spec.ts";
 import { createConsoles } from "./console.ts";
 import { capacityOf, guardDisks } from "./disks.ts";
 import { readExit } from "./exit.ts";
@@ -21,7 +21,6 @@ import { createWorkplace } from "./workplace.ts";
 
 const MIB_BYTES = 1024 ** 2;
 /** With less memory the kernel cannot unpack the initramfs and start a job's shell. */
-const limits = { mostCpus: 64, leastMemoryMib: 128 };
 
 export interface QemuDriverOptions {
   /** Machines live in `machines` below it. */
@@ -89,7 +88,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     trouble: () => undefined,
     probe: (image, signal) => probeHost(image, accelerator, signal),
     capacity: () => capacityOf(machines, settings),
-    sizeProblem: (size) => unusableSize("qemu", size, limits),
+    sizeProblem: (size) => unusableSize("qemu", size, qemuSizeLimits),
     relaySocket: (id) => filesOf(id).relay,
     create: operations.create,
     list,
