@@ -93,6 +93,7 @@ export async function buildRooms(
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
+    ways: config().proxy,
   });
   cleanups.push(() => relay.stop());
   await relay.start();

@@ -7,7 +7,7 @@ import { type Egress, normalEgress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
-import type { Destination, Dialer } from "./egress-dialer.ts";
+import type { Destination, DestinedRequest, Dialer } from "./egress-dialer.ts";
 import { describeTarget, judgeTarget, parseTarget, type Target } from "./egress-policy.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
@@ -85,9 +85,8 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
       settings.tunnelIdleTimeout,
       (passage) =>
         audited(guest, destination, async () => {
-          dialer.check(destination);
           const wanted = requestTo(url, request, passage, settings.tunnelIdleTimeout);
-          return await dialer.dispatcher(destination).request(wanted);
+          return await dialer.request(destination, wanted);
         }),
       (answer) => streamAnswer(exchange, answer, answer.headers),
     );
@@ -115,7 +114,7 @@ function requestTo(
   request: IncomingMessage,
   { body, signal }: Passage,
   idleTimeoutMs: number,
-): Dispatcher.RequestOptions {
+): DestinedRequest {
   return {
     origin: url.origin,
     path: url.pathname + url.search,
