@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { proxyVariables } from "../../base/proxy/environment.ts";
 import type { BuildOptions } from "../../image/build.ts";
 import { createBuildScreen } from "../build-screen.ts";
 import type { Context, Run } from "../context.ts";
@@ -27,7 +28,7 @@ export function addImageBuild(image: Command, run: Run): void {
 async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");
-  const { images } = await context.loadLocalConfig();
+  const { images, proxy } = await context.loadLocalConfig();
   const directory = await directoryOf(context, flags);
   using interrupt = signalOnInterrupt();
   const screen = createBuildScreen(stderr);
@@ -35,6 +36,8 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
     directory,
     name: flags.name,
     config: images,
+    ways: proxy,
+    environment: { ...context.env, ...proxyVariables(proxy) },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),
     clock: systemClock,
