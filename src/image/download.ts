@@ -2,9 +2,13 @@ import { createWriteStream } from "node:fs";
 import { rename, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { EnvHttpProxyAgent, fetch, type Response } from "undici";
+import { type Dispatcher, fetch, type Response } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { createProxiedAgent } from "../base/proxy/agent.ts";
+import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { trustContext } from "../base/trust.ts";
+import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 
@@ -12,12 +16,25 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const SILENCE_TIMEOUT_MS = 30_000;
 const RETRY_PAUSE_MS = 1_000;
 const ATTEMPTS = 5;
+const MOST_REDIRECTS = 5;
+/** For all of a small file; a large one may take as long as it goes on coming. */
+const SMALL_FILE_LIMIT_MS = 60_000;
 
-export interface Download {
+/** By which ways a download may come. */
+interface DownloadRules {
+  /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
+  readonly plainHttp: boolean;
+  /** Through which proxies; by default through none. */
+  readonly ways?: ProxyWays | undefined;
+}
+
+export interface Download extends DownloadRules {
   readonly url: string;
   /** Appears only when it is complete and its sha256 is right; until then its bytes are in `<target>.part`. */
   readonly target: string;
   readonly sha256: string;
+  /** Whatever is longer is refused before it fills the disk. */
+  readonly maxBytes: number;
   readonly clock: Clock;
   readonly onBytes?: (doneBytes: number, totalBytes: number | undefined) => void;
   readonly signal?: AbortSignal | undefined;
@@ -30,12 +47,12 @@ export interface Download {
 export async function download(wanted: Download): Promise<void> {
   const part = `${wanted.target}.part`;
   const resumed = (await sizeOf(part)) > 0;
-  await withDispatcher((dispatcher) => fetchWhole(wanted, part, dispatcher));
+  await withDispatcher(wanted, (dispatcher) => fetchWhole(wanted, part, dispatcher));
   let found = (await hashFile(part, wanted.signal)).sha256;
   if (found !== wanted.sha256 && resumed) {
     // The bytes of the earlier run may have been of another version of the file.
     await rm(part);
-    await withDispatcher((dispatcher) => fetchWhole(wanted, part, dispatcher));
+    await withDispatcher(wanted, (dispatcher) => fetchWhole(wanted, part, dispatcher));
     found = (await hashFile(part, wanted.signal)).sha256;
   }
   if (found !== wanted.sha256) {
@@ -50,18 +67,44 @@ export async function download(wanted: Download): Promise<void> {
   await rename(part, wanted.target);
 }
 
-/** Downloads a small text. */
-export async function downloadText(url: string, maxBytes: number, signal?: AbortSignal): Promise<string> {
-  return await withDispatcher(async (dispatcher) => {
-    const response = await request(url, {}, dispatcher, signal);
-    if (response.status !== 200) throw refused(url, response.status);
-    const text = await response.text();
-    if (text.length > maxBytes) throw new ImageError("image_download_wrong", `${url} is too long`);
-    return text;
+export interface SmallDownload extends DownloadRules {
+  readonly url: string;
+  readonly maxBytes: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Downloads a file that is small enough to be held. Throws as `download` does. */
+export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
+  const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
+  const both = signal ? AbortSignal.any([signal, limit]) : limit;
+  return await withDispatcher(rules, async (dispatcher) => {
+    const response = await request(url, {}, dispatcher, rules, both);
+    if (response.status !== 200) {
+      await response.body?.cancel();
+      throw refused(url, response.status);
+    }
+    try {
+      return await readSmall(response, url, maxBytes);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw cause instanceof ImageError ? cause : unreachable(url, cause);
+    }
   });
 }
 
-async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<void> {
+async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    // Leaving the loop ends the transfer.
+    if (length > maxBytes) throw tooLong(url, maxBytes);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function fetchWhole(wanted: Download, part: string, dispatcher: Dispatcher): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       if (await fetchRest(wanted, part, dispatcher)) return;
@@ -75,10 +118,10 @@ async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpPro
 }
 
 /** One request for what is missing. True when the file is whole. */
-async function fetchRest(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<boolean> {
+async function fetchRest(wanted: Download, part: string, dispatcher: Dispatcher): Promise<boolean> {
   const have = await sizeOf(part);
   const headers = have > 0 ? { range: `bytes=${have}-` } : {};
-  const response = await request(wanted.url, headers, dispatcher, wanted.signal);
+  const response = await request(wanted.url, headers, dispatcher, wanted, wanted.signal);
   if (response.status === 416) {
     // Nothing is left to send, or the file there is shorter than ours: the sha256 tells which.
     await response.body?.cancel();
@@ -101,9 +144,14 @@ async function append(wanted: Download, part: string, response: Response, from: 
   let done = from;
   const body = response.body;
   if (!body) throw refused(wanted.url, response.status);
+  if (total !== undefined && total > wanted.maxBytes) {
+    await body.cancel();
+    throw tooLong(wanted.url, wanted.maxBytes);
+  }
   const counted = async function* (source: AsyncIterable<Uint8Array>) {
     for await (const chunk of source) {
       done += chunk.length;
+      if (done > wanted.maxBytes) throw tooLong(wanted.url, wanted.maxBytes);
       wanted.onBytes?.(done, total);
       yield chunk;
     }
@@ -114,25 +162,86 @@ async function append(wanted: Download, part: string, response: Response, from: 
     throw new Error(`the answer ended after ${done} of ${total} bytes`);
 }
 
+/** Redirects are followed here and not by `fetch`, because none may lead to a way that is not allowed. */
 async function request(
   url: string,
   headers: Record<string, string>,
-  dispatcher: EnvHttpProxyAgent,
+  dispatcher: Dispatcher,
+  rules: DownloadRules,
   signal: AbortSignal | undefined,
 ): Promise<Response> {
-  try {
-    return await fetch(url, { headers, dispatcher, ...(signal ? { signal } : {}) });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    throw unreachable(url, cause);
+  let here = requireAllowed(url, rules);
+  for (let hops = 0; ; hops++) {
+    const response = await fetchOnce(here, headers, dispatcher, signal);
+    const location = response.headers.get("location");
+    if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
+    await response.body?.cancel();
+    if (hops >= MOST_REDIRECTS)
+      throw new ImageError("image_download_failed", `${url} leads from one address to the next without end`, {
+        hint: "check the mirror",
+      });
+    here = redirected(here, location, rules);
   }
 }
 
-async function withDispatcher<T>(use: (dispatcher: EnvHttpProxyAgent) => Promise<T>): Promise<T> {
-  const dispatcher = new EnvHttpProxyAgent({
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-    headersTimeout: SILENCE_TIMEOUT_MS,
-    bodyTimeout: SILENCE_TIMEOUT_MS,
+async function fetchOnce(
+  url: URL,
+  headers: Record<string, string>,
+  dispatcher: Dispatcher,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
+  try {
+    return await fetch(url.href, { headers, dispatcher, redirect: "manual", ...(signal ? { signal } : {}) });
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw unreachable(url.href, cause);
+  }
+}
+
+/** From a way that is secured none leads to one that is not, and from another computer none to this one. */
+function redirected(from: URL, location: string, rules: DownloadRules): URL {
+  const to = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
+  const isWorse =
+    to?.protocol === "http:" && (from.protocol === "https:" || (isLoopback(to) && !isLoopback(from)));
+  if (to && !isWorse) return requireAllowed(to.href, rules);
+  throw new ImageError(
+    "image_download_insecure",
+    `${from.href} leads to ${to?.href ?? "no address"}, which is not followed`,
+    {
+      hint: "check the mirror: it must answer itself, or lead to an https address",
+    },
+  );
+}
+
+function requireAllowed(url: string, { plainHttp }: DownloadRules): URL {
+  const address = new URL(url);
+  if (address.protocol === "https:") return address;
+  if (address.protocol === "http:" && (plainHttp || isLoopback(address))) return address;
+  throw new ImageError(
+    "image_download_insecure",
+    `${url} is not downloaded: anybody on the way could change it`,
+    {
+      hint: "name an https address; for a mirror in your own network that has none, say --allow-http-mirror or images.allowHttpMirror: true",
+    },
+  );
+}
+
+/** What never leaves this computer. */
+function isLoopback({ hostname }: URL): boolean {
+  return hostname === "localhost" || hostname === "[::1]" || /^127(\.\d{1,3}){3}$/.test(hostname);
+}
+
+async function withDispatcher<T>(
+  { ways = directWays }: DownloadRules,
+  use: (dispatcher: Dispatcher) => Promise<T>,
+): Promise<T> {
+  const secureContext = trustContext([ways.ca]);
+  const dispatcher = createProxiedAgent({
+    ways,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    secureContext: () => secureContext,
+    headersTimeoutMs: SILENCE_TIMEOUT_MS,
+    bodyTimeoutMs: SILENCE_TIMEOUT_MS,
   });
   try {
     return await use(dispatcher);
@@ -153,6 +262,16 @@ function refused(url: string, status: number): ImageError {
     retryable: status >= 500 || status === 429,
     hint: "check the version and the mirror",
   });
+}
+
+function tooLong(url: string, maxBytes: number): ImageError {
+  return new ImageError(
+    "image_download_wrong",
+    `${url} is longer than the ${formatBytes(maxBytes)} it may have`,
+    {
+      hint: "check the mirror: it serves something else",
+    },
+  );
 }
 
 function unreachable(url: string, cause: unknown): ImageError {
