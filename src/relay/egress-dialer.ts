@@ -9,9 +9,9 @@ import { trustContext } from "../base/trust.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
 import { createJudge } from "./egress-judge.ts";
 import { describeTarget, type OpenAddresses, type Target } from "./egress-policy.ts";
+import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { companyProxies, numericAddress } from "./egress-way.ts";
-import { Refusal } from "./errors.ts";
 
 export interface Destination {
   readonly target: Target;
@@ -27,11 +27,11 @@ export interface Destination {
  * company's proxy leads to the host, it resolves the name itself: then addresses are judged as far as they are known here.
  */
 export interface Dialer {
-  /** A TCP connection, established. Throws Refusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
+  /** A TCP connection, established. Throws EgressRefusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
   connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
-  /** An HTTP(S) request to a destination. Throws Refusal as `connect` does, perhaps as a cause. */
+  /** An HTTP(S) request to a destination. Throws EgressRefusal as `connect` does, perhaps as a cause. */
   request(destination: Destination, wanted: DestinedRequest): Promise<Dispatcher.ResponseData>;
-  /** Judges an address written as such; names are judged when they are resolved. Throws Refusal. */
+  /** Judges an address written as such; names are judged when they are resolved. Throws EgressRefusal. */
   check(destination: Destination): void;
   close(): Promise<void>;
 }
@@ -111,14 +111,14 @@ function contextOf(authorities: () => readonly string[]): () => SecureContext {
 }
 
 /** What a guest is told of a proxy that leads nowhere: not which proxy, and not who we are to it. */
-function closedByProxy(target: Target, error: unknown): Refusal | undefined {
+function closedByProxy(target: Target, error: unknown): EgressRefusal | undefined {
   const proxy = proxyErrorIn(error);
   if (proxy === undefined) return undefined;
   const why =
     proxy.status !== undefined && proxy.status !== 407
       ? `the network's proxy answers ${proxy.status}`
       : "the network's proxy cannot be used now (its administrator sees why with “firerunner doctor”)";
-  return new Refusal(502, `${describeTarget(target)} cannot be reached: ${why}`, { cause: error });
+  return new EgressRefusal(502, `${describeTarget(target)} cannot be reached`, why, { cause: error });
 }
 
 function established(
@@ -129,7 +129,7 @@ function established(
     const socket = connect({ host: target.host, port: target.port, lookup, allowHalfOpen: true });
     const fail = (error: unknown) => {
       socket.destroy();
-      reject(error instanceof Refusal ? error : unreachable(target, error));
+      reject(error instanceof EgressRefusal ? error : unreachable(target, error));
     };
     const abort = () => fail(signal.reason);
     signal.addEventListener("abort", abort, { once: true });
@@ -144,11 +144,8 @@ function established(
   });
 }
 
-function unreachable(target: Target, cause: unknown): Refusal {
+export function unreachable(target: Target, cause: unknown): EgressRefusal {
   const timedOut = cause instanceof Error && cause.name === "TimeoutError";
-  return new Refusal(
-    timedOut ? 504 : 502,
-    `${describeTarget(target)} cannot be reached${timedOut ? " in time" : ""}`,
-    { cause },
-  );
+  const message = `${describeTarget(target)} cannot be reached`;
+  return new EgressRefusal(timedOut ? 504 : 502, message, reasonOf(cause), { cause });
 }

@@ -2,17 +2,17 @@ import { isIP, type LookupFunction } from "node:net";
 import type { ProxyServer } from "../base/proxy/ways.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
 import type { Destination } from "./egress-dialer.ts";
+import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import type { Resolve } from "./egress-resolve.ts";
 import { addressesSoon, type CompanyProxies, isPrivateName, numericAddress } from "./egress-way.ts";
-import { Refusal } from "./errors.ts";
 
 /** Judges addresses of hosts, before or while they are reached. */
 export interface Judge {
-  /** Judges an address written as such. Throws Refusal. */
+  /** Judges an address written as such. Throws EgressRefusal. */
   check(destination: Destination): void;
   /** Resolves the names of one kind of destination and judges all their addresses. */
   lookupFor(destination: Destination): LookupFunction;
-  /** Judges what can be judged ahead, and answers which proxy leads there; undefined when it is reached directly. Throws Refusal. */
+  /** Judges what can be judged ahead, and answers which proxy leads there; undefined when it is reached directly. Throws EgressRefusal. */
   wayTo(destination: Destination, secure: boolean): Promise<ProxyServer | undefined>;
   /** The destination's port if one of the proxies has it too. */
   proxyPort(destination: Destination): number | undefined;
@@ -114,9 +114,9 @@ async function resolveChecked(
   guard: AddressGuard,
 ): Promise<readonly string[]> {
   const addresses = await resolve(host).catch((cause: unknown) => {
-    throw new Refusal(502, `the name ${host} cannot be resolved`, { cause });
+    throw unresolved(host, reasonOf(cause), cause);
   });
-  if (addresses.length === 0) throw new Refusal(502, `the name ${host} has no address`);
+  if (addresses.length === 0) throw unresolved(host, "the name has no address");
   judgeAll(host, addresses, guard);
   return addresses;
 }
@@ -128,7 +128,11 @@ function judgeAll(host: string, addresses: readonly string[], guard: AddressGuar
   }
 }
 
-function forbidden(host: string, address: string, reason: string): Refusal {
+function unresolved(host: string, reason: string, cause?: unknown): EgressRefusal {
+  return new EgressRefusal(502, `the name ${host} cannot be resolved`, reason, { cause });
+}
+
+function forbidden(host: string, address: string, reason: string): EgressRefusal {
   const what = host === address ? address : `${host} (${address})`;
-  return new Refusal(403, `${what} must not be reached from a machine: ${reason}`);
+  return new EgressRefusal(403, `${what} must not be reached from a machine`, reason);
 }
