@@ -15,6 +15,8 @@ export interface Doors {
   guest(machineId: string): Guest | undefined;
   /** The guest of a door that is open to the network. */
   remoteGuest(machineId: string): Guest | undefined;
+  /** How many are open. */
+  count(): number;
   closeAll(): Promise<void>;
 }
 
@@ -77,6 +79,7 @@ export function createDoors(options: DoorsOptions): Doors {
       const door = doors.get(machineId);
       return door && door.socket === undefined ? door.guest : undefined;
     },
+    count: () => doors.size,
     async closeAll() {
       const all = [...doors.keys()];
       await Promise.all(all.map((machineId) => inTurn(machineId, () => close(machineId))));

@@ -63,16 +63,6 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
     }
   }
 
-  async function limited<T>(guest: Guest, use: () => Promise<T>): Promise<T> {
-    if (guest.openTunnels >= settings.tunnels) throw tooManyTunnels(settings.tunnels);
-    guest.openTunnels += 1;
-    try {
-      return await use();
-    } finally {
-      guest.openTunnels -= 1;
-    }
-  }
-
   async function tunnel(guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) {
     const target = parseTarget(request.url ?? "");
     if (target === undefined) throw new Refusal(400, "CONNECT needs a host and a port");
@@ -102,10 +92,7 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
     );
   }
 
-  return {
-    tunnel: (guest, request, socket, head) => limited(guest, () => tunnel(guest, request, socket, head)),
-    forward: (exchange) => limited(exchange.guest, () => forward(exchange)),
-  };
+  return { tunnel, forward };
 }
 
 function requestTo(
@@ -124,11 +111,6 @@ function requestTo(
     signal,
     ...(body ? { body } : {}),
   };
-}
-
-function tooManyTunnels(limit: number): Refusal {
-  const rule = "too-many-tunnels";
-  return new Refusal(503, `more than ${limit} connections at one time`, { rule });
 }
 
 /** Throws Refusal 400 for a host that is none. */

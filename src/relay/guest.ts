@@ -2,8 +2,8 @@ import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import type { CancelWaiter } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
-import { Refusal } from "./errors.ts";
 import type { JobSession } from "./job-session.ts";
 import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 
@@ -11,8 +11,6 @@ import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 const REQUEST_BURST_S = 10;
 /** Log patches and updates that may follow one another at once: the end of a job must not wait for its turn. */
 const UPDATE_BURST = 10;
-/** Log patches and updates of one job that may be on their way; their bodies are held. The runner sends one at a time. */
-const MOST_REPORTS = 8;
 
 /** What the relay knows of one machine while its socket is open. Lost with the process, and rebuilt from the store. */
 export interface Guest {
@@ -27,11 +25,12 @@ export interface Guest {
   readonly refusals: Map<string, number>;
   /** What the proxy was asked for, with when it was last recorded. */
   readonly audited: Map<string, number>;
-  openTunnels: number;
   /** Aborts when its door is closed: nothing waits in its name any more. */
   readonly closed: AbortController;
-  /** Resolved when GitLab is known to want the job canceled. */
-  readonly canceling: PromiseWithResolvers<void>;
+  /** GitLab is known to want the job canceled. */
+  isCanceling: boolean;
+  /** Who waits to hear of that. */
+  cancelWaiter: CancelWaiter | undefined;
   /** What it said of its end. */
   end: GuestEnd | undefined;
   session: JobSession | undefined;
@@ -42,8 +41,6 @@ export interface Guest {
   quietUntil: number;
   noteHeard(): void;
   lastHeardAt(): number | undefined;
-  /** Runs the work of a report, its reading included. Rejects with Refusal 503 when there are too many at one time. */
-  report(work: () => Promise<void>): Promise<void>;
   /** Runs one thing after the other. */
   inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
@@ -59,7 +56,6 @@ export function createGuest({ machineId, isRemote, clock, settings }: GuestOptio
   const sockets = new Set<Socket>();
   const bytesSeen = new WeakMap<Socket, number>();
   let heardAt: number | undefined;
-  let reports = 0;
   let last: Promise<unknown> = Promise.resolve();
 
   const { requestsPerSecond, updatesPerMinute } = settings;
@@ -71,9 +67,9 @@ export function createGuest({ machineId, isRemote, clock, settings }: GuestOptio
     updates: createTokenBucket(clock, updatesPerMinute / MINUTE_MS, UPDATE_BURST),
     refusals: new Map(),
     audited: new Map(),
-    openTunnels: 0,
     closed: new AbortController(),
-    canceling: Promise.withResolvers(),
+    isCanceling: false,
+    cancelWaiter: undefined,
     end: undefined,
     session: undefined,
     delivery: undefined,
@@ -90,17 +86,6 @@ export function createGuest({ machineId, isRemote, clock, settings }: GuestOptio
         bytesSeen.set(socket, bytes);
       }
       return heardAt;
-    },
-    async report(work) {
-      if (reports >= MOST_REPORTS) {
-        throw new Refusal(503, "too many reports at once", { rule: "too-many-reports" });
-      }
-      reports += 1;
-      try {
-        await work();
-      } finally {
-        reports -= 1;
-      }
     },
     inTurn(work) {
       const turn = last.then(work, work);

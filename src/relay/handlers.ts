@@ -72,17 +72,16 @@ export function createHandlers(
       case "boot":
         return await sendBootData(exchange, options.bootData);
       case "await-cancel":
-        // Not awaited: a poll that is held for hours is nothing that a stop waits for.
-        return void awaitCancel(exchange, clock);
+        return awaitCancel(exchange, clock);
       case "end":
         await noteEnd(exchange.guest, "orderly");
         return reply(exchange.response, 204, {});
       case "request-job":
         return await requestJob(exchange);
       case "update-job":
-        return await exchange.guest.report(() => updateJob(exchange, route.jobId));
+        return await updateJob(exchange, route.jobId);
       case "append-trace":
-        return await exchange.guest.report(() => appendTrace(exchange, route.jobId));
+        return await appendTrace(exchange, route.jobId);
       case "upload-artifacts":
         return await uploadArtifacts(exchange, route.jobId);
       case "download-artifacts":

@@ -35,14 +35,16 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
 
   async function requestJob(exchange: Exchange): Promise<void> {
     const { guest, request, response } = exchange;
-    const { token } = await readJsonObject(request, MAX_BODY_BYTES);
+    const { token } = await readJsonObject(exchange, MAX_BODY_BYTES);
     if (typeof token !== "string" || !isSecret(store.machineToken(guest.machineId), token)) {
       throw new Refusal(403, "403 Forbidden", { rule: "wrong-machine-token" });
     }
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    deliver(exchange, rewritePayload(delivery.payload, { basePath: http.basePath, relayHost }), clock);
+    const payload = rewritePayload(delivery.payload, { basePath: http.basePath, relayHost });
+    exchange.hold(payload.length);
+    deliver(exchange, payload, clock);
   }
 
   async function nextDelivery(guest: Guest): Promise<Delivery | undefined> {

@@ -3,9 +3,9 @@ import { PassThrough, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
 import { gitLabErrorFrom } from "../gitlab/failure.ts";
-import { endToEndHeaders } from "../gitlab/http.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
+import { headersForGuest } from "./headers.ts";
 
 /** The two ends that a handler joins: the guest's body, and a signal that ends the request when the guest is gone or stuck. */
 export interface Passage {
@@ -64,7 +64,7 @@ export async function streamAnswer(
   { statusCode, body }: Dispatcher.ResponseData,
   headers: IncomingHttpHeaders,
 ): Promise<void> {
-  response.writeHead(statusCode, endToEndHeaders(headers));
+  response.writeHead(statusCode, headersForGuest(headers));
   await pipeline(body, response).catch(() => {});
 }
 
