@@ -15,7 +15,7 @@ export interface AdmissionOptions {
 }
 
 /** What one request was let in with. It counts until its work is done and its answer, or its connection, has ended. */
-export interface Ticket {
+interface Ticket {
   /** Counts more bytes as held until the end. Throws Refusal 503 when there is no room for them. */
   hold(bytes: number): void;
   /** Aborts when nobody waits for the answer any more, or the time is up. */
