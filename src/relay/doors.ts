@@ -68,6 +68,7 @@ export function createDoors(options: DoorsOptions): Doors {
     const closed = listening?.close();
     guest.closed.abort(new Error("the machine's door was closed"));
     for (const socket of guest.sockets) socket.destroy();
+    guest.log.flush();
     await closed;
   }
 

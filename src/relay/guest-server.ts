@@ -22,6 +22,8 @@ export interface GuestServerOptions {
   readonly onConnect: (guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) => void;
   /** A connection was ended because more had been sent ahead on it than may wait. */
   readonly onSentAhead: (guest: Guest) => void;
+  /** A connection was ended at once, because there were too many in too short a time. */
+  readonly onTooMany: (guest: Guest) => void;
 }
 
 /** One HTTP server for all guests: who is calling is a matter of which socket the connection came from. */
@@ -86,6 +88,10 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
 
   return {
     serve(guest, socket) {
+      if (!guest.arrivals.tryTake()) {
+        socket.destroy();
+        return options.onTooMany(guest);
+      }
       guests.set(socket, guest);
       guest.sockets.add(socket);
       expectHeader(socket, settings.headerTimeout);

@@ -1,5 +1,4 @@
 import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
@@ -15,7 +14,6 @@ export interface HandoverOptions {
   readonly store: Store;
   readonly http: GitLabHttp;
   readonly clock: Clock;
-  readonly log: Log;
   readonly redeliverAfterMs: number;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onHandOver: (guest: Guest, session: JobSession) => void;
@@ -77,7 +75,7 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
   async function redelivery(guest: Guest, job: Job, payload: string): Promise<Delivery | undefined> {
     guest.session ??= sessionOf(job, payload);
     if (guest.session.isTokenSeen || !mayBeLost(guest)) return undefined;
-    options.log.info({ machineId: guest.machineId, jobId: job.id }, "payload served again");
+    guest.log.write("info", "payload", { jobId: job.id }, "payload served again");
     return await begin(guest, job.id, payload);
   }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { RelaySettings } from "./config.ts";
 import { createGuest, type Guest } from "./guest.ts";
@@ -6,7 +7,13 @@ import { createHeldBytes } from "./held-bytes.ts";
 
 function aGuest(): Guest {
   const settings = RelaySettings.parse({});
-  return createGuest({ machineId: "fr-aaaaaaaa", isRemote: false, clock: createManualClock(), settings });
+  return createGuest({
+    machineId: "fr-aaaaaaaa",
+    isRemote: false,
+    clock: createManualClock(),
+    settings,
+    log: silentLog,
+  });
 }
 
 const refusal = (rule: string) => expect.objectContaining({ status: 503, rule });

@@ -1,7 +1,7 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { describeError, FireRunnerError } from "../base/errors.ts";
-import type { Log } from "../base/log.ts";
 import type { Store } from "../store/store.ts";
 import type { Admission } from "./admission.ts";
 import type { Audit } from "./audit.ts";
@@ -13,6 +13,8 @@ import { keepAllowed } from "./headers.ts";
 import type { Served } from "./route-rules.ts";
 import { type Route, routeOf } from "./routes.ts";
 
+/** An answer to one request too many waits so long, and its connection with it: to ask on costs the guest time and us none. */
+const SLOW_DOWN_MS = 1_000;
 /** For a refused tunnel's words to arrive; after that its connection is not kept for a guest that does not close it. */
 const LINGER_MS = 2_000;
 
@@ -21,7 +23,6 @@ export type Handle = (exchange: Exchange, route: Route) => Promise<void>;
 export interface ReceptionOptions {
   readonly store: Store;
   readonly audit: Audit;
-  readonly log: Log;
   readonly proxy: EgressProxy;
   readonly handle: Handle;
   readonly admission: Admission;
@@ -45,7 +46,7 @@ interface Place {
 }
 
 export function createReception(options: ReceptionOptions): Reception {
-  const { store, audit, log, proxy, handle, admission } = options;
+  const { store, audit, proxy, handle, admission } = options;
   const heard = new WeakSet<Guest>();
 
   async function greet(guest: Guest): Promise<void> {
@@ -83,10 +84,12 @@ export function createReception(options: ReceptionOptions): Reception {
   function refusalOf(guest: Guest, error: unknown): Refusal {
     if (error instanceof Refusal) {
       if (error.rule !== undefined) audit.ruleBroken(guest, error.rule);
-      log.debug({ machineId: guest.machineId, status: error.status, error: describeError(error) }, "refused");
+      const fields = { status: error.status, error: describeError(error) };
+      guest.log.write("debug", `refused ${error.status}`, fields, "refused");
       return error;
     }
-    log.error({ machineId: guest.machineId, error: describeError(error) }, "request failed");
+    const fields = { error: describeError(error) };
+    guest.log.write("error", `failed ${error instanceof Error ? error.name : ""}`, fields, "request failed");
     const isOurs = error instanceof FireRunnerError;
     return new Refusal(isOurs ? 503 : 500, isOurs ? "try again" : "internal error", { cause: error });
   }
@@ -99,6 +102,7 @@ export function createReception(options: ReceptionOptions): Reception {
         await serve(guest, request, response, place);
       } catch (error) {
         const refusal = isGone(response) ? undefined : refusalOf(guest, error);
+        if (refusal?.status === 429) await pause(response);
         if (refusal) answer(response, place.path, refusal);
       }
     },
@@ -127,6 +131,12 @@ function placeOf({ method, url = "" }: IncomingMessage): Place {
   if (!path.startsWith("/")) return { served: "elsewhere", route: undefined, path, query };
   const route = routeOf(method ?? "", path);
   return { served: route?.kind ?? "nothing", route, path, query };
+}
+
+async function pause(response: ServerResponse): Promise<void> {
+  const gone = new AbortController();
+  response.once("close", () => gone.abort());
+  await delay(SLOW_DOWN_MS, undefined, { signal: gone.signal, ref: false }).catch(() => {});
 }
 
 /** Its time is up: it is told so, or when half an answer is out, its connection ends. */

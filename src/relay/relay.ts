@@ -72,10 +72,9 @@ export interface RelayTrials extends Pick<Trials, "arePossible" | "firstWordAt">
 export function createRelay(options: RelayOptions): Relay {
   const { store, http, clock, log, config } = options;
   const inFlight = new Set<Promise<void>>();
-  const audit = createAudit({ store, clock, log });
+  const audit = createAudit({ store, clock });
   const dialer = createDialer({
-    guard: options.guard ?? createAddressGuard(),
-    connectTimeoutMs: config.connectTimeout,
+    ...{ guard: options.guard ?? createAddressGuard(), connectTimeoutMs: config.connectTimeout },
     ...(options.resolve ? { resolve: options.resolve } : {}),
   });
   const proxy = createEgressProxy({
@@ -87,16 +86,17 @@ export function createRelay(options: RelayOptions): Relay {
   const noteEnd = createNoteEnd({ store, log });
   const handle = createHandlers(options, { dialer, audit, noteEnd, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
-  const reception = createReception({ store, audit, log, proxy, handle, admission });
+  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
+  const reception = createReception({ store, audit, proxy, handle, admission });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
+    onTooMany,
     onSentAhead: (guest) => audit.ruleBroken(guest, "too-many-sent-ahead"),
   });
-  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
   const doors = createDoors({
-    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config }),
+    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     serve: server.serve,
     onTooMany,
     maxConnections: config.connections,

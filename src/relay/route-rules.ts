@@ -82,7 +82,7 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
     query: ["service", "path", "id", "cursor", "limit", "refspec"],
   },
   "lfs-batch": {
-    atOnce: 8,
+    atOnce: 4,
     holdsBytes: STREAM_BYTES,
     // Not accept-encoding: the answer is read on its way.
     headers: [...about, "authorization", "content-type"],

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
-import { PassThrough, type Readable } from "node:stream";
+import { PassThrough, type Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
 import { gitLabErrorFrom } from "../gitlab/failure.ts";
@@ -58,14 +58,15 @@ export function discard(body: Readable | undefined): void {
   body.destroy();
 }
 
-/** Streams an answer to the guest. A break on either side breaks the other: a cut body must not look whole. */
+/** Streams an answer to the guest, through `change` if that is given. A break on either side breaks the other: a cut body must not look whole. */
 export async function streamAnswer(
   { response }: Exchange,
   { statusCode, body }: Dispatcher.ResponseData,
   headers: IncomingHttpHeaders,
+  change?: Transform,
 ): Promise<void> {
   response.writeHead(statusCode, headersForGuest(headers));
-  await pipeline(body, response).catch(() => {});
+  await (change ? pipeline(body, change, response) : pipeline(body, response)).catch(() => {});
 }
 
 function noAnswer(cause: unknown): Refusal {
