@@ -113,13 +113,7 @@ export function createReception(options: ReceptionOptions): Reception {
         const ticket = admission.admit(guest, "elsewhere", socket, () => socket.destroy());
         await proxy.tunnel(guest, request, socket, head).finally(ticket.done);
       } catch (error) {
-        const { status, message } = refusalOf(guest, error);
-        const text = `${message}\n`;
-        setTimeout(() => socket.destroy(), LINGER_MS).unref();
-        socket.end(
-          `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
-            `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
-        );
+        refuseTunnel(socket, refusalOf(guest, error));
       }
     },
   };
@@ -131,6 +125,15 @@ function placeOf({ method, url = "" }: IncomingMessage): Place {
   if (!path.startsWith("/")) return { served: "elsewhere", route: undefined, path, query };
   const route = routeOf(method ?? "", path);
   return { served: route?.kind ?? "nothing", route, path, query };
+}
+
+function refuseTunnel(socket: Socket, { status, message }: Refusal): void {
+  const text = `${message}\n`;
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+  );
 }
 
 async function pause(response: ServerResponse): Promise<void> {
