@@ -40,7 +40,8 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const payload = rewritePayload(delivery.payload, { basePath: http.basePath, relayHost });
+    const rewrite = { origin: http.origin, basePath: http.basePath, relayHost };
+    const payload = rewritePayload(delivery.payload, rewrite);
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
