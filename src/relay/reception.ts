@@ -6,6 +6,7 @@ import type { Store } from "../store/store.ts";
 import type { Admission } from "./admission.ts";
 import type { Audit } from "./audit.ts";
 import type { EgressProxy } from "./egress-proxy.ts";
+import { EgressRefusal, statusPhrase } from "./egress-refusal.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
@@ -127,11 +128,18 @@ function placeOf({ method, url = "" }: IncomingMessage): Place {
   return { served: route?.kind ?? "nothing", route, path, query };
 }
 
-function refuseTunnel(socket: Socket, { status, message }: Refusal): void {
+function phraseOf(refusal: Refusal): string {
+  return refusal instanceof EgressRefusal
+    ? statusPhrase(refusal)
+    : (STATUS_CODES[refusal.status] ?? "Refused");
+}
+
+function refuseTunnel(socket: Socket, refusal: Refusal): void {
+  const { status, message } = refusal;
   const text = `${message}\n`;
   setTimeout(() => socket.destroy(), LINGER_MS).unref();
   socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
+    `HTTP/1.1 ${status} ${phraseOf(refusal)}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
       `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
   );
 }
@@ -154,8 +162,10 @@ function isGone(response: ServerResponse): boolean {
 }
 
 /** As GitLab writes its refusals to its API's clients, and as plain words to all others. */
-function answer(response: ServerResponse, path: string, { status, message, headers }: Refusal): void {
+function answer(response: ServerResponse, path: string, refusal: Refusal): void {
+  const { status, message, headers } = refusal;
   const isApi = path.startsWith("/api/");
+  response.statusMessage = phraseOf(refusal);
   reply(
     response,
     status,
