@@ -46,7 +46,7 @@ export interface GitLabHttp {
   /** For requests to this GitLab only: it trusts the configured authorities, and shows our certificate to whoever asks. */
   readonly dispatcher: Dispatcher;
   /** PEM of authorities to trust for other servers of this GitLab, which are shown no certificate of ours. */
-  readonly authorities: readonly string[];
+  authorities(): readonly string[];
   /** Throws undici's errors as they are; `gitLabErrorFrom` converts them. The body of the answer must be read or dumped. */
   request(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
   /** As `request`, for a request received from somebody else: headers of the hop are left out on both ways. */
@@ -89,9 +89,7 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   const given = options.ca === undefined ? [] : [options.ca];
   return {
     ...{ origin, basePath, dispatcher, request, forward },
-    get authorities() {
-      return options.trust?.authorities ?? given;
-    },
+    authorities: () => options.trust?.authorities ?? given,
     close: () => dispatcher.close(),
   };
 }

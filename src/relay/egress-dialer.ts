@@ -45,7 +45,7 @@ export interface DialerOptions {
   /** Replaces both ways of resolving names: asking DNS for a guest's, and the system's for those the operator named. */
   readonly resolve?: Resolve;
   /** Through which proxies others are reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly ways?: ProxyWays | undefined;
   /** PEM of authorities that other servers of GitLab's may have their certificates from, besides the public ones. */
   readonly authorities?: () => readonly string[];
 }
