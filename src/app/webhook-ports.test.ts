@@ -57,7 +57,12 @@ function aWorld({
       status: () => ({
         projects: 1,
         due: 0,
-        leftAlone: 1,
+        leftAlone: [
+          {
+            ...{ projectId: 7, project: "example/app", reason: "no host has so many CPUs" },
+            job: { id: 12, name: "huge", tags: ["firecracker-64cpu-4gb"], createdAt: 3, webUrl: "https://x" },
+          },
+        ],
         missedByHooks: 2,
         problems: ["GitLab is down"],
         projectProblems: [],
@@ -94,6 +99,8 @@ describe("jobs by tag, seen from outside", () => {
       accepts: { signingKeys: 1, tokens: 0 },
       requests: { taken: { "Job Hook": 1 }, refused: { "wrong signature": 3 } },
       problems: ["GitLab is down", "there is no hook"],
+      leftAlone: 1,
+      unservable: [{ id: 12, name: "huge", project: "example/app", reason: "no host has so many CPUs" }],
       missedByHooks: 2,
       budget: null,
       mostRunners: 50,

@@ -157,7 +157,9 @@ describe("a job that waits in GitLab", () => {
     await clock.advance(130_000);
 
     expect(pending()).toEqual([]);
-    expect(watcher.status().leftAlone).toBe(1);
+    expect(watcher.status().leftAlone).toMatchObject([
+      { job: { id: 1 }, project: "group/project", reason: expect.stringContaining("maxCpus") },
+    ]);
     expect(await store.events({ jobId: 1 })).toMatchObject([
       { kind: "job:left-alone", detail: { reason: expect.stringContaining("maxCpus") } },
     ]);

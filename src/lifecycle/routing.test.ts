@@ -61,7 +61,7 @@ test("a size that no host could hold is refused with the host's words", () => {
     cpus > 2 ? "no host has 4 CPUs (the largest has 2)" : undefined;
 
   expect(refusal(["firecracker-4cpu-4gb"], { ...rules, hostProblem })).toBe(
-    "“firecracker-4cpu-4gb” cannot be served: no host has 4 CPUs (the largest has 2)",
+    "firecracker-4cpu-4gb cannot be served: no host has 4 CPUs (the largest has 2)",
   );
   expect(routeJob(["firecracker-2cpu-4gb"], { ...rules, hostProblem }).kind).toBe("route");
 });

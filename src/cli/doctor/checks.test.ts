@@ -41,7 +41,16 @@ describe("programs", () => {
   });
 
   test("those in the PATH are found", async () => {
-    for (const program of ["mmdebstrap", "mksquashfs", "unsquashfs", "newuidmap", "cpio", "xz", "zstd"]) {
+    for (const program of [
+      "mmdebstrap",
+      "gpgv",
+      "mksquashfs",
+      "unsquashfs",
+      "newuidmap",
+      "cpio",
+      "xz",
+      "zstd",
+    ]) {
       await writeFile(join(directory, program), "", { mode: 0o755 });
     }
 
@@ -60,7 +69,7 @@ describe("the host", () => {
   });
 
   test("memory and disk are told when they suffice", async () => {
-    const checks = hostChecks({ state: directory }, await config("size: { memory: 1MiB }"));
+    const checks = hostChecks({ state: directory }, await config("size: { memory: 128MiB }"));
 
     expect(await find(checks, "memory")).toMatchObject({ level: "ok" });
     expect((await find(checks, "disk")).message).toContain(`free for ${directory}`);

@@ -4,6 +4,7 @@ import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/scripted-asker.ts";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
+import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { Finding } from "../doctor/check.ts";
@@ -130,10 +131,14 @@ describe("with somebody to ask", () => {
     const untrusted = { ...fail, untrusted: true } as Finding;
     const { desk, seen } = aDesk({ checkPlace: [[untrusted]] });
 
-    await init(scriptedAsker({ ...answers, "--ca-file": ["/ca.pem"] }), {}, desk);
+    await using authority = await makeCertificateAuthority();
+    const caFile = join(directory.path, "ca.pem");
+    await writeFile(caFile, authority.ca);
 
-    expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile: "/ca.pem" }]);
-    expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe("/ca.pem");
+    await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
+
+    expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile }]);
+    expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe(caFile);
   });
 
   test("a warning is theirs to judge", async () => {
