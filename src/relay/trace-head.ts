@@ -8,7 +8,7 @@ import { Refusal } from "./errors.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
 
 const CYAN = "\u001b[0;36m";
-const YELLOW = "\u001b[0;33m";
+export const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 
@@ -55,7 +55,8 @@ function ignoredLines(payload: JobPayload): string {
   return lines.join("");
 }
 
-function line(colour: string, text: string): string {
+/** One line of ours in a job's log. */
+export function line(colour: string, text: string): string {
   return `${colour}${text}${RESET}\n`;
 }
 
