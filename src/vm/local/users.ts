@@ -12,7 +12,7 @@ export interface MachineUsers {
   known(): Promise<KnownUsers>;
 }
 
-export interface KnownUsers {
+interface KnownUsers {
   /** Could a process of this user belong to a machine? */
   isOurs(uid: number): boolean;
   /** A user for one more machine, given those in use. Undefined when machines run as ourselves. */
