@@ -1,6 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
@@ -40,6 +41,8 @@ export interface RelayOptions {
   readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
+  /** Through which proxies guests' other hosts are reached; by default through none. */
+  readonly ways?: ProxyWays;
   /** Replaces the resolution of names that guests ask for. */
   readonly resolve?: Resolve;
 }
@@ -75,6 +78,7 @@ export function createRelay(options: RelayOptions): Relay {
   const audit = createAudit({ store, clock });
   const dialer = createDialer({
     ...{ guard: options.guard ?? createAddressGuard(), connectTimeoutMs: config.connectTimeout },
+    ...{ ways: options.ways, authorities: http.authorities },
     ...(options.resolve ? { resolve: options.resolve } : {}),
   });
   const proxy = createEgressProxy({
