@@ -8,7 +8,7 @@ import { Refusal } from "./errors.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
 
 const CYAN = "\u001b[0;36m";
-const YELLOW = "\u001b[0;33m";
+export const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 
@@ -63,7 +63,8 @@ function ignoredLine(payload: JobPayload, text: string, why: string): string {
   return line(YELLOW, `FireRunner: “${shown}” is ignored: ${why}.`);
 }
 
-function line(colour: string, text: string): string {
+/** One line of ours in a job's log. */
+export function line(colour: string, text: string): string {
   return `${colour}${text}${RESET}\n`;
 }
 

@@ -23,6 +23,7 @@ interface SizeLimits {
   readonly leastMemoryMib: number;
 }
 
+/** With less memory the kernel cannot unpack the initramfs and start a job's shell. */
 export const qemuSizeLimits: SizeLimits = { mostCpus: 64, leastMemoryMib: 128 };
 export const fakeSizeLimits: SizeLimits = { mostCpus: 255, leastMemoryMib: 64 };
 
