@@ -14,6 +14,7 @@ import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
@@ -101,7 +102,7 @@ export async function buildRooms(
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock },
-    bootData: async (machineId) => await bootDataOf(store, pools, machineId),
+    bootData: async (machineId) => await bootDataOf({ store, pools, relay: relayConfig }, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
@@ -204,8 +205,7 @@ function systemIdOf(installationId: string): string {
 }
 
 async function bootDataOf(
-  store: Store,
-  pools: () => ReadonlyMap<string, Pool>,
+  { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
   machineId: string,
 ): Promise<string | undefined> {
   const machine = await store.machine(machineId);
@@ -217,6 +217,7 @@ async function bootDataOf(
     nowMs: systemClock.now(),
     executor: "shell",
     proxy: egress === "none" ? undefined : GUEST_PROXY,
+    logLimitKib: runnerLogLimitKib(relay),
   });
 }
 

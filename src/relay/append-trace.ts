@@ -38,7 +38,7 @@ export function createAppendTrace(
     const session = await admit(store, guest, { jobId, token });
     const startBytes = startOf(request.headers["content-range"]);
     const body = await readBody(request, MAX_PATCH_BYTES);
-    await holdLimit(session, startBytes + body.length);
+    await holdLimit(session, session.head.length + startBytes + body.length);
     await guest.inTurn(() => patch(exchange, session, startBytes, body));
   }
 
@@ -77,8 +77,9 @@ export function createAppendTrace(
     return { range: `0-${guestSize}`, ...(standing.kind === "accepted" ? interval : {}) };
   }
 
-  async function holdLimit(session: JobSession, guestEndBytes: number): Promise<void> {
-    if (guestEndBytes <= options.traceLimitBytes) return;
+  /** The runner stops by itself before that; one that does not is not believed in anything else either. */
+  async function holdLimit(session: JobSession, endBytes: number): Promise<void> {
+    if (endBytes <= options.traceLimitBytes) return;
     await store.failJob(session.jobId, `the job's log grew beyond ${options.traceLimitBytes} bytes`);
     throw new Refusal(413, "the job's log is too long", { rule: "trace-too-long" });
   }
