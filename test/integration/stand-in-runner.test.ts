@@ -363,7 +363,7 @@ describe("the stand-in runner", () => {
     await start({ ...job, steps: [...job.steps, after] }, { PATH: ownShells(directory) });
 
     expect(await gitlab.finished).toMatchObject({ state: "success" });
-    expect(trace()).toMatch(/\nSTARTED\n[^]*\nafter\n/);
+    expect(trace()).toMatch(/\nSTARTED\n[\s\S]*\nafter\n/);
   });
 
   test("gives a job the folder it wants below the builds' own, where that is allowed", async () => {

@@ -51,7 +51,8 @@ describe("jobs in real machines", () => {
 
   test("a background process does not hold its job, and a project has one path unless the job wants another", async () => {
     const { gitlab } = installation;
-    const project = await gitlab.projects.add({ path: "group/sub/paths" });
+    const repository = { files: { "word.txt": "from git\n" } };
+    const project = await gitlab.projects.add({ path: "group/sub/paths", repository });
     const script = ["sleep 300 &", "echo STARTED in $PWD"];
 
     const usual = await gitlab.addJob(project, { script });
