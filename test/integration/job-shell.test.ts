@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
 import { guestFile } from "../../src/base/guest-files.ts";
@@ -40,7 +41,7 @@ async function run(script: string, shell?: string) {
   const ended = new Promise<number | string>((resolve) =>
     child.on("close", (code, signal) => resolve(code ?? signal ?? "")),
   );
-  const output = await text(child.stdout ?? []);
+  const output = await text(child.stdout ?? Readable.from([]));
   return { output, end: await ended };
 }
 
