@@ -1,6 +1,7 @@
-import type { Command } from "commander";
+import { Argument, type Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { BuildOptions } from "../../image/build.ts";
+import { type Variant, variants } from "../../image/variants.ts";
 import { createBuildScreen } from "../build-screen.ts";
 import type { Context, Run } from "../context.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -8,7 +9,7 @@ import { signalOnInterrupt } from "../interrupt.ts";
 import { directoryOf, type Place, placeOption } from "./place.ts";
 
 interface BuildFlags extends Place {
-  readonly name: string;
+  readonly name?: string;
   readonly runner: string;
   readonly force?: boolean;
 }
@@ -17,14 +18,21 @@ export function addImageBuild(image: Command, run: Run): void {
   image
     .command("build")
     .description("build an image from this computer's package sources; quick when nothing has changed")
-    .option("--name <name>", "its name, as pools use it", "base")
+    .addArgument(
+      new Argument("[variant]", "base, or full with compilers and what builds with them")
+        .choices(variants)
+        .default("base"),
+    )
+    .option("--name <name>", "its name, as pools use it (default: that of the variant)")
     .option("--runner <what>", "auto, official, stand-in, or the path of a gitlab-runner", "auto")
     .option("--force", "build everything anew, with the newest packages")
     .option(...placeOption)
     .action(run<BuildFlags>(build));
 }
 
-async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
+async function build(context: Context, [chosen]: readonly string[], flags: BuildFlags): Promise<number> {
+  const variant: Variant = chosen === "full" ? "full" : "base";
+  const name = flags.name ?? variant;
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");
   const { images } = await context.loadLocalConfig();
@@ -33,7 +41,7 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
   const screen = createBuildScreen(stderr);
   const options: BuildOptions = {
     directory,
-    name: flags.name,
+    ...{ name, variant },
     config: images,
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),
@@ -43,11 +51,11 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
   const { manifest, built, notes } = await buildImage(options, screen.show).finally(screen.close);
   const { digest, suite, kernelVersion, runner } = manifest;
   output.result(
-    { name: flags.name, directory, digest, built, suite, kernelVersion, runner: runner.kind, notes },
+    { name, variant, directory, digest, built, suite, kernelVersion, runner: runner.kind, notes },
     () => {
       const state = built ? "built" : "nothing has changed";
       output.line(
-        `image ${flags.name}: ${state}, ${digest.slice(0, 19)} (${suite}, Linux ${kernelVersion}) in ${directory}`,
+        `image ${name}: ${state}, ${digest.slice(0, 19)} (${suite}, Linux ${kernelVersion}) in ${directory}`,
       );
       for (const note of notes) output.line(output.paint("yellow", `! ${note}`));
     },
