@@ -80,7 +80,8 @@ export function createAppendTrace(
   /** The runner stops by itself before that; one that does not is not believed in anything else either. */
   async function holdLimit(session: JobSession, endBytes: number): Promise<void> {
     if (endBytes <= options.traceLimitBytes) return;
-    await store.failJob(session.jobId, `the job's log grew beyond ${options.traceLimitBytes} bytes`);
+    const reason = `the job's log grew beyond ${options.traceLimitBytes} bytes`;
+    await store.failJob(session.jobId, { reason, cause: "log-limit" });
     throw new Refusal(413, "the job's log is too long", { rule: "trace-too-long" });
   }
 

@@ -4,6 +4,7 @@ import { aMachine } from "../../test/builders/machine.ts";
 import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
@@ -52,7 +53,12 @@ function planned(snapshot: Snapshot, at = now): Action[] {
   return plan(snapshot, policy, at);
 }
 
-const failed = (reason: unknown) => ({ kind: "failJob", jobId: 4711, reason });
+const failed = (reason: unknown, cause: FailureCause = "machine") => ({
+  kind: "failJob",
+  jobId: 4711,
+  reason,
+  cause,
+});
 const retried = (reason: unknown) => ({ kind: "retryJob", jobId: 4711, machineId: M, reason });
 
 describe("a claimed job", () => {
@@ -81,7 +87,7 @@ describe("a claimed job", () => {
 
     expect(planned(aSnapshot(large, undefined))).toEqual([]);
     expect(planned(aSnapshot(large, undefined), someTime + policy.startLimit)).toEqual([
-      failed(expect.stringContaining("within 10m0s: no room for 128 CPUs")),
+      failed(expect.stringContaining("within 10m0s: no room for 128 CPUs"), "never-started"),
     ]);
   });
 
@@ -137,10 +143,10 @@ describe("a claimed job", () => {
 
   test("fails when its pool is gone, or no machine came for too long", () => {
     expect(planned(aSnapshot(job, undefined, { pools: new Map() }))).toEqual([
-      failed("the pool “small” is not configured any more"),
+      failed("the pool “small” is not configured any more", "unservable"),
     ]);
     expect(planned(aSnapshot(job, undefined), someTime + policy.startLimit)).toEqual([
-      failed(expect.stringContaining("within 10m")),
+      failed(expect.stringContaining("within 10m"), "never-started"),
     ]);
   });
 
@@ -224,7 +230,7 @@ describe("a starting job", () => {
     const last = aJob({ state: "starting", attempt: 3 });
 
     expect(planned(aSnapshot(last, booting, { hosts: listing(ended("crash")) }))).toEqual([
-      failed("no machine took it in 3 attempts; the last one: the machine crashed"),
+      failed("no machine took it in 3 attempts; the last one: the machine crashed", "never-started"),
     ]);
   });
 
@@ -281,12 +287,37 @@ describe("a running job", () => {
     expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
   });
 
+  test("has reached its time limit when its machine fell silent and the limit has passed since", () => {
+    const short = aJob({ state: "running", timeoutMs: policy.silenceLimit - 1 });
+    const late = now + policy.silenceLimit;
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(short, busy, { standingAt }), late)).toEqual([
+      failed(expect.stringContaining("and the machine gave no sign of life for 5m0s"), "time-limit"),
+    ]);
+  });
+
+  test("is not said to have reached its time limit when its machine died, however late that is seen", () => {
+    const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
+    const hosts = listing(ended("crash"));
+
+    expect(planned(aSnapshot(job, busy, { hosts }), late)).toEqual([failed("the machine crashed")]);
+  });
+
+  test("fails for what its machine was stopped for", () => {
+    const machine = aMachine({ state: "stopping", reason: "its host is gone for good", cause: "host-lost" });
+
+    expect(planned(aSnapshot(job, machine))).toEqual([failed("its host is gone for good", "host-lost")]);
+  });
+
   test("fails when it outlives its own time limit by more than the grace", () => {
     const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
     const fresh = { standingAt: new Map([[4711, late]]), heardAt: new Map([[M, late]]) };
 
     expect(planned(aSnapshot(job, busy, fresh), late - 1)).toEqual([]);
-    expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([failed(expect.stringContaining("1h0m"))]);
+    expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([
+      failed("the job's time limit of 1h0m is over and its runner did not end it", "time-limit"),
+    ]);
     expect(planned(aSnapshot(job, busy, { ...fresh, since: late - 1 }), late)).toEqual([]);
   });
 
@@ -391,7 +422,7 @@ describe("shutdown", () => {
       const machine = state === "claimed" ? undefined : aMachine({ state: "busy" });
 
       expect(planned(aSnapshot(job, machine, { mode: "end" }))).toEqual([
-        failed("FireRunner was told to end, and its configuration ends running jobs then"),
+        failed("FireRunner was told to end, and its configuration ends running jobs then", "shutdown"),
       ]);
     },
   );

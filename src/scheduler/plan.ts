@@ -9,6 +9,7 @@
  */
 import { formatDuration } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
 import {
   createPlacement,
   type HostRoom,
@@ -80,7 +81,7 @@ export type Action =
   /** On a host, but not ours any more. */
   | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly host: string }
   | { readonly kind: "retryJob"; readonly jobId: number; readonly machineId: string; readonly reason: string }
-  | { readonly kind: "failJob"; readonly jobId: number; readonly reason: string }
+  | ({ readonly kind: "failJob"; readonly jobId: number } & JobFailure)
   | { readonly kind: "report"; readonly jobId: number }
   | { readonly kind: "checkStanding"; readonly jobId: number };
 
@@ -159,47 +160,58 @@ function judge(view: View, job: Job): Action | undefined {
   if (problem === undefined) return undefined;
   const mayRetry = view.snapshot.mode !== "end" && job.attempt < view.policy.attempts;
   if (job.state === "starting" && mayRetry)
-    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem };
+    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem.reason };
   const exhausted = job.state === "starting" && view.snapshot.mode !== "end";
-  const reason = exhausted ? `no machine took it in ${attempts(job)}; the last one: ${problem}` : problem;
-  return { kind: "failJob", jobId: job.id, reason };
+  if (!exhausted) return { kind: "failJob", jobId: job.id, ...problem };
+  const reason = `no machine took it in ${attempts(job)}; the last one: ${problem.reason}`;
+  return { kind: "failJob", jobId: job.id, reason, cause: "never-started" };
 }
 
-const ending = "FireRunner was told to end, and its configuration ends running jobs then";
+const ending: JobFailure = {
+  reason: "FireRunner was told to end, and its configuration ends running jobs then",
+  cause: "shutdown",
+};
 
 function attempts({ attempt }: Job): string {
   return attempt === 1 ? "1 attempt" : `${attempt} attempts`;
 }
 
-function problemOf(view: View, job: Job): string | undefined {
+function problemOf(view: View, job: Job): JobFailure | undefined {
   if (job.state === "claimed") return startProblem(view, job);
   const lost = machineProblem(view, job);
   if (lost !== undefined) return lost;
   return job.state === "starting" ? slowBoot(view, job) : (silence(view, job) ?? overtime(view, job));
 }
 
-function startProblem({ snapshot, policy, now }: View, job: Job): string | undefined {
-  if (!snapshot.pools.has(job.pool)) return `the pool “${job.pool}” is not configured any more`;
+function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+  if (!snapshot.pools.has(job.pool))
+    return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
   const obstacle = startObstacle(snapshot, job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
-  return obstacle === undefined ? words : `${words}: ${obstacle}`;
+  const reason = obstacle === undefined ? words : `${words}: ${obstacle}`;
+  return { reason, cause: "never-started" };
 }
 
 /** How the machine of a starting or running job was lost, in words. */
-function machineProblem(view: View, job: Job): string | undefined {
+function machineProblem(view: View, job: Job): JobFailure | undefined {
   const placed = view.machines.get(job.machineId ?? "");
-  if (!placed) return "its machine is not known any more";
+  if (!placed) return lostMachine("its machine is not known any more");
   const { machine } = placed;
   if (machine.state === "stopping" || machine.state === "gone")
-    return machine.reason ?? "its machine was stopped";
+    return lostMachine(machine.reason ?? "its machine was stopped", machine.cause);
   const hadJob = job.state === "running";
   // What the guest said itself comes first: its host may know nothing of it, or have started it again meanwhile.
   const end = view.snapshot.ends.get(machine.id);
-  if (end === "restarted") return "its machine had ended, and its host has started it again on its used disk";
+  if (end === "restarted")
+    return lostMachine("its machine had ended, and its host has started it again on its used disk");
   const exit = end ?? exitOf(view, placed);
-  return exit && describeExit(exit, hadJob);
+  return exit && lostMachine(describeExit(exit, hadJob));
+}
+
+function lostMachine(reason: string, cause: FailureCause | null = null): JobFailure {
+  return { reason, cause: cause ?? "machine" };
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
@@ -221,27 +233,39 @@ function describeExit(exit: ExitKind, hadJob: boolean): string {
   return words[exit];
 }
 
-function slowBoot({ snapshot, policy, now, machines }: View, job: Job): string | undefined {
+function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
   const machine = machines.get(job.machineId ?? "")?.machine;
   if (!machine?.bootingAt) return undefined;
   if (now - Math.max(machine.bootingAt, snapshot.since) < policy.bootDeadline) return undefined;
   const limit = formatDuration(policy.bootDeadline);
-  return machine.heardAt === null
-    ? `the guest was not heard of within ${limit} after its start`
-    : `the guest was heard, but did not take the job within ${limit} after its start`;
+  return lostMachine(
+    machine.heardAt === null
+      ? `the guest was not heard of within ${limit} after its start`
+      : `the guest was heard, but did not take the job within ${limit} after its start`,
+  );
 }
 
-function silence({ snapshot, policy, now }: View, job: Job): string | undefined {
+/** A guest that hangs past the job's time limit has reached the limit before it was known to hang. */
+function silence({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
   const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
   const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
   if (quietMs < policy.silenceLimit) return undefined;
-  return `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  if (now < timeLimitAt(snapshot, job, now)) return lostMachine(words);
+  return { reason: `${timeLimitIsOver(job)}, and ${words}`, cause: "time-limit" };
 }
 
-function overtime({ snapshot, policy, now }: View, job: Job): string | undefined {
-  const dueAt = Math.max((job.runningAt ?? now) + job.timeoutMs, snapshot.since);
-  if (now < dueAt + policy.timeoutGrace) return undefined;
-  return `the job's time limit of ${formatDuration(job.timeoutMs)} is over and its runner did not end it`;
+function overtime({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+  if (now < timeLimitAt(snapshot, job, now) + policy.timeoutGrace) return undefined;
+  return { reason: `${timeLimitIsOver(job)} and its runner did not end it`, cause: "time-limit" };
+}
+
+function timeLimitAt({ since }: Snapshot, job: Job, now: number): number {
+  return Math.max((job.runningAt ?? now) + job.timeoutMs, since);
+}
+
+function timeLimitIsOver({ timeoutMs }: Job): string {
+  return `the job's time limit of ${formatDuration(timeoutMs)} is over`;
 }
 
 /**

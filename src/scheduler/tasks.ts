@@ -123,7 +123,7 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
       case "retryJob":
         return await jobs.retry(action.jobId, action.machineId, action.reason, signal);
       case "failJob":
-        return void (await jobs.fail(action.jobId, action.reason, signal));
+        return void (await jobs.fail(action.jobId, action, signal));
       case "report":
         return await tryReport(action.jobId);
       case "checkStanding":
