@@ -35,7 +35,7 @@ export interface BuildOptions {
   /** Where images are kept; made when it is not there. */
   readonly directory: string;
   readonly name: string;
-  readonly variant: Variant;
+  readonly variant?: Variant;
   readonly config: ImagesConfig;
   readonly runner: RunnerChoice;
   /** The official runner, if not that which this program is made for. */
@@ -219,7 +219,7 @@ async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
   return {
     architecture: hostArchitecture(),
     sources: choosePackageSources(host, targets, { suite: config.suite, configured }),
-    variant: options.variant,
+    variant: options.variant ?? "base",
     packages: [...config.packages].sort(),
     aptOptions: await aptProxyOptions(),
     signal,
