@@ -19,6 +19,7 @@ import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import { createStore } from "../store/create-store.ts";
+import { createReserve } from "../store/reserve.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
@@ -33,6 +34,8 @@ import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
 const MIB_BYTES = 1024 ** 2;
+/** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
+const RESERVE_BYTES = 16 * MIB_BYTES;
 
 /** Gives back one thing that was taken. */
 export type Cleanup = () => Promise<unknown> | unknown;
@@ -170,6 +173,7 @@ async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<
     keyFile: join(state, "key"),
     clock: systemClock,
     log: log.child({ room: "store" }),
+    reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
   });
   cleanups.push(() => store.close());
   const history = (jobId: number) => store.events({ jobId });
