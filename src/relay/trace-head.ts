@@ -47,12 +47,20 @@ function ignoredLines(payload: JobPayload): string {
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
   const lines = ignored.map((text) =>
-    line(
-      YELLOW,
-      `FireRunner: “${shownText(text, payload)}” is ignored: the shell executor runs scripts in the machine itself.`,
-    ),
+    ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
   );
+  if (payload.cache && payload.cache.length > 0)
+    lines.push(ignoredLine(payload, cacheWords(payload.cache), "caches are not kept from job to job yet"));
   return lines.join("");
+}
+
+function cacheWords(caches: NonNullable<JobPayload["cache"]>): string {
+  const keys = caches.flatMap(({ key }) => (typeof key === "string" && key !== "" ? [key] : []));
+  return keys.length === 0 ? "cache" : `cache: ${keys.join(", ")}`;
+}
+
+function ignoredLine(payload: JobPayload, text: string, why: string): string {
+  return line(YELLOW, `FireRunner: “${shownText(text, payload)}” is ignored: ${why}.`);
 }
 
 function shownText(text: string, payload: JobPayload): string {
