@@ -78,21 +78,7 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
     );
   }
 
-  return {
-    tunnel: (guest, request, socket, head) =>
-      limited(guest, settings.tunnels, () => tunnel(guest, request, socket, head)),
-    forward: (exchange) => limited(exchange.guest, settings.tunnels, () => forward(exchange)),
-  };
-}
-
-async function limited<T>(guest: Guest, limit: number, use: () => Promise<T>): Promise<T> {
-  if (guest.openTunnels >= limit) throw tooManyTunnels(limit);
-  guest.openTunnels += 1;
-  try {
-    return await use();
-  } finally {
-    guest.openTunnels -= 1;
-  }
+  return { tunnel, forward };
 }
 
 function requestTo(
@@ -111,11 +97,6 @@ function requestTo(
     signal,
     ...(body ? { body } : {}),
   };
-}
-
-function tooManyTunnels(limit: number): Refusal {
-  const rule = "too-many-tunnels";
-  return new Refusal(503, `more than ${limit} connections at one time`, { rule });
 }
 
 /** Throws Refusal 400 for a host that is none. */

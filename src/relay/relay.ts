@@ -6,7 +6,9 @@ import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
+import { createAdmission } from "./admission.ts";
 import { createAudit } from "./audit.ts";
+import { tellCanceling } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
@@ -70,10 +72,9 @@ export interface RelayTrials extends Pick<Trials, "arePossible" | "firstWordAt">
 export function createRelay(options: RelayOptions): Relay {
   const { store, http, clock, log, config } = options;
   const inFlight = new Set<Promise<void>>();
-  const audit = createAudit({ store, clock, log });
+  const audit = createAudit({ store, clock });
   const dialer = createDialer({
-    guard: options.guard ?? createAddressGuard(),
-    connectTimeoutMs: config.connectTimeout,
+    ...{ guard: options.guard ?? createAddressGuard(), connectTimeoutMs: config.connectTimeout },
     ...(options.resolve ? { resolve: options.resolve } : {}),
   });
   const proxy = createEgressProxy({
@@ -84,15 +85,18 @@ export function createRelay(options: RelayOptions): Relay {
   });
   const noteEnd = createNoteEnd({ store, log });
   const handle = createHandlers(options, { dialer, audit, noteEnd, track });
-  const reception = createReception({ store, audit, log, proxy, handle });
+  const admission = createAdmission({ settings: config, machines: () => doors.count() });
+  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
+  const reception = createReception({ store, audit, proxy, handle, admission });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
+    onTooMany,
+    onSentAhead: (guest) => audit.ruleBroken(guest, "too-many-sent-ahead"),
   });
-  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
   const doors = createDoors({
-    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config }),
+    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     serve: server.serve,
     onTooMany,
     maxConnections: config.connections,
@@ -124,7 +128,7 @@ export function createRelay(options: RelayOptions): Relay {
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
-    tellCanceling: (machineId) => doors.guest(machineId)?.canceling.resolve(),
+    tellCanceling: (machineId) => tellCanceling(doors.guest(machineId)),
     reload: outside.look,
     async stop() {
       await Promise.all([outside.close(), doors.closeAll()]);
