@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { Argument, type Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { proxyVariables } from "../../base/proxy/environment.ts";
 import type { BuildOptions } from "../../image/build.ts";
 import { type Variant, variants } from "../../image/variants.ts";
 import { createBuildScreen } from "../build-screen.ts";
@@ -44,7 +45,7 @@ async function build(context: Context, [chosen]: readonly string[], flags: Build
   const name = flags.name ?? variant;
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");
-  const { images } = await context.loadLocalConfig();
+  const { images, proxy } = await context.loadLocalConfig();
   const directory = await directoryOf(context, flags);
   using interrupt = signalOnInterrupt();
   const screen = createBuildScreen(stderr);
@@ -56,6 +57,8 @@ async function build(context: Context, [chosen]: readonly string[], flags: Build
       ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
       ...(flags.allowHttpMirror ? { allowHttpMirror: true } : {}),
     },
+    ways: proxy,
+    environment: { ...context.env, ...proxyVariables(proxy) },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),
     clock: systemClock,
