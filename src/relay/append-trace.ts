@@ -77,7 +77,9 @@ export function createAppendTrace(
     const interval = { "x-gitlab-trace-update-interval": String(options.intervalSeconds) };
     const standing = traceStandingOf(answer, endBytes, clock.now());
     if (standing.kind !== "accepted" && standing.kind !== "elsewhere") return {};
-    const guestSize = Math.max(0, standing.sizeBytes - session.head.length);
+    // Behind what the runner has told of are lines of ours, which it knows nothing of.
+    const mostBytes = session.tail?.startBytes ?? Number.POSITIVE_INFINITY;
+    const guestSize = Math.min(mostBytes, Math.max(0, standing.sizeBytes - session.head.length));
     return { range: `0-${guestSize}`, ...(standing.kind === "accepted" ? interval : {}) };
   }
 

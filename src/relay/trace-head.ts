@@ -9,7 +9,7 @@ import { foreignProxies } from "./job-proxies.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
 
 const CYAN = "\u001b[0;36m";
-const YELLOW = "\u001b[0;33m";
+export const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 const RELAY_ADDRESS = "10.0.2.100";
@@ -80,7 +80,8 @@ function proxyLine({ host }: Machine, payload: JobPayload): string {
   );
 }
 
-function line(colour: string, text: string): string {
+/** One line of ours in a job's log. */
+export function line(colour: string, text: string): string {
   return `${colour}${text}${RESET}\n`;
 }
 
