@@ -20,7 +20,8 @@ export function describeDaemon(
     claimer,
     reach,
     pools: currentPools,
-  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools">,
+    standIns,
+  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools" | "standIns">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -58,7 +59,10 @@ export function describeDaemon(
       problem: problem ?? null,
       hint: hint ?? null,
     })),
-    troubles: work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+    troubles: [
+      ...work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+      ...standIns(),
+    ],
   };
 }
 
