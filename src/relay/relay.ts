@@ -13,7 +13,7 @@ import { tellCanceling } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
-import { createDialer } from "./egress-dialer.ts";
+import { createDialer, type Dialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
 import { createGuest, type Guest } from "./guest.ts";
@@ -76,11 +76,7 @@ export function createRelay(options: RelayOptions): Relay {
   const { store, http, clock, log, config } = options;
   const inFlight = new Set<Promise<void>>();
   const audit = createAudit({ store, clock });
-  const dialer = createDialer({
-    ...{ guard: options.guard ?? createAddressGuard(), connectTimeoutMs: config.connectTimeout },
-    ...{ ways: options.ways, authorities: http.authorities },
-    ...(options.resolve ? { resolve: options.resolve } : {}),
-  });
+  const dialer = dialerOf(options);
   const proxy = createEgressProxy({
     ...{ store, dialer, audit },
     settings: config,
@@ -142,6 +138,11 @@ export function createRelay(options: RelayOptions): Relay {
       await dialer.close();
     },
   };
+}
+
+function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+  const limits = { guard, connectTimeoutMs: config.connectTimeout };
+  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
 function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {
