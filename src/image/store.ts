@@ -34,6 +34,9 @@ const MANIFEST_MAX_BYTES = 4 * 1024 ** 2;
 export interface ResolvedImage extends BootImage {
   readonly runner: Pick<ImageManifest["runner"], "kind" | "version">;
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** What its machines can do; none for an image of before abilities were written down. */
+  readonly abilities: readonly string[];
+  readonly variant: string;
 }
 
 export interface ListedImage {
@@ -205,6 +208,8 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     initramfs: join(directory, initramfs.path),
     layers: layers.map((layer) => join(directory, layer.path)),
     runner: { kind: manifest.runner.kind, version: manifest.runner.version },
+    abilities: manifest.abilities,
+    variant: manifest.variant,
     runnerInfo: manifest.runner.info,
     ...(latest ? { published: { kernel: latest.kernel, root: latest.root } } : {}),
   };
