@@ -1,4 +1,5 @@
 import { FireRunnerError } from "../base/errors.ts";
+import { UntrustedError } from "../base/trusted-file.ts";
 
 export type StoreErrorCode =
   /** Another FireRunner uses the same state directory. */

@@ -43,10 +43,10 @@ describe("programs", () => {
   test("those in the PATH are found", async () => {
     for (const program of [
       "mmdebstrap",
-      "gpgv",
       "mksquashfs",
       "unsquashfs",
       "newuidmap",
+      "gpgv",
       "cpio",
       "xz",
       "zstd",
