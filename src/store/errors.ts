@@ -1,5 +1,4 @@
 import { FireRunnerError } from "../base/errors.ts";
-import { UntrustedError } from "../base/trusted-file.ts";
 
 export type StoreErrorCode =
   /** Another FireRunner uses the same state directory. */
