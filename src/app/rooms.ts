@@ -15,6 +15,7 @@ import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
@@ -97,7 +98,7 @@ export async function buildRooms(
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock, ways: config().proxy },
-    bootData: bootDataFrom(store, pools, createGuestAuthorities(config(), log)),
+    bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
@@ -214,7 +215,10 @@ function systemIdOf(installationId: string): string {
   return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
 }
 
-function bootDataFrom(store: Store, pools: () => Pools, authorities: GuestAuthorities) {
+function bootDataFrom(
+  { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
+  authorities: GuestAuthorities,
+) {
   return async (machineId: string): Promise<string | undefined> => {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
@@ -225,6 +229,7 @@ function bootDataFrom(store: Store, pools: () => Pools, authorities: GuestAuthor
       nowMs: systemClock.now(),
       executor: "shell",
       proxy: mode === "none" ? undefined : GUEST_PROXY,
+      logLimitKib: runnerLogLimitKib(relay),
       authorities: await authorities.pem(),
     });
   };

@@ -10,11 +10,13 @@ export interface BootData {
   readonly proxy?: string | undefined;
   /** PEM of certificate authorities to trust besides the image's. */
   readonly authorities?: string | undefined;
+  /** How much of a job's log the guest's runner collects, in KiB. */
+  readonly logLimitKib: number;
 }
 
 /**
  * What a machine is told when it asks `GET /firerunner/boot`: one `name=value` per line. guest/firerunner-init reads it by
- * the line and without interpreting it, so a value must be one line.
+ * the line and without interpreting it, so a value must be one line. Machines of an older image leave out what they do not know.
  */
 export function renderBootData(data: BootData): string {
   const lines = {
@@ -25,6 +27,7 @@ export function renderBootData(data: BootData): string {
     proxy: data.proxy,
     // On one line, as printf's %b reads it: a PEM text has no backslash of its own.
     ca: data.authorities?.replaceAll("\n", "\\n"),
+    log_limit: `${data.logLimitKib}`,
   };
   return Object.entries(lines)
     .filter(([, value]) => value !== undefined)

@@ -41,7 +41,9 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    deliver(exchange, rewritePayload(delivery.payload, wayOf(http, relayHost)), clock);
+    const payload = rewritePayload(delivery.payload, wayOf(http, relayHost));
+    exchange.hold(payload.length);
+    deliver(exchange, payload, clock);
   }
 
   async function nextDelivery(guest: Guest): Promise<Delivery | undefined> {

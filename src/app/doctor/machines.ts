@@ -4,15 +4,20 @@ import { silentLog } from "../../base/log.ts";
 import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
+import { neededAbilities } from "../../config/needed-abilities.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import type { BootImage } from "../../lifecycle/boot-image.ts";
+import { lackingNote } from "../../lifecycle/guest-abilities.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
 import { openImages } from "../images.ts";
 import { answer } from "./findings.ts";
 
-type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts">;
+type Wanted = Pick<
+  Config,
+  "gitlab" | "proxy" | "guests" | "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts"
+>;
 
 /** Every image once, then every kind of machine; those alike are tried once. */
 export function machineChecks(config: Wanted): DoctorCheck[] {
@@ -52,6 +57,8 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
       if (root) return onRoot(name, root);
       const { kind, version } = manifest.runner;
       const message = `present and intact, with ${kind} ${version}`;
+      const lacks = lackingNote({ ...manifest, name }, neededAbilities(config));
+      if (lacks) return { level: "warn", message: lacks.problem, hint: lacks.hint };
       if (kind !== "stand-in") return { level: "ok", message };
       const hint = "For GitLab's own runner: firerunner image build --runner official";
       return { level: "warn", message, hint };
