@@ -114,7 +114,8 @@ function renderRow({ path, schema, required }: Row): string {
 function formOf(schema: Schema): string {
   if (schema.anyOf) return schema.anyOf.map(formOf).join(", or ");
   if (schema.enum) return schema.enum.map((each) => `\`${each}\``).join(", ");
-  if (schema.type === "array") return `list of ${formOf(schema.items ?? {})}`;
+  if (schema.type === "array") return `list of ${formOf(schema.items ?? {}).replaceAll(", or ", " or ")}`;
+  if (schema.type === "object") return "map";
   if (schema.examples) return schema.examples.includes("4GiB") ? "size" : "duration";
   if (schema.type === "integer" || schema.type === "number") return rangeOf(schema);
   return schema.type === "string" ? "text" : (schema.type ?? "anything");

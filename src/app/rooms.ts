@@ -15,6 +15,7 @@ import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
@@ -96,7 +97,7 @@ export async function buildRooms(
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock, ways: config().proxy },
-    bootData: async (machineId) => await bootDataOf(store, pools, machineId),
+    bootData: async (machineId) => await bootDataOf({ store, pools, relay: relayConfig }, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
@@ -214,8 +215,7 @@ function systemIdOf(installationId: string): string {
 }
 
 async function bootDataOf(
-  store: Store,
-  pools: () => ReadonlyMap<string, Pool>,
+  { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
   machineId: string,
 ): Promise<string | undefined> {
   const machine = await store.machine(machineId);
@@ -227,6 +227,7 @@ async function bootDataOf(
     nowMs: systemClock.now(),
     executor: "shell",
     proxy: mode === "none" ? undefined : GUEST_PROXY,
+    logLimitKib: runnerLogLimitKib(relay),
   });
 }
 

@@ -131,6 +131,16 @@ describe("a usable configuration", () => {
 });
 
 describe("a configuration with mistakes", () => {
+  test("is told of at the variable that made one, though the file has something there too", async () => {
+    const loaded = load(`${onePool}    egress: [ 'a.example' ]\n`, {
+      env: { FIRERUNNER_POOLS__SMALL__EGRESS: "[ 'a.example:0' ]" },
+    });
+
+    await expect(loaded).rejects.toThrow(
+      "FIRERUNNER_POOLS__SMALL__EGRESS: pools.small.egress.0 is not acceptable",
+    );
+  });
+
   test.each([
     [
       "concurency: 4",

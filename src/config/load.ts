@@ -194,20 +194,23 @@ function refuse(problems: readonly ConfigProblem[], file: string | undefined): v
 
 /** Where to point for `path`: the variable or the line that set it, or the nearest thing above it that exists. */
 function placeOf(path: Path, setBy: ReadonlyMap<string, string>, source: Source): string | undefined {
-  for (let length = path.length; length > 0; length--) {
-    const part = path.slice(0, length);
-    const found = setBy.get(part.join(".")) ?? source.locate(part);
-    if (found) return found;
-  }
-  return undefined;
+  const places = prefixes(path).map((part) => source.locate(part));
+  return setter(path, setBy) ?? places.find((place) => place !== undefined);
 }
 
 function originOf(path: Path, setBy: ReadonlyMap<string, string>, source: Source): string {
-  for (let length = path.length; length > 0; length--) {
-    const variable = setBy.get(path.slice(0, length).join("."));
-    if (variable) return variable;
-  }
-  return source.locate(path) ?? "default";
+  return setter(path, setBy) ?? source.locate(path) ?? "default";
+}
+
+/** The variable that a value comes from, which may hold more than this value: what the file has there counts no more. */
+function setter(path: Path, setBy: ReadonlyMap<string, string>): string | undefined {
+  const variables = prefixes(path).map((part) => setBy.get(part.join(".")));
+  return variables.find((variable) => variable !== undefined);
+}
+
+/** The path itself and all above it. */
+function prefixes(path: Path): Path[] {
+  return path.map((_, index) => path.slice(0, path.length - index));
 }
 
 function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>): ReadonlyMap<string, Pool> {

@@ -11,6 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { imageNotes } from "./image-notes.ts";
 import { type ImageManifest, imageDigest, sha256, shortDigest } from "./manifest.ts";
 import { createImageStore } from "./store.ts";
 
@@ -43,6 +44,7 @@ function anImage(kernel = "kernel"): { path: string; manifest: ImageManifest } {
     digest: imageDigest(files),
     architecture: "amd64",
     suite: "bookworm",
+    variant: "base",
     kernelVersion: "6.1",
     files,
     runner: { kind: "stand-in", version: "1", sha256: sha256("r"), info: { name: "x" } },
@@ -50,6 +52,7 @@ function anImage(kernel = "kernel"): { path: string; manifest: ImageManifest } {
     recipes: { base: sha256("b"), image: sha256("i") },
     builtWith: {},
     createdAt: 0,
+    abilities: [],
   };
   const path = join(directory, shortDigest(manifest.digest));
   mkdirSync(path, { recursive: true });
@@ -73,6 +76,7 @@ describe("an image", () => {
         initramfs: join(path, "initramfs.gz"),
         layers: [join(path, "base.squashfs"), join(path, "runner.squashfs")],
         runnerInfo: { name: "x" },
+        ...{ abilities: [], variant: "base" },
       });
   });
 
@@ -179,4 +183,33 @@ describe("the list of images", () => {
 
     expect((await store().find("base"))?.manifest.digest).toBe(second.manifest.digest);
   });
+});
+
+test("an image of before abilities were written down is good, and has none; what a later release adds is passed over", async () => {
+  const { manifest, path } = anImage();
+  const { abilities: _, ...before } = manifest;
+
+  writeFileSync(join(path, "image.json"), JSON.stringify(before));
+  const old = await store().resolve(manifest.digest);
+  writeFileSync(
+    join(path, "image.json"),
+    JSON.stringify({ ...manifest, abilities: ["lfs", "of-tomorrow"], more: 1 }),
+  );
+  const later = await store().resolve(manifest.digest);
+
+  expect([old.abilities, later.abilities]).toEqual([[], ["lfs", "of-tomorrow"]]);
+});
+
+test("what named images lack is told with the command that builds each, once", async () => {
+  const { manifest } = anImage();
+  await store().setName("builds", manifest.digest);
+
+  const notes = await imageNotes(store(), ["builds", "builds", "not-here"], ["lfs"]);
+
+  expect(notes).toEqual([
+    {
+      problem: expect.stringContaining("the image builds was built by an earlier release (it lacks lfs)"),
+      hint: expect.stringContaining("firerunner image build --name builds"),
+    },
+  ]);
 });

@@ -28,6 +28,9 @@ import { type Publication, readPublications } from "./published.ts";
 /** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
 export interface ResolvedImage extends BootImage {
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** What its machines can do; none for an image of before abilities were written down. */
+  readonly abilities: readonly string[];
+  readonly variant: string;
 }
 
 export interface ListedImage {
@@ -178,6 +181,8 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     kernel: join(directory, kernel.path),
     initramfs: join(directory, initramfs.path),
     layers: layers.map((layer) => join(directory, layer.path)),
+    abilities: manifest.abilities,
+    variant: manifest.variant,
     runnerInfo: manifest.runner.info,
     ...(latest ? { published: { kernel: latest.kernel, root: latest.root } } : {}),
   };
