@@ -23,7 +23,8 @@ export function describeDaemon(
     claimer,
     reach,
     pools: currentPools,
-  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools">,
+    standIns,
+  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools" | "standIns">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -62,7 +63,10 @@ export function describeDaemon(
       problem: problem ?? null,
       hint: hint ?? null,
     })),
-    troubles: work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+    troubles: [
+      ...work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+      ...standIns(),
+    ],
   };
 }
 

@@ -30,6 +30,7 @@ import { connectGitLab } from "./connect-gitlab.ts";
 import { buildFleet } from "./fleet.ts";
 import type { HostKeeper } from "./host-keeper.ts";
 import { openImages } from "./images.ts";
+import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
@@ -51,6 +52,8 @@ export interface Rooms {
   readonly reach: Reach;
   readonly api: RunnerApi;
   readonly images: ImageSource;
+  /** What is to be said of images that hold the stand-in runner. */
+  readonly standIns: () => string[];
   readonly fleet: Fleet;
   /** Undefined where something else takes the place of real hosts. */
   readonly hostKeeper: HostKeeper<FlintlockHost> | undefined;
@@ -90,7 +93,7 @@ export async function buildRooms(
   cleanups.push(prune(store, () => config().history.keep, log));
   const { http, reach } = await openGitLab(config(), log, cleanups);
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
-  const images = instead?.images ?? openImages(config);
+  const { images, standIns } = watchForStandIns(instead?.images ?? openImages(config), log);
   const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
   const { fleet } = kept;
   if (instead) cleanups.push(() => fleet.close());
@@ -140,7 +143,8 @@ export async function buildRooms(
     cleanups.push(joinTagged(tagged, claimer));
   }
   const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
-  return { store, http, reach, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
+  const first = { store, http, reach, api, images, standIns, fleet };
+  return { ...first, hostKeeper, relay, scheduler, claimer, tagged, pools };
 }
 
 type Pools = ReadonlyMap<string, Pool>;

@@ -182,6 +182,7 @@ async function publish(
   if (!isSound) await rename(target, `${workshop}-broken`).catch(() => {});
   await moveIntoPlace(workshop, target);
   await removeTree(`${workshop}-broken`);
+  await store.seal(manifest.digest);
   await store.setName(options.name, manifest.digest);
 }
 

@@ -1,5 +1,7 @@
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -75,6 +77,7 @@ describe("an image", () => {
         kernel: join(path, "vmlinux"),
         initramfs: join(path, "initramfs.gz"),
         layers: [join(path, "base.squashfs"), join(path, "runner.squashfs")],
+        runner: { kind: "stand-in", version: "1" },
         runnerInfo: { name: "x" },
         ...{ abilities: [], variant: "base" },
       });
@@ -143,13 +146,69 @@ describe("an image", () => {
     await expect(store().resolve(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
   });
 
-  test("whose digest is not that of its files does not pass verification", async () => {
+  /** Puts another image.json there, and what it names. */
+  function replace(path: string, manifest: ImageManifest, change: Partial<ImageManifest>): void {
+    writeFileSync(join(path, "image.json"), JSON.stringify({ ...manifest, ...change }));
+  }
+
+  test("whose image.json names other files than its digest is corrupt", async () => {
     const { path, manifest } = anImage();
-    const files = { ...manifest.files, kernel: manifest.files.initramfs };
+    writeFileSync(join(path, "vmlinux"), "evil!!");
+    const kernel = { ...manifest.files.kernel, sha256: sha256("evil!!") };
 
-    writeFileSync(join(path, "image.json"), JSON.stringify({ ...manifest, files }));
+    replace(path, manifest, { files: { ...manifest.files, kernel } });
 
-    await expect(store().verify(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+    for (const look of [store().resolve, store().verify])
+      await expect(look(manifest.digest)).rejects.toMatchObject({
+        code: "image_corrupt",
+        message: expect.stringContaining("its digest is not that of the files it names"),
+      });
+  });
+
+  test("whose image.json is right for other files is not the image of that name", async () => {
+    const { path, manifest } = anImage();
+    await store().setName("base", manifest.digest);
+    writeFileSync(join(path, "vmlinux"), "evil!!");
+    const files = { ...manifest.files, kernel: { ...manifest.files.kernel, sha256: sha256("evil!!") } };
+
+    replace(path, manifest, { files, digest: imageDigest(files) });
+
+    await expect(store().resolve("base")).rejects.toMatchObject({
+      code: "image_corrupt",
+      message: expect.stringContaining("describes another image"),
+    });
+  });
+
+  test("whose image.json says something else than it did when it was built is corrupt", async () => {
+    const { path, manifest } = anImage();
+    await store().seal(manifest.digest);
+    expect(await store().resolve(manifest.digest)).toMatchObject({ runner: { kind: "stand-in" } });
+
+    replace(path, manifest, { runner: { ...manifest.runner, kind: "official" } });
+
+    for (const look of [store().resolve, store().verify])
+      await expect(look(manifest.digest)).rejects.toMatchObject({
+        code: "image_corrupt",
+        message: expect.stringContaining("was changed after the image was built"),
+      });
+  });
+
+  test.runIf(process.getuid?.() === 0).each([
+    ["a file of it", (path: string) => chmodSync(join(path, "vmlinux"), 0o666)],
+    ["its image.json", (path: string) => chownSync(join(path, "image.json"), 1234, 0)],
+    ["its directory", (path: string) => chmodSync(path, 0o777)],
+    ["the directory of all", () => chmodSync(directory, 0o777)],
+    ["its name", () => chmodSync(join(directory, "names/base"), 0o666)],
+  ])("is refused when others may change %s", async (_, open) => {
+    const { path, manifest } = anImage();
+    await store().setName("base", manifest.digest);
+
+    open(path);
+
+    await expect(store().resolve("base")).rejects.toMatchObject({
+      code: "untrusted_file",
+      hint: expect.stringMatching(/ch(mod go-w|own root) \S+$/),
+    });
   });
 });
 
