@@ -24,6 +24,8 @@ import { createReception } from "./reception.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
 const STOP_LIMIT_MS = 5_000;
+/** Node reads all that has come in one piece before the connection ends: a thousand requests, for which the machine waits with its next ones. */
+const ARRIVALS_PER_SENT_AHEAD = 100;
 
 export interface RelayOptions {
   readonly store: Store;
@@ -87,13 +89,17 @@ export function createRelay(options: RelayOptions): Relay {
   const handle = createHandlers(options, { dialer, audit, noteEnd, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
   const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
+  const onSentAhead = (guest: Guest) => {
+    guest.arrivals.spend(ARRIVALS_PER_SENT_AHEAD);
+    audit.ruleBroken(guest, "too-many-sent-ahead");
+  };
   const reception = createReception({ store, audit, proxy, handle, admission });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
     onTooMany,
-    onSentAhead: (guest) => audit.ruleBroken(guest, "too-many-sent-ahead"),
+    onSentAhead,
   });
   const doors = createDoors({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),

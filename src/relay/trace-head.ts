@@ -1,3 +1,4 @@
+import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -44,9 +45,7 @@ function ignoredLines(payload: JobPayload): string {
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
   const lines = ignored.map((text) => {
-    const shown = maskSecrets(text, payload)
-      .replace(/\p{Cc}/gu, "")
-      .slice(0, LONGEST_NAME);
+    const shown = maskSecrets(oneLine(text), payload).slice(0, LONGEST_NAME);
     return line(
       YELLOW,
       `FireRunner: “${shown}” is ignored: the shell executor runs scripts in the machine itself.`,
