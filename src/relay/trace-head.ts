@@ -1,3 +1,4 @@
+import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -57,9 +58,7 @@ function cacheWords(caches: NonNullable<JobPayload["cache"]>): string {
 }
 
 function ignoredLine(payload: JobPayload, text: string, why: string): string {
-  const shown = maskSecrets(text, payload)
-    .replace(/\p{Cc}/gu, "")
-    .slice(0, LONGEST_NAME);
+  const shown = maskSecrets(oneLine(text), payload).slice(0, LONGEST_NAME);
   return line(YELLOW, `FireRunner: “${shown}” is ignored: ${why}.`);
 }
 
