@@ -44,7 +44,7 @@ function printStatus(output: Output, status: Status): void {
   );
   output.line(`  GitLab  ${status.gitlabUrl}`);
   if (status.gitlabProblem !== null)
-    output.line(output.paint("yellow", `! ${harmless(status.gitlabProblem)}`));
+    output.line(output.paint("yellow", `! ${plainText(status.gitlabProblem)}`));
   output.line(`  config  ${status.configFile ?? "from the environment"}`);
   output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
   printDoor(output, status);

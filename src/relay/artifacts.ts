@@ -64,7 +64,7 @@ export function createUpload(
     }
     const destination = redirects.destination(guest, new URL(session.uploadOrigin));
     const elsewhere = { ...wanted, origin: session.uploadOrigin, path: path + query };
-    return await dialer.dispatcher(destination).request(elsewhere);
+    return await dialer.request(destination, elsewhere);
   }
 
   /**

@@ -7,7 +7,7 @@ import type { Egress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
-import type { Dialer } from "./egress-dialer.ts";
+import type { DestinedRequest, Dialer } from "./egress-dialer.ts";
 import { createEgressGate } from "./egress-gate.ts";
 import { createNameCheck, type NameRule, UNRECOGNIZED_NAME_ALERT, WrongName } from "./egress-name-check.ts";
 import { parseTarget, type Target } from "./egress-policy.ts";
@@ -70,9 +70,8 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
       settings.tunnelIdleTimeout,
       (passage) =>
         gate.audited(guest, destination, async () => {
-          dialer.check(destination);
           const wanted = requestTo(url, request, passage, settings.tunnelIdleTimeout);
-          return await dialer.dispatcher(destination).request(wanted);
+          return await dialer.request(destination, wanted);
         }),
       (answer) => streamAnswer(exchange, answer, answer.headers),
     );
@@ -86,7 +85,7 @@ function requestTo(
   request: IncomingMessage,
   { body, signal }: Passage,
   idleTimeoutMs: number,
-): Dispatcher.RequestOptions {
+): DestinedRequest {
   return {
     origin: url.origin,
     path: url.pathname + url.search,

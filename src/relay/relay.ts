@@ -1,6 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
@@ -12,7 +13,7 @@ import { tellCanceling } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
-import { createDialer } from "./egress-dialer.ts";
+import { createDialer, type Dialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
 import { createGuest, type Guest } from "./guest.ts";
@@ -42,6 +43,8 @@ export interface RelayOptions {
   readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
+  /** Through which proxies guests' other hosts are reached; by default through none. */
+  readonly ways?: ProxyWays;
   /** Replaces the resolution of names that guests ask for. */
   readonly resolve?: Resolve;
 }
@@ -75,10 +78,7 @@ export function createRelay(options: RelayOptions): Relay {
   const { store, http, clock, log, config } = options;
   const inFlight = new Set<Promise<void>>();
   const audit = createAudit({ store, clock });
-  const dialer = createDialer({
-    ...{ guard: options.guard ?? createAddressGuard(), connectTimeoutMs: config.connectTimeout },
-    ...(options.resolve ? { resolve: options.resolve } : {}),
-  });
+  const dialer = dialerOf(options);
   const proxy = createEgressProxy({
     ...{ store, dialer, audit },
     settings: config,
@@ -151,6 +151,11 @@ function complaintsTo(audit: Audit) {
       audit.ruleBroken(guest, "too-many-sent-ahead");
     },
   };
+}
+
+function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+  const limits = { guard, connectTimeoutMs: config.connectTimeout };
+  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
 function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {
