@@ -9,7 +9,7 @@ import {
 const MIB = 1024 ** 2;
 
 /** A GitLab for guests that mean harm: the stand-in, with lists of large files, and 401 for wrong credentials, before it. */
-export interface HostileGitLab {
+interface HostileGitLab {
   readonly url: string;
   /** Wrong credentials that arrived. */
   guesses(): number;

@@ -9,7 +9,7 @@ export interface Victim {
 }
 
 /** One way of doing harm, gone on with until the signal aborts. Answers how many requests it sent. */
-export type Program = (victim: Victim, signal: AbortSignal) => Promise<number>;
+type Program = (victim: Victim, signal: AbortSignal) => Promise<number>;
 
 const MIB = 1024 ** 2;
 const CONNECTIONS = 100;

@@ -15,7 +15,7 @@ import type { ProgramsHandlers } from "./programs-process.ts";
 const HEAP_MIB = 200;
 const REFS = "/group/project.git/info/refs?service=git-upload-pack";
 
-export interface HostileReport {
+interface HostileReport {
   readonly seconds: number;
   /** False when the manager ended. */
   readonly isAlive: boolean;
@@ -42,7 +42,7 @@ interface Memory {
   readonly held: number;
 }
 
-export interface HostileOptions {
+interface HostileOptions {
   readonly seconds: number;
   /** How long the memory may take to come back. */
   readonly restSeconds: number;
