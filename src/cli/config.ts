@@ -2,8 +2,11 @@ import type { Command } from "commander";
 import { stringify } from "yaml";
 import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
+import { neededAbilities } from "../config/needed-abilities.ts";
 import type { ConfigValue } from "../config/values.ts";
+import { imageDirectory } from "../image/config.ts";
 import type { Run } from "./context.ts";
+import { openImages } from "./image/place.ts";
 import type { Output } from "./output.ts";
 
 export function addConfig(program: Command, run: Run): void {
@@ -15,11 +18,18 @@ export function addConfig(program: Command, run: Run): void {
       run(async ({ output, loadConfig }) => {
         const config = await loadConfig();
         const { file, pools, state } = config;
+        const notes = await notesOn(config);
         const from = file ?? "the environment";
         const tags = config.webhook && scopeInWords(config.webhook);
         output.result(
-          { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state },
-          () => output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`),
+          { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state, notes },
+          () => {
+            output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`);
+            for (const { problem, hint } of notes) {
+              output.line(output.paint("yellow", `! ${problem}`));
+              output.line(`  → ${hint}`);
+            }
+          },
         );
         return undefined;
       }),
@@ -46,6 +56,14 @@ export function addConfig(program: Command, run: Run): void {
         return undefined;
       }),
     );
+}
+
+/** Images that are here and were built by an earlier release. A place that cannot be read is for “doctor” to tell. */
+async function notesOn(config: Config) {
+  const images = [...config.pools.values()].map(({ image }) => image);
+  const { imageNotes } = await import("../image/image-notes.ts");
+  const store = await openImages(imageDirectory(config));
+  return await imageNotes(store, images, neededAbilities(config)).catch(() => []);
 }
 
 /** The settings as YAML that could be used again, each with its origin beside it. */
