@@ -82,8 +82,7 @@ export async function buildRooms(
   cleanups: Cleanup[],
 ): Promise<Rooms> {
   const clock = systemClock;
-  const { state, vm, relay: relayConfig, shutdown, claiming } = config();
-  const { webhook } = config();
+  const { state, vm, relay: relayConfig, shutdown, claiming, webhook } = config();
   let tagged: TaggedJobs | undefined;
   const pools = joinPools(
     () => config().pools,

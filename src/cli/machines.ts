@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { MachineView } from "../http/api.ts";
 import type { Run } from "./context.ts";
 import { countOption } from "./options.ts";
-import { harmless, type Output } from "./output.ts";
+import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
 import { ago, machineTime, sizeWords } from "./words.ts";
 
@@ -59,7 +59,7 @@ function printMachines(output: Output, machines: readonly MachineView[]): void {
     `${machine.driver}@${machine.host}`,
     ago(machine.createdAt),
     machineTime(machine),
-    harmless(machine.reason ?? ""),
+    machine.reason ?? "",
   ]);
   output.table(columns, rows);
 }

@@ -1,12 +1,6 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
-<<<<<<< HEAD
 import { createOutput } from "./output.ts";
-=======
-import { plainText } from "../base/plain-text.ts";
-import { createOutput } from "./output.ts";
-import { formatTable } from "./table.ts";
->>>>>>> main
 import { cellText, clockTime } from "./words.ts";
 
 function open(options: { isTTY?: boolean; env?: NodeJS.ProcessEnv; json?: boolean } = {}) {
@@ -95,24 +89,7 @@ describe("output", () => {
   });
 });
 
-<<<<<<< HEAD
 describe("cells", () => {
-=======
-describe("tables and cells", () => {
-  test("columns line up whatever is coloured, without trailing spaces", () => {
-    const lines = formatTable(
-      ["A", "LONG"],
-      [
-        ["\u001b[31mred\u001b[39m", "x"],
-        ["yellow", ""],
-      ],
-    );
-
-    expect(lines.map(plainText)).toEqual(["A       LONG", "red     x", "yellow"]);
-    expect(formatTable(["A"], [])).toEqual([]);
-  });
-
->>>>>>> main
   test("cells are one short line", () => {
     expect(cellText("two\nlines\u001b[31m red")).toBe("two lines red");
     expect(cellText("x".repeat(100), 10)).toBe(`${"x".repeat(9)}…`);

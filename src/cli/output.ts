@@ -1,14 +1,10 @@
 import type { Writable } from "node:stream";
-<<<<<<< HEAD
-import { stripVTControlCharacters, styleText } from "node:util";
-import { type Column, formatTable } from "./table.ts";
-
-const USUAL_COLUMNS = 80;
-=======
 import { styleText } from "node:util";
 import { plainJson, plainText } from "../base/plain-text.ts";
 import { CliError } from "./errors.ts";
->>>>>>> main
+import { type Column, formatTable } from "./table.ts";
+
+const USUAL_COLUMNS = 80;
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -45,17 +41,13 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
   const hasColours = isTerminal && !env["NO_COLOR"] && env["TERM"] !== "dumb";
   return {
     json,
-<<<<<<< HEAD
-    line: (text = "") => void stdout.write(`${text}\n`),
+    line: (text = "") => void stdout.write(`${shownLine(text)}\n`),
     table(columns, rows) {
       const width = isTerminal ? stdout.columns || USUAL_COLUMNS : USUAL_COLUMNS;
-      for (const line of formatTable(columns, rows, width)) stdout.write(`${line}\n`);
+      const shown = rows.map((row) => row.map(shownLine));
+      for (const line of formatTable(columns, shown, width)) stdout.write(`${line}\n`);
     },
-    note: (text) => void stderr.write(`${text}\n`),
-=======
-    line: (text = "") => void stdout.write(`${shownLine(text)}\n`),
     note: (text) => void stderr.write(`${shownLine(text)}\n`),
->>>>>>> main
     result(value, human) {
       if (json) stdout.write(`${plainJson(value, 2)}\n`);
       else human();

@@ -4,12 +4,7 @@ import type { RunnerView } from "../http/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { tagsOption } from "./options.ts";
-<<<<<<< HEAD
-import { harmless, type Output } from "./output.ts";
-=======
 import type { Output } from "./output.ts";
-import { formatTable } from "./table.ts";
->>>>>>> main
 import { withViews } from "./views.ts";
 import { ago, cellText, clockTime, sizeWords } from "./words.ts";
 
@@ -126,7 +121,7 @@ function stateWord(output: Output, { state }: RunnerView): string {
 
 /** Why it is to be deleted, or that its token ends soon. */
 function noteOf(output: Output, { reason, tokenExpiresAt, state }: RunnerView): string {
-  if (reason !== null) return harmless(reason);
+  if (reason !== null) return reason;
   if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - Date.now() > SOON_MS) return "";
   return output.paint("yellow", `its token ends ${clockTime(tokenExpiresAt)}`);
 }

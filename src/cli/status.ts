@@ -5,14 +5,8 @@ import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
-<<<<<<< HEAD
-import { harmless, type Output } from "./output.ts";
-import { printUnservable, printWaiting } from "./webhook/waiting.ts";
-=======
 import type { Output } from "./output.ts";
-import { formatTable } from "./table.ts";
-import { printWaiting } from "./webhook/waiting.ts";
->>>>>>> main
+import { printUnservable, printWaiting } from "./webhook/waiting.ts";
 import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
 import { ago, clockTime, sizeWords } from "./words.ts";
 

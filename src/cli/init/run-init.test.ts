@@ -4,7 +4,6 @@ import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/scripted-asker.ts";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { Finding } from "../doctor/check.ts";
@@ -133,17 +132,8 @@ describe("with somebody to ask", () => {
     const caFile = join(directory.path, "ca.pem");
     await writeFile(caFile, "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n");
 
-<<<<<<< HEAD
-    await using authority = await makeCertificateAuthority();
-    const caFile = join(directory.path, "ca.pem");
-    await writeFile(caFile, authority.ca);
-
     await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
 
-=======
-    await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
-
->>>>>>> main
     expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile }]);
     expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe(caFile);
   });

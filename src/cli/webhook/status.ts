@@ -3,12 +3,7 @@ import { plainText } from "../../base/plain-text.ts";
 import type { WebhookStatus } from "../../http/webhook-api.ts";
 import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
-<<<<<<< HEAD
-import { harmless, type Output } from "../output.ts";
-=======
 import type { Output } from "../output.ts";
-import { formatTable } from "../table.ts";
->>>>>>> main
 import { ago, cellText, clockTime } from "../words.ts";
 import { printUnservable, printWaiting } from "./waiting.ts";
 import { doorWords, hookTroubles, runnerWords } from "./words.ts";

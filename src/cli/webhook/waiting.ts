@@ -1,5 +1,5 @@
 import type { WaitingView, WebhookStatus } from "../../http/webhook-api.ts";
-import { harmless, type Output } from "../output.ts";
+import type { Output } from "../output.ts";
 import { ago, cellText } from "../words.ts";
 
 const columns = [
@@ -19,7 +19,7 @@ export function printUnservable(output: Output, jobs: WebhookStatus["unservable"
     cellText(job.name),
     cellText(job.tags.join(","), 50),
     ago(job.createdAt),
-    harmless(job.reason),
+    job.reason,
   ]);
   output.table(columns, rows);
 }
@@ -32,7 +32,7 @@ export function printWaiting(output: Output, waiting: readonly WaitingView[]): v
     cellText(job.name),
     cellText(job.tags.join(","), 50),
     ago(job.createdAt),
-    harmless(job.problem ?? ""),
+    job.problem ?? "",
   ]);
   output.table(columns, rows);
 }
