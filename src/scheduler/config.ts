@@ -7,7 +7,8 @@ export const SchedulerConfig = z.strictObject({
     .prefault("1s")
     .meta({ description: "Longest time between two looks at everything, when nothing else asks for one." }),
   attempts: z.number().int().min(1).max(10).default(3).meta({
-    description: "Machines tried for one job, as long as none of them has taken the job's payload.",
+    description:
+      "Machines tried for one job, as long as none of them has taken the job's payload. One that its host did not make counts for none.",
   }),
   startLimit: durationMs().prefault("10m").meta({
     description: "Longest wait of a claimed job for a machine of its own; then it fails and says why.",

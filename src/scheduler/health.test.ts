@@ -29,6 +29,7 @@ function createSubject(pools: Pool[], fleetOn = oneHost) {
     bases: () => new Map([["webhook", { driver: "fake", image: "base", hostLabels: {} }]]),
     clock,
     log: pino({ level: "silent" }),
+    refusals: { closing: () => undefined },
     disk: { freeBytes: async () => 10, minFreeBytes: 1 },
   });
   return { health, resolved, current, clock };

@@ -8,9 +8,10 @@ import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
 import { missingLabel } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
-import type { Fleet, VmDriver } from "../vm/driver.ts";
+import type { Fleet, HostTrouble, VmDriver } from "../vm/driver.ts";
 import { atMost, withDeadline } from "./deadline.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
+import type { Refusals } from "./refusals.ts";
 
 interface PoolProblem {
   /** In words for the operator. */
@@ -42,6 +43,7 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly disk: DiskWatch;
+  readonly refusals: Pick<Refusals, "closing">;
   /** A pool can start machines now, or no longer: whoever claims wants to know at once. */
   readonly onHealthChange?: () => void;
 }
@@ -100,7 +102,7 @@ export function createHealth(deps: HealthDeps): Health {
 
   function of(name: string): PoolHealth {
     const base = pools().get(name) ?? bases().get(name);
-    return base ? judge(name, base, fleet.hosts(), seen) : describe(name, unknownPool);
+    return base ? judge(name, base, deps, seen) : describe(name, unknownPool);
   }
 
   /** Takes over what was found, and tells of the pools that it changes. */
@@ -185,9 +187,10 @@ function keyOf(host: string, image: string): string {
 function judge(
   name: string,
   base: MachineBase,
-  hosts: ReadonlyMap<string, VmDriver>,
+  { fleet, refusals }: Pick<HealthDeps, "fleet" | "refusals">,
   seen: Look,
 ): PoolHealth {
+  const hosts = fleet.hosts();
   const image = seen.images.get(base.image);
   const runnerInfo = image && "image" in image ? image.image.runnerInfo : undefined;
   const candidates = [...hosts].filter(
@@ -195,8 +198,13 @@ function judge(
       driver === base.driver && missingLabel(labels, base.hostLabels) === undefined,
   );
   if (candidates.length === 0) return describe(name, noHost(base, hosts), runnerInfo);
+  const digest = image && "image" in image ? image.image.digest : undefined;
   const findings = candidates.map(([key, driver]) =>
-    findingOf(driver, seen.hosts.get(keyOf(key, base.image))),
+    findingOf(
+      driver,
+      driver.trouble() ?? refusals.closing(key, digest),
+      seen.hosts.get(keyOf(key, base.image)),
+    ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
   const problems = findings.flatMap((finding) => finding.problems);
@@ -204,8 +212,11 @@ function judge(
 }
 
 /** With the host's name where there may be several. */
-function findingOf(driver: VmDriver, seen: Seen = { ...notSeen, checkedAt: 0 }): Seen {
-  const trouble = driver.trouble();
+function findingOf(
+  driver: VmDriver,
+  trouble: HostTrouble | undefined,
+  seen: Seen = { ...notSeen, checkedAt: 0 },
+): Seen {
   const problems = trouble ? [...seen.problems, trouble] : seen.problems;
   if (driver.host === "local") return { ...seen, problems };
   return {

@@ -53,7 +53,10 @@ function planned(snapshot: Snapshot, at = now): Action[] {
 }
 
 const failed = (reason: unknown) => ({ kind: "failJob", jobId: 4711, reason });
-const retried = (reason: unknown) => ({ kind: "retryJob", jobId: 4711, machineId: M, reason });
+const neverThere = { bootingAt: null, heardAt: null };
+const retried = (reason: unknown, counts = true) => ({
+  ...{ kind: "retryJob", jobId: 4711, machineId: M, reason, counts },
+});
 
 describe("a claimed job", () => {
   const job = aJob({ state: "claimed" });
@@ -122,6 +125,55 @@ describe("a claimed job", () => {
     expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms.slice(0, 1)), shunned }))).toMatchObject([
       { kind: "startMachine", host: "fake" },
     ]);
+  });
+
+  const refusal = { images: undefined, size: undefined, problem: "its disk is full", isOnTrial: false };
+
+  test("does not go where the last machine was not made, until that host may be tried again", () => {
+    const on = (isOnTrial: boolean) =>
+      new Map([["fake", { listed: [], room: aRoom({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
+    const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id }));
+    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const starts = (hosts: Snapshot["hosts"]) =>
+      planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
+
+    expect(starts(on(false))).toEqual([]);
+    // One of them shows whether it can.
+    expect(starts(on(true))).toEqual([{ kind: "startMachine", jobId: 1, host: "fake" }]);
+  });
+
+  test("says at its end what the host had against it", () => {
+    const hosts = new Map([["fake", { listed: [], room: aRoom({ refusals: [refusal] }) }]]);
+
+    expect(planned(aSnapshot(job, undefined, { hosts }), someTime + policy.startLimit)).toEqual([
+      failed(expect.stringMatching(/within 10m0s: .*its disk is full/)),
+    ]);
+  });
+
+  test("has one more host tried when another one kept it for all its time", () => {
+    const rooms = ["fake", "fake/b"].map((key) => [key, { listed: [], room: aRoom({ key }) }] as const);
+    const shunned = new Map([[4711, new Set(["fake"])]]);
+    const at = (hosts: typeof rooms, ms: number) =>
+      planned(aSnapshot(job, undefined, { hosts: new Map(hosts), shunned }), someTime + ms);
+
+    expect(at(rooms, policy.startLimit)).toContainEqual(
+      expect.objectContaining({ kind: "startMachine", host: "fake/b" }),
+    );
+    expect(at(rooms.slice(0, 1), policy.startLimit)).toEqual([failed(expect.anything())]);
+    expect(at(rooms, 2 * policy.startLimit)).toEqual([failed(expect.anything())]);
+  });
+
+  test("fails at once when every host that could hold it says that it cannot be as it is asked for", () => {
+    const never = { ...refusal, size: job.size, problem: "it makes no such machine" };
+    const refusing = (key: string) => [key, { listed: [], room: aRoom({ key, refusals: [never] }) }] as const;
+    const full = aRoom({ key: "fake/c", closed: "it is drained" });
+
+    const all = new Map([refusing("fake/a"), refusing("fake/b")]);
+    expect(planned(aSnapshot(job, undefined, { hosts: all }))).toEqual([
+      failed(expect.stringMatching(/no machine can be made for it: .*it makes no such machine/)),
+    ]);
+    const some = new Map([...all, ["fake/c", { listed: [], room: full }] as const]);
+    expect(planned(aSnapshot(job, undefined, { hosts: some }))).toEqual([]);
   });
 
   test("shares a host with the others in the order of the claims", () => {
@@ -193,9 +245,22 @@ describe("a starting job", () => {
   });
 
   test("gets another machine when this one could not be started, and keeps it until then", () => {
-    const machine = aMachine({ state: "stopping", reason: "it could not be started: no room" });
+    const machine = aMachine({
+      ...neverThere,
+      state: "stopping",
+      reason: "it could not be started: no room",
+    });
 
-    expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room")]);
+    expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room", false)]);
+  });
+
+  test("is charged with an attempt only when its machine was there", () => {
+    const last = aJob({ state: "starting", attempt: policy.attempts });
+    const refused = aMachine({ ...neverThere, state: "stopping", reason: "its host is out of order" });
+    const lost = aMachine({ state: "stopping", reason: "it crashed", bootingAt: someTime });
+
+    expect(planned(aSnapshot(last, refused))).toEqual([retried("its host is out of order", false)]);
+    expect(planned(aSnapshot(last, lost))).toEqual([failed(expect.stringContaining("it crashed"))]);
   });
 
   test.each<[GuestEnd, string]>([

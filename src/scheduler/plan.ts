@@ -12,6 +12,7 @@ import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import {
   createPlacement,
   type HostRoom,
+  hopelessness,
   hostKey,
   type Labels,
   type Placement,
@@ -79,7 +80,14 @@ export type Action =
   | { readonly kind: "destroy"; readonly machineId: string; readonly host: string }
   /** On a host, but not ours any more. */
   | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly host: string }
-  | { readonly kind: "retryJob"; readonly jobId: number; readonly machineId: string; readonly reason: string }
+  /** `counts`: it was an attempt, of which a job has so many. It was none when its machine never came to be. */
+  | {
+      readonly kind: "retryJob";
+      readonly jobId: number;
+      readonly machineId: string;
+      readonly reason: string;
+      readonly counts: boolean;
+    }
   | { readonly kind: "failJob"; readonly jobId: number; readonly reason: string }
   | { readonly kind: "report"; readonly jobId: number }
   | { readonly kind: "checkStanding"; readonly jobId: number };
@@ -157,12 +165,22 @@ function planJob(view: View, job: Job): Action[] {
 function judge(view: View, job: Job): Action | undefined {
   const problem = view.snapshot.mode === "end" ? ending : problemOf(view, job);
   if (problem === undefined) return undefined;
-  const mayRetry = view.snapshot.mode !== "end" && job.attempt < view.policy.attempts;
+  const counts = wasStarted(view, job);
+  const mayRetry = view.snapshot.mode !== "end" && (!counts || job.attempt < view.policy.attempts);
   if (job.state === "starting" && mayRetry)
-    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem };
+    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem, counts };
   const exhausted = job.state === "starting" && view.snapshot.mode !== "end";
   const reason = exhausted ? `no machine took it in ${attempts(job)}; the last one: ${problem}` : problem;
   return { kind: "failJob", jobId: job.id, reason };
+}
+
+/**
+ * Whether a job's machine was really there. A host that does not make one says something of itself and not of the job: that costs
+ * the job time, and what it may wait is limited by `startLimit`.
+ */
+function wasStarted({ machines }: View, job: Job): boolean {
+  const machine = machines.get(job.machineId ?? "")?.machine;
+  return machine === undefined || machine.bootingAt !== null || machine.heardAt !== null;
 }
 
 const ending = "FireRunner was told to end, and its configuration ends running jobs then";
@@ -180,11 +198,23 @@ function problemOf(view: View, job: Job): string | undefined {
 
 function startProblem({ snapshot, policy, now }: View, job: Job): string | undefined {
   if (!snapshot.pools.has(job.pool)) return `the pool “${job.pool}” is not configured any more`;
+  const hopeless = hopelessness(roomsIn(snapshot), wantedOf(snapshot, job));
+  if (hopeless !== undefined) return `no machine can be made for it: ${hopeless}`;
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
+  // One host may have kept it for all the time that it had.
+  if (waitedMs < 2 * policy.startLimit && hasUntriedHost(snapshot, job)) return undefined;
   const obstacle = startObstacle(snapshot, job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
   return obstacle === undefined ? words : `${words}: ${obstacle}`;
+}
+
+/** A host that would take it now, for a job that was tried on others. */
+function hasUntriedHost(snapshot: Snapshot, job: Job): boolean {
+  const tried = snapshot.shunned.get(job.id);
+  if (tried === undefined) return false;
+  const hosts = new Map([...snapshot.hosts].filter(([key]) => !tried.has(key)));
+  return startObstacle({ ...snapshot, hosts }, job) === undefined;
 }
 
 /** How the machine of a starting or running job was lost, in words. */
@@ -284,15 +314,18 @@ export function startObstacle(snapshot: Snapshot, job: Job): string | undefined 
 
 /** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
 function placementOf(snapshot: Snapshot, machines: Iterable<Placed>): Placement {
-  const rooms = [...snapshot.hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
-  const placement = createPlacement(rooms, snapshot.placement);
+  const placement = createPlacement(roomsIn(snapshot), snapshot.placement);
   for (const { machine, host } of machines)
-    if (machine.state !== "gone") placement.occupy(host, machine.size);
+    if (machine.state !== "gone") placement.occupy(host, machine.size, machine.state === "creating");
   for (const job of snapshot.jobs) {
     const host = job.state === "claimed" ? snapshot.starting.get(job.id) : undefined;
-    if (host !== undefined) placement.occupy(host, job.size);
+    if (host !== undefined) placement.occupy(host, job.size, true);
   }
   return placement;
+}
+
+function roomsIn({ hosts }: Snapshot): HostRoom[] {
+  return [...hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
 }
 
 function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): Wanted {

@@ -11,6 +11,7 @@ import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
 import { type Action, type Mode, plan } from "./plan.ts";
+import type { Refusals } from "./refusals.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 import { createWaker } from "./waker.ts";
 
@@ -33,6 +34,7 @@ export interface RoundReport {
 
 export interface RoundsDeps extends TaskDeps {
   readonly rooms: HostRooms;
+  readonly refusals: Refusals;
 }
 
 export interface Rounds {

@@ -7,6 +7,7 @@ import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
 import { createHostRooms } from "./host-rooms.ts";
+import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
 import type { TaskDeps } from "./tasks.ts";
@@ -62,9 +63,10 @@ export interface Scheduler {
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, clock, config, fleet } = deps;
-  const health = createHealth(deps);
-  const rooms = createHostRooms({ fleet, health, store });
-  const rounds = createRounds({ ...deps, rooms });
+  const refusals = createRefusals(deps);
+  const health = createHealth({ ...deps, refusals });
+  const rooms = createHostRooms({ fleet, health, refusals, store });
+  const rounds = createRounds({ ...deps, rooms, refusals });
   const stopped = new AbortController();
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
@@ -123,7 +125,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       return await rooms.all("unseen");
     },
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
-    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained() }),
+    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained(), refusals }),
   };
 }
 

@@ -31,6 +31,8 @@ export type VmErrorCode =
   | "vm_host_sick"
   /** A host answered that it does not know the machine. */
   | "vm_host_unknown_machine"
+  /** A host does not have the image, and its registry does not have it any more. */
+  | "vm_image_gone"
   /** The image is on this computer only, and the host has nowhere to pull it from. */
   | "vm_image_unpublished"
   /** All addresses that a host may give to machines are taken. */
@@ -45,4 +47,15 @@ export class VmError extends FireRunnerError {
   ) {
     super(code, message, options);
   }
+}
+
+/**
+ * What a create that failed says something of: this host, whatever it is asked for; this host with this image; or the very request,
+ * which will be refused as long as nobody changes anything. In doubt the host.
+ */
+export function refusalIsAbout(error: unknown): "host" | "image" | "request" {
+  if (!(error instanceof FireRunnerError)) return "host";
+  if (/^(vm_)?image_/.test(error.code)) return "image";
+  if (error.code === "vm_bad_spec") return "request";
+  return error.code === "vm_host_refused" && !error.retryable ? "request" : "host";
 }

@@ -2,7 +2,10 @@ import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
+import type { ListedMicroVM } from "./gen/service_pb.js";
 import type { AddressRange, FlintlockHost } from "./host.ts";
+import { type ListFailure, listPatiently } from "./listing.ts";
+import type { Pauses } from "./pause.ts";
 
 /** Longer than any list can be under way that does not show a new machine yet. */
 const HOLD_MS = 60 * SECOND_MS;
@@ -12,15 +15,21 @@ export interface Addresses {
   /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`, and some time longer. */
   choose(id: string, signal: AbortSignal): Promise<string | undefined>;
   release(id: string): void;
+  /** Has the host list the machines of all, as is done for each address. Nothing where machines ask by DHCP. */
+  check(signal: AbortSignal): Promise<void>;
+  /** Since when the host cannot list all machines, and why; undefined when it can. */
+  failing(): ListFailure | undefined;
 }
 
 export interface AddressesDeps {
   readonly host: FlintlockHost;
   readonly client: Pick<FlintlockClient, "list">;
   readonly clock: Clock;
+  readonly pauses: Pauses;
 }
 
-export function createAddresses({ host, client, clock }: AddressesDeps): Addresses {
+export function createAddresses({ host, client, clock, pauses }: AddressesDeps): Addresses {
+  let failing: ListFailure | undefined;
   const held = new Map<string, { readonly address: string; until: number }>();
 
   function heldAddresses(): string[] {
@@ -28,11 +37,23 @@ export function createAddresses({ host, client, clock }: AddressesDeps): Address
     return [...held.values()].map(({ address }) => address);
   }
 
+  /** Machines of all namespaces: others may use the same bridge. */
+  async function listAll(signal: AbortSignal): Promise<readonly ListedMicroVM[]> {
+    const askedAt = clock.now();
+    try {
+      const all = await listPatiently({ client, clock, pauses }, { namespace: "" }, signal);
+      failing = undefined;
+      return all;
+    } catch (error) {
+      if (!signal.aborted) failing = { since: failing?.since ?? askedAt, error };
+      throw error;
+    }
+  }
+
   async function choose(id: string, signal: AbortSignal): Promise<string | undefined> {
     const { addresses: range, gateway } = host.network;
     if (!range) return undefined;
-    // Machines of all namespaces: others may use the same bridge.
-    const machines = await client.list({ namespace: "" }, signal);
+    const machines = await listAll(signal);
     const listed = machines.flatMap(
       ({ spec }) => spec?.interfaces.map((each) => each.address?.address) ?? [],
     );
@@ -45,6 +66,10 @@ export function createAddresses({ host, client, clock }: AddressesDeps): Address
 
   return {
     choose,
+    async check(signal) {
+      if (host.network.addresses) await listAll(signal);
+    },
+    failing: () => failing,
     release(id) {
       const hold = held.get(id);
       if (hold) hold.until = clock.now() + HOLD_MS;

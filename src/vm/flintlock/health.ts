@@ -3,16 +3,14 @@
  * by itself once the sign does. flintlockd has one worker: whatever moves proves that it is alive.
  */
 import type { Clock } from "../../base/clock.ts";
-import { formatDuration, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import type { HostTrouble } from "../driver.ts";
+import type { Addresses } from "./addresses.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Listing, Snapshot } from "./listing.ts";
 import { isWaiting } from "./remote.ts";
 
 const LIST_LIMIT_MS = 30 * SECOND_MS;
-/** So many creates that failed in a row keep others away for so long. */
-const FAILED_CREATES = 3;
-const FAILED_REST_MS = 2 * MINUTE_MS;
 
 const restart = "restart flintlockd on the host: its machines run on, and what waits is carried out then";
 
@@ -20,13 +18,12 @@ export interface Health {
   /** From memory; undefined when there is no sign of sickness. */
   trouble(): HostTrouble | undefined;
   noteStuck(uids: readonly string[]): void;
-  /** A create ended: it worked, or it failed on this host in a way that may be the host's. */
-  noteCreate(worked: boolean): void;
 }
 
 export interface HealthDeps {
   readonly host: string;
   readonly listing: Listing;
+  readonly addresses: Pick<Addresses, "failing">;
   readonly clock: Clock;
   readonly pullTimeoutMs: number;
   readonly deleteTimeoutMs: number;
@@ -38,8 +35,6 @@ export function createHealth(deps: HealthDeps): Health {
   const { host, listing, clock } = deps;
   const deafness = watchDeafness(deps);
   let stuck = new Set<string>();
-  let failedCreates = 0;
-  let restUntil = 0;
 
   listing.onList(({ machines }) => {
     if (stuck.size === 0) return;
@@ -47,8 +42,9 @@ export function createHealth(deps: HealthDeps): Health {
     stuck = new Set(deleting.map(({ uid }) => uid).filter((uid) => stuck.has(uid)));
   });
 
+  /** A list that fails for good is as bad for addresses: no machine could be given one. */
   function listTrouble(): HostTrouble | undefined {
-    const failing = listing.failing();
+    const failing = listing.failing() ?? deps.addresses.failing();
     if (!failing) return undefined;
     const isPoisoned = failing.error instanceof FlintlockError && failing.error.code === "vm_host_sick";
     const forMs = clock.now() - failing.since;
@@ -70,22 +66,10 @@ export function createHealth(deps: HealthDeps): Health {
     };
   }
 
-  function createTrouble(): HostTrouble | undefined {
-    if (failedCreates < FAILED_CREATES || clock.now() >= restUntil) return undefined;
-    return {
-      problem: `the last ${failedCreates} machines could not be made on the host ${host}`,
-      hint: "look at flintlockd's log on the host: mostly an image that cannot be pulled, or containerd's thin pool",
-    };
-  }
-
   return {
-    trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble() ?? createTrouble(),
+    trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble(),
     noteStuck: (uids) => {
       stuck = new Set([...stuck, ...uids]);
-    },
-    noteCreate(worked) {
-      failedCreates = worked ? 0 : failedCreates + 1;
-      if (!worked) restUntil = clock.now() + FAILED_REST_MS;
     },
   };
 }
