@@ -1,5 +1,6 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
 import { openDoors } from "./app/doors.ts";
+import { capacitiesOf } from "./app/fleet-capacity.ts";
 import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
 import { systemClock } from "./base/clock.ts";
 import { describeError, FireRunnerError } from "./base/errors.ts";
@@ -9,6 +10,7 @@ import type { Config } from "./config/load.ts";
 import { takeOver } from "./config/take-over.ts";
 import type { Door } from "./http/door/door.ts";
 import type { Pool } from "./lifecycle/pool.ts";
+import { poolRoom } from "./lifecycle/pool-room.ts";
 import { acquireStateLock } from "./store/state-lock.ts";
 
 export { installConfiguredHook } from "./app/configured-hook.ts";
@@ -66,6 +68,7 @@ export function createApp(options: AppOptions): App {
     rooms.tagged?.start();
     rooms.claimer.start();
     for (const pool of config.pools.values()) void verifyToken(rooms, pool, log);
+    void tellRoom(rooms, [...config.pools.values()], log);
   }
 
   async function reload(): Promise<readonly string[]> {
@@ -108,6 +111,24 @@ async function verifyToken({ api, images }: Rooms, pool: Pool, log: Log): Promis
   } catch (error) {
     const hint = error instanceof FireRunnerError ? error.hint : undefined;
     log.warn({ pool: pool.name, problem: describeError(error), hint }, "runner token could not be verified");
+  }
+}
+
+/** How many machines there is room for; where it is disk that allows no more, what can be done. */
+async function tellRoom({ fleet }: Pick<Rooms, "fleet">, pools: readonly Pool[], log: Log): Promise<void> {
+  try {
+    const hosts = await capacitiesOf(fleet);
+    for (const pool of pools) {
+      const { machines, byDisk, note } = poolRoom(pool, hosts);
+      if (note === undefined) log.info({ pool: pool.name, machines, byDisk }, "room for machines");
+      else
+        log.warn(
+          { pool: pool.name, machines, byDisk, problem: note },
+          "disk is what allows no more machines",
+        );
+    }
+  } catch (error) {
+    log.warn({ problem: describeError(error) }, "how many machines there is room for cannot be told");
   }
 }
 

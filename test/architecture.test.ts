@@ -24,6 +24,7 @@ const mayImport: Record<string, readonly string[]> = {
   config: [
     "base",
     "*/config.ts",
+    "lifecycle/egress.ts",
     "lifecycle/pool.ts",
     "lifecycle/routing.ts",
     "lifecycle/placement.ts",

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { createSlots, type Reservation, type Slots } from "../src/intake/slots.ts";
 import type { LifecycleEvent } from "../src/lifecycle/events.ts";
 import { type HostRoom, hostKey, type PlacementPolicy } from "../src/lifecycle/placement.ts";
-import type { Size } from "../src/lifecycle/size.ts";
+import { occupied, type Size } from "../src/lifecycle/size.ts";
 import { SchedulerConfig } from "../src/scheduler/config.ts";
 import { type Action, type HostView, plan, type Snapshot } from "../src/scheduler/plan.ts";
 import type { Job, Machine } from "../src/store/store.ts";
@@ -20,10 +20,13 @@ import { aSize } from "./builders/size.ts";
 
 const policy = SchedulerConfig.parse({});
 const ROUND_MS = 1_000;
+const DISK_MIB = 1_024;
 
 const anyHost = fc.record({
   cpus: fc.integer({ min: 1, max: 8 }),
   machines: fc.integer({ min: 1, max: 4 }),
+  /** How many disks of the small kind there is room for. */
+  disks: fc.integer({ min: 1, max: 8 }),
   zone: fc.constantFrom("a", "b"),
 });
 const usual = ["poll", "poll", "poll", "answer", "answer", "round", "round", "end"] as const;
@@ -45,9 +48,13 @@ const anyHistory = [
 type Step = typeof anyStep extends fc.Arbitrary<infer Value> ? Value : never;
 type Happening = Step["kind"];
 
-const small = aPool({ name: "small", size: aSize({ cpus: 1 }) });
-const large = aPool({ name: "large", size: aSize({ cpus: 3, memoryMib: 2_048 }) });
-const zoned = aPool({ name: "zoned", size: aSize({ cpus: 2 }), hostLabels: { zone: "a" } });
+const small = aPool({ name: "small", size: aSize({ cpus: 1, diskMib: DISK_MIB }) });
+const large = aPool({ name: "large", size: aSize({ cpus: 3, memoryMib: 2_048, diskMib: 3 * DISK_MIB }) });
+const zoned = aPool({
+  name: "zoned",
+  size: aSize({ cpus: 2, diskMib: DISK_MIB }),
+  hostLabels: { zone: "a" },
+});
 
 interface Host {
   room: HostRoom;
@@ -232,11 +239,15 @@ class History {
           this.jobs.get(id)?.state === "claimed" ? [this.jobs.get(id)?.size] : [],
         ),
       ].filter((size) => size !== undefined);
-      const cpus = sizes.reduce((sum, size) => sum + size.cpus, 0);
-      const memoryMib = sizes.reduce((sum, size) => sum + size.memoryMib, 0);
+      const { cpus, memoryMib, machines, diskMib } = occupied(sizes);
       const isFull =
-        cpus > capacity.cpus || memoryMib > capacity.memoryMib || sizes.length > capacity.machines;
-      return isFull ? [`${key}: ${sizes.length} machines, ${cpus} CPUs, ${memoryMib} MiB`] : [];
+        cpus > capacity.cpus ||
+        memoryMib > capacity.memoryMib ||
+        machines > capacity.machines ||
+        diskMib > (capacity.diskMib ?? Number.POSITIVE_INFINITY);
+      return isFull
+        ? [`${key}: ${machines} machines, ${cpus} CPUs, ${memoryMib} MiB, disks ${diskMib} MiB`]
+        : [];
     });
   }
 }
@@ -260,8 +271,9 @@ function happenToHost(history: History, kind: Happening, which: number): void {
   if (kind === "drain") host.room = { ...room, closed: room.closed ? undefined : "it is drained" };
   if (kind === "stranger") host.there.add(`fr-stranger${which}`);
   if (kind !== "grow") return;
-  const { cpus, memoryMib, machines } = room.capacity;
-  const capacity = { cpus: cpus + 1, memoryMib: memoryMib + 1_024, machines: machines + 1 };
+  const { cpus, memoryMib, machines, diskMib = 0 } = room.capacity;
+  const more = { cpus: cpus + 1, memoryMib: memoryMib + 1_024, machines: machines + 1 };
+  const capacity = { ...more, diskMib: diskMib + DISK_MIB };
   host.room = { ...room, capacity };
 }
 
@@ -283,12 +295,12 @@ async function happen(history: History, { kind, which, luck }: Step): Promise<vo
 }
 
 function aHistory(
-  hosts: readonly { cpus: number; machines: number; zone: string }[],
+  hosts: readonly { cpus: number; machines: number; disks: number; zone: string }[],
   pools: (typeof small)[],
   policy: PlacementPolicy,
 ) {
-  const all = hosts.map(({ cpus, machines, zone }, index): Host => {
-    const capacity = { cpus, memoryMib: cpus * 1_024, machines };
+  const all = hosts.map(({ cpus, machines, disks, zone }, index): Host => {
+    const capacity = { cpus, memoryMib: cpus * 1_024, machines, diskMib: disks * DISK_MIB };
     return {
       room: aRoom({ key: `fake/m${index}`, capacity, labels: { zone } }),
       isSilent: false,

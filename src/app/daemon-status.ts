@@ -1,9 +1,11 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
-import type { DaemonStatus } from "../http/api.ts";
+import type { DaemonStatus, PoolStatus } from "../http/api.ts";
 import type { WebhookPorts } from "../http/control-routes.ts";
 import type { Door } from "../http/door/door.ts";
 import type { Readiness } from "../http/hook-desk.ts";
+import type { Pool } from "../lifecycle/pool.ts";
+import { poolRoom } from "../lifecycle/pool-room.ts";
 import { hindrancesOf } from "../scheduler/explain.ts";
 import { readinessOf } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
@@ -38,18 +40,26 @@ export function describeDaemon(
         image: pool.image,
         size: pool.size,
         limit: pool.concurrency,
+        room: roomOf(pool, hosts),
         claiming: claiming.get(name) ?? "not started",
       };
     }),
     hosts: hosts.map(({ isDrained, capacity, problem, hint, ...host }) => ({
       ...host,
       drained: isDrained,
-      capacity: capacity ?? null,
+      capacity: capacity ? { ...capacity, diskMib: capacity.diskMib ?? null } : null,
       problem: problem ?? null,
       hint: hint ?? null,
     })),
     troubles: work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
   };
+}
+
+/** Of hosts that have told what they have. */
+function roomOf(pool: Pool, hosts: ReturnType<Rooms["scheduler"]["status"]>["hosts"]): PoolStatus["room"] {
+  const known = hosts.flatMap(({ capacity, ...host }) => (capacity ? [{ ...host, capacity }] : []));
+  const { machines, byDisk, note } = poolRoom(pool, known);
+  return { machines, byDisk: byDisk ?? null, note: note ?? null };
 }
 
 /** What the store cannot know of an unfinished job: what is in its way just now. */

@@ -19,6 +19,8 @@ test("with nothing but pools only they are asked about", async () => {
     "image big",
     "machines of pool a",
     "machines of pool b",
+    "room for pool a",
+    "room for pool b",
     "runner of pool a",
     "runner of pool b",
     "clock",

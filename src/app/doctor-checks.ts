@@ -10,6 +10,7 @@ import { answer } from "./doctor/findings.ts";
 import { fleetChecks } from "./doctor/fleet.ts";
 import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
+import { roomChecks } from "./doctor/room.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
 import { connectGitLab } from "./rooms.ts";
 
@@ -24,6 +25,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
   const { webhook } = config;
   return [
     ...machineChecks(config),
+    ...roomChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
     ...fleetChecks(config, systemClock),

@@ -210,17 +210,22 @@ async function bootDataOf(
 ): Promise<string | undefined> {
   const machine = await store.machine(machineId);
   if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-  const egress = pools().get(machine.pool)?.egress ?? "none";
+  const mode = pools().get(machine.pool)?.egress.mode ?? "none";
   return renderBootData({
     machineId,
     token: store.machineToken(machineId),
     nowMs: systemClock.now(),
     executor: "shell",
-    proxy: egress === "none" ? undefined : GUEST_PROXY,
+    proxy: mode === "none" ? undefined : GUEST_PROXY,
   });
 }
 
-async function freeBytes(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
+/** Of the volume with the least: the store's, or the machines' where they have one of their own. */
+async function freeBytes(state: string): Promise<number> {
+  const of = async (directory: string) => {
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize;
+  };
+  const ofMachines = of(join(state, "machines")).catch(() => Number.POSITIVE_INFINITY);
+  return Math.min(await of(state), await ofMachines);
 }

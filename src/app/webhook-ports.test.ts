@@ -3,6 +3,7 @@ import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
 import { WebhookStanding } from "../http/webhook-api.ts";
 import type { PendingJob } from "../intake/demand.ts";
+import { normalEgress } from "../lifecycle/egress.ts";
 import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
 
 const tags = ["docker", "firecracker-2cpu-4gb"];
@@ -21,7 +22,7 @@ const pending: PendingJob = {
       driver: "qemu",
       executor: "shell",
       concurrency: 1,
-      egress: "none",
+      egress: normalEgress("none"),
       hostLabels: {},
       diskMib: 1024,
     },

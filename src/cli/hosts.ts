@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
+import { formatMib } from "../base/units.ts";
 import type { HostStatus } from "../http/api.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
@@ -72,17 +73,25 @@ export function printHosts(output: Output, hosts: readonly HostStatus[]): void {
     of(taken.machines, capacity?.machines),
     of(taken.cpus, capacity?.cpus),
     of(taken.memoryMib, capacity?.memoryMib, " MiB"),
+    diskWords(taken, capacity),
     Object.entries(labels)
       .map(([name, value]) => `${name}: ${value}`)
       .join(", "),
   ]);
-  const head = ["HOST", "DRIVER", "STATE", "MACHINES", "CPUS", "MEMORY", "LABELS"];
+  const head = ["HOST", "DRIVER", "STATE", "MACHINES", "CPUS", "MEMORY", "DISK", "LABELS"];
   for (const line of formatTable(head, rows)) output.line(line);
   for (const { host, problem, hint } of hosts) {
     if (problem === null) continue;
     output.line(output.paint("red", `! ${host}: ${problem}`));
     if (hint !== null) output.line(`  → ${hint}`);
   }
+}
+
+/** Disks are promised whole: what is taken may be more than what has been written. */
+function diskWords(taken: HostStatus["taken"], capacity: HostStatus["capacity"]): string {
+  if (capacity === null) return `${formatMib(taken.diskMib)}/?`;
+  const most = capacity.diskMib === null ? "unlimited" : formatMib(capacity.diskMib);
+  return `${formatMib(taken.diskMib)}/${most}`;
 }
 
 function stateWord(output: Output, { drained, problem }: Pick<HostStatus, "drained" | "problem">): string {

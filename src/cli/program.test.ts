@@ -136,6 +136,7 @@ const status: DaemonStatus = {
       image: "base",
       size: { cpus: 1, memoryMib: 512, diskMib: 1024 },
       limit: 4,
+      room: { machines: 2, byDisk: 2, note: "disk allows 2 machines at one time" },
       claiming: "polling",
     },
   ],
@@ -146,8 +147,8 @@ const status: DaemonStatus = {
       host: "local",
       labels: { zone: "a" },
       drained: false,
-      taken: { cpus: 1, memoryMib: 512, machines: 1 },
-      capacity: { cpus: 4, memoryMib: 8192, machines: 4 },
+      taken: { cpus: 1, memoryMib: 512, machines: 1, diskMib: 1024 },
+      capacity: { cpus: 4, memoryMib: 8192, machines: 4, diskMib: 2048 },
       problem: "slow",
       hint: "give it time",
     },
@@ -247,7 +248,8 @@ describe("with a daemon", () => {
     expect(out).toContain("FireRunner 1.2.3 takes no new jobs");
     expect(out).toMatch(/^small +not ready +1\/4 +0 +1 CPU, 512 MiB +qemu \(kvm\) +base +not asked$/m);
     expect(out).toMatch(/^! small: no image\n {2}→ build one$/m);
-    expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +zone: a$/m);
+    expect(out).toContain("! small: disk allows 2 machines at one time");
+    expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +1 GiB\/2 GiB +zone: a$/m);
     expect(out).toContain("! destroy fr-bbbbbbbb: busy");
     expect(out).toMatch(/^4711 +running +small/m);
     expect(out).toMatch(/^5000 +failed \(machine\)/m);
@@ -314,7 +316,7 @@ describe("with a daemon", () => {
     await firerunner("hosts", "resume", "metal-1");
     await firerunner("hosts", "forget", "metal-1");
 
-    expect(listed.out).toMatch(/local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +zone: a/);
+    expect(listed.out).toMatch(/local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +1 GiB\/2 GiB +zone: a/);
     expect(listed.out).toContain("! local: slow\n  → give it time");
     expect(drained).toMatchObject({ code: 0, out: "drain: metal-1\n" });
     expect(waited).toMatchObject({ code: 0, out: "no machine is left on metal-1\n" });

@@ -85,6 +85,8 @@ function printPools(output: Output, { pools }: Status): void {
   ]);
   const head = ["POOL", "HEALTH", "RUNNING", "WAITING", "SIZE", "DRIVER", "IMAGE", "GITLAB"];
   for (const line of formatTable(head, rows)) output.line(line);
+  for (const { name, room } of pools)
+    if (room.note !== null) output.line(output.paint("yellow", `! ${name}: ${room.note}`));
   for (const { name, problems } of pools) {
     for (const { problem, hint } of problems) {
       output.line(output.paint("red", `! ${name}: ${problem}`));

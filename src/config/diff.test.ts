@@ -37,6 +37,17 @@ test("pools, tokens and the log's level change at once", async () => {
   ]);
 });
 
+test("egress is compared in the words of the file, by what it means", async () => {
+  const pool = (egress: string) => `pools: { a: { runner: { token: t }, egress: ${egress} } }`;
+  const hosts = "[ { host: nexus.example.org:8081, private: true } ]";
+  const old = await config(pool("[ a.example ]"));
+
+  expect(diffConfig(old, await config(pool("{ mode: list, hosts: [ 'A.example:443' ] }"))).live).toEqual([]);
+  expect(diffConfig(old, await config(pool(`{ mode: internet, hosts: ${hosts} }`))).live).toEqual([
+    'pools.a.egress: ["a.example:443"] → {"mode":"internet","hosts":[{"host":"nexus.example.org:8081","private":true}]}',
+  ]);
+});
+
 test("the state directory and the log's format wait for a restart", async () => {
   const old = await config("pools: { a: { runner: { token: t } } }\nstate: /a");
   const next = await config("pools: { a: { runner: { token: t } } }\nstate: /b\nlog: { format: json }");

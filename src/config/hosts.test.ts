@@ -33,7 +33,7 @@ const small = "address: metal-1:9090, cpus: 4, memory: 8GiB";
 describe("hosts of the flintlock driver", () => {
   test("are ready for use: files read, CPUs over-committed, secrets hidden", async () => {
     const config = await load(`{ metal-1: {
-      address: [metal-1.example.org:9090, "[2001:db8::1]:9090"], cpus: 16, cpuOvercommit: 1.5, memory: 64GiB,
+      address: [metal-1.example.org:9090, "[2001:db8::1]:9090"], cpus: 16, cpuOvercommit: 1.5, memory: 64GiB, disk: 100GiB,
       tokenFile: token, tls: { caFile: ca.pem, certificateFile: own.pem, keyFile: own.key, serverName: metal },
       labels: { zone: a }, network: { bridge: fl0, addresses: 10.77.0.10-10.77.0.99/24, gateway: 10.77.0.1 } } }`);
     const host = config.hosts.get("metal-1");
@@ -41,7 +41,7 @@ describe("hosts of the flintlock driver", () => {
     expect(host).toMatchObject({
       name: "metal-1",
       addresses: ["metal-1.example.org:9090", "[2001:db8::1]:9090"],
-      capacity: { cpus: 24, memoryMib: 65_536, machines: 24 },
+      capacity: { cpus: 24, memoryMib: 65_536, machines: 24, diskMib: 102_400 },
       labels: { zone: "a" },
       tls: { ca, certificate: ca, serverName: "metal" },
       network: {
@@ -54,6 +54,12 @@ describe("hosts of the flintlock driver", () => {
     expect(host?.token?.reveal()).toBe("s3cret");
     expect(host?.tls?.key?.reveal()).toBe(key);
     expect(JSON.stringify(config)).not.toContain("s3cret");
+  });
+
+  test("without a disk have no limit by disk", async () => {
+    const config = await load(`{ a: { ${small} } }`);
+
+    expect(config.hosts.get("a")?.capacity.diskMib).toBeUndefined();
   });
 
   test("speak TLS unless the configuration says that they do not", async () => {

@@ -43,7 +43,7 @@ function plain(
   return {
     name,
     addresses: typeof host.address === "string" ? [host.address] : host.address,
-    capacity: { cpus, memoryMib: host.memory, machines: host.machines ?? cpus },
+    capacity: { cpus, memoryMib: host.memory, machines: host.machines ?? cpus, diskMib: host.disk },
     labels: host.labels,
     network: { bridge, addresses, gateway, nameservers },
   };

@@ -22,7 +22,7 @@ function translate(schema: z.core.$ZodType, json: Record<string, unknown>): void
   const standard = defaultOf(schema);
   for (const own of ["unit", "secret", "default"]) delete json[own];
   if (meta.secret) json["writeOnly"] = true;
-  if (meta.unit) Object.assign(json, unitPatterns[meta.unit]);
+  if (meta.unit === "duration" || meta.unit === "size") Object.assign(json, unitPatterns[meta.unit]);
   if (isLeaf(standard)) json["default"] = inWords(standard, meta);
   if (json["maximum"] === Number.MAX_SAFE_INTEGER) delete json["maximum"];
   if (json["minimum"] === Number.MIN_SAFE_INTEGER) delete json["minimum"];

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { normalEgress } from "../lifecycle/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, defaultState, type LoadOptions, loadConfig } from "./load.ts";
 
@@ -50,7 +51,7 @@ describe("a usable configuration", () => {
       driver: "qemu",
       executor: "shell",
       concurrency: 10,
-      egress: "internet",
+      egress: normalEgress("internet"),
     });
     expect(config.pools.get("small")?.runnerToken.reveal()).toBe("glrt-one");
     expect(config.state).toBe("/var/lib/firerunner");
@@ -92,7 +93,7 @@ describe("a usable configuration", () => {
     const pool = config.pools.get("small");
     expect(pool?.concurrency).toBe(3);
     expect(pool?.size.memoryMib).toBe(1024);
-    expect(pool?.egress).toEqual(["a.example:443", "b.example"]);
+    expect(pool?.egress).toEqual(normalEgress(["a.example:443", "b.example"]));
     expect(config.log.level).toBe("debug");
   });
 
@@ -159,6 +160,26 @@ describe("a configuration with mistakes", () => {
       "firerunner.yaml:5:5: pools.small.egress is “some”: expected one of none, internet, or a list",
     ],
     ["egress: [ 'a b' ]", "firerunner.yaml:5:15: pools.small.egress.0 is not acceptable: expected host:port"],
+    [
+      "egress: { mode: lst }",
+      "firerunner.yaml:5:15: pools.small.egress.mode is “lst”: expected one of none, internet, list",
+    ],
+    [
+      "egress: { mode: list, host: [] }",
+      "firerunner.yaml:5:27: unknown key “host” of pools.small.egress; did you mean “hosts”?",
+    ],
+    [
+      "egress: { mode: list, hosts: [ { host: a, privat: true } ] }",
+      "unknown key “privat” of pools.small.egress.hosts.0; did you mean “private”?",
+    ],
+    [
+      "egress: { mode: none, hosts: [ a ] }",
+      "firerunner.yaml:5:27: pools.small.egress.hosts is not acceptable: nothing can be reached with mode none",
+    ],
+    [
+      "egress: { mode: list, hosts: [ { host: a, private: [ 10.0.0.0/99 ] } ] }",
+      "pools.small.egress.hosts.0.private.0 is not acceptable: a range is between /8 and /32",
+    ],
   ])("%s → %s", async (line, expected) => {
     const problems = await problemsOf(`${onePool}    ${line}\n`);
 

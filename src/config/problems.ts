@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { nearest } from "./nearest.ts";
-import { type FieldMeta, fieldsOf, metaOf, schemaAt } from "./schema-tree.ts";
+import { type FieldMeta, fieldsOf, formsOf, metaOf, schemaAt } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 
 type Issue = z.core.$ZodIssue;
@@ -24,6 +24,8 @@ function wordIssue(schema: Schema, issue: Issue, input: unknown): PathProblem[] 
       message: unknownKey(schema, issue.path, key),
     }));
   }
+  const inside = issue.code === "invalid_union" ? insideOfOneForm(issue) : [];
+  if (inside.length > 0) return wordIssues(schema, inside, input);
   const name = issue.path.length > 0 ? issue.path.join(".") : "the configuration";
   const here = schemaAt(schema, issue.path);
   const meta = here ? metaOf(here) : {};
@@ -32,9 +34,20 @@ function wordIssue(schema: Schema, issue: Issue, input: unknown): PathProblem[] 
   return [{ path: issue.path, message }];
 }
 
+/** What is wrong inside the one form that was meant: that whose problems lie deeper, or are not about the kind of value. */
+function insideOfOneForm({ errors, path }: Extract<Issue, { code: "invalid_union" }>): Issue[] {
+  const isOfThatKind = (issue: Issue) =>
+    issue.path.length > 0 || !["invalid_type", "invalid_value", "invalid_union"].includes(issue.code);
+  const meant = errors.filter((issues) => issues.every(isOfThatKind));
+  const [only = [], ...others] = meant;
+  if (others.length > 0) return [];
+  return only.map((issue) => ({ ...issue, path: [...path, ...issue.path] }) as Issue);
+}
+
 function unknownKey(schema: Schema, path: Path, key: string): string {
   const parent = schemaAt(schema, path);
-  const known = [...((parent && fieldsOf(parent))?.keys() ?? [])];
+  const forms = parent ? formsOf(parent) : [];
+  const known = forms.flatMap((form) => [...(fieldsOf(form)?.keys() ?? [])]);
   const close = nearest(key, known);
   const where = path.length > 0 ? ` of ${path.join(".")}` : "";
   return `unknown key “${key}”${where}; ${close ? `did you mean “${close}”?` : `known are ${known.join(", ")}`}`;
@@ -53,7 +66,11 @@ function wordValue(issue: Issue, value: unknown, meta: FieldMeta): string {
   return `is ${got}: expected ${expected(issue, meta)}${close ? `; did you mean “${close}”?` : ""}`;
 }
 
-const units = { duration: "a duration such as 30s, 5m or 1h30m", size: "a size such as 512MiB or 4GiB" };
+const units = {
+  duration: "a duration such as 30s, 5m or 1h30m",
+  size: "a size such as 512MiB or 4GiB",
+  egress: "one of none, internet, or a list of host:port, or a map with “mode” and “hosts”",
+};
 
 const types: Readonly<Record<string, string>> = {
   int: "a whole number",

@@ -8,7 +8,7 @@ export interface FieldMeta {
   /** The value must never be shown. */
   readonly secret?: boolean | undefined;
   /** In which words people write it, where it is not what it is inside. */
-  readonly unit?: "duration" | "size" | undefined;
+  readonly unit?: "duration" | "size" | "egress" | undefined;
 }
 
 /** The schema below defaults, optionality and transforms: what the operator writes. */
@@ -53,12 +53,25 @@ function entriesOf(schema: Schema): Schema | undefined {
   return plain instanceof z.ZodArray ? (plain.element as Schema) : undefined;
 }
 
+/** The forms that a value may have; one where there is no choice. */
+export function formsOf(schema: Schema): readonly Schema[] {
+  const plain = core(schema);
+  return plain instanceof z.ZodUnion ? (plain.options as readonly Schema[]).flatMap(formsOf) : [schema];
+}
+
+function stepInto(schema: Schema, key: PropertyKey): Schema | undefined {
+  if (typeof key === "number") return entriesOf(schema);
+  return fieldsOf(schema)?.get(String(key)) ?? valuesOf(schema);
+}
+
 /** The schema at `path`, or undefined when the path leaves what the schema knows. */
 export function schemaAt(schema: Schema, path: readonly PropertyKey[]): Schema | undefined {
   let here: Schema | undefined = schema;
   for (const key of path) {
     if (here === undefined) return undefined;
-    here = fieldsOf(here)?.get(String(key)) ?? valuesOf(here) ?? entriesOf(here);
+    here = formsOf(here)
+      .map((form) => stepInto(form, key))
+      .find((each) => each !== undefined);
   }
   return here;
 }

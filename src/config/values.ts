@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
+import { type Egress, egressInWords } from "../lifecycle/egress.ts";
 import { type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 
@@ -38,6 +39,7 @@ export function inWords(value: unknown, meta: FieldMeta): unknown {
   if (meta.secret) return "[secret]";
   if (meta.unit === "duration" && typeof value === "number") return durationText(value);
   if (meta.unit === "size" && typeof value === "number") return sizeText(value);
+  if (meta.unit === "egress" && typeof value === "object") return egressInWords(value as Egress);
   return value;
 }
 

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import { normalEgress } from "../lifecycle/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, type LoadOptions, loadConfig, loadLocalConfig } from "./load.ts";
 import { tagRulesOf } from "./machine-kinds.ts";
@@ -84,7 +85,7 @@ describe("a configuration for jobs by tag", () => {
       driver: "fake",
       executor: "shell",
       concurrency: 10,
-      egress: "internet",
+      egress: normalEgress("internet"),
       hostLabels: {},
       diskMib: 1_024,
     });
@@ -387,7 +388,7 @@ pools: { gpu: { image: gpu, size: { disk: 40GiB } } }`,
     image: "small",
     driver: "qemu",
     executor: "shell",
-    egress: "none",
+    egress: normalEgress("none"),
     concurrency: 3,
     diskMib: 5_120,
   };

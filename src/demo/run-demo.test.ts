@@ -95,8 +95,36 @@ test("a user's own repository is run as it is committed, with its result as it i
   ]);
   expect(printed.join("")).toContain("project local/my-app");
   expect(printed.join("")).toContain(
-    ".gitlab-ci.yml:3: “cache” of “job” is not known to the stand-in and left out",
+    ".gitlab-ci.yml:3: “cache” is not known to the stand-in and left out (“job”)",
   );
+});
+
+test("what GitLab would not start is not started, and the summary says what became of the rest", async () => {
+  const repo = await aRepository(`good: { script: [exit 0] }
+may: { script: [exit 3], allow_failure: true }
+by-hand: { script: x, when: manual }
+deploy: { script: x, rules: [{ if: $CI_COMMIT_TAG }, { when: never }] }
+`);
+  const code = await runDemo(options({ repo, json: false }));
+  const text = results.join("");
+
+  expect(code).toBe(0);
+  expect(text).toMatch(/✓ +good +success/);
+  expect(text).toMatch(/! +may +failed, as it may/);
+  expect(text).toMatch(/▷ +by-hand +manual: not started/);
+  expect(text).toContain("by rules, only or except: “deploy”");
+  expect(text).toContain(
+    "✓ The pipeline succeeded: 2 jobs ran; “may” failed, as it may; “by-hand” would be started by hand.",
+  );
+});
+
+test("a pipeline without jobs is said in a sentence, and is no success", async () => {
+  const code = await runDemo(
+    options({ repo: await aRepository("job: { script: x, only: [tags] }\n"), json: false }),
+  );
+
+  expect(code).toBe(1);
+  expect(results.join("")).toContain("✗ No job ran: the rules of its jobs start none of them");
 });
 
 test.each([

@@ -1,7 +1,8 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import { createActs } from "./acts.ts";
-import { endStates } from "./ci/progress.ts";
+import { announcementOf } from "./announcement.ts";
+import { restStates } from "./ci/progress.ts";
 import { DemoError } from "./errors.ts";
 import { freePort } from "./free-port.ts";
 import type { Pipeline } from "./gitlab/model.ts";
@@ -13,6 +14,7 @@ import { type Daemon, type Executable, runCommand, startDaemon } from "./program
 import { createScreen, type Output, type Screen } from "./screen.ts";
 import { partsOf, prepareSubject, type Subject } from "./subject.ts";
 import { type DemoResult, printSummary, summarize } from "./summary.ts";
+import { pipelineVerdict } from "./verdict.ts";
 import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;
@@ -71,14 +73,15 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     await gitlab.listen();
     const subject = await prepareSubject(gitlab, options.repo);
     announce(screen, gitlab, subject);
+    if (partsOf(subject).every(({ definition }) => definition.jobs.length === 0))
+      return tellOfNothing(options, screen, subject);
     await configure(options, workspace, gitlab, subject);
     daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
     const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
     await untilReady(stage);
     if (subject.tagged) await installHook(stage);
     const result = await perform(stage);
-    if (json) options.results.write(`${JSON.stringify(result, null, 2)}\n`);
-    else printSummary(screen, result);
+    tell(options, screen, result);
     screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
     return result.ok ? 0 : 1;
   } finally {
@@ -86,11 +89,22 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   }
 }
 
+function tell({ json = false, results }: DemoOptions, screen: Screen, result: DemoResult): void {
+  if (json) results.write(`${JSON.stringify(result, null, 2)}\n`);
+  else printSummary(screen, result);
+}
+
+/** Of a pipeline without jobs there is nothing to run, which is no success. */
+function tellOfNothing(options: DemoOptions, screen: Screen, { pooled: { definition } }: Subject): number {
+  const { ok, sentence } = pipelineVerdict(definition, [], "skipped");
+  tell(options, screen, { ok, sentence, jobs: [], leftovers: [], violations: [] });
+  return 1;
+}
+
 function announce(screen: Screen, gitlab: StandInGitLab, subject: Subject): void {
   const paths = partsOf(subject).map(({ project }) => project.path);
   screen.print(`GitLab: a stand-in at ${gitlab.url}, project ${paths.join(" and ")}`);
-  for (const { line, message } of subject.pooled.definition.notices)
-    screen.print(`  .gitlab-ci.yml:${line}: ${message}`);
+  for (const line of announcementOf(subject.pooled.definition)) screen.print(line);
 }
 
 /** One runner for every job of the pool, whatever its tags; an access token for what comes by webhook. */
@@ -200,7 +214,14 @@ async function perform(stage: Stage): Promise<DemoResult> {
     expectations,
     leftovers: await stopAndLook(workspace, daemon, clock),
     violations: gitlab.violations,
-    pipelineStatuses: pipelines.map((each) => gitlab.pipelines.status(each)),
+    verdict:
+      options.repo === undefined
+        ? undefined
+        : pipelineVerdict(
+            subject.pooled.definition,
+            pipelines.flatMap((each) => gitlab.pipelines.jobs(each)),
+            pipelines.map((each) => gitlab.pipelines.status(each))[0] ?? "skipped",
+          ),
   });
 }
 
@@ -212,10 +233,9 @@ async function stopAndLook(workspace: Workspace, daemon: Daemon, clock: Clock): 
   return [...ofMachines, ...ofEnd, ...(await findProcesses(workspace))];
 }
 
+/** Nothing runs, and nothing is about to: what is left waits for somebody. */
 function isOver(gitlab: StandInGitLab, pipeline: Pipeline): boolean {
-  return gitlab.pipelines
-    .jobs(pipeline)
-    .every((job) => endStates.includes(job.status) || job.status === "manual");
+  return gitlab.pipelines.jobs(pipeline).every((job) => restStates.includes(job.status));
 }
 
 /** Ends what still runs and removes the run's directory. After a run that was broken off, jobs are canceled first. */

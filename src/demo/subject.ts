@@ -1,11 +1,13 @@
 import { resolve } from "node:path";
 import { describeError } from "../base/errors.ts";
 import type { PipelineDefinition } from "./ci/definition.ts";
-import { parsePipeline } from "./ci/parse.ts";
+import { loadPipeline, parsePipeline } from "./ci/parse.ts";
+import type { Push } from "./ci/push.ts";
 import { DemoError } from "./errors.ts";
 import type { Project } from "./gitlab/model.ts";
-import { readFileAtHead } from "./gitlab/repository.ts";
+import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "./gitlab/repository.ts";
 import type { StandInGitLab } from "./gitlab/stand-in.ts";
+import { pipelineVariables } from "./gitlab/variables.ts";
 import { demoExpectations, demoFiles, demoPipeline, type Expectation, sizesPipeline } from "./pipeline.ts";
 
 /** One pipeline that the demo runs. */
@@ -57,13 +59,32 @@ async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<S
         },
       );
     });
-  const text = await readFileAtHead(project.repository ?? "", ".gitlab-ci.yml").catch((cause) => {
+  const repository = project.repository ?? "";
+  const text = await readFileAtHead(repository, ".gitlab-ci.yml").catch((cause) => {
     throw new DemoError("demo_repository", `the newest commit of ${path} has no .gitlab-ci.yml`, {
       cause,
       hint: "commit the file: what is not committed is not run",
     });
   });
-  return { pooled: { project, definition: parsePipeline(text) }, tagged: undefined, expectations: {} };
+  const push = await pushOf(gitlab, project, repository);
+  const readFile = (name: string) => readFileAtHead(repository, name).catch(() => undefined);
+  const definition = await loadPipeline(text, push, readFile);
+  return { pooled: { project, definition }, tagged: undefined, expectations: {} };
+}
+
+/** As if the newest commit had just been pushed to the default branch. */
+async function pushOf(gitlab: StandInGitLab, project: Project, repository: string): Promise<Push> {
+  const ref = project.defaultBranch;
+  const commit = await readCommit(repository, ref);
+  const pipeline = { project, ref, sha: "0".repeat(40), protectedRef: true, commit };
+  const variables = [...pipelineVariables(pipeline, gitlab.url), ...project.variables];
+  return {
+    branch: ref,
+    projectPath: project.path,
+    variables: Object.fromEntries(variables.map(({ key, value }) => [key, value])),
+    files: await filesAtHead(repository),
+    changes: await changesAtHead(repository),
+  };
 }
 
 function projectPath(path: string): string {

@@ -5,12 +5,15 @@ import { type Journal, span } from "./journal.ts";
 import { describeEnd } from "./observer.ts";
 import type { Expectation } from "./pipeline.ts";
 import { formatTable, type Screen } from "./screen.ts";
+import { type Verdict, verdictOf } from "./verdict.ts";
 
 interface JobOutcome {
   readonly name: string;
   readonly jobId: number;
   readonly expected: string | null;
   readonly result: string;
+  /** What became of a job of which nothing was expected. */
+  readonly mark: string | null;
   readonly asExpected: boolean;
   readonly machine: string | null;
   /** Milliseconds from one phase to the next; null where one never came. */
@@ -24,6 +27,8 @@ interface JobOutcome {
 
 export interface DemoResult {
   readonly ok: boolean;
+  /** On the pipeline of a user's own repository. */
+  readonly sentence: string | null;
   readonly jobs: readonly JobOutcome[];
   readonly leftovers: readonly string[];
   readonly violations: readonly Violation[];
@@ -36,19 +41,17 @@ export interface SummaryParts {
   readonly expectations: Readonly<Record<string, Expectation>>;
   readonly leftovers: readonly string[];
   readonly violations: readonly Violation[];
-  /** The pipelines' statuses; what counts when nothing else is expected. */
-  readonly pipelineStatuses: readonly string[];
+  /** Of a user's own pipeline; what counts when nothing is expected of its jobs. */
+  readonly verdict: Verdict | undefined;
 }
 
 export function summarize(parts: SummaryParts): DemoResult {
-  const { leftovers, violations, expectations } = parts;
+  const { leftovers, violations, verdict } = parts;
   const jobs = parts.jobs.map((job) => outcomeOf(job, parts));
-  const jobsAreRight =
-    Object.keys(expectations).length > 0
-      ? jobs.every((job) => job.asExpected)
-      : parts.pipelineStatuses.every((status) => status === "success" || status === "skipped");
+  const jobsAreRight = verdict?.ok ?? jobs.every((job) => job.asExpected);
   return {
     ok: jobsAreRight && leftovers.length === 0 && violations.length === 0,
+    sentence: verdict?.sentence ?? null,
     jobs,
     leftovers,
     violations,
@@ -58,11 +61,13 @@ export function summarize(parts: SummaryParts): DemoResult {
 function outcomeOf(job: Job, { journal, acts, expectations }: SummaryParts): JobOutcome {
   const { queuedAt, claimedAt, bootedAt, runningAt, endedAt } = journal.times(job);
   const expected = expectations[job.definition.name];
+  const { mark, words } = verdictOf(job);
   return {
     name: job.definition.name,
     jobId: job.id,
     expected: expected ? [expected.status, expected.failureReason].filter(Boolean).join(", ") : null,
-    result: describeEnd(job),
+    result: words ?? describeEnd(job),
+    mark: expected ? null : mark,
     asExpected: expected === undefined || isAsExpected(job, expected),
     machine: journal.machineOf(job) ?? null,
     queuedMs: between(queuedAt, claimedAt),
@@ -85,10 +90,11 @@ function between(from: number | undefined, to: number | undefined): number | nul
 /** The summary for people. */
 export function printSummary(screen: Screen, result: DemoResult): void {
   const mark = (good: boolean) => (good ? screen.good("✓") : screen.bad("✗"));
+  const own = (sign: string) => (sign === "✓" ? screen.good(sign) : sign === "✗" ? screen.bad(sign) : sign);
   const words = (ms: number | null) => span(0, ms ?? undefined);
   const head = ["", "job", "expected", "in GitLab", "queued", "boot", "prepare", "script", "reaction"];
   const rows = result.jobs.map((job) => [
-    mark(job.asExpected),
+    job.mark === null ? mark(job.asExpected) : own(job.mark),
     job.name,
     job.expected ?? "–",
     job.result,
@@ -99,8 +105,11 @@ export function printSummary(screen: Screen, result: DemoResult): void {
     words(job.reactionMs),
   ]);
   screen.print();
-  for (const line of formatTable([head.map(screen.bold), ...rows])) screen.print(line);
-  screen.print();
+  if (rows.length > 0) {
+    for (const line of formatTable(telling([head.map(screen.bold), ...rows]))) screen.print(line);
+    screen.print();
+  }
+  if (result.sentence !== null) screen.print(`${mark(result.ok)} ${result.sentence}`);
   if (result.leftovers.length === 0)
     screen.print(`${mark(true)} nothing is left of any machine: no process, socket, disk or directory`);
   for (const left of result.leftovers) screen.print(`${mark(false)} left behind: ${left}`);
@@ -108,4 +117,10 @@ export function printSummary(screen: Screen, result: DemoResult): void {
     screen.print(`${mark(true)} the stand-in GitLab saw no request against its rules`);
   for (const { rule, detail, jobId } of result.violations)
     screen.print(`${mark(false)} against GitLab's rules (${rule}), job ${jobId ?? "–"}: ${detail}`);
+}
+
+/** Without the columns in which no row says anything: an expectation and a reaction are the demo's own jobs' only. */
+function telling([head = [], ...rows]: readonly (readonly string[])[]): string[][] {
+  const kept = (_: string, column: number) => rows.some((row) => (row[column] ?? "–") !== "–");
+  return [head, ...rows].map((row) => row.filter(kept));
 }

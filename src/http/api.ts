@@ -8,7 +8,15 @@ import { WebhookStatus } from "./webhook-api.ts";
 
 const at = z.number().nullable();
 const Size = z.object({ cpus: z.number(), memoryMib: z.number(), diskMib: z.number() });
-const Capacity = z.object({ cpus: z.number(), memoryMib: z.number(), machines: z.number() });
+const Taken = z.object({
+  cpus: z.number(),
+  memoryMib: z.number(),
+  machines: z.number(),
+  /** Scratch disks, each counted whole. */
+  diskMib: z.number(),
+});
+/** `diskMib` is null where nobody has said how much there is: disk is then no limit. */
+const Capacity = Taken.extend({ diskMib: z.number().nullable() });
 
 export const JobView = z.object({
   id: z.number(),
@@ -118,9 +126,16 @@ const PoolStatus = z.object({
   size: Size,
   /** Jobs at one time. */
   limit: z.number(),
+  /**
+   * Machines of it at one time if nothing else ran: as many as hosts and its limit allow, and as many as disk alone allows (null: any
+   * number). `note`: where it is disk that allows no more, what can be done.
+   */
+  room: z.object({ machines: z.number(), byDisk: z.number().nullable(), note: z.string().nullable() }),
   /** How its jobs are asked for: `polling`, or why not, in words. */
   claiming: z.string(),
 });
+
+export type PoolStatus = z.infer<typeof PoolStatus>;
 
 const HostStatus = z.object({
   /** Its name among all: `qemu`, `flintlock/metal-1`. */
@@ -130,7 +145,7 @@ const HostStatus = z.object({
   labels: z.record(z.string(), z.string()),
   /** Somebody wants nothing new there. */
   drained: z.boolean(),
-  taken: Capacity,
+  taken: Taken,
   capacity: Capacity.nullable(),
   /** Why nothing new is started there just now. */
   problem: z.string().nullable(),

@@ -36,6 +36,7 @@ const daemonStatus: DaemonStatus = {
       image: "base",
       size: { cpus: 1, memoryMib: 512, diskMib: 1024 },
       limit: 4,
+      room: { machines: 4, byDisk: 4, note: null },
       claiming: "polling",
     },
   ],

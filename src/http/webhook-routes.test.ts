@@ -41,7 +41,14 @@ afterEach(async () => {
 
 function aPool(name: string): DaemonStatus["pools"][number] {
   const size = { cpus: 2, memoryMib: 4096, diskMib: 1024 };
-  const rest = { accelerator: "kvm", driver: "qemu", image: "base", limit: 4, claiming: "polling" };
+  const rest = {
+    accelerator: "kvm",
+    driver: "qemu",
+    image: "base",
+    limit: 4,
+    room: { machines: 4, byDisk: 4, note: null },
+    claiming: "polling",
+  };
   return { name, ok: true, problems: [], size, ...rest };
 }
 

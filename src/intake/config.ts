@@ -1,7 +1,8 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
-import { DriverName, durationMs, Egress, Executor, HostLabels, sizeMib } from "../lifecycle/config.ts";
+import { DriverName, durationMs, Executor, HostLabels, sizeMib } from "../lifecycle/config.ts";
+import { Egress } from "../lifecycle/egress-config.ts";
 
 /** `claiming`: how FireRunner asks GitLab for jobs. */
 export const ClaimingConfig = z.strictObject({
@@ -58,7 +59,7 @@ const TaggedMachine = z.strictObject({
   driver: DriverName.default("auto").meta({ description: "What runs the machines." }),
   disk: sizeMib().default(20_480).meta({ description: "Scratch disk of each machine; sparse on the host." }),
   executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
-  egress: Egress.default("internet").meta({
+  egress: Egress.prefault("internet").meta({
     description: "What guests may reach beside GitLab; as in pools.",
   }),
   hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),

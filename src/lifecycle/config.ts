@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { parseDurationMs, parseSizeBytes } from "../base/units.ts";
+import { Egress } from "./egress-config.ts";
 
 const MIB_BYTES = 1024 ** 2;
 
@@ -27,17 +28,6 @@ function convert(parse: () => number, context: z.RefinementCtx): number {
     return z.NEVER;
   }
 }
-
-const hostPort = /^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;
-
-/** What a guest may reach beside the relay. */
-export const Egress = z.union([
-  z.enum(["none", "internet"]),
-  z.array(
-    z.string().regex(hostPort, "expected host:port or *.domain:port, such as registry.example.org:443"),
-  ),
-]);
-export type Egress = z.infer<typeof Egress>;
 
 /** What a host gives away of its CPUs. */
 export const CpuOvercommit = z
@@ -90,8 +80,8 @@ export const Pool = z.strictObject({
   hostLabels: HostLabels.default({}).meta({
     description: "Labels that a host must have for machines of this pool, such as zone: a.",
   }),
-  egress: Egress.default("internet").meta({
+  egress: Egress.prefault("internet").meta({
     description:
-      "What guests may reach beside GitLab: none, internet (public addresses only), or a list of host:port.",
+      "What guests may reach beside GitLab: none, internet (public addresses only), a list of hosts, or a map; see docs/security.md.",
   }),
 });

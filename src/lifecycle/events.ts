@@ -25,7 +25,8 @@ export interface EventDetails {
   "runner:active": { key: string; runner: number; pool: string };
   "runner:retiring": { key: string; runner: number | null; reason: string };
   "runner:gone": { key: string; runner: number | null };
-  "machine:creating": { host: string; driver: string; cpus: number; memoryMib: number };
+  /** `diskMib` is missing in events of releases that did not count it. */
+  "machine:creating": { host: string; driver: string; cpus: number; memoryMib: number; diskMib?: number };
   "machine:booting": Record<never, never>;
   /** First request of any kind from the guest. */
   "machine:heard": Record<never, never>;

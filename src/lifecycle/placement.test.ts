@@ -115,13 +115,14 @@ describe("placing", () => {
 const anySize = fc.record({
   cpus: fc.integer({ min: 1, max: 16 }),
   memoryMib: fc.integer({ min: 128, max: 16_384 }),
-  diskMib: fc.constant(1_024),
+  diskMib: fc.integer({ min: 16, max: 40_960 }),
 });
 const anyHost = fc.record({
   capacity: fc.record({
     cpus: fc.integer({ min: 1, max: 64 }),
     memoryMib: fc.integer({ min: 1_024, max: 65_536 }),
     machines: fc.integer({ min: 1, max: 20 }),
+    diskMib: fc.option(fc.integer({ min: 16, max: 204_800 }), { nil: undefined }),
   }),
   zone: fc.constantFrom("a", "b"),
   closed: fc.boolean(),
@@ -175,6 +176,9 @@ test("no host is ever over its capacity in any history, and none is used that ma
           expect(there.reduce((sum, each) => sum + each.size.cpus, 0)).toBeLessThanOrEqual(most.cpus);
           expect(there.reduce((sum, each) => sum + each.size.memoryMib, 0)).toBeLessThanOrEqual(
             most.memoryMib,
+          );
+          expect(there.reduce((sum, each) => sum + each.size.diskMib, 0)).toBeLessThanOrEqual(
+            most.diskMib ?? Number.POSITIVE_INFINITY,
           );
         }
       },

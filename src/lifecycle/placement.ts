@@ -3,7 +3,8 @@
  * it, and the scheduler, who starts its machine.
  */
 
-import { type Capacity, describeSize, fits, type Size } from "./size.ts";
+import { formatMib } from "../base/units.ts";
+import { type Capacity, describeSize, fits, fitsBesideDisk, type Size, type Taken } from "./size.ts";
 import type { MachineState } from "./states.ts";
 
 export type Labels = Readonly<Record<string, string>>;
@@ -100,38 +101,35 @@ const SHUNNED_COST = 10;
 /** A host on trial gets a machine when the others are half as full again: sooner is a risk, and never would be no trial. */
 const TRIAL_COST = 0.5;
 
-const nothing: Capacity = { cpus: 0, memoryMib: 0, machines: 0 };
+const nothing: Taken = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
 
-interface Taken {
-  cpus: number;
-  memoryMib: number;
-  machines: number;
-}
+/** What is taken of one host, as it changes. */
+type Account = { -readonly [Key in keyof Taken]: Taken[Key] };
 
 export function createPlacement(rooms: readonly HostRoom[], policy: PlacementPolicy): Placement {
   return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])), new Set());
 }
 
+function change(at: Account | undefined, size: Size, by: 1 | -1): void {
+  if (!at) return;
+  at.cpus += by * size.cpus;
+  at.memoryMib += by * size.memoryMib;
+  at.machines += by;
+  at.diskMib += by * size.diskMib;
+}
+
 function placementOf(
   rooms: readonly HostRoom[],
   policy: PlacementPolicy,
-  taken: ReadonlyMap<string, Taken>,
+  taken: ReadonlyMap<string, Account>,
   /** Hosts that are making a machine, or are about to. */
   making: Set<string>,
 ): Placement {
   const refusalOf = (room: HostRoom, wanted: Wanted) => refusal(room, wanted, making);
-  const takenOf = ({ key }: HostRoom): Capacity => taken.get(key) ?? nothing;
-
-  function change(host: string, size: Size, by: 1 | -1): void {
-    const at = taken.get(host);
-    if (!at) return;
-    at.cpus += by * size.cpus;
-    at.memoryMib += by * size.memoryMib;
-    at.machines += by;
-  }
+  const takenOf = ({ key }: HostRoom): Taken => taken.get(key) ?? nothing;
 
   function occupy(host: string, size: Size, isBeingMade = false): void {
-    change(host, size, 1);
+    change(taken.get(host), size, 1);
     if (isBeingMade) making.add(host);
   }
 
@@ -172,7 +170,7 @@ function placementOf(
 
   return {
     occupy,
-    vacate: (host, size) => change(host, size, -1),
+    vacate: (host, size) => change(taken.get(host), size, -1),
     place,
     owe,
     obstacle,
@@ -254,12 +252,13 @@ export function missingLabel(labels: Labels, wanted: Labels): string | undefined
 }
 
 /** Lower is better. Between 0 and 1 for the load, as it is once the machine is there. */
-function costOf(room: HostRoom, at: Capacity, wanted: Wanted, policy: PlacementPolicy): number {
+function costOf(room: HostRoom, at: Taken, wanted: Wanted, policy: PlacementPolicy): number {
   const { capacity } = room;
   const load = Math.max(
     (at.cpus + wanted.size.cpus) / capacity.cpus,
     (at.memoryMib + wanted.size.memoryMib) / capacity.memoryMib,
     (at.machines + 1) / capacity.machines,
+    capacity.diskMib === undefined ? 0 : (at.diskMib + wanted.size.diskMib) / capacity.diskMib,
   );
   const pull = room.images.has(wanted.image) ? 0 : IMAGE_WORTH;
   const shunned = wanted.shunned?.has(room.key) ? SHUNNED_COST : 0;
@@ -267,10 +266,18 @@ function costOf(room: HostRoom, at: Capacity, wanted: Wanted, policy: PlacementP
   return (policy === "spread" ? load : 1 - load) + pull + shunned + trial;
 }
 
-function fullness(capacity: Capacity, at: Capacity, size: Size): string | undefined {
+function fullness(capacity: Capacity, at: Taken, size: Size): string | undefined {
   if (fits(capacity, at, size)) return undefined;
+  if (fitsBesideDisk(capacity, at, size)) return diskFullness(capacity.diskMib ?? 0, at, size);
   const memory = `${at.memoryMib} of ${capacity.memoryMib} MiB`;
   return `${at.cpus} of ${capacity.cpus} CPUs, ${memory} and ${at.machines} of ${capacity.machines} machines are taken`;
+}
+
+/** All else fits: what is short is disk. */
+function diskFullness(diskMib: number, at: Taken, size: Size): string {
+  const wanted = `a disk of ${formatMib(size.diskMib)} does not fit`;
+  if (at.diskMib === 0) return `${wanted}: it has ${formatMib(diskMib)} for the disks of machines`;
+  return `${wanted}: ${formatMib(at.diskMib)} of ${formatMib(diskMib)} for the disks of machines are taken`;
 }
 
 const MOST_NAMED = 3;

@@ -1,5 +1,5 @@
 import type { Secret } from "../base/secret.ts";
-import type { Egress } from "./config.ts";
+import type { Egress } from "./egress.ts";
 import type { Labels } from "./placement.ts";
 import type { Size } from "./size.ts";
 

@@ -60,9 +60,9 @@ export function createUpload(
         path: http.basePath + path + query,
       });
     }
-    const { trusted } = redirects.destination(guest, new URL(session.uploadOrigin));
+    const destination = redirects.destination(guest, new URL(session.uploadOrigin));
     const elsewhere = { ...wanted, origin: session.uploadOrigin, path: path + query };
-    return await dialer.dispatcher(trusted).request(elsewhere);
+    return await dialer.dispatcher(destination).request(elsewhere);
   }
 
   /**

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { PrivateAddresses } from "../lifecycle/egress.ts";
 import { createAddressGuard } from "./egress-addresses.ts";
 
 const guard = createAddressGuard(() => ["93.184.215.14", "2606:2800:21f::1"]);
@@ -51,6 +52,55 @@ describe("the address guard", () => {
       expect(guard(address)).toBeUndefined();
     },
   );
+
+  test.each<[PrivateAddresses, string]>([
+    [true, "10.1.2.3"],
+    [true, "172.31.255.255"],
+    [true, "192.168.0.1"],
+    [true, "100.64.0.1"],
+    [true, "fd12::1"],
+    [true, "8.8.8.8"],
+    [["10.1.0.0/16"], "10.1.2.3"],
+    [["10.1.2.3"], "10.1.2.3"],
+    [["fd12::/48"], "fd12::1"],
+    [["198.18.0.0/15"], "198.19.0.1"],
+    [["10.1.0.0/16"], "8.8.8.8"],
+    [["127.0.0.1"], "127.0.0.1"],
+    [["169.254.169.254/32"], "169.254.169.254"],
+    [["93.184.215.14"], "93.184.215.14"],
+    [["::1"], "::1"],
+  ])("opened by %j lets %s pass", (opened, address) => {
+    expect(guard(address)).toEqual(address === "8.8.8.8" ? undefined : expect.any(String));
+    expect(guard(address, opened)).toBeUndefined();
+  });
+
+  test.each<[PrivateAddresses, string]>([
+    [true, "127.0.0.1"],
+    [true, "169.254.169.254"],
+    [true, "fe80::1"],
+    [true, "::1"],
+    [true, "224.0.0.1"],
+    [true, "0.0.0.0"],
+    [true, "198.18.0.1"],
+    [true, "192.0.2.1"],
+    [true, "93.184.215.14"],
+    [true, "168.63.129.16"],
+    [true, "100.100.100.200"],
+    [true, "fd00:ec2::254"],
+    [true, "::ffff:10.0.0.1"],
+    [true, "64:ff9b::a00:1"],
+    [["10.1.0.0/16"], "10.2.0.1"],
+    [["10.1.0.0/16"], "fd12::1"],
+    [["fd00::/8"], "fd00:ec2::254"],
+    [["100.64.0.0/10"], "100.100.100.200"],
+    [["127.0.0.0/8"], "127.0.0.1"],
+    [["93.184.0.0/16"], "93.184.215.14"],
+    [["224.0.0.1"], "224.0.0.1"],
+    [["0.0.0.0"], "0.0.0.0"],
+    [["::ffff:10.0.0.1"], "::ffff:10.0.0.1"],
+  ])("opened by %j refuses %s all the same", (opened, address) => {
+    expect(guard(address, opened)).toEqual(expect.any(String));
+  });
 
   test("knows this computer's addresses by itself", () => {
     expect(createAddressGuard()("127.0.0.1")).toBeDefined();

@@ -1,14 +1,16 @@
 import { connect, isIP, type LookupFunction, type Socket } from "node:net";
 import { Agent, type Dispatcher } from "undici";
 import type { AddressGuard } from "./egress-addresses.ts";
-import { describeTarget, type Target } from "./egress-policy.ts";
+import { describeTarget, type OpenAddresses, type Target } from "./egress-policy.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { Refusal } from "./errors.ts";
 
 export interface Destination {
   readonly target: Target;
-  /** The operator named this host: its address is not judged. */
-  readonly trusted: boolean;
+  /** Which addresses it may have besides public ones. */
+  readonly addresses: OpenAddresses;
+  /** The operator wrote this name: it is looked up as the system does, in this computer's own tables too. */
+  readonly named: boolean;
 }
 
 /**
@@ -19,7 +21,7 @@ export interface Dialer {
   /** A TCP connection, established. Throws Refusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
   connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
   /** For HTTP(S) requests to a destination that `check` has let pass. */
-  dispatcher(trusted: boolean): Dispatcher;
+  dispatcher(destination: Destination): Dispatcher;
   /** Judges an address written as such; names are judged when they are resolved. Throws Refusal. */
   check(destination: Destination): void;
   close(): Promise<void>;
@@ -32,33 +34,52 @@ export interface DialerOptions {
   readonly resolve?: Resolve;
 }
 
-export function createDialer({ guard, connectTimeoutMs, resolve }: DialerOptions): Dialer {
-  const lookups = {
-    strict: checkedLookup(resolve ?? resolveByDns(), guard),
-    trusted: checkedLookup(resolve ?? resolveBySystem, () => undefined),
-  };
-  const agentWith = (lookup: LookupFunction) =>
-    new Agent({ pipelining: 1, allowH2: false, connect: { lookup, timeout: connectTimeoutMs } });
-  const agents = { strict: agentWith(lookups.strict), trusted: agentWith(lookups.trusted) };
+/** What decides over an address, apart from the name: the same for all destinations of an entry of the configuration. */
+type Judging = Pick<Destination, "addresses" | "named">;
 
-  function check({ target, trusted }: Destination): void {
-    const reason = trusted || isIP(target.host) === 0 ? undefined : guard(target.host);
-    if (reason !== undefined) throw forbidden(target.host, target.host, reason);
+export function createDialer({ guard, connectTimeoutMs, resolve }: DialerOptions): Dialer {
+  const agents = new Map<string, Agent>();
+  const byDns = resolve ?? resolveByDns();
+  const bySystem = resolve ?? resolveBySystem;
+
+  function judge(address: string, { addresses }: Judging): string | undefined {
+    return addresses === "any" ? undefined : guard(address, addresses);
+  }
+
+  function check(destination: Destination): void {
+    const { host } = destination.target;
+    const reason = isIP(host) === 0 ? undefined : judge(host, destination);
+    if (reason !== undefined) throw forbidden(host, host, reason);
+  }
+
+  function lookupFor(judging: Judging): LookupFunction {
+    return checkedLookup(judging.named ? bySystem : byDns, (address) => judge(address, judging));
+  }
+
+  /** As many as the configuration has kinds of judging, those it once had included. */
+  function agentFor({ addresses, named }: Judging): Agent {
+    const key = JSON.stringify([addresses, named]);
+    const known = agents.get(key);
+    if (known) return known;
+    const lookup = lookupFor({ addresses, named });
+    const connector = { lookup, timeout: connectTimeoutMs };
+    const agent = new Agent({ pipelining: 1, allowH2: false, connect: connector });
+    agents.set(key, agent);
+    return agent;
   }
 
   return {
     check,
-    dispatcher: (trusted) => (trusted ? agents.trusted : agents.strict),
+    dispatcher: agentFor,
     async connect(destination, signal) {
       check(destination);
-      const { target, trusted } = destination;
-      return await established(target, {
-        lookup: trusted ? lookups.trusted : lookups.strict,
+      return await established(destination.target, {
+        lookup: lookupFor(destination),
         signal: AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]),
       });
     },
     async close() {
-      await Promise.all([agents.strict.destroy(), agents.trusted.destroy()]);
+      await Promise.all([...agents.values()].map((agent) => agent.destroy()));
     },
   };
 }

@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import type { Egress } from "../lifecycle/config.ts";
+import { type Egress, type EgressHost, type PrivateAddresses, parseEgressHost } from "../lifecycle/egress.ts";
 
 /** Where a guest wants to go. `host` in lower case, without brackets and without a dot at its end. */
 export interface Target {
@@ -7,44 +7,71 @@ export interface Target {
   readonly port: number;
 }
 
-/** `trusted`: the operator named this very host, so its address may be private. */
+/** Which addresses a target may have besides public ones; `any` for hosts that the operator named for FireRunner itself. */
+export type OpenAddresses = "any" | PrivateAddresses;
+
 export type Verdict =
-  | { readonly allowed: true; readonly trusted: boolean }
+  | {
+      readonly allowed: true;
+      readonly addresses: OpenAddresses;
+      /** The operator wrote this very name: it may stand in this computer's own tables. */
+      readonly named: boolean;
+      /** The pool's list lacks it: it passes only to be written down. */
+      readonly unlisted: boolean;
+    }
   | { readonly allowed: false; readonly reason: string };
 
 const MAIL_PORT = 25;
 
 /** Whether a pool's guests may reach a target by its name. What the name resolves to is judged apart. */
-export function judgeTarget(egress: Egress, target: Target, gitlab: Target): Verdict {
-  if (egress === "none") return refused("machines of this pool have no access to other hosts (egress: none)");
-  if (target.host === gitlab.host && target.port === gitlab.port) return { allowed: true, trusted: true };
-  if (egress === "internet") {
-    return target.port === MAIL_PORT
-      ? refused("mail (port 25) is closed")
-      : { allowed: true, trusted: false };
-  }
-  const entry = egress.map(parseEntry).find((each) => matches(each, target));
-  if (!entry) return refused("it is not in the pool's egress list");
-  return { allowed: true, trusted: isIP(entry.host) !== 0 };
+export function judgeTarget({ mode, hosts, audit }: Egress, target: Target, gitlab: Target): Verdict {
+  if (mode === "none") return refused("machines of this pool have no access to other hosts (egress: none)");
+  if (target.host === gitlab.host && target.port === gitlab.port) return allowed("any", { named: true });
+  const entry = entryFor(hosts, target);
+  if (entry) return allowed(entry.private, { named: !entry.anyBelow && entry.private !== false });
+  if (mode === "list" && !audit) return refused("it is not in the pool's egress list");
+  if (target.port === MAIL_PORT) return refused("mail (port 25) is closed");
+  return allowed(false, { unlisted: mode === "list" });
+}
+
+/** The entry that says most of a target: its own name before a domain, a long domain before a short one. */
+function entryFor(hosts: readonly EgressHost[], target: Target): EgressHost | undefined {
+  return hosts
+    .filter((each) => matches(each, target))
+    .reduce<EgressHost | undefined>((best, each) => (best && isCloser(best, each) ? best : each), undefined);
+}
+
+function isCloser(one: EgressHost, other: EgressHost): boolean {
+  return one.anyBelow === other.anyBelow ? one.host.length >= other.host.length : !one.anyBelow;
 }
 
 /** True when one of `host[:port]` (443 unless said) names the target. */
 export function isListed(entries: readonly string[], target: Target): boolean {
-  return entries.map(parseEntry).some((entry) => matches(entry, target));
+  return entries.some((text) => {
+    const entry = parseEgressHost(text);
+    return entry !== undefined && matches(entry, target);
+  });
 }
 
-interface Entry extends Target {
-  readonly anyBelow: boolean;
-}
-
-function parseEntry(text: string): Entry {
-  const [, wildcard, host = "", port] = /^(\*\.)?(.*?)(?::(\d+))?$/.exec(text.toLowerCase()) ?? [];
-  return { anyBelow: wildcard !== undefined, host, port: port === undefined ? 443 : Number(port) };
-}
-
-function matches(entry: Entry, { host, port }: Target): boolean {
+function matches(entry: Omit<EgressHost, "private">, { host, port }: Target): boolean {
   if (entry.port !== port) return false;
-  return entry.anyBelow ? host.endsWith(`.${entry.host}`) : host === entry.host;
+  return entry.anyBelow ? host.endsWith(`.${entry.host}`) : isSameHost(host, entry.host);
+}
+
+/** Addresses of IPv6 can be written in many ways. */
+function isSameHost(one: string, other: string): boolean {
+  return one === other || (isIP(one) === 6 && isIP(other) === 6 && canonical(one) === canonical(other));
+}
+
+function canonical(ipv6: string): string {
+  return new URL(`http://[${ipv6}]`).hostname;
+}
+
+function allowed(
+  addresses: OpenAddresses,
+  { named = false, unlisted = false }: { named?: boolean; unlisted?: boolean },
+): Verdict {
+  return { allowed: true, addresses, named, unlisted };
 }
 
 function refused(reason: string): Verdict {

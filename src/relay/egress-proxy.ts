@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import type { Egress } from "../lifecycle/config.ts";
+import { type Egress, normalEgress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
@@ -39,14 +39,15 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
 
   async function permit(guest: Guest, target: Target): Promise<Destination> {
     const machine = await store.machine(guest.machineId);
-    const egress = (machine && options.egressOf(machine.pool)) ?? "none";
+    const egress = (machine && options.egressOf(machine.pool)) ?? normalEgress("none");
     const verdict = judgeTarget(egress, target, gitlab);
     const name = describeTarget(target);
     if (!verdict.allowed) {
       audit.refused(guest, target, verdict.reason);
       throw new Refusal(403, `${name} is closed to this machine: ${verdict.reason}`);
     }
-    return { target, trusted: verdict.trusted };
+    const { addresses, named } = verdict;
+    return { target, addresses, named };
   }
 
   /** Runs `use` and records how the destination was judged once its addresses are known too. */
@@ -60,16 +61,6 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
       if (refusal?.status === 403) audit.refused(guest, target, refusal.message);
       else audit.allowed(guest, target);
       throw refusal ?? new Refusal(502, `${describeTarget(target)} did not answer`, { cause: error });
-    }
-  }
-
-  async function limited<T>(guest: Guest, use: () => Promise<T>): Promise<T> {
-    if (guest.openTunnels >= settings.tunnels) throw tooManyTunnels(settings.tunnels);
-    guest.openTunnels += 1;
-    try {
-      return await use();
-    } finally {
-      guest.openTunnels -= 1;
     }
   }
 
@@ -96,16 +87,27 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
         audited(guest, destination, async () => {
           dialer.check(destination);
           const wanted = requestTo(url, request, passage, settings.tunnelIdleTimeout);
-          return await dialer.dispatcher(destination.trusted).request(wanted);
+          return await dialer.dispatcher(destination).request(wanted);
         }),
       (answer) => streamAnswer(exchange, answer, answer.headers),
     );
   }
 
   return {
-    tunnel: (guest, request, socket, head) => limited(guest, () => tunnel(guest, request, socket, head)),
-    forward: (exchange) => limited(exchange.guest, () => forward(exchange)),
+    tunnel: (guest, request, socket, head) =>
+      limited(guest, settings.tunnels, () => tunnel(guest, request, socket, head)),
+    forward: (exchange) => limited(exchange.guest, settings.tunnels, () => forward(exchange)),
   };
+}
+
+async function limited<T>(guest: Guest, limit: number, use: () => Promise<T>): Promise<T> {
+  if (guest.openTunnels >= limit) throw tooManyTunnels(limit);
+  guest.openTunnels += 1;
+  try {
+    return await use();
+  } finally {
+    guest.openTunnels -= 1;
+  }
 }
 
 function requestTo(

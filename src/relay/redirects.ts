@@ -44,7 +44,8 @@ export function createRedirects(options: RedirectsOptions): Redirects {
   function destination(guest: Guest, url: URL): Destination {
     const target = parseTarget(url.host, url.protocol === "https:" ? 443 : 80);
     if (target === undefined) throw new Refusal(502, "GitLab redirects to an address that cannot be used");
-    const reached = { target, trusted: isListed(options.objectStorage, target) };
+    const named = isListed(options.objectStorage, target);
+    const reached: Destination = { target, named, addresses: named ? "any" : false };
     try {
       dialer.check(reached);
     } catch (error) {
@@ -75,9 +76,10 @@ export function createRedirects(options: RedirectsOptions): Redirects {
       signal,
     } as const;
     if (isGitLab) return await http.dispatcher.request(wanted);
-    const { target, trusted } = destination(guest, url);
+    const reached = destination(guest, url);
+    const { target } = reached;
     try {
-      const answer = await dialer.dispatcher(trusted).request(wanted);
+      const answer = await dialer.dispatcher(reached).request(wanted);
       audit.allowed(guest, target);
       return answer;
     } catch (error) {

@@ -35,7 +35,7 @@ test("a job waits for room on a full host, and for what is wrong with its pool",
 });
 
 test("a job with a machine waits for its host, and for what is tried again", () => {
-  const nothing = { cpus: 0, memoryMib: 0, machines: 0 };
+  const nothing = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
   const host = {
     ...{ key: "flintlock/metal-1", driver: "flintlock", host: "metal-1", labels: {}, taken: nothing },
     ...{ capacity: undefined, problem: "it does not answer", hint: "start flintlockd", isDrained: false },

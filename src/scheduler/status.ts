@@ -1,5 +1,5 @@
 import { hostKey, type Labels } from "../lifecycle/placement.ts";
-import { type Capacity, occupied } from "../lifecycle/size.ts";
+import { type Capacity, occupied, type Taken } from "../lifecycle/size.ts";
 import type { Fleet, HostTrouble } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
 import type { LaneStatus } from "./lanes.ts";
@@ -12,7 +12,7 @@ interface HostStatus {
   readonly driver: string;
   readonly host: string;
   readonly labels: Labels;
-  readonly taken: Capacity;
+  readonly taken: Taken;
   /** Undefined while the host could not be asked. */
   readonly capacity: Capacity | undefined;
   /** Why it could not be asked in the last round, or gets nothing new now. */

@@ -62,8 +62,8 @@ export async function insertMachine(change: Change, jobId: number, machine: NewM
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   if (numInsertedOrUpdatedRows !== 1n) return false;
-  const { cpus, memoryMib } = size;
-  change.record("machine:creating", { jobId, machineId: id }, { host, driver, cpus, memoryMib });
+  const { cpus, memoryMib, diskMib } = size;
+  change.record("machine:creating", { jobId, machineId: id }, { host, driver, cpus, memoryMib, diskMib });
   return true;
 }
 

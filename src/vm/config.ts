@@ -33,6 +33,13 @@ const Qemu = z.strictObject({
     .meta({ description: "How many user ids from firstUserId on belong to machines." }),
 });
 
+const Overcommit = z.strictObject({
+  disk: z.number().min(0.1).max(100).default(1).meta({
+    description:
+      "Scratch disk that machines may be promised for each byte there is; with 1, whatever they write fits.",
+  }),
+});
+
 /** The `vm` slice: what this computer gives to machines, and how drivers run them. */
 export const VmConfig = z.strictObject({
   cpuOvercommit: CpuOvercommit,
@@ -45,9 +52,11 @@ export const VmConfig = z.strictObject({
     .min(1)
     .optional()
     .meta({ description: "Machines at one time; by default as many as there are virtual CPUs to give." }),
-  minFreeDisk: sizeMib()
-    .default(1024)
-    .meta({ description: "No machine is started while the state directory's disk has less free than this." }),
+  minFreeDisk: sizeMib().default(1024).meta({
+    description:
+      "Kept free of machines' disks: none is started below this, and below half of it the machine that has written most is ended.",
+  }),
+  overcommit: Overcommit.prefault({}).meta({ description: "What is given away more than once." }),
   qemu: Qemu.prefault({}).meta({ description: "The qemu driver." }),
   flintlock: FlintlockConfig.prefault({}).meta({
     description: "The flintlock driver: machines on other hosts.",

@@ -1,9 +1,13 @@
 import { Secret } from "../../src/base/secret.ts";
+import { type EgressText, normalEgress } from "../../src/lifecycle/egress.ts";
 import type { Pool } from "../../src/lifecycle/pool.ts";
 import { aSize } from "./size.ts";
 
+/** Egress as an operator writes it. */
+export type PoolOverrides = Partial<Omit<Pool, "egress">> & { readonly egress?: EgressText };
+
 /** A pool as the rooms get it: token read, driver decided. */
-export function aPool(overrides: Partial<Pool> = {}): Pool {
+export function aPool({ egress = "none", ...overrides }: PoolOverrides = {}): Pool {
   return {
     name: "small",
     size: aSize(),
@@ -11,7 +15,7 @@ export function aPool(overrides: Partial<Pool> = {}): Pool {
     driver: "fake",
     executor: "shell",
     concurrency: 10,
-    egress: "none",
+    egress: normalEgress(egress),
     hostLabels: {},
     runnerToken: new Secret("glrt-abcdefghijklmnopqrst"),
     ...overrides,

@@ -1,3 +1,4 @@
+import { normalEgress } from "../../src/lifecycle/egress.ts";
 import type { MachineKind } from "../../src/lifecycle/pool.ts";
 import type { TagRules } from "../../src/lifecycle/routing.ts";
 
@@ -8,7 +9,7 @@ export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
     driver: "fake",
     executor: "shell",
     concurrency: 100,
-    egress: "none",
+    egress: normalEgress("none"),
     hostLabels: {},
     diskMib: 20_480,
     ...overrides,

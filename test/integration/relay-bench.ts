@@ -13,7 +13,6 @@ import { createRunnerDouble, type RunnerDouble } from "../../src/demo/gitlab/run
 import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
 import { createRunnerApi } from "../../src/gitlab/client.ts";
 import { createGitLabHttp } from "../../src/gitlab/http.ts";
-import type { Pool } from "../../src/lifecycle/pool.ts";
 import { RelaySettings } from "../../src/relay/config.ts";
 import { createRelay, type Relay, type RelayOptions } from "../../src/relay/relay.ts";
 import type { GuestDoor } from "../../src/scheduler/ports.ts";
@@ -22,14 +21,14 @@ import type { Store } from "../../src/store/store.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { aClaim } from "../builders/job.ts";
 import { aNewMachine } from "../builders/machine.ts";
-import { aPool } from "../builders/pool.ts";
+import { aPool, type PoolOverrides } from "../builders/pool.ts";
 
 export interface RelayBenchOptions {
   readonly gitlab?: Parameters<typeof createStandInGitLab>[0];
   /** GitLab's address for the relay, when it is not the stand-in's own. */
   readonly gitlabUrl?: string;
   readonly settings?: Partial<RelaySettings>;
-  readonly pool?: Partial<Pool>;
+  readonly pool?: PoolOverrides;
   readonly relay?: Partial<RelayOptions>;
   /** Machines are on other hosts: they come over TLS, with their link's secret. */
   readonly network?: boolean;

@@ -115,10 +115,12 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
 }
 
 function aHost(random: Random, index: number, machines: number) {
+  const disks = random.pick([undefined, machines, Math.ceil(machines / 2)]);
+  const diskMib = disks === undefined ? undefined : disks * aSize().diskMib;
   return {
     name: `metal-${index + 1}`,
     labels: { zone: random.pick(["a", "b"]) },
-    capacity: { cpus: machines * 2, memoryMib: machines * 1_024, machines },
+    capacity: { cpus: machines * 2, memoryMib: machines * 1_024, machines, diskMib },
   };
 }
 

@@ -48,10 +48,10 @@ export function createLedger(clock: SimClock, capacityOf: (host: string) => Capa
     hear(event) {
       if (event.machineId === null) return;
       if (event.kind === "machine:creating") {
-        const { host, driver, cpus, memoryMib } = event.detail;
+        const { host, driver, cpus, memoryMib, diskMib = 0 } = event.detail;
         const row = {
           host: hostKey({ driver, host }),
-          size: { cpus, memoryMib, diskMib: 0 },
+          size: { cpus, memoryMib, diskMib },
           madeAt: clock.now(),
           isGone: false,
         };

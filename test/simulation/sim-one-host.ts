@@ -7,12 +7,15 @@ import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
 import { createFleet } from "../../src/vm/fleet.ts";
 import { anImage } from "../builders/image.ts";
 import { aPool } from "../builders/pool.ts";
+import { aSize } from "../builders/size.ts";
 import { broken, failedCreate } from "./sim-faults.ts";
 import type { Site, World } from "./world.ts";
 
 export function createOneHost(world: World, play: FakeHost["onCreate"]): Site {
   const { random, clock } = world;
   const host = createFakeHost(clock);
+  const disks = random.between(1, 4);
+  const capacity = { cpus: 3, memoryMib: 16_384, machines: 3, diskMib: disks * aSize().diskMib };
   setFaults(world, host);
   host.onCreate = play;
   return {
@@ -20,7 +23,7 @@ export function createOneHost(world: World, play: FakeHost["onCreate"]): Site {
     jobs: random.between(1, 5),
     callsPerRound: 1,
     open(process) {
-      const bare = createFakeDriver({ host, capacity: { cpus: 3, memoryMib: 16_384, machines: 3 } });
+      const bare = createFakeDriver({ host, capacity });
       process.onDeath(() => void bare.close());
       const driver: VmDriver = process.guard(bare, ["relaySocket", "onExit", "followConsole", "trouble"]);
       return createFleet([driver]);

@@ -1,63 +1,62 @@
-import type { JobDefinition, PipelineDefinition } from "./definition.ts";
-import type { CiDocument } from "./document.ts";
-import { CiFileError } from "./errors.ts";
+import type { JobDefinition } from "./definition.ts";
+import { CiFileError, type Place } from "./errors.ts";
 
-/** What GitLab refuses although each job is well formed. Throws CiFileError. */
-export function checkPipeline(pipeline: PipelineDefinition, document: CiDocument): void {
-  const byName = new Map(pipeline.jobs.map((job) => [job.name, job]));
-  for (const job of pipeline.jobs) {
-    if (!pipeline.stages.includes(job.stage)) {
-      const known = pipeline.stages.filter((stage) => !stage.startsWith(".")).join(", ");
-      throw new CiFileError(
-        document.lineOf(job.name, "stage"),
-        `“${job.name}” is in the stage “${job.stage}”, which is none of ${known}`,
-      );
-    }
-    checkNeeds(job, byName, document);
-    checkDependencies(job, byName, pipeline.stages, document);
-  }
-  for (const job of pipeline.jobs) checkCycle(job, byName, document, []);
-}
+/** Where a keyword of a job of the pipeline stands. */
+export type PlaceOf = (job: JobDefinition, keyword: string) => Place;
 
 type ByName = ReadonlyMap<string, JobDefinition>;
 
-function checkNeeds(job: JobDefinition, byName: ByName, document: CiDocument): void {
-  for (const need of job.needs ?? []) {
-    if (byName.has(need.job) || need.optional) continue;
-    const line = document.lineOf(job.name, "needs");
-    throw new CiFileError(line, `“${job.name}” needs “${need.job}”, which is not in the pipeline`);
-  }
-}
-
-function checkDependencies(
-  job: JobDefinition,
-  byName: ByName,
+/** What GitLab refuses although each job is well formed. Throws CiFileError. */
+export function checkPipeline(
+  jobs: readonly JobDefinition[],
   stages: readonly string[],
-  document: CiDocument,
+  placeOf: PlaceOf,
 ): void {
-  for (const name of job.dependencies ?? []) {
-    const other = byName.get(name);
-    const line = document.lineOf(job.name, "dependencies");
-    if (!other)
-      throw new CiFileError(line, `“${job.name}” depends on “${name}”, which is not in the pipeline`);
-    const isNeeded = job.needs?.some((need) => need.job === name) ?? false;
-    if (!isNeeded && stages.indexOf(other.stage) >= stages.indexOf(job.stage))
-      throw new CiFileError(line, `“${job.name}” depends on “${name}”, which is not in an earlier stage`);
+  const byName = new Map(jobs.map((job) => [job.name, job]));
+  for (const job of jobs) {
+    if (!stages.includes(job.stage)) {
+      const known = stages.filter((stage) => !stage.startsWith(".")).join(", ");
+      throw new CiFileError(
+        placeOf(job, "stage"),
+        `“${job.name}” is in the stage “${job.stage}”, which is none of ${known}`,
+      );
+    }
+    checkOrder(job, byName, stages, placeOf);
   }
+  checkCycles(jobs, byName, placeOf);
 }
 
-function checkCycle(
-  job: JobDefinition,
-  byName: ByName,
-  document: CiDocument,
-  chain: readonly string[],
-): void {
-  if (chain.includes(job.name)) {
-    const line = document.lineOf(job.name, "needs");
-    throw new CiFileError(line, `needs go in a circle: ${[...chain, job.name].join(" → ")}`);
+/** What a job waits for or takes from may stand in its own stage, but in no later one. */
+function checkOrder(job: JobDefinition, byName: ByName, stages: readonly string[], placeOf: PlaceOf): void {
+  const isLater = (name: string) => stages.indexOf(byName.get(name)?.stage ?? "") > stages.indexOf(job.stage);
+  const need = job.needs?.find((each) => isLater(each.job));
+  if (need)
+    throw new CiFileError(
+      placeOf(job, "needs"),
+      `“${job.name}” needs “${need.job}”, which is in a later stage`,
+    );
+  const dependency = job.dependencies?.find(isLater);
+  if (dependency !== undefined)
+    throw new CiFileError(
+      placeOf(job, "dependencies"),
+      `“${job.name}” depends on “${dependency}”, which is in a later stage`,
+    );
+}
+
+/** Each job is looked at once: there may be thousands with many needs. */
+function checkCycles(jobs: readonly JobDefinition[], byName: ByName, placeOf: PlaceOf): void {
+  const done = new Set<string>();
+  function follow(job: JobDefinition, chain: readonly string[]): void {
+    if (chain.includes(job.name)) {
+      const circle = [...chain.slice(chain.indexOf(job.name)), job.name].join(" → ");
+      throw new CiFileError(placeOf(job, "needs"), `needs go in a circle: ${circle}`);
+    }
+    if (done.has(job.name)) return;
+    for (const need of job.needs ?? []) {
+      const other = byName.get(need.job);
+      if (other) follow(other, [...chain, job.name]);
+    }
+    done.add(job.name);
   }
-  for (const need of job.needs ?? []) {
-    const other = byName.get(need.job);
-    if (other) checkCycle(other, byName, document, [...chain, job.name]);
-  }
+  for (const job of jobs) follow(job, []);
 }

@@ -1,3 +1,5 @@
+import type { Place } from "./errors.ts";
+
 /** When a job runs, seen from the jobs before it. `manual` jobs are never started by the stand-in. */
 type JobWhen = "on_success" | "on_failure" | "always" | "manual";
 
@@ -24,7 +26,7 @@ interface RetryDefinition {
   readonly when: readonly string[];
 }
 
-/** One job of a `.gitlab-ci.yml` after `extends`, `default` and references have been worked in. */
+/** One job of a `.gitlab-ci.yml` after `extends`, `default`, `rules` and references have been worked in; of `parallel` one of the jobs. */
 export interface JobDefinition {
   readonly name: string;
   readonly stage: string;
@@ -46,16 +48,20 @@ export interface JobDefinition {
 }
 
 /** A keyword, or a whole job, that was left out, and where it stands. */
-export interface Notice {
-  readonly line: number;
+export interface Notice extends Place {
   readonly job?: string;
   readonly message: string;
 }
 
 export interface PipelineDefinition {
   readonly stages: readonly string[];
+  /** Those that GitLab adds to the pipeline. */
   readonly jobs: readonly JobDefinition[];
   readonly notices: readonly Notice[];
+  /** Jobs of the file that GitLab does not start for this push: their `rules`, `only` or `except` say so. */
+  readonly notStarted?: readonly string[];
+  /** Why there is no job at all, in words. */
+  readonly whyEmpty?: string;
 }
 
 export const DEFAULT_JOB_TIMEOUT_SECONDS = 3_600;

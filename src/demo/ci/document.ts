@@ -1,13 +1,16 @@
-import { isMap, isNode, LineCounter, parseDocument, type YAMLSeq } from "yaml";
-import { CiFileError } from "./errors.ts";
+import { isMap, isNode, LineCounter, parseAllDocuments, type YAMLSeq } from "yaml";
+import { CiFileError, MAIN_FILE, MissingPartError, type Place } from "./errors.ts";
+import { rubyScalars } from "./ruby-yaml.ts";
 
 const MAX_DEPTH = 10;
+/** Anchors are used a lot; a file that means to grow without end still ends here. */
+const MOST_ALIASES = 10_000;
 
 export type Value = unknown;
 export type Hash = Record<string, Value>;
 
 /** `!reference [job, key]` in the parsed document. */
-class Reference {
+export class Reference {
   readonly path: readonly string[];
 
   constructor(path: readonly string[]) {
@@ -15,11 +18,19 @@ class Reference {
   }
 }
 
+/** One file, or several that include each other and have been merged. */
 export interface CiDocument {
   /** Top-level keys in the order of the file; anchors and `<<` are worked in, references not yet. */
   readonly root: Hash;
-  /** The line (from 1) where this path stands, or that of the nearest parent that is in the file. */
-  lineOf(...path: string[]): number;
+  /** Where this path stands, or the nearest parent of it that is in the file. */
+  placeOf(...path: string[]): Place;
+  /** How much of a path is in the file: the number of its keys. */
+  depthOf(path: readonly string[]): number;
+}
+
+/** A file with what stands before its `---`: the header says which inputs it takes. */
+export interface CiFile extends CiDocument {
+  readonly header: Hash | undefined;
 }
 
 export function isHash(value: Value): value is Hash {
@@ -28,58 +39,84 @@ export function isHash(value: Value): value is Hash {
   );
 }
 
-/** Parses the YAML. Throws CiFileError with the line of a syntax error. */
-export function parseCiDocument(text: string): CiDocument {
+/** Parses the YAML of one file. Throws CiFileError with the line of a syntax error. */
+export function parseCiFile(text: string, file = MAIN_FILE): CiFile {
   const lines = new LineCounter();
   const referenceTag = {
     tag: "!reference",
     collection: "seq" as const,
     resolve: (sequence: YAMLSeq) => new Reference((sequence.toJSON() as unknown[]).map(String)),
   };
-  const document = parseDocument(text, {
+  const documents = parseAllDocuments(text, {
     lineCounter: lines,
-    // GitLab reads YAML 1.1; of what that has more than 1.2, pipelines use the merge key.
+    schema: "failsafe",
+    customTags: (tags) => [...tags, ...rubyScalars, referenceTag as never],
     merge: true,
-    customTags: [referenceTag as never],
+    // As Ruby takes it: of a key that is given twice, the last counts.
+    uniqueKeys: false,
   });
-  const [problem] = document.errors;
+  const [problem] = [...documents].flatMap((each) => each.errors);
   if (problem) {
-    const line = lines.linePos(problem.pos[0]).line;
-    throw new CiFileError(line, `not valid YAML: ${problem.message.split(" at line")[0]}`, {
-      cause: problem,
-    });
+    const { line } = lines.linePos(problem.pos[0]);
+    const [message] = problem.message.split(" at line");
+    throw new CiFileError({ file, line }, `not valid YAML: ${message}`, { cause: problem });
   }
+  const [first, second] = [...documents];
+  const whole = (each: typeof first): unknown => each?.toJS({ maxAliasCount: MOST_ALIASES });
+  const start: unknown = whole(first);
+  const hasHeader = second !== undefined && isHash(start) && "spec" in start;
+  const contents = hasHeader ? second.contents : first?.contents;
 
-  function lineOf(...path: string[]): number {
-    for (let length = path.length; length > 0; length--) {
-      const parent = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
-      const pair = isMap(parent)
-        ? parent.items.find((item) => isNode(item.key) && String(item.key) === path[length - 1])
+  function find(path: readonly string[]): { depth: number; offset: number } {
+    let node: unknown = contents;
+    let [depth, offset] = [0, 0];
+    for (const key of path) {
+      const pair = isMap(node)
+        ? node.items.findLast((item) => isNode(item.key) && String(item.key) === key)
         : undefined;
-      if (pair && isNode(pair.key) && pair.key.range) return lines.linePos(pair.key.range[0]).line;
+      if (!(pair && isNode(pair.key) && pair.key.range)) break;
+      offset = pair.key.range[0];
+      depth++;
+      node = pair.value;
     }
-    return 1;
+    return { depth, offset };
   }
 
-  const root: unknown = document.toJS();
-  if (!isHash(root)) throw new CiFileError(1, "the file must be a mapping of jobs");
-  return { root, lineOf };
+  const root = hasHeader ? whole(second) : start;
+  if (!isHash(root)) throw new CiFileError({ file, line: 1 }, "the file must be a mapping of jobs");
+  return {
+    root,
+    header: hasHeader ? start : undefined,
+    placeOf: (...path) => ({ file, line: lines.linePos(find(path).offset).line || 1 }),
+    depthOf: (path) => find(path).depth,
+  };
 }
 
-/** Replaces each `!reference` by what it names, and what that names in turn. `line` is for the error. */
-export function resolveReferences(value: Value, root: Hash, line: number, depth = 0): Value {
-  if (depth > MAX_DEPTH) throw new CiFileError(line, `!reference goes deeper than ${MAX_DEPTH} levels`);
+/** Replaces each `!reference` by what it names, and what that names in turn. `place` is for the error. */
+export function resolveReferences(value: Value, root: Hash, place: Place, depth = 0): Value {
+  if (depth > MAX_DEPTH) throw new CiFileError(place, `!reference goes deeper than ${MAX_DEPTH} levels`);
   if (value instanceof Reference) {
     const found = value.path.reduce<Value>((at, key) => (isHash(at) ? at[key] : undefined), root);
+    const name = value.path.join(", ");
     if (found === undefined)
-      throw new CiFileError(line, `!reference [${value.path.join(", ")}] names nothing in this file`);
-    return resolveReferences(found, root, line, depth + 1);
+      throw new MissingPartError(place, `!reference [${name}] names nothing in this file`, `[${name}]`);
+    return resolveReferences(found, root, place, depth + 1);
   }
-  if (Array.isArray(value)) return value.map((item) => resolveReferences(item, root, line, depth));
+  if (Array.isArray(value)) return value.map((item) => resolveReferences(item, root, place, depth));
   if (!isHash(value)) return value;
-  const entries = Object.entries(value).map(([key, item]) => [
-    key,
-    resolveReferences(item, root, line, depth),
-  ]);
-  return Object.fromEntries(entries);
+  return mapValues(value, (item) => resolveReferences(item, root, place, depth));
+}
+
+export function mapValues(hash: Hash, change: (value: Value) => Value): Hash {
+  return Object.fromEntries(Object.entries(hash).map(([key, value]) => [key, change(value)]));
+}
+
+/** Mappings are merged, everything else is replaced. */
+export function mergeDeep(under: Hash, over: Hash): Hash {
+  const merged: Hash = { ...under };
+  for (const [key, value] of Object.entries(over)) {
+    const below = merged[key];
+    merged[key] = isHash(below) && isHash(value) ? mergeDeep(below, value) : value;
+  }
+  return merged;
 }

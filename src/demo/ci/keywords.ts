@@ -2,6 +2,11 @@ import { z } from "zod";
 import { parseExpireInMs } from "../gitlab/expire-in.ts";
 import { isHash } from "./document.ts";
 
+/** What may be said of several jobs at once: lists within lists, which GitLab flattens. */
+function listOf<Item extends z.ZodType>(item: Item) {
+  return z.preprocess((value) => (Array.isArray(value) ? value.flat(10) : value), z.array(item));
+}
+
 /** Scripts may be nested lists (anchors, references); GitLab flattens them. */
 const Script = z.union([z.string(), z.array(z.unknown())]).transform((value, context) => {
   const lines = (Array.isArray(value) ? value : [value]).flat(10);
@@ -11,11 +16,15 @@ const Script = z.union([z.string(), z.array(z.unknown())]).transform((value, con
 });
 
 const Scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String);
+const VariableValue = z.union([Scalar, z.null().transform(() => "")]);
 
-/** A value, or `{value, description, options, expand}`, of which the value counts. */
-const Variables = z.record(
+/** A value, or `{value, description, options, expand}`, of which the value counts; one that is only described is empty. */
+export const Variables = z.record(
   z.string(),
-  z.union([Scalar, z.looseObject({ value: Scalar }).transform(({ value }) => value)]),
+  z.union([
+    VariableValue,
+    z.looseObject({ value: VariableValue.default("") }).transform(({ value }) => value),
+  ]),
 );
 
 const Seconds = z.union([z.string(), z.number()]).transform((value, context) => {
@@ -25,14 +34,26 @@ const Seconds = z.union([z.string(), z.number()]).transform((value, context) => 
   return z.NEVER;
 });
 
+/** `matrix`: which of the jobs of a matrix. `elsewhere`: a job of another pipeline or project. */
 const Need = z.union([
-  z.string().transform((job) => ({ job, artifacts: true, optional: false })),
-  z.looseObject({
-    job: z.string(),
-    artifacts: z.boolean().default(true),
-    optional: z.boolean().default(false),
-  }),
+  z
+    .string()
+    .transform((job) => ({ job, artifacts: true, optional: false, matrix: undefined, elsewhere: false })),
+  z
+    .looseObject({
+      job: z.string().default(""),
+      artifacts: z.boolean().default(true),
+      optional: z.boolean().default(false),
+      pipeline: z.unknown().optional(),
+      project: z.unknown().optional(),
+      parallel: z.looseObject({ matrix: z.unknown().optional() }).optional(),
+    })
+    .transform(({ job, artifacts, optional, pipeline, project, parallel }) => ({
+      ...{ job, artifacts, optional, matrix: parallel?.matrix },
+      elsewhere: pipeline !== undefined || project !== undefined || job === "",
+    })),
 ]);
+export type Need = z.infer<typeof Need>;
 
 const Image = z.union([
   z.string().transform((name) => ({ name })),
@@ -57,8 +78,8 @@ const ExitCodes = z.looseObject({
 
 const Artifacts = z.looseObject({
   name: z.string().optional(),
-  paths: z.array(z.string()).default([]),
-  exclude: z.array(z.string()).default([]),
+  paths: listOf(z.string()).default([]),
+  exclude: listOf(z.string()).default([]),
   untracked: z.boolean().default(false),
   when: z.enum(["on_success", "on_failure", "always"]).default("on_success"),
   expire_in: z.string().optional(),
@@ -71,12 +92,21 @@ export const jobKeywords = {
   before_script: Script,
   after_script: Script,
   variables: Variables,
-  tags: z.array(Scalar),
-  needs: z.array(Need),
-  dependencies: z.array(z.string()),
+  tags: listOf(Scalar),
+  needs: listOf(Need),
+  dependencies: listOf(z.string()),
   artifacts: Artifacts,
   allow_failure: z.union([z.boolean(), ExitCodes]),
-  when: z.enum(["on_success", "on_failure", "always", "manual"]),
+  when: z.enum(["on_success", "on_failure", "always", "manual", "delayed"]),
+  start_in: Seconds,
+  rules: z.array(z.unknown()),
+  only: z.unknown(),
+  except: z.unknown(),
+  parallel: z.unknown(),
+  inherit: z.looseObject({
+    default: z.union([z.boolean(), z.array(z.string())]).default(true),
+    variables: z.union([z.boolean(), z.array(z.string())]).default(true),
+  }),
   timeout: Seconds,
   retry: Retry,
   image: Image,
@@ -98,18 +128,19 @@ export const defaultKeywords = [
 export const oldGlobalKeywords = ["before_script", "after_script", "image"];
 
 /** Top-level keys that are no jobs. */
-export const globalKeywords = ["stages", "variables", "default", ...oldGlobalKeywords];
+export const globalKeywords = ["stages", "variables", "default", "workflow", ...oldGlobalKeywords];
 
 /** Top-level keys of GitLab that are no jobs and that the stand-in does not know. */
-export const unknownGlobalKeywords = [
-  "include",
-  "workflow",
-  "services",
-  "cache",
-  "spec",
-  "pages:deploy",
-  "types",
-];
+export const unknownGlobalKeywords = ["services", "cache", "spec", "pages:deploy", "types"];
+
+/** What a rule may say of the job that it lets in. */
+export const RuleKeywords = z.looseObject({
+  when: z.enum(["on_success", "on_failure", "always", "manual", "delayed", "never"]).nullish(),
+  allow_failure: z.boolean().nullish(),
+  variables: Variables.nullish(),
+  needs: listOf(Need).nullish(),
+});
+export type RuleKeywords = z.infer<typeof RuleKeywords>;
 
 /** Keywords that make a job something else than a script; without them it would be a different job. */
 export const jobMakingKeywords = ["trigger", "run"];

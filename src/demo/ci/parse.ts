@@ -1,52 +1,78 @@
 import { z } from "zod";
 import { checkPipeline } from "./check.ts";
-import {
-  DEFAULT_JOB_TIMEOUT_SECONDS,
-  type JobDefinition,
-  type Notice,
-  type PipelineDefinition,
-} from "./definition.ts";
-import { type CiDocument, type Hash, isHash, parseCiDocument, resolveReferences } from "./document.ts";
+import type { JobDefinition, Notice, PipelineDefinition } from "./definition.ts";
+import { isHash } from "./document.ts";
 import { CiFileError } from "./errors.ts";
-import { extended } from "./extends.ts";
+import { type Assembled, assemble, assembleAlone, type ReadFile } from "./include.ts";
+import { type Draft, type Globals, leftOut, type Reading, read, readJob } from "./job.ts";
 import {
   defaultKeywords,
   globalKeywords,
-  JobKeywords,
   jobKeywords,
-  jobMakingKeywords,
   oldGlobalKeywords,
-  unknownArtifactKeys,
   unknownGlobalKeywords,
+  Variables,
 } from "./keywords.ts";
+import { type Asking, type JobNames, resolveDependencies, resolveNeeds } from "./needs.ts";
+import { type Push, plainPush } from "./push.ts";
+import { fittingRule } from "./rules.ts";
 
 const DEFAULT_STAGES = ["build", "test", "deploy"];
 
 /**
- * `.gitlab-ci.yml` → pipeline. Keywords that the stand-in does not know are named in `notices` and left out; a job that
- * cannot be run without them is left out whole. Throws CiFileError for what GitLab would refuse.
+ * `.gitlab-ci.yml` → the pipeline that GitLab makes of it for a push. Keywords that the stand-in does not know are named in `notices`
+ * and left out; a job that cannot be run without them is left out whole. Throws CiFileError for what GitLab would refuse.
  */
-export function parsePipeline(text: string): PipelineDefinition {
-  const document = parseCiDocument(text);
-  const notices: Notice[] = [];
+export async function loadPipeline(
+  text: string,
+  push: Push,
+  readFile: ReadFile,
+): Promise<PipelineDefinition> {
+  return pipelineOf(await assemble(text, push, readFile), push);
+}
+
+/** The same for one file that stands alone. */
+export function parsePipeline(text: string, push = plainPush): PipelineDefinition {
+  return pipelineOf(assembleAlone(text, push), push);
+}
+
+function pipelineOf(document: Assembled, push: Push): PipelineDefinition {
+  const notices: Notice[] = [...document.notices];
   const globals = readGlobals(document, notices);
-  const jobs = jobNames(document, notices).flatMap((name) => readJob(document, name, globals, notices) ?? []);
-  const pipeline = { stages: [".pre", ...globals.stages, ".post"], jobs, notices };
-  checkPipeline(pipeline, document);
-  return pipeline;
+  const stages = [".pre", ...globals.stages, ".post"];
+  const workflow = workflowVariables(document, globals, push);
+  if (workflow === undefined)
+    return {
+      stages,
+      jobs: [],
+      notices,
+      whyEmpty: "“workflow: rules” start no pipeline for a push to this branch",
+    };
+  const variables = { ...globals.variables, ...workflow };
+  const reading = { document, push, globals: { ...globals, variables }, notices };
+  const { drafts, notStarted, names } = readJobs(reading);
+  const jobs = drafts.map((draft) => finished(reading, draft, names));
+  const originOf = new Map(drafts.map(({ definition, origin }) => [definition.name, origin]));
+  checkPipeline(jobs, stages, (job, keyword) =>
+    document.placeOf(originOf.get(job.name) ?? job.name, keyword),
+  );
+  // GitLab makes no pipeline of nothing but first and last jobs.
+  if (jobs.every((job) => [".pre", ".post"].includes(job.stage)))
+    return { stages, jobs: [], notices, notStarted, whyEmpty: whyEmpty(notStarted) };
+  return { stages, jobs, notices, ...(notStarted.length > 0 ? { notStarted } : {}) };
 }
 
-interface Globals {
-  readonly stages: readonly string[];
-  readonly variables: Readonly<Record<string, string>>;
-  readonly defaults: Hash;
+function whyEmpty(notStarted: readonly string[]): string {
+  return notStarted.length > 0
+    ? "the rules of its jobs start none of them for a push to this branch"
+    : "it holds no job that can be run here";
 }
 
-function readGlobals(document: CiDocument, notices: Notice[]): Globals {
+function readGlobals(document: Assembled, notices: Notice[]): Globals {
   const { root } = document;
   const given = isHash(root["default"]) ? root["default"] : {};
   for (const key of Object.keys(given).filter((each) => !defaultKeywords.includes(each)))
-    notices.push(leftOut(document.lineOf("default", key), `“default: ${key}”`));
+    notices.push(leftOut(document.placeOf("default", key), `default: ${key}`));
   const olds = oldGlobalKeywords.filter((key) => root[key] !== undefined).map((key) => [key, root[key]]);
   const known = Object.entries(given).filter(([key]) => defaultKeywords.includes(key));
   return {
@@ -56,101 +82,72 @@ function readGlobals(document: CiDocument, notices: Notice[]): Globals {
   };
 }
 
-function jobNames(document: CiDocument, notices: Notice[]): string[] {
+/** Variables that the fitting rule of `workflow` sets; undefined when GitLab makes no pipeline. */
+function workflowVariables(
+  document: Assembled,
+  globals: Globals,
+  push: Push,
+): Readonly<Record<string, string>> | undefined {
+  const { workflow } = document.root;
+  if (!isHash(workflow) || workflow["rules"] === undefined || workflow["rules"] === null) return {};
+  const place = document.placeOf("workflow", "rules");
+  const variables = { ...globals.variables, ...push.variables };
+  const rule = fittingRule(workflow["rules"], { push, variables, place });
+  if (rule === undefined || rule["when"] === "never") return undefined;
+  return read(Variables, rule["variables"] ?? {}, document, ["workflow", "rules"]);
+}
+
+interface Jobs {
+  readonly drafts: readonly Draft[];
+  readonly notStarted: readonly string[];
+  readonly names: JobNames;
+}
+
+function readJobs(reading: Reading): Jobs {
+  const drafts: Draft[] = [];
+  const instances = new Map<string, readonly string[]>();
+  const lost = new Set<string>();
+  for (const name of jobNames(reading)) {
+    const job = readJob(reading, name);
+    if (!job) {
+      lost.add(name);
+      continue;
+    }
+    instances.set(name, job.instances);
+    drafts.push(...job.drafts);
+  }
+  const present = new Set(drafts.map(({ definition }) => definition.name));
+  const notStarted = [...instances].filter(([, all]) => !all.some((each) => present.has(each)));
+  return {
+    drafts,
+    notStarted: notStarted.map(([name]) => name),
+    names: { instances, present, lost, incomplete: reading.document.leftOut.length > 0 },
+  };
+}
+
+function jobNames({ document, notices }: Reading): string[] {
   return Object.keys(document.root).filter((key) => {
     if (key.startsWith(".") || globalKeywords.includes(key)) return false;
     if (unknownGlobalKeywords.includes(key)) {
-      notices.push(leftOut(document.lineOf(key), `“${key}”`));
+      notices.push(leftOut(document.placeOf(key), key));
       return false;
     }
     if (!isHash(document.root[key]))
-      throw new CiFileError(document.lineOf(key), `“${key}” is neither a keyword nor a job`);
+      throw new CiFileError(document.placeOf(key), `“${key}” is neither a keyword nor a job`);
     return true;
   });
 }
 
-function leftOut(line: number, what: string, job?: string): Notice {
-  return { line, message: `${what} is not known to the stand-in and left out`, ...(job ? { job } : {}) };
-}
-
-function readJob(
-  document: CiDocument,
-  name: string,
-  globals: Globals,
-  notices: Notice[],
-): JobDefinition | undefined {
-  const line = document.lineOf(name);
-  const whole = extended(document, name, document.root[name] as Hash);
-  const resolved = resolveReferences({ ...globals.defaults, ...whole }, document.root, line) as Hash;
-  const making = jobMakingKeywords.find((key) => key in resolved);
-  if (making) {
-    notices.push({ line, job: name, message: `“${name}” is left out: the stand-in cannot run “${making}”` });
-    return undefined;
-  }
-  noteUnknown(document, name, resolved, notices);
-  const keywords = read(JobKeywords, resolved, document, [name]);
-  if (!keywords.script) throw new CiFileError(line, `“${name}” has no script`);
-  return toDefinition(name, keywords, globals);
-}
-
-function noteUnknown(document: CiDocument, name: string, job: Hash, notices: Notice[]): void {
-  for (const key of Object.keys(job).filter((each) => !(each in jobKeywords)))
-    notices.push(leftOut(document.lineOf(name, key), `“${key}” of “${name}”`, name));
-  for (const key of unknownArtifactKeys(job["artifacts"]))
-    notices.push(leftOut(document.lineOf(name, "artifacts", key), `“artifacts: ${key}” of “${name}”`, name));
-}
-
-function toDefinition(name: string, keywords: JobKeywords, globals: Globals): JobDefinition {
-  const { needs, dependencies, artifacts, image, when = "on_success" } = keywords;
-  return {
-    name,
-    stage: keywords.stage ?? "test",
-    script: [...(keywords.before_script ?? []), ...(keywords.script ?? [])],
-    afterScript: keywords.after_script ?? [],
-    variables: { ...globals.variables, ...keywords.variables },
-    tags: keywords.tags ?? [],
-    allowFailure: toAllowFailure(keywords),
-    when,
-    timeoutSeconds: keywords.timeout ?? DEFAULT_JOB_TIMEOUT_SECONDS,
-    retry: keywords.retry ?? { max: 0, when: ["always"] },
-    ...(needs ? { needs } : {}),
-    ...(dependencies ? { dependencies } : {}),
-    ...(artifacts ? { artifacts: toArtifacts(artifacts) } : {}),
-    ...(image ? { image: toImage(image) } : {}),
+/** With its needs and dependencies. */
+function finished({ document, notices }: Reading, draft: Draft, names: JobNames): JobDefinition {
+  const { definition, origin, needs, dependencies } = draft;
+  const asking = (keyword: string): Asking => {
+    const place = document.placeOf(origin, keyword);
+    return { job: origin, place, names, note: (message) => notices.push({ ...place, job: origin, message }) };
   };
-}
-
-function toAllowFailure({ allow_failure: given, when }: JobKeywords): JobDefinition["allowFailure"] {
-  return typeof given === "object" ? { exitCodes: given.exit_codes } : (given ?? when === "manual");
-}
-
-function toArtifacts(given: NonNullable<JobKeywords["artifacts"]>): NonNullable<JobDefinition["artifacts"]> {
-  const { name, paths, exclude, untracked, when, expire_in } = given;
   return {
-    paths,
-    exclude,
-    untracked,
-    when,
-    ...(name === undefined ? {} : { name }),
-    ...(expire_in === undefined ? {} : { expireIn: expire_in }),
+    ...definition,
+    ...(needs ? { needs: resolveNeeds(needs, asking("needs")) } : {}),
+    ...(dependencies ? { dependencies: resolveDependencies(dependencies, asking("dependencies")) } : {}),
   };
-}
-
-function toImage(given: NonNullable<JobKeywords["image"]>): NonNullable<JobDefinition["image"]> {
-  const entrypoint = "entrypoint" in given ? given.entrypoint : undefined;
-  return { name: given.name, ...(entrypoint ? { entrypoint } : {}) };
-}
-
-/** Checks `value` against `schema`; what is wrong is said with the line of the key it stands under. */
-function read<Schema extends z.ZodType>(
-  schema: Schema,
-  value: unknown,
-  document: CiDocument,
-  path: string[],
-): z.infer<Schema> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const where = [...path, ...(issue?.path ?? []).map(String)];
-  throw new CiFileError(document.lineOf(...where), `“${where.join(": ")}” is wrong: ${issue?.message}`);
 }

@@ -107,10 +107,18 @@ describe("stages", () => {
     [
       "manual does not hold the next stage",
       [
-        ["a", "build", "manual"],
+        ["a", "build", "manual", { allowFailure: true }],
         ["c", "test", "created"],
       ],
       ["c pending"],
+    ],
+    [
+      "a manual one that must not fail does",
+      [
+        ["a", "build", "manual"],
+        ["c", "test", "created"],
+      ],
+      [],
     ],
     [
       "a skipped job does not skip the next stage by itself",
@@ -171,7 +179,7 @@ describe("needs", () => {
     [
       "manual: skipped",
       [
-        ["a", "build", "manual"],
+        ["a", "build", "manual", { allowFailure: true }],
         ["c", "test", "created", need("a")],
       ],
       ["c skipped"],
@@ -231,7 +239,15 @@ test.each<[JobStatus, Row[]]>([
     "skipped",
     [
       ["a", "build", "skipped"],
+      ["b", "build", "manual", { allowFailure: true }],
+    ],
+  ],
+  [
+    "manual",
+    [
+      ["a", "build", "success"],
       ["b", "build", "manual"],
+      ["c", "test", "created"],
     ],
   ],
 ])("a pipeline is %s", (expected, rows) => {

@@ -11,6 +11,16 @@ export type JobStatus =
   | "skipped"
   | "manual";
 
+/** States of a job that has nothing more to wait for but others. */
+export const restStates: readonly JobStatus[] = [
+  "created",
+  "manual",
+  "success",
+  "failed",
+  "canceled",
+  "skipped",
+];
+
 export const endStates: readonly JobStatus[] = ["success", "failed", "canceled", "skipped"];
 
 /** What the progress of a pipeline needs to know of one of its jobs: the newest attempt counts. */
@@ -48,8 +58,9 @@ function predecessorsOf(
   return jobs.filter((job) => pipeline.stages.indexOf(job.definition.stage) < stage);
 }
 
+/** A manual job holds up what follows, unless it is allowed to fail. Nobody here starts it. */
 function isOver(job: JobProgress): boolean {
-  return endStates.includes(job.status) || job.status === "manual";
+  return endStates.includes(job.status) || (job.status === "manual" && job.definition.allowFailure === true);
 }
 
 function decide(definition: JobDefinition, before: readonly JobProgress[]): JobMove["to"] {
@@ -65,12 +76,17 @@ function decide(definition: JobDefinition, before: readonly JobProgress[]): JobM
   return definition.when === "manual" ? "manual" : "pending";
 }
 
+function isBlocking({ status, definition }: JobProgress): boolean {
+  return status === "manual" && definition.allowFailure !== true;
+}
+
 /** The pipeline's own status, from its jobs. What has not ended counts whether it may fail or not. */
 export function pipelineStatus(jobs: readonly JobProgress[]): JobStatus {
   const has = (status: JobStatus) => jobs.some((job) => job.status === status);
   const hasUnforgiven = (status: JobStatus) => jobs.some((job) => job.status === status && !job.forgiven);
   if (has("running") || has("canceling")) return "running";
   if (has("pending")) return has("success") ? "running" : "pending";
+  if (jobs.some(isBlocking)) return "manual";
   if (has("created")) return jobs.some(isOver) ? "running" : "created";
   if (hasUnforgiven("failed")) return "failed";
   if (hasUnforgiven("canceled")) return "canceled";

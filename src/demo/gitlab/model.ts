@@ -64,12 +64,22 @@ export interface Runner {
   systemId: string | undefined;
 }
 
+export interface Commit {
+  readonly message: string;
+  /** `Name <address>` */
+  readonly author: string;
+  /** ISO 8601. */
+  readonly committedAt: string;
+}
+
 export interface Pipeline {
   readonly id: number;
   readonly project: Project;
   readonly definition: PipelineDefinition;
   readonly ref: string;
   readonly sha: string;
+  /** What its commit says of itself; undefined where there is no Git. */
+  readonly commit: Commit | undefined;
   /** Its branch is protected: runners for protected branches may take its jobs. */
   readonly protectedRef: boolean;
   readonly createdAt: number;

@@ -3,7 +3,7 @@ import type { PipelineDefinition } from "../ci/definition.ts";
 import { endStates, type JobProgress, type JobStatus, nextMoves, pipelineStatus } from "../ci/progress.ts";
 import type { JobBook } from "./jobs.ts";
 import { isForgiven, type Job, type Pipeline, type Project } from "./model.ts";
-import { markPipeline } from "./repository.ts";
+import { markPipeline, readCommit } from "./repository.ts";
 
 export interface NewPipeline {
   readonly ref?: string;
@@ -65,7 +65,8 @@ export function createPipelines(clock: Clock, book: JobBook): Pipelines {
     const ref = options.ref ?? project.defaultBranch;
     const sha = options.sha ?? (await markPipeline(project, id, ref));
     const protectedRef = options.protectedRef ?? true;
-    const pipeline = { id, project, definition, ref, sha, protectedRef, createdAt: clock.now() };
+    const commit = await readCommit(project.repository, ref);
+    const pipeline = { id, project, definition, ref, sha, commit, protectedRef, createdAt: clock.now() };
     for (const job of definition.jobs) book.create(pipeline, job, 0);
     advance(pipeline);
     return pipeline;

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { run } from "../../base/process.ts";
-import type { Project } from "./model.ts";
+import type { Commit, Project } from "./model.ts";
 
 const nobody = ["-c", "user.name=Demo", "-c", "user.email=demo@example.com"];
 
@@ -50,6 +50,31 @@ export async function markPipeline(project: Project, pipelineId: number, ref: st
   const sha = (await git(project.repository, ["rev-parse", "--verify", `${ref}^{commit}`])).trim();
   await git(project.repository, ["update-ref", `refs/pipelines/${pipelineId}`, sha]);
   return sha;
+}
+
+/** What the newest commit of a branch says of itself; undefined where there is no such branch. */
+export async function readCommit(repository: string | undefined, ref: string): Promise<Commit | undefined> {
+  if (repository === undefined) return undefined;
+  const format = "--format=%an <%ae>%n%cI%n%B";
+  const text = await git(repository, ["show", "--no-patch", format, `${ref}^{commit}`]).catch(
+    () => undefined,
+  );
+  const [author = "", committedAt = "", ...message] = text?.split("\n") ?? [];
+  return text === undefined ? undefined : { author, committedAt, message: message.join("\n").trim() };
+}
+
+/** Paths of all files of the newest commit. */
+export async function filesAtHead(repository: string): Promise<string[]> {
+  return paths(await git(repository, ["ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD"]));
+}
+
+/** Paths of what the newest commit changed; undefined for a first commit, of which everything is new. */
+export async function changesAtHead(repository: string): Promise<string[] | undefined> {
+  return await git(repository, ["diff", "-z", "--name-only", "HEAD^", "HEAD"]).then(paths, () => undefined);
+}
+
+function paths(text: string): string[] {
+  return text.split("\0").filter(Boolean);
 }
 
 /** The text of a file as the newest commit has it. */

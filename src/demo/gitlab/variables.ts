@@ -1,4 +1,4 @@
-import type { CiVariable, Job } from "./model.ts";
+import type { CiVariable, Job, Pipeline, Project } from "./model.ts";
 
 const VERSION = "18.9.0";
 
@@ -9,14 +9,27 @@ const VERSION = "18.9.0";
 export function variablesOf(job: Job, serverUrl: string): CiVariable[] {
   const all = [
     ...jobVariables(job, serverUrl),
-    ...serverVariables(serverUrl),
-    ...projectVariables(job, serverUrl),
-    ...commitVariables(job),
+    ...pipelineVariables(job.pipeline, serverUrl),
     ...runnerVariables(job),
     ...job.project.variables,
     ...Object.entries(job.definition.variables).map(([key, value]) => plain(key, value)),
   ];
   return [...new Map(all.map((variable) => [variable.key, variable])).values()];
+}
+
+/** What is known before there is any job, and so what `rules` may ask for. */
+export function pipelineVariables(
+  pipeline: Pick<Pipeline, "project" | "ref" | "sha" | "protectedRef" | "commit">,
+  serverUrl: string,
+): CiVariable[] {
+  return [
+    plain("CI_PIPELINE_SOURCE", "push"),
+    plain("CI", "true"),
+    plain("GITLAB_CI", "true"),
+    ...serverVariables(serverUrl),
+    ...projectVariables(pipeline.project, serverUrl),
+    ...commitVariables(pipeline),
+  ];
 }
 
 function plain(key: string, value: string | number): CiVariable {
@@ -49,7 +62,6 @@ function jobVariables(job: Job, serverUrl: string): CiVariable[] {
     plain("CI_PIPELINE_ID", job.pipeline.id),
     plain("CI_PIPELINE_IID", job.pipeline.id),
     plain("CI_PIPELINE_URL", `${projectUrl}/-/pipelines/${job.pipeline.id}`),
-    plain("CI_PIPELINE_SOURCE", "push"),
     plain("CI_PIPELINE_CREATED_AT", new Date(job.pipeline.createdAt).toISOString()),
     plain("CI_JOB_ID", job.id),
     plain("CI_JOB_URL", `${projectUrl}/-/jobs/${job.id}`),
@@ -63,8 +75,6 @@ function jobVariables(job: Job, serverUrl: string): CiVariable[] {
     plain("CI_JOB_STAGE", job.definition.stage),
     plain("CI_JOB_TIMEOUT", job.definition.timeoutSeconds),
     plain("CI_NODE_TOTAL", 1),
-    plain("CI", "true"),
-    plain("GITLAB_CI", "true"),
   ];
 }
 
@@ -90,7 +100,7 @@ function serverVariables(serverUrl: string): CiVariable[] {
   ];
 }
 
-function projectVariables({ project }: Job, serverUrl: string): CiVariable[] {
+function projectVariables(project: Project, serverUrl: string): CiVariable[] {
   const name = project.path.split("/").at(-1) ?? project.path;
   const namespace = project.path.split("/").slice(0, -1).join("/");
   return [
@@ -112,8 +122,12 @@ function projectVariables({ project }: Job, serverUrl: string): CiVariable[] {
   ];
 }
 
-function commitVariables({ pipeline }: Job): CiVariable[] {
+function commitVariables({
+  commit,
+  ...pipeline
+}: Pick<Pipeline, "ref" | "sha" | "protectedRef" | "commit">): CiVariable[] {
   return [
+    ...(commit ? textVariables(commit) : []),
     plain("CI_COMMIT_SHA", pipeline.sha),
     plain("CI_COMMIT_SHORT_SHA", pipeline.sha.slice(0, 8)),
     plain("CI_COMMIT_BEFORE_SHA", "0".repeat(40)),
@@ -121,6 +135,17 @@ function commitVariables({ pipeline }: Job): CiVariable[] {
     plain("CI_COMMIT_REF_SLUG", slug(pipeline.ref)),
     plain("CI_COMMIT_BRANCH", pipeline.ref),
     plain("CI_COMMIT_REF_PROTECTED", String(pipeline.protectedRef)),
+  ];
+}
+
+function textVariables({ message, author, committedAt }: NonNullable<Pipeline["commit"]>): CiVariable[] {
+  const [title = "", ...rest] = message.split("\n");
+  return [
+    plain("CI_COMMIT_MESSAGE", message),
+    plain("CI_COMMIT_TITLE", title),
+    plain("CI_COMMIT_DESCRIPTION", rest.join("\n").trim()),
+    plain("CI_COMMIT_AUTHOR", author),
+    plain("CI_COMMIT_TIMESTAMP", committedAt),
   ];
 }
 

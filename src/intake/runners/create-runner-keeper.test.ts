@@ -7,6 +7,7 @@ import { Secret } from "../../base/secret.ts";
 import { GitLabError } from "../../gitlab/errors.ts";
 import type { ApiRunner, GitLabRest, NewApiRunner } from "../../gitlab/rest-api.ts";
 import type { RunnerApi } from "../../gitlab/runner-api.ts";
+import { normalEgress } from "../../lifecycle/egress.ts";
 import type { TagRules } from "../../lifecycle/routing.ts";
 import { routeJob } from "../../lifecycle/routing.ts";
 import { createStore } from "../../store/create-store.ts";
@@ -20,7 +21,7 @@ const kind = {
   driver: "fake",
   executor: "shell",
   concurrency: 10,
-  egress: "none",
+  egress: normalEgress("none"),
   hostLabels: {},
   diskMib: 1_024,
 } as const;

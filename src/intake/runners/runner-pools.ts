@@ -29,5 +29,11 @@ export function fingerprint(pools: ReadonlyMap<string, Pool>): string {
 
 /** True when a machine of one is as good as one of the other: same slot, whatever its image. */
 export function takesSameSlot(a: Pool, b: Pool): boolean {
-  return a.driver === b.driver && a.size.cpus === b.size.cpus && a.size.memoryMib === b.size.memoryMib;
+  const [one, other] = [a.size, b.size];
+  return (
+    a.driver === b.driver &&
+    one.cpus === other.cpus &&
+    one.memoryMib === other.memoryMib &&
+    one.diskMib === other.diskMib
+  );
 }

@@ -19,7 +19,7 @@ export interface FakeDriverOptions {
 }
 
 const limits = { mostCpus: 255, leastMemoryMib: 64 };
-const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000 };
+const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000, diskMib: 100_000_000 };
 
 /** Machines in memory, with faults on demand: for tests, simulations and load runs. */
 export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {

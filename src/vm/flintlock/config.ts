@@ -66,6 +66,10 @@ const Host = z
     cpus: z.number().int().min(1).max(4_096).meta({ description: "CPUs of the host." }),
     cpuOvercommit: CpuOvercommit,
     memory: sizeMib().meta({ description: "Memory that machines of the host may have together." }),
+    disk: sizeMib().optional().meta({
+      description:
+        "What the disks of the host's machines may take up together, each counted as size.disk; without it disk is no limit there.",
+    }),
     machines: z
       .number()
       .int()

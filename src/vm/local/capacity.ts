@@ -7,12 +7,17 @@ export interface HostResources {
   readonly cpus: number;
   /** Memory of the host, or of the control group that this process lives in. */
   readonly memoryMib: number;
+  /** What the machines' scratch disks could take up together: free space, and what they take up now. */
+  readonly diskMib: number;
 }
 
 export interface CapacityRules {
   readonly cpuOvercommit: number;
   readonly memoryReserve?: number | undefined;
   readonly maxMachines?: number | undefined;
+  /** MiB that the machines' disks leave free. */
+  readonly minFreeDisk: number;
+  readonly overcommit: { readonly disk: number };
   /** What a machine takes beside the memory its guest was given. */
   readonly overheadMib: number;
 }
@@ -26,5 +31,6 @@ export function hostCapacity(host: HostResources, rules: CapacityRules): Capacit
   const machines = Math.min(cpus, rules.maxMachines ?? cpus);
   const reserveMib = rules.memoryReserve ?? Math.max(GIB_MIB, host.memoryMib / 10);
   const memoryMib = Math.floor(host.memoryMib - reserveMib - machines * rules.overheadMib);
-  return { cpus, memoryMib: Math.max(0, memoryMib), machines };
+  const diskMib = Math.floor((host.diskMib - rules.minFreeDisk) * rules.overcommit.disk);
+  return { cpus, memoryMib: Math.max(0, memoryMib), machines, diskMib: Math.max(0, diskMib) };
 }

@@ -4,7 +4,7 @@ import type { HostResources } from "./capacity.ts";
 const MIB_BYTES = 1024 ** 2;
 
 /** This computer, or the part of it that a container or a service unit leaves us. */
-export function hostResources(): HostResources {
+export function hostResources(): Omit<HostResources, "diskMib"> {
   const limit = process.constrainedMemory();
   const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
   return { cpus: availableParallelism(), memoryMib: Math.floor(bytes / MIB_BYTES) };

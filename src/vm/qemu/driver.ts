@@ -2,6 +2,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import type { Capacity } from "../../lifecycle/size.ts";
 import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -9,10 +10,11 @@ import { hostCapacity } from "../local/capacity.ts";
 import { hostResources } from "../local/host-resources.ts";
 import type { HostProcess } from "../local/processes.ts";
 import { createMachineUsers } from "../local/users.ts";
+import { roomForDisks } from "../local/volume.ts";
 import { checkMachineId, unusableSize } from "../spec.ts";
 import { createConsoles } from "./console.ts";
 import { readExit } from "./exit.ts";
-import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
+import { inside, type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
 import { createIdentity } from "./identity.ts";
 import { createRunningMachines } from "./machines.ts";
 import { createOperations } from "./operations.ts";
@@ -96,7 +98,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     labels: {},
     trouble: () => undefined,
     probe: (image, signal) => probeHost(image, accelerator, signal),
-    capacity: async () => hostCapacity(hostResources(), { ...settings, overheadMib: OVERHEAD_MIB }),
+    capacity: () => capacityOf(machines, settings),
     sizeProblem: (size) => unusableSize("qemu", size, limits),
     relaySocket: (id) => filesOf(id).relay,
     create: operations.create,
@@ -108,6 +110,11 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     onExit: running.onExit,
     close: async () => running.close(),
   };
+}
+
+async function capacityOf(machines: string, settings: VmConfig): Promise<Capacity> {
+  const host = { ...hostResources(), diskMib: await roomForDisks(machines, inside.scratch) };
+  return hostCapacity(host, { ...settings, overheadMib: OVERHEAD_MIB });
 }
 
 /** The real path, because it marks processes: the same directory under another name must find them again. */

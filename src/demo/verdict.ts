@@ -1,0 +1,75 @@
+/** What became of a pipeline of the user's own, of which nothing is expected: a mark for each job, and one sentence. */
+import type { PipelineDefinition } from "./ci/definition.ts";
+import type { JobStatus } from "./ci/progress.ts";
+import { isForgiven, type Job } from "./gitlab/model.ts";
+
+const MOST_NAMES = 5;
+
+/** How a job ended, as a sign and in words for the table. */
+export interface JobVerdict {
+  readonly mark: "✓" | "✗" | "!" | "–" | "▷";
+  /** Undefined where GitLab's own word says it. */
+  readonly words?: string;
+}
+
+export function verdictOf(job: Job): JobVerdict {
+  switch (job.status) {
+    case "success":
+      return { mark: "✓" };
+    case "failed":
+      return isForgiven(job) ? { mark: "!", words: "failed, as it may" } : { mark: "✗" };
+    case "manual":
+      return { mark: "▷", words: "manual: not started" };
+    case "created":
+      return { mark: "–", words: "waits for a manual job" };
+    default:
+      return { mark: "–" };
+  }
+}
+
+export interface Verdict {
+  readonly ok: boolean;
+  readonly sentence: string;
+}
+
+/** `jobs`: the newest attempt of each. A pipeline in which nothing ran has shown nothing, so it is not `ok`. */
+export function pipelineVerdict(
+  definition: PipelineDefinition,
+  jobs: readonly Job[],
+  status: JobStatus,
+): Verdict {
+  const ofMark = (mark: JobVerdict["mark"]) => jobs.filter((job) => verdictOf(job).mark === mark);
+  const [succeeded, forgiven, failed, manual] = [ofMark("✓"), ofMark("!"), ofMark("✗"), ofMark("▷")];
+  const ran = succeeded.length + forgiven.length + failed.length;
+  const asides = [
+    forgiven.length > 0 ? `${names(forgiven)} failed, as ${one(forgiven) ? "it" : "they"} may` : "",
+    manual.length > 0 ? `${names(manual)} would be started by hand` : "",
+  ].filter(Boolean);
+  const end = asides.length > 0 ? `; ${asides.join("; ")}.` : ".";
+  if (definition.whyEmpty !== undefined)
+    return { ok: false, sentence: `No job ran: ${definition.whyEmpty}.` };
+  if (failed.length > 0) return { ok: false, sentence: `The pipeline failed: ${names(failed)} failed${end}` };
+  if (ran === 0) return { ok: false, sentence: `No job ran${end}` };
+  const number = `${ran} ${ran === 1 ? "job" : "jobs"}`;
+  if (status === "success") return { ok: true, sentence: `The pipeline succeeded: ${number} ran${end}` };
+  if (status === "manual")
+    return { ok: true, sentence: `The pipeline goes no further before a manual job: ${number} ran${end}` };
+  return { ok: false, sentence: `The pipeline is ${status}: ${number} ran${end}` };
+}
+
+function one(jobs: readonly unknown[]): boolean {
+  return jobs.length === 1;
+}
+
+function names(jobs: readonly Job[]): string {
+  return listNames(jobs.map((job) => job.definition.name));
+}
+
+/** `“a”, “b” and 3 more`. */
+export function listNames(all: readonly string[]): string {
+  const shown = all
+    .slice(0, all.length > MOST_NAMES ? MOST_NAMES - 1 : MOST_NAMES)
+    .map((name) => `“${name}”`);
+  const last = all.length > shown.length ? `${all.length - shown.length} more` : shown.pop();
+  return shown.length > 0 ? `${shown.join(", ")} and ${last}` : (last ?? "");
+}
