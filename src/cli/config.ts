@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
+import { hostNotes } from "../config/hosts.ts";
 import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
 import type { ConfigValue } from "../config/values.ts";
@@ -17,9 +18,13 @@ export function addConfig(program: Command, run: Run): void {
         const { file, pools, state } = config;
         const from = file ?? "the environment";
         const tags = config.webhook && scopeInWords(config.webhook);
+        const notes = hostNotes(config.hosts);
         output.result(
-          { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state },
-          () => output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`),
+          { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state, notes },
+          () => {
+            output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`);
+            for (const note of notes) output.line(`! ${note}`);
+          },
         );
         return undefined;
       }),

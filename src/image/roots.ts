@@ -40,7 +40,7 @@ function put(base: ResolvedImage, root: Root): ResolvedImage {
     ...rest,
     digest: digestOf(base, root),
     layers: [],
-    ...(published ? { published: { kernel: published.kernel, root: root.root, cloudInit: true } } : {}),
+    ...(published ? { published: { ...published, root: root.root, cloudInit: true } } : {}),
   };
 }
 

@@ -179,7 +179,7 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     initramfs: join(directory, initramfs.path),
     layers: layers.map((layer) => join(directory, layer.path)),
     runnerInfo: manifest.runner.info,
-    ...(latest ? { published: { kernel: latest.kernel, root: latest.root } } : {}),
+    ...(latest ? { published: { kernel: latest.kernel, root: latest.root, registry: latest.registry } } : {}),
   };
 }
 

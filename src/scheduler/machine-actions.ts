@@ -1,4 +1,4 @@
-import { describeError } from "../base/errors.ts";
+import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { livesOn } from "../lifecycle/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
@@ -108,7 +108,7 @@ function driverAt(fleet: MachineDeps["fleet"], host: string, machineId: string):
 
 /** Stops a machine that could not be started; its job notices and gets another. Answers whether it was still wanted. */
 async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unknown): Promise<boolean> {
-  const words = describeError(error);
+  const words = explainError(error);
   const about = { jobId: machine.jobId ?? undefined, machineId: machine.id };
   // Whose guest has spoken runs, whatever became of the host's answer: it may have taken its job already.
   if ((await store.machine(machine.id))?.state !== "creating") {

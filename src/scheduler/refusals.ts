@@ -4,7 +4,7 @@
  * What the refusal is about decides what is kept away: everything, machines of one image, or those of one image and size.
  */
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { explainError, FireRunnerError } from "../base/errors.ts";
 import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
 import type { HostRefusal } from "../lifecycle/placement.ts";
@@ -70,7 +70,7 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
       const key = keyOf(host, about, asked);
       const failures = (kept.get(key)?.failures ?? 0) + 1;
       const until = clock.now() + backoffMs(failures, random, about === "request" ? lasting : passing);
-      const problem = `it did not make the last machine${subject[about]}: ${describeError(error)}`;
+      const problem = `it did not make the last machine${subject[about]}: ${explainError(error)}`;
       const hint = error instanceof FireRunnerError ? error.hint : undefined;
       kept.set(key, { host, about, asked, failures, until, problem, hint });
     },

@@ -7,18 +7,26 @@ import type { AddressRange, FlintlockHost } from "./host.ts";
 import { type ListFailure, listPatiently } from "./listing.ts";
 import type { Pauses } from "./pause.ts";
 
-/** Longer than any list can be under way that does not show a new machine yet. */
+/** How long a create without an answer may take until a list shows its machine. */
 const HOLD_MS = 60 * SECOND_MS;
 
 /** Gives each machine of a host an address that no other has. */
 export interface Addresses {
-  /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`, and some time longer. */
+  /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`. */
   choose(id: string, signal: AbortSignal): Promise<string | undefined>;
-  release(id: string): void;
+  /** `isKnown`: whether the machine was made is known, so that any list from now on tells. Else it is held some time longer. */
+  release(id: string, isKnown: boolean): void;
   /** Has the host list the machines of all, as is done for each address. Nothing where machines ask by DHCP. */
   check(signal: AbortSignal): Promise<void>;
   /** Since when the host cannot list all machines, and why; undefined when it can. */
   failing(): ListFailure | undefined;
+}
+
+interface Hold {
+  readonly address: string;
+  until: number;
+  /** Lists with a greater number show the machine, if there is one. */
+  shownAfter: number;
 }
 
 export interface AddressesDeps {
@@ -30,11 +38,13 @@ export interface AddressesDeps {
 
 export function createAddresses({ host, client, clock, pauses }: AddressesDeps): Addresses {
   let failing: ListFailure | undefined;
-  const held = new Map<string, { readonly address: string; until: number }>();
+  const held = new Map<string, Hold>();
+  let lists = 0;
 
-  function heldAddresses(): string[] {
+  /** Those that a list of this number may not show yet. */
+  function heldBeside(list: number): string[] {
     for (const [id, { until }] of held) if (until < clock.now()) held.delete(id);
-    return [...held.values()].map(({ address }) => address);
+    return [...held.values()].flatMap(({ address, shownAfter }) => (list > shownAfter ? [] : [address]));
   }
 
   /** Machines of all namespaces: others may use the same bridge. */
@@ -53,14 +63,15 @@ export function createAddresses({ host, client, clock, pauses }: AddressesDeps):
   async function choose(id: string, signal: AbortSignal): Promise<string | undefined> {
     const { addresses: range, gateway } = host.network;
     if (!range) return undefined;
+    const list = ++lists;
     const machines = await listAll(signal);
     const listed = machines.flatMap(
       ({ spec }) => spec?.interfaces.map((each) => each.address?.address) ?? [],
     );
-    const taken = [gateway, ...listed.map((address) => address?.split("/")[0]), ...heldAddresses()];
+    const taken = [gateway, ...listed.map((address) => address?.split("/")[0]), ...heldBeside(list)];
     const address = firstFree(range, new Set(taken));
     if (address === undefined) throw allTaken(host.name, range);
-    held.set(id, { address, until: Number.POSITIVE_INFINITY });
+    held.set(id, { address, until: Number.POSITIVE_INFINITY, shownAfter: Number.POSITIVE_INFINITY });
     return `${address}/${range.prefixLength}`;
   }
 
@@ -70,9 +81,11 @@ export function createAddresses({ host, client, clock, pauses }: AddressesDeps):
       if (host.network.addresses) await listAll(signal);
     },
     failing: () => failing,
-    release(id) {
+    release(id, isKnown) {
       const hold = held.get(id);
-      if (hold) hold.until = clock.now() + HOLD_MS;
+      if (!hold) return;
+      hold.until = clock.now() + HOLD_MS;
+      if (isKnown) hold.shownAfter = lists;
     },
   };
 }
@@ -86,6 +99,13 @@ function firstFree(
     if (!taken.has(address)) return address;
   }
   return undefined;
+}
+
+/** Machines that a range has addresses for. */
+export function addressesIn({ first, last }: AddressRange, gateway: string | undefined): number {
+  const [from, to] = [toNumber(first), toNumber(last)];
+  const at = gateway === undefined ? -1 : toNumber(gateway);
+  return to - from + 1 - (at >= from && at <= to ? 1 : 0);
 }
 
 function toNumber(address: string): number {

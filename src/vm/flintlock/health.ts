@@ -8,16 +8,20 @@ import type { HostTrouble } from "../driver.ts";
 import type { Addresses } from "./addresses.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Listing, Snapshot } from "./listing.ts";
-import { isWaiting } from "./remote.ts";
+import { isWaiting, type RemoteMachine } from "./remote.ts";
 
 const LIST_LIMIT_MS = 30 * SECOND_MS;
 
 const restart = "restart flintlockd on the host: its machines run on, and what waits is carried out then";
+/** The cure of a daemon that hears nothing any more. */
+export const restartDaemon = `containerd may have been restarted below it: ${restart}`;
 
 export interface Health {
   /** From memory; undefined when there is no sign of sickness. */
   trouble(): HostTrouble | undefined;
   noteStuck(uids: readonly string[]): void;
+  /** It takes orders and carries out none. */
+  isDeaf(): boolean;
 }
 
 export interface HealthDeps {
@@ -25,7 +29,8 @@ export interface HealthDeps {
   readonly listing: Listing;
   readonly addresses: Pick<Addresses, "failing">;
   readonly clock: Clock;
-  readonly pullTimeoutMs: number;
+  /** How long a machine may stay as it is while the host does nothing else. */
+  readonly patienceMs: (id: string) => number;
   readonly deleteTimeoutMs: number;
   /** Whether machines of others stand before this one in the daemon's queue. */
   readonly isBehindOthers: (uid: string) => Promise<boolean>;
@@ -67,6 +72,7 @@ export function createHealth(deps: HealthDeps): Health {
   }
 
   return {
+    isDeaf: () => deafness.trouble() !== undefined,
     trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble(),
     noteStuck: (uids) => {
       stuck = new Set([...stuck, ...uids]);
@@ -76,9 +82,9 @@ export function createHealth(deps: HealthDeps): Health {
 
 /**
  * After a restart of containerd the daemon takes creates and deletes, and carries none out. From outside: a machine stays PENDING,
- * untried, for longer than a pull may take, while nothing else moves and nobody stands before it.
+ * untried, for longer than its host may need for it, while nothing else moves and nobody stands before it.
  */
-function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: HealthDeps) {
+function watchDeafness({ host, listing, clock, patienceMs, isBehindOthers }: HealthDeps) {
   let waiting = new Map<string, number>();
   let quietSince = clock.now();
   let deaf: string | undefined;
@@ -104,9 +110,10 @@ function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: 
       deaf = undefined;
     }
     waiting = next;
-    const [first] = [...next.keys()].filter((uid) => next.get(uid) === 0).toSorted();
-    const isOverdue = clock.now() - quietSince > pullTimeoutMs;
-    if (first !== undefined && isOverdue && deaf === undefined && !isLooking) void look(first);
+    const first = firstUntried(snapshot);
+    if (first === undefined || deaf !== undefined || isLooking) return;
+    const isOverdue = clock.now() - quietSince > patienceMs(first.id);
+    if (isOverdue) void look(first.uid);
   });
 
   return {
@@ -115,10 +122,16 @@ function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: 
       const forMs = clock.now() - quietSince;
       return {
         problem: `the host ${host} takes orders and has not carried out any for ${formatDuration(forMs)}`,
-        hint: `containerd may have been restarted below it: ${restart}`,
+        hint: restartDaemon,
       };
     },
   };
+}
+
+/** The one that the daemon's worker comes to next. */
+function firstUntried({ machines }: Snapshot): RemoteMachine | undefined {
+  const untried = [...machines.values()].flat().filter((each) => isWaiting(each) && each.retry === 0);
+  return untried.toSorted((a, b) => (a.uid < b.uid ? -1 : 1))[0];
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { AskRegistry } from "../../lifecycle/boot-image.ts";
 import type { MachineSpec } from "../driver.ts";
 import { type Addresses, createAddresses } from "./addresses.ts";
 import type { FlintlockClient } from "./client.ts";
@@ -11,6 +12,7 @@ import { type GuardedClient, guardClient } from "./guard.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { FlintlockHost } from "./host.ts";
 import { createListing, type Listing, listPatiently, type Snapshot } from "./listing.ts";
+import { createPace } from "./pace.ts";
 import { createPauses, type Pauses } from "./pause.ts";
 import { isWaiting, remoteMachine } from "./remote.ts";
 import { createRemover, type Remover } from "./remover.ts";
@@ -23,6 +25,8 @@ export interface FlintlockDriverOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly random: () => number;
+  /** Whether hosts can still pull an image; without it nobody is asked. */
+  readonly askRegistry?: AskRegistry;
 }
 
 /** What a driver of one host consists of. */
@@ -52,10 +56,11 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
   const listing = createListing({ client, namespace, clock, pauses, closed: closed.signal });
   const shared = { client, listing, clock, pauses, log, callsEnd: callsEnd.signal };
   const addresses = createAddresses({ host, client, clock, pauses });
+  const pace = createPace({ clock, pullTimeoutMs: settings.pullTimeout });
   const health = createHealth({
     ...{ host: host.name, listing, addresses },
     clock,
-    pullTimeoutMs: settings.pullTimeout,
+    patienceMs: (id) => pace.patienceMs(id),
     deleteTimeoutMs: settings.deleteTimeout,
     async isBehindOthers(uid) {
       const all = await listPatiently({ client, clock, pauses }, { namespace: "" }, closed.signal);
@@ -78,6 +83,9 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
     addresses,
     made,
     pullTimeoutMs: settings.pullTimeout,
+    isDeaf: health.isDeaf,
+    pace,
+    askRegistry: options.askRegistry,
   };
   const make = (spec: MachineSpec, signal: AbortSignal) => createMachine(creating, spec, signal);
   const creates = createCreates(make, closed.signal);
