@@ -24,7 +24,7 @@ export interface JobActionDeps {
 }
 
 /** A job gives up its machine and waits for another. */
-export type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
+type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
 
 /** What is done to jobs, short of talking to GitLab. */
 export interface JobActions {
