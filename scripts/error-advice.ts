@@ -26,10 +26,13 @@ export const advice: Readonly<Record<string, string>> = {
     "Create an access token in GitLab and put it where webhook.apiToken is configured; then reload.",
   gitlab_ca_unreadable: "gitlab.caFile must name a PEM file that this user may read.",
   gitlab_certificate: "Name the PEM file of GitLab's certificate authority in gitlab.caFile.",
+  gitlab_client_certificate:
+    "Give the certificate that GitLab's administrator made for this computer in gitlab.clientCertificateFile and gitlab.clientKeyFile.",
   gitlab_forbidden:
     "Give the access token the scope, or its user the role, that the message names (docs/gitlab.md lists them).",
   gitlab_not_found:
     "Check the path or id in the configuration, and that the API token's user is a member there.",
+  gitlab_proxy: "The message has the proxy's answer; docs/networks.md says what each means.",
   gitlab_rate_limited:
     "Nothing: it is asked again when GitLab allows. If it stays, let webhook.poll ask less often.",
   gitlab_refused: "The message has GitLab's own words; the hint says what to change where that is known.",
@@ -57,6 +60,12 @@ export const advice: Readonly<Record<string, string>> = {
   runner_per_job: "Switch webhook.runners.perJob off to make runners ahead of jobs.",
   image_runner_broken: "Use a gitlab-runner for Linux and this architecture that can be executed here.",
   image_tools_missing: "Install the packages that the message names.",
+  proxy_authentication:
+    "Correct proxy.username and proxy.passwordFile, or the user and password in HTTPS_PROXY.",
+  proxy_certificate: "Put the certificate of the authority that signed the proxy's into proxy.caFile.",
+  proxy_refused:
+    "Let the proxy's rules allow the target, or name it in proxy.noProxy when it needs no proxy.",
+  proxy_unreachable: "Check proxy.url (or HTTPS_PROXY), and whether the proxy runs.",
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
   registry_bad_name: "Write REGISTRY/NAME or REGISTRY/NAME:TAG with the registry's host in front.",
@@ -119,7 +128,6 @@ export const meanings: Readonly<Record<string, string>> = {
   bad_unit: "A duration or a size is not written in a known form.",
   ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
   demo_no_job: "The demo's pipeline has no job.",
-  gitlab_ca_unreadable: "The file of certificate authorities cannot be read.",
   process_failed: "A helper program ended with an error, or could not be started.",
   relay_refusal: "A guest broke a rule of the relay.",
 };

@@ -42,7 +42,11 @@ export const start: Figure = {
     async function prepareByHand() {
       const job = await gitlab.addJob(project, { ...definition, tags: ["bare"] });
       const { payload } = await bareRunner.claim(bareToken);
-      const raw = rewritePayload(JSON.stringify(payload), { basePath: "", relayHost: "10.0.2.100" });
+      const raw = rewritePayload(JSON.stringify(payload), {
+        origin: gitlab.url,
+        basePath: "",
+        relayHost: "10.0.2.100",
+      });
       const machine = await prepareBare(context, image, raw);
       return async () => {
         const { scriptMs = 0 } = await machine.boot();

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { answer, type SeenRequest, startHttpServer } from "../../test/servers/http-server.ts";
+import { directWays } from "../base/proxy/ways.ts";
 import { Secret } from "../base/secret.ts";
 import type { HookRequest } from "../cli/app-module.ts";
 import type { Step } from "../cli/webhook/step.ts";
@@ -49,7 +50,7 @@ test("the hook is made with the configuration's token, newest key and GitLab", a
   };
 
   const steps: Step[] = [];
-  const config = { gitlab: { url: gitlab.url } };
+  const config = { gitlab: { url: gitlab.url }, proxy: directWays };
   for await (const step of installConfiguredHook(config, { secrets }, request)) steps.push(step);
 
   expect(steps.map(({ name, level }) => `${name}: ${level}`)).toEqual([

@@ -3,12 +3,12 @@ import type { HookRequest } from "../cli/app-module.ts";
 import type { Step } from "../cli/webhook/step.ts";
 import type { Config } from "../config/load.ts";
 import { createGitLabRest } from "../gitlab/rest.ts";
+import { connectGitLab } from "./connect-gitlab.ts";
 import { installHook } from "./hook-installer.ts";
-import { connectGitLab } from "./rooms.ts";
 
 /** Installs the hook with the configuration's GitLab, API token and newest keys. `webhook` is that of `config`. */
 export async function* installConfiguredHook(
-  config: Pick<Config, "gitlab">,
+  config: Pick<Config, "gitlab" | "proxy">,
   { secrets }: Pick<NonNullable<Config["webhook"]>, "secrets">,
   request: HookRequest,
 ): AsyncGenerator<Step> {

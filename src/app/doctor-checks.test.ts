@@ -15,6 +15,7 @@ test("with nothing but pools only they are asked about", async () => {
   const pools = "pools: { a: { runner: { token: t } }, b: { runner: { token: u }, image: big } }";
 
   expect(doctorChecks(await config(pools)).map(({ name }) => name)).toEqual([
+    "gitlab",
     "image base",
     "image big",
     "machines of pool a",
@@ -33,6 +34,7 @@ test("with jobs by tag every kind of machine that a tag can choose is tried", as
   const text = `pools: { b: { image: big } }\n${webhook}\nhttp: { listen: ["http://127.0.0.1:8080"] }`;
 
   expect(doctorChecks(await config(text)).map(({ name }) => name)).toEqual([
+    "gitlab",
     "image base",
     "image docker",
     "image big",

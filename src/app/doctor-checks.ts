@@ -5,14 +5,15 @@ import type { DoctorCheck } from "../cli/doctor/check.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { connectGitLab } from "./connect-gitlab.ts";
 import { doorChecks } from "./doctor/door.ts";
 import { answer } from "./doctor/findings.ts";
 import { fleetChecks } from "./doctor/fleet.ts";
+import { gitlabChecks } from "./doctor/gitlab.ts";
 import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
 import { roomChecks } from "./doctor/room.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
-import { connectGitLab } from "./rooms.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
 const CLOCK_TOLERANCE_MS = 5_000;
@@ -24,6 +25,7 @@ const CLOCK_TOLERANCE_MS = 5_000;
 export function doctorChecks(config: Config, running?: RunningFireRunner): readonly DoctorCheck[] {
   const { webhook } = config;
   return [
+    ...gitlabChecks({ config, clock: systemClock }),
     ...machineChecks(config),
     ...roomChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),

@@ -1,14 +1,14 @@
 /** The parts list: the only place where rooms meet. It reads like the picture in ARCHITECTURE.md, from the store outwards. */
 import { createHash } from "node:crypto";
-import { readFile, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
-import { createGitLabHttp, type GitLabHttp } from "../gitlab/http.ts";
+import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
@@ -23,6 +23,7 @@ import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
+import { connectGitLab } from "./connect-gitlab.ts";
 import { buildFleet } from "./fleet.ts";
 import type { HostKeeper } from "./host-keeper.ts";
 import { openImages } from "./images.ts";
@@ -53,19 +54,6 @@ export interface Rooms {
   readonly pools: () => ReadonlyMap<string, Pool>;
 }
 
-/** GitLab's HTTP with the configured certificate authorities. Throws when their file cannot be read. */
-export async function connectGitLab(config: Pick<Config, "gitlab">): Promise<GitLabHttp> {
-  const { url, caFile } = config.gitlab;
-  if (caFile === undefined) return createGitLabHttp({ url });
-  const ca = await readFile(caFile, "utf8").catch((cause) => {
-    throw new FireRunnerError("gitlab_ca_unreadable", `reading the certificates in ${caFile} failed`, {
-      cause,
-      hint: "gitlab.caFile must name a PEM file that this user may read.",
-    });
-  });
-  return createGitLabHttp({ url, ca });
-}
-
 export interface BuildOptions {
   /** The configuration in force; a reload changes its pools. */
   readonly config: () => Config;
@@ -81,7 +69,7 @@ export async function buildRooms(
   cleanups: Cleanup[],
 ): Promise<Rooms> {
   const clock = systemClock;
-  const { state, gitlab, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
+  const { state, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
   const { webhook } = config();
   let tagged: TaggedJobs | undefined;
   const pools = joinPools(
@@ -91,7 +79,7 @@ export async function buildRooms(
 
   const store = await openStore(state, log, cleanups);
   cleanups.push(prune(store, () => config().history.keep, log));
-  const http = await connectGitLab({ gitlab });
+  const http = await connectGitLab(config(), log);
   cleanups.push(() => http.close());
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
   const images = instead?.images ?? openImages(config);

@@ -1,22 +1,24 @@
 import type { Clock } from "../base/clock.ts";
 import { systemClock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
+import { directWays } from "../base/proxy/ways.ts";
 import type { Secret } from "../base/secret.ts";
 import type { Finding } from "../cli/doctor/check.ts";
 import type { GitLabPlace, PlaceFinding, ScopeName, SetupDesk } from "../cli/init/setup-desk.ts";
+import type { CompanyProxy } from "../config/load.ts";
 import { jsonOf, readAnswer } from "../gitlab/answer.ts";
 import { gitLabErrorFrom, gitLabErrorOf } from "../gitlab/failure.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
-import { connectGitLab } from "./rooms.ts";
+import { connectGitLab } from "./connect-gitlab.ts";
 import { reviewRole, reviewToken } from "./token-review.ts";
 
 const MAX_ANSWER_BYTES = 64 * 1024;
 const ANSWER_LIMIT_MS = 20_000;
 
 /** Asks the GitLab in question itself. */
-export function createSetupDesk(clock: Clock = systemClock): SetupDesk {
+export function createSetupDesk(proxy: CompanyProxy = directWays, clock: Clock = systemClock): SetupDesk {
   return {
     checkPlace: async (place, signal) => {
       if (!URL.canParse(place.url)) return { level: "fail", message: `“${place.url}” is not an address` };
@@ -39,6 +41,18 @@ export function createSetupDesk(clock: Clock = systemClock): SetupDesk {
       ),
   };
 
+  async function withHttp<T>(
+    { url, caFile }: GitLabPlace,
+    ask: (http: GitLabHttp) => Promise<T>,
+  ): Promise<T> {
+    const http = await connectGitLab({ gitlab: { url, caFile }, proxy });
+    try {
+      return await ask(http);
+    } finally {
+      await http.close();
+    }
+  }
+
   async function withRest<T>(
     place: GitLabPlace,
     token: Secret,
@@ -55,15 +69,6 @@ export function createSetupDesk(clock: Clock = systemClock): SetupDesk {
         }),
       ),
     );
-  }
-}
-
-async function withHttp<T>({ url, caFile }: GitLabPlace, ask: (http: GitLabHttp) => Promise<T>): Promise<T> {
-  const http = await connectGitLab({ gitlab: caFile === undefined ? { url } : { url, caFile } });
-  try {
-    return await ask(http);
-  } finally {
-    await http.close();
   }
 }
 

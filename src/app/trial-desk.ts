@@ -11,10 +11,11 @@ import { createRelay, type RelayTrials } from "../relay/relay.ts";
 import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import type { Store } from "../store/store.ts";
+import { connectGitLab } from "./connect-gitlab.ts";
 import { namespaceOf } from "./fleet.ts";
 import { tryHost } from "./host-trial.ts";
 import { openImages } from "./images.ts";
-import { type Cleanup, connectGitLab } from "./rooms.ts";
+import type { Cleanup } from "./rooms.ts";
 import { trialDoor } from "./trial/door.ts";
 import { hostOf } from "./trial/order.ts";
 

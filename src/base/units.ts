@@ -3,7 +3,7 @@ import { FireRunnerError } from "./errors.ts";
 export const SECOND_MS = 1_000;
 export const MINUTE_MS = 60_000;
 export const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+export const DAY_MS = 24 * HOUR_MS;
 /** Up to here people count in hours: “after 36h0m”. */
 const MOST_HOURS_MS = 3 * DAY_MS;
 

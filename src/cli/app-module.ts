@@ -1,7 +1,7 @@
 import type { App, AppOptions } from "../app.ts";
 import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
-import type { Config } from "../config/load.ts";
+import type { CompanyProxy, Config } from "../config/load.ts";
 import type { Views } from "../http/api.ts";
 import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
 import type { WebhookViews } from "../http/webhook-api.ts";
@@ -48,7 +48,7 @@ export interface AppModule {
   /** The `webhook-signature` of a delivery. */
   signDelivery(key: Secret, delivery: { id: string; timestamp: number; body: string }): string;
   /** Judges what an operator says about a GitLab. */
-  createSetupDesk(): SetupDesk;
+  createSetupDesk(proxy: CompanyProxy): SetupDesk;
   /** The trial of a host while no FireRunner runs: this process is one for so long. */
   tryHostAlone(
     config: Config,

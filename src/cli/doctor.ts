@@ -5,7 +5,6 @@ import { loadApp, type RunningFireRunner } from "./app-module.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import type { DoctorCheck, Finding } from "./doctor/check.ts";
-import { gitlabChecks } from "./doctor/gitlab.ts";
 import { hostChecks } from "./doctor/host.ts";
 import { programChecks } from "./doctor/programs.ts";
 import { exitCodes } from "./exit-codes.ts";
@@ -46,7 +45,6 @@ async function allChecks(context: Context): Promise<DoctorCheck[]> {
     { name: "configuration", run: async () => finding },
     ...programChecks(context.env),
     ...(local ? hostChecks(local, config) : []),
-    ...(config ? gitlabChecks(config) : []),
     ...(config ? (await loadApp()).doctorChecks(config, await askRunning(config)) : []),
   ];
 }

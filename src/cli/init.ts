@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
+import { loadLocalConfig } from "../config/load.ts";
 import { loadApp } from "./app-module.ts";
 import { type Context, createContext, type GlobalOptions, type Run } from "./context.ts";
 import { CliError } from "./errors.ts";
@@ -52,12 +53,14 @@ async function init(
   }
   using interrupt = signalOnInterrupt();
   const { createSetupDesk, newSigningKey } = await loadApp();
+  // There is no configuration yet: the way to GitLab is that of the environment.
+  const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);
   const configFile = resolve(options.config ?? (env["FIRERUNNER_CONFIG"] || defaultFile()));
   const given = { ...fromEnvironment(env, options), ...options };
   const result = await runInit(
     { ...given, configFile, force: options.force === true, newSigningKey },
-    { asker, desk: createSetupDesk(), signal: interrupt.signal },
+    { asker, desk: createSetupDesk(proxy), signal: interrupt.signal },
   ).catch((error: unknown) => {
     throw interrupt.signal.aborted ? canceled() : error;
   });

@@ -95,8 +95,8 @@ async function openDaemon(): Promise<void> {
   await store.markReady(machineId);
   await store.handOver(4711, machineId);
   await store.claim(aClaim({ jobId: 5000, name: "evil\u001b[2Jname" }));
-  await store.failJob(5000, "no room");
-  await store.finishJob(5000, "failed", "no room");
+  await store.failJob(5000, { reason: "no room", cause: "never-started" });
+  await store.finishJob(5000, "failed", { reason: "no room" });
   const ports: ControlPorts = {
     status: () => status,
     hosts: aHostPorts(calls),
@@ -252,7 +252,7 @@ describe("with a daemon", () => {
     expect(out).toMatch(/^local +qemu +avoided +1\/4 +1\/4 +512\/8192 MiB +1 GiB\/2 GiB +zone: a$/m);
     expect(out).toContain("! destroy fr-bbbbbbbb: busy");
     expect(out).toMatch(/^4711 +running +small/m);
-    expect(out).toMatch(/^5000 +failed \(machine\)/m);
+    expect(out).toMatch(/^5000 +failed \(no machine\)/m);
   });
 
   test("status works though the configuration has a mistake elsewhere", async () => {

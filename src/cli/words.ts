@@ -24,11 +24,10 @@ export function sizeWords({ cpus, memoryMib }: { cpus: number; memoryMib: number
 }
 
 /** The state, or for an ended job how it ended, coloured. */
-export function stateWord(output: Output, { state, result, reason }: JobView): string {
+export function stateWord(output: Output, { state, result, outcome }: JobView): string {
   if (state === "finished") {
-    const word = result ?? "ended";
-    if (word === "success") return output.paint("green", word);
-    return output.paint(word === "canceled" ? "yellow" : "red", reason === null ? word : `${word} (machine)`);
+    const colour = result === "success" ? "green" : result === "canceled" ? "yellow" : "red";
+    return output.paint(colour, outcome ?? result ?? "ended");
   }
   return output.paint(state === "failing" ? "red" : "cyan", state);
 }

@@ -15,6 +15,7 @@ export function disagreements(settings: Settings): PathProblem[] {
     ...machinesWithoutHost(settings),
     ...rootsElsewhere(settings),
     ...unreachableRelay(settings),
+    ...halfCertificate(settings),
   ];
 }
 
@@ -117,4 +118,15 @@ function unreachableRelay({ relay, vm }: Settings): PathProblem[] {
   if (advertisedAddress(relay) !== undefined) return [];
   const message = `relay.advertise is missing: of ${relay.listen.join(", ")} it cannot be told how machines on other hosts reach this computer; give host:port, such as firerunner.example.org:8444`;
   return [{ path: ["relay", "listen"], message }];
+}
+
+/** Shown to a GitLab that asks for it, which takes both. */
+function halfCertificate({ gitlab }: Settings): PathProblem[] {
+  const { clientCertificateFile: certificate, clientKeyFile: key } = gitlab;
+  if ((certificate === undefined) === (key === undefined)) return [];
+  const [given, missing] =
+    certificate === undefined
+      ? ["clientKeyFile", "clientCertificateFile"]
+      : ["clientCertificateFile", "clientKeyFile"];
+  return [{ path: ["gitlab", given ?? ""], message: `gitlab.${given} needs gitlab.${missing} beside it` }];
 }

@@ -1,5 +1,6 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { Secret } from "../base/secret.ts";
 import type { MachineKind, Pool } from "../lifecycle/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
@@ -8,17 +9,21 @@ import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { kindOfPool } from "./machine-kinds.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
+import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
 import { modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
+import type { SecretOptions } from "./secret-source.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
 /** The configuration in force: defaults filled in, secrets read, pools ready for use. */
-export interface Config extends Omit<Settings, "pools" | "webhook" | "state"> {
+export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "proxy"> {
   /** The file it was read from; undefined when the environment gave everything. */
   readonly file: string | undefined;
   readonly state: string;
+  /** Its password is here and nowhere else. */
+  readonly proxy: CompanyProxy;
   /** Those with a runner of their own. */
   readonly pools: ReadonlyMap<string, Pool>;
   /** What machines of each pool are, with and without a runner. */
@@ -29,6 +34,12 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state"> {
   readonly webhook: Webhook | undefined;
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
   readonly values: readonly ConfigValue[];
+}
+
+/** A company's proxy, as it is in force. */
+export interface CompanyProxy extends ProxyWays {
+  /** Where `proxy.caFile` was found. */
+  readonly caFile?: string | undefined;
 }
 
 export interface LoadOptions {
@@ -55,16 +66,11 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const secrets = await readSecrets(parsed.data, {
-    readFile,
-    besideFile: options.file,
-    credentialsDirectory: options.env["CREDENTIALS_DIRECTORY"],
-    inlineProblem: (path) =>
-      overlay.setBy.has(path.join(".")) || mode === undefined || options.file === undefined
-        ? undefined
-        : modeProblem(options.file, mode),
-  });
-  refuse([...problems, ...placed([...disagreements(parsed.data), ...secrets.problems], place)], options.file);
+  const secretOptions = secretOptionsOf(options, { readFile, mode, setBy: overlay.setBy });
+  const secrets = await readSecrets(parsed.data, secretOptions);
+  const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
+  const ofParts = [...disagreements(parsed.data), ...secrets.problems, ...proxy.problems];
+  refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
   const { pools, webhook: _withSecretsInside, ...settings } = parsed.data;
@@ -72,6 +78,9 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     ...settings,
     file: options.file,
     state,
+    gitlab: secrets.gitlab,
+    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
     hosts: secrets.hosts,
@@ -79,7 +88,10 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
-    values: listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
+    values: [
+      ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
+      ...proxyValues(parsed.data.proxy, proxy.ways),
+    ],
   };
 }
 
@@ -87,23 +99,46 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
 export interface LocalConfig extends Pick<Settings, "images"> {
   readonly file: string | undefined;
   readonly state: string;
+  readonly proxy: CompanyProxy;
 }
 
-const LocalSettings = Settings.pick({ state: true, images: true }).strip();
+const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).strip();
 
-/** Reads the state directory and what concerns images, however unfinished the rest is. Throws ConfigError. */
+/** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
-  const { source } = await readSource(options.file, options.readFile ?? readLocalFile);
+  const readFile = options.readFile ?? readLocalFile;
+  const { source, mode } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
   const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
   const parsed = LocalSettings.safeParse(overlay.value);
+  const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
   if (!parsed.success) {
-    const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
     refuse(placed(wordIssues(Settings, parsed.error.issues, overlay.value), place), options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
-  return { file: options.file, state, images };
+  const secretOptions = secretOptionsOf(options, { readFile, mode, setBy: overlay.setBy });
+  const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
+  refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
+  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+}
+
+interface ReadSoFar {
+  readonly readFile: ReadFile;
+  readonly mode: number | undefined;
+  readonly setBy: ReadonlyMap<string, string>;
+}
+
+function secretOptionsOf({ file, env }: LoadOptions, { readFile, mode, setBy }: ReadSoFar): SecretOptions {
+  return {
+    readFile,
+    besideFile: file,
+    credentialsDirectory: env["CREDENTIALS_DIRECTORY"],
+    inlineProblem: (path) =>
+      setBy.has(path.join(".")) || mode === undefined || file === undefined
+        ? undefined
+        : modeProblem(file, mode),
+  };
 }
 
 function withoutHosts(vm: Settings["vm"]): Settings["vm"] {

@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { ProxySettings } from "../base/proxy/config.ts";
 import { GitLabConfig } from "../gitlab/config.ts";
+import { GuestsConfig } from "../guest/config.ts";
 import { HttpConfig } from "../http/config.ts";
 import { ImagesConfig } from "../image/config.ts";
 import { ClaimingConfig, WebhookConfig } from "../intake/config.ts";
@@ -20,6 +22,9 @@ const poolName = z
 /** The whole configuration: nothing but the rooms' slices, under the names operators write. */
 export const Settings = z.strictObject({
   gitlab: GitLabConfig.meta({ description: "The GitLab whose jobs are run." }),
+  proxy: ProxySettings.prefault({}).meta({
+    description: "A company's HTTP proxy between this computer and others (docs/networks.md).",
+  }),
   pools: z.record(poolName, Pool).default({}).meta({
     description: "The kinds of machine, by name, each with the GitLab runner whose jobs it serves.",
   }),
@@ -46,6 +51,7 @@ export const Settings = z.strictObject({
   shutdown: ShutdownConfig.prefault({}).meta({
     description: "What happens to running jobs when FireRunner is told to end.",
   }),
+  guests: GuestsConfig.prefault({}).meta({ description: "What every machine is given." }),
   vm: VmConfig.prefault({}).meta({ description: "What this computer gives to machines." }),
   images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
   relay: RelaySettings.prefault({}).meta({

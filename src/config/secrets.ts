@@ -1,4 +1,6 @@
 import type { Secret } from "../base/secret.ts";
+import type { GitLabConfig } from "../gitlab/config.ts";
+import type { GuestsConfig } from "../guest/config.ts";
 import type { HttpConfig } from "../http/config.ts";
 import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
 import type { RelaySettings } from "../relay/config.ts";
@@ -22,7 +24,9 @@ export interface ReadSecrets {
   readonly tokens: ReadonlyMap<string, Secret>;
   /** Undefined when there is none, or a problem with it. */
   readonly webhook: Webhook | undefined;
-  /** With the places at which its files were found. */
+  /** These with the places at which their files were found. */
+  readonly gitlab: GitLabConfig;
+  readonly guests: GuestsConfig;
   readonly http: HttpConfig;
   /** Hosts of the flintlock driver, by name. */
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
@@ -34,16 +38,23 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
   const tokens = await readTokens(settings, options);
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
   const { http, relay } = settings;
-  const ofDoor = http.tls && (await findTlsFiles("http", http.tls, options));
-  const ofRelay = relay.tls && (await findTlsFiles("relay", relay.tls, options));
+  const ofDoor = http.tls && (await findTlsFiles(["http", "tls"], http.tls, options));
+  const ofRelay = relay.tls && (await findTlsFiles(["relay", "tls"], relay.tls, options));
+  const { url, ...gitlabFiles } = settings.gitlab;
+  const ofGitLab = await findTlsFiles(["gitlab"], gitlabFiles, options);
+  const ofGuests = await findTlsFiles(["guests"], settings.guests, options);
   const hosts = await readHosts(settings.vm.flintlock.hosts, options);
   return {
     tokens: tokens.byPool,
     hosts: hosts.hosts,
     webhook: webhook?.value,
+    gitlab: { url, ...ofGitLab.files },
+    guests: ofGuests.files,
     http: ofDoor ? { ...http, tls: ofDoor.files } : http,
     relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
-    problems: [tokens, webhook, ofDoor, ofRelay, hosts].flatMap((each) => each?.problems ?? []),
+    problems: [tokens, webhook, ofGitLab, ofGuests, ofDoor, ofRelay, hosts].flatMap(
+      (each) => each?.problems ?? [],
+    ),
   };
 }
 

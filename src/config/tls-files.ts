@@ -1,28 +1,41 @@
+import { authoritiesProblem } from "./authorities.ts";
 import type { PathProblem } from "./problems.ts";
 import { type FileOptions, modeProblem, type ReadFile, readNamedFile } from "./secret-file.ts";
 
 type Holds = "CERTIFICATE" | "PRIVATE KEY";
 
-/** What each file of a `tls` section must hold. */
-const contents = { certificateFile: "CERTIFICATE", keyFile: "PRIVATE KEY", caFile: "CERTIFICATE" } as const;
+/** What each file must hold. */
+const contents = {
+  certificateFile: "CERTIFICATE",
+  keyFile: "PRIVATE KEY",
+  clientCertificateFile: "CERTIFICATE",
+  clientKeyFile: "PRIVATE KEY",
+  caFile: "CERTIFICATE",
+} as const;
 
-/** The files of `<room>.tls` with the places at which they were found, and what is wrong with them. */
-export async function findTlsFiles<Files extends Readonly<Partial<Record<keyof typeof contents, string>>>>(
-  room: "http" | "relay",
+/** The files of a section, `at` its path, with the places at which they were found, and what is wrong with them. */
+export async function findTlsFiles<
+  Files extends Readonly<Partial<Record<keyof typeof contents, string | undefined>>>,
+>(
+  at: readonly string[],
   files: Files,
   options: FileOptions,
 ): Promise<{ files: Files; problems: readonly PathProblem[] }> {
   const problems: PathProblem[] = [];
   const places: Record<string, string> = {};
   for (const [key, path] of Object.entries(files)) {
+    if (path === undefined) continue;
     const found = await readNamedFile(path, options);
-    const problem =
-      "problem" in found ? found.problem : problemOfPem(found.value, contents[key as keyof typeof contents]);
-    if (problem) problems.push({ path: [room, "tls", key], message: problem });
+    const judge = at.at(-1) !== "tls" && key === "caFile" ? authoritiesProblem : problemOf(key);
+    const problem = "problem" in found ? found.problem : judge(found.value);
+    if (problem) problems.push({ path: [...at, key], message: problem });
     places[key] = "value" in found ? found.value.place : path;
   }
   return { files: { ...files, ...places }, problems };
 }
+
+const problemOf = (key: string) => (file: Parameters<typeof problemOfPem>[0]) =>
+  problemOfPem(file, contents[key as keyof typeof contents]);
 
 /** What is wrong with one file, in words; undefined when it can be used. */
 export async function tlsFileProblem(

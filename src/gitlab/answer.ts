@@ -1,4 +1,5 @@
 import type { Dispatcher } from "undici";
+import { refusedCertificate } from "./client-certificate.ts";
 
 /** An answer read to its end, or to where it broke. */
 export interface Answer {
@@ -9,7 +10,10 @@ export interface Answer {
   readonly cut: unknown;
 }
 
-/** Reads at most `maxBytes` of a body. What arrived before a break is kept: it may name a job. */
+/**
+ * Reads at most `maxBytes` of a body. What arrived before a break is kept: it may name a job. Throws GitLabError
+ * `gitlab_client_certificate` for an answer that asks for one.
+ */
 export async function readAnswer(response: Dispatcher.ResponseData, maxBytes: number): Promise<Answer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -27,7 +31,10 @@ export async function readAnswer(response: Dispatcher.ResponseData, maxBytes: nu
     cut = error;
   }
   const { statusCode: status, headers } = response;
-  return { status, headers, text: Buffer.concat(chunks).toString("utf8"), cut };
+  const text = Buffer.concat(chunks).toString("utf8");
+  const refused = refusedCertificate(status, text);
+  if (refused !== undefined) throw refused;
+  return { status, headers, text, cut };
 }
 
 export function header(answer: Pick<Answer, "headers">, name: string): string | undefined {

@@ -11,7 +11,15 @@ export const GitLabConfig = z.strictObject({
     })
     .meta({ description: "Address of GitLab, with its path if it lives under one." }),
   caFile: z.string().min(1).optional().meta({
-    description: "PEM file of certificate authorities to trust besides the system's, for a private GitLab.",
+    description:
+      "PEM file of certificate authorities to trust besides the system's, for a private GitLab. Machines trust them too.",
+  }),
+  clientCertificateFile: z.string().min(1).optional().meta({
+    description:
+      "PEM file of the certificate, with its chain, to show to a GitLab that asks for one. Read again when it changes.",
+  }),
+  clientKeyFile: z.string().min(1).optional().meta({
+    description: "PEM file of its private key.",
   }),
 });
 export type GitLabConfig = z.infer<typeof GitLabConfig>;

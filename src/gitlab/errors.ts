@@ -17,6 +17,12 @@ export type GitLabErrorCode =
   | "gitlab_wrong_url"
   /** The server's certificate is not trusted. */
   | "gitlab_certificate"
+  /** The file in gitlab.caFile cannot be read. */
+  | "gitlab_ca_unreadable"
+  /** GitLab asks for a client certificate, or does not take the one it was shown; or its files cannot be used. */
+  | "gitlab_client_certificate"
+  /** The way to GitLab leads through a company's proxy, and ends there. */
+  | "gitlab_proxy"
   /** No connection, or none in time. */
   | "gitlab_unreachable"
   /** GitLab answers 5xx, or says that it is in maintenance. */

@@ -1,5 +1,7 @@
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/connection-failure.ts";
 import { systemCode } from "../base/errors.ts";
+import { type ProxyError, proxyErrorIn } from "../base/proxy/errors.ts";
+import { clientCertificateError } from "./client-certificate.ts";
 import { GitLabError } from "./errors.ts";
 
 const certificateHints: Readonly<Record<string, string>> = {
@@ -12,7 +14,11 @@ const untrustedHint = "put the certificate of GitLab's certificate authority int
 /** A failed exchange with GitLab, from whatever the HTTP client threw. `doing` is what we were doing, for the message. */
 export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {
   if (cause instanceof GitLabError) return cause;
+  const proxy = proxyErrorIn(cause);
+  if (proxy !== undefined) return proxyInTheWay(proxy, doing);
   const code = codeOf(cause);
+  const asked = clientCertificateError(code, doing, cause);
+  if (asked !== undefined) return asked;
   if (certificateCode.test(code)) {
     return new GitLabError("gitlab_certificate", `${doing}: GitLab's certificate is not trusted (${code})`, {
       cause,
@@ -34,6 +40,15 @@ export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {
     cause,
     hint: "check gitlab.url, the name resolution and the network of this computer",
     retryable: true,
+  });
+}
+
+/** Rules, passwords and proxies are put right without us: it is tried again. */
+function proxyInTheWay(proxy: ProxyError, doing: string): GitLabError {
+  return new GitLabError("gitlab_proxy", `${doing}: ${proxy.message}`, {
+    cause: proxy.cause,
+    retryable: true,
+    ...(proxy.hint === undefined ? {} : { hint: proxy.hint }),
   });
 }
 

@@ -1,14 +1,14 @@
-import { X509Certificate } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { LookupFunction } from "node:net";
 import type { Readable } from "node:stream";
-import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
-import { Agent, type Dispatcher } from "undici";
-import { GitLabError } from "./errors.ts";
+import type { SecureContext } from "node:tls";
+import type { Dispatcher } from "undici";
+import { createProxiedAgent } from "../base/proxy/agent.ts";
+import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { trustContext } from "../base/trust.ts";
+import { checkAuthorities, type GitLabTrust } from "./trust.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** Below the idle limits of GitLab's own servers, so that a request is not sent into a connection that is being closed. */
-const KEEP_ALIVE_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 60_000;
 
 export interface GitLabHttpOptions {
@@ -16,6 +16,10 @@ export interface GitLabHttpOptions {
   readonly url: string;
   /** PEM of certificate authorities to trust besides those of Node and of the system. */
   readonly ca?: string;
+  /** In place of `ca`: certificates that are renewed, and one of our own if GitLab asks for it. */
+  readonly trust?: GitLabTrust;
+  /** Through which proxies GitLab is reached; by default through none. */
+  readonly ways?: ProxyWays;
   /** Replaces the system's name resolution. */
   readonly lookup?: LookupFunction;
 }
@@ -33,13 +37,13 @@ export interface GitLabRequest {
   readonly bodyTimeoutMs?: number;
 }
 
-/** One connection pool to one GitLab. Redirects are answers like any other; proxies of the environment are not used. */
+/** One connection pool to one GitLab. Redirects are answers like any other. */
 export interface GitLabHttp {
   /** `https://gitlab.example.com:8443`, without a slash at the end. */
   readonly origin: string;
   /** `""`, or the path under which GitLab lives, such as `/gitlab`. */
   readonly basePath: string;
-  /** For requests to this GitLab only: it trusts the configured certificate authorities. */
+  /** For requests to this GitLab only: it trusts the configured authorities, and shows our certificate to whoever asks. */
   readonly dispatcher: Dispatcher;
   /** Throws undici's errors as they are; `gitLabErrorFrom` converts them. The body of the answer must be read or dumped. */
   request(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
@@ -54,16 +58,11 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   const url = new URL(options.url);
   const origin = url.origin;
   const basePath = url.pathname.replace(/\/+$/, "");
-  const dispatcher = new Agent({
-    // One request per connection at a time: a long poll must not stand in front of a trace.
-    pipelining: 1,
-    allowH2: false,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    connect: {
-      timeout: CONNECT_TIMEOUT_MS,
-      ...(url.protocol === "https:" ? { secureContext: trust(options.ca) } : {}),
-      ...(options.lookup ? { lookup: options.lookup } : {}),
-    },
+  const dispatcher = createProxiedAgent({
+    ways: options.ways ?? directWays,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    secureContext: options.trust?.context ?? lasting(options.ca),
+    ...(options.lookup ? { lookup: options.lookup } : {}),
   });
 
   function request(wanted: GitLabRequest): Promise<Dispatcher.ResponseData> {
@@ -88,24 +87,14 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   return { origin, basePath, dispatcher, request, forward, close: () => dispatcher.close() };
 }
 
-/** Made once: reading hundreds of certificates for every connection would cost more than the requests. */
-function trust(ca: string | undefined): SecureContext {
-  const known = new Set([...getCACertificates("default"), ...getCACertificates("system")]);
-  if (ca !== undefined) known.add(checkedCertificate(ca));
-  return createSecureContext({ ca: [...known] });
-}
-
-/** TLS ignores what it cannot read, and every connection would fail later with no hint at the file. */
-function checkedCertificate(pem: string): string {
-  try {
-    new X509Certificate(pem);
-    return pem;
-  } catch (cause) {
-    throw new GitLabError("gitlab_certificate", "reading gitlab.caFile: it does not hold a certificate", {
-      cause,
-      hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
-    });
-  }
+/** Made when it is first needed, which for http it never is, and once. */
+function lasting(ca: string | undefined): () => SecureContext {
+  if (ca !== undefined) checkAuthorities(ca, "gitlab.caFile");
+  let made: SecureContext | undefined;
+  return () => {
+    made ??= trustContext([ca]);
+    return made;
+  };
 }
 
 function asBody(body: string | Uint8Array | Readable): string | Buffer | Readable {

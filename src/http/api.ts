@@ -39,6 +39,10 @@ export const JobView = z.object({
   reportAt: at,
   result: z.string().nullable(),
   reason: z.string().nullable(),
+  /** What a failure is blamed on: `script`, `time-limit`, `memory`, `machine` and so on. Daemons of releases before do not tell. */
+  cause: z.string().nullable().default(null),
+  /** How it ended, in a word or two for people: `success`, `canceled`, `failed (time limit)`. */
+  outcome: z.string().nullable().default(null),
 });
 export type JobView = z.infer<typeof JobView>;
 

@@ -3,6 +3,7 @@ import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 import type { Explanation } from "./api.ts";
 import { createViews } from "./views.ts";
 
@@ -54,7 +55,9 @@ describe("why a job is where it is", () => {
   });
 
   test("a failing job is being reported", async () => {
-    const { summary, cause } = await explain(async (store) => await store.failJob(4711, "no room"));
+    const { summary, cause } = await explain(
+      async (store) => await store.failJob(4711, { reason: "no room", cause: "machine" }),
+    );
 
     expect(summary).toContain("GitLab is being told");
     expect(cause).toBe("no room");
@@ -63,15 +66,15 @@ describe("why a job is where it is", () => {
 
 describe("how a job ended", () => {
   test.each([
-    ["success", undefined, "succeeded", null, 0],
-    ["canceled", undefined, "was canceled in GitLab", null, 0],
-    ["failed", undefined, "failed after", null, 1],
-    ["failed", "the machine was killed", "was failed by FireRunner", "the machine was killed", 2],
-    ["unknown", undefined, "did not say how", null, 1],
-  ] as const)("%s (%s)", async (result, reason, summary, cause, advices) => {
+    ["success", {}, "succeeded", null, 0],
+    ["canceled", {}, "was canceled in GitLab", null, 0],
+    ["failed", {}, "failed after", null, 1],
+    ["failed", { reason: "of before" }, "lost its machine after", "of before", 2],
+    ["unknown", {}, "did not say how", null, 1],
+  ] as const)("%s (%o)", async (result, end, summary, cause, advices) => {
     const explanation = await explain(async (store) => {
       await runJob(store);
-      await store.finishJob(4711, result, reason);
+      await store.finishJob(4711, result, end);
     });
 
     expect(explanation.summary).toContain(summary);
@@ -79,15 +82,40 @@ describe("how a job ended", () => {
     expect(explanation.advice).toHaveLength(advices);
   });
 
+  test.each<[FailureCause, RegExp, RegExp, boolean]>([
+    ["script", /Job 4711 failed after/, /its own script failed/i, false],
+    ["time-limit", /was ended at its time limit after/, /more time/, false],
+    ["log-limit", /length of its log/, /write less/, false],
+    ["memory", /want of memory/, /more memory/, false],
+    ["host-disk", /disk of its host is full/, /free space/i, true],
+    ["host-lost", /lost with its host/, /hosts check/, true],
+    ["machine", /lost its machine/, /console/, true],
+    ["shutdown", /ended with FireRunner/, /shutdown\.onLimit/, true],
+    ["runner", /by the runner in its machine/, /what the runner could not do/, true],
+    ["gitlab", /failed by GitLab/, /page in GitLab/, false],
+  ])("a failure for %s has its own words", async (cause, summary, advice, isWorthRetry) => {
+    const told = await explain(async (store) => {
+      await runJob(store);
+      await store.failJob(4711, { reason: "it was so", cause });
+      await store.finishJob(4711, "failed");
+    });
+
+    expect(told.summary).toMatch(summary);
+    expect(told.cause).toBe("it was so");
+    expect(told.advice[0]).toMatch(advice);
+    expect(told.advice.some((each) => each.includes("retry: {"))).toBe(isWorthRetry);
+    if (cause !== "memory") expect(told.advice.join()).not.toMatch(/memory/);
+  });
+
   test("advice follows how far its machines came", async () => {
     const neverMade = await explain(async (store) => {
       await store.startJob(4711, aNewMachine({ id: machineId }));
       await store.note("machine:create-failed", { machineId }, { error: "no qemu" });
-      await store.finishJob(4711, "failed", "no machine");
+      await store.finishJob(4711, "failed", { reason: "no machine", cause: "never-started" });
     });
     const neverSpoke = await explain(async (store) => {
       await boot(store);
-      await store.finishJob(4711, "failed", "too slow");
+      await store.finishJob(4711, "failed", { reason: "too slow", cause: "never-started" });
     });
 
     expect(neverMade.advice[0]).toContain("firerunner doctor");

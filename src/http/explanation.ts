@@ -1,5 +1,6 @@
 import { formatDuration } from "../base/units.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { causeOf, failures } from "../lifecycle/job-end.ts";
 import type { JobState } from "../lifecycle/states.ts";
 import type { Job } from "../store/store.ts";
 import type { Explanation } from "./api.ts";
@@ -70,40 +71,28 @@ function explainEnd(job: Job, events: readonly LifecycleEvent[]): Explanation {
 }
 
 function explainFailure(job: Job, events: readonly LifecycleEvent[], after: string): Explanation {
-  if (job.reason === null) {
-    return {
-      summary: `Job ${job.id} failed ${after}.`,
-      cause: null,
-      advice: [
-        "Its own script failed: the job's log in GitLab says where. FireRunner and its machine worked as they should.",
-      ],
-    };
-  }
+  const { summary, advice, isWorthRetry } = failures[causeOf(job)];
   return {
-    summary: `Job ${job.id} was failed by FireRunner ${after}.`,
+    summary: `Job ${job.id} ${summary} ${after}.`,
     cause: job.reason,
-    advice: adviceForFailure(job, events),
+    advice: [...adviceByEvents(job, events), ...advice, ...(isWorthRetry ? [retryAdvice] : [])],
   };
 }
 
-function adviceForFailure(job: Job, events: readonly LifecycleEvent[]): string[] {
+const retryAdvice =
+  "The job can be retried in GitLab; adding “retry: { when: runner_system_failure }” to it does so by itself.";
+
+/** How far the machines of a job came that never got its payload to one. */
+function adviceByEvents(job: Job, events: readonly LifecycleEvent[]): string[] {
   const has = (kind: LifecycleEvent["kind"]) => events.some((event) => event.kind === kind);
-  const advice: string[] = [];
-  if (has("machine:create-failed") && !has("machine:booting")) {
-    advice.push("No machine could be created: “firerunner doctor” says what this computer lacks.");
-  } else if (job.runningAt === null && !has("machine:heard")) {
-    advice.push(
+  if (job.runningAt !== null || causeOf(job) === "unservable") return [];
+  if (has("machine:create-failed") && !has("machine:booting"))
+    return ["No machine could be created: “firerunner doctor” says what this computer lacks."];
+  if (has("machine:booting") && !has("machine:heard"))
+    return [
       "Its machines never spoke: “firerunner image verify” and the console lines above say whether they boot.",
-    );
-  } else if (job.runningAt !== null) {
-    advice.push(
-      "The machine was lost in mid-job: look for killed processes (memory) in this computer's kernel log, and give the pool more memory if the job needs it.",
-    );
-  }
-  advice.push(
-    "The job can be retried in GitLab; adding “retry: { when: runner_system_failure }” to it does so by itself.",
-  );
-  return advice;
+    ];
+  return [];
 }
 
 /** The last thing that went wrong, for a job that is still being worked on. */

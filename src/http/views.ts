@@ -1,4 +1,5 @@
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import { outcomeOf } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import {
   type EventView,
@@ -36,7 +37,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
     const waits = job.state === "finished" || !explain ? [] : await explain(job.id);
     const cause = [explanation.cause, ...waits].filter((each) => each !== null).join("; ");
     return {
-      job: JobView.parse(job),
+      job: jobView(job),
       events: events.map(toEventView),
       explanation: { ...explanation, cause: cause || null },
     };
@@ -55,8 +56,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
     ...createWebhookViews(store),
     async jobs({ live, limit } = {}) {
       const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
-      // Parsing picks the public fields: the trace's bookkeeping stays inside.
-      return (await store.jobs(filter)).map((job) => JobView.parse(job));
+      return (await store.jobs(filter)).map(jobView);
     },
     async job(id) {
       const job = await store.job(id);
@@ -72,6 +72,11 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
       return machine && MachineView.parse(machine);
     },
   };
+}
+
+/** Parsing picks the public fields: the trace's bookkeeping stays inside. */
+function jobView(job: Job): JobView {
+  return JobView.parse({ ...job, outcome: outcomeOf(job) });
 }
 
 function toEventView(event: LifecycleEvent): EventView {

@@ -4,6 +4,7 @@ import type { Secret } from "../base/secret.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";
+import { failureReasonOf } from "../lifecycle/job-end.ts";
 import { pauseUnless } from "./pause.ts";
 
 /** By then GitLab has ended the job by itself. */
@@ -66,7 +67,7 @@ async function writeReason({ api }: RejectionDeps, rejection: Rejection): Promis
 /** Undefined when GitLab has ended the job; otherwise the wait that GitLab asks for before the next try. */
 async function reportFailed({ api, log }: RejectionDeps, rejection: Rejection): Promise<number | undefined> {
   const { jobId, jobToken, reason } = rejection;
-  const failed = { state: "failed", failureReason: "runner_system_failure" } as const;
+  const failed = { state: "failed", failureReason: failureReasonOf("never-started") } as const;
   const standing = await api.updateJob({ jobId, jobToken, ...failed });
   if (standing.kind === "again" || standing.kind === "unavailable") return standing.waitMs;
   log.warn({ jobId, reason, status: standing.status }, "job refused and ended in GitLab");

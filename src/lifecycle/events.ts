@@ -1,4 +1,5 @@
 import type { GuestEnd } from "./guest-end.ts";
+import type { FailureCause } from "./job-end.ts";
 import type { JobResult } from "./states.ts";
 
 /**
@@ -11,8 +12,9 @@ export interface EventDetails {
   "job:running": { machineId: string };
   /** The machine died before it had the payload; another will be tried. */
   "job:retried": { machineId: string; reason: string; attempt: number };
-  "job:failing": { reason: string };
-  "job:finished": { result: JobResult; reason?: string };
+  /** `cause`, here and below, is missing in events of releases before. */
+  "job:failing": { reason: string; cause?: FailureCause };
+  "job:finished": { result: JobResult; reason?: string; cause?: FailureCause };
   /** GitLab did not take our report of a failure; tried again at `retryAt` (epoch ms). */
   "job:report-failed": { error: string; retryAt: number };
   /** A job that waits in GitLab was noticed, before anybody claimed it. `hook` false: a webhook should have told of it. */

@@ -79,7 +79,8 @@ export function createAppendTrace(
 
   async function holdLimit(session: JobSession, guestEndBytes: number): Promise<void> {
     if (guestEndBytes <= options.traceLimitBytes) return;
-    await store.failJob(session.jobId, `the job's log grew beyond ${options.traceLimitBytes} bytes`);
+    const reason = `the job's log grew beyond ${options.traceLimitBytes} bytes`;
+    await store.failJob(session.jobId, { reason, cause: "log-limit" });
     throw new Refusal(413, "the job's log is too long", { rule: "trace-too-long" });
   }
 

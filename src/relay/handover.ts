@@ -42,7 +42,11 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    deliver(exchange, rewritePayload(delivery.payload, { basePath: http.basePath, relayHost }), clock);
+    deliver(
+      exchange,
+      rewritePayload(delivery.payload, { origin: http.origin, basePath: http.basePath, relayHost }),
+      clock,
+    );
   }
 
   async function nextDelivery(guest: Guest): Promise<Delivery | undefined> {

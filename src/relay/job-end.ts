@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
-import { isJobResult, reasonOfResult, resultOfStatus } from "../lifecycle/job-end.ts";
+import { formatDuration } from "../base/units.ts";
+import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { JobResult } from "../lifecycle/states.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
@@ -29,16 +30,15 @@ export function createJobEnd({ store, clock }: { store: Store; clock: Clock }): 
     async heard(guest, session, status) {
       guest.standingAt = clock.now();
       if (status === "canceling") session.isCanceling = true;
-      if (isJobResult(status)) await store.finishJob(session.jobId, status, reasonOfResult(status));
+      if (isJobResult(status)) await store.finishJob(session.jobId, status, endingOf(session, status));
     },
-    async accepted(session, { state, failureReason }, status) {
-      const result = resultOf(session, state, status);
-      const reason = result === "failed" ? wordsFor(failureReason) : reasonOfResult(result);
-      await store.finishJob(session.jobId, result, reason);
+    async accepted(session, update, status) {
+      const result = resultOf(session, update.state, status);
+      await store.finishJob(session.jobId, result, endingOf(session, result));
     },
     async over(session, status) {
       const result = resultOfStatus(status);
-      await store.finishJob(session.jobId, result, reasonOfResult(result));
+      await store.finishJob(session.jobId, result, endingOf(session, result));
     },
   };
 }
@@ -48,8 +48,32 @@ function resultOf(session: JobSession, state: FinalUpdate["state"], status: stri
   return session.isCanceling ? "canceled" : state;
 }
 
+/**
+ * Why the job ended so. What its runner told is believed when GitLab has the same result, also when GitLab's answer to it was lost and
+ * only a later one says that the job is over.
+ */
+function endingOf({ told, timeoutMs }: JobSession, result: JobResult): JobEnding {
+  return result === "failed" && told?.state === "failed"
+    ? endByRunner(told.failureReason, timeoutMs)
+    : endByGitLab(result);
+}
+
 /** A script that fails speaks for itself; anything else is named. */
-function wordsFor(failureReason: string | undefined): string | undefined {
-  if (failureReason === undefined || failureReason === "script_failure") return undefined;
-  return `the runner reported ${failureReason.replace(/[^\w-]/g, "").slice(0, 60)}`;
+function endByRunner(failureReason: string | undefined, timeoutMs: number): JobEnding {
+  switch (failureReason) {
+    case undefined:
+    case "script_failure":
+      return { cause: "script" };
+    case "job_execution_timeout": {
+      const limit = formatDuration(timeoutMs);
+      return {
+        cause: "time-limit",
+        reason: `the job's time limit of ${limit} was over, and its runner ended it`,
+      };
+    }
+    default: {
+      const name = failureReason.replace(/[^\w-]/g, "").slice(0, 60);
+      return { cause: "runner", reason: `the runner in its machine reported ${name}` };
+    }
+  }
 }

@@ -6,6 +6,7 @@ import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
+import type { FinalUpdate } from "./job-end.ts";
 
 /** The job that a machine has been given, as far as the relay needs it for the guest's requests. */
 export interface JobSession {
@@ -22,6 +23,10 @@ export interface JobSession {
   isTokenSeen: boolean;
   /** GitLab has asked for a graceful cancel. */
   isCanceling: boolean;
+  /** GitLab's time limit for the job. */
+  readonly timeoutMs: number;
+  /** The end that the guest has told GitLab, whether or not GitLab's answer came. */
+  told: FinalUpdate | undefined;
   /** Where GitLab sent uploads instead (`https://other.example.com`). */
   uploadOrigin: string | undefined;
 }
@@ -38,6 +43,8 @@ export function sessionOf(job: Job, payload: string): JobSession {
     isHeadSent: job.traceSize >= head.length,
     isTokenSeen: job.traceSize > head.length,
     isCanceling: false,
+    timeoutMs: job.timeoutMs,
+    told: undefined,
     uploadOrigin: undefined,
   };
 }

@@ -1,12 +1,16 @@
+import { withGitRewrites } from "./git-rewrites.ts";
+
 /**
- * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay and a few attempts added, so
- * that a clone cut by a restart of this program is tried again. Everything else is passed on as it came.
+ * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay, as does for git whatever else lies on
+ * GitLab, and a few attempts added, so that a clone cut by a restart of this program is tried again. Everything else is passed on as it came.
  */
 
 /** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
 const attempts = ["GET_SOURCES_ATTEMPTS", "ARTIFACT_DOWNLOAD_ATTEMPTS", "RESTORE_CACHE_ATTEMPTS"] as const;
 
 export interface PayloadRewrite {
+  /** GitLab's address as this program knows it (`https://gitlab.example.com`), without its path. */
+  readonly origin: string;
   /** The path under which GitLab lives, or empty. */
   readonly basePath: string;
   /** `Host` of the guest's request: by that name it reaches the relay. */
@@ -14,17 +18,24 @@ export interface PayloadRewrite {
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
-export function rewritePayload(raw: string, { basePath, relayHost }: PayloadRewrite): string {
+export function rewritePayload(raw: string, { origin, basePath, relayHost }: PayloadRewrite): string {
   const payload = JSON.parse(raw) as Record<string, unknown>;
+  const token = String(payload["token"]);
   const git = payload["git_info"];
+  const bases = [`${origin}${basePath}`];
   if (isObject(git) && typeof git["repo_url"] === "string") {
-    git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, String(payload["token"]));
+    // GitLab's own word for where it is: gitlab.url may be another way to it.
+    const named = URL.parse(git["repo_url"])?.origin;
+    if (named !== undefined && named !== "null") bases.push(`${named}${basePath}`);
+    git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
-  payload["variables"] = withAttempts(payload["variables"]);
+  payload["variables"] = withGitRewrites(withAttempts(payload["variables"]), { bases, relayHost, token });
   return JSON.stringify(payload);
 }
 
-function cloneUrl(repoUrl: string, { basePath, relayHost }: PayloadRewrite, token: string): string {
+type CloneWay = Pick<PayloadRewrite, "basePath" | "relayHost">;
+
+function cloneUrl(repoUrl: string, { basePath, relayHost }: CloneWay, token: string): string {
   const original = URL.parse(repoUrl);
   if (original === null) return repoUrl;
   const path = pathBelow(basePath, original.pathname);

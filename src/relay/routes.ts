@@ -17,6 +17,8 @@ export type Route =
 
 const segment = "(?!\\.{1,2}/)[A-Za-z0-9_.-]+";
 const repository = `^(?:/${segment}){1,30}\\.git`;
+/** Without `.git` GitLab answers this one request, by naming the address with it. */
+const shortHandshake = new RegExp(`^(?!/api/)(?:/${segment}){2,30}/info/refs$`);
 const git = new RegExp(`${repository}/(?:info/refs|git-upload-pack|git-receive-pack)$`);
 const lfsBatch = new RegExp(`${repository}/info/lfs/objects/batch$`);
 const lfsLocks = new RegExp(`${repository}/info/lfs/locks(?:/verify|/[A-Za-z0-9_-]+/unlock)?$`);
@@ -56,6 +58,7 @@ function jobRoute(method: string, path: string): Route | undefined {
 function gitRoute(method: string, path: string): Route | undefined {
   if (method === "POST" && lfsBatch.test(path)) return { kind: "lfs-batch" };
   if ((method === "GET" || method === "PUT") && lfsObject.test(path)) return { kind: "lfs-object" };
+  if (method === "GET" && shortHandshake.test(path)) return { kind: "git" };
   if ((method === "GET" || method === "POST") && (git.test(path) || lfsLocks.test(path)))
     return { kind: "git" };
   return undefined;

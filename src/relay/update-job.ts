@@ -50,7 +50,10 @@ export function createUpdateJob(
   async function put(exchange: Exchange, session: JobSession, update: Update): Promise<void> {
     const final = finalUpdateOf(update);
     // The sums of a final update cover our lines, so GitLab must have them first.
-    if (final) await ensureHead({ api, store }, session, (status) => jobEnd.over(session, status));
+    if (final) {
+      session.told = final;
+      await ensureHead({ api, store }, session, (status) => jobEnd.over(session, status));
+    }
     const answer = await caller.call(exchange, {
       method: "PUT",
       headers: { "content-type": "application/json" },

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
+import type { JobFailure } from "../lifecycle/job-end.ts";
 import { hostKey } from "../lifecycle/placement.ts";
 import type { NewMachine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
@@ -24,14 +25,14 @@ export interface JobActionDeps {
 }
 
 /** A job gives up its machine and waits for another. */
-export type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
+type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
 
 /** What is done to jobs, short of talking to GitLab. */
 export interface JobActions {
   /** Returns the id of the new machine, which is still to be created on `host`; undefined when the job had moved on. */
   startMachine(jobId: number, host: string): Promise<string | undefined>;
   retry(retry: Retry, signal: AbortSignal): Promise<Rest | undefined>;
-  fail(jobId: number, reason: string, signal: AbortSignal): Promise<void>;
+  fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void>;
 }
 
 export function createJobActions(deps: JobActionDeps): JobActions {
@@ -77,11 +78,11 @@ export function createJobActions(deps: JobActionDeps): JobActions {
     return { restMs: backoffMs(job.attempt, random, { baseMs: 500, capMs: 10_000 }) };
   }
 
-  async function fail(jobId: number, reason: string, signal: AbortSignal): Promise<void> {
+  async function fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void> {
     const job = await store.job(jobId);
     if (!job || job.state === "failing" || job.state === "finished") return;
     await recordLastWords(deps, jobId, job.machineId, signal);
-    await store.failJob(jobId, reason);
+    await store.failJob(jobId, failure);
   }
 
   return { startMachine, retry, fail };

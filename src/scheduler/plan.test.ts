@@ -4,6 +4,7 @@ import { aMachine } from "../../test/builders/machine.ts";
 import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
@@ -52,7 +53,12 @@ function planned(snapshot: Snapshot, at = now): Action[] {
   return plan(snapshot, policy, at);
 }
 
-const failed = (reason: unknown) => ({ kind: "failJob", jobId: 4711, reason });
+const failed = (reason: unknown, cause: FailureCause = "machine") => ({
+  kind: "failJob",
+  jobId: 4711,
+  reason,
+  cause,
+});
 const neverThere = { bootingAt: null, heardAt: null };
 const retried = (reason: unknown, counts = true) => ({
   ...{ kind: "retryJob", jobId: 4711, machineId: M, reason, counts },
@@ -84,7 +90,7 @@ describe("a claimed job", () => {
 
     expect(planned(aSnapshot(large, undefined))).toEqual([]);
     expect(planned(aSnapshot(large, undefined), someTime + policy.startLimit)).toEqual([
-      failed(expect.stringContaining("within 10m0s: no room for 128 CPUs")),
+      failed(expect.stringContaining("within 10m0s: no room for 128 CPUs"), "never-started"),
     ]);
   });
 
@@ -146,7 +152,7 @@ describe("a claimed job", () => {
     const hosts = new Map([["fake", { listed: [], room: aRoom({ refusals: [refusal] }) }]]);
 
     expect(planned(aSnapshot(job, undefined, { hosts }), someTime + policy.startLimit)).toEqual([
-      failed(expect.stringMatching(/within 10m0s: .*its disk is full/)),
+      failed(expect.stringMatching(/within 10m0s: .*its disk is full/), "never-started"),
     ]);
   });
 
@@ -159,8 +165,8 @@ describe("a claimed job", () => {
     expect(at(rooms, policy.startLimit)).toContainEqual(
       expect.objectContaining({ kind: "startMachine", host: "fake/b" }),
     );
-    expect(at(rooms.slice(0, 1), policy.startLimit)).toEqual([failed(expect.anything())]);
-    expect(at(rooms, 2 * policy.startLimit)).toEqual([failed(expect.anything())]);
+    expect(at(rooms.slice(0, 1), policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
+    expect(at(rooms, 2 * policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
   });
 
   test("fails at once when every host that could hold it says that it cannot be as it is asked for", () => {
@@ -170,7 +176,10 @@ describe("a claimed job", () => {
 
     const all = new Map([refusing("fake/a"), refusing("fake/b")]);
     expect(planned(aSnapshot(job, undefined, { hosts: all }))).toEqual([
-      failed(expect.stringMatching(/no machine can be made for it: .*it makes no such machine/)),
+      failed(
+        expect.stringMatching(/no machine can be made for it: .*it makes no such machine/),
+        "unservable",
+      ),
     ]);
     const some = new Map([...all, ["fake/c", { listed: [], room: full }] as const]);
     expect(planned(aSnapshot(job, undefined, { hosts: some }))).toEqual([]);
@@ -189,10 +198,10 @@ describe("a claimed job", () => {
 
   test("fails when its pool is gone, or no machine came for too long", () => {
     expect(planned(aSnapshot(job, undefined, { pools: new Map() }))).toEqual([
-      failed("the pool “small” is not configured any more"),
+      failed("the pool “small” is not configured any more", "unservable"),
     ]);
     expect(planned(aSnapshot(job, undefined), someTime + policy.startLimit)).toEqual([
-      failed(expect.stringContaining("within 10m")),
+      failed(expect.stringContaining("within 10m"), "never-started"),
     ]);
   });
 
@@ -260,7 +269,9 @@ describe("a starting job", () => {
     const lost = aMachine({ state: "stopping", reason: "it crashed", bootingAt: someTime });
 
     expect(planned(aSnapshot(last, refused))).toEqual([retried("its host is out of order", false)]);
-    expect(planned(aSnapshot(last, lost))).toEqual([failed(expect.stringContaining("it crashed"))]);
+    expect(planned(aSnapshot(last, lost))).toEqual([
+      failed(expect.stringContaining("it crashed"), "never-started"),
+    ]);
   });
 
   test.each<[GuestEnd, string]>([
@@ -289,7 +300,7 @@ describe("a starting job", () => {
     const last = aJob({ state: "starting", attempt: 3 });
 
     expect(planned(aSnapshot(last, booting, { hosts: listing(ended("crash")) }))).toEqual([
-      failed("no machine took it in 3 attempts; the last one: the machine crashed"),
+      failed("no machine took it in 3 attempts; the last one: the machine crashed", "never-started"),
     ]);
   });
 
@@ -346,12 +357,37 @@ describe("a running job", () => {
     expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
   });
 
+  test("has reached its time limit when its machine fell silent and the limit has passed since", () => {
+    const short = aJob({ state: "running", timeoutMs: policy.silenceLimit - 1 });
+    const late = now + policy.silenceLimit;
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(short, busy, { standingAt }), late)).toEqual([
+      failed(expect.stringContaining("and the machine gave no sign of life for 5m0s"), "time-limit"),
+    ]);
+  });
+
+  test("is not said to have reached its time limit when its machine died, however late that is seen", () => {
+    const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
+    const hosts = listing(ended("crash"));
+
+    expect(planned(aSnapshot(job, busy, { hosts }), late)).toEqual([failed("the machine crashed")]);
+  });
+
+  test("fails for what its machine was stopped for", () => {
+    const machine = aMachine({ state: "stopping", reason: "its host is gone for good", cause: "host-lost" });
+
+    expect(planned(aSnapshot(job, machine))).toEqual([failed("its host is gone for good", "host-lost")]);
+  });
+
   test("fails when it outlives its own time limit by more than the grace", () => {
     const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
     const fresh = { standingAt: new Map([[4711, late]]), heardAt: new Map([[M, late]]) };
 
     expect(planned(aSnapshot(job, busy, fresh), late - 1)).toEqual([]);
-    expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([failed(expect.stringContaining("1h0m"))]);
+    expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([
+      failed("the job's time limit of 1h0m is over and its runner did not end it", "time-limit"),
+    ]);
     expect(planned(aSnapshot(job, busy, { ...fresh, since: late - 1 }), late)).toEqual([]);
   });
 
@@ -456,7 +492,7 @@ describe("shutdown", () => {
       const machine = state === "claimed" ? undefined : aMachine({ state: "busy" });
 
       expect(planned(aSnapshot(job, machine, { mode: "end" }))).toEqual([
-        failed("FireRunner was told to end, and its configuration ends running jobs then"),
+        failed("FireRunner was told to end, and its configuration ends running jobs then", "shutdown"),
       ]);
     },
   );

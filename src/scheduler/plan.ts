@@ -9,19 +9,20 @@
  */
 import { formatDuration } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
-import {
-  createPlacement,
-  type HostRoom,
-  hopelessness,
-  hostKey,
-  type Labels,
-  type Placement,
-  type PlacementPolicy,
-  type Wanted,
-} from "../lifecycle/placement.ts";
+import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
+import { type HostRoom, hopelessness, type Labels, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
-import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
+import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
+import {
+  hasUntriedHost,
+  type Placed,
+  placedMachines,
+  placementOf,
+  roomsIn,
+  startObstacle,
+  wantedOf,
+} from "./room-for-jobs.ts";
 
 /** `end`: running jobs are to be failed because FireRunner ends and was configured so. */
 export type Mode = "run" | "drain" | "end";
@@ -88,7 +89,7 @@ export type Action =
       readonly reason: string;
       readonly counts: boolean;
     }
-  | { readonly kind: "failJob"; readonly jobId: number; readonly reason: string }
+  | ({ readonly kind: "failJob"; readonly jobId: number } & JobFailure)
   | { readonly kind: "report"; readonly jobId: number }
   | { readonly kind: "checkStanding"; readonly jobId: number };
 
@@ -106,17 +107,6 @@ interface View {
   readonly owners: ReadonlyMap<string, Job>;
 }
 
-/** A machine with its place, looked up once: there may be thousands, and every question about them comes down to this. */
-interface Placed {
-  readonly machine: Machine;
-  /** The key of its host. */
-  readonly host: string;
-  /** Whether its host told what it has. */
-  readonly isAsked: boolean;
-  /** What its host told of it. */
-  readonly status: MachineStatus | undefined;
-}
-
 export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] {
   const view: View = {
     snapshot,
@@ -131,19 +121,6 @@ export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] 
     ...[...view.machines.values()].flatMap((placed) => planMachine(view, placed)),
     ...planUnknown(view),
   ];
-}
-
-function placedMachines({ machines, hosts }: Snapshot): Map<string, Placed> {
-  const told = new Map<string, ReadonlyMap<string, MachineStatus>>();
-  for (const [key, { listed }] of hosts)
-    if (listed) told.set(key, new Map(listed.map(({ id, status }) => [id, status])));
-  const placed = new Map<string, Placed>();
-  for (const machine of machines) {
-    const host = hostKey(machine);
-    const there = told.get(host);
-    placed.set(machine.id, { machine, host, isAsked: there !== undefined, status: there?.get(machine.id) });
-  }
-  return placed;
 }
 
 function needsMachine(job: Job): boolean {
@@ -168,10 +145,17 @@ function judge(view: View, job: Job): Action | undefined {
   const counts = wasStarted(view, job);
   const mayRetry = view.snapshot.mode !== "end" && (!counts || job.attempt < view.policy.attempts);
   if (job.state === "starting" && mayRetry)
-    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem, counts };
+    return {
+      kind: "retryJob",
+      jobId: job.id,
+      machineId: job.machineId ?? "",
+      reason: problem.reason,
+      counts,
+    };
   const exhausted = job.state === "starting" && view.snapshot.mode !== "end";
-  const reason = exhausted ? `no machine took it in ${attempts(job)}; the last one: ${problem}` : problem;
-  return { kind: "failJob", jobId: job.id, reason };
+  if (!exhausted) return { kind: "failJob", jobId: job.id, ...problem };
+  const reason = `no machine took it in ${attempts(job)}; the last one: ${problem.reason}`;
+  return { kind: "failJob", jobId: job.id, reason, cause: "never-started" };
 }
 
 /**
@@ -183,53 +167,56 @@ function wasStarted({ machines }: View, job: Job): boolean {
   return machine === undefined || machine.bootingAt !== null || machine.heardAt !== null;
 }
 
-const ending = "FireRunner was told to end, and its configuration ends running jobs then";
+const ending: JobFailure = {
+  reason: "FireRunner was told to end, and its configuration ends running jobs then",
+  cause: "shutdown",
+};
 
 function attempts({ attempt }: Job): string {
   return attempt === 1 ? "1 attempt" : `${attempt} attempts`;
 }
 
-function problemOf(view: View, job: Job): string | undefined {
+function problemOf(view: View, job: Job): JobFailure | undefined {
   if (job.state === "claimed") return startProblem(view, job);
   const lost = machineProblem(view, job);
   if (lost !== undefined) return lost;
   return job.state === "starting" ? slowBoot(view, job) : (silence(view, job) ?? overtime(view, job));
 }
 
-function startProblem({ snapshot, policy, now }: View, job: Job): string | undefined {
-  if (!snapshot.pools.has(job.pool)) return `the pool “${job.pool}” is not configured any more`;
+function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+  if (!snapshot.pools.has(job.pool))
+    return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
   const hopeless = hopelessness(roomsIn(snapshot), wantedOf(snapshot, job));
-  if (hopeless !== undefined) return `no machine can be made for it: ${hopeless}`;
+  if (hopeless !== undefined)
+    return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
   // One host may have kept it for all the time that it had.
   if (waitedMs < 2 * policy.startLimit && hasUntriedHost(snapshot, job)) return undefined;
   const obstacle = startObstacle(snapshot, job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
-  return obstacle === undefined ? words : `${words}: ${obstacle}`;
-}
-
-/** A host that would take it now, for a job that was tried on others. */
-function hasUntriedHost(snapshot: Snapshot, job: Job): boolean {
-  const tried = snapshot.shunned.get(job.id);
-  if (tried === undefined) return false;
-  const hosts = new Map([...snapshot.hosts].filter(([key]) => !tried.has(key)));
-  return startObstacle({ ...snapshot, hosts }, job) === undefined;
+  const reason = obstacle === undefined ? words : `${words}: ${obstacle}`;
+  return { reason, cause: "never-started" };
 }
 
 /** How the machine of a starting or running job was lost, in words. */
-function machineProblem(view: View, job: Job): string | undefined {
+function machineProblem(view: View, job: Job): JobFailure | undefined {
   const placed = view.machines.get(job.machineId ?? "");
-  if (!placed) return "its machine is not known any more";
+  if (!placed) return lostMachine("its machine is not known any more");
   const { machine } = placed;
   if (machine.state === "stopping" || machine.state === "gone")
-    return machine.reason ?? "its machine was stopped";
+    return lostMachine(machine.reason ?? "its machine was stopped", machine.cause);
   const hadJob = job.state === "running";
   // What the guest said itself comes first: its host may know nothing of it, or have started it again meanwhile.
   const end = view.snapshot.ends.get(machine.id);
-  if (end === "restarted") return "its machine had ended, and its host has started it again on its used disk";
+  if (end === "restarted")
+    return lostMachine("its machine had ended, and its host has started it again on its used disk");
   const exit = end ?? exitOf(view, placed);
-  return exit && describeExit(exit, hadJob);
+  return exit && lostMachine(describeExit(exit, hadJob));
+}
+
+function lostMachine(reason: string, cause: FailureCause | null = null): JobFailure {
+  return { reason, cause: cause ?? "machine" };
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
@@ -251,27 +238,39 @@ function describeExit(exit: ExitKind, hadJob: boolean): string {
   return words[exit];
 }
 
-function slowBoot({ snapshot, policy, now, machines }: View, job: Job): string | undefined {
+function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
   const machine = machines.get(job.machineId ?? "")?.machine;
   if (!machine?.bootingAt) return undefined;
   if (now - Math.max(machine.bootingAt, snapshot.since) < policy.bootDeadline) return undefined;
   const limit = formatDuration(policy.bootDeadline);
-  return machine.heardAt === null
-    ? `the guest was not heard of within ${limit} after its start`
-    : `the guest was heard, but did not take the job within ${limit} after its start`;
+  return lostMachine(
+    machine.heardAt === null
+      ? `the guest was not heard of within ${limit} after its start`
+      : `the guest was heard, but did not take the job within ${limit} after its start`,
+  );
 }
 
-function silence({ snapshot, policy, now }: View, job: Job): string | undefined {
+/** A guest that hangs past the job's time limit has reached the limit before it was known to hang. */
+function silence({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
   const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
   const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
   if (quietMs < policy.silenceLimit) return undefined;
-  return `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  if (now < timeLimitAt(snapshot, job, now)) return lostMachine(words);
+  return { reason: `${timeLimitIsOver(job)}, and ${words}`, cause: "time-limit" };
 }
 
-function overtime({ snapshot, policy, now }: View, job: Job): string | undefined {
-  const dueAt = Math.max((job.runningAt ?? now) + job.timeoutMs, snapshot.since);
-  if (now < dueAt + policy.timeoutGrace) return undefined;
-  return `the job's time limit of ${formatDuration(job.timeoutMs)} is over and its runner did not end it`;
+function overtime({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+  if (now < timeLimitAt(snapshot, job, now) + policy.timeoutGrace) return undefined;
+  return { reason: `${timeLimitIsOver(job)} and its runner did not end it`, cause: "time-limit" };
+}
+
+function timeLimitAt({ since }: Snapshot, job: Job, now: number): number {
+  return Math.max((job.runningAt ?? now) + job.timeoutMs, since);
+}
+
+function timeLimitIsOver({ timeoutMs }: Job): string {
+  return `the job's time limit of ${formatDuration(timeoutMs)} is over`;
 }
 
 /**
@@ -304,34 +303,6 @@ function planStarts(view: View): Action[] {
     placement.owe(wanted);
     return [];
   });
-}
-
-/** Why a claimed job gets no machine just now, in words; undefined when it does. */
-export function startObstacle(snapshot: Snapshot, job: Job): string | undefined {
-  if (job.state !== "claimed" || snapshot.starting.has(job.id)) return undefined;
-  return placementOf(snapshot, placedMachines(snapshot).values()).obstacle(wantedOf(snapshot, job));
-}
-
-/** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
-function placementOf(snapshot: Snapshot, machines: Iterable<Placed>): Placement {
-  const placement = createPlacement(roomsIn(snapshot), snapshot.placement);
-  for (const { machine, host } of machines)
-    if (machine.state !== "gone") placement.occupy(host, machine.size, machine.state === "creating");
-  for (const job of snapshot.jobs) {
-    const host = job.state === "claimed" ? snapshot.starting.get(job.id) : undefined;
-    if (host !== undefined) placement.occupy(host, job.size, true);
-  }
-  return placement;
-}
-
-function roomsIn({ hosts }: Snapshot): HostRoom[] {
-  return [...hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
-}
-
-function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): Wanted {
-  const { driver = "", image = "", hostLabels = {} } = pools.get(name) ?? {};
-  const avoided = shunned.get(id);
-  return { driver, image, size, hostLabels, ...(avoided ? { shunned: avoided } : {}) };
 }
 
 function planMachine(view: View, placed: Placed): Action[] {

@@ -9,8 +9,7 @@ import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
 import type { HostRefusal } from "../lifecycle/placement.ts";
 import type { Size } from "../lifecycle/size.ts";
-import type { HostTrouble } from "../vm/driver.ts";
-import { refusalIsAbout } from "../vm/errors.ts";
+import { type HostTrouble, refusalIsAbout } from "../vm/driver.ts";
 
 const passing: BackoffLimits = { baseMs: 5 * SECOND_MS, capMs: 2 * MINUTE_MS };
 /** What asks for the impossible is no better in a minute; somebody may put it right at the host. */

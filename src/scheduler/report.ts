@@ -9,7 +9,7 @@ import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobStanding, RunnerApi } from "../gitlab/runner-api.ts";
-import { resultOfStatus } from "../lifecycle/job-end.ts";
+import { failureReasonOf, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { SchedulerError } from "./errors.ts";
 import type { Rest } from "./lanes.ts";
@@ -46,7 +46,7 @@ export async function report(
       const problem = await appendTail(deps, job, jobToken);
       if (problem) return await postpone(deps, job, failures, problem.waitMs, problem.problem);
     }
-    const failureReason = "runner_system_failure";
+    const failureReason = failureReasonOf(job.cause);
     const answer = await deps.api.updateJob({ jobId, jobToken, state: "failed", failureReason });
     return await conclude(deps, job, failures, answer);
   } catch (error) {
@@ -62,11 +62,8 @@ async function tokenOf({ store, log }: ReporterDeps, job: Job): Promise<Secret |
   } catch (error) {
     if (!(error instanceof SchedulerError)) throw error;
     log.error({ jobId: job.id, error: describeError(error) }, "job cannot be reported to GitLab");
-    await store.finishJob(
-      job.id,
-      "unknown",
-      `${job.reason ?? "it failed"}; GitLab could not be told: ${describeError(error)}`,
-    );
+    const reason = `${job.reason ?? "it failed"}; GitLab could not be told: ${describeError(error)}`;
+    await store.finishJob(job.id, "unknown", { reason });
     return undefined;
   }
 }
@@ -112,10 +109,10 @@ async function conclude(
     case "unavailable":
       return await postpone(deps, job, failures, answer.waitMs, answer.problem);
     case "over":
-      await store.finishJob(job.id, resultOfStatus(answer.status), job.reason ?? undefined);
+      await store.finishJob(job.id, resultOfStatus(answer.status));
       return undefined;
     case "accepted":
-      await store.finishJob(job.id, endOf(answer.status), job.reason ?? undefined);
+      await store.finishJob(job.id, endOf(answer.status));
       return undefined;
   }
 }

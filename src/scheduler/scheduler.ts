@@ -108,7 +108,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     shutDown,
     whenIdle: rounds.whenIdle,
     async forgetMachine(machineId, reason) {
-      await store.stopMachine(machineId, reason);
+      await store.stopMachine(machineId, reason, "host-lost");
       await deps.door.close(machineId);
       await store.markGone(machineId);
     },

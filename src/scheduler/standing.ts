@@ -1,5 +1,5 @@
 import type { RunnerApi } from "../gitlab/runner-api.ts";
-import { reasonOfResult, resultOfStatus } from "../lifecycle/job-end.ts";
+import { endByGitLab, failureReasonOf, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Rest } from "./lanes.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
@@ -31,7 +31,7 @@ export async function checkStanding(
   onAnswer();
   if (answer.kind === "over") {
     const result = resultOfStatus(answer.status);
-    await store.finishJob(jobId, result, reasonOfResult(result));
+    await store.finishJob(jobId, result, endByGitLab(result));
     return undefined;
   }
   const isStopping = answer.kind === "accepted" && answer.status === "canceling";
@@ -41,9 +41,9 @@ export async function checkStanding(
     if (now.machineId !== null) door.tellCanceling(now.machineId);
     return undefined;
   }
-  const failureReason = "runner_system_failure";
+  const failureReason = failureReasonOf("never-started");
   const end = await api.updateJob({ jobId, jobToken, state: "failed", failureReason });
   if (end.kind === "accepted" || end.kind === "over")
-    await store.finishJob(jobId, "canceled", reasonOfResult("canceled"));
+    await store.finishJob(jobId, "canceled", endByGitLab("canceled"));
   return undefined;
 }

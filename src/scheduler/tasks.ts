@@ -128,7 +128,7 @@ export function createTasks(
       case "retryJob":
         return await jobs.retry(action, signal);
       case "failJob":
-        return void (await jobs.fail(action.jobId, action.reason, signal));
+        return void (await jobs.fail(action.jobId, action, signal));
       case "report":
         return await tryReport(action.jobId);
       case "checkStanding":

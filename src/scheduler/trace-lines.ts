@@ -1,4 +1,5 @@
 import { formatDuration } from "../base/units.ts";
+import { failures } from "../lifecycle/job-end.ts";
 import { describeSize } from "../lifecycle/size.ts";
 import type { Job, Machine } from "../store/store.ts";
 
@@ -14,7 +15,9 @@ export function traceLine(level: keyof typeof colours, text: string): string {
  * try to report writes the same bytes.
  */
 export function failureTail(job: Job, machine: Machine | undefined, console: string | undefined): string {
+  const { hint } = failures[job.cause ?? "machine"];
   const lines = [traceLine("error", `the job failed: ${job.reason ?? "the reason was not recorded"}`)];
+  if (hint !== "") lines.push(traceLine("error", hint));
   if (machine) lines.push(traceLine("error", describeMachine(job, machine)));
   if (machine && console) {
     lines.push(traceLine("error", `last lines of the console of ${machine.id}:`));

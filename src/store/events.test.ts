@@ -46,7 +46,7 @@ describeOnEveryDatabase("events", (context) => {
   });
 
   test("a refused move leaves no event", async () => {
-    await context.store.failJob(4711, "unknown job");
+    await context.store.failJob(4711, { reason: "unknown job", cause: "machine" });
     await context.store.markGone(machineId);
 
     expect(await context.store.events({})).toEqual([]);
@@ -86,7 +86,7 @@ describeOnEveryDatabase("events", (context) => {
       store.finishJob(3, "canceled"),
     ]);
     stop();
-    await store.failJob(4, "nobody listens any more");
+    await store.failJob(4, { reason: "nobody listens any more", cause: "machine" });
 
     expect(heard).toEqual((await store.events({})).slice(0, heard.length));
     expect(heard.map((event) => event.seq)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);

@@ -47,6 +47,7 @@ describeOnEveryDatabase("jobs", (context) => {
       reportAt: null,
       result: null,
       reason: null,
+      cause: null,
     });
   });
 
@@ -214,13 +215,13 @@ describeOnEveryDatabase("jobs", (context) => {
   test("a failing job owes a report at once, and later when that one fails", async () => {
     await runningJob();
 
-    expect(await context.store.failJob(4711, "the machine died")).toBe(true);
+    expect(await context.store.failJob(4711, { reason: "the machine died", cause: "machine" })).toBe(true);
     const failingAt = context.clock.now();
     expect(await context.store.job(4711)).toMatchObject({ state: "failing", failingAt, reportAt: failingAt });
     await context.store.postponeReport(4711, failingAt + 5_000, "GitLab answered 502");
 
     expect(await context.store.job(4711)).toMatchObject({ reportAt: failingAt + 5_000 });
-    expect(await context.store.failJob(4711, "again")).toBe(false);
+    expect(await context.store.failJob(4711, { reason: "again", cause: "machine" })).toBe(false);
     expect(await context.store.payload(4711)).toBe(aClaim().payload);
   });
 
@@ -236,7 +237,7 @@ describeOnEveryDatabase("jobs", (context) => {
 
   test("finishing erases the payload and keeps why it failed", async () => {
     await runningJob();
-    await context.store.failJob(4711, "the machine died");
+    await context.store.failJob(4711, { reason: "the machine died", cause: "machine" });
     await context.clock.advance(1_000);
 
     const moved = await context.store.finishJob(4711, "failed");
@@ -247,19 +248,29 @@ describeOnEveryDatabase("jobs", (context) => {
       state: "finished",
       result: "failed",
       reason: "the machine died",
+      cause: "machine",
       finishedAt: context.clock.now(),
       reportAt: null,
     });
     expect((await context.store.events({ jobId: 4711 })).at(-1)).toMatchObject({
       kind: "job:finished",
-      detail: { result: "failed", reason: "the machine died" },
+      detail: { result: "failed", reason: "the machine died", cause: "machine" },
     });
+  });
+
+  test("a job that GitLab canceled while its failure was reported is blamed on nothing", async () => {
+    await runningJob();
+    await context.store.failJob(4711, { reason: "the machine died", cause: "machine" });
+
+    await context.store.finishJob(4711, "canceled");
+
+    expect(await context.store.job(4711)).toMatchObject({ reason: "the machine died", cause: null });
   });
 
   test("a job canceled before it started finishes from claimed", async () => {
     await context.store.claim(aClaim());
 
-    expect(await context.store.finishJob(4711, "canceled", "canceled in GitLab")).toBe(true);
+    expect(await context.store.finishJob(4711, "canceled", { reason: "canceled in GitLab" })).toBe(true);
     expect(await context.store.payload(4711)).toBeUndefined();
     expect(await context.store.startJob(4711, aNewMachine())).toBe(false);
   });
@@ -268,8 +279,8 @@ describeOnEveryDatabase("jobs", (context) => {
     await runningJob();
     await context.store.finishJob(4711, "success");
 
-    expect(await context.store.finishJob(4711, "failed", "late")).toBe(false);
-    expect(await context.store.failJob(4711, "late")).toBe(false);
+    expect(await context.store.finishJob(4711, "failed", { reason: "late" })).toBe(false);
+    expect(await context.store.failJob(4711, { reason: "late", cause: "machine" })).toBe(false);
     expect(await context.store.job(4711)).toMatchObject({ result: "success", reason: null });
   });
 
@@ -293,7 +304,7 @@ describeOnEveryDatabase("jobs", (context) => {
 
     await context.store.addTraceHead(4711, noise);
     await context.store.stopMachine(machineId, noise);
-    await context.store.failJob(4711, noise);
+    await context.store.failJob(4711, { reason: noise, cause: "machine" });
 
     const shown = noise.replace("\0", "\ufffd");
     expect(await context.store.job(4711)).toMatchObject({ reason: shown, traceHead: shown });

@@ -1,5 +1,6 @@
 import type { Kysely, Transaction } from "kysely";
-import { type JobState, jobSourcesOf, unfinishedJobStates } from "../lifecycle/states.ts";
+import type { JobEnding, JobFailure } from "../lifecycle/job-end.ts";
+import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../lifecycle/states.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import type { Claim, Job, NewMachine, Store } from "./store.ts";
 import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";
@@ -29,7 +30,7 @@ export function createJobMoves(write: Write, vault: Vault): JobMoves {
     retryJob: (id, ...why) => write(`retrying job ${id}`, (change) => retryJob(change, id, ...why)),
     handOver: (id, machineId) =>
       write(`handing over job ${id}`, (change) => handOver(change, id, machineId), "power-cut"),
-    failJob: (id, reason) => write(`failing job ${id}`, (change) => failJob(change, id, reason)),
+    failJob: (id, failure) => write(`failing job ${id}`, (change) => failJob(change, id, failure)),
     postponeReport: (id, reportAt, error) =>
       write(`postponing the report of job ${id}`, (change) => postponeReport(change, id, reportAt, error)),
     finishJob: (id, ...end) => write(`finishing job ${id}`, (change) => finishJob(change, id, ...end)),
@@ -153,11 +154,11 @@ async function handOver(change: Change, id: number, machineId: string): Promise<
   return true;
 }
 
-async function failJob(change: Change, id: number, reason: string): Promise<boolean> {
+async function failJob(change: Change, id: number, { reason, cause }: JobFailure): Promise<boolean> {
   const times = { failingAt: change.now, reportAt: change.now };
-  const job = await moveJob(change, id, "failing", { ...times, reason: withoutNul(reason) });
+  const job = await moveJob(change, id, "failing", { ...times, reason: withoutNul(reason), cause });
   if (!job) return false;
-  change.record("job:failing", { jobId: id, machineId: job.machineId }, { reason });
+  change.record("job:failing", { jobId: id, machineId: job.machineId }, { reason, cause });
   return true;
 }
 
@@ -176,20 +177,30 @@ async function postponeReport(change: Change, id: number, reportAt: number, erro
 async function finishJob(
   change: Change,
   id: number,
-  result: NonNullable<Job["result"]>,
-  reason?: string,
+  result: JobResult,
+  { reason, cause }: JobEnding = {},
 ): Promise<boolean> {
   const job = await moveJob(change, id, "finished", {
     finishedAt: change.now,
     reportAt: null,
     result,
     ...(reason === undefined ? {} : { reason: withoutNul(reason) }),
+    ...causeColumn(result, cause),
   });
   if (!job) return false;
   await change.tx.deleteFrom("payloads").where("jobId", "=", id).execute();
-  const why = job.reason === null ? {} : { reason: job.reason };
+  const why = {
+    ...(job.reason === null ? {} : { reason: job.reason }),
+    ...(job.cause === null ? {} : { cause: job.cause }),
+  };
   change.record("job:finished", { jobId: id, machineId: job.machineId }, { result, ...why });
   return true;
+}
+
+/** Only a job that failed keeps what that is blamed on. */
+function causeColumn(result: JobResult, cause: JobEnding["cause"]): Partial<JobRow> {
+  if (result !== "failed") return { cause: null };
+  return cause === undefined ? {} : { cause };
 }
 
 async function addHead(tx: Transaction<Tables>, id: number, text: string): Promise<boolean> {

@@ -19,6 +19,7 @@ describeOnEveryDatabase("machines", (context) => {
       jobId: 4711,
       state: "creating",
       reason: null,
+      cause: null,
       createdAt: context.clock.now(),
       bootingAt: null,
       heardAt: null,

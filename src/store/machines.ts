@@ -1,5 +1,6 @@
 import type { Kysely } from "kysely";
 import type { EventDetails } from "../lifecycle/events.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../lifecycle/states.ts";
 import { eraseLink } from "./machine-links.ts";
 import type { Machine, NewMachine, Store } from "./store.ts";
@@ -21,7 +22,7 @@ export function createMachineMoves(write: Write): MachineMoves {
       write(`noting that ${id} is ready`, (change) =>
         moveMachine(change, id, "ready", { readyAt: change.now }, {}),
       ),
-    stopMachine: (id, reason) => write(`stopping ${id}`, (change) => stopMachine(change, id, reason)),
+    stopMachine: (id, ...why) => write(`stopping ${id}`, (change) => stopMachine(change, id, ...why)),
     markGone: (id) =>
       write(`noting that ${id} is gone`, (change) =>
         moveMachine(change, id, "gone", { goneAt: change.now }, {}),
@@ -87,8 +88,13 @@ export async function moveMachine<To extends Exclude<MachineState, "creating">>(
   return true;
 }
 
-export async function stopMachine(change: Change, id: string, reason: string): Promise<boolean> {
-  const columns = { stoppingAt: change.now, reason: withoutNul(reason) };
+export async function stopMachine(
+  change: Change,
+  id: string,
+  reason: string,
+  cause: FailureCause | null = null,
+): Promise<boolean> {
+  const columns = { stoppingAt: change.now, reason: withoutNul(reason), cause };
   if (!(await moveMachine(change, id, "stopping", columns, { reason }))) return false;
   await eraseLink(change, id);
   return true;

@@ -11,15 +11,32 @@ import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { createStore } from "./create-store.ts";
 import { up as createFirstTables } from "./migrations/0001-first-tables.ts";
+import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-runners.ts";
+import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
+import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import { sqliteDialect } from "./sqlite.ts";
+
+/** In the order of the releases: the first of them are the schema of an older one. */
+const steps = [
+  ["0001-first-tables", { up: createFirstTables }],
+  ["0002-webhooks-and-runners", { up: createWebhooksAndRunners }],
+  ["0003-machine-links", { up: createMachineLinks }],
+  ["0004-drained-hosts", { up: createDrainedHosts }],
+] as const;
+
+/** An empty database with the schema that the first so many migrations make. */
+async function openOlder(dialect: Dialect, migrations: number): Promise<Kysely<never>> {
+  const db = new Kysely<never>({ dialect, plugins: [new CamelCasePlugin()] });
+  const older = Object.fromEntries(steps.slice(0, migrations));
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => older } });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) throw error;
+  return db;
+}
 
 /** A database as the first version of FireRunner left it: a finished job, its machine that is gone, three events. */
 async function writeFirstVersion(dialect: Dialect): Promise<void> {
-  const db = new Kysely<never>({ dialect, plugins: [new CamelCasePlugin()] });
-  const migrations = { "0001-first-tables": { up: createFirstTables } };
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
-  const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
+  const db = await openOlder(dialect, 1);
   await sql`insert into jobs (id, pool, runner, state, name, stage, project, cpus, memory_mib, disk_mib, timeout_ms,
     attempt, trace_head, trace_size, claimed_at, finished_at, result)
     values (4711, 'small', 'glrt-abcd', 'finished', 'build', 'test', 'group/project', 1, 1024, 4096, 3600000,
@@ -36,12 +53,39 @@ async function writeFirstVersion(dialect: Dialect): Promise<void> {
   await db.destroy();
 }
 
+/** A job in each state and of each kind of end, as releases without causes of failures left them. */
+const jobsWithoutCause = [
+  [1, "claimed", null, null],
+  [2, "starting", null, null],
+  [3, "running", null, null],
+  [4, "failing", null, "the job's time limit of 1h0m is over and its runner did not end it"],
+  [5, "failing", null, "the machine crashed"],
+  [6, "finished", "success", null],
+  [7, "finished", "failed", null],
+  [8, "finished", "failed", "the runner reported job_execution_timeout"],
+  [9, "finished", "failed", "no machine took it in 3 attempts; the last one: the machine crashed"],
+  [10, "finished", "canceled", "canceled in GitLab"],
+] as const;
+
+async function writeWithoutCauses(dialect: Dialect): Promise<void> {
+  const db = await openOlder(dialect, 4);
+  for (const [id, state, result, reason] of jobsWithoutCause) {
+    await sql`insert into jobs (id, pool, runner, state, name, stage, project, cpus, memory_mib, disk_mib, timeout_ms,
+      attempt, trace_head, trace_size, claimed_at, result, reason)
+      values (${id}, 'small', 'glrt-abcd', ${state}, 'build', 'test', 'group/project', 1, 1024, 4096, 3600000,
+      1, '', 0, ${id}, ${result}, ${reason})`.execute(db);
+  }
+  await sql`insert into machines (id, job_id, pool, driver, host, image, cpus, memory_mib, disk_mib, state, created_at)
+    values ('fr-aaaaaaaa', 3, 'small', 'fake', 'local', 'sha256:0', 1, 1024, 4096, 'busy', 1100)`.execute(db);
+  await db.destroy();
+}
+
 async function connectToPglite(): Promise<() => Dialect> {
   const { pglite } = await lastingPglite();
   return () => new PGliteDialect({ pglite });
 }
 
-describe("a database of the first version", () => {
+describe("a database of a version before", () => {
   let directory: string;
 
   beforeEach(async () => {
@@ -52,7 +96,7 @@ describe("a database of the first version", () => {
   test.each([
     ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
     ["PGlite", connectToPglite],
-  ])("is brought up to date on %s with all that is in it", async (_name, start) => {
+  ])("(the first) is brought up to date on %s with all that is in it", async (_name, start) => {
     const connect = await start();
     await writeFirstVersion(connect());
     const keyFile = join(directory, "key");
@@ -67,6 +111,30 @@ describe("a database of the first version", () => {
     expect(await store.addRunner(aNewRunner())).toBe(true);
     expect(await store.activateRunner("r-aaaaaaaa", aGivenRunner())).toBe(true);
     expect((await store.events({ afterSeq: 3 })).map(({ seq }) => seq)).toEqual([4, 5]);
+    await store.close();
+  });
+
+  test.each([
+    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
+    ["PGlite", connectToPglite],
+  ])("without causes of failures gets them from the reasons on %s", async (_name, start) => {
+    const connect = await start();
+    await writeWithoutCauses(connect());
+
+    const keyFile = join(directory, "key");
+    const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+
+    const jobs = (await store.jobs({ limit: 20 })).toReversed();
+    expect(jobs.map(({ id, state, result, reason }) => [id, state, result, reason])).toEqual(
+      jobsWithoutCause,
+    );
+    expect(jobs.map(({ cause }) => cause)).toEqual([
+      ...[null, null, null, "time-limit", "machine"],
+      ...[null, null, "time-limit", "never-started", null],
+    ]);
+    expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "busy", cause: null });
+    expect(await store.finishJob(4, "failed")).toBe(true);
+    expect(await store.failJob(3, { reason: "its host is full", cause: "host-disk" })).toBe(true);
     await store.close();
   });
 });

@@ -5,6 +5,7 @@ import { up as createFirstTables } from "./migrations/0001-first-tables.ts";
 import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-runners.ts";
 import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
 import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
+import { up as createFailureCauses } from "./migrations/0005-failure-causes.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order, and only ever added to. Imported one by one so that a bundle carries them. */
@@ -13,6 +14,7 @@ const migrations = {
   "0002-webhooks-and-runners": { up: createWebhooksAndRunners },
   "0003-machine-links": { up: createMachineLinks },
   "0004-drained-hosts": { up: createDrainedHosts },
+  "0005-failure-causes": { up: createFailureCauses },
 };
 
 /** Brings the schema up to this program's. All missing steps are one transaction: a crash leaves none half done. */

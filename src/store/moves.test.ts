@@ -42,7 +42,7 @@ async function startJob(store: Store, job: number, reused: number | null): Promi
 const onJob: readonly Call[] = jobIds.flatMap((id) => [
   (store: Store) => store.retryJob(id, "died"),
   (store: Store) => store.addTraceHead(id, "line\n"),
-  (store: Store) => store.failJob(id, "died"),
+  (store: Store) => store.failJob(id, { reason: "died", cause: "machine" }),
 ]);
 
 function onMachine(change: (store: Store, id: string) => Promise<boolean>): fc.Arbitrary<Call> {

@@ -1,5 +1,6 @@
 import type { Secret } from "../base/secret.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import type { FailureCause, JobEnding, JobFailure } from "../lifecycle/job-end.ts";
 import type { Size } from "../lifecycle/size.ts";
 import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
 import type { Deliveries } from "./deliveries.ts";
@@ -37,6 +38,8 @@ export interface Job {
   readonly result: JobResult | null;
   /** Why it failed or will be reported as failed, in words; null for a job whose own script decided. */
   readonly reason: string | null;
+  /** What its failure is blamed on; null for jobs that did not fail, and for some of releases before. */
+  readonly cause: FailureCause | null;
 }
 
 /** One microVM. */
@@ -52,6 +55,8 @@ export interface Machine {
   readonly state: MachineState;
   /** Why it is to be destroyed; null until `stopping`. */
   readonly reason: string | null;
+  /** What its job's failure is to be blamed on, where whoever stopped it knew. */
+  readonly cause: FailureCause | null;
   readonly createdAt: number;
   readonly bootingAt: number | null;
   readonly heardAt: number | null;
@@ -126,11 +131,11 @@ export interface Store extends Deliveries, ManagedRunners {
    */
   handOver(jobId: number, machineId: string): Promise<Moved>;
   /** Any unfinished state → `failing`. A report is due at once. */
-  failJob(jobId: number, reason: string): Promise<Moved>;
+  failJob(jobId: number, failure: JobFailure): Promise<Moved>;
   /** A report failed: the next is due at `reportAt`. */
   postponeReport(jobId: number, reportAt: number, error: string): Promise<void>;
-  /** Any unfinished state → `finished`. Erases the payload. Without `reason` the one of `failJob` stays. */
-  finishJob(jobId: number, result: JobResult, reason?: string): Promise<Moved>;
+  /** Any unfinished state → `finished`. Erases the payload. What `end` leaves out stays as `failJob` had it. */
+  finishJob(jobId: number, result: JobResult, end?: JobEnding): Promise<Moved>;
 
   // --- the trace's bookkeeping ------------------------------------------------------------------------------------
   /** Appends to the head while the job is not yet running; false (and nothing appended) afterwards. */
@@ -147,8 +152,8 @@ export interface Store extends Deliveries, ManagedRunners {
   markHeard(machineId: string): Promise<Moved>;
   /** `booting` → `ready`: the guest asked for work. */
   markReady(machineId: string): Promise<Moved>;
-  /** Any live state → `stopping`. */
-  stopMachine(machineId: string, reason: string): Promise<Moved>;
+  /** Any live state → `stopping`. `cause`: what its job, if it has one, fails for. */
+  stopMachine(machineId: string, reason: string, cause?: FailureCause): Promise<Moved>;
   /** `stopping` → `gone`. */
   markGone(machineId: string): Promise<Moved>;
 

@@ -1,4 +1,5 @@
 import type { EventKind } from "../lifecycle/events.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
 import type { Delivery, KnownProject } from "./deliveries.ts";
 import type { ManagedRunner } from "./managed-runner.ts";
@@ -46,6 +47,7 @@ export interface JobRow extends SizeColumns {
   reportAt: number | null;
   result: JobResult | null;
   reason: string | null;
+  cause: FailureCause | null;
 }
 
 export interface MachineRow extends SizeColumns {
@@ -57,6 +59,7 @@ export interface MachineRow extends SizeColumns {
   image: string;
   state: MachineState;
   reason: string | null;
+  cause: FailureCause | null;
   createdAt: number;
   bootingAt: number | null;
   heardAt: number | null;

@@ -107,12 +107,17 @@ describe("the record of a job", () => {
     source.add(1_010, "machine:creating", "fr-a", { host: "local", driver: "qemu", cpus: 1, memoryMib: 512 });
     source.add(2_000, "machine:stopping", "fr-a", { reason: "killed" });
     source.add(2_010, "machine:gone", "fr-a", {});
-    source.add(2_020, "job:failing", null, { reason: "killed" });
-    source.add(2_500, "job:finished", null, { result: "failed", reason: "killed" });
+    source.add(2_020, "job:failing", null, { reason: "killed", cause: "machine" });
+    source.add(2_500, "job:finished", null, { result: "failed", reason: "killed", cause: "machine" });
     await stop();
 
     expect(records(log)).toMatchObject([
-      { result: "failed", reason: "killed", phases: { queuedMs: 10, cleanupMs: 0, totalMs: 1_500 } },
+      {
+        result: "failed",
+        reason: "killed",
+        cause: "machine",
+        phases: { queuedMs: 10, cleanupMs: 0, totalMs: 1_500 },
+      },
     ]);
   });
 

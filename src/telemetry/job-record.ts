@@ -1,4 +1,5 @@
 import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { FailureCause } from "../lifecycle/job-end.ts";
 
 /** What a job cost and how it ended: one line of the log. Milliseconds; a phase that did not happen is left out. */
 export interface JobRecord {
@@ -9,6 +10,8 @@ export interface JobRecord {
   readonly runner: string;
   readonly result: string;
   readonly reason?: string;
+  /** What a failure is blamed on. */
+  readonly cause?: FailureCause;
   /** The machine of the last attempt. */
   readonly machineId?: string;
   readonly host?: string;
@@ -53,7 +56,7 @@ export function composeJobRecord(
   if (!claimed || !finished || closingEvent(history, finished)?.seq !== closing.seq) return undefined;
   const starting = last(history, "job:starting");
   const { machineId, host } = starting?.detail ?? {};
-  const { result, reason } = finished.detail;
+  const { result, reason, cause } = finished.detail;
   return {
     jobId: finished.jobId ?? 0,
     name: claimed.detail.name,
@@ -62,6 +65,7 @@ export function composeJobRecord(
     runner: claimed.detail.runner,
     result,
     ...(reason === undefined ? {} : { reason }),
+    ...(cause === undefined ? {} : { cause }),
     ...(machineId === undefined ? {} : { machineId }),
     ...(host === undefined ? {} : { host }),
     attempts: starting?.detail.attempt ?? 0,

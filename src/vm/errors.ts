@@ -48,14 +48,3 @@ export class VmError extends FireRunnerError {
     super(code, message, options);
   }
 }
-
-/**
- * What a create that failed says something of: this host, whatever it is asked for; this host with this image; or the very request,
- * which will be refused as long as nobody changes anything. In doubt the host.
- */
-export function refusalIsAbout(error: unknown): "host" | "image" | "request" {
-  if (!(error instanceof FireRunnerError)) return "host";
-  if (/^(vm_)?image_/.test(error.code)) return "image";
-  if (error.code === "vm_bad_spec") return "request";
-  return error.code === "vm_host_refused" && !error.retryable ? "request" : "host";
-}

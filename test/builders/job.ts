@@ -22,6 +22,7 @@ const byState: Record<JobState, Partial<Job>> = {
     failingAt: someTime + 4_000,
     reportAt: someTime + 4_000,
     reason: "the machine died",
+    cause: "machine",
   },
   finished: {
     attempt: 1,
@@ -58,6 +59,7 @@ export function aJob(overrides: Partial<Job> = {}): Job {
     reportAt: null,
     result: null,
     reason: null,
+    cause: null,
     ...byState[state],
     ...overrides,
   };

@@ -23,6 +23,7 @@ export function aMachine(overrides: Partial<Machine> = {}): Machine {
     jobId: 4711,
     state,
     reason: null,
+    cause: null,
     createdAt: someTime + 1_000,
     bootingAt: null,
     heardAt: null,

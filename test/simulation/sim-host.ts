@@ -15,7 +15,7 @@ import type { World } from "./world.ts";
 type HostState = "well" | "hanging" | "away" | "dead";
 
 /** What becomes of creates on a host that answers: refused with an answer, for want of the image, or made after longer than is waited. */
-export type HostMood = "willing" | "refusing" | "without image" | "slow";
+type HostMood = "willing" | "refusing" | "without image" | "slow";
 
 export interface SimHost {
   readonly name: string;

@@ -7,6 +7,7 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
+import { directWays } from "../../base/proxy/ways.ts";
 import type { RunningFireRunner } from "../../cli/app-module.ts";
 import type { Finding } from "../../cli/doctor/check.ts";
 import { HttpConfig } from "../../http/config.ts";
@@ -23,7 +24,12 @@ interface Asked {
 async function look({ listen = [], tls, url, caFile, running }: Asked): Promise<Record<string, Finding>> {
   const gitlab = { url: "http://127.0.0.1:9", ...(caFile === undefined ? {} : { caFile }) };
   const http = HttpConfig.parse({ listen, tls });
-  const checks = doorChecks({ config: { gitlab, http }, url, running, clock: systemClock });
+  const checks = doorChecks({
+    config: { gitlab, http, proxy: directWays },
+    url,
+    running,
+    clock: systemClock,
+  });
   const signal = AbortSignal.timeout(15_000);
   return Object.fromEntries(
     await Promise.all(checks.map(async ({ name, run }) => [name, await run(signal)] as const)),

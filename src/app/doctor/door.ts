@@ -3,11 +3,12 @@ import { X509Certificate } from "node:crypto";
 import { createServer, isIP } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
+import type { TlsFiles } from "../../base/tls-pair.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { RunningFireRunner } from "../../cli/app-module.ts";
 import type { DoctorCheck, Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
-import { readTlsPair, type TlsFiles } from "../../http/door/certificate.ts";
+import { readDoorPair } from "../../http/door/certificate.ts";
 import { type Listener, parseListener, reasonFor, resolveListener } from "../../http/door/listener.ts";
 import { answer, mergeFindings } from "./findings.ts";
 import { checkWay } from "./way.ts";
@@ -15,7 +16,7 @@ import { checkWay } from "./way.ts";
 const SOON_MS = 14 * 24 * HOUR_MS;
 
 export interface DoorCheckOptions {
-  readonly config: Pick<Config, "gitlab" | "http">;
+  readonly config: Pick<Config, "gitlab" | "http" | "proxy">;
   /** `webhook.url`. */
   readonly url: string | undefined;
   /** Undefined when no FireRunner runs on this state directory. */
@@ -75,7 +76,7 @@ async function tryToListen({ host, port }: Listener): Promise<Finding> {
 
 /** Beside what keeps the door from opening, which is thrown: what keeps GitLab from trusting it. */
 async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
-  const { cert, validFrom, validUntil } = await readTlsPair(files);
+  const { cert, validFrom, validUntil } = await readDoorPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);
   return [
     { level: "ok", message: `${files.certificateFile} fits its key and is valid until ${day}` },

@@ -5,8 +5,8 @@ import type { Config } from "../../config/load.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
 import { describeScope } from "../../intake/scope-words.ts";
+import { connectGitLab } from "../connect-gitlab.ts";
 import { installationMark } from "../installation.ts";
-import { connectGitLab } from "../rooms.ts";
 import { namedScopeOf } from "../scope-source.ts";
 import { reviewRole, reviewToken } from "../token-review.ts";
 import { answer, mergeFindings } from "./findings.ts";
@@ -14,7 +14,7 @@ import { judgeHooks } from "./hooks.ts";
 import { judgeRunners } from "./runners.ts";
 
 export interface TaggedCheckOptions {
-  readonly config: Pick<Config, "gitlab" | "http" | "state">;
+  readonly config: Pick<Config, "gitlab" | "proxy" | "http" | "state">;
   readonly webhook: NonNullable<Config["webhook"]>;
   readonly clock: Clock;
 }

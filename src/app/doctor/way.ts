@@ -4,7 +4,7 @@ import type { RunningFireRunner } from "../../cli/app-module.ts";
 import type { Finding } from "../../cli/doctor/check.ts";
 import type { Config } from "../../config/load.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
-import { connectGitLab } from "../rooms.ts";
+import { connectGitLab } from "../connect-gitlab.ts";
 
 const ANSWER_LIMIT_MS = 10_000;
 const MAX_ANSWER_BYTES = 4_096;
@@ -12,7 +12,7 @@ const MAX_ANSWER_BYTES = 4_096;
 const certificateCode = /CERT|SIGNATURE|SSL|TLS/;
 
 export interface WayOptions {
-  readonly config: Pick<Config, "gitlab">;
+  readonly config: Pick<Config, "gitlab" | "proxy">;
   readonly url: string | undefined;
   readonly running: RunningFireRunner | undefined;
 }
@@ -25,7 +25,7 @@ export async function checkWay(
   const url = new URL(given ?? "");
   try {
     // A private authority that GitLab's certificate has is likely to have signed this one too.
-    return judgeAnswer(url, await ask(url, config.gitlab.caFile, signal));
+    return judgeAnswer(url, await ask(url, config, signal));
   } catch (error) {
     signal.throwIfAborted();
     const [words, hint] = adviceFor(error, url, running);
@@ -33,11 +33,9 @@ export async function checkWay(
   }
 }
 
-async function ask(url: URL, caFile: string | undefined, signal: AbortSignal) {
+async function ask(url: URL, { gitlab, proxy }: WayOptions["config"], signal: AbortSignal) {
   const base = url.pathname.replace(/\/webhook\/?$/, "").replace(/\/+$/, "");
-  const http = await connectGitLab({
-    gitlab: { url: url.origin, ...(caFile === undefined ? {} : { caFile }) },
-  });
+  const http = await connectGitLab({ gitlab: { url: url.origin, caFile: gitlab.caFile }, proxy });
   try {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
     const response = await http.request({ method: "GET", path: `${base}/healthz`, signal: limit });

@@ -1,12 +1,9 @@
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Config, loadConfig } from "../../config/load.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
-import { gitlabChecks } from "./gitlab.ts";
 import { hostChecks } from "./host.ts";
 import { programChecks } from "./programs.ts";
 
@@ -104,45 +101,5 @@ describe("the host", () => {
       level: "warn",
       hint: expect.stringContaining("LimitNOFILE"),
     });
-  });
-});
-
-describe("gitlab", () => {
-  let server: Server;
-  let status: number;
-
-  beforeEach(async () => {
-    server = createServer((_request, response) => response.writeHead(status).end());
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  });
-
-  afterEach(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-
-  const look = (more: { url?: string; caFile?: string } = {}) => {
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-    return find(gitlabChecks({ gitlab: { url, ...more } }), "gitlab");
-  };
-
-  test.each([
-    [401, "ok", "answers in"],
-    [404, "fail", "not GitLab's API"],
-    [503, "warn", "answers 503"],
-  ])("an answer of %i is %s", async (answer, level, words) => {
-    status = answer;
-
-    expect(await look()).toMatchObject({ level, message: expect.stringContaining(words) });
-  });
-
-  test.each([
-    [{ url: "http://127.0.0.1:9" }, "firewalls"],
-    [{ url: "http://no.such.host.invalid" }, "DNS"],
-    [{ caFile: "/no/such/file.pem" }, "gitlab.caFile"],
-  ])("%j cannot be reached, with what to do", async (more, hint) => {
-    status = 200;
-
-    expect(await look(more)).toMatchObject({ level: "fail", hint: expect.stringContaining(hint) });
   });
 });

@@ -258,6 +258,21 @@ other: { script: x }`;
     expect(job(rules("{ when: always, variables: { A: 1 } }"))?.variables).toEqual({ A: "1" });
   });
 
+  test("references among the global keywords are followed, or left out by name", () => {
+    const text = (name: string) =>
+      `include: https://example.com/x.yml
+.r: { rules: [{ when: never }], v: { A: 1 } }
+workflow: { rules: !reference [${name}, rules] }
+variables: !reference [.r, v]
+job: { script: x }`;
+
+    expect(parsePipeline(text(".r")).jobs).toEqual([]);
+    expect(parsePipeline(text(".s")).jobs[0]?.variables).toEqual({ A: "1" });
+    expect(parsePipeline(text(".s")).notices.at(-1)?.message).toContain(
+      "“workflow” is left out: it needs [.s, rules]",
+    );
+  });
+
   test("a pipeline whose jobs all stay out says why it is empty", () => {
     expect(parsePipeline("job: { script: x, only: [tags] }")).toMatchObject({
       jobs: [],

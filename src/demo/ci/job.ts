@@ -60,22 +60,27 @@ export function readJob(reading: Reading, name: string): JobOfFile | undefined {
   };
 }
 
+/** Where a part that is missing may stand. */
+export function perhapsIn({ leftOut: [first = "", ...others] }: Assembled): string {
+  const more = others.length > 0 ? ` or ${others.length} more` : "";
+  return `which may stand in a file that was left out (${first}${more})`;
+}
+
 /** With all that it inherits. Undefined, with a notice, when it cannot be run here. */
 function wholeJob(reading: Reading, name: string): Hash | undefined {
   const { document, notices } = reading;
   const place = document.placeOf(name);
   const leave = (reason: string) =>
     void notices.push({ ...place, job: name, message: `“${name}” is left out: ${reason}` });
-  const perhaps = `which may stand in a file that was left out (${document.leftOut.join(", ")})`;
   try {
     const job = inherited(reading, name, place);
     const making = jobMakingKeywords.find((key) => key in job);
     if (making) return leave(`the stand-in cannot run “${making}”`);
     if (job["script"] !== undefined) return job;
-    if (document.leftOut.length > 0) return leave(`it has no script, ${perhaps}`);
+    if (document.leftOut.length > 0) return leave(`it has no script, ${perhapsIn(document)}`);
   } catch (error) {
     if (!(error instanceof MissingPartError) || document.leftOut.length === 0) throw error;
-    return leave(`it needs ${error.part}, ${perhaps}`);
+    return leave(`it needs ${error.part}, ${perhapsIn(document)}`);
   }
   throw new CiFileError(place, `“${name}” has no script`);
 }

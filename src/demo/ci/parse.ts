@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { checkPipeline } from "./check.ts";
 import type { JobDefinition, Notice, PipelineDefinition } from "./definition.ts";
-import { isHash } from "./document.ts";
-import { CiFileError } from "./errors.ts";
+import { type Hash, isHash, resolveReferences } from "./document.ts";
+import { CiFileError, MissingPartError } from "./errors.ts";
 import { type Assembled, assemble, assembleAlone, type ReadFile } from "./include.ts";
-import { type Draft, type Globals, leftOut, type Reading, read, readJob } from "./job.ts";
+import { type Draft, type Globals, leftOut, perhapsIn, type Reading, read, readJob } from "./job.ts";
 import {
   defaultKeywords,
   globalKeywords,
@@ -36,8 +36,9 @@ export function parsePipeline(text: string, push = plainPush): PipelineDefinitio
   return pipelineOf(assembleAlone(text, push), push);
 }
 
-function pipelineOf(document: Assembled, push: Push): PipelineDefinition {
-  const notices: Notice[] = [...document.notices];
+function pipelineOf(assembled: Assembled, push: Push): PipelineDefinition {
+  const notices: Notice[] = [...assembled.notices];
+  const document = resolvedGlobals(assembled, notices);
   const globals = readGlobals(document, notices);
   const stages = [".pre", ...globals.stages, ".post"];
   const workflow = workflowVariables(document, globals, push);
@@ -66,6 +67,26 @@ function whyEmpty(notStarted: readonly string[]): string {
   return notStarted.length > 0
     ? "the rules of its jobs start none of them for a push to this branch"
     : "it holds no job that can be run here";
+}
+
+/** The global keywords with what their references name. One that names a part of an include that was left out is left out too. */
+function resolvedGlobals(document: Assembled, notices: Notice[]): Assembled {
+  const keys = Object.keys(document.root).filter((key) => globalKeywords.includes(key));
+  const root: Hash = { ...document.root };
+  for (const key of keys) {
+    const place = document.placeOf(key);
+    try {
+      root[key] = resolveReferences(root[key], document.root, place);
+    } catch (error) {
+      if (!(error instanceof MissingPartError) || document.leftOut.length === 0) throw error;
+      delete root[key];
+      notices.push({
+        ...place,
+        message: `“${key}” is left out: it needs ${error.part}, ${perhapsIn(document)}`,
+      });
+    }
+  }
+  return { ...document, root };
 }
 
 function readGlobals(document: Assembled, notices: Notice[]): Globals {

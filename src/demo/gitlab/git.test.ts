@@ -100,3 +100,30 @@ test("a user's own repository is copied, not changed", async () => {
   expect([copied.defaultBranch, refs.trim()]).toEqual(["trunk", "refs/heads/trunk"]);
   expect(job.pipeline.sha).toMatch(/^[0-9a-f]{40}$/);
 });
+
+test("an address without .git is answered with a redirect, for Git's own handshakes only", async () => {
+  const ask = (path: string, method: "GET" | "POST" = "GET") => client.call(method, path);
+  const handshake = "/group/project/info/refs?service=git-upload-pack";
+  const answers = await Promise.all([
+    ask(handshake),
+    ask("/group/nothing/info/refs"),
+    ask("/group/project/info/refs?service=git-upload-archive"),
+    ask("/group/project/git-upload-pack", "POST"),
+  ]);
+
+  expect(answers.map(({ status }) => status)).toEqual([301, 301, 404, 404]);
+  expect(answers[0]?.headers["location"]).toBe(
+    `${gitlab.url}/group/project.git/info/refs?service=git-upload-pack`,
+  );
+});
+
+test("another project is read with a job's token only where that job's project is allowed to", async () => {
+  const files = { "README.md": "# other\n" };
+  const allowed = await gitlab.projects.add({ jobTokenAllowlist: [project.path], repository: { files } });
+  const closed = await gitlab.projects.add({ repository: { files } });
+  const { info } = await claim();
+  const at = (path: string) => info.repo_url.replace(project.path, path);
+
+  await expect(git("ls-remote", at(allowed.path))).resolves.toContain("refs/heads/main");
+  await expect(git("ls-remote", at(closed.path))).rejects.toThrow(/not found/);
+});

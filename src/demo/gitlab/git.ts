@@ -17,17 +17,33 @@ export async function serveGit(core: Core, project: Project, exchange: Exchange)
   const { authorization } = exchange.request.headers;
   if (authorization === undefined) return challenge();
   const [user, password = ""] = basicCredentials(authorization);
-  const job = core.jobs
-    .all()
-    .find((each) => each.project === project && password !== "" && isTokenOf(core, each, password));
+  const job = core.jobs.all().find((each) => password !== "" && isTokenOf(core, each, password));
   if (user !== "gitlab-ci-token" || !job || !isProcessing(job)) {
     if (!job?.canceledAt) core.report("wrong-token", "Git without a running job's token", job?.id);
     return challenge();
+  }
+  if (job.project !== project && !project.jobTokenAllowlist.includes(job.project.path)) {
+    // As for a project that there is not: who may not read it does not learn of it.
+    return refuse(
+      404,
+      "The project you were looking for could not be found or you don't have permission to view it.",
+    );
   }
   job.guestSeenAt ??= exchange.at;
   if (project.repository === undefined) return refuse(404, "404 Not Found");
   if (/git-receive-pack/.test(exchange.url.href)) return refuse(403, "You are not allowed to push code");
   return await runBackend(project.repository, exchange);
+}
+
+/**
+ * The handshake of a clone from an address without `.git`: one redirect to the address with it, before anybody is asked who they are, for
+ * exactly the queries that Git sends. Nothing else is served without `.git`.
+ */
+export function redirectToGit({ url }: Exchange): Reply {
+  const handshakes = ["", "?service=git-upload-pack", "?service=git-receive-pack"];
+  if (!handshakes.includes(url.search)) return refuse(404, "404 Not Found");
+  const path = url.pathname.replace(/\/info\/refs$/, ".git/info/refs");
+  return { status: 301, headers: { Location: `${url.origin}${path}${url.search}` }, body: "" };
 }
 
 function challenge(): Reply {

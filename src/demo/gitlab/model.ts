@@ -28,6 +28,8 @@ export interface Project {
   /** A bare repository of the stand-in's own, or undefined for a project without Git. */
   readonly repository: string | undefined;
   readonly defaultBranch: string;
+  /** Paths of other projects whose jobs may read it with their token. */
+  readonly jobTokenAllowlist: readonly string[];
   readonly variables: readonly CiVariable[];
 }
 

@@ -8,6 +8,8 @@ interface NewProject {
   readonly path?: string;
   /** Without one the project has no Git: its jobs need `GIT_STRATEGY: none`. */
   readonly repository?: RepositorySource;
+  /** Paths of other projects whose jobs may read it with their token. */
+  readonly jobTokenAllowlist?: readonly string[];
   readonly variables?: readonly (Pick<CiVariable, "key" | "value"> & Partial<CiVariable>)[];
 }
 
@@ -23,7 +25,8 @@ export function createProjects(directory: string, groups: Groups): Projects {
   const all: Project[] = [];
   let nextId = 1;
 
-  async function add({ path, repository: source, variables = [] }: NewProject = {}): Promise<Project> {
+  async function add(options: NewProject = {}): Promise<Project> {
+    const { path, repository: source, jobTokenAllowlist = [], variables = [] } = options;
     const id = nextId++;
     const repository = source && join(directory, "repositories", `${id}.git`);
     const defaultBranch = source && repository ? await createRepository(repository, source) : "main";
@@ -33,6 +36,7 @@ export function createProjects(directory: string, groups: Groups): Projects {
       archived: false,
       repository,
       defaultBranch,
+      jobTokenAllowlist,
       variables: variables.map((each) => ({ public: false, masked: false, ...each })),
     };
     const group = parentPath(project.path);

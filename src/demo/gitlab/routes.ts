@@ -53,4 +53,5 @@ export const routes: readonly Route[] = [
   ...restRoutes,
 ];
 
+export const shortGitPath = /^\/(?!api\/)(?:[\w.-]+\/)+(?:[\w.-]+(?<!\.git))\/info\/refs$/;
 export const gitPath = /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/;

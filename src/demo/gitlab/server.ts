@@ -2,8 +2,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Core } from "./core.ts";
 import { type Exchange, type Reply, type RouteName, refuse, send } from "./exchange.ts";
 import type { Fault, Faults } from "./faults.ts";
-import { serveGit } from "./git.ts";
-import { gitPath, routes } from "./routes.ts";
+import { redirectToGit, serveGit } from "./git.ts";
+import { gitPath, routes, shortGitPath } from "./routes.ts";
 
 /** One line of what was asked and answered. `status` 0: the connection was cut. */
 export interface RequestRecord {
@@ -44,14 +44,15 @@ export function createApiServer({ core, faults, onRequest }: ServerParts): Serve
       const jobId = Number.isInteger(id) ? id : undefined;
       return { route: name, jobId, params, handle: (exchange) => handle(core, exchange) };
     }
+    return findGit(request, url);
+  }
+
+  function findGit(request: IncomingMessage, url: URL): Target | undefined {
+    const git = { route: "git", jobId: undefined, params: [] } as const;
+    if (request.method === "GET" && shortGitPath.test(url.pathname))
+      return { ...git, handle: async (exchange) => redirectToGit(exchange) };
     const project = core.projects.at(gitPath.exec(decodeURIComponent(url.pathname))?.[1] ?? "");
-    if (!project) return undefined;
-    return {
-      route: "git",
-      jobId: undefined,
-      params: [],
-      handle: (exchange) => serveGit(core, project, exchange),
-    };
+    return project && { ...git, handle: (exchange) => serveGit(core, project, exchange) };
   }
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

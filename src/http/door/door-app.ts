@@ -5,8 +5,8 @@ import Fastify, {
   type FastifyRequest,
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
+import type { TlsPair } from "../../base/tls-pair.ts";
 import type { HttpConfig } from "../config.ts";
-import type { TlsPair } from "./certificate.ts";
 import type { createClientErrors } from "./client-errors.ts";
 import { type HealthDeps, registerHealth } from "./health-routes.ts";
 import { createDoorServer } from "./server.ts";

@@ -1,6 +1,7 @@
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "./certificate.ts";
+import { stampOf, type TlsFiles, type TlsPair } from "../../base/tls-pair.ts";
+import { readDoorPair } from "./certificate.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * 3_600_000;
 
@@ -22,8 +23,8 @@ export interface TlsKeeperDeps {
 export async function createTlsKeeper(first: TlsFiles, deps: TlsKeeperDeps): Promise<TlsKeeper> {
   const { log, now, onPair } = deps;
   // Before reading: what changes in between is seen at the next look.
-  let stamp = await stampOf(first);
-  let pair = await readTlsPair(first);
+  let stamp = await stampOf([first.certificateFile, first.keyFile]);
+  let pair = await readDoorPair(first);
   let queue: Promise<unknown> = Promise.resolve();
   warnOfDates();
 
@@ -37,11 +38,11 @@ export async function createTlsKeeper(first: TlsFiles, deps: TlsKeeperDeps): Pro
   }
 
   async function lookOnce(files: TlsFiles): Promise<string | undefined> {
-    const seen = await stampOf(files);
+    const seen = await stampOf([files.certificateFile, files.keyFile]);
     if (seen === stamp) return undefined;
     stamp = seen;
     try {
-      const next = await readTlsPair(files);
+      const next = await readDoorPair(files);
       if (next.cert.equals(pair.cert) && next.key.equals(pair.key)) return undefined;
       onPair(next);
       pair = next;

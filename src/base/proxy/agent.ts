@@ -1,0 +1,103 @@
+import type { LookupFunction } from "node:net";
+import type { SecureContext } from "node:tls";
+import { Agent, buildConnector, type Dispatcher } from "undici";
+import { proxyFailed } from "./errors.ts";
+import { openTunnel, proxyConnector } from "./tunnel.ts";
+import { type ProxyWays, proxyFor, targetOfUrl } from "./ways.ts";
+import { wholeAddress, withoutProxyAnswers } from "./whole-address.ts";
+
+export interface ProxiedAgentOptions {
+  readonly ways: ProxyWays;
+  readonly connectTimeoutMs: number;
+  /** Asked at each connection, so that certificates can be renewed. The same object means the same trust. */
+  readonly secureContext: () => SecureContext;
+  /** Replaces the resolution of names where no proxy leads. */
+  readonly lookup?: LookupFunction;
+  /** Longest silence before an answer's head, and within its body. Defaults are undici's. */
+  readonly headersTimeoutMs?: number;
+  readonly bodyTimeoutMs?: number;
+}
+
+/** Below the idle limits of GitLab's own servers, so that a request is not sent into a connection that is being closed. */
+const KEEP_ALIVE_MS = 10_000;
+
+/**
+ * Makes HTTP requests directly or through a company's proxy, as `ways` says for each target: to `https://` by CONNECT, and to `http://` by
+ * asking the proxy for the whole address, since many proxies forbid CONNECT to other ports than 443. What fails at the proxy is a
+ * ProxyError, perhaps as a cause. One request per connection at a time: a long poll must not stand in front of a trace.
+ */
+export function createProxiedAgent(options: ProxiedAgentOptions): Dispatcher {
+  const { ways, headersTimeoutMs, bodyTimeoutMs } = options;
+  const agent = new Agent({
+    pipelining: 1,
+    allowH2: false,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connect: createConnector(options),
+    ...(headersTimeoutMs === undefined ? {} : { headersTimeout: headersTimeoutMs }),
+    ...(bodyTimeoutMs === undefined ? {} : { bodyTimeout: bodyTimeoutMs }),
+  });
+  if (ways.http === undefined) return agent;
+  return agent.compose((dispatch) => (wanted, handler) => {
+    const url = URL.parse(String(wanted.origin ?? ""));
+    const proxy = url?.protocol === "http:" ? proxyFor(targetOfUrl(url), ways) : undefined;
+    if (url === null || proxy === undefined) return dispatch(wanted, handler);
+    return dispatch(wholeAddress(wanted, url, proxy), withoutProxyAnswers(handler, url.host, proxy));
+  });
+}
+
+function createConnector(options: ProxiedAgentOptions): buildConnector.connector {
+  const { ways, connectTimeoutMs, lookup, secureContext } = options;
+  const settings = { timeout: connectTimeoutMs, allowH2: false };
+  const direct = perContext(secureContext, (context) =>
+    buildConnector({ ...settings, secureContext: context, ...(lookup ? { lookup } : {}) }),
+  );
+  const toProxy = perContext(secureContext, (context) => proxyConnector(context, connectTimeoutMs));
+
+  return (wanted, answer) => {
+    const callback = endingWithFirstError(answer);
+    const url = new URL(`${wanted.protocol}//${wanted.host ?? wanted.hostname}`);
+    if (ways.http !== undefined && url.origin === ways.http.origin) {
+      const proxy = ways.http;
+      toProxy()(wanted, (error, socket) => {
+        if (error) callback(proxyFailed(proxy, error), null);
+        else callback(null, socket as NonNullable<typeof socket>);
+      });
+      return;
+    }
+    const target = targetOfUrl(url);
+    const proxy = proxyFor(target, ways);
+    if (proxy === undefined) {
+      direct()(wanted, callback);
+      return;
+    }
+    openTunnel({ proxy, target, secureContext: secureContext(), timeoutMs: connectTimeoutMs }).then(
+      (httpSocket) => direct()({ ...wanted, httpSocket }, callback),
+      (error: Error) => callback(error, null),
+    );
+  };
+}
+
+/**
+ * By TLS 1.3 a server says after the handshake that it wants a certificate of ours, and closes: what a connection fails with first is the
+ * reason, and not that it was closed then.
+ */
+function endingWithFirstError(answer: buildConnector.Callback): buildConnector.Callback {
+  return (...given) => {
+    const [, socket] = given;
+    socket?.once("error", () => socket.destroy());
+    answer(...given);
+  };
+}
+
+/** A new connector for new certificates: its TLS sessions would go on with the old ones. */
+function perContext(
+  current: () => SecureContext,
+  make: (context: SecureContext) => buildConnector.connector,
+): () => buildConnector.connector {
+  let made: { readonly context: SecureContext; readonly connect: buildConnector.connector } | undefined;
+  return () => {
+    const context = current();
+    if (made?.context !== context) made = { context, connect: make(context) };
+    return made.connect;
+  };
+}

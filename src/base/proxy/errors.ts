@@ -1,0 +1,81 @@
+import { certificateCode, unreachableProblems } from "../connection-failure.ts";
+import { describeError, FireRunnerError, systemCode } from "../errors.ts";
+import type { ProxyServer } from "./ways.ts";
+
+export type ProxyErrorCode =
+  /** The company's proxy itself cannot be reached, or does not answer in time. */
+  | "proxy_unreachable"
+  /** The company's proxy asks for a user and password, or does not take those given (407). */
+  | "proxy_authentication"
+  /** The company's proxy answers, and does not lead to the target: its rules forbid it, or it cannot reach it. */
+  | "proxy_refused"
+  /** The certificate of the company's proxy is not trusted. */
+  | "proxy_certificate";
+
+/** What the way through a company's proxy fails with: always the proxy, never the server behind it. */
+export class ProxyError extends FireRunnerError {
+  constructor(
+    code: ProxyErrorCode,
+    message: string,
+    options: ErrorOptions & { hint?: string; retryable?: boolean } = {},
+  ) {
+    super(code, message, options);
+  }
+}
+
+/** A ProxyError somewhere in a chain of causes: HTTP clients wrap what their connections fail with. */
+export function proxyErrorIn(error: unknown): ProxyError | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (at instanceof ProxyError) return at;
+  }
+  return undefined;
+}
+
+/** The proxy was asked to lead to `target` and answered with something else than 2xx. */
+export function proxyAnswered(proxy: ProxyServer, target: string, status: number): ProxyError {
+  const named = `the proxy ${proxy.origin} (${proxy.namedBy})`;
+  if (status === 407) {
+    return proxy.username === undefined
+      ? new ProxyError("proxy_authentication", `${named} asks for a user and a password (407)`, {
+          hint: "set proxy.url, proxy.username and proxy.passwordFile",
+        })
+      : new ProxyError("proxy_authentication", `${named} does not take the user and password given (407)`, {
+          hint:
+            proxy.namedBy === "proxy.url"
+              ? "correct proxy.username and proxy.passwordFile"
+              : `correct ${proxy.namedBy}`,
+        });
+  }
+  const isForbidden = status >= 400 && status < 500;
+  return new ProxyError("proxy_refused", `${named} answers ${status} when asked to lead to ${target}`, {
+    retryable: !isForbidden,
+    hint: isForbidden
+      ? `let the proxy's rules allow this computer to reach ${target}, or name its host in proxy.noProxy when it needs no proxy`
+      : `the proxy cannot reach ${target}: if it is in this network, name its host in proxy.noProxy`,
+  });
+}
+
+/** No answer of the proxy came at all. */
+export function proxyFailed(proxy: ProxyServer, cause: unknown): ProxyError {
+  if (cause instanceof ProxyError) return cause;
+  const named = `the proxy ${proxy.origin} (${proxy.namedBy})`;
+  const code = codeOf(cause);
+  if (certificateCode.test(code)) {
+    return new ProxyError("proxy_certificate", `the certificate of ${named} is not trusted (${code})`, {
+      cause,
+      hint: "put the certificate of its authority into proxy.caFile",
+    });
+  }
+  const timedOut = cause instanceof Error && cause.name === "TimeoutError";
+  const why = timedOut ? "no answer in time" : (unreachableProblems[code] ?? describeError(cause));
+  return new ProxyError("proxy_unreachable", `${named} cannot be reached: ${why}`, {
+    cause,
+    retryable: true,
+    hint: `check ${proxy.namedBy}, and whether the proxy runs; “proxy.url: none” does without`,
+  });
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "";
+  return systemCode(error) ?? codeOf(error.cause);
+}

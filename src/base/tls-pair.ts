@@ -1,0 +1,109 @@
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import { createSecureContext } from "node:tls";
+import { describeError, systemCode } from "./errors.ts";
+
+/** The paths of two PEM files. */
+export interface TlsFiles {
+  readonly certificateFile: string;
+  readonly keyFile: string;
+}
+
+/** A certificate with its chain and its key, as PEM, checked to fit each other. */
+export interface TlsPair {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  /** Epoch ms. */
+  readonly validFrom: number;
+  readonly validUntil: number;
+}
+
+export const TLS_FLOOR = "TLSv1.2";
+
+/** Makes the error of the room that needs the pair, of words that say which file is wrong, and how. */
+export type WrongFile = (message: string, options?: ErrorOptions & { hint?: string }) => Error;
+
+/** Throws what `wrong` makes. A certificate that has expired is none of that. */
+export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<TlsPair> {
+  const { certificateFile, keyFile } = files;
+  const cert = await read(certificateFile, "certificate", wrong);
+  const key = await read(keyFile, "private key", wrong);
+  const certificate = parseCertificate(cert, certificateFile, wrong);
+  if (!certificate.checkPrivateKey(parseKey(key, keyFile, wrong))) {
+    throw wrong(`the key in ${keyFile} does not belong to the certificate in ${certificateFile}`, {
+      hint: "If the file holds a chain, the certificate that the key belongs to has to be the first in it.",
+    });
+  }
+  try {
+    createSecureContext({ cert, key, minVersion: TLS_FLOOR });
+  } catch (cause) {
+    throw wrong(`the certificate in ${certificateFile} cannot be used: ${opensslWords(cause)}`, { cause });
+  }
+  return {
+    cert,
+    key,
+    validFrom: Date.parse(certificate.validFrom),
+    validUntil: Date.parse(certificate.validTo),
+  };
+}
+
+/** Changes whenever one of the files does; a file that cannot be read has a stamp too. */
+export async function stampOf(paths: readonly string[]): Promise<string> {
+  const stamps = paths.map(async (path) => {
+    try {
+      const { ino, size, mtimeNs } = await stat(path, { bigint: true });
+      return `${path} ${ino} ${size} ${mtimeNs}`;
+    } catch (error) {
+      return `${path} ${systemCode(error)}`;
+    }
+  });
+  return (await Promise.all(stamps)).join("\n");
+}
+
+async function read(path: string, what: string, wrong: WrongFile): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    const why = {
+      ENOENT: "does not exist",
+      EACCES: "may not be read by this user",
+      EISDIR: "is a directory",
+    };
+    const words = why[systemCode(cause) as keyof typeof why] ?? `cannot be read: ${describeError(cause)}`;
+    throw wrong(`the file of the ${what}, ${path}, ${words}`, { cause });
+  }
+}
+
+function parseCertificate(pem: Buffer, path: string, wrong: WrongFile): X509Certificate {
+  if (!pem.includes("-----BEGIN")) throw wrong(`${path} is no PEM file`);
+  if (!/-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----/.test(pem.toString("latin1"))) {
+    const holds = pem.includes("PRIVATE KEY-----") ? "a private key" : "something else";
+    throw wrong(`${path} holds ${holds} and no certificate`);
+  }
+  try {
+    return new X509Certificate(pem);
+  } catch (cause) {
+    throw wrong(`the certificate in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+  }
+}
+
+function parseKey(pem: Buffer, path: string, wrong: WrongFile): KeyObject {
+  if (!pem.includes("-----BEGIN")) throw wrong(`${path} is no PEM file`);
+  if (!pem.includes("PRIVATE KEY-----")) throw wrong(`${path} holds no private key`);
+  try {
+    return createPrivateKey(pem);
+  } catch (cause) {
+    if (systemCode(cause) === "ERR_MISSING_PASSPHRASE") {
+      throw wrong(`the key in ${path} is encrypted with a passphrase`, {
+        cause,
+        hint: "Decrypt it (openssl pkey -in KEY -out PLAIN) and let the file be read by this user only.",
+      });
+    }
+    throw wrong(`the key in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+  }
+}
+
+/** OpenSSL's `error:0480006C:PEM routines::no start line`, without the numbers. */
+function opensslWords(error: unknown): string {
+  return describeError(error).replace(/^error:[0-9A-F]+:/i, "");
+}

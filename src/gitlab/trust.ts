@@ -1,0 +1,111 @@
+import { readFile } from "node:fs/promises";
+import type { SecureContext } from "node:tls";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { readTlsPair, stampOf } from "../base/tls-pair.ts";
+import { certificatesIn, trustContext } from "../base/trust.ts";
+import { GitLabError } from "./errors.ts";
+
+/** Files of `gitlab` in the configuration. The certificate and its key come together. */
+export interface GitLabFiles {
+  readonly caFile?: string | undefined;
+  readonly clientCertificateFile?: string | undefined;
+  readonly clientKeyFile?: string | undefined;
+}
+
+/** Whom we trust to be GitLab, and what we show to it. */
+export interface GitLabTrust {
+  /** As of the files' last good state. Each call looks whether they have changed, for the next call. */
+  context(): SecureContext;
+  /** The authorities alone: for other servers of GitLab's, to which we show nothing. */
+  readonly authorities: readonly string[];
+}
+
+export interface GitLabTrustOptions {
+  readonly files: GitLabFiles;
+  /** PEM of further authorities. */
+  readonly ca?: string | undefined;
+  readonly log?: Pick<Log, "info" | "warn"> | undefined;
+}
+
+/** Throws GitLabError `gitlab_certificate` or `gitlab_client_certificate` when a file cannot be used. */
+export async function readGitLabTrust({ files, ca, log }: GitLabTrustOptions): Promise<GitLabTrust> {
+  const paths = Object.values(files).filter((path) => path !== undefined);
+  // Before reading: what changes in between is seen at the next look.
+  let stamp = await stampOf(paths);
+  let current = await read(files, ca);
+  let looking = false;
+
+  async function look(): Promise<void> {
+    const seen = await stampOf(paths);
+    if (seen === stamp) return;
+    stamp = seen;
+    try {
+      current = await read(files, ca);
+      log?.info({}, "certificates for GitLab have been read anew");
+    } catch (error) {
+      log?.warn(
+        { why: describeError(error) },
+        "new certificates for GitLab cannot be used; the old ones stay",
+      );
+    }
+  }
+
+  return {
+    context() {
+      if (!looking && paths.length > 0) {
+        looking = true;
+        void look().finally(() => {
+          looking = false;
+        });
+      }
+      return current.context;
+    },
+    get authorities() {
+      return current.authorities;
+    },
+  };
+}
+
+async function read(files: GitLabFiles, ca: string | undefined) {
+  const authorities = [
+    ...(files.caFile === undefined ? [] : [await readAuthorities(files.caFile)]),
+    ...(ca === undefined ? [] : [ca]),
+  ];
+  const { clientCertificateFile: certificateFile, clientKeyFile: keyFile } = files;
+  const own =
+    certificateFile !== undefined && keyFile !== undefined
+      ? await readTlsPair({ certificateFile, keyFile }, wrongPair)
+      : undefined;
+  return { authorities, context: trustContext(authorities, own) };
+}
+
+async function readAuthorities(path: string): Promise<string> {
+  const pem = await readFile(path, "utf8").catch((cause: unknown) => {
+    throw new GitLabError("gitlab_ca_unreadable", `reading the certificates in ${path} failed`, {
+      cause,
+      hint: "gitlab.caFile must name a PEM file that this user may read.",
+    });
+  });
+  checkAuthorities(pem, `gitlab.caFile (${path})`);
+  return pem;
+}
+
+/** Throws GitLabError `gitlab_certificate` when there is no certificate in the text. */
+export function checkAuthorities(pem: string, where: string): void {
+  try {
+    certificatesIn(pem);
+  } catch (cause) {
+    throw new GitLabError("gitlab_certificate", `reading ${where}: ${describeError(cause)}`, {
+      cause,
+      hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+    });
+  }
+}
+
+function wrongPair(message: string, options: ErrorOptions & { hint?: string } = {}): GitLabError {
+  return new GitLabError("gitlab_client_certificate", message, {
+    hint: "gitlab.clientCertificateFile names a PEM file with the certificate and its chain, gitlab.clientKeyFile one with its private key.",
+    ...options,
+  });
+}
