@@ -1,7 +1,6 @@
 import { Secret } from "../base/secret.ts";
-import { addressesIn } from "../vm/flintlock/addresses.ts";
 import type { HostSettings } from "../vm/flintlock/config.ts";
-import type { AddressRange, FlintlockHost, HostTls } from "../vm/flintlock/host.ts";
+import { type AddressRange, addressesIn, type FlintlockHost, type HostTls } from "../vm/flintlock/host.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Check } from "./secret-file.ts";
 import { readNamedFile } from "./secret-file.ts";

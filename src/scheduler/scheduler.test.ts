@@ -208,6 +208,33 @@ describe("a claimed job", () => {
     expect(await store.job(4712)).toMatchObject({ state: "starting", attempt: 1 });
   });
 
+  test("waits for a host's pool no longer than a second after the host is back", async () => {
+    let isAway = true;
+    const away = () => new VmError("vm_host_unreachable", "nobody listens there");
+    const flaky: VmDriver = {
+      ...driver,
+      probe: async (image, signal) =>
+        isAway ? { usable: false, problem: away().message, hint: "" } : await driver.probe(image, signal),
+      list: async (signal) => (isAway ? await Promise.reject(away()) : await driver.list(signal)),
+      trouble: () => (isAway ? { problem: away().message, hint: undefined } : undefined),
+    };
+    const told: boolean[] = [];
+    const scheduler = start({
+      fleet: createFleet([flaky]),
+      onHealthChange: () => void told.push(scheduler.status().pools[0]?.ok ?? false),
+    });
+    await clock.advance(3_000);
+    const before = scheduler.canClaim(aPool()).ok;
+
+    isAway = false;
+    await clock.advance(1_200);
+
+    expect(before).toBe(false);
+    expect(scheduler.canClaim(aPool()).ok).toBe(true);
+    // Whoever claims was told.
+    expect(told.at(-1)).toBe(true);
+  });
+
   test("goes from a host that makes no machine to one that does, within seconds and as its first attempt", async () => {
     const sick = createFakeHost(clock);
     sick.faults.create = () => ({ fail: new VmError("vm_host_refused", "its answer is an error") });

@@ -66,8 +66,9 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   const refusals = createRefusals(deps);
   const health = createHealth({ ...deps, refusals });
   const rooms = createHostRooms({ fleet, health, refusals, store });
-  const rounds = createRounds({ ...deps, rooms, refusals });
   const stopped = new AbortController();
+  const onRecovery = (host: string) => void health.refreshHost(host, stopped.signal);
+  const rounds = createRounds({ ...deps, rooms, refusals, onRecovery });
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
 

@@ -10,6 +10,7 @@ import {
   type FlintlockHarness,
   type FlintlockHarnessOptions,
   NAMESPACE,
+  publishedImage,
 } from "../flintlockd/harness.ts";
 import { eventually } from "../harness/eventually.ts";
 
@@ -198,6 +199,53 @@ describe("creates", () => {
     expect(flintlockd.machines()).toEqual([]);
   });
 
+  test("an image that is gone is named, where the host is not known to have it", async () => {
+    const { root } = publishedImage.published;
+    const asked: string[] = [];
+    const { harness, driver } = await open({
+      factor: 100,
+      localImages: [],
+      registryHas: () => false,
+      askRegistry: async (image) => {
+        asked.push(image.root);
+        return { state: "gone", words: `the registry localhost:5000 does not have ${image.root} any more` };
+      },
+    });
+
+    const error = await thrown(driver.create(harness.aSpec(), signal));
+
+    expect(asked).toEqual([root]);
+    expect(error).toMatchObject({ code: "vm_image_gone", hint: expect.stringContaining("image push") });
+    expect(describeError(error)).toContain(`does not have ${root} any more`);
+  });
+
+  test("a machine that is gone again leaves its address to the next at once", async () => {
+    const { harness, driver } = await open({ host: () => ({ network: aRange("10.77.0.10", "10.77.0.10") }) });
+
+    for (const spec of [harness.aSpec(), harness.aSpec()]) {
+      await driver.create(spec, signal);
+      await driver.destroy(spec.id, signal);
+    }
+
+    expect(await driver.list(signal)).toEqual([]);
+  });
+
+  test("a host without containerd is told in words, and well again when both are restarted", async () => {
+    const { harness, driver, flintlockd } = await open();
+    driver.onExit(() => {});
+    flintlockd.stopContainerd();
+    const error = await thrown(driver.create(harness.aSpec(), signal));
+    const trouble = await eventually("it is in trouble", () => driver.trouble());
+    flintlockd.startContainerd();
+    await flintlockd.restart();
+    await eventually("it is well", () => driver.trouble() === undefined);
+
+    expect(error).toMatchObject({ code: "vm_host_sick", hint: expect.stringContaining("start containerd") });
+    expect(trouble.problem).toContain("containerd does not answer it");
+    expect(trouble.problem).not.toContain("transport:");
+    await driver.create(harness.aSpec(), signal);
+  });
+
   test("a host that cannot list for addresses is sick before anything is asked of it, and well once it can", async () => {
     const { harness, driver, flintlockd } = await open({
       host: () => ({ network: aRange("10.77.0.10", "10.77.0.20") }),
@@ -257,6 +305,28 @@ describe("creates", () => {
 });
 
 describe("a sick daemon", () => {
+  test("one that has the image is known to be deaf by its usual time, and nobody waits for it longer", async () => {
+    // As by default: a pull may take ten minutes.
+    const { harness, driver, flintlockd } = await open({ settings: { pullTimeout: "10m" } });
+    driver.onExit(() => {});
+    for (const spec of [harness.aSpec(), harness.aSpec()]) await driver.create(spec, signal);
+    const beganAt = harness.clock.now();
+    flintlockd.restartContainerd();
+
+    const error = await thrown(driver.create(harness.aSpec(), signal));
+    const tookMs = harness.clock.now() - beganAt;
+    const trouble = driver.trouble();
+    await flintlockd.restart();
+    await eventually("it is well", () => driver.trouble() === undefined);
+
+    expect(error).toMatchObject({
+      code: "vm_host_sick",
+      hint: expect.stringContaining("restart flintlockd"),
+    });
+    expect(trouble?.problem).toContain("takes orders and has not carried out any");
+    expect(tookMs).toBeLessThan(240_000);
+  });
+
   test("one that containerd left deaf is named with its cure, and well again after it", async () => {
     const { harness, driver, flintlockd } = await open({ factor: 100, settings: { pullTimeout: "1m" } });
     driver.onExit(() => {});

@@ -116,6 +116,23 @@ describe("a fleet of two hosts", { timeout: LIMIT_MS }, () => {
     expect(bootedOn("metal-1")).toBe(2);
   });
 
+  test("with fewer addresses than room takes as many jobs as it has addresses, and fails none", async () => {
+    const two = { network: { addresses: "10.77.0.10-10.77.0.11/24" }, cpus: 8, memory: "16GiB" };
+    Object.assign(fleet.more, { "metal-1": two });
+    await fleet.configure("metal-1");
+    const { out } = await fleet.cli("config", "check");
+    const running = await start();
+    const jobs = await fleet.addJobs(4);
+    const capacity = (await fleet.hostStatus(running, "metal-1"))?.capacity;
+    await fleet.succeed(jobs);
+    await fleet.empty();
+
+    expect(out).toContain("metal-1 has no more than 2 machines at one time");
+    expect(capacity).toMatchObject({ cpus: 8, machines: 2 });
+    expect(fleet.guests.boots).toHaveLength(4);
+    expect(fleet.hosts["metal-1"].wire.count("create")).toBe(4);
+  });
+
   test("on which creates are refused waits with its jobs, and says who refuses", async () => {
     await fleet.configure("metal-1");
     const running = await start();

@@ -3,7 +3,7 @@ import { SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
-import type { AddressRange, FlintlockHost } from "./host.ts";
+import { type AddressRange, type FlintlockHost, numberOfAddress } from "./host.ts";
 import { type ListFailure, listPatiently } from "./listing.ts";
 import type { Pauses } from "./pause.ts";
 
@@ -94,22 +94,11 @@ function firstFree(
   { first, last }: AddressRange,
   taken: ReadonlySet<string | undefined>,
 ): string | undefined {
-  for (let next = toNumber(first); next <= toNumber(last); next++) {
+  for (let next = numberOfAddress(first); next <= numberOfAddress(last); next++) {
     const address = toText(next);
     if (!taken.has(address)) return address;
   }
   return undefined;
-}
-
-/** Machines that a range has addresses for. */
-export function addressesIn({ first, last }: AddressRange, gateway: string | undefined): number {
-  const [from, to] = [toNumber(first), toNumber(last)];
-  const at = gateway === undefined ? -1 : toNumber(gateway);
-  return to - from + 1 - (at >= from && at <= to ? 1 : 0);
-}
-
-function toNumber(address: string): number {
-  return address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
 }
 
 function toText(address: number): string {
