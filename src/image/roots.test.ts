@@ -39,7 +39,10 @@ test("a root is booted by the kernel of a pushed image, and brings no file of it
     ...base,
     digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
     layers: [],
-    published: { kernel: publication.kernel, root: pinned("a"), cloudInit: true },
+    published: {
+      ...{ kernel: publication.kernel, registry: publication.registry },
+      ...{ root: pinned("a"), cloudInit: true },
+    },
   });
   expect(ubuntu.digest).not.toBe(base.digest);
 });

@@ -28,9 +28,11 @@ export interface Refusals {
   note(host: string, asked: Asked, error: unknown): void;
   /** A machine was made there: nothing that was held against the host for its like is so any more. */
   noteMade(host: string, asked: Asked): void;
+  /** The host is out of a trouble that it was known to be in: what it did not make meanwhile says nothing any more. */
+  forgive(host: string): void;
   /** As placement has to know it. `namesOf` gives the names of pools for an image's digest. */
   on(host: string, namesOf: (digest: string) => ReadonlySet<string>): readonly HostRefusal[];
-  /** What is wrong with a host, its images included; also while it may be tried again. */
+  /** What is wrong with a host, its images included; where it was so more than once, also while it may be tried again. */
   trouble(host: string): HostTrouble | undefined;
   /** What keeps all machines of an image away from a host just now. */
   closing(host: string, digest: string | undefined): HostTrouble | undefined;
@@ -76,6 +78,9 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
     noteMade(host, asked) {
       for (const about of ["host", "image", "request"] as const) kept.delete(keyOf(host, about, asked));
     },
+    forgive(host) {
+      for (const [key, each] of kept) if (each.host === host && each.about === "host") kept.delete(key);
+    },
     on: (host, namesOf) =>
       standing(host).map((each) => ({
         images: each.about === "host" ? undefined : namesOf(each.asked.image),
@@ -84,7 +89,8 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
         isOnTrial: isDue(each),
       })),
     trouble(host) {
-      const [first] = standing(host).toSorted((a, b) => rank[a.about] - rank[b.about]);
+      const shown = standing(host).filter((each) => !isDue(each) || each.failures > 1);
+      const [first] = shown.toSorted((a, b) => rank[a.about] - rank[b.about]);
       return first && { problem: words(first), hint: first.hint };
     },
     closing(host, digest) {

@@ -67,7 +67,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   const health = createHealth({ ...deps, refusals });
   const rooms = createHostRooms({ fleet, health, refusals, store });
   const stopped = new AbortController();
-  const onRecovery = (host: string) => void health.refreshHost(host, stopped.signal);
+  const onRecovery = (host: string) => {
+    refusals.forgive(host);
+    void health.refreshHost(host, stopped.signal);
+  };
   const rounds = createRounds({ ...deps, rooms, refusals, onRecovery });
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
