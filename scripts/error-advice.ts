@@ -48,6 +48,14 @@ export const advice: Readonly<Record<string, string>> = {
     "Try again (it resumes), name a mirror in images.runnerMirror, or use --runner PATH.",
   image_download_wrong:
     "Try again; if it stays, the mirror serves something else: use another, or --runner PATH.",
+  image_download_insecure:
+    "Name an https address in images.runnerMirror; for a mirror of your own without TLS, say --allow-http-mirror.",
+  image_key_expired:
+    "Get a newer copy of GitLab's key (docs/images.md says where) and name it with --runner-key, or use --runner PATH.",
+  image_key_wrong:
+    "Name a file with GitLab's public key, by the fingerprint in the message, with --runner-key.",
+  image_signature_wrong:
+    "Distrust where the release came from: try without images.runnerMirror, or use --runner PATH.",
   image_missing: "Build it: firerunner image build --name NAME. “firerunner image list” shows what is there.",
   image_no_sources: "Name Debian's package sources in images.sources.",
   image_no_space: "Free some space, or name another place with images.directory.",

@@ -59,9 +59,9 @@ describe("the figures' summaries", () => {
   });
 
   test("every single cancel has to be in time", () => {
-    const [printing, silent] = summarizeCancels({ printing: [900, 5_900], silent: [900, 6_100] });
+    const [printing, silent] = summarizeCancels({ printing: [900, 6_100], silent: [900, 14_900] });
 
-    expect([printing, silent].map((row) => row && isKept(row))).toEqual([true, false]);
+    expect([printing, silent].map((row) => row && isKept(row))).toEqual([false, true]);
   });
 
   test("the share of FireRunner is the difference from a boot by hand", () => {

@@ -1,5 +1,6 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
+import { outageWords } from "../gitlab/reach.ts";
 import type { DaemonStatus, PoolStatus } from "../http/api.ts";
 import type { WebhookPorts } from "../http/control-routes.ts";
 import type { Door } from "../http/door/door.ts";
@@ -14,7 +15,12 @@ import { createWebhookPorts } from "./webhook-ports.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */
 export function describeDaemon(
-  { scheduler, claimer, pools: currentPools }: Pick<Rooms, "scheduler" | "claimer" | "pools">,
+  {
+    scheduler,
+    claimer,
+    reach,
+    pools: currentPools,
+  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -28,6 +34,7 @@ export function describeDaemon(
     configFile: config.file ?? null,
     stateDirectory: config.state,
     gitlabUrl: config.gitlab.url,
+    gitlabProblem: outageWords(reach.outage(), systemClock.now()) ?? null,
     pools: pools.flatMap(({ pool: name, ok, problems, accelerator }) => {
       const pool = known.get(name);
       if (!pool) return [];
@@ -98,11 +105,18 @@ export function readiness({
   scheduler,
   claimer,
   tagged,
-}: Pick<Rooms, "scheduler" | "claimer" | "tagged">): Readiness {
+  reach,
+}: Pick<Rooms, "scheduler" | "claimer" | "tagged" | "reach">): Readiness {
   const { mode, pools } = scheduler.status();
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
   const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
-  const parts = { mode, pools: pools.filter(isLasting), claiming: claimer.status().filter(isLasting) };
+  const outage = outageWords(reach.outage(), systemClock.now());
+  const parts = {
+    mode,
+    pools: pools.filter(isLasting),
+    claiming: claimer.status().filter(isLasting),
+    outage,
+  };
   if (!tagged) return readinessOf({ ...parts, problems: [] });
   const { canFind, problems } = tagged.watcher.status();
   const ofToken = tagged.tokenCheck.status()?.problems ?? [];

@@ -33,6 +33,12 @@ describe("machines", () => {
   });
 });
 
+test("nothing is ready while GitLab answers nobody, though no poll has failed yet", () => {
+  const outage = "GitLab has not answered for 12 s: it answers 502";
+
+  expect(look({ claiming: [asked], outage })).toEqual({ ready: false, problems: [outage] });
+});
+
 test.each(["drain", "end"])("in mode %s nothing is claimed", (mode) => {
   expect(look({ mode })).toEqual({
     ready: false,

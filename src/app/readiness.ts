@@ -11,6 +11,8 @@ export interface ReadinessParts {
   readonly claiming?: readonly Pick<ClaimingStatus, "pool" | "reason" | "until" | "fatal">[];
   /** Whether jobs by tag can be found, as far as is known: false while GitLab or the API token refuses every look. */
   readonly canFindTagged?: boolean;
+  /** GitLab does not answer, in words, whoever asks it: polls, reports of running jobs, reads of its API. */
+  readonly outage?: string | undefined;
   /** What is wrong with jobs by tag, in words. */
   readonly problems: readonly string[];
 }
@@ -21,13 +23,14 @@ export interface ReadinessParts {
  * asking fails counts for nothing until GitLab answers again; one that merely waits, for work or for room, is as good as another.
  */
 export function readinessOf(parts: ReadinessParts): Readiness {
-  const { mode, pools, claiming = [], problems } = parts;
+  const { mode, pools, claiming = [], outage, problems } = parts;
   const isRunning = mode === "run";
   const failing = claiming.filter(isFailing);
   return {
-    ready: isRunning && pools.some((pool) => pool.ok && canClaim(pool.pool, parts)),
+    ready: isRunning && outage === undefined && pools.some((pool) => pool.ok && canClaim(pool.pool, parts)),
     problems: [
       ...(isRunning ? [] : ["FireRunner takes no new jobs now: it is draining or ending"]),
+      ...(outage === undefined ? [] : [outage]),
       ...(pools.length === 0 ? ["there is no pool, and no job by tag is served"] : []),
       ...pools.flatMap(problemsOf),
       ...failing.map(({ pool, reason }) => `pool ${pool}: its jobs cannot be asked for: ${reason}`),

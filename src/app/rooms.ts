@@ -9,6 +9,7 @@ import { HOUR_MS } from "../base/units.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
+import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
@@ -18,6 +19,7 @@ import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import { createStore } from "../store/create-store.ts";
+import { createReserve } from "../store/reserve.ts";
 import type { Store } from "../store/store.ts";
 import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
@@ -32,6 +34,10 @@ import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
 const MIB_BYTES = 1024 ** 2;
+/** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
+const SILENT_AFTER_INTERVALS = 3;
+/** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
+const RESERVE_BYTES = 16 * MIB_BYTES;
 
 /** Gives back one thing that was taken. */
 export type Cleanup = () => Promise<unknown> | unknown;
@@ -40,6 +46,8 @@ export type Cleanup = () => Promise<unknown> | unknown;
 export interface Rooms {
   readonly store: Store;
   readonly http: GitLabHttp;
+  /** Whether GitLab answers, as everything that asks it hears. */
+  readonly reach: Reach;
   readonly api: RunnerApi;
   readonly images: ImageSource;
   readonly fleet: Fleet;
@@ -69,7 +77,7 @@ export async function buildRooms(
   cleanups: Cleanup[],
 ): Promise<Rooms> {
   const clock = systemClock;
-  const { state, vm, relay: relayConfig, scheduler: schedulerConfig, shutdown, claiming } = config();
+  const { state, vm, relay: relayConfig, shutdown, claiming } = config();
   const { webhook } = config();
   let tagged: TaggedJobs | undefined;
   const pools = joinPools(
@@ -79,8 +87,7 @@ export async function buildRooms(
 
   const store = await openStore(state, log, cleanups);
   cleanups.push(prune(store, () => config().history.keep, log));
-  const http = await connectGitLab(config(), log);
-  cleanups.push(() => http.close());
+  const { http, reach } = await openGitLab(config(), log, cleanups);
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
   const images = instead?.images ?? openImages(config);
   const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
@@ -103,7 +110,7 @@ export async function buildRooms(
     door: relay,
     random: Math.random,
     log: log.child({ room: "scheduler" }),
-    config: schedulerConfig,
+    config: patientOf(config()),
     shutdown,
     onHealthChange: () => claimer.wake(),
     bases: () => tagged?.bases() ?? new Map(),
@@ -132,7 +139,7 @@ export async function buildRooms(
     cleanups.push(joinTagged(tagged, claimer));
   }
   const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
-  return { store, http, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
+  return { store, http, reach, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
 }
 
 type Pools = ReadonlyMap<string, Pool>;
@@ -163,12 +170,27 @@ function joinTagged({ keeper, watcher }: TaggedJobs, claimer: Claimer): Cleanup 
   };
 }
 
+/** One client for all, and what is heard through it. */
+async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
+  const reach = createReach({ clock: systemClock, log: log.child({ room: "gitlab" }) });
+  const http = watchReach(await connectGitLab(config, log), reach);
+  cleanups.push(() => http.close());
+  return { http, reach };
+}
+
+/** GitLab is not asked about a job whose runner speaks. */
+function patientOf({ scheduler, relay }: Config): Config["scheduler"] {
+  const silentAfterMs = SILENT_AFTER_INTERVALS * relay.traceInterval;
+  return { ...scheduler, standingInterval: Math.max(scheduler.standingInterval, silentAfterMs) };
+}
+
 async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
   const store = await createStore({
     database: join(state, "firerunner.db"),
     keyFile: join(state, "key"),
     clock: systemClock,
     log: log.child({ room: "store" }),
+    reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
   });
   cleanups.push(() => store.close());
   const history = (jobId: number) => store.events({ jobId });

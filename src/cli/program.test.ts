@@ -126,6 +126,7 @@ const status: DaemonStatus = {
   configFile: null,
   stateDirectory: "/state",
   gitlabUrl: "https://gitlab.example.com",
+  gitlabProblem: null,
   pools: [
     {
       name: "small",

@@ -34,11 +34,16 @@ const modes = {
 };
 
 function printStatus(output: Output, status: Status): void {
-  const mode = output.paint(status.mode === "run" ? "green" : "yellow", modes[status.mode]);
+  const isAway = status.gitlabProblem !== null;
+  const words =
+    isAway && status.mode === "run" ? "cannot take jobs: GitLab does not answer" : modes[status.mode];
+  const mode = output.paint(status.mode === "run" && !isAway ? "green" : "yellow", words);
   output.line(
     `FireRunner ${status.version} ${mode}, since ${clockTime(status.startedAt)} (${ago(status.startedAt)})`,
   );
   output.line(`  GitLab  ${status.gitlabUrl}`);
+  if (status.gitlabProblem !== null)
+    output.line(output.paint("yellow", `! ${harmless(status.gitlabProblem)}`));
   output.line(`  config  ${status.configFile ?? "from the environment"}`);
   output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
   printDoor(output, status);

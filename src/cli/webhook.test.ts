@@ -91,6 +91,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       configFile: null,
       stateDirectory: state,
       gitlabUrl: "https://gitlab.example.com",
+      gitlabProblem: null,
       pools: [],
       hosts: [],
       troubles: [],

@@ -7,8 +7,8 @@ import { harmless, type Output } from "./output.ts";
 import { withViews } from "./views.ts";
 import { clockTime, stateWord } from "./words.ts";
 
-/** What guests asked of the proxy fills pages; only the refusals explain something. */
-const quiet: ReadonlySet<string> = new Set(["egress:allowed"]);
+/** What guests asked of the proxy fills pages; only what was refused, failed or is missing in a list explains something. */
+const quiet: ReadonlySet<string> = new Set(["egress:allowed", "egress:asked", "egress:connected"]);
 
 export function addWhy(program: Command, run: Run): void {
   program

@@ -30,6 +30,11 @@ export const JobPayload = z.looseObject({
   variables: z.array(Variable).nullish(),
   image: z.looseObject({ name: z.string() }).nullish(),
   services: z.array(z.looseObject({ name: z.string() })).nullish(),
+  /** Only shown and left out: a shape that is not known is no reason to refuse the job. */
+  cache: z
+    .array(z.looseObject({ key: z.unknown() }))
+    .nullish()
+    .catch(null),
   dependencies: z.array(Dependency).nullish(),
   credentials: z.array(z.looseObject({ password: z.string().nullish() })).nullish(),
 });

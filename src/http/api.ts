@@ -167,6 +167,8 @@ export const DaemonStatus = z.object({
   configFile: z.string().nullable(),
   stateDirectory: z.string(),
   gitlabUrl: z.string(),
+  /** Since when GitLab has not answered and why, in words; null while it does. */
+  gitlabProblem: z.string().nullable().default(null),
   pools: z.array(PoolStatus),
   hosts: z.array(HostStatus),
   /** What failed and will be tried again, in words. */

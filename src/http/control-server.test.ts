@@ -26,6 +26,7 @@ const daemonStatus: DaemonStatus = {
   configFile: null,
   stateDirectory: "/state",
   gitlabUrl: "https://gitlab.example.com",
+  gitlabProblem: null,
   pools: [
     {
       name: "small",

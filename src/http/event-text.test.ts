@@ -33,6 +33,10 @@ const details: EventDetails = {
   "machine:unknown": { host: "local" },
   "host:drained": { host: "flintlock/metal-1" },
   "host:resumed": { host: "flintlock/metal-1" },
+  "egress:asked": { target: "a.example:443" },
+  "egress:unlisted": { target: "b.example:443" },
+  "egress:connected": { target: "a.example:443" },
+  "egress:failed": { target: "a.example:443", reason: "there is no such name" },
   "egress:allowed": { target: "a.example:443" },
   "egress:refused": { target: "10.0.0.1:22", reason: "private address" },
   "guest:refused": { rule: "another's job" },
@@ -55,5 +59,6 @@ test("the details that explain are in the words", () => {
   expect(tell("job:starting")).toContain("attempt 2");
   expect(tell("machine:creating")).toContain("2 CPUs, 4 GiB");
   expect(tell("machine:console")).toBe("last lines of fr-a's console:\n    one\n    two");
+  expect(tell("egress:failed")).toContain("a.example:443: there is no such name");
   expect(tell("egress:refused")).toContain("10.0.0.1:22: private address");
 });

@@ -41,6 +41,11 @@ const words: Words = {
   "machine:unknown": ({ host }, machine) => `${machine} on ${host} belonged to nobody and is destroyed`,
   "host:drained": ({ host }) => `nothing new is started on ${host}`,
   "host:resumed": ({ host }) => `machines are started on ${host} again`,
+  "egress:asked": ({ target }, machine) => `${machine} asked for ${target}`,
+  "egress:unlisted": ({ target }, machine) =>
+    `${machine} asked for ${target}, which is not in its pool's list: let pass, since egress.audit is set`,
+  "egress:connected": ({ target }, machine) => `${machine} is connected to ${target}`,
+  "egress:failed": ({ target, reason }, machine) => `${machine} did not get to ${target}: ${reason}`,
   "egress:allowed": ({ target }, machine) => `${machine} reached ${target}`,
   "egress:refused": ({ target, reason }, machine) => `${machine} was refused ${target}: ${reason}`,
   "guest:refused": ({ rule }, machine) => `${machine} broke a rule of the relay: ${rule}`,

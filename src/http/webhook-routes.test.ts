@@ -61,6 +61,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     configFile: null,
     stateDirectory: "/state",
     gitlabUrl: "https://gitlab.example.com",
+    gitlabProblem: null,
     pools: [aPool("small"), aPool(pool), aPool("tags:firecracker-8cpu-16gb")],
     hosts: [],
     troubles: [],

@@ -3,7 +3,7 @@
  * recipe; what has been made from an equal recipe before is not made again, so that another runner or another init costs
  * seconds and not a minute. Nothing of an image is visible before all of it is on disk.
  */
-import { chmod, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { chmod, copyFile, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
@@ -25,6 +25,7 @@ import type { OnProgress } from "./progress.ts";
 import { type ChosenRunner, chooseRunner, type RunnerChoice } from "./runner.ts";
 import { captureRunnerInfo } from "./runner-info.ts";
 import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
+import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
 import { openWorkshop, requireSpace, requireTools } from "./workshop.ts";
 
@@ -34,6 +35,8 @@ export interface BuildOptions {
   readonly name: string;
   readonly config: ImagesConfig;
   readonly runner: RunnerChoice;
+  /** The official runner, if not that which this program is made for. */
+  readonly release?: RunnerRelease;
   /** Build everything anew, with the newest packages. */
   readonly force?: boolean;
   readonly clock: Clock;
@@ -103,8 +106,9 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
     const initramfs = await buildInitramfs(baseFile, kernelVersion, workshop, options.signal);
     await writeFile(join(workshop, FILE_NAMES.initramfs), initramfs);
     onProgress({ phase: "runner", line: "Asking the runner what it can do" });
-    const { version, info } = await captureRunnerInfo(runner.path, { signal: options.signal });
-    await buildRunnerLayer(join(workshop, FILE_NAMES.runner), runner.path, workshop, options.signal);
+    const program = await takeRunner(runner, workshop);
+    const { version, info } = await captureRunnerInfo(program, { signal: options.signal });
+    await buildRunnerLayer(join(workshop, FILE_NAMES.runner), program, workshop, options.signal);
     onProgress({ phase: "store", line: "Storing the image" });
     await keepOnly(workshop, Object.values(FILE_NAMES));
     const files = await describeFiles(workshop);
@@ -127,6 +131,17 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
     // An aborted tool may still be writing; what is left then is removed by the next build.
     await removeTree(workshop).catch(() => {});
   }
+}
+
+/** The runner as it was chosen, where nobody else can change it: what is asked, and what the image gets, is this very file. */
+async function takeRunner({ path, sha256: chosen }: ChosenRunner, workshop: string): Promise<string> {
+  const program = join(workshop, "runner");
+  await copyFile(path, program);
+  await chmod(program, 0o755);
+  if ((await hashFile(program)).sha256 === chosen) return program;
+  throw new ImageError("image_runner_broken", `the runner ${path} was changed while the image was built`, {
+    hint: "build again, and let nobody else write to it",
+  });
 }
 
 /** The base layer and the kernel: those of an image made from the same recipe, or new ones. */

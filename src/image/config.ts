@@ -42,6 +42,14 @@ export const ImagesConfig = z.strictObject({
     .url()
     .optional()
     .meta({ description: "Where the official gitlab-runner is downloaded from, if not from GitLab." }),
+  runnerKeyFile: z.string().startsWith("/", "give an absolute path").optional().meta({
+    description:
+      "A file with GitLab's public key, which signs the official gitlab-runner; else it is downloaded from the mirror or from GitLab.",
+  }),
+  allowHttpMirror: z.boolean().default(false).meta({
+    description:
+      "Let runnerMirror be an http address of another computer. What comes from it is checked by signature all the same.",
+  }),
   roots: z
     .record(z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, "expected a name such as ubuntu-24.04"), RootConfig)
     .default({})

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Clock } from "../base/clock.ts";
-import { download, downloadText } from "./download.ts";
+import { download, downloadSmall } from "./download.ts";
 
 const content = Buffer.from("0123456789".repeat(20_000));
 const sha256 = createHash("sha256").update(content).digest("hex");
@@ -53,12 +53,26 @@ function cutFirst(bytes: number): typeof answer {
   return (request, response, count) => {
     if (count > 1) return serve(request, response);
     response.writeHead(200, { "content-length": content.length });
-    response.write(content.subarray(0, bytes), () => setTimeout(() => response.destroy(), 50));
+    response.write(content.subarray(0, bytes));
+    // Not before they have arrived: what is under way when a connection breaks is lost.
+    const timer = setInterval(() => {
+      if (statSync(`${target()}.part`, { throwIfNoEntry: false })?.size !== bytes) return;
+      clearInterval(timer);
+      response.destroy();
+    }, 10);
   };
 }
 
 const target = () => join(directory, "file");
-const wanted = () => ({ url, target: target(), sha256, clock: noWaiting });
+const MAX_BYTES = 1_000_000;
+const wanted = () => ({
+  url,
+  target: target(),
+  sha256,
+  maxBytes: MAX_BYTES,
+  plainHttp: false,
+  clock: noWaiting,
+});
 
 describe("a download", () => {
   test("appears whole, with progress on the way", async () => {
@@ -160,6 +174,78 @@ describe("a download", () => {
   });
 });
 
-test("a text that is too long is refused", async () => {
-  await expect(downloadText(url, 1_000)).rejects.toMatchObject({ code: "image_download_wrong" });
+describe("what is longer than it may be", () => {
+  test.each([
+    ["and says so", true],
+    ["and does not say so", false],
+  ])("is refused, %s", async (_, hasLength) => {
+    let sent = 0;
+    answer = (_request, response) => {
+      response.writeHead(200, hasLength ? { "content-length": 1e12 } : {});
+      const more = () => {
+        sent += content.length;
+        if (!response.destroyed) response.write(content, more);
+      };
+      more();
+    };
+
+    await expect(download(wanted())).rejects.toMatchObject({ code: "image_download_wrong" });
+    await expect(downloadSmall({ url, maxBytes: 1_000, plainHttp: false })).rejects.toMatchObject({
+      code: "image_download_wrong",
+    });
+
+    expect(existsSync(target())).toBe(false);
+    expect(sent).toBeLessThan(1e8);
+  });
+});
+
+describe("a download without TLS", () => {
+  test.each([
+    "http://mirror.example.org/file",
+    "http://10.1.2.3/file",
+    "ftp://127.0.0.1/file",
+    "http://127.0.0.1.example.org/",
+  ])("from %s is refused before anything is asked", async (from) => {
+    await expect(download({ ...wanted(), url: from })).rejects.toMatchObject({
+      code: "image_download_insecure",
+    });
+    await expect(downloadSmall({ url: from, maxBytes: 9, plainHttp: false })).rejects.toMatchObject({
+      code: "image_download_insecure",
+    });
+  });
+
+  test("from another computer is for those who say so", async () => {
+    const elsewhere = { url: "http://gitlab-mirror.invalid/file", maxBytes: 9, plainHttp: true };
+
+    await expect(downloadSmall(elsewhere)).rejects.toMatchObject({ code: "image_download_failed" });
+  });
+
+  test("is not reached by a redirect", async () => {
+    answer = (_, response) => response.writeHead(302, { location: "http://mirror.example.org/file" }).end();
+
+    await expect(download(wanted())).rejects.toMatchObject({
+      code: "image_download_insecure",
+      message: expect.stringContaining("http://mirror.example.org/file"),
+    });
+  });
+});
+
+describe("a redirect", () => {
+  test("is followed", async () => {
+    answer = (request, response, count) =>
+      count === 1 ? response.writeHead(302, { location: "/elsewhere" }).end() : serve(request, response);
+
+    await download(wanted());
+
+    expect(readFileSync(target()).equals(content)).toBe(true);
+  });
+
+  test("that never ends is given up", async () => {
+    answer = (_, response) => response.writeHead(302, { location: url }).end();
+
+    await expect(downloadSmall({ url, maxBytes: 9, plainHttp: false })).rejects.toMatchObject({
+      code: "image_download_failed",
+    });
+    expect(ranges.length).toBeLessThan(10);
+  });
 });

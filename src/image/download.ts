@@ -5,6 +5,7 @@ import { pipeline } from "node:stream/promises";
 import { EnvHttpProxyAgent, fetch, type Response } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 
@@ -12,12 +13,23 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const SILENCE_TIMEOUT_MS = 30_000;
 const RETRY_PAUSE_MS = 1_000;
 const ATTEMPTS = 5;
+const MOST_REDIRECTS = 5;
+/** For all of a small file; a large one may take as long as it goes on coming. */
+const SMALL_FILE_LIMIT_MS = 60_000;
 
-export interface Download {
+/** By which ways a download may come. */
+interface DownloadRules {
+  /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
+  readonly plainHttp: boolean;
+}
+
+export interface Download extends DownloadRules {
   readonly url: string;
   /** Appears only when it is complete and its sha256 is right; until then its bytes are in `<target>.part`. */
   readonly target: string;
   readonly sha256: string;
+  /** Whatever is longer is refused before it fills the disk. */
+  readonly maxBytes: number;
   readonly clock: Clock;
   readonly onBytes?: (doneBytes: number, totalBytes: number | undefined) => void;
   readonly signal?: AbortSignal | undefined;
@@ -50,15 +62,41 @@ export async function download(wanted: Download): Promise<void> {
   await rename(part, wanted.target);
 }
 
-/** Downloads a small text. */
-export async function downloadText(url: string, maxBytes: number, signal?: AbortSignal): Promise<string> {
+export interface SmallDownload extends DownloadRules {
+  readonly url: string;
+  readonly maxBytes: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Downloads a file that is small enough to be held. Throws as `download` does. */
+export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
+  const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
+  const both = signal ? AbortSignal.any([signal, limit]) : limit;
   return await withDispatcher(async (dispatcher) => {
-    const response = await request(url, {}, dispatcher, signal);
-    if (response.status !== 200) throw refused(url, response.status);
-    const text = await response.text();
-    if (text.length > maxBytes) throw new ImageError("image_download_wrong", `${url} is too long`);
-    return text;
+    const response = await request(url, {}, dispatcher, rules, both);
+    if (response.status !== 200) {
+      await response.body?.cancel();
+      throw refused(url, response.status);
+    }
+    try {
+      return await readSmall(response, url, maxBytes);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw cause instanceof ImageError ? cause : unreachable(url, cause);
+    }
   });
+}
+
+async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    // Leaving the loop ends the transfer.
+    if (length > maxBytes) throw tooLong(url, maxBytes);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<void> {
@@ -78,7 +116,7 @@ async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpPro
 async function fetchRest(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<boolean> {
   const have = await sizeOf(part);
   const headers = have > 0 ? { range: `bytes=${have}-` } : {};
-  const response = await request(wanted.url, headers, dispatcher, wanted.signal);
+  const response = await request(wanted.url, headers, dispatcher, wanted, wanted.signal);
   if (response.status === 416) {
     // Nothing is left to send, or the file there is shorter than ours: the sha256 tells which.
     await response.body?.cancel();
@@ -101,9 +139,14 @@ async function append(wanted: Download, part: string, response: Response, from: 
   let done = from;
   const body = response.body;
   if (!body) throw refused(wanted.url, response.status);
+  if (total !== undefined && total > wanted.maxBytes) {
+    await body.cancel();
+    throw tooLong(wanted.url, wanted.maxBytes);
+  }
   const counted = async function* (source: AsyncIterable<Uint8Array>) {
     for await (const chunk of source) {
       done += chunk.length;
+      if (done > wanted.maxBytes) throw tooLong(wanted.url, wanted.maxBytes);
       wanted.onBytes?.(done, total);
       yield chunk;
     }
@@ -114,18 +157,73 @@ async function append(wanted: Download, part: string, response: Response, from: 
     throw new Error(`the answer ended after ${done} of ${total} bytes`);
 }
 
+/** Redirects are followed here and not by `fetch`, because none may lead to a way that is not allowed. */
 async function request(
   url: string,
+  headers: Record<string, string>,
+  dispatcher: EnvHttpProxyAgent,
+  rules: DownloadRules,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
+  let here = requireAllowed(url, rules);
+  for (let hops = 0; ; hops++) {
+    const response = await fetchOnce(here, headers, dispatcher, signal);
+    const location = response.headers.get("location");
+    if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
+    await response.body?.cancel();
+    if (hops >= MOST_REDIRECTS)
+      throw new ImageError("image_download_failed", `${url} leads from one address to the next without end`, {
+        hint: "check the mirror",
+      });
+    here = redirected(here, location, rules);
+  }
+}
+
+async function fetchOnce(
+  url: URL,
   headers: Record<string, string>,
   dispatcher: EnvHttpProxyAgent,
   signal: AbortSignal | undefined,
 ): Promise<Response> {
   try {
-    return await fetch(url, { headers, dispatcher, ...(signal ? { signal } : {}) });
+    return await fetch(url.href, { headers, dispatcher, redirect: "manual", ...(signal ? { signal } : {}) });
   } catch (cause) {
     signal?.throwIfAborted();
-    throw unreachable(url, cause);
+    throw unreachable(url.href, cause);
   }
+}
+
+/** From a way that is secured none leads to one that is not, and from another computer none to this one. */
+function redirected(from: URL, location: string, rules: DownloadRules): URL {
+  const to = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
+  const isWorse =
+    to?.protocol === "http:" && (from.protocol === "https:" || (isLoopback(to) && !isLoopback(from)));
+  if (to && !isWorse) return requireAllowed(to.href, rules);
+  throw new ImageError(
+    "image_download_insecure",
+    `${from.href} leads to ${to?.href ?? "no address"}, which is not followed`,
+    {
+      hint: "check the mirror: it must answer itself, or lead to an https address",
+    },
+  );
+}
+
+function requireAllowed(url: string, { plainHttp }: DownloadRules): URL {
+  const address = new URL(url);
+  if (address.protocol === "https:") return address;
+  if (address.protocol === "http:" && (plainHttp || isLoopback(address))) return address;
+  throw new ImageError(
+    "image_download_insecure",
+    `${url} is not downloaded: anybody on the way could change it`,
+    {
+      hint: "name an https address; for a mirror in your own network that has none, say --allow-http-mirror or images.allowHttpMirror: true",
+    },
+  );
+}
+
+/** What never leaves this computer. */
+function isLoopback({ hostname }: URL): boolean {
+  return hostname === "localhost" || hostname === "[::1]" || /^127(\.\d{1,3}){3}$/.test(hostname);
 }
 
 async function withDispatcher<T>(use: (dispatcher: EnvHttpProxyAgent) => Promise<T>): Promise<T> {
@@ -153,6 +251,16 @@ function refused(url: string, status: number): ImageError {
     retryable: status >= 500 || status === 429,
     hint: "check the version and the mirror",
   });
+}
+
+function tooLong(url: string, maxBytes: number): ImageError {
+  return new ImageError(
+    "image_download_wrong",
+    `${url} is longer than the ${formatBytes(maxBytes)} it may have`,
+    {
+      hint: "check the mirror: it serves something else",
+    },
+  );
 }
 
 function unreachable(url: string, cause: unknown): ImageError {

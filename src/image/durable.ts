@@ -17,12 +17,12 @@ export async function syncPath(path: string): Promise<void> {
   }
 }
 
-export async function writeFileDurably(path: string, text: string): Promise<void> {
+export async function writeFileDurably(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${path}.${randomBytes(4).toString("hex")}.tmp`;
   const handle = await open(temporary, "wx", 0o644);
   try {
     await handle.chmod(0o644);
-    await handle.writeFile(text);
+    await handle.writeFile(content);
     await handle.sync();
   } finally {
     await handle.close();

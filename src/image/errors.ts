@@ -15,6 +15,14 @@ export type ImageErrorCode =
   | "image_download_failed"
   /** What was downloaded is not what the release says it is. */
   | "image_download_wrong"
+  /** A download would go over plain HTTP, which anybody on the way can change. */
+  | "image_download_insecure"
+  /** The release's list of digests is not signed by GitLab's key, or has been changed since. */
+  | "image_signature_wrong"
+  /** The signature is good, but the copy of GitLab's key that is here has run out. */
+  | "image_key_expired"
+  /** The file of GitLab's key cannot be read, or holds other keys. */
+  | "image_key_wrong"
   /** The runner could not be run, or did not ask for a job as a runner does. */
   | "image_runner_broken"
   /** Making the file systems, the kernel or the initramfs failed. */

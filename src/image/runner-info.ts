@@ -1,14 +1,33 @@
-import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
+/**
+ * What a runner says of itself. It is a program of others, so it is asked in a place where it can do nothing but answer: as nobody,
+ * without rights, in namespaces of its own with an empty network, a root directory with the system's programs alone, and limits on
+ * what it takes. What it says is bounded, and taken for data.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createReadStream } from "node:fs";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { ImageError } from "./errors.ts";
+import { parseJson } from "./json.ts";
+
+/** It is sent to GitLab with every request for a job. */
+const INFO_MAX_BYTES = 64 * 1024;
+const REQUEST_MAX_BYTES = 256 * 1024;
+const DEADLINE_MS = 60_000;
+const LAST_WORDS = 2_048;
 
 const JobRequest = z.looseObject({
-  info: z.looseObject({ name: z.string(), version: z.string().optional(), features: z.looseObject({}) }),
+  info: z.looseObject({
+    name: z.string(),
+    version: z
+      .string()
+      .regex(/^[\x20-\x7e]{1,100}$/)
+      .optional(),
+    features: z.looseObject({}),
+  }),
 });
 
 export interface RunnerIdentity {
@@ -16,77 +35,78 @@ export interface RunnerIdentity {
   readonly info: Readonly<Record<string, unknown>>;
 }
 
+interface AskOptions {
+  readonly deadlineMs?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
- * Runs a runner once against a server on loopback and returns what it says of itself when it asks for a job. GitLab
- * decides by it which jobs this runner may get, so it must come from the very program that will run them.
+ * Runs a runner once against a server that answers nothing, and returns what it says of itself when it asks for a job. GitLab decides
+ * by it which jobs this runner may get, so it must come from the very program that will run them. Throws `image_runner_broken`, and
+ * `image_build_failed` where this computer gives no such place.
  */
-export async function captureRunnerInfo(
-  runner: string,
-  options: { deadlineMs?: number; signal?: AbortSignal | undefined } = {},
-): Promise<RunnerIdentity> {
-  const home = await mkdtemp(join(tmpdir(), "firerunner-runner-"));
+export async function captureRunnerInfo(runner: string, options: AskOptions = {}): Promise<RunnerIdentity> {
+  // For this user alone: nobody but what we start reaches the socket in it.
+  const directory = await mkdtemp(join(tmpdir(), "firerunner-runner-"));
   const requests = Promise.withResolvers<RunnerIdentity>();
-  const server = createServer((request, response) => {
+  const server = createServer({ maxHeaderSize: 16_384 }, (request, response) => {
     void readJson(request).then((body) => {
-      const parsed = JobRequest.safeParse(body);
-      if (request.url?.endsWith("/jobs/request") && parsed.success) {
-        const { info } = parsed.data;
-        requests.resolve({ version: info.version ?? "unknown", info });
-      }
+      const identity = request.url?.endsWith("/jobs/request") ? identityIn(body) : undefined;
+      if (identity) requests.resolve(identity);
       response.writeHead(204).end();
     });
   });
   try {
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return await askOnce(runner, url, home, requests.promise, options);
+    const socket = join(directory, "socket");
+    const room = join(directory, "room");
+    await mkdir(room);
+    await listen(server, socket);
+    return await askOnce(runner, room, socket, requests.promise, options);
   } finally {
     server.closeAllConnections();
     server.close();
-    await rm(home, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function listen(server: Server, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(path, resolve));
+}
+
+function identityIn(body: unknown): RunnerIdentity | undefined {
+  const parsed = JobRequest.safeParse(body);
+  if (!parsed.success || JSON.stringify(parsed.data.info).length > INFO_MAX_BYTES) return undefined;
+  const { info } = parsed.data;
+  return { version: info.version ?? "unknown", info };
 }
 
 async function askOnce(
   runner: string,
-  url: string,
-  home: string,
+  room: string,
+  socket: string,
   identity: Promise<RunnerIdentity>,
-  options: { deadlineMs?: number; signal?: AbortSignal | undefined },
+  options: AskOptions,
 ): Promise<RunnerIdentity> {
-  const args = [
-    "run-single",
-    "--url",
-    url,
-    "--executor",
-    "shell",
-    "--max-builds",
-    "1",
-    "--wait-timeout",
-    "1",
-  ];
-  const child = spawn(runner, [...args, "--builds-dir", home, "--cache-dir", home], {
-    cwd: home,
-    env: {
-      HOME: home,
-      PATH: "/usr/local/bin:/usr/bin:/bin",
-      LANG: "C.UTF-8",
-      CI_SERVER_TOKEN: "glrt-image-build",
-    },
-    stdio: ["ignore", "pipe", "pipe"],
-    ...(options.signal ? { signal: options.signal } : {}),
-  });
+  const child = startConfined(runner, room, socket, options.signal);
   let output = "";
   for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding("utf8").on("data", (text: string) => {
-      output = (output + text).slice(-2_048);
+    stream?.setEncoding("utf8").on("data", (text: string) => {
+      output = (output + text).slice(-LAST_WORDS);
     });
-  const timer = setTimeout(() => child.kill("SIGKILL"), options.deadlineMs ?? 20_000);
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    child.kill("SIGKILL");
+  }, options.deadlineMs ?? DEADLINE_MS);
+  const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const failure = new Promise<never>((_, reject) => {
     child.on("error", (cause) => reject(brokenRunner(runner, "could not be run", output, cause)));
-    child.on("close", (code, signal) =>
-      reject(brokenRunner(runner, `ended (${signal ?? code}) without asking for a job`, output)),
-    );
+    child.on("close", (code, signal) => {
+      const end = isLate
+        ? "did not ask for a job in time"
+        : `ended (${signal ?? code}) without asking for a job`;
+      reject(noPlace(output) ?? brokenRunner(runner, end, output));
+    });
   });
   try {
     return await Promise.race([identity, failure]);
@@ -94,21 +114,89 @@ async function askOnce(
     clearTimeout(timer);
     failure.catch(() => {});
     child.kill("SIGKILL");
+    await Promise.race([closed, failure.catch(() => {})]);
   }
+}
+
+/** unshare ends with us, and what is in the namespaces with unshare. */
+function startConfined(
+  runner: string,
+  room: string,
+  socket: string,
+  signal: AbortSignal | undefined,
+): ChildProcess {
+  const namespaces = ["--net", "--mount", "--propagation", "private", "--pid", "--ipc", "--uts", "--fork"];
+  // Without root a user of the ranges in /etc/subuid stands for nobody, so that the runner is not this user either.
+  const users = process.getuid?.() === 0 ? [] : ["--user", "--map-root-user", "--map-auto"];
+  const asked = [
+    "--url",
+    "http://127.0.0.1",
+    "--executor",
+    "shell",
+    "--max-builds",
+    "1",
+    "--wait-timeout",
+    "1",
+  ];
+  const directories = ["--builds-dir", "/home", "--cache-dir", "/home"];
+  const makeRoom = ["sh", join(import.meta.dirname, "runner-room.sh"), room, runner];
+  const child = spawn(
+    "setpriv",
+    [
+      ...["--pdeathsig", "KILL", "unshare", ...users, ...namespaces, "--kill-child", ...makeRoom],
+      ...["run-single", ...asked, ...directories],
+    ],
+    {
+      cwd: "/",
+      env: {
+        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        FIRERUNNER_SOCKET: socket,
+      },
+      stdio: ["pipe", "pipe", "pipe"],
+      ...(signal ? { signal } : {}),
+    },
+  );
+  // A place that could not be made reads nothing: its own words say why.
+  child.stdin?.on("error", () => {});
+  if (child.stdin) createReadStream(join(import.meta.dirname, "runner-room.pl")).pipe(child.stdin);
+  return child;
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
+  let length = 0;
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    for await (const chunk of request) {
+      length += (chunk as Buffer).length;
+      if (length > REQUEST_MAX_BYTES) return undefined;
+      chunks.push(chunk as Buffer);
+    }
   } catch {
     return undefined;
   }
+  return parseJson(Buffer.concat(chunks).toString("utf8"));
+}
+
+/** Words of unshare, mount and the like, which come before the runner's own. */
+function noPlace(output: string): ImageError | undefined {
+  const line = output
+    .split("\n")
+    .find((each) => /^(unshare|newuidmap|newgidmap|setpriv|mount|perl|loopback): /.test(each));
+  if (line === undefined) return undefined;
+  return new ImageError(
+    "image_build_failed",
+    `no place could be made in which to ask the runner what it can do: ${line.replace(/[^\x20-\x7e]/g, "?")}`,
+    {
+      hint: "that needs namespaces: build as root, or install uidmap and util-linux 2.38 or newer, and give this user ranges in /etc/subuid and /etc/subgid",
+    },
+  );
 }
 
 function brokenRunner(runner: string, what: string, output: string, cause?: unknown): ImageError {
-  const said = output.trim();
+  const said = output
+    .replace(/[^\x20-\x7e\n]/g, "?")
+    .replace(/\s*\n\s*/g, " ")
+    .trim();
   return new ImageError(
     "image_runner_broken",
     `the runner ${runner} ${what}${said ? `; it said: ${said}` : ""}`,

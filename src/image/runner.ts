@@ -1,14 +1,21 @@
-import { access, constants, readFile } from "node:fs/promises";
+import { access, constants } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { guestFile } from "../base/guest-files.ts";
 import type { ImagesConfig } from "./config.ts";
-import { ImageError } from "./errors.ts";
-import { type RunnerKind, sha256 } from "./manifest.ts";
+import { hashFile } from "./durable.ts";
+import { ImageError, type ImageErrorCode } from "./errors.ts";
+import type { RunnerKind } from "./manifest.ts";
 import type { OnProgress } from "./progress.ts";
-import { downloadedRunner, downloadRunner, RUNNER_RELEASE_VERSION } from "./runner-release.ts";
+import {
+  isDownloaded,
+  officialRunner,
+  type ReleaseOptions,
+  RUNNER_RELEASE,
+  type RunnerRelease,
+} from "./runner-release.ts";
 
-/** `auto`: the official release, or the stand-in when that cannot be downloaded here. */
+/** `auto`: the official release, or the stand-in when that cannot be had here. For trying things out. */
 export type RunnerChoice =
   | { readonly kind: "auto" | "official" | "stand-in" }
   | { readonly kind: "path"; readonly path: string };
@@ -24,6 +31,8 @@ interface RunnerContext {
   readonly directory: string;
   readonly architecture: string;
   readonly config: ImagesConfig;
+  /** The official one, if not that which this program is made for. */
+  readonly release?: RunnerRelease | undefined;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   /** Is there an image with the runner of this sha256, apart from that made from the same recipe? */
@@ -39,46 +48,82 @@ export async function chooseRunner(
     case "path":
       return await describe("path", choice.path, []);
     case "stand-in":
-      return await standIn([]);
+      return await standIn([standInNote("it was asked for", context)]);
     case "official":
-      return await official(context, onProgress);
+      return await official(context, onProgress).catch((error) => {
+        throw withWaysOn(error);
+      });
     case "auto":
       return await officialOrStandIn(context, onProgress);
   }
 }
 
 async function official(context: RunnerContext, onProgress: OnProgress): Promise<ChosenRunner> {
-  const options = releaseOptions(context);
-  const path = (await downloadedRunner(options)) ?? (await downloadRunner(options, onProgress));
-  return await describe("official", path, []);
+  return { kind: "official", ...(await officialRunner(releaseOptions(context), onProgress)), notes: [] };
 }
+
+/** What cannot be had here, now, as opposed to what is not what it should be. */
+const NOT_TO_BE_HAD: ReadonlySet<string> = new Set([
+  "image_download_failed",
+  "image_key_expired",
+  "image_tools_missing",
+]);
 
 /** An image with the stand-in that is already there is kept, so that a computer without network does not try each time. */
 async function officialOrStandIn(context: RunnerContext, onProgress: OnProgress): Promise<ChosenRunner> {
   const fallback = await standIn([]);
-  if (!(await downloadedRunner(releaseOptions(context))) && context.isBuilt(fallback.sha256))
-    return { ...fallback, notes: [standInNote("it was chosen when this image was first built")] };
+  if (!(await isDownloaded(releaseOptions(context))) && context.isBuilt(fallback.sha256))
+    return { ...fallback, notes: [standInNote("it was chosen when this image was first built", context)] };
   try {
     return await official(context, onProgress);
   } catch (error) {
     context.signal?.throwIfAborted();
-    if (!(error instanceof ImageError) || error.code !== "image_download_failed") throw error;
-    const note = standInNote(describeError(error));
+    if (!(error instanceof ImageError) || !NOT_TO_BE_HAD.has(error.code)) throw error;
+    const note = standInNote(describeError(error), context);
     onProgress({ phase: "runner", line: note });
     return { ...fallback, notes: [note] };
   }
 }
 
-function standInNote(reason: string): string {
+/** An error that ends a build also says what else an image can be built with. */
+function withWaysOn(error: unknown): unknown {
+  if (!(error instanceof ImageError) || !NOT_TO_BE_HAD.has(error.code)) return error;
+  const { code, message, cause, retryable, hint } = error;
+  const ways =
+    "or build with a gitlab-runner of your own (--runner PATH), or, for a trial, with the stand-in (--runner stand-in)";
+  return new ImageError(code as ImageErrorCode, message, {
+    ...(cause === undefined ? {} : { cause }),
+    retryable,
+    hint: hint?.includes("--runner PATH") ? hint : `${hint ?? "try again"}; ${ways}`,
+  });
+}
+
+function standInNote(reason: string, { release = RUNNER_RELEASE }: RunnerContext): string {
   return (
-    `This image holds the stand-in runner, not the official gitlab-runner ${RUNNER_RELEASE_VERSION}: ${reason}. ` +
+    `This image holds the stand-in runner, not the official gitlab-runner ${release.version}: ${reason}. ` +
     "It runs shell jobs (git, script, variables, artifacts), but no cache, no services and no container images. " +
-    "Give the official one with: firerunner image build --runner PATH, or --runner official where it can be downloaded."
+    "For the official one: firerunner image build --runner official, or --runner PATH with one that you have."
   );
 }
 
-function releaseOptions({ directory, architecture, config, clock, signal }: RunnerContext) {
-  return { directory: `${directory}/downloads`, architecture, mirror: config.runnerMirror, clock, signal };
+function releaseOptions({
+  directory,
+  architecture,
+  config,
+  release,
+  clock,
+  signal,
+}: RunnerContext): ReleaseOptions {
+  return {
+    directory: `${directory}/downloads`,
+    architecture,
+    mirror: config.runnerMirror,
+    keyFile: config.runnerKeyFile,
+    plainHttp: config.allowHttpMirror,
+    ...(release ? { release } : {}),
+    clock,
+    signal,
+  };
 }
 
 async function standIn(notes: readonly string[]): Promise<ChosenRunner> {
@@ -88,7 +133,7 @@ async function standIn(notes: readonly string[]): Promise<ChosenRunner> {
 async function describe(kind: RunnerKind, path: string, notes: readonly string[]): Promise<ChosenRunner> {
   try {
     if (kind === "path") await access(path, constants.R_OK | constants.X_OK);
-    return { kind, path, sha256: sha256(await readFile(path)), notes };
+    return { kind, path, sha256: (await hashFile(path)).sha256, notes };
   } catch (cause) {
     throw new ImageError("image_runner_broken", `the runner ${path} cannot be read or is not executable`, {
       cause,

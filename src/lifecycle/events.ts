@@ -48,7 +48,14 @@ export interface EventDetails {
   /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */
   "host:drained": { host: string };
   "host:resumed": { host: string };
-  /** The guest asked the proxy for `target` (`host:port`). */
+  /** The guest asked the proxy for `target` (`host:port`), and its pool lets it. */
+  "egress:asked": { target: string };
+  /** As asked; the pool's list lacks the target, and has `audit` set. */
+  "egress:unlisted": { target: string };
+  "egress:connected": { target: string };
+  /** It may be reached, and was not. */
+  "egress:failed": { target: string; reason: string };
+  /** Of a store written before asking and connecting were two things. */
   "egress:allowed": { target: string };
   "egress:refused": { target: string; reason: string };
   /** The guest broke a rule of the relay: wrong job, too fast, too large. */

@@ -112,9 +112,10 @@ export const failures: Readonly<Record<FailureCause, FailureWords>> = {
     failureReason: "runner_system_failure",
     label: "host's disk",
     summary: "was ended because the disk of its host is full",
-    hint: "This is not the job's fault unless it was the one that filled the disk; it can be retried when there is room.",
+    hint: "It wrote more than its host had room for, or others did. It can be retried when there is room; whoever runs FireRunner decides how much disk machines are promised (vm.overcommit.disk).",
     advice: [
-      "Free space where machines keep their disks: “firerunner status” says how much is taken, and “firerunner doctor” how much there should be.",
+      "Free space where machines keep their disks: “firerunner status” says how much is promised to them, and “firerunner doctor” for how many there is room.",
+      "With “vm.overcommit.disk: 1” no more is promised than can be written; smaller disks (“size.disk”) make room for more machines, and a volume of their own keeps others from filling it.",
     ],
     isWorthRetry: true,
   },

@@ -2,8 +2,8 @@ import { connect, isIP, type LookupFunction, type Socket } from "node:net";
 import { Agent, type Dispatcher } from "undici";
 import type { AddressGuard } from "./egress-addresses.ts";
 import { describeTarget, type OpenAddresses, type Target } from "./egress-policy.ts";
+import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
-import { Refusal } from "./errors.ts";
 
 export interface Destination {
   readonly target: Target;
@@ -18,11 +18,11 @@ export interface Destination {
  * is judged, and the connection goes to an address that was judged: a second look-up that answers differently cannot happen.
  */
 export interface Dialer {
-  /** A TCP connection, established. Throws Refusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
+  /** A TCP connection, established. Throws EgressRefusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
   connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
   /** For HTTP(S) requests to a destination that `check` has let pass. */
   dispatcher(destination: Destination): Dispatcher;
-  /** Judges an address written as such; names are judged when they are resolved. Throws Refusal. */
+  /** Judges an address written as such; names are judged when they are resolved. Throws EgressRefusal. */
   check(destination: Destination): void;
   close(): Promise<void>;
 }
@@ -92,7 +92,7 @@ function established(
     const socket = connect({ host: target.host, port: target.port, lookup, allowHalfOpen: true });
     const fail = (error: unknown) => {
       socket.destroy();
-      reject(error instanceof Refusal ? error : unreachable(target, error));
+      reject(error instanceof EgressRefusal ? error : unreachable(target, error));
     };
     const abort = () => fail(signal.reason);
     signal.addEventListener("abort", abort, { once: true });
@@ -107,13 +107,10 @@ function established(
   });
 }
 
-function unreachable(target: Target, cause: unknown): Refusal {
+export function unreachable(target: Target, cause: unknown): EgressRefusal {
   const timedOut = cause instanceof Error && cause.name === "TimeoutError";
-  return new Refusal(
-    timedOut ? 504 : 502,
-    `${describeTarget(target)} cannot be reached${timedOut ? " in time" : ""}`,
-    { cause },
-  );
+  const message = `${describeTarget(target)} cannot be reached`;
+  return new EgressRefusal(timedOut ? 504 : 502, message, reasonOf(cause), { cause });
 }
 
 function checkedLookup(resolve: Resolve, guard: AddressGuard): LookupFunction {
@@ -137,9 +134,9 @@ async function resolveChecked(
   guard: AddressGuard,
 ): Promise<readonly string[]> {
   const addresses = await resolve(host).catch((cause: unknown) => {
-    throw new Refusal(502, `the name ${host} cannot be resolved`, { cause });
+    throw unresolved(host, reasonOf(cause), cause);
   });
-  if (addresses.length === 0) throw new Refusal(502, `the name ${host} has no address`);
+  if (addresses.length === 0) throw unresolved(host, "the name has no address");
   for (const address of addresses) {
     const reason = guard(address);
     if (reason !== undefined) throw forbidden(host, address, reason);
@@ -147,7 +144,11 @@ async function resolveChecked(
   return addresses;
 }
 
-function forbidden(host: string, address: string, reason: string): Refusal {
+function unresolved(host: string, reason: string, cause?: unknown): EgressRefusal {
+  return new EgressRefusal(502, `the name ${host} cannot be resolved`, reason, { cause });
+}
+
+function forbidden(host: string, address: string, reason: string): EgressRefusal {
   const what = host === address ? address : `${host} (${address})`;
-  return new Refusal(403, `${what} must not be reached from a machine: ${reason}`);
+  return new EgressRefusal(403, `${what} must not be reached from a machine`, reason);
 }

@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { type Egress, type EgressHost, type PrivateAddresses, parseEgressHost } from "../lifecycle/egress.ts";
+import type { NameRule } from "./egress-name-check.ts";
 
 /** Where a guest wants to go. `host` in lower case, without brackets and without a dot at its end. */
 export interface Target {
@@ -16,6 +17,8 @@ export type Verdict =
       readonly addresses: OpenAddresses;
       /** The operator wrote this very name: it may stand in this computer's own tables. */
       readonly named: boolean;
+      /** What its TLS must say: whoever may go to a private address by a name goes to nobody else behind it. */
+      readonly nameRule: NameRule;
       /** The pool's list lacks it: it passes only to be written down. */
       readonly unlisted: boolean;
     }
@@ -26,12 +29,18 @@ const MAIL_PORT = 25;
 /** Whether a pool's guests may reach a target by its name. What the name resolves to is judged apart. */
 export function judgeTarget({ mode, hosts, audit }: Egress, target: Target, gitlab: Target): Verdict {
   if (mode === "none") return refused("machines of this pool have no access to other hosts (egress: none)");
-  if (target.host === gitlab.host && target.port === gitlab.port) return allowed("any", { named: true });
+  if (target.host === gitlab.host && target.port === gitlab.port)
+    return allowed("any", { named: true, nameRule: "required" });
   const entry = entryFor(hosts, target);
-  if (entry) return allowed(entry.private, { named: !entry.anyBelow && entry.private !== false });
+  if (entry) return ofEntry(entry);
   if (mode === "list" && !audit) return refused("it is not in the pool's egress list");
   if (target.port === MAIL_PORT) return refused("mail (port 25) is closed");
   return allowed(false, { unlisted: mode === "list" });
+}
+
+function ofEntry({ host, anyBelow, private: opened }: EgressHost): Verdict {
+  const nameRule = opened === false || isIP(host) !== 0 ? "free" : "checked";
+  return allowed(opened, { named: !anyBelow && opened !== false, nameRule });
 }
 
 /** The entry that says most of a target: its own name before a domain, a long domain before a short one. */
@@ -69,9 +78,9 @@ function canonical(ipv6: string): string {
 
 function allowed(
   addresses: OpenAddresses,
-  { named = false, unlisted = false }: { named?: boolean; unlisted?: boolean },
+  { named = false, unlisted = false, nameRule = "free" }: Partial<Extract<Verdict, { allowed: true }>>,
 ): Verdict {
-  return { allowed: true, addresses, named, unlisted };
+  return { allowed: true, addresses, named, nameRule, unlisted };
 }
 
 function refused(reason: string): Verdict {

@@ -1,14 +1,16 @@
 import type { IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
-import type { Duplex } from "node:stream";
+import { isIP, type Socket } from "node:net";
+import type { Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import { type Egress, normalEgress } from "../lifecycle/egress.ts";
+import type { Egress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
-import type { Destination, Dialer } from "./egress-dialer.ts";
-import { describeTarget, judgeTarget, parseTarget, type Target } from "./egress-policy.ts";
+import type { Dialer } from "./egress-dialer.ts";
+import { createEgressGate } from "./egress-gate.ts";
+import { createNameCheck, type NameRule, UNRECOGNIZED_NAME_ALERT, WrongName } from "./egress-name-check.ts";
+import { parseTarget, type Target } from "./egress-policy.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
@@ -34,57 +36,40 @@ export interface EgressProxy {
 
 /** The guest's way to other hosts, by the rules of its pool: a name is judged first, then every address it has. */
 export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
-  const { store, dialer, audit, settings } = options;
-  const gitlab = targetOf(new URL(options.gitlabOrigin));
-
-  async function permit(guest: Guest, target: Target): Promise<Destination> {
-    const machine = await store.machine(guest.machineId);
-    const egress = (machine && options.egressOf(machine.pool)) ?? normalEgress("none");
-    const verdict = judgeTarget(egress, target, gitlab);
-    const name = describeTarget(target);
-    if (!verdict.allowed) {
-      audit.refused(guest, target, verdict.reason);
-      throw new Refusal(403, `${name} is closed to this machine: ${verdict.reason}`);
-    }
-    const { addresses, named } = verdict;
-    return { target, addresses, named };
-  }
-
-  /** Runs `use` and records how the destination was judged once its addresses are known too. */
-  async function audited<T>(guest: Guest, { target }: Destination, use: () => Promise<T>): Promise<T> {
-    try {
-      const result = await use();
-      audit.allowed(guest, target);
-      return result;
-    } catch (error) {
-      const refusal = refusalIn(error);
-      if (refusal?.status === 403) audit.refused(guest, target, refusal.message);
-      else audit.allowed(guest, target);
-      throw refusal ?? new Refusal(502, `${describeTarget(target)} did not answer`, { cause: error });
-    }
-  }
+  const { store, dialer, audit, settings, egressOf } = options;
+  const gitlabUrl = new URL(options.gitlabOrigin);
+  const gate = createEgressGate({ store, audit, egressOf, gitlab: targetOf(gitlabUrl) });
 
   async function tunnel(guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) {
     const target = parseTarget(request.url ?? "");
     if (target === undefined) throw new Refusal(400, "CONNECT needs a host and a port");
-    const destination = await permit(guest, target);
+    const { destination, nameRule } = await gate.permit(guest, target);
+    if (nameRule === "required" && gitlabUrl.protocol === "http:")
+      throw gate.closed(guest, target, "GitLab is served without TLS here: ask for http:// without CONNECT");
     const signal = signalOfEnd(socket);
-    const upstream = await audited(guest, destination, () => dialer.connect(destination, signal));
+    const upstream = await gate.audited(guest, destination, () => dialer.connect(destination, signal));
     socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
-    if (head.length > 0) upstream.write(head);
-    await join(socket, upstream, settings.tunnelIdleTimeout);
+    if (head.length > 0) socket.unshift(head);
+    const check = checkFor(target, nameRule);
+    const problem = await join({ guest: socket, upstream, check }, settings.tunnelIdleTimeout);
+    if (problem instanceof WrongName) audit.refused(guest, target, problem.message);
+  }
+
+  function checkFor({ host }: Target, rule: NameRule): Transform | undefined {
+    if (rule === "free") return undefined;
+    return createNameCheck({ host, rule, isAddress: isIP(host) !== 0, timeoutMs: settings.connectTimeout });
   }
 
   async function forward(exchange: Exchange): Promise<void> {
     const { guest, request } = exchange;
     const url = URL.parse(request.url ?? "");
     if (url?.protocol !== "http:") throw new Refusal(400, "use CONNECT for anything but http://");
-    const destination = await permit(guest, targetOf(url));
+    const { destination } = await gate.permit(guest, targetOf(url));
     await passThrough(
       exchange,
       settings.tunnelIdleTimeout,
       (passage) =>
-        audited(guest, destination, async () => {
+        gate.audited(guest, destination, async () => {
           dialer.check(destination);
           const wanted = requestTo(url, request, passage, settings.tunnelIdleTimeout);
           return await dialer.dispatcher(destination).request(wanted);
@@ -140,22 +125,21 @@ function targetOf(url: URL): Target {
   return target;
 }
 
-/** A look-up's verdict comes out of the HTTP client as a cause. */
-function refusalIn(error: unknown): Refusal | undefined {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if (at instanceof Refusal) return at;
-  }
-  return undefined;
-}
-
 function signalOfEnd(socket: Duplex): AbortSignal {
   const controller = new AbortController();
   socket.once("close", () => controller.abort(new Error("the guest closed the connection")));
   return controller.signal;
 }
 
-/** Both directions, each with its own end: one side may have said all and still listen. */
-async function join(guest: Socket, upstream: Socket, idleTimeoutMs: number): Promise<void> {
+interface Ends {
+  readonly guest: Socket;
+  readonly upstream: Socket;
+  /** Stands between the guest and the other end. */
+  readonly check: Transform | undefined;
+}
+
+/** Both directions, each with its own end: one side may have said all and still listen. Answers why it was broken off, if it was. */
+async function join({ guest, upstream, check }: Ends, idleTimeoutMs: number): Promise<unknown> {
   for (const socket of [guest, upstream]) {
     socket.on("error", () => {});
     socket.setTimeout(idleTimeoutMs, () => {
@@ -163,10 +147,17 @@ async function join(guest: Socket, upstream: Socket, idleTimeoutMs: number): Pro
       upstream.destroy();
     });
   }
+  // Before anything is broken off: a client can show what is wrong only if it is told.
+  check?.once("error", (error) => {
+    if (error instanceof WrongName && guest.writable) guest.write(UNRECOGNIZED_NAME_ALERT);
+  });
   try {
-    await Promise.all([pipeline(guest, upstream), pipeline(upstream, guest)]);
-  } catch {
+    const there = check ? pipeline(guest, check, upstream) : pipeline(guest, upstream);
+    await Promise.all([there, pipeline(upstream, guest)]);
+    return undefined;
+  } catch (error) {
     // A broken tunnel is the guest's to notice: both ends are closed below.
+    return check?.errored ?? error;
   } finally {
     guest.destroy();
     upstream.destroy();

@@ -47,6 +47,13 @@ describe("the payload for a guest", () => {
     ]);
   });
 
+  test("has no caches: nobody would ever see what the runner packs", () => {
+    expect(
+      rewritten({ cache: [{ key: "main", paths: ["node_modules/"], policy: "pull-push" }] }).cache,
+    ).toEqual([]);
+    expect(rewritten({ cache: null }).cache).toBeNull();
+  });
+
   test("keeps attempts that the job sets itself", () => {
     const own = { key: "GET_SOURCES_ATTEMPTS", value: "1", public: true, masked: false };
     const { variables } = rewritten({ variables: [own] });

@@ -5,6 +5,7 @@ import type { Log } from "../base/log.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { EgressProxy } from "./egress-proxy.ts";
+import { EgressRefusal, statusPhrase } from "./egress-refusal.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
@@ -84,16 +85,23 @@ export function createReception({ store, audit, log, proxy, handle }: ReceptionO
         await admit(guest);
         await proxy.tunnel(guest, request, socket, head);
       } catch (error) {
-        const { status, message } = refusalOf(guest, error);
+        const refusal = refusalOf(guest, error);
+        const { status, message } = refusal;
         const text = `${message}\n`;
         setTimeout(() => socket.destroy(), LINGER_MS).unref();
         socket.end(
-          `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
+          `HTTP/1.1 ${status} ${phraseOf(refusal)}\r\nContent-Type: text/plain; charset=utf-8\r\n` +
             `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
         );
       }
     },
   };
+}
+
+function phraseOf(refusal: Refusal): string {
+  return refusal instanceof EgressRefusal
+    ? statusPhrase(refusal)
+    : (STATUS_CODES[refusal.status] ?? "Refused");
 }
 
 function exchangeOf(guest: Guest, request: IncomingMessage, response: ServerResponse): Exchange {
@@ -110,8 +118,10 @@ function isGone({ response }: Exchange): boolean {
 }
 
 /** As GitLab writes its refusals to its API's clients, and as plain words to all others. */
-function answer({ path, response }: Exchange, { status, message, headers }: Refusal): void {
+function answer({ path, response }: Exchange, refusal: Refusal): void {
+  const { status, message, headers } = refusal;
   const isApi = path.startsWith("/api/");
+  response.statusMessage = phraseOf(refusal);
   reply(
     response,
     status,

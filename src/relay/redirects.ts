@@ -4,6 +4,7 @@ import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Audit } from "./audit.ts";
 import type { Destination, Dialer } from "./egress-dialer.ts";
 import { describeTarget, isListed, parseTarget, type Target } from "./egress-policy.ts";
+import { EgressRefusal, reasonOf, refusalIn } from "./egress-refusal.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
@@ -80,13 +81,19 @@ export function createRedirects(options: RedirectsOptions): Redirects {
     const { target } = reached;
     try {
       const answer = await dialer.dispatcher(reached).request(wanted);
-      audit.allowed(guest, target);
+      audit.connected(guest, target);
       return answer;
     } catch (error) {
-      if (error instanceof Refusal && error.status === 403) throw closed(guest, target, error);
-      throw new Refusal(502, `${describeTarget(target)}, to which GitLab redirects, did not answer`, {
-        cause: error,
-      });
+      const refusal = refusalIn(error);
+      if (refusal?.status === 403) throw closed(guest, target, error);
+      const reason = refusal?.reason ?? reasonOf(error);
+      audit.failed(guest, target, reason);
+      throw new EgressRefusal(
+        502,
+        `${describeTarget(target)}, to which GitLab redirects, cannot be reached`,
+        reason,
+        { cause: error },
+      );
     }
   }
 

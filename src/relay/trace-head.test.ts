@@ -40,6 +40,15 @@ describe("the lines that open a trace", () => {
     expect(text).toMatch(/“services: postgres, redis” is ignored/);
   });
 
+  test("say that caches are not kept, and nothing of a job without any", () => {
+    expect(compose({ cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] })).toMatch(
+      /“cache: main-npm, main-pip” is ignored: caches are not kept from job to job yet\./,
+    );
+    expect(compose({ cache: [{ key: null, paths: ["x"] }] })).toMatch(/“cache” is ignored/);
+    for (const nothing of [[], null, undefined]) expect(compose({ cache: nothing })).not.toMatch(/cache/);
+    expect(compose({ cache: { of: "a shape to come" } })).toMatch(/was ready/);
+  });
+
   test("show no secret and no control character of a name", () => {
     const text = compose({ image: { name: `evil\u001b[2J\n${"masked-secret-of-the-job"}:1` } });
 

@@ -43,16 +43,24 @@ function ignoredLines(payload: JobPayload): string {
     ...(image ? [`image: ${image}`] : []),
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
-  const lines = ignored.map((text) => {
-    const shown = maskSecrets(text, payload)
-      .replace(/\p{Cc}/gu, "")
-      .slice(0, LONGEST_NAME);
-    return line(
-      YELLOW,
-      `FireRunner: “${shown}” is ignored: the shell executor runs scripts in the machine itself.`,
-    );
-  });
+  const lines = ignored.map((text) =>
+    ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
+  );
+  if (payload.cache && payload.cache.length > 0)
+    lines.push(ignoredLine(payload, cacheWords(payload.cache), "caches are not kept from job to job yet"));
   return lines.join("");
+}
+
+function cacheWords(caches: NonNullable<JobPayload["cache"]>): string {
+  const keys = caches.flatMap(({ key }) => (typeof key === "string" && key !== "" ? [key] : []));
+  return keys.length === 0 ? "cache" : `cache: ${keys.join(", ")}`;
+}
+
+function ignoredLine(payload: JobPayload, text: string, why: string): string {
+  const shown = maskSecrets(text, payload)
+    .replace(/\p{Cc}/gu, "")
+    .slice(0, LONGEST_NAME);
+  return line(YELLOW, `FireRunner: “${shown}” is ignored: ${why}.`);
 }
 
 function line(colour: string, text: string): string {

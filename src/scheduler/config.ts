@@ -28,9 +28,9 @@ export const SchedulerConfig = z.strictObject({
   timeoutGrace: durationMs().prefault("2m").meta({
     description: "Time beyond the job's own limit before its machine is ended from outside.",
   }),
-  standingInterval: durationMs().prefault("2s").meta({
+  standingInterval: durationMs().prefault("10s").meta({
     description:
-      "How often GitLab is asked whether a job is still wanted when its machine is silent. With more than 40 jobs less often: 20 questions a second in all.",
+      "How often GitLab is asked whether a job is still wanted while its runner is silent, and so how late a cancel may be heard. Never while the runner speaks: at least three times relay.traceInterval. With more than 200 jobs less often: 20 questions a second in all.",
   }),
   healthInterval: durationMs()
     .prefault("15s")

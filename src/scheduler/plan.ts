@@ -12,8 +12,9 @@ import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
 import { type HostRoom, hopelessness, type Labels, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
-import type { DriverMachine, ExitKind } from "../vm/driver.ts";
+import type { DriverMachine, Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
+import { failureOfExit } from "./exits.ts";
 import {
   hasUntriedHost,
   type Placed,
@@ -211,8 +212,8 @@ function machineProblem(view: View, job: Job): JobFailure | undefined {
   const end = view.snapshot.ends.get(machine.id);
   if (end === "restarted")
     return lostMachine("its machine had ended, and its host has started it again on its used disk");
-  const exit = end ?? exitOf(view, placed);
-  return exit && lostMachine(describeExit(exit, hadJob));
+  const exit = end ? { exit: end } : exitOf(view, placed);
+  return exit && failureOfExit(exit, hadJob);
 }
 
 function lostMachine(reason: string, cause: FailureCause | null = null): JobFailure {
@@ -220,22 +221,10 @@ function lostMachine(reason: string, cause: FailureCause | null = null): JobFail
 }
 
 /** How a machine ended that should be running, or undefined when it runs or nothing can be said. */
-function exitOf({ snapshot }: View, { machine, isAsked, status }: Placed): ExitKind | undefined {
+function exitOf({ snapshot }: View, { machine, isAsked, status }: Placed): Exit | undefined {
   if (!isAsked || !snapshot.settled.has(machine.id)) return undefined;
-  if (!status) return "lost";
-  return status.running ? undefined : status.exit;
-}
-
-function describeExit(exit: ExitKind, hadJob: boolean): string {
-  const words: Record<ExitKind, string> = {
-    orderly: hadJob
-      ? "the guest powered off without reporting a result"
-      : "the guest powered off before it took the job",
-    crash: "the machine crashed",
-    killed: "the machine was killed from outside",
-    lost: "the machine disappeared and nobody saw how it ended",
-  };
-  return words[exit];
+  if (!status) return { exit: "lost" };
+  return status.running ? undefined : status;
 }
 
 function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {

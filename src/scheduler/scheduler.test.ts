@@ -375,13 +375,40 @@ describe("a machine that dies while it runs a job", () => {
   });
 });
 
+describe("questions whether a running job is still wanted", () => {
+  test("are never asked while its runner speaks", async () => {
+    let spokenAt = 0;
+    door.lastStandingAt = () => spokenAt;
+    start();
+    await aRunningJob();
+
+    for (let time = 0; time < 120_000; time += 3_000) {
+      spokenAt = clock.now();
+      await clock.advance(3_000);
+    }
+
+    expect(gitlab.updates).toEqual([]);
+  });
+
+  test("are asked once in ten seconds of its silence", async () => {
+    start();
+    await aRunningJob();
+
+    await clock.advance(120_000);
+
+    expect(gitlab.updates.every(({ state }) => state === "running")).toBe(true);
+    expect(gitlab.updates.length).toBeLessThanOrEqual(12);
+    expect(gitlab.updates.length).toBeGreaterThanOrEqual(10);
+  });
+});
+
 describe("a cancel", () => {
-  test("is noticed though the guest is silent, and its machine is gone within 6 s", async () => {
+  test("is noticed though the guest is silent, and its machine is gone within 12 s", async () => {
     start();
     await aRunningJob();
 
     gitlab.answer = () => ({ kind: "over", status: "canceled" });
-    await clock.advance(6_000);
+    await clock.advance(12_000);
 
     expect(await store.job(4711)).toMatchObject({
       state: "finished",
@@ -440,7 +467,7 @@ describe("a cancel", () => {
         return answer;
       },
     });
-    await clock.advance(2_500);
+    await clock.advance(10_500);
     expect(answers).toHaveLength(1);
 
     gitlab.answer = () => ({ kind: "over", status: "canceled" });
@@ -464,7 +491,7 @@ describe("a cancel", () => {
       kind: "accepted",
       status: state === "failed" ? "canceled" : "canceling",
     });
-    await clock.advance(5_000);
+    await clock.advance(11_000);
 
     expect(await store.job(4711)).toMatchObject({ state: "finished", result: "canceled" });
     expect(host.ids()).toEqual([]);
@@ -475,7 +502,7 @@ describe("a cancel", () => {
     const machineId = await aRunningJob();
 
     gitlab.answer = () => ({ kind: "accepted", status: "canceling" });
-    await clock.advance(10_000);
+    await clock.advance(12_000);
 
     expect((await store.job(4711))?.state).toBe("running");
     expect(gitlab.updates.every(({ state }) => state === "running")).toBe(true);

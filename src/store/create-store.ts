@@ -6,7 +6,7 @@ import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
 import { createDrainedHostChanges } from "./drained-hosts.ts";
-import { toStoreError } from "./errors.ts";
+import { StoreError, toStoreError } from "./errors.ts";
 import { createNote } from "./events.ts";
 import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
@@ -20,6 +20,7 @@ import { ensurePrivateFile, makeStateDirectory } from "./private-file.ts";
 import { createProjectChanges } from "./projects.ts";
 import { prune } from "./prune.ts";
 import { createReads, named } from "./reads.ts";
+import { noReserve, type Reserve } from "./reserve.ts";
 import { readRunnerToken } from "./runner-tokens.ts";
 import { createRunnerMoves } from "./runners.ts";
 import { type Flush, IN_MEMORY, sqliteDialect, sqliteFlush } from "./sqlite.ts";
@@ -35,6 +36,8 @@ export interface StoreOptions {
   readonly keyFile: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Space that is kept for the store's own writing on a full disk; none when left out. */
+  readonly reserve?: Reserve;
   /** Bytes for keys, nonces and the installation's id. */
   readonly random?: (size: number) => Uint8Array;
 }
@@ -44,6 +47,17 @@ export interface StoreOptions {
  * state-lock.ts first.
  */
 export async function createStore(options: StoreOptions): Promise<Store> {
+  const { reserve = noReserve } = options;
+  const store = await openStore(options, reserve).catch(async (error: unknown) => {
+    const isFull = error instanceof StoreError && error.code === "store_full";
+    if (!isFull || !(await reserve.release())) throw error;
+    return await openStore(options, reserve);
+  });
+  await reserve.keep();
+  return store;
+}
+
+async function openStore(options: StoreOptions, reserve: Reserve): Promise<Store> {
   const { clock, log, random = randomBytes } = options;
   const db = await openDatabase(options.database);
   try {
@@ -58,6 +72,7 @@ export async function createStore(options: StoreOptions): Promise<Store> {
       vault,
       random,
       installationId,
+      reserve,
       flush: flushOf(options.database),
     });
   } catch (error) {
@@ -73,14 +88,24 @@ interface Parts {
   readonly vault: Vault;
   readonly random: (size: number) => Uint8Array;
   readonly installationId: string;
+  readonly reserve: Reserve;
   readonly flush: Flush;
 }
 
-async function assemble({ db, clock, log, vault, random, installationId, flush }: Parts): Promise<Store> {
+async function assemble({
+  db,
+  clock,
+  log,
+  vault,
+  random,
+  installationId,
+  reserve,
+  flush,
+}: Parts): Promise<Store> {
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const { write, revision, close } = createWriter({ db, clock, listeners, flush: flush.flush });
+  const { write, revision, close } = createWriter({ db, clock, listeners, reserve, flush: flush.flush });
   await retireUnreadable(db, vault, write);
   const reads = createReads(db);
   return {

@@ -79,8 +79,12 @@ export function toStoreError(what: string, cause: unknown): StoreError {
   return new StoreError(code, `${what} failed: ${problem}`, { ...advice, cause });
 }
 
+/** The database's shared memory could not grow: it lies on the same disk. */
+const SQLITE_IOERR_SHMSIZE = 4874;
+
 function diagnose(cause: unknown): Diagnosis {
   const { errcode, code } = Object(cause) as { errcode?: unknown; code?: unknown };
+  if (errcode === SQLITE_IOERR_SHMSIZE || code === "ENOSPC" || code === "EDQUOT") return full;
   if (typeof errcode === "number") return bySqliteCode[errcode & 0xff] ?? other;
   return (typeof code === "string" ? byPostgresCode[code] : undefined) ?? other;
 }

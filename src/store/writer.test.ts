@@ -1,4 +1,4 @@
-import { CamelCasePlugin, Kysely } from "kysely";
+import { CamelCasePlugin, Kysely, sql } from "kysely";
 import { describe, expect, test } from "vitest";
 import { createListeners } from "../base/listeners.ts";
 import { createManualClock } from "../base/manual-clock.ts";
@@ -29,5 +29,42 @@ describe("the writer", () => {
     await close();
 
     expect(order).toEqual(["flushed", "job:running", "job:failing"]);
+  });
+
+  test("gives its reserve away when the disk is full, and makes the change once more", async () => {
+    const dialect = sqliteDialect(IN_MEMORY);
+    const db = new Kysely<Tables>({ dialect, plugins: [new CamelCasePlugin()] });
+    await migrate(db);
+    const { rows } = await sql<{ pageCount: number }>`pragma page_count`.execute(db);
+    const pages = rows[0]?.pageCount ?? 0;
+    const limit = (most: number) => sql.raw(`pragma max_page_count = ${most}`).execute(db);
+    await limit(pages);
+    const kinds: string[] = [];
+    const listeners = createListeners<LifecycleEvent>();
+    listeners.add(({ kind }) => void kinds.push(kind));
+    let reserves = 1;
+    const reserve = {
+      keep: async () => {},
+      async release() {
+        if (reserves-- < 1) return false;
+        await limit(pages + 8);
+        return true;
+      },
+    };
+    const clock = createManualClock();
+    const { write } = createWriter({ db, clock, listeners, flush: async () => {}, reserve });
+    const about = { jobId: 1, machineId: null };
+    const fill = (bytes: number) =>
+      write("a long reason", async ({ record }) =>
+        record("job:failing", about, { reason: "x".repeat(bytes) }),
+      );
+
+    await fill(16_000);
+    const refused = await fill(64_000).catch((error: unknown) => error);
+    await fill(100);
+
+    expect(kinds).toEqual(["job:failing", "job:failing"]);
+    expect(refused).toMatchObject({ code: "store_full", retryable: true });
+    await db.destroy();
   });
 });

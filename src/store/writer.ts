@@ -6,6 +6,7 @@ import type { Listeners } from "../base/listeners.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
 import { toStoreError } from "./errors.ts";
 import { appendEvents } from "./events.ts";
+import { noReserve, type Reserve } from "./reserve.ts";
 import type { Tables } from "./tables.ts";
 
 /** One transaction in the making. */
@@ -59,8 +60,9 @@ export function createWriter(deps: {
   listeners: Listeners<LifecycleEvent>;
   /** Resolves when everything committed so far is on the disk. */
   flush: () => Promise<void>;
+  reserve?: Reserve;
 }): Writer {
-  const { db, clock, listeners, flush } = deps;
+  const { db, clock, listeners, flush, reserve = noReserve } = deps;
   const inTurn = pLimit(1);
   let revision = 0;
 
@@ -84,10 +86,26 @@ export function createWriter(deps: {
     return result;
   }
 
+  /** On a full disk the reserve is given away first, and the change is made once more. */
+  async function commitOrRelease<Result>(
+    what: string,
+    change: (change: Change) => Promise<Result>,
+    lasting: Lasting,
+  ): Promise<Result> {
+    try {
+      return await commit(change, lasting);
+    } catch (error) {
+      const isFull = !(error instanceof Refused) && toStoreError(what, error).code === "store_full";
+      if (!isFull || !(await reserve.release())) throw error;
+      return await commit(change, lasting);
+    }
+  }
+
   const write: Write = (what, change, lasting = "crash") =>
     inTurn(async () => {
       try {
-        const result = await commit(change, lasting);
+        const result = await commitOrRelease(what, change, lasting);
+        void reserve.keep();
         // The engine answers at once, so a queue of changes would run to its end before anything else is served.
         if (inTurn.pendingCount > 0) await setImmediate();
         return result;

@@ -33,12 +33,21 @@ export interface HostTrouble {
   readonly hint: string | undefined;
 }
 
-/** How a machine that no longer runs ended. `lost`: it is gone and nobody saw how. */
-export type ExitKind = "orderly" | "crash" | "killed" | "lost";
+/**
+ * How a machine that no longer runs ended. `host-disk`: its host's disk is full, and it was ended for that or lost what it wrote.
+ * `disk-error`: its host's disk did not take what it wrote for another reason. `lost`: it is gone and nobody saw how.
+ */
+export type ExitKind = "orderly" | "crash" | "killed" | "host-disk" | "disk-error" | "lost";
+
+/** How a machine ended, with what more there is to say of it, in words. */
+export interface Exit {
+  readonly exit: ExitKind;
+  readonly words?: string;
+}
 
 export type MachineStatus =
   | { readonly running: true; readonly startedAt: number }
-  | { readonly running: false; readonly exit: ExitKind };
+  | ({ readonly running: false } & Exit);
 
 export interface DriverMachine {
   readonly id: string;

@@ -16,6 +16,8 @@ export interface InstallationOptions {
   readonly gitlab?: StandInOptions;
   /** Laid over the configuration. */
   readonly settings?: Readonly<Record<string, unknown>>;
+  /** Where the state lies instead of below the installation's own directory. */
+  readonly state?: string;
   /** Laid over the one pool, `small`. */
   readonly pool?: Readonly<Record<string, unknown>>;
 }
@@ -48,7 +50,7 @@ export async function createInstallation(options: InstallationOptions = {}): Pro
   const gitlab = createStandInGitLab({ ...options.gitlab, behaviour });
   await gitlab.listen();
   const runner = gitlab.runners.add({ runUntagged: true });
-  const state = join(directory, "state");
+  const state = options.state ?? join(directory, "state");
   const configFile = join(directory, "firerunner.yaml");
   await writeFile(join(directory, "token"), runner.token, { mode: 0o600 });
   await writeFile(configFile, stringify(configuration(gitlab.url, state, directory, options)), {
@@ -63,9 +65,9 @@ export async function createInstallation(options: InstallationOptions = {}): Pro
     configFile,
     runnerToken: runner.token,
     start: () => startDaemon(configFile, state),
-    processes: () => processesNaming(directory),
+    processes: () => processesNaming(directory, state),
     machineProcesses: () =>
-      processesNaming(directory)
+      processesNaming(directory, state)
         .filter(({ command }) => command.startsWith("qemu-system") || command.includes("/qemu-system"))
         .map(({ pid }) => pid),
     machineDirectories: () => readdir(join(state, "machines")).catch(() => []),
@@ -104,12 +106,12 @@ function configuration(url: string, state: string, directory: string, options: I
   };
 }
 
-function processesNaming(directory: string): { pid: number; command: string }[] {
+function processesNaming(directory: string, state: string): { pid: number; command: string }[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((name) => {
       const [command, environment] = [wordsOf(name, "cmdline"), wordsOf(name, "environ")];
-      const isOurs = command.includes(directory) || environment.includes(`FIRERUNNER_MACHINE=${directory}`);
+      const isOurs = command.includes(directory) || environment.includes(`FIRERUNNER_MACHINE=${state}`);
       return isOurs ? [{ pid: Number(name), command }] : [];
     });
 }

@@ -77,8 +77,8 @@ async function read(socket: Socket): Promise<Buffer> {
 async function audit(machine: BenchMachine): Promise<[string, string][]> {
   const events = await bench.store.events({ machineId: machine.id });
   return events.flatMap((event) =>
-    event.kind === "egress:allowed" || event.kind === "egress:refused"
-      ? [[event.kind, event.detail.target] as [string, string]]
+    "detail" in event && "target" in event.detail
+      ? [[event.kind.replace("egress:", ""), event.detail.target] as [string, string]]
       : [],
   );
 }
@@ -97,7 +97,10 @@ describe("a tunnel", () => {
 
     expect(status).toBe(200);
     expect(digest(await received)).toBe(digest(sent));
-    expect(await audit(machine)).toEqual([["egress:allowed", `127.0.0.1:${port}`]]);
+    expect(await audit(machine)).toEqual([
+      ["asked", `127.0.0.1:${port}`],
+      ["connected", `127.0.0.1:${port}`],
+    ]);
   });
 
   test("of a pool without egress is refused in words, GitLab's own address too", async () => {
@@ -106,17 +109,23 @@ describe("a tunnel", () => {
     const gitlab = await tunnel(machine, new URL(bench.gitlab.url).host);
 
     expect([away.status, gitlab.status]).toEqual([403, 403]);
-    expect(away.text).toContain("egress: none");
-    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["egress:refused", "egress:refused"]);
+    expect(away.text).toMatch(/^HTTP\/1\.1 403 Forbidden by FireRunner: .*\(egress: none\)\r\n/);
+    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["refused", "refused"]);
   });
 
-  test("to GitLab is open though it is private, and only to GitLab's port", async () => {
+  test("to a GitLab without TLS is none: it is asked for without CONNECT, at its own port only", async () => {
     const port = await listenEcho();
     const machine = await machineWith({ pool: { egress: [] } });
     const gitlab = await tunnel(machine, new URL(bench.gitlab.url).host);
     const beside = await tunnel(machine, `127.0.0.1:${port}`);
+    const plain = await proxied(
+      machine,
+      `GET ${bench.gitlab.url}/api/v4/version HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n`,
+    );
 
-    expect([gitlab.status, beside.status]).toEqual([200, 403]);
+    expect([gitlab.status, beside.status]).toEqual([403, 403]);
+    expect(gitlab.text).toContain("GitLab is served without TLS here");
+    expect(plain).toMatch(/^HTTP\/1\.1 (?:200|401) /);
   });
 
   test("of a pool with a list reaches what is listed", async () => {
@@ -129,6 +138,45 @@ describe("a tunnel", () => {
     const other = await tunnel(machine, `example.org:${port}`);
 
     expect([listed.status, other.status]).toEqual([200, 403]);
+  });
+
+  test("to a private host by name is open where it is listed so, beside internet too, and nowhere else", async () => {
+    const port = await listenEcho();
+    const host = `nexus.example.com:${port}`;
+    const addresses = new Map([
+      ["nexus.example.com", "127.0.0.1"],
+      ["other.example.com", "127.0.0.1"],
+    ]);
+    const resolve = async (name: string) => [addresses.get(name) ?? ""];
+    const hosts = [{ host, private: ["127.0.0.1"] }];
+    const machine = await machineWith({ pool: { egress: { mode: "internet", hosts } }, relay: { resolve } });
+    const listed = await tunnel(machine, host);
+    const other = await tunnel(machine, `other.example.com:${port}`);
+    addresses.set("nexus.example.com", "169.254.169.254");
+    const moved = await tunnel(machine, host);
+
+    expect([listed.status, other.status, moved.status]).toEqual([200, 403, 403]);
+  });
+
+  test("to what the list lacks passes with audit, by a public address, and is written down", async () => {
+    const port = await listenEcho();
+    const guard = (address: string) => (address === "10.0.0.1" ? "private" : undefined);
+    const resolve = async (name: string) => [name.startsWith("inside") ? "10.0.0.1" : "127.0.0.1"];
+    const egress = { mode: "list", hosts: [`listed.example.com:${port}`], audit: true } as const;
+    const machine = await machineWith({ pool: { egress }, relay: { guard, resolve } });
+    const names = ["listed", "new", "inside"].map((name) => `${name}.example.com:${port}`);
+    const answers = [];
+    for (const name of names) answers.push((await tunnel(machine, name)).status);
+
+    expect(answers).toEqual([200, 200, 403]);
+    expect(await audit(machine)).toEqual([
+      ["asked", names[0]],
+      ["connected", names[0]],
+      ["unlisted", names[1]],
+      ["connected", names[1]],
+      ["unlisted", names[2]],
+      ["refused", names[2]],
+    ]);
   });
 
   test.each([
@@ -150,7 +198,7 @@ describe("a tunnel", () => {
     const { status, text } = await tunnel(machine, authority);
 
     expect([status, text]).toEqual([403, expect.stringContaining("must not be reached")]);
-    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["egress:refused"]);
+    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["asked", "refused"]);
   });
 
   test("to a name with one private address among public ones is refused", async () => {
@@ -196,6 +244,8 @@ describe("a tunnel", () => {
 
     expect([unknown.status, unknown.text]).toEqual([502, expect.stringContaining("cannot be resolved")]);
     expect([closed.status, closed.text]).toEqual([502, expect.stringContaining("cannot be reached")]);
+    expect(closed.text).toMatch(/^HTTP\/1\.1 502 Bad Gateway by FireRunner: the connection was refused/);
+    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["asked", "failed", "asked", "failed"]);
   });
 
   test("that is not answered in time is a 504", async () => {
@@ -309,7 +359,10 @@ describe("plain HTTP through the proxy", () => {
     expect(seen).toMatchObject([{ url: "/a?b=c", method: "POST", body: "body" }]);
     expect(seen[0]).toMatchObject({ headers: { host: `mirror.example.com:${port}`, "x-own": "1" } });
     expect(JSON.stringify(seen)).not.toContain("proxy-");
-    expect(await audit(machine)).toEqual([["egress:allowed", `mirror.example.com:${port}`]]);
+    expect(await audit(machine)).toEqual([
+      ["asked", `mirror.example.com:${port}`],
+      ["connected", `mirror.example.com:${port}`],
+    ]);
   });
 
   test("is refused where a tunnel would be, by the name and by its address", async () => {
@@ -326,7 +379,8 @@ describe("plain HTTP through the proxy", () => {
     ];
 
     expect(answers.map((text) => text.split(" ")[1])).toEqual(["403", "403"]);
-    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["egress:refused", "egress:refused"]);
+    expect((await audit(machine)).map(([kind]) => kind)).toEqual(["asked", "refused", "asked", "refused"]);
+    expect(answers[1]).toMatch(/^HTTP\/1\.1 403 Forbidden by FireRunner: it is loopback, private/);
   });
 
   test("does not follow redirects: where they lead is judged like any other request", async () => {

@@ -22,6 +22,7 @@ const toBuild: readonly Need[] = [
   { program: "mksquashfs", package: "squashfs-tools" },
   { program: "unsquashfs", package: "squashfs-tools" },
   { program: "newuidmap", package: "uidmap" },
+  { program: "gpgv", package: "gpgv" },
   { program: "cpio", package: "cpio" },
   { program: "xz", package: "xz-utils" },
   { program: "zstd", package: "zstd" },

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { BuildOptions } from "../../image/build.ts";
@@ -10,6 +11,8 @@ import { directoryOf, type Place, placeOption } from "./place.ts";
 interface BuildFlags extends Place {
   readonly name: string;
   readonly runner: string;
+  readonly runnerKey?: string;
+  readonly allowHttpMirror?: boolean;
   readonly force?: boolean;
 }
 
@@ -18,7 +21,13 @@ export function addImageBuild(image: Command, run: Run): void {
     .command("build")
     .description("build an image from this computer's package sources; quick when nothing has changed")
     .option("--name <name>", "its name, as pools use it", "base")
-    .option("--runner <what>", "auto, official, stand-in, or the path of a gitlab-runner", "auto")
+    .option(
+      "--runner <what>",
+      "official, the path of a gitlab-runner, stand-in, or auto (official, else stand-in)",
+      "official",
+    )
+    .option("--runner-key <file>", "GitLab's public key, which signs the official runner")
+    .option("--allow-http-mirror", "let images.runnerMirror be an http address of another computer")
     .option("--force", "build everything anew, with the newest packages")
     .option(...placeOption)
     .action(run<BuildFlags>(build));
@@ -34,7 +43,11 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
   const options: BuildOptions = {
     directory,
     name: flags.name,
-    config: images,
+    config: {
+      ...images,
+      ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
+      ...(flags.allowHttpMirror ? { allowHttpMirror: true } : {}),
+    },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),
     clock: systemClock,

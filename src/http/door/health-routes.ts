@@ -13,7 +13,10 @@ export interface HealthDeps {
   readonly log: Log;
 }
 
-/** `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines; 503 says what is missing. */
+/**
+ * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Strangers can ask: what is missing, and
+ * so what this is made of, is for “firerunner status”.
+ */
 export function registerHealth(app: FastifyInstance, { readiness, clientOf, limit, log }: HealthDeps): void {
   const options = { exposeHeadRoute: true, onRequest };
 
@@ -28,16 +31,16 @@ export function registerHealth(app: FastifyInstance, { readiness, clientOf, limi
 
   app.get("/healthz", options, async () => ({ alive: true }));
   app.get("/readyz", options, async (_request, reply) => {
-    const { ready, problems } = await standing();
-    return reply.code(ready ? 200 : 503).send({ ready, problems });
+    const ready = await isReady();
+    return reply.code(ready ? 200 : 503).send({ ready });
   });
 
-  async function standing(): Promise<Readiness> {
+  async function isReady(): Promise<boolean> {
     try {
-      return await readiness();
+      return (await readiness()).ready;
     } catch (error) {
       log.error({ why: describeError(error) }, "readiness could not be told");
-      return { ready: false, problems: ["whether it is ready could not be found out; the log says why"] };
+      return false;
     }
   }
 }

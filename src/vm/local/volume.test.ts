@@ -2,7 +2,7 @@ import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { freeMib, roomForDisks, writtenMib } from "./volume.ts";
+import { diskUses, freeMib, roomForDisks } from "./volume.ts";
 
 const MIB = 1024 ** 2;
 
@@ -13,18 +13,19 @@ test("a sparse disk takes up what was written of it, and the room for disks does
   const disk = await open(join(machines, "fr-aaaaaaaa", "scratch.img"), "w");
   await disk.truncate(64 * MIB);
   const before = await roomForDisks(machines, "scratch.img");
-  const empty = await writtenMib(machines, "scratch.img");
+  const empty = await diskUses(machines, "scratch.img");
 
   await disk.write(Buffer.alloc(32 * MIB, 1));
   await disk.sync();
   await disk.close();
   await writeFile(join(machines, "fr-bbbbbbbb", "other"), Buffer.alloc(MIB));
 
-  const written = await writtenMib(machines, "scratch.img");
-  expect(empty.get("fr-aaaaaaaa")).toBeLessThan(1);
+  const written = await diskUses(machines, "scratch.img");
+  expect(empty.get("fr-aaaaaaaa")?.writtenMib).toBeLessThan(1);
   expect([...written.keys()]).toEqual(["fr-aaaaaaaa"]);
-  expect(written.get("fr-aaaaaaaa")).toBeGreaterThanOrEqual(32);
-  expect(written.get("fr-aaaaaaaa")).toBeLessThan(34);
+  expect(written.get("fr-aaaaaaaa")?.sizeMib).toBe(64);
+  expect(written.get("fr-aaaaaaaa")?.writtenMib).toBeGreaterThanOrEqual(32);
+  expect(written.get("fr-aaaaaaaa")?.writtenMib).toBeLessThan(34);
   expect(await freeMib(machines)).toBeGreaterThan(0);
   // Others use the volume meanwhile: what they do is not held against this.
   expect(Math.abs((await roomForDisks(machines, "scratch.img")) - before)).toBeLessThan(2_048);

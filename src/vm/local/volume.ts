@@ -6,19 +6,28 @@ const MIB_BYTES = 1024 ** 2;
 /** What `blocks` of a file's status count, whatever the file system's own blocks. */
 const STAT_BLOCK_BYTES = 512;
 
+/** A scratch disk on the volume. */
+export interface DiskUse {
+  readonly writtenMib: number;
+  /** As big as its guest sees it. */
+  readonly sizeMib: number;
+}
+
 /** What this program's user may still write there, in MiB. */
 export async function freeMib(directory: string): Promise<number> {
   const { bavail, bsize } = await statfs(directory);
   return (bavail * bsize) / MIB_BYTES;
 }
 
-/** What the file `name` in each directory below `machines` takes up, in MiB, by the directory's name. Holes take up nothing. */
-export async function writtenMib(machines: string, name: string): Promise<ReadonlyMap<string, number>> {
+/** The file `name` in each directory below `machines`, by the directory's name. Holes take up nothing. */
+export async function diskUses(machines: string, name: string): Promise<ReadonlyMap<string, DiskUse>> {
   const directories = await readdir(machines);
   const found = await Promise.all(
-    directories.map(async (directory): Promise<[string, number][]> => {
+    directories.map(async (directory): Promise<[string, DiskUse][]> => {
       const file = await stat(join(machines, directory, name)).catch(() => undefined);
-      return file ? [[directory, (file.blocks * STAT_BLOCK_BYTES) / MIB_BYTES]] : [];
+      if (!file) return [];
+      const writtenMib = (file.blocks * STAT_BLOCK_BYTES) / MIB_BYTES;
+      return [[directory, { writtenMib, sizeMib: file.size / MIB_BYTES }]];
     }),
   );
   return new Map(found.flat());
@@ -30,6 +39,6 @@ export async function writtenMib(machines: string, name: string): Promise<Readon
  */
 export async function roomForDisks(machines: string, name: string): Promise<number> {
   const free = await freeMib(machines);
-  const written = await writtenMib(machines, name);
-  return free + [...written.values()].reduce((sum, mib) => sum + mib, 0);
+  const uses = await diskUses(machines, name);
+  return free + [...uses.values()].reduce((sum, { writtenMib }) => sum + writtenMib, 0);
 }

@@ -49,6 +49,13 @@ describe("the command line of a machine", () => {
     expect(drives.map((each) => each.includes("readonly=on"))).toEqual([true, true, false]);
   });
 
+  test("has errors of the host's disks told to the guest, which would stand still otherwise", () => {
+    const drives = qemuArguments(aPlan()).filter((each) => /^id=(layer|scratch)/.test(each));
+
+    expect(drives.every((each) => each.includes("rerror=report"))).toBe(true);
+    expect(drives.at(-1)).toContain("werror=report");
+  });
+
   test("tells the kernel who it is and where the relay is", () => {
     const words = optionOf(qemuArguments(aPlan()), "-append").split(" ");
 

@@ -45,9 +45,14 @@ export function qemuArguments(plan: LaunchPlan): string[] {
       "-mon",
       "chardev=qmp,mode=control",
     ],
-    ...spec.image.layers.flatMap((layer, index) => disk(`layer${index}`, layer, "readonly=on")),
-    // QEMU locks the file: a second process for the same disk refuses to start.
-    ...disk("scratch", inside.scratch, "cache=unsafe,discard=unmap,detect-zeroes=unmap"),
+    ...spec.image.layers.flatMap((layer, index) => disk(`layer${index}`, layer, "readonly=on,rerror=report")),
+    // QEMU locks the file: a second process for the same disk refuses to start. Errors are the guest's: by default a machine stands
+    // still when its host's disk is full, and with it whatever waits for it.
+    ...disk(
+      "scratch",
+      inside.scratch,
+      "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=report,rerror=report",
+    ),
     ...["-object", "rng-builtin,id=entropy", "-device", "virtio-rng-device,rng=entropy"],
     ...network(plan.socat),
     // Neither spawn=deny nor elevateprivileges=deny: each connection to the relay is a process of its own, and starting one

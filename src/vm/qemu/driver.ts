@@ -2,19 +2,16 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import type { Capacity } from "../../lifecycle/size.ts";
 import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { hostCapacity } from "../local/capacity.ts";
-import { hostResources } from "../local/host-resources.ts";
 import type { HostProcess } from "../local/processes.ts";
 import { createMachineUsers } from "../local/users.ts";
-import { roomForDisks } from "../local/volume.ts";
 import { checkMachineId, unusableSize } from "../spec.ts";
 import { createConsoles } from "./console.ts";
+import { capacityOf, guardDisks } from "./disks.ts";
 import { readExit } from "./exit.ts";
-import { inside, type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
+import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
 import { createIdentity } from "./identity.ts";
 import { createRunningMachines } from "./machines.ts";
 import { createOperations } from "./operations.ts";
@@ -22,11 +19,6 @@ import { probeHost } from "./probe.ts";
 import { createTurns } from "./turns.ts";
 import { createWorkplace } from "./workplace.ts";
 
-/**
- * The hypervisor's own memory beside the guest's. Measured under emulation, which takes most: 52 MiB when idle and 15 more when
- * the translator's buffer is full, beside 68 MiB of program and kernel that all machines share.
- */
-const OVERHEAD_MIB = 80;
 const MIB_BYTES = 1024 ** 2;
 /** With less memory the kernel cannot unpack the initramfs and start a job's shell. */
 const limits = { mostCpus: 64, leastMemoryMib: 128 };
@@ -51,6 +43,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
   const workplace = createWorkplace(machines, users);
   const consoles = createConsoles(clock, settings.qemu.consoleLimit * MIB_BYTES);
   const running = createRunningMachines(clock, log, consoles);
+  const guard = guardDisks(machines, options, running);
   const accelerator = {
     wanted: settings.qemu.accelerator,
     trialBootMs: settings.qemu.trialBoot,
@@ -59,10 +52,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,
   };
 
-  function filesOf(id: string): MachineFiles {
-    checkMachineId(id);
-    return machineFiles(machines, id);
-  }
+  const filesOf = filesIn(machines);
 
   const operations = createOperations({
     ...{ settings, accelerator, identity, workplace, running, clock, filesOf },
@@ -74,8 +64,8 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     if (creatingSince !== undefined) return { id, status: { running: true, startedAt: creatingSince } };
     if (found) return { id, status: { running: true, startedAt: await running.watch(id, files, found) } };
     await running.settled(id);
-    const exit = (await readExit(files)) ?? "lost";
-    return (await workplace.exists(files)) ? { id, status: { running: false, exit } } : undefined;
+    const exit = (await readExit(files)) ?? running.exitOf(id) ?? { exit: "lost" };
+    return (await workplace.exists(files)) ? { id, status: { running: false, ...exit } } : undefined;
   }
 
   async function list(): Promise<readonly DriverMachine[]> {
@@ -108,13 +98,18 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     console: (id, maxBytes) => consoles.tail(filesOf(id).console, maxBytes),
     followConsole: (id, signal) => consoles.follow(filesOf(id).console, () => running.isRunning(id), signal),
     onExit: running.onExit,
-    close: async () => running.close(),
+    close: async () => {
+      guard.close();
+      running.close();
+    },
   };
 }
 
-async function capacityOf(machines: string, settings: VmConfig): Promise<Capacity> {
-  const host = { ...hostResources(), diskMib: await roomForDisks(machines, inside.scratch) };
-  return hostCapacity(host, { ...settings, overheadMib: OVERHEAD_MIB });
+function filesIn(machines: string): (id: string) => MachineFiles {
+  return (id) => {
+    checkMachineId(id);
+    return machineFiles(machines, id);
+  };
 }
 
 /** The real path, because it marks processes: the same directory under another name must find them again. */

@@ -1,9 +1,16 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { systemCode } from "../../base/errors.ts";
-import type { ExitKind } from "../driver.ts";
+import type { Exit, ExitKind } from "../driver.ts";
 import type { MachineFiles } from "./files.ts";
 
-const kinds: readonly string[] = ["orderly", "crash", "killed", "lost"] satisfies readonly ExitKind[];
+const kinds: readonly string[] = [
+  "orderly",
+  "crash",
+  "killed",
+  "host-disk",
+  "disk-error",
+  "lost",
+] satisfies readonly ExitKind[];
 
 /** What QEMU's reason for a SHUTDOWN event says about the machine. With `-no-reboot` every reset is an end, and ours only power off. */
 export function exitOfReason(reason: unknown): ExitKind {
@@ -12,16 +19,18 @@ export function exitOfReason(reason: unknown): ExitKind {
 }
 
 /** The end that was remembered, or undefined when none was seen. */
-export async function readExit(files: MachineFiles): Promise<ExitKind | undefined> {
+export async function readExit(files: MachineFiles): Promise<Exit | undefined> {
   const text = await readFile(files.exit, "utf8").catch(() => "");
-  return kinds.includes(text.trim()) ? (text.trim() as ExitKind) : undefined;
+  const [kind = "", words = ""] = text.split("\n");
+  if (!kinds.includes(kind)) return undefined;
+  return { exit: kind as ExitKind, ...(words === "" ? {} : { words }) };
 }
 
 /** Remembers the end, so that it survives this program. Nothing is remembered of a machine that is being removed. */
-export async function writeExit(files: MachineFiles, exit: ExitKind): Promise<void> {
+export async function writeExit(files: MachineFiles, { exit, words }: Exit): Promise<void> {
   const draft = `${files.exit}.new`;
   try {
-    await writeFile(draft, `${exit}\n`, { mode: 0o600 });
+    await writeFile(draft, words === undefined ? `${exit}\n` : `${exit}\n${words}\n`, { mode: 0o600 });
     await rename(draft, files.exit);
   } catch (error) {
     if (systemCode(error) !== "ENOENT") throw error;

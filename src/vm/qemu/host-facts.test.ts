@@ -87,13 +87,15 @@ describe("what the driver knows of its host", () => {
 
   test("knows ends by their reasons and remembers them", async () => {
     const files = machineFiles(directory, "fr-aaaaaaaa");
-    await writeExit(files, "orderly");
+    await writeExit(files, { exit: "orderly" });
     const nowhere = await readExit(files);
     await mkdir(files.directory);
-    await writeExit(files, "crash");
+    await writeExit(files, { exit: "host-disk", words: "it held 3 GiB" });
 
     expect(nowhere).toBeUndefined();
-    expect(await readExit(files)).toBe("crash");
+    expect(await readExit(files)).toEqual({ exit: "host-disk", words: "it held 3 GiB" });
+    await writeExit(files, { exit: "crash" });
+    expect(await readExit(files)).toEqual({ exit: "crash" });
     await writeFile(files.exit, "torn");
     expect(await readExit(files)).toBeUndefined();
     const reasons = [

@@ -6,6 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { ExitKind } from "../driver.ts";
 import { isAlive, type ProcessId } from "../local/processes.ts";
 import { exitOfReason } from "./exit.ts";
+import { faultOfEvent, faultOfStatus, type MachineFault } from "./faults.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
 
 const CONNECT_MS = 5_000;
@@ -20,6 +21,8 @@ export interface WatchOptions {
   /** The connection, where one exists already. */
   readonly qmp?: QmpClient;
   readonly clock: Clock;
+  /** Called for each sign that the machine cannot go on as it should, though its process runs. May be called again and again. */
+  onFault(fault: MachineFault): void;
   /** Called once the process is gone. The watch has ended when what it returns has settled. */
   onEnd(exit: ExitKind): Promise<void>;
 }
@@ -46,7 +49,12 @@ export function watchMachine(options: WatchOptions): Watch {
     let seen: ExitKind | undefined;
     const stop = qmp.onEvent(({ event, data }) => {
       if (event === "SHUTDOWN") seen = exitOfReason(data["reason"]);
+      if (event === "STOP") void askStatus(qmp);
+      const fault = faultOfEvent(event, data);
+      if (fault) options.onFault(fault);
     });
+    // It may have stopped while nobody listened.
+    void askStatus(qmp);
     const close = () => qmp.close();
     signal.addEventListener("abort", close, { once: true });
     if (signal.aborted) close();
@@ -54,6 +62,11 @@ export function watchMachine(options: WatchOptions): Watch {
     stop();
     signal.removeEventListener("abort", close);
     return (await isGoneSoon()) ? (seen ?? "killed") : undefined;
+  }
+
+  async function askStatus(qmp: QmpClient): Promise<void> {
+    const fault = faultOfStatus(await qmp.execute("query-status").catch(() => undefined));
+    if (fault && !signal.aborted) options.onFault(fault);
   }
 
   async function isGoneSoon(): Promise<boolean> {
