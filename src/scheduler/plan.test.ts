@@ -393,16 +393,15 @@ describe("a running job", () => {
 
   test("has GitLab asked when nothing was heard of its standing for a while", () => {
     const ask = [{ kind: "checkStanding", jobId: 4711 }];
-    const heard = new Map([[4711, now - policy.standingInterval + 1]]);
+    const later = now + policy.standingInterval;
+    const heard = new Map([[4711, now + 1]]);
+    const asked = (more: Partial<Snapshot>) =>
+      planned(aSnapshot(job, busy, { heardAt: new Map([[M, later]]), ...more }), later);
 
-    expect(planned(aSnapshot(job, busy, { standingAt: new Map() }))).toEqual(ask);
-    expect(planned(aSnapshot(job, busy, { standingAt: heard }))).toEqual([]);
-    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now]]) }))).toEqual(
-      ask,
-    );
-    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now + 1]]) }))).toEqual(
-      [],
-    );
+    expect(asked({ standingAt: new Map() })).toEqual(ask);
+    expect(asked({ standingAt: heard })).toEqual([]);
+    expect(asked({ standingAt: heard, doubted: new Map([[4711, later]]) })).toEqual(ask);
+    expect(asked({ standingAt: heard, doubted: new Map([[4711, later + 1]]) })).toEqual([]);
   });
 });
 
