@@ -84,7 +84,7 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
     return { ...answer, headers: endToEndHeaders(answer.headers) };
   }
 
-  return { origin, basePath, dispatcher, request, forward, close: () => dispatcher.close() };
+  return { origin, basePath, dispatcher, request, forward, close: () => dispatcher.destroy() };
 }
 
 /** Made when it is first needed, which for http it never is, and once. */

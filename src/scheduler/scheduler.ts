@@ -47,9 +47,9 @@ export interface Scheduler {
   whenIdle(signal: AbortSignal): Promise<void>;
   /**
    * Drains for as long as configured, then leaves or ends the jobs that still run, as configured, then stops. `hurry` aborts the
-   * waiting: a second SIGTERM.
+   * waiting: a second SIGTERM. `sinceMs`: how much of the time is over already.
    */
-  shutDown(hurry: AbortSignal): Promise<void>;
+  shutDown(hurry: AbortSignal, sinceMs?: number): Promise<void>;
   /** Stops at once; what is being done settles first. Machines run on. */
   stop(): Promise<void>;
   /** Whether jobs may be claimed for a pool now, and if not, why. */
@@ -96,9 +96,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     await rounds.settle(SETTLE_LIMIT_MS, reason);
   }
 
-  async function shutDown(hurry: AbortSignal): Promise<void> {
+  async function shutDown(hurry: AbortSignal, sinceMs = 0): Promise<void> {
     rounds.setMode("drain");
-    const isDone = await isIdleWithin(deps, rounds, deps.shutdown.drainLimit, hurry);
+    const limitMs = Math.max(0, deps.shutdown.drainLimit - sinceMs);
+    const isDone = await isIdleWithin(deps, rounds, limitMs, hurry);
     if (!isDone && !hurry.aborted && deps.shutdown.onLimit === "end") {
       rounds.setMode("end");
       await isIdleWithin(deps, rounds, END_LIMIT_MS, hurry);

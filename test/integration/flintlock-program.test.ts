@@ -32,10 +32,14 @@ const bootedOn = (host: string) => fleet.guests.boots.filter((each) => each.host
 describe("a fleet of two hosts", { timeout: LIMIT_MS }, () => {
   test("runs jobs on both, leaves nothing there, and tells them no secret but the machine's own", async () => {
     const jobs = await fleet.addJobs(6, { variables: { PLANTED: "a-planted-job-variable" } });
-    await start();
+    const running = await start();
     await fleet.succeed(jobs);
     await fleet.empty();
+    await running.stop();
 
+    expect(running.output()).toMatch(
+      /waiting for GitLab's answer: \d+ requests? for jobs .*shutdown.pollLimit/,
+    );
     expect(fleet.guests.failures).toEqual([]);
     expect(bootedOn("metal-1")).toBeGreaterThan(0);
     expect(bootedOn("metal-2")).toBeGreaterThan(0);
