@@ -240,11 +240,14 @@ function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailu
 }
 
 /** A guest that hangs past the job's time limit has reached the limit before it was known to hang. */
-function silence({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+function silence({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
   const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
   const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
   if (quietMs < policy.silenceLimit) return undefined;
   const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  const placed = machines.get(job.machineId ?? "");
+  if (placed && !placed.isAsked && placed.machine.host !== "local")
+    return lostMachine(`${words}, and its host ${placed.machine.host} does not answer`, "host-lost");
   if (now < timeLimitAt(snapshot, job, now)) return lostMachine(words);
   return { reason: `${timeLimitIsOver(job)}, and ${words}`, cause: "time-limit" };
 }
