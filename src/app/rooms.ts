@@ -95,7 +95,7 @@ export async function buildRooms(
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
-    ...{ store, http, api, pools, clock },
+    ...{ store, http, api, pools, clock, ways: config().proxy },
     bootData: async (machineId) => await bootDataOf(store, pools, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,

@@ -45,6 +45,8 @@ export interface GitLabHttp {
   readonly basePath: string;
   /** For requests to this GitLab only: it trusts the configured authorities, and shows our certificate to whoever asks. */
   readonly dispatcher: Dispatcher;
+  /** PEM of authorities to trust for other servers of this GitLab, which are shown no certificate of ours. */
+  authorities(): readonly string[];
   /** Throws undici's errors as they are; `gitLabErrorFrom` converts them. The body of the answer must be read or dumped. */
   request(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
   /** As `request`, for a request received from somebody else: headers of the hop are left out on both ways. */
@@ -84,7 +86,13 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
     return { ...answer, headers: endToEndHeaders(answer.headers) };
   }
 
-  return { origin, basePath, dispatcher, request, forward, close: () => dispatcher.destroy() };
+  const given = options.ca === undefined ? [] : [options.ca];
+  return {
+    ...{ origin, basePath, dispatcher, request, forward },
+    authorities: () => options.trust?.authorities ?? given,
+    // What GitLab holds open is not waited for: whoever may wait has done so.
+    close: () => dispatcher.destroy(),
+  };
 }
 
 /** Made when it is first needed, which for http it never is, and once. */

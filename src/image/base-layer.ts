@@ -25,6 +25,8 @@ export interface BaseOptions {
   readonly sources: PackageSources;
   readonly packages: readonly string[];
   readonly aptOptions: readonly string[];
+  /** Of apt and what it starts; by default this program's. Proxies stand here, with their passwords. */
+  readonly environment?: NodeJS.ProcessEnv | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -109,6 +111,7 @@ async function bootstrap(
       {
         onStderrLine: (line) => reportLine(line, onProgress),
         ...(signal ? { signal } : {}),
+        ...(options.environment ? { env: options.environment } : {}),
       },
     );
   } catch (cause) {

@@ -7,6 +7,7 @@ import { chmod, copyFile, readdir, readFile, rename, writeFile } from "node:fs/p
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import type { ImagesConfig } from "./config.ts";
@@ -39,6 +40,10 @@ export interface BuildOptions {
   readonly release?: RunnerRelease;
   /** Build everything anew, with the newest packages. */
   readonly force?: boolean;
+  /** Through which proxies downloads come; by default through none. */
+  readonly ways?: ProxyWays;
+  /** Of apt and what it starts; by default this program's. */
+  readonly environment?: NodeJS.ProcessEnv;
   readonly clock: Clock;
   readonly signal?: AbortSignal;
 }
@@ -215,6 +220,7 @@ async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
     sources: choosePackageSources(host, targets, { suite: config.suite, configured }),
     packages: [...config.packages].sort(),
     aptOptions: await aptProxyOptions(),
+    environment: options.environment,
     signal,
   };
 }

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { startCompanyProxy } from "../../test/servers/company-proxy.ts";
 import type { Clock } from "../base/clock.ts";
 import { download, downloadSmall } from "./download.ts";
 
@@ -83,6 +84,24 @@ describe("a download", () => {
     expect(readFileSync(target()).equals(content)).toBe(true);
     expect(seen.at(-1)).toBe(1);
     expect(existsSync(`${target()}.part`)).toBe(false);
+  });
+
+  test("comes through a company's proxy, and tells when that leads nowhere", async () => {
+    const port = (server.address() as AddressInfo).port;
+    await using proxy = await startCompanyProxy({ routes: { "mirror.company.test:80": port } });
+    const named = { origin: proxy.url, namedBy: "proxy.url" };
+    const ways = { http: named, https: named, except: [], ca: undefined };
+    const behind = { ...wanted(), plainHttp: true, ways };
+
+    await download({ ...behind, url: "http://mirror.company.test/file" });
+
+    expect(readFileSync(target()).equals(content)).toBe(true);
+    expect(proxy.asked).toEqual(["GET http://mirror.company.test/file"]);
+    const elsewhere = download({ ...behind, url: "https://other.company.test/file", target: `${target()}2` });
+    await expect(elsewhere).rejects.toMatchObject({
+      code: "image_download_failed",
+      message: expect.stringContaining("answers 502"),
+    });
   });
 
   test("goes on where a connection was cut", async () => {

@@ -2,9 +2,12 @@ import { createWriteStream } from "node:fs";
 import { rename, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { EnvHttpProxyAgent, fetch, type Response } from "undici";
+import { type Dispatcher, fetch, type Response } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { createProxiedAgent } from "../base/proxy/agent.ts";
+import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { trustContext } from "../base/trust.ts";
 import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -21,6 +24,8 @@ const SMALL_FILE_LIMIT_MS = 60_000;
 interface DownloadRules {
   /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
   readonly plainHttp: boolean;
+  /** Through which proxies; by default through none. */
+  readonly ways?: ProxyWays | undefined;
 }
 
 export interface Download extends DownloadRules {
@@ -42,12 +47,12 @@ export interface Download extends DownloadRules {
 export async function download(wanted: Download): Promise<void> {
   const part = `${wanted.target}.part`;
   const resumed = (await sizeOf(part)) > 0;
-  await withDispatcher((dispatcher) => fetchWhole(wanted, part, dispatcher));
+  await withDispatcher(wanted, (dispatcher) => fetchWhole(wanted, part, dispatcher));
   let found = (await hashFile(part, wanted.signal)).sha256;
   if (found !== wanted.sha256 && resumed) {
     // The bytes of the earlier run may have been of another version of the file.
     await rm(part);
-    await withDispatcher((dispatcher) => fetchWhole(wanted, part, dispatcher));
+    await withDispatcher(wanted, (dispatcher) => fetchWhole(wanted, part, dispatcher));
     found = (await hashFile(part, wanted.signal)).sha256;
   }
   if (found !== wanted.sha256) {
@@ -72,7 +77,7 @@ export interface SmallDownload extends DownloadRules {
 export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
   const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
   const both = signal ? AbortSignal.any([signal, limit]) : limit;
-  return await withDispatcher(async (dispatcher) => {
+  return await withDispatcher(rules, async (dispatcher) => {
     const response = await request(url, {}, dispatcher, rules, both);
     if (response.status !== 200) {
       await response.body?.cancel();
@@ -99,7 +104,7 @@ async function readSmall(response: Response, url: string, maxBytes: number): Pro
   return Buffer.concat(chunks);
 }
 
-async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<void> {
+async function fetchWhole(wanted: Download, part: string, dispatcher: Dispatcher): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       if (await fetchRest(wanted, part, dispatcher)) return;
@@ -113,7 +118,7 @@ async function fetchWhole(wanted: Download, part: string, dispatcher: EnvHttpPro
 }
 
 /** One request for what is missing. True when the file is whole. */
-async function fetchRest(wanted: Download, part: string, dispatcher: EnvHttpProxyAgent): Promise<boolean> {
+async function fetchRest(wanted: Download, part: string, dispatcher: Dispatcher): Promise<boolean> {
   const have = await sizeOf(part);
   const headers = have > 0 ? { range: `bytes=${have}-` } : {};
   const response = await request(wanted.url, headers, dispatcher, wanted, wanted.signal);
@@ -161,7 +166,7 @@ async function append(wanted: Download, part: string, response: Response, from: 
 async function request(
   url: string,
   headers: Record<string, string>,
-  dispatcher: EnvHttpProxyAgent,
+  dispatcher: Dispatcher,
   rules: DownloadRules,
   signal: AbortSignal | undefined,
 ): Promise<Response> {
@@ -182,7 +187,7 @@ async function request(
 async function fetchOnce(
   url: URL,
   headers: Record<string, string>,
-  dispatcher: EnvHttpProxyAgent,
+  dispatcher: Dispatcher,
   signal: AbortSignal | undefined,
 ): Promise<Response> {
   try {
@@ -226,11 +231,17 @@ function isLoopback({ hostname }: URL): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(\.\d{1,3}){3}$/.test(hostname);
 }
 
-async function withDispatcher<T>(use: (dispatcher: EnvHttpProxyAgent) => Promise<T>): Promise<T> {
-  const dispatcher = new EnvHttpProxyAgent({
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-    headersTimeout: SILENCE_TIMEOUT_MS,
-    bodyTimeout: SILENCE_TIMEOUT_MS,
+async function withDispatcher<T>(
+  { ways = directWays }: DownloadRules,
+  use: (dispatcher: Dispatcher) => Promise<T>,
+): Promise<T> {
+  const secureContext = trustContext([ways.ca]);
+  const dispatcher = createProxiedAgent({
+    ways,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    secureContext: () => secureContext,
+    headersTimeoutMs: SILENCE_TIMEOUT_MS,
+    bodyTimeoutMs: SILENCE_TIMEOUT_MS,
   });
   try {
     return await use(dispatcher);

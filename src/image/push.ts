@@ -3,6 +3,7 @@
  * registry has is not sent again, and a layer that need not be sent is not compressed again either.
  */
 import type { Clock } from "../base/clock.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { PublishedImage } from "../lifecycle/boot-image.ts";
 import { imageMissing } from "./errors.ts";
 import { shortDigest } from "./manifest.ts";
@@ -28,6 +29,8 @@ export interface PushOptions {
   readonly plainHttp?: boolean | undefined;
   /** PEM of authorities to trust. */
   readonly ca?: string | undefined;
+  /** Through which proxies registries are reached; by default through none. */
+  readonly ways?: ProxyWays;
   /** docker's config.json, with logins. */
   readonly dockerConfig: string;
   readonly clock: Clock;

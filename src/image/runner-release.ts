@@ -7,6 +7,7 @@ import { chmod, mkdir, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { describeError, systemCode } from "../base/errors.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import { formatBytes } from "../base/units.ts";
 import { download, downloadSmall } from "./download.ts";
 import { hashFile, writeFileDurably } from "./durable.ts";
@@ -36,6 +37,8 @@ export interface ReleaseOptions {
   readonly keyFile?: string | undefined;
   /** May a mirror speak HTTP without TLS, beyond this computer? */
   readonly plainHttp?: boolean;
+  /** Through which proxies downloads come; by default through none. */
+  readonly ways?: ProxyWays | undefined;
   readonly release?: RunnerRelease;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
@@ -103,7 +106,7 @@ async function cachedRunner(
 }
 
 async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): Promise<OfficialRunner> {
-  const { clock, signal, plainHttp = false } = options;
+  const { clock, signal, plainHttp = false, ways } = options;
   const { version } = options.release ?? RUNNER_RELEASE;
   const places = placesOf(options);
   const base = `${mirrorOf(options)}/${version}`;
@@ -121,7 +124,8 @@ async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): 
     };
     const url = `${base}/binaries/${fileOf(options)}`;
     const maxBytes = PROGRAM_MAX_BYTES;
-    await download({ url, target: places.program, sha256, maxBytes, plainHttp, clock, onBytes, signal });
+    const rules = { plainHttp, ways, maxBytes };
+    await download({ url, target: places.program, sha256, ...rules, clock, onBytes, signal });
   }
   await chmod(places.program, 0o755);
   return { path: places.program, sha256 };
@@ -129,9 +133,10 @@ async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): 
 
 /** The release's list of digests, with its signature checked; both are kept, and the key that was good for it. */
 async function downloadList(url: string, options: ReleaseOptions): Promise<string> {
-  const { plainHttp = false, signal } = options;
+  const { plainHttp = false, ways, signal } = options;
   const places = placesOf(options);
-  const get = (from: string, maxBytes: number) => downloadSmall({ url: from, maxBytes, plainHttp, signal });
+  const get = (from: string, maxBytes: number) =>
+    downloadSmall({ url: from, maxBytes, plainHttp, ways, signal });
   const list = await get(url, LIST_MAX_BYTES);
   const signature = await get(`${url}.asc`, SIGNATURE_MAX_BYTES);
   const { keyFingerprint: fingerprint } = options.release ?? RUNNER_RELEASE;
@@ -152,17 +157,17 @@ async function downloadList(url: string, options: ReleaseOptions): Promise<strin
 /** A mirror may have the key beside its releases: by its fingerprint it is as good from there as from GitLab. */
 async function downloadKey(options: ReleaseOptions): Promise<{ bytes: Buffer; url: string }> {
   const { release: { keyUrl } = RUNNER_RELEASE, plainHttp = false, signal } = options;
-  const maxBytes = KEY_MAX_BYTES;
+  const rules = { maxBytes: KEY_MAX_BYTES, ways: options.ways, signal };
   if (options.mirror !== undefined) {
     const url = `${mirrorOf(options)}/${basename(keyUrl)}`;
     try {
-      return { bytes: await downloadSmall({ url, maxBytes, plainHttp, signal }), url };
+      return { bytes: await downloadSmall({ url, plainHttp, ...rules }), url };
     } catch (error) {
       if (!(error instanceof ImageError) || error.code !== "image_download_failed") throw error;
     }
   }
   try {
-    return { bytes: await downloadSmall({ url: keyUrl, maxBytes, plainHttp: false, signal }), url: keyUrl };
+    return { bytes: await downloadSmall({ url: keyUrl, plainHttp: false, ...rules }), url: keyUrl };
   } catch (cause) {
     if (!(cause instanceof ImageError) || cause.code !== "image_download_failed") throw cause;
     throw new ImageError(

@@ -2,6 +2,7 @@ import { access, constants } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { guestFile } from "../base/guest-files.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
@@ -33,6 +34,8 @@ interface RunnerContext {
   readonly config: ImagesConfig;
   /** The official one, if not that which this program is made for. */
   readonly release?: RunnerRelease | undefined;
+  /** Through which proxies it is downloaded; by default through none. */
+  readonly ways?: ProxyWays | undefined;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   /** Is there an image with the runner of this sha256, apart from that made from the same recipe? */
@@ -111,6 +114,7 @@ function releaseOptions({
   architecture,
   config,
   release,
+  ways,
   clock,
   signal,
 }: RunnerContext): ReleaseOptions {
@@ -121,6 +125,7 @@ function releaseOptions({
     keyFile: config.runnerKeyFile,
     plainHttp: config.allowHttpMirror,
     ...(release ? { release } : {}),
+    ways,
     clock,
     signal,
   };

@@ -160,8 +160,9 @@ describe("a delivery that is not of use", () => {
     await clock.advance(10_000);
     await send(hookHeaders("Job Hook", "last"), "{");
 
-    expect(warnings).toHaveLength(2);
-    expect(warnings[1]).toMatchObject({ problem: "its body is not JSON", alsoSince: 999 });
+    expect(warnings).toHaveLength(3);
+    expect(warnings[1]).toEqual({ count: 999, kinds: { unreadable: 999 } });
+    expect(warnings[2]).toMatchObject({ problem: "its body is not JSON" });
     expect(desk.status().unreadable).toBe(1_001);
   });
 });

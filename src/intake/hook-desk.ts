@@ -3,13 +3,13 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { createSampledLog } from "../base/sampled-log.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { Store } from "../store/store.ts";
 import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
 import { deliveryKey } from "./delivery-key.ts";
 import { createHookCounters, type HookDeskStatus } from "./hook-counters.ts";
 import { type HookReading, readHook } from "./hook-payload.ts";
-import { createSampledWarning } from "./sampled-log.ts";
 
 const WARN_EVERY_MS = 10_000;
 const LONGEST_EVENT_NAME = 64;
@@ -57,7 +57,8 @@ const ENDED_BY_OTHERS = "canceled";
 export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): HookReception<Screening> {
   const { verifier, store, clock, log, onNews, onJobEnded } = options;
   const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
-  const warn = createSampledWarning(clock, log, "a webhook request cannot be read", WARN_EVERY_MS);
+  const leftOut = "more webhook requests could not be read";
+  const sampled = createSampledLog({ log, clock, leftOut, windowMs: WARN_EVERY_MS });
   const counters = createHookCounters(clock);
 
   async function take({ headers, body }: HookRequest): Promise<string> {
@@ -69,7 +70,8 @@ export function createHookDesk<Screening>(options: HookDeskOptions<Screening>): 
     if (reading.kind === "unreadable") {
       counters.countUnreadable();
       const { projectId, problem } = reading;
-      warn({ event, bytes: body?.length, projectId, problem });
+      const fields = { event, bytes: body?.length, projectId, problem };
+      sampled.write("warn", "unreadable", fields, "a webhook request cannot be read");
     }
     const key = deliveryKey(headers, body, describeNews(news));
     const isNew = key === undefined || (await keep({ key, event: event ?? reading.kind, ...news }));

@@ -37,9 +37,13 @@ export function createAppendTrace(
     const token = single(request.headers["job-token"]);
     const session = await admit(store, guest, { jobId, token });
     const startBytes = startOf(request.headers["content-range"]);
-    const body = await readBody(request, MAX_PATCH_BYTES);
-    await holdLimit(session, startBytes + body.length);
-    await guest.inTurn(() => patch(exchange, session, startBytes, body));
+    // Read when its turn has come: of a machine's patches one at a time is held, and the others wait outside.
+    await guest.inTurn(async () => {
+      await caller.pace(exchange);
+      const body = await readBody(exchange, MAX_PATCH_BYTES);
+      await holdLimit(session, startBytes + body.length);
+      await patch(exchange, session, startBytes, body);
+    });
   }
 
   async function patch(exchange: Exchange, session: JobSession, startBytes: number, body: Buffer) {

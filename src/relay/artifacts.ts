@@ -6,6 +6,7 @@ import type { Store } from "../store/store.ts";
 import type { Dialer } from "./egress-dialer.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, relayHostOf, reply } from "./exchange.ts";
+import type { GuestCalls } from "./guest-calls.ts";
 import { headersFromGuest, single } from "./headers.ts";
 import type { JobEnd } from "./job-end.ts";
 import { admit, currentSession, isSecret, type JobSession } from "./job-session.ts";
@@ -15,6 +16,7 @@ import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
 export interface ArtifactsOptions {
   readonly store: Store;
   readonly http: GitLabHttp;
+  readonly calls: GuestCalls;
   readonly dialer: Dialer;
   readonly redirects: Redirects;
   readonly jobEnd: JobEnd;
@@ -62,7 +64,7 @@ export function createUpload(
     }
     const destination = redirects.destination(guest, new URL(session.uploadOrigin));
     const elsewhere = { ...wanted, origin: session.uploadOrigin, path: path + query };
-    return await dialer.dispatcher(destination).request(elsewhere);
+    return await dialer.request(destination, elsewhere);
   }
 
   /**
@@ -87,7 +89,7 @@ export function createUpload(
 export function createDownload(
   options: ArtifactsOptions,
 ): (exchange: Exchange, jobId: number) => Promise<void> {
-  const { store, http, redirects, idleTimeoutMs } = options;
+  const { store, calls, redirects, idleTimeoutMs } = options;
 
   return async (exchange, jobId) => {
     const session = await admitDownload(store, exchange, jobId);
@@ -98,7 +100,8 @@ export function createDownload(
       exchange,
       idleTimeoutMs,
       async ({ signal }) => {
-        const first = await http.forward({ method: "GET", path, headers, signal, ...timeouts });
+        const wanted = { method: "GET", path, headers, signal, ...timeouts } as const;
+        const first = await calls.send(exchange, session, wanted);
         await noteEnd(options, exchange, session, first);
         return await redirects.follow(exchange, first, signal);
       },

@@ -1,19 +1,19 @@
 import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { EventDetails, EventKind } from "../lifecycle/events.ts";
 import type { Store } from "../store/store.ts";
 import { describeTarget, type Target } from "./egress-policy.ts";
 import type { Guest } from "./guest.ts";
 
-/** Different things recorded of one machine. A guest that names more has been seen for what it is. */
+/** Different things recorded of one machine, and records of it in all. A guest that causes more has been seen for what it is. */
 const MOST_DIFFERENT = 1_000;
+const MOST_RECORDS = 2_000;
 /** Rows of one machine about its way out, so that the story of its job still has room for its end. */
 const MOST_EGRESS_ROWS = 600;
 
 type EgressKind = Extract<EventKind, `egress:${string}`>;
 
-/** Records what guests asked for and which rules they broke, seldom for each: a flood must not fill the store. */
+/** Records what guests asked for and which rules they broke, seldom for each and so often in all: a flood must not fill the store. */
 export interface Audit {
   /** The guest wants to go there, and its pool lets it. `unlisted`: only because what the list lacks is written down. */
   asked(guest: Guest, target: Target, unlisted?: boolean): void;
@@ -25,14 +25,18 @@ export interface Audit {
   ruleBroken(guest: Guest, rule: string): void;
 }
 
-export function createAudit({ store, clock, log }: { store: Store; clock: Clock; log: Log }): Audit {
+export function createAudit({ store, clock }: { store: Store; clock: Clock }): Audit {
   const egressRows = new WeakMap<Guest, number>();
 
-  function isDue(seen: Map<string, number>, key: string, againAfterMs = MINUTE_MS): boolean {
-    const before = seen.get(key);
-    if (before === undefined && seen.size >= MOST_DIFFERENT) return false;
+  function isDue(guest: Guest, key: string, againAfterMs = MINUTE_MS): boolean {
+    const { audited } = guest;
+    const before = audited.get(key);
+    if (guest.records >= MOST_RECORDS || (before === undefined && audited.size >= MOST_DIFFERENT))
+      return false;
     if (before !== undefined && clock.now() - before < againAfterMs) return false;
-    seen.set(key, clock.now());
+    audited.set(key, clock.now());
+    guest.records += 1;
+    if (guest.records === MOST_RECORDS) note(guest, "guest:refused", { rule: "too-many-records" });
     return true;
   }
 
@@ -43,7 +47,7 @@ export function createAudit({ store, clock, log }: { store: Store; clock: Clock;
   ): void {
     const about = { machineId: guest.machineId, jobId: guest.session?.jobId };
     store.note(kind, about, detail).catch((error: unknown) => {
-      log.warn({ machineId: guest.machineId, kind, error }, "event not recorded");
+      guest.log.write("warn", "event not recorded", { kind, error }, "event not recorded");
     });
   }
 
@@ -51,7 +55,7 @@ export function createAudit({ store, clock, log }: { store: Store; clock: Clock;
   function egress<Kind extends EgressKind>(guest: Guest, kind: Kind, detail: EventDetails[Kind]): void {
     const rows = egressRows.get(guest) ?? 0;
     const againAfterMs = "reason" in detail ? MINUTE_MS : Number.POSITIVE_INFINITY;
-    if (rows >= MOST_EGRESS_ROWS || !isDue(guest.audited, `${kind} ${detail.target}`, againAfterMs)) return;
+    if (rows >= MOST_EGRESS_ROWS || !isDue(guest, `${kind} ${detail.target}`, againAfterMs)) return;
     egressRows.set(guest, rows + 1);
     note(guest, kind, detail);
   }
@@ -70,7 +74,7 @@ export function createAudit({ store, clock, log }: { store: Store; clock: Clock;
       egress(guest, "egress:failed", { target: describeTarget(target), reason });
     },
     ruleBroken(guest, rule) {
-      if (isDue(guest.refusals, rule)) note(guest, "guest:refused", { rule });
+      if (isDue(guest, rule)) note(guest, "guest:refused", { rule });
     },
   };
 }

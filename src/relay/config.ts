@@ -61,6 +61,14 @@ export const RelaySettings = z.strictObject({
   requestsPerSecond: count
     .default(50)
     .meta({ description: "Requests of one machine, sustained; ten times as many in a burst." }),
+  heldPerMachine: sizeMib().prefault("16MiB").meta({
+    description:
+      "Memory for what is on its way between one machine and GitLab or elsewhere. More is refused.",
+  }),
+  heldInAll: sizeMib().prefault("256MiB").meta({
+    description:
+      "The same for all machines together. Half of it is anybody's; the other half is shared out evenly, so that no machine is kept out by others.",
+  }),
   headerTimeout: durationMs()
     .prefault("15s")
     .meta({ description: "Time for a request's header to arrive once its connection is open." }),

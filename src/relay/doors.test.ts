@@ -4,6 +4,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
@@ -20,7 +21,10 @@ beforeEach(async () => {
   tooMany = 0;
   doors = createDoors({
     createGuest: (machineId, isRemote) =>
-      createGuest({ machineId, isRemote, clock: createManualClock(), settings: RelaySettings.parse({}) }),
+      createGuest({
+        ...{ machineId, isRemote, clock: createManualClock(), log: silentLog },
+        settings: RelaySettings.parse({}),
+      }),
     serve: (guest: Guest, socket) => {
       served.push(guest.machineId);
       guest.sockets.add(socket);

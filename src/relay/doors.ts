@@ -15,6 +15,8 @@ export interface Doors {
   guest(machineId: string): Guest | undefined;
   /** The guest of a door that is open to the network. */
   remoteGuest(machineId: string): Guest | undefined;
+  /** How many are open. */
+  count(): number;
   closeAll(): Promise<void>;
 }
 
@@ -66,6 +68,7 @@ export function createDoors(options: DoorsOptions): Doors {
     const closed = listening?.close();
     guest.closed.abort(new Error("the machine's door was closed"));
     for (const socket of guest.sockets) socket.destroy();
+    guest.log.flush();
     await closed;
   }
 
@@ -77,6 +80,7 @@ export function createDoors(options: DoorsOptions): Doors {
       const door = doors.get(machineId);
       return door && door.socket === undefined ? door.guest : undefined;
     },
+    count: () => doors.size,
     async closeAll() {
       const all = [...doors.keys()];
       await Promise.all(all.map((machineId) => inTurn(machineId, () => close(machineId))));

@@ -1,9 +1,17 @@
-import { connect, isIP, type LookupFunction, type Socket } from "node:net";
-import { Agent, type Dispatcher } from "undici";
+import { connect, type LookupFunction, type Socket } from "node:net";
+import type { SecureContext } from "node:tls";
+import type { Dispatcher } from "undici";
+import { createProxiedAgent } from "../base/proxy/agent.ts";
+import { proxyErrorIn } from "../base/proxy/errors.ts";
+import { openTunnel } from "../base/proxy/tunnel.ts";
+import { directWays, type ProxyServer, type ProxyWays } from "../base/proxy/ways.ts";
+import { trustContext } from "../base/trust.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
+import { createJudge } from "./egress-judge.ts";
 import { describeTarget, type OpenAddresses, type Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
+import { companyProxies, numericAddress } from "./egress-way.ts";
 
 export interface Destination {
   readonly target: Target;
@@ -15,73 +23,102 @@ export interface Destination {
 
 /**
  * Reaches hosts that a guest, or GitLab on its behalf, has named. A name is resolved here and nowhere else, every address it has
- * is judged, and the connection goes to an address that was judged: a second look-up that answers differently cannot happen.
+ * is judged, and the connection goes to an address that was judged: a second look-up that answers differently cannot happen. Where a
+ * company's proxy leads to the host, it resolves the name itself: then addresses are judged as far as they are known here.
  */
 export interface Dialer {
   /** A TCP connection, established. Throws EgressRefusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
   connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
-  /** For HTTP(S) requests to a destination that `check` has let pass. */
-  dispatcher(destination: Destination): Dispatcher;
+  /** An HTTP(S) request to a destination. Throws EgressRefusal as `connect` does, perhaps as a cause. */
+  request(destination: Destination, wanted: DestinedRequest): Promise<Dispatcher.ResponseData>;
   /** Judges an address written as such; names are judged when they are resolved. Throws EgressRefusal. */
   check(destination: Destination): void;
   close(): Promise<void>;
 }
+
+/** `origin` is that of the destination. */
+export type DestinedRequest = Dispatcher.RequestOptions & { readonly origin: string };
 
 export interface DialerOptions {
   readonly guard: AddressGuard;
   readonly connectTimeoutMs: number;
   /** Replaces both ways of resolving names: asking DNS for a guest's, and the system's for those the operator named. */
   readonly resolve?: Resolve;
+  /** Through which proxies others are reached; by default through none. */
+  readonly ways?: ProxyWays | undefined;
+  /** PEM of authorities that other servers of GitLab's may have their certificates from, besides the public ones. */
+  readonly authorities?: () => readonly string[];
 }
 
-/** What decides over an address, apart from the name: the same for all destinations of an entry of the configuration. */
-type Judging = Pick<Destination, "addresses" | "named">;
+export function createDialer(options: DialerOptions): Dialer {
+  const { guard, connectTimeoutMs, resolve, ways = directWays } = options;
+  const agents = new Map<string, Dispatcher>();
+  const resolvers = { byDns: resolve ?? resolveByDns(), bySystem: resolve ?? resolveBySystem };
+  const judge = createJudge({ guard, resolvers, proxies: companyProxies(ways, resolvers.bySystem) });
+  const secureContext = contextOf(options.authorities ?? (() => []));
 
-export function createDialer({ guard, connectTimeoutMs, resolve }: DialerOptions): Dialer {
-  const agents = new Map<string, Agent>();
-  const byDns = resolve ?? resolveByDns();
-  const bySystem = resolve ?? resolveBySystem;
-
-  function judge(address: string, { addresses }: Judging): string | undefined {
-    return addresses === "any" ? undefined : guard(address, addresses);
-  }
-
-  function check(destination: Destination): void {
-    const { host } = destination.target;
-    const reason = isIP(host) === 0 ? undefined : judge(host, destination);
-    if (reason !== undefined) throw forbidden(host, host, reason);
-  }
-
-  function lookupFor(judging: Judging): LookupFunction {
-    return checkedLookup(judging.named ? bySystem : byDns, (address) => judge(address, judging));
-  }
-
-  /** As many as the configuration has kinds of judging, those it once had included. */
-  function agentFor({ addresses, named }: Judging): Agent {
-    const key = JSON.stringify([addresses, named]);
+  /** As many as the configuration has kinds of judging and proxies has, those it once had included. */
+  function agentFor(destination: Destination, proxy: ProxyServer | undefined): Dispatcher {
+    const { addresses, named } = destination;
+    const key = JSON.stringify([addresses, named, judge.proxyPort(destination), proxy?.origin]);
     const known = agents.get(key);
     if (known) return known;
-    const lookup = lookupFor({ addresses, named });
-    const connector = { lookup, timeout: connectTimeoutMs };
-    const agent = new Agent({ pipelining: 1, allowH2: false, connect: connector });
+    const through = { ...ways, http: proxy, https: proxy, except: [] };
+    const lookup = judge.lookupFor(destination);
+    const agent = createProxiedAgent({ ways: through, connectTimeoutMs, secureContext, lookup });
     agents.set(key, agent);
     return agent;
   }
 
+  async function tunnel({ target }: Destination, proxy: ProxyServer, signal: AbortSignal): Promise<Socket> {
+    const host = numericAddress(target.host) ?? target.host;
+    const wanted = { proxy, target: { ...target, host }, secureContext: secureContext() };
+    const socket = await openTunnel({ ...wanted, timeoutMs: connectTimeoutMs, signal }).catch((error) => {
+      throw closedByProxy(target, error) ?? error;
+    });
+    return socket.setNoDelay(true);
+  }
+
   return {
-    check,
-    dispatcher: agentFor,
-    async connect(destination, signal) {
-      check(destination);
-      return await established(destination.target, {
-        lookup: lookupFor(destination),
-        signal: AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]),
+    check: judge.check,
+    async request(destination, wanted) {
+      const proxy = await judge.wayTo(destination, !wanted.origin.startsWith("http:"));
+      const asking = agentFor(destination, proxy).request(wanted);
+      return await asking.catch((error: unknown) => {
+        throw closedByProxy(destination.target, error) ?? error;
       });
+    },
+    async connect(destination, signal) {
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]);
+      const proxy = await judge.wayTo(destination, true);
+      if (proxy !== undefined) return await tunnel(destination, proxy, signal);
+      return await established(destination.target, { lookup: judge.lookupFor(destination), signal: limit });
     },
     async close() {
       await Promise.all([...agents.values()].map((agent) => agent.destroy()));
     },
   };
+}
+
+/** Made when it is first needed, and anew when GitLab's authorities have been renewed. */
+function contextOf(authorities: () => readonly string[]): () => SecureContext {
+  let made: { readonly of: readonly string[]; readonly context: SecureContext } | undefined;
+  return () => {
+    const current = authorities();
+    if (made?.of !== current) made = { of: current, context: trustContext(current) };
+    return made.context;
+  };
+}
+
+/** What a guest is told of a proxy that leads nowhere: not which proxy, and not who we are to it. */
+function closedByProxy(target: Target, error: unknown): EgressRefusal | undefined {
+  const proxy = proxyErrorIn(error);
+  if (proxy === undefined) return undefined;
+  const why =
+    proxy.status !== undefined && proxy.status !== 407
+      ? `the network's proxy answers ${proxy.status}`
+      : "the network's proxy cannot be used now (its administrator sees why with “firerunner doctor”)";
+  return new EgressRefusal(502, `${describeTarget(target)} cannot be reached`, why, { cause: error });
 }
 
 function established(
@@ -111,44 +148,4 @@ export function unreachable(target: Target, cause: unknown): EgressRefusal {
   const timedOut = cause instanceof Error && cause.name === "TimeoutError";
   const message = `${describeTarget(target)} cannot be reached`;
   return new EgressRefusal(timedOut ? 504 : 502, message, reasonOf(cause), { cause });
-}
-
-function checkedLookup(resolve: Resolve, guard: AddressGuard): LookupFunction {
-  return (host, options, callback) => {
-    resolveChecked(host, resolve, guard).then(
-      (addresses) => {
-        const all = addresses.map((address) => ({ address, family: isIP(address) }));
-        const first = all[0];
-        if (options.all) callback(null, all);
-        else callback(null, first?.address ?? "", first?.family);
-      },
-      (error) => callback(error, options.all ? [] : ""),
-    );
-  };
-}
-
-/** One forbidden address condemns the name: a name that is both public and private is a trick or a mistake. */
-async function resolveChecked(
-  host: string,
-  resolve: Resolve,
-  guard: AddressGuard,
-): Promise<readonly string[]> {
-  const addresses = await resolve(host).catch((cause: unknown) => {
-    throw unresolved(host, reasonOf(cause), cause);
-  });
-  if (addresses.length === 0) throw unresolved(host, "the name has no address");
-  for (const address of addresses) {
-    const reason = guard(address);
-    if (reason !== undefined) throw forbidden(host, address, reason);
-  }
-  return addresses;
-}
-
-function unresolved(host: string, reason: string, cause?: unknown): EgressRefusal {
-  return new EgressRefusal(502, `the name ${host} cannot be resolved`, reason, { cause });
-}
-
-function forbidden(host: string, address: string, reason: string): EgressRefusal {
-  const what = host === address ? address : `${host} (${address})`;
-  return new EgressRefusal(403, `${what} must not be reached from a machine`, reason);
 }

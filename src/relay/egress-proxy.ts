@@ -7,7 +7,7 @@ import type { Egress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
-import type { Dialer } from "./egress-dialer.ts";
+import type { DestinedRequest, Dialer } from "./egress-dialer.ts";
 import { createEgressGate } from "./egress-gate.ts";
 import { createNameCheck, type NameRule, UNRECOGNIZED_NAME_ALERT, WrongName } from "./egress-name-check.ts";
 import { parseTarget, type Target } from "./egress-policy.ts";
@@ -70,29 +70,14 @@ export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
       settings.tunnelIdleTimeout,
       (passage) =>
         gate.audited(guest, destination, async () => {
-          dialer.check(destination);
           const wanted = requestTo(url, request, passage, settings.tunnelIdleTimeout);
-          return await dialer.dispatcher(destination).request(wanted);
+          return await dialer.request(destination, wanted);
         }),
       (answer) => streamAnswer(exchange, answer, answer.headers),
     );
   }
 
-  return {
-    tunnel: (guest, request, socket, head) =>
-      limited(guest, settings.tunnels, () => tunnel(guest, request, socket, head)),
-    forward: (exchange) => limited(exchange.guest, settings.tunnels, () => forward(exchange)),
-  };
-}
-
-async function limited<T>(guest: Guest, limit: number, use: () => Promise<T>): Promise<T> {
-  if (guest.openTunnels >= limit) throw tooManyTunnels(limit);
-  guest.openTunnels += 1;
-  try {
-    return await use();
-  } finally {
-    guest.openTunnels -= 1;
-  }
+  return { tunnel, forward };
 }
 
 function requestTo(
@@ -100,7 +85,7 @@ function requestTo(
   request: IncomingMessage,
   { body, signal }: Passage,
   idleTimeoutMs: number,
-): Dispatcher.RequestOptions {
+): DestinedRequest {
   return {
     origin: url.origin,
     path: url.pathname + url.search,
@@ -111,11 +96,6 @@ function requestTo(
     signal,
     ...(body ? { body } : {}),
   };
-}
-
-function tooManyTunnels(limit: number): Refusal {
-  const rule = "too-many-tunnels";
-  return new Refusal(503, `more than ${limit} connections at one time`, { rule });
 }
 
 /** Throws Refusal 400 for a host that is none. */

@@ -11,10 +11,14 @@ export interface Exchange {
   readonly path: string;
   /** With its `?`, or empty. */
   readonly query: string;
+  /** Counts bytes that are kept for this request until its end. Throws Refusal 503 when its machine, or all of them, hold too much. */
+  hold(bytes: number): void;
+  /** Aborts when nobody waits for the answer any more, or its time is up. */
+  readonly signal: AbortSignal;
 }
 
-/** Reads a small body whole. Throws Refusal 413 for a longer one, as soon as that is known. */
-export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** Reads a small body whole. Throws Refusal: 413 for a longer one, as soon as that is known; 503 when there is no room for it. */
+export async function readBody({ request, hold }: Exchange, maxBytes: number): Promise<Buffer> {
   const tooLarge = () =>
     new Refusal(413, `the body is longer than ${maxBytes} bytes`, { rule: "body-too-large" });
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
@@ -23,17 +27,16 @@ export async function readBody(request: IncomingMessage, maxBytes: number): Prom
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += chunk.length;
     if (bytes > maxBytes) throw tooLarge();
+    // Twice: its pieces, and what they are joined to.
+    hold(2 * chunk.length);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, bytes);
 }
 
-/** Reads a small JSON object. Throws Refusal 400 or 413. */
-export async function readJsonObject(
-  request: IncomingMessage,
-  maxBytes: number,
-): Promise<Record<string, unknown>> {
-  const body = await readBody(request, maxBytes);
+/** Reads a small JSON object. Throws Refusal 400, 413 or 503. */
+export async function readJsonObject(exchange: Exchange, maxBytes: number): Promise<Record<string, unknown>> {
+  const body = await readBody(exchange, maxBytes);
   const value = parseJson(body.toString("utf8"));
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;

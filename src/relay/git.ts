@@ -1,21 +1,21 @@
 import type { Dispatcher } from "undici";
-import { jsonOf, readAnswer } from "../gitlab/answer.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
-import { type Exchange, relayHostOf, reply } from "./exchange.ts";
+import { type Exchange, relayHostOf } from "./exchange.ts";
+import { basicCredentials, type GuestCalls } from "./guest-calls.ts";
 import { headersFromGuest } from "./headers.ts";
 import { currentSession, isSecret, type JobSession } from "./job-session.ts";
+import { createHrefRewriter } from "./lfs-hrefs.ts";
+import { createPiecework } from "./piecework.ts";
 import type { Redirects } from "./redirects.ts";
-import { withRelayHrefs, withRelayLocation } from "./relay-links.ts";
+import { viaRelay, withRelayLocation } from "./relay-links.ts";
 import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
-
-/** Git LFS asks for 100 files at a time. */
-const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 
 export interface GitOptions {
   readonly store: Store;
   readonly http: GitLabHttp;
+  readonly calls: GuestCalls;
   readonly redirects: Pick<Redirects, "follow">;
   readonly idleTimeoutMs: number;
 }
@@ -28,20 +28,23 @@ export interface Git {
 }
 
 /** Git over HTTP for a machine that has a job. Who may read and push what is GitLab's to say, by the credentials git sends. */
-export function createGit({ store, http, redirects, idleTimeoutMs }: GitOptions): Git {
-  async function admitGit({ guest, request }: Exchange): Promise<void> {
+export function createGit({ store, http, calls, redirects, idleTimeoutMs }: GitOptions): Git {
+  async function admitGit({ guest, request }: Exchange): Promise<JobSession> {
     const session = await currentSession(store, guest);
     if (session === undefined) throw new Refusal(404, "this machine has no job");
     if (usesToken(session, request.headers.authorization)) session.isTokenSeen = true;
+    return session;
   }
 
+  const rewriting = createPiecework();
   const links = ({ request }: Exchange) => ({ relayHost: relayHostOf(request), http });
 
-  function send({ request, path, query }: Exchange, { body, signal }: Passage, drop: string[] = []) {
-    return http.forward({
+  function send(exchange: Exchange, session: JobSession, { body, signal }: Passage) {
+    const { request, path, query } = exchange;
+    return calls.send(exchange, session, {
       method: request.method as Dispatcher.HttpMethod,
       path: path + query,
-      headers: headersFromGuest(request.headers, drop),
+      headers: headersFromGuest(request.headers),
       signal,
       headersTimeoutMs: 0,
       bodyTimeoutMs: idleTimeoutMs,
@@ -51,37 +54,35 @@ export function createGit({ store, http, redirects, idleTimeoutMs }: GitOptions)
 
   return {
     async forward(exchange) {
-      await admitGit(exchange);
+      const session = await admitGit(exchange);
       await passThrough(
         exchange,
         idleTimeoutMs,
-        (passage) => send(exchange, passage),
+        (passage) => send(exchange, session, passage),
         (answer) => streamAnswer(exchange, answer, withRelayLocation(answer.headers, links(exchange))),
       );
     },
     async lfsBatch(exchange) {
-      await admitGit(exchange);
+      const session = await admitGit(exchange);
+      const viaUs = links(exchange);
       await passThrough(
         exchange,
         idleTimeoutMs,
-        (passage) => send(exchange, passage, ["accept-encoding"]),
+        (passage) => send(exchange, session, passage),
         async (answer) => {
-          const whole = await readAnswer(answer, MAX_BATCH_BYTES);
-          if (whole.cut !== undefined)
-            throw new Refusal(502, "GitLab's list of large files is cut or too long");
-          const { "content-length": _length, ...headers } = whole.headers;
-          const text = withRelayHrefs(jsonOf(whole), links(exchange)) ?? whole.text;
-          reply(exchange.response, whole.status, headers, text);
+          const { "content-length": _length, ...headers } = answer.headers;
+          const rewriter = createHrefRewriter((href) => viaRelay(href, viaUs), rewriting);
+          await streamAnswer(exchange, answer, headers, rewriter);
         },
       );
     },
     async lfsObject(exchange) {
-      await admitGit(exchange);
+      const session = await admitGit(exchange);
       await passThrough(
         exchange,
         idleTimeoutMs,
         async (passage) => {
-          const answer = await send(exchange, passage);
+          const answer = await send(exchange, session, passage);
           const isDownload = exchange.request.method === "GET";
           return isDownload ? await redirects.follow(exchange, answer, passage.signal) : answer;
         },
@@ -92,10 +93,6 @@ export function createGit({ store, http, redirects, idleTimeoutMs }: GitOptions)
 }
 
 function usesToken(session: JobSession, authorization: string | undefined): boolean {
-  const encoded = /^Basic ([A-Za-z0-9+/=]+)$/i.exec(authorization ?? "")?.[1];
-  if (encoded === undefined) return false;
-  const password = Buffer.from(encoded, "base64")
-    .toString("utf8")
-    .replace(/^[^:]*:/, "");
-  return isSecret(session.token, password);
+  const [, password] = basicCredentials(authorization) ?? [];
+  return password !== undefined && isSecret(session.token, password);
 }

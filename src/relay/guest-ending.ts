@@ -4,13 +4,18 @@ import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
 
+/** Ends that one guest may tell: who tells more has no end to tell. */
+const MOST_ENDS = 4;
+
 /** A guest told of its end. Its event wakes whoever draws conclusions. Never rejects. */
 export type NoteEnd = (guest: Guest, end: GuestEnd) => Promise<void>;
 
 export function createNoteEnd({ store, log }: { store: Pick<Store, "note">; log: Log }): NoteEnd {
   return async (guest, end) => {
-    if (guest.end === end) return;
+    // A guest may say both in turn, for ever.
+    if (guest.end === end || guest.ends >= MOST_ENDS) return;
     guest.end = end;
+    guest.ends += 1;
     const { machineId } = guest;
     await store.note("machine:ended", { machineId }, { end }).catch((error: unknown) => {
       log.warn({ machineId, error: describeError(error) }, "event not recorded");

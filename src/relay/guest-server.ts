@@ -1,9 +1,14 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { RelaySettings } from "./config.ts";
+import { createConnectionTurns } from "./connection-turns.ts";
 import type { Guest } from "./guest.ts";
 
 const MAX_HEADER_BYTES = 16 * 1024;
+/** Headers of one request. Node leaves out what is beyond its limit, so one more than we take is asked for. */
+const MOST_HEADERS = 100;
+const MOST_LISTENERS = 20;
 /** Between two requests of one connection. */
 const KEEP_ALIVE_MS = 75_000;
 /** After an answer before the end of the body: closing at once would take the answer away from a guest that still sends. */
@@ -15,6 +20,10 @@ export interface GuestServerOptions {
   readonly onRequest: (guest: Guest, request: IncomingMessage, response: ServerResponse) => void;
   /** Must not throw. */
   readonly onConnect: (guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) => void;
+  /** A connection was ended because more had been sent ahead on it than may wait. */
+  readonly onSentAhead: (guest: Guest) => void;
+  /** A connection was ended at once, because there were too many in too short a time. */
+  readonly onTooMany: (guest: Guest) => void;
 }
 
 /** One HTTP server for all guests: who is calling is a matter of which socket the connection came from. */
@@ -22,11 +31,14 @@ export interface GuestServer {
   serve(guest: Guest, socket: Socket): void;
 }
 
-export function createGuestServer({ settings, onRequest, onConnect }: GuestServerOptions): GuestServer {
+export function createGuestServer(options: GuestServerOptions): GuestServer {
+  const { settings, onRequest, onConnect, onSentAhead } = options;
   const guests = new WeakMap<Socket, Guest>();
   const headerTimers = new WeakMap<Socket, NodeJS.Timeout>();
   const server: Server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: KEEP_ALIVE_MS });
   server.timeout = settings.idleTimeout;
+  server.maxHeadersCount = MOST_HEADERS + 1;
+  const turns = createConnectionTurns({ serve: begin, onTooMany: onSentAhead });
 
   /** The server never listens itself, so node does not watch its header timeouts: a slow header is our own to end. */
   function expectHeader(socket: Socket, withinMs: number): void {
@@ -36,10 +48,10 @@ export function createGuestServer({ settings, onRequest, onConnect }: GuestServe
     headerTimers.set(socket, timer);
   }
 
-  server.on("request", (request, response) => {
+  function begin(guest: Guest, request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
-    const guest = guests.get(socket);
-    if (guest === undefined) return void socket.destroy();
+    // Whoever has a part in an answer listens for its end, and a pipeline does so several times.
+    response.setMaxListeners(MOST_LISTENERS);
     clearTimeout(headerTimers.get(socket));
     const stopWatching = watchBody(request, settings.bodyTimeout);
     response.once("close", () => {
@@ -50,26 +62,36 @@ export function createGuestServer({ settings, onRequest, onConnect }: GuestServe
       if (!request.complete) setTimeout(() => request.complete || socket.destroy(), LINGER_MS).unref();
     });
     onRequest(guest, request, response);
+  }
+
+  server.on("request", (request, response) => {
+    const guest = guests.get(request.socket);
+    if (guest === undefined) return void request.socket.destroy();
+    if (hasTooManyHeaders(request)) return refuse(request.socket, TOO_LARGE);
+    turns.arrive(guest, request, response);
   });
 
   server.on("connect", (request, stream, head) => {
     const socket = stream as Socket;
     const guest = guests.get(socket);
-    if (guest === undefined) return void socket.destroy();
+    // A tunnel behind a request that is still served would mix its bytes with the answer's.
+    if (guest === undefined || turns.isBusy(socket)) return void socket.destroy();
     clearTimeout(headerTimers.get(socket));
     socket.on("error", () => {});
+    if (hasTooManyHeaders(request)) return refuse(socket, TOO_LARGE);
     onConnect(guest, request, socket, head);
   });
 
   server.on("clientError", (error: NodeJS.ErrnoException, stream) => {
-    const isTooLarge = error.code === "HPE_HEADER_OVERFLOW";
-    const status = isTooLarge ? "431 Request Header Fields Too Large" : "400 Bad Request";
-    if (stream.writable) stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-    setTimeout(() => stream.destroy(), LINGER_MS).unref();
+    refuse(stream, error.code === "HPE_HEADER_OVERFLOW" ? TOO_LARGE : "400 Bad Request");
   });
 
   return {
     serve(guest, socket) {
+      if (!guest.arrivals.tryTake()) {
+        socket.destroy();
+        return options.onTooMany(guest);
+      }
       guests.set(socket, guest);
       guest.sockets.add(socket);
       expectHeader(socket, settings.headerTimeout);
@@ -80,6 +102,18 @@ export function createGuestServer({ settings, onRequest, onConnect }: GuestServe
       server.emit("connection", socket);
     },
   };
+}
+
+const TOO_LARGE = "431 Request Header Fields Too Large";
+
+/** Answers what never becomes a request of ours, and ends its connection. */
+function refuse(stream: Duplex, status: string): void {
+  if (stream.writable) stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  setTimeout(() => stream.destroy(), LINGER_MS).unref();
+}
+
+function hasTooManyHeaders({ rawHeaders }: IncomingMessage): boolean {
+  return rawHeaders.length / 2 > MOST_HEADERS;
 }
 
 /** Ends a connection whose body has stopped in the middle, unless it is we who make the guest wait. */

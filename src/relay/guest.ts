@@ -1,18 +1,20 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
+import type { CancelWaiter } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
-import { Refusal } from "./errors.ts";
 import type { JobSession } from "./job-session.ts";
 import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 
 /** A burst of requests of any kind, in seconds of the sustained rate. */
 const REQUEST_BURST_S = 10;
+/** Connections for each request that is allowed: whoever asks too much on one each is told so before it is hung up on. */
+const ARRIVALS_PER_REQUEST = 2;
 /** Log patches and updates that may follow one another at once: the end of a job must not wait for its turn. */
 const UPDATE_BURST = 10;
-/** Log patches and updates of one job that may be on their way; their bodies are held. The runner sends one at a time. */
-const MOST_REPORTS = 8;
 
 /** What the relay knows of one machine while its socket is open. Lost with the process, and rebuilt from the store. */
 export interface Guest {
@@ -21,19 +23,25 @@ export interface Guest {
   readonly isRemote: boolean;
   readonly sockets: Set<Socket>;
   readonly requests: TokenBucket;
+  /** Paces new connections: each costs, also one that never asks for anything. */
+  readonly arrivals: TokenBucket;
   /** Paces what is forwarded to GitLab in the name of the job. */
   readonly updates: TokenBucket;
-  /** When each rule was last reported as broken. */
-  readonly refusals: Map<string, number>;
-  /** What the proxy was asked for, with when it was last recorded. */
+  /** For all that it can cause to be written. */
+  readonly log: SampledLog;
+  /** What was recorded of it: each thing with when, and how many records there are. */
   readonly audited: Map<string, number>;
-  openTunnels: number;
+  records: number;
   /** Aborts when its door is closed: nothing waits in its name any more. */
   readonly closed: AbortController;
-  /** Resolved when GitLab is known to want the job canceled. */
-  readonly canceling: PromiseWithResolvers<void>;
+  /** GitLab is known to want the job canceled. */
+  isCanceling: boolean;
+  /** Who waits to hear of that. */
+  cancelWaiter: CancelWaiter | undefined;
   /** What it said of its end. */
   end: GuestEnd | undefined;
+  /** How often that changed. */
+  ends: number;
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
@@ -42,8 +50,6 @@ export interface Guest {
   quietUntil: number;
   noteHeard(): void;
   lastHeardAt(): number | undefined;
-  /** Runs the work of a report, its reading included. Rejects with Refusal 503 when there are too many at one time. */
-  report(work: () => Promise<void>): Promise<void>;
   /** Runs one thing after the other. */
   inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
@@ -53,13 +59,13 @@ export interface GuestOptions {
   readonly isRemote: boolean;
   readonly clock: Clock;
   readonly settings: RelaySettings;
+  readonly log: Log;
 }
 
-export function createGuest({ machineId, isRemote, clock, settings }: GuestOptions): Guest {
+export function createGuest({ machineId, isRemote, clock, settings, log }: GuestOptions): Guest {
   const sockets = new Set<Socket>();
   const bytesSeen = new WeakMap<Socket, number>();
   let heardAt: number | undefined;
-  let reports = 0;
   let last: Promise<unknown> = Promise.resolve();
 
   const { requestsPerSecond, updatesPerMinute } = settings;
@@ -68,13 +74,24 @@ export function createGuest({ machineId, isRemote, clock, settings }: GuestOptio
     isRemote,
     sockets,
     requests: createTokenBucket(clock, requestsPerSecond / SECOND_MS, requestsPerSecond * REQUEST_BURST_S),
+    arrivals: createTokenBucket(
+      clock,
+      (ARRIVALS_PER_REQUEST * requestsPerSecond) / SECOND_MS,
+      ARRIVALS_PER_REQUEST * requestsPerSecond * REQUEST_BURST_S,
+    ),
     updates: createTokenBucket(clock, updatesPerMinute / MINUTE_MS, UPDATE_BURST),
-    refusals: new Map(),
+    log: createSampledLog({
+      log: log.child({ machineId }),
+      clock,
+      leftOut: "more lines about a machine's requests were left out",
+    }),
     audited: new Map(),
-    openTunnels: 0,
+    records: 0,
     closed: new AbortController(),
-    canceling: Promise.withResolvers(),
+    isCanceling: false,
+    cancelWaiter: undefined,
     end: undefined,
+    ends: 0,
     session: undefined,
     delivery: undefined,
     standingAt: undefined,
@@ -90,17 +107,6 @@ export function createGuest({ machineId, isRemote, clock, settings }: GuestOptio
         bytesSeen.set(socket, bytes);
       }
       return heardAt;
-    },
-    async report(work) {
-      if (reports >= MOST_REPORTS) {
-        throw new Refusal(503, "too many reports at once", { rule: "too-many-reports" });
-      }
-      reports += 1;
-      try {
-        await work();
-      } finally {
-        reports -= 1;
-      }
     },
     inTurn(work) {
       const turn = last.then(work, work);

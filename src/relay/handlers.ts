@@ -8,6 +8,7 @@ import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import { createGit } from "./git.ts";
 import type { Guest } from "./guest.ts";
+import { createGuestCalls } from "./guest-calls.ts";
 import type { NoteEnd } from "./guest-ending.ts";
 import { createHandover } from "./handover.ts";
 import { createJobCaller } from "./job-call.ts";
@@ -34,7 +35,7 @@ export function createHandlers(
   options: RelayOptions,
   { dialer, audit, noteEnd, track }: HandlersContext,
 ): Handle {
-  const { store, http, api, clock, log, config } = options;
+  const { store, http, api, clock, config } = options;
   const jobEnd = createJobEnd({ store, clock });
   const reports = {
     store,
@@ -49,12 +50,13 @@ export function createHandlers(
   const updateJob = createUpdateJob(reports);
   const { objectStorage, idleTimeout: idleTimeoutMs } = config;
   const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
-  const artifacts = { store, http, dialer, redirects, jobEnd, idleTimeoutMs };
+  const calls = createGuestCalls({ http, clock });
+  const artifacts = { store, http, calls, dialer, redirects, jobEnd, idleTimeoutMs };
   const uploadArtifacts = createUpload(artifacts);
   const downloadArtifacts = createDownload(artifacts);
-  const git = createGit({ store, http, redirects, idleTimeoutMs });
+  const git = createGit({ store, http, calls, redirects, idleTimeoutMs });
   const redeliverAfterMs = config.redeliverAfter;
-  const requestJob = createHandover({ store, http, clock, log, redeliverAfterMs, onHandOver: openTrace });
+  const requestJob = createHandover({ store, http, clock, redeliverAfterMs, onHandOver: openTrace });
 
   /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
   function openTrace(guest: Guest, session: JobSession): void {
@@ -62,7 +64,7 @@ export function createHandlers(
     const opened = guest.inTurn(() => ensureHead({ api, store }, session, onOver));
     track(
       opened.catch((error: unknown) =>
-        log.info({ machineId: guest.machineId, error: describeError(error) }, "trace not opened yet"),
+        guest.log.write("info", "trace", { error: describeError(error) }, "trace not opened yet"),
       ),
     );
   }
@@ -72,17 +74,16 @@ export function createHandlers(
       case "boot":
         return await sendBootData(exchange, options.bootData);
       case "await-cancel":
-        // Not awaited: a poll that is held for hours is nothing that a stop waits for.
-        return void awaitCancel(exchange, clock);
+        return awaitCancel(exchange, clock);
       case "end":
         await noteEnd(exchange.guest, "orderly");
         return reply(exchange.response, 204, {});
       case "request-job":
         return await requestJob(exchange);
       case "update-job":
-        return await exchange.guest.report(() => updateJob(exchange, route.jobId));
+        return await updateJob(exchange, route.jobId);
       case "append-trace":
-        return await exchange.guest.report(() => appendTrace(exchange, route.jobId));
+        return await appendTrace(exchange, route.jobId);
       case "upload-artifacts":
         return await uploadArtifacts(exchange, route.jobId);
       case "download-artifacts":

@@ -1,5 +1,4 @@
 import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
@@ -15,7 +14,6 @@ export interface HandoverOptions {
   readonly store: Store;
   readonly http: GitLabHttp;
   readonly clock: Clock;
-  readonly log: Log;
   readonly redeliverAfterMs: number;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onHandOver: (guest: Guest, session: JobSession) => void;
@@ -35,18 +33,17 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
 
   async function requestJob(exchange: Exchange): Promise<void> {
     const { guest, request, response } = exchange;
-    const { token } = await readJsonObject(request, MAX_BODY_BYTES);
+    const { token } = await readJsonObject(exchange, MAX_BODY_BYTES);
     if (typeof token !== "string" || !isSecret(store.machineToken(guest.machineId), token)) {
       throw new Refusal(403, "403 Forbidden", { rule: "wrong-machine-token" });
     }
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    deliver(
-      exchange,
-      rewritePayload(delivery.payload, { origin: http.origin, basePath: http.basePath, relayHost }),
-      clock,
-    );
+    const rewrite = { origin: http.origin, basePath: http.basePath, relayHost };
+    const payload = rewritePayload(delivery.payload, rewrite);
+    exchange.hold(payload.length);
+    deliver(exchange, payload, clock);
   }
 
   async function nextDelivery(guest: Guest): Promise<Delivery | undefined> {
@@ -79,7 +76,7 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
   async function redelivery(guest: Guest, job: Job, payload: string): Promise<Delivery | undefined> {
     guest.session ??= sessionOf(job, payload);
     if (guest.session.isTokenSeen || !mayBeLost(guest)) return undefined;
-    options.log.info({ machineId: guest.machineId, jobId: job.id }, "payload served again");
+    guest.log.write("info", "payload", { jobId: job.id }, "payload served again");
     return await begin(guest, job.id, payload);
   }
 

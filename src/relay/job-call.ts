@@ -6,7 +6,7 @@ import { requestedWaitMs } from "../gitlab/requested-wait.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
-import { headersFromGuest } from "./headers.ts";
+import { headersForGuest, headersFromGuest } from "./headers.ts";
 
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** A rate limit that asks for more is asked again after this. */
@@ -20,8 +20,10 @@ interface JobCall {
 
 /** The two calls by which a runner reports on its job: small, read whole, answered to the guest when GitLab has answered. */
 export interface JobCaller {
+  /** Waits until GitLab may be told of the job again. Throws Refusal 503 when GitLab asked to be left in peace, or nobody waits any more. */
+  pace(exchange: Exchange): Promise<void>;
   /**
-   * Sends a guest's call on, in the pace GitLab allows. Throws Refusal 502 or 503 when GitLab does not answer or cannot now, so that
+   * Sends a guest's call on. Throws Refusal 502 or 503 when GitLab does not answer or cannot now, so that
    * the runner tries again: never a 403 or a `Job-Status` that GitLab did not give.
    */
   call(exchange: Exchange, call: JobCall): Promise<Answer>;
@@ -29,10 +31,13 @@ export interface JobCaller {
 
 export function createJobCaller({ http, clock }: { http: GitLabHttp; clock: Clock }): JobCaller {
   return {
+    async pace({ guest, signal }) {
+      if (!signal.aborted) await guest.updates.take(signal).catch(() => {});
+      if (signal.aborted) throw new Refusal(503, "nobody waits for this report any more");
+      if (clock.now() < guest.quietUntil) throw laterRefusal(503, guest.quietUntil - clock.now());
+    },
     async call(exchange, { method, headers, body }) {
       const { guest, request, path, query } = exchange;
-      await guest.updates.take(guest.closed.signal);
-      if (clock.now() < guest.quietUntil) throw laterRefusal(503, guest.quietUntil - clock.now());
       const own = ["content-length", "content-range", "accept-encoding"];
       const all = { ...headersFromGuest(request.headers, own), ...headers };
       const answer = await answerTo({ method, path: path + query, headers: all, body });
@@ -77,5 +82,5 @@ export function passOn(
   answer: Answer,
   headers: Readonly<Record<string, string | undefined>>,
 ): void {
-  reply(exchange.response, answer.status, { ...answer.headers, ...headers }, answer.text);
+  reply(exchange.response, answer.status, { ...headersForGuest(answer.headers), ...headers }, answer.text);
 }

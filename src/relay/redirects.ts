@@ -80,7 +80,7 @@ export function createRedirects(options: RedirectsOptions): Redirects {
     const reached = destination(guest, url);
     const { target } = reached;
     try {
-      const answer = await dialer.dispatcher(reached).request(wanted);
+      const answer = await dialer.request(reached, wanted);
       audit.connected(guest, target);
       return answer;
     } catch (error) {

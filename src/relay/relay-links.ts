@@ -16,16 +16,8 @@ export function withRelayLocation(headers: IncomingHttpHeaders, links: RelayLink
   return { ...headers, location: viaRelay(location, links) ?? location };
 }
 
-/** The answer of a git-lfs batch with its links leading through the relay; undefined when it is no JSON. */
-export function withRelayHrefs(batch: unknown, links: RelayLinks): string | undefined {
-  if (batch === undefined) return undefined;
-  return JSON.stringify(batch, (key, value) =>
-    key === "href" && typeof value === "string" ? (viaRelay(value, links) ?? value) : value,
-  );
-}
-
 /** The same place by way of the relay; undefined for what the relay does not serve. */
-function viaRelay(link: string, { relayHost, http }: RelayLinks): string | undefined {
+export function viaRelay(link: string, { relayHost, http }: RelayLinks): string | undefined {
   const url = URL.parse(link, http.origin);
   if (url === null) return undefined;
   const path = pathBelow(http.basePath, url.pathname);

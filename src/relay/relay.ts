@@ -1,16 +1,19 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
+import { createAdmission } from "./admission.ts";
 import { createAudit } from "./audit.ts";
+import { tellCanceling } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
-import { createDialer } from "./egress-dialer.ts";
+import { createDialer, type Dialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
 import { createGuest, type Guest } from "./guest.ts";
@@ -38,6 +41,8 @@ export interface RelayOptions {
   readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
+  /** Through which proxies guests' other hosts are reached; by default through none. */
+  readonly ways?: ProxyWays;
   /** Replaces the resolution of names that guests ask for. */
   readonly resolve?: Resolve;
 }
@@ -70,12 +75,8 @@ export interface RelayTrials extends Pick<Trials, "arePossible" | "firstWordAt">
 export function createRelay(options: RelayOptions): Relay {
   const { store, http, clock, log, config } = options;
   const inFlight = new Set<Promise<void>>();
-  const audit = createAudit({ store, clock, log });
-  const dialer = createDialer({
-    guard: options.guard ?? createAddressGuard(),
-    connectTimeoutMs: config.connectTimeout,
-    ...(options.resolve ? { resolve: options.resolve } : {}),
-  });
+  const audit = createAudit({ store, clock });
+  const dialer = dialerOf(options);
   const proxy = createEgressProxy({
     ...{ store, dialer, audit },
     settings: config,
@@ -84,15 +85,18 @@ export function createRelay(options: RelayOptions): Relay {
   });
   const noteEnd = createNoteEnd({ store, log });
   const handle = createHandlers(options, { dialer, audit, noteEnd, track });
-  const reception = createReception({ store, audit, log, proxy, handle });
+  const admission = createAdmission({ settings: config, machines: () => doors.count() });
+  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
+  const reception = createReception({ store, audit, proxy, handle, admission });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
+    onTooMany,
+    onSentAhead: (guest) => audit.ruleBroken(guest, "too-many-sent-ahead"),
   });
-  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
   const doors = createDoors({
-    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config }),
+    createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     serve: server.serve,
     onTooMany,
     maxConnections: config.connections,
@@ -124,7 +128,7 @@ export function createRelay(options: RelayOptions): Relay {
     close: doors.close,
     lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
     lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
-    tellCanceling: (machineId) => doors.guest(machineId)?.canceling.resolve(),
+    tellCanceling: (machineId) => tellCanceling(doors.guest(machineId)),
     reload: outside.look,
     async stop() {
       await Promise.all([outside.close(), doors.closeAll()]);
@@ -135,6 +139,11 @@ export function createRelay(options: RelayOptions): Relay {
       await dialer.close();
     },
   };
+}
+
+function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+  const limits = { guard, connectTimeoutMs: config.connectTimeout };
+  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
 function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {

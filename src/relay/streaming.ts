@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
-import { PassThrough, type Readable } from "node:stream";
+import { PassThrough, type Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
 import { gitLabErrorFrom } from "../gitlab/failure.ts";
-import { endToEndHeaders } from "../gitlab/http.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
+import { headersForGuest } from "./headers.ts";
 
 /** The two ends that a handler joins: the guest's body, and a signal that ends the request when the guest is gone or stuck. */
 export interface Passage {
@@ -58,14 +58,15 @@ export function discard(body: Readable | undefined): void {
   body.destroy();
 }
 
-/** Streams an answer to the guest. A break on either side breaks the other: a cut body must not look whole. */
+/** Streams an answer to the guest, through `change` if that is given. A break on either side breaks the other: a cut body must not look whole. */
 export async function streamAnswer(
   { response }: Exchange,
   { statusCode, body }: Dispatcher.ResponseData,
   headers: IncomingHttpHeaders,
+  change?: Transform,
 ): Promise<void> {
-  response.writeHead(statusCode, endToEndHeaders(headers));
-  await pipeline(body, response).catch(() => {});
+  response.writeHead(statusCode, headersForGuest(headers));
+  await (change ? pipeline(body, change, response) : pipeline(body, response)).catch(() => {});
 }
 
 function noAnswer(cause: unknown): Refusal {

@@ -4,6 +4,8 @@ import type { Clock } from "../base/clock.ts";
 export interface TokenBucket {
   /** Takes one and answers true, or answers false. */
   tryTake(): boolean;
+  /** Gives back one that was taken and not used. */
+  putBack(): void;
   /** Takes one, waiting for its turn if need be. */
   take(signal?: AbortSignal): Promise<void>;
 }
@@ -25,6 +27,9 @@ export function createTokenBucket(clock: Clock, perMs: number, burst: number): T
       if (tokens < 1) return false;
       tokens -= 1;
       return true;
+    },
+    putBack() {
+      tokens = Math.min(burst, tokens + 1);
     },
     async take(signal) {
       fill();

@@ -30,10 +30,13 @@ export function createUpdateJob(
   const { store, api, caller, jobEnd } = options;
 
   async function updateJob(exchange: Exchange, jobId: number): Promise<void> {
-    const { guest, request } = exchange;
-    const update = await readJsonObject(request, MAX_UPDATE_BYTES);
+    const { guest } = exchange;
+    const update = await readJsonObject(exchange, MAX_UPDATE_BYTES);
     const session = await admitUpdate(exchange, jobId, update);
-    await guest.inTurn(() => put(exchange, session, update));
+    await guest.inTurn(async () => {
+      await caller.pace(exchange);
+      await put(exchange, session, update);
+    });
   }
 
   /** A token may stand in the body, the header or both: each one that is there must be the job's. */

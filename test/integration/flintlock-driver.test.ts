@@ -113,6 +113,7 @@ describe("deletes", () => {
     } as never);
     expect(flintlockd.wire.count("delete")).toBe(1);
     await flintlockd.restart();
+    await flintlockd.until("what waited is carried out", (machines) => machines.length === 0);
     await driver.destroy(spec.id, signal);
     expect(driver.trouble()).toBeUndefined();
     expect(flintlockd.machines()).toEqual([]);

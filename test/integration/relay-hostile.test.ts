@@ -169,7 +169,7 @@ describe("a hostile guest", () => {
     const answers = Promise.all(
       Array.from({ length: 30 }, () => guest.update(job.id, token, "running")),
     ).catch(() => []);
-    await expect.poll(async () => await brokenRules(both.hostile)).toEqual(["too-many-reports"]);
+    await expect.poll(async () => await brokenRules(both.hostile)).toEqual(["too-many-at-once:update-job"]);
     await expectServed(both);
     await bench.relay.close(both.hostile.id);
     await answers;

@@ -1,5 +1,5 @@
 import { parseProxy } from "./server.ts";
-import { exceptionProblem, type ProxyServer } from "./ways.ts";
+import { exceptionProblem, type ProxyServer, type ProxyWays } from "./ways.ts";
 
 export interface EnvironmentProxies {
   readonly http: ProxyServer | undefined;
@@ -35,6 +35,34 @@ export function proxiesOfEnvironment(env: NodeJS.ProcessEnv): EnvironmentProxies
       .filter((entry) => entry !== "" && exceptionProblem(entry) === undefined),
     problems: [...problems].map(([variable, message]) => ({ variable, message })),
   };
+}
+
+/**
+ * The same for programs that we start, apt above all, in place of what the environment has. With user and password: for an environment,
+ * never for arguments.
+ */
+export function proxyVariables({ http, https, except }: ProxyWays): NodeJS.ProcessEnv {
+  const noProxy = ["localhost", "127.0.0.1", "::1", ...except].join(",");
+  const values = {
+    http_proxy: addressWithUser(http),
+    https_proxy: addressWithUser(https),
+    all_proxy: undefined,
+    no_proxy: noProxy,
+  };
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([name, value]) => [
+      [name, value],
+      [name.toUpperCase(), value],
+    ]),
+  );
+}
+
+function addressWithUser(proxy: ProxyServer | undefined): string | undefined {
+  if (proxy?.username === undefined) return proxy?.origin;
+  const url = new URL(proxy.origin);
+  url.username = encodeURIComponent(proxy.username);
+  url.password = encodeURIComponent(proxy.password?.reveal() ?? "");
+  return url.href;
 }
 
 function setVariable(env: NodeJS.ProcessEnv, names: readonly string[]) {

@@ -14,12 +14,16 @@ export type ProxyErrorCode =
 
 /** What the way through a company's proxy fails with: always the proxy, never the server behind it. */
 export class ProxyError extends FireRunnerError {
+  /** What the proxy answered; undefined when it did not. */
+  readonly status: number | undefined;
+
   constructor(
     code: ProxyErrorCode,
     message: string,
-    options: ErrorOptions & { hint?: string; retryable?: boolean } = {},
+    options: ErrorOptions & { hint?: string; retryable?: boolean; status?: number } = {},
   ) {
     super(code, message, options);
+    this.status = options.status;
   }
 }
 
@@ -37,9 +41,11 @@ export function proxyAnswered(proxy: ProxyServer, target: string, status: number
   if (status === 407) {
     return proxy.username === undefined
       ? new ProxyError("proxy_authentication", `${named} asks for a user and a password (407)`, {
+          status,
           hint: "set proxy.url, proxy.username and proxy.passwordFile",
         })
       : new ProxyError("proxy_authentication", `${named} does not take the user and password given (407)`, {
+          status,
           hint:
             proxy.namedBy === "proxy.url"
               ? "correct proxy.username and proxy.passwordFile"
@@ -48,6 +54,7 @@ export function proxyAnswered(proxy: ProxyServer, target: string, status: number
   }
   const isForbidden = status >= 400 && status < 500;
   return new ProxyError("proxy_refused", `${named} answers ${status} when asked to lead to ${target}`, {
+    status,
     retryable: !isForbidden,
     hint: isForbidden
       ? `let the proxy's rules allow this computer to reach ${target}, or name its host in proxy.noProxy when it needs no proxy`

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { proxiesOfEnvironment } from "./environment.ts";
+import { proxiesOfEnvironment, proxyVariables } from "./environment.ts";
 import { addressOf, authorizationOf, parseProxy } from "./server.ts";
 import { exceptionProblem, type ProxyServer, proxyFor, targetOfUrl } from "./ways.ts";
 
@@ -116,6 +116,24 @@ describe("the environment", () => {
     expect(proxiesOfEnvironment({ https_proxy: "", HTTPS_PROXY: "http://b:2" })).toMatchObject({
       https: { origin: "http://b:2" },
       http: undefined,
+    });
+  });
+
+  test("of programs that we start says the same, and nothing of what stood there before", () => {
+    const server = parseProxy("http://me:p%40ss@proxy:3128", "proxy.url");
+    const named = "server" in server ? server.server : undefined;
+    const env = {
+      ...{ ALL_PROXY: "http://old:1" },
+      ...proxyVariables({ http: named, https: named, except: [".corp"], ca: undefined }),
+    };
+
+    expect(env).toMatchObject({
+      http_proxy: "http://me:p%40ss@proxy:3128/",
+      NO_PROXY: "localhost,127.0.0.1,::1,.corp",
+      ALL_PROXY: undefined,
+    });
+    expect(proxiesOfEnvironment(env)).toMatchObject({
+      https: { origin: "http://proxy:3128", username: "me" },
     });
   });
 

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { proxyVariables } from "../../base/proxy/environment.ts";
 import type { BuildOptions } from "../../image/build.ts";
 import { createBuildScreen } from "../build-screen.ts";
 import type { Context, Run } from "../context.ts";
@@ -36,7 +37,7 @@ export function addImageBuild(image: Command, run: Run): void {
 async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");
-  const { images } = await context.loadLocalConfig();
+  const { images, proxy } = await context.loadLocalConfig();
   const directory = await directoryOf(context, flags);
   using interrupt = signalOnInterrupt();
   const screen = createBuildScreen(stderr);
@@ -48,6 +49,8 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
       ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
       ...(flags.allowHttpMirror ? { allowHttpMirror: true } : {}),
     },
+    ways: proxy,
+    environment: { ...context.env, ...proxyVariables(proxy) },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),
     clock: systemClock,

@@ -1,10 +1,10 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import { describeError, systemCode } from "../../base/errors.ts";
+import type { SampledLog } from "../../base/sampled-log.ts";
 import { canonicalAddress, limitKey } from "./address.ts";
 import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";
-import type { SampledLog } from "./sampled-log.ts";
 
 /** How long a client may take to read why it was cut off. */
 const LINGER_MS = 1_000;
@@ -39,7 +39,7 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
     const why = wordsOf[code] ?? `it broke the protocol: ${describeError(error)}`;
     tally.broken++;
     const key = client === "unknown" ? client : limitKey(client);
-    sampled.warn(`${key} ${code}`, { client, why }, "a connection at the door was cut");
+    sampled.write("warn", `${key} ${code}`, { client, why }, "a connection at the door was cut");
   }
 
   /** Fits Fastify's `clientErrorHandler`. */
@@ -69,7 +69,12 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
       });
       // Running out of file descriptors, for example: without a listener it would end the program.
       server.on("error", (error) => {
-        sampled.warn("accept", { why: describeError(error) }, "the door could not accept a connection");
+        sampled.write(
+          "warn",
+          "accept",
+          { why: describeError(error) },
+          "the door could not accept a connection",
+        );
       });
     },
   };

@@ -2,6 +2,7 @@ import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import { createSampledLog } from "../../base/sampled-log.ts";
 import type { HttpConfig } from "../config.ts";
 import type { HookDesk, Readiness } from "../hook-desk.ts";
 import { createAddressSet } from "./address.ts";
@@ -13,7 +14,6 @@ import { createTally, type DoorCounts } from "./counts.ts";
 import { createDoorApp, type DoorAppDeps } from "./door-app.ts";
 import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
 import { createRefuse } from "./refusal.ts";
-import { createSampledLog } from "./sampled-log.ts";
 import { tlsOptions } from "./server.ts";
 import { createTlsKeeper, type TlsKeeper } from "./tls-keeper.ts";
 import { createTurns } from "./turns.ts";
@@ -58,7 +58,11 @@ export async function openDoor(deps: DoorDeps): Promise<Door> {
   let allowed = createAddressSet(config.allow);
   let trusted = createAddressSet(config.trustedProxies);
   const tally = createTally();
-  const sampled = createSampledLog(log, clock);
+  const sampled = createSampledLog({
+    log,
+    clock,
+    leftOut: "more warnings of clients at the door were left out",
+  });
   const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
   const clientErrors = createClientErrors({ connections, tally, sampled });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);

@@ -1,8 +1,8 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { SampledLog } from "../../base/sampled-log.ts";
 import type { Client } from "./client.ts";
 import type { RefusalReason, Tally } from "./counts.ts";
 import { readBody } from "./read-body.ts";
-import type { SampledLog } from "./sampled-log.ts";
 import type { UnprovenLimit } from "./unproven-limit.ts";
 
 /** What is read of a refused body, so that its sender gets to read the answer: one that still writes would miss it. */
@@ -35,7 +35,8 @@ export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): R
     const waitS = limit.take(client.key);
     const { reason, status, message } = waitS > 0 ? tooMany(waitS) : refusal;
     tally.refused[reason] = (tally.refused[reason] ?? 0) + 1;
-    sampled.warn(
+    sampled.write(
+      "warn",
       `${client.key} ${reason}`,
       { client: client.address ?? "unknown", status, why: message },
       "a request at the door was refused",

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
+import type { SampledLog } from "../../base/sampled-log.ts";
 import type { HookDesk, Screening } from "../hook-desk.ts";
 import type { AddressSet } from "./address.ts";
 import type { BodyRoom, KeptBody } from "./body-room.ts";
@@ -9,7 +10,6 @@ import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";
 import { type BodyEnd, readBody } from "./read-body.ts";
 import type { Refusal, Refuse } from "./refusal.ts";
-import type { SampledLog } from "./sampled-log.ts";
 import type { TakeTurn } from "./turns.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
@@ -157,7 +157,12 @@ async function giveUp(
   const { address = "unknown", key } = deps.clientOf(request);
   deps.tally.broken++;
   const why = end === "crumbs" ? "it came in thousands of tiny chunks" : "it broke off";
-  deps.sampled.warn(`${key} ${end}`, { client: address, why }, "the body of a webhook request was not read");
+  deps.sampled.write(
+    "warn",
+    `${key} ${end}`,
+    { client: address, why },
+    "the body of a webhook request was not read",
+  );
   request.raw.destroy();
 }
 
@@ -169,7 +174,8 @@ function apologize(
   { tally, sampled }: WebhookRouteDeps,
 ): void {
   tally.failed++;
-  sampled.warn(
+  sampled.write(
+    "warn",
     "failed",
     { url: request.url, why: describeError(error) },
     "a webhook could not be taken; GitLab is told 503",

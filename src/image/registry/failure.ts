@@ -1,11 +1,14 @@
 import { z } from "zod";
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/connection-failure.ts";
 import { FireRunnerError, systemCode } from "../../base/errors.ts";
+import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { parseJson } from "../json.ts";
 import { RegistryError } from "./errors.ts";
 
 /** A failed exchange, from whatever the HTTP client threw. `server` is `https://host:port` of whom we spoke with. */
 export function registryErrorFrom(cause: unknown, server: string, doing: string): FireRunnerError {
+  const proxy = proxyErrorIn(cause);
+  if (proxy !== undefined) return proxy;
   if (cause instanceof FireRunnerError) return cause;
   const code = codeOf(cause);
   if (certificateCode.test(code))

@@ -1,6 +1,8 @@
-import { X509Certificate } from "node:crypto";
-import { getCACertificates } from "node:tls";
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
+import type { Dispatcher } from "undici";
+import { describeError } from "../../base/errors.ts";
+import { createProxiedAgent } from "../../base/proxy/agent.ts";
+import { directWays, type ProxyWays } from "../../base/proxy/ways.ts";
+import { certificatesIn, trustContext } from "../../base/trust.ts";
 import { RegistryError } from "./errors.ts";
 import { isLocalRegistry } from "./reference.ts";
 
@@ -14,6 +16,8 @@ export interface TransportOptions {
   readonly plainHttp?: boolean | undefined;
   /** PEM of authorities to trust besides those of Node and of the system. */
   readonly ca?: string | undefined;
+  /** Through which proxies registries are reached; by default through none. */
+  readonly ways?: ProxyWays | undefined;
 }
 
 export interface Transport {
@@ -22,37 +26,34 @@ export interface Transport {
 }
 
 /** Throws `registry_tls` when `ca` holds no certificate. */
-export function createTransport({ registry, plainHttp, ca }: TransportOptions): Transport {
-  const isLocal = isLocalRegistry(registry);
-  const isPlain = plainHttp ?? (isLocal && ca === undefined);
-  const trusted = ca === undefined ? {} : { ca: [...knownAuthorities(), checkedCertificate(ca)] };
-  const options = {
-    connect: { timeout: CONNECT_TIMEOUT_MS, ...trusted },
-    // One request per connection at a time.
-    pipelining: 1,
-    headersTimeout: ANSWER_TIMEOUT_MS,
-    bodyTimeout: ANSWER_TIMEOUT_MS,
-  };
+export function createTransport({ registry, plainHttp, ca, ways = directWays }: TransportOptions): Transport {
+  const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
+  if (ca !== undefined) checkAuthorities(ca);
+  const secureContext = trustContext([ca, ways.ca]);
   return {
     origin: `${isPlain ? "http" : "https"}://${registry}`,
-    // A proxy of the environment leads out of this computer; a registry here is not behind it.
-    dispatcher: isLocal ? new Agent(options) : new EnvHttpProxyAgent({ ...options, requestTls: trusted }),
+    dispatcher: createProxiedAgent({
+      ways,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      secureContext: () => secureContext,
+      headersTimeoutMs: ANSWER_TIMEOUT_MS,
+      bodyTimeoutMs: ANSWER_TIMEOUT_MS,
+    }),
   };
-}
-
-function knownAuthorities(): Set<string> {
-  return new Set([...getCACertificates("default"), ...getCACertificates("system")]);
 }
 
 /** TLS ignores what it cannot read, and every connection would fail later with no hint at the file. */
-function checkedCertificate(pem: string): string {
+function checkAuthorities(pem: string): void {
   try {
-    new X509Certificate(pem);
-    return pem;
+    certificatesIn(pem);
   } catch (cause) {
-    throw new RegistryError("registry_tls", "the file of the certificate authority holds no certificate", {
-      cause,
-      hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
-    });
+    throw new RegistryError(
+      "registry_tls",
+      `the file of the certificate authority: ${describeError(cause)}`,
+      {
+        cause,
+        hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+      },
+    );
   }
 }

@@ -1,10 +1,10 @@
 import type { Socket } from "node:net";
 import { type SecureContext, TLSSocket } from "node:tls";
+import type { SampledLog } from "../../base/sampled-log.ts";
 import type { Store } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { Guest } from "../guest.ts";
 import { type Preamble, takePreamble } from "./preamble.ts";
-import type { Refusals } from "./refusals.ts";
 import { createStrangers } from "./strangers.ts";
 import type { TrialLinks } from "./trial-links.ts";
 
@@ -13,7 +13,8 @@ export interface EntranceOptions {
   /** Machines that try a host out, of which the store knows nothing. */
   readonly trials: Pick<TrialLinks, "check">;
   readonly settings: RelaySettings;
-  readonly refusals: Refusals;
+  /** What strangers do. Whoever reaches the port can cause it. */
+  readonly strangersLog: SampledLog;
   /** The guest of a machine whose door is open to the network. */
   readonly guest: (machineId: string) => Guest | undefined;
   readonly serve: (guest: Guest, socket: Socket) => void;
@@ -32,8 +33,14 @@ export interface Entrance {
 }
 
 export function createEntrance(options: EntranceOptions): Entrance {
-  const { store, settings, refusals } = options;
-  const strangers = createStrangers({ onDisplaced: () => refusals.count("displaced") });
+  const { store, settings, strangersLog } = options;
+  const strangers = createStrangers({ onDisplaced: () => tellRefused("displaced") });
+
+  function tellRefused(
+    why: "too slow" | "no guest" | "unknown machine" | "wrong secret" | "displaced",
+  ): void {
+    strangersLog.write("warn", why, { why }, "a connection to the relay was refused");
+  }
 
   async function receive(raw: Socket, secureContext: SecureContext): Promise<void> {
     const socket = new TLSSocket(raw, { isServer: true, secureContext, ...{ allowHalfOpen: true } });
@@ -57,7 +64,7 @@ export function createEntrance(options: EntranceOptions): Entrance {
     }, settings.headerTimeout);
     const preamble = await takePreamble(socket);
     clearTimeout(limit);
-    if (preamble === undefined) refusals.count(isLate ? "too slow" : "no guest");
+    if (preamble === undefined) tellRefused(isLate ? "too slow" : "no guest");
     return preamble;
   }
 
@@ -66,7 +73,7 @@ export function createEntrance(options: EntranceOptions): Entrance {
     const guest = options.guest(machineId);
     if (guest && (options.trials.check(machineId, secret) || (await store.checkLink(machineId, secret))))
       return guest;
-    refusals.count(guest ? "wrong secret" : "unknown machine");
+    tellRefused(guest ? "wrong secret" : "unknown machine");
     return undefined;
   }
 

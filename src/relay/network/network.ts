@@ -3,6 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import type { Log } from "../../base/log.ts";
+import { createSampledLog } from "../../base/sampled-log.ts";
 import { MINUTE_MS } from "../../base/units.ts";
 import { advertisedAddress, type RelaySettings } from "../config.ts";
 import type { RelayCertificate } from "./certificate.ts";
@@ -10,9 +11,8 @@ import { createConfiguredCertificate } from "./configured-certificate.ts";
 import { createEntrance, type EntranceOptions } from "./entrance.ts";
 import { listenOn } from "./listen.ts";
 import { createOwnCertificate } from "./own-certificate.ts";
-import { createRefusals } from "./refusals.ts";
 
-export interface NetworkOptions extends Omit<EntranceOptions, "refusals"> {
+export interface NetworkOptions extends Omit<EntranceOptions, "strangersLog"> {
   readonly clock: Clock;
   readonly log: Log;
   /** Where our own authority is kept. */
@@ -32,8 +32,12 @@ export interface Network {
 /** Throws RelayError `relay_listen` or `relay_certificate`. */
 export async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { settings, clock, log } = options;
-  const refusals = createRefusals(log, clock);
-  const entrance = createEntrance({ ...options, refusals });
+  const strangersLog = createSampledLog({
+    log,
+    clock,
+    leftOut: "more connections to the relay were refused",
+  });
+  const entrance = createEntrance({ ...options, strangersLog });
   const servers: Server[] = [];
   let certificate: RelayCertificate | undefined;
 
@@ -41,18 +45,20 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
     raw.on("error", () => {});
     if (certificate === undefined) return void raw.destroy();
     entrance.receive(raw, certificate.context).catch((error: unknown) => {
-      log.error({ error: describeError(error) }, "a connection from the network failed");
+      const fields = { error: describeError(error) };
+      strangersLog.write("error", "failed", fields, "a connection from the network failed");
       raw.destroy();
     });
   }
 
   async function look(): Promise<void> {
-    refusals.tick();
+    strangersLog.tick();
     await certificate?.look();
   }
 
   async function close(): Promise<void> {
     clearInterval(timer);
+    strangersLog.flush();
     const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
     entrance.clear();
     await Promise.all(closed);

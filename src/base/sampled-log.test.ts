@@ -1,20 +1,20 @@
 import { describe, expect, test } from "vitest";
-import { type Log, silentLog } from "../../base/log.ts";
-import { createManualClock } from "../../base/manual-clock.ts";
+import { type Log, silentLog } from "./log.ts";
+import { createManualClock } from "./manual-clock.ts";
 import { createSampledLog } from "./sampled-log.ts";
 
 function aSampledLog() {
   const clock = createManualClock();
   const lines: [message: string, fields: object][] = [];
   const log: Log = { ...silentLog, warn: (fields, message) => void lines.push([message, fields]) };
-  return { clock, lines, sampled: createSampledLog(log, clock) };
+  return { clock, lines, sampled: createSampledLog({ log, clock, leftOut: "more" }) };
 }
 
 describe("the sampled log", () => {
   test("writes the first of each kind and minute, and counts the others", async () => {
     const { clock, lines, sampled } = aSampledLog();
-    for (let index = 0; index < 1_000; index++) sampled.warn("a", { index }, "refused");
-    sampled.warn("b", {}, "refused");
+    for (let index = 0; index < 1_000; index++) sampled.write("warn", "a", { index }, "refused");
+    sampled.write("warn", "b", {}, "refused");
     expect(lines).toEqual([
       ["refused", { index: 0 }],
       ["refused", {}],
@@ -23,16 +23,18 @@ describe("the sampled log", () => {
     await clock.advance(60_000);
     sampled.tick();
 
-    expect(lines[2]).toEqual(["more warnings of clients at the door were left out", { count: 999 }]);
-    sampled.warn("a", {}, "refused");
+    expect(lines[2]).toEqual(["more", { count: 999, kinds: { a: 999 } }]);
+    sampled.write("warn", "a", {}, "refused");
     expect(lines).toHaveLength(4);
   });
 
   test("a flood of many clients does not fill it either", () => {
     const { lines, sampled } = aSampledLog();
-    for (let index = 0; index < 10_000; index++) sampled.warn(`client ${index}`, {}, "refused");
+    for (let index = 0; index < 10_000; index++) sampled.write("warn", `client ${index}`, {}, "refused");
 
     expect(lines.length).toBeLessThanOrEqual(30);
+    sampled.flush();
+    expect(lines.at(-1)?.[1]).toEqual({ count: 9_970, kinds: { others: 9_970 } });
   });
 
   test("says nothing when nothing was left out", async () => {
@@ -47,11 +49,11 @@ describe("the sampled log", () => {
 
   test("a flush does not wait for the minute", () => {
     const { lines, sampled } = aSampledLog();
-    sampled.warn("a", {}, "refused");
-    sampled.warn("a", {}, "refused");
+    sampled.write("warn", "a", {}, "refused");
+    sampled.write("warn", "a", {}, "refused");
 
     sampled.flush();
 
-    expect(lines[1]?.[1]).toEqual({ count: 1 });
+    expect(lines[1]?.[1]).toEqual({ count: 1, kinds: { a: 1 } });
   });
 });

@@ -1,0 +1,65 @@
+import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import { MINUTE_MS } from "./units.ts";
+
+/** Lines in a window, however many kinds there are. */
+const MOST_LINES = 30;
+const OTHERS = "others";
+
+/** Lines that somebody else can cause at will: the first of each kind and minute is written, the others are counted. */
+export interface SampledLog {
+  /** `kind` says which lines are the same, such as a client's address and the message. */
+  write(level: "debug" | "info" | "warn" | "error", kind: string, fields: object, message: string): void;
+  /** Writes how many lines were left out, when the minute has passed. The next `write` does so too. */
+  tick(): void;
+  /** The same, at once. */
+  flush(): void;
+}
+
+export interface SampledLogOptions {
+  readonly log: Log;
+  readonly clock: Pick<Clock, "now">;
+  /** The line that says how many were left out: its fields are `count`, and `kinds` with the count of each. */
+  readonly leftOut: string;
+  /** Default a minute. */
+  readonly windowMs?: number;
+}
+
+export function createSampledLog(options: SampledLogOptions): SampledLog {
+  const { log, clock, leftOut, windowMs = MINUTE_MS } = options;
+  /** How many of each kind were left out. */
+  let seen = new Map<string, number>();
+  let lines = 0;
+  let startedAt = clock.now();
+
+  function flush(): void {
+    const kinds = [...seen].filter(([, count]) => count > 0);
+    const count = kinds.reduce((sum, [, each]) => sum + each, 0);
+    if (count > 0) log.warn({ count, kinds: Object.fromEntries(kinds) }, leftOut);
+    seen = new Map();
+    lines = 0;
+    startedAt = clock.now();
+  }
+
+  function tick(): void {
+    // A clock that was set back must not silence it.
+    if (Math.abs(clock.now() - startedAt) >= windowMs) flush();
+  }
+
+  return {
+    write(level, kind, fields, message) {
+      tick();
+      const before = seen.get(kind);
+      if (before === undefined && lines < MOST_LINES) {
+        seen.set(kind, 0);
+        lines += 1;
+        log[level](fields, message);
+        return;
+      }
+      const counted = before === undefined ? OTHERS : kind;
+      seen.set(counted, (seen.get(counted) ?? 0) + 1);
+    },
+    tick,
+    flush,
+  };
+}

@@ -1,0 +1,106 @@
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { RelaySettings } from "./config.ts";
+import { Refusal } from "./errors.ts";
+import type { Guest } from "./guest.ts";
+import { createHeldBytes } from "./held-bytes.ts";
+import { routeRules, type Served } from "./route-rules.ts";
+
+const MIB_BYTES = 1024 ** 2;
+
+export interface AdmissionOptions {
+  readonly settings: Pick<RelaySettings, "tunnels" | "heldPerMachine" | "heldInAll">;
+  /** Machines whose doors are open. */
+  readonly machines: () => number;
+}
+
+/** What one request was let in with. It counts until its work is done and its answer, or its connection, has ended. */
+interface Ticket {
+  /** Counts more bytes as held until the end. Throws Refusal 503 when there is no room for them. */
+  hold(bytes: number): void;
+  /** Aborts when nobody waits for the answer any more, or the time is up. */
+  readonly signal: AbortSignal;
+  /** The work is done. To be called once, in every case. */
+  done(): void;
+}
+
+/** Lets requests in by the table of rules. */
+export interface Admission {
+  /** `end`: what closes with the request. `onLate` is called when its time is up. Throws Refusal 503 when there are too many. */
+  admit(guest: Guest, served: Served, end: ServerResponse | Socket, onLate: () => void): Ticket;
+}
+
+export function createAdmission({ settings, machines }: AdmissionOptions): Admission {
+  const heldBytes = createHeldBytes({
+    perMachineBytes: settings.heldPerMachine * MIB_BYTES,
+    inAllBytes: settings.heldInAll * MIB_BYTES,
+    machines,
+  });
+  const counts = new WeakMap<Guest, Map<Served, number>>();
+
+  function limitOf(served: Served): number {
+    const { atOnce } = routeRules[served];
+    return atOnce === "tunnels" ? settings.tunnels : atOnce;
+  }
+
+  function enter(guest: Guest, served: Served): () => void {
+    const mine = counts.get(guest) ?? new Map<Served, number>();
+    counts.set(guest, mine);
+    const count = mine.get(served) ?? 0;
+    const limit = limitOf(served);
+    if (count >= limit) {
+      throw new Refusal(503, `more than ${limit} requests of this kind at one time; try again`, {
+        rule: `too-many-at-once:${served}`,
+        headers: { "Retry-After": "1" },
+      });
+    }
+    mine.set(served, count + 1);
+    return () => mine.set(served, (mine.get(served) ?? 1) - 1);
+  }
+
+  return {
+    admit(guest, served, end, onLate) {
+      const { holdsBytes, endsAfterMs } = routeRules[served];
+      heldBytes.add(guest, holdsBytes);
+      let bytes = holdsBytes;
+      let leave: () => void;
+      try {
+        leave = enter(guest, served);
+      } catch (error) {
+        heldBytes.remove(guest, bytes);
+        throw error;
+      }
+      const over = new AbortController();
+      const timer = endsAfterMs === undefined ? undefined : setTimeout(late, endsAfterMs);
+      timer?.unref();
+      let reasonsToStay = 2;
+
+      function late(): void {
+        over.abort(new Refusal(503, "this took too long; try again"));
+        onLate();
+      }
+      function oneLess(): void {
+        reasonsToStay -= 1;
+        if (reasonsToStay > 0) return;
+        leave();
+        heldBytes.remove(guest, bytes);
+      }
+      function ended(): void {
+        clearTimeout(timer);
+        over.abort(new Error("the guest closed the connection"));
+        oneLess();
+      }
+      if (end.destroyed) ended();
+      else end.once("close", ended);
+
+      return {
+        signal: over.signal,
+        hold(more) {
+          heldBytes.add(guest, more);
+          bytes += more;
+        },
+        done: oneLess,
+      };
+    },
+  };
+}
