@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import type { App } from "../app.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { keepMemoryOutOfDumps } from "../base/no-dumps.ts";
 import { loadApp } from "./app-module.ts";
 import type { Run } from "./context.ts";
 
@@ -48,6 +49,7 @@ async function runApp(app: App, log: Log, about: object): Promise<void> {
   process.on("SIGHUP", () => void reload(app, log));
   process.on("uncaughtExceptionMonitor", (error) => log.error({ err: error }, "ending because of a bug"));
 
+  await keepMemoryOutOfDumps();
   log.info({ ...about, pid: process.pid }, "starting");
   await app.start();
   log.info({}, "started");

@@ -2,12 +2,6 @@ import { z } from "zod";
 import { CpuOvercommit, durationMs, sizeMib } from "../lifecycle/config.ts";
 import { FlintlockConfig } from "./flintlock/config.ts";
 
-/**
- * User ids above everything that Debian, `/etc/subuid` (up to 600,100,000) and systemd's containers (up to 1,879,048,191)
- * hand out, and below 2^31, where some file systems stop.
- */
-const FIRST_USER_ID = 1_900_000_000;
-
 const Qemu = z.strictObject({
   accelerator: z
     .enum(["auto", "kvm", "tcg"])
@@ -21,8 +15,9 @@ const Qemu = z.strictObject({
     .refine((mib) => mib >= 1, "at least 1MiB")
     .default(1)
     .meta({ description: "How much of a machine's console is kept; the oldest is dropped." }),
-  firstUserId: z.number().int().min(1_000).max(2_147_000_000).default(FIRST_USER_ID).meta({
-    description: "Started by root, each machine runs as an unprivileged user of its own, from here on.",
+  firstUserId: z.number().int().min(1_000).max(2_147_000_000).optional().meta({
+    description:
+      "Started by root, each machine runs as an unprivileged user of its own, from here on; by default from the first id above 1900000000 that no other FireRunner on this computer has.",
   }),
   userIds: z
     .number()

@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
+import { hostProcesses } from "../../src/vm/local/processes.ts";
+import { programPath } from "../../src/vm/local/programs.ts";
 import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
@@ -78,6 +80,38 @@ describe("a machine of the qemu driver", () => {
     expect(status).toMatch(/CapBnd:\t0+\n/);
     expect(status).toMatch(/Groups:\t\s*\n/);
     expect(directory.uid).toBe(0);
+  });
+
+  test.skipIf(!asRoot)("takes with it all that runs as its user, whatever that says of itself", async () => {
+    const [spec, neighbour] = [aSpec(), aSpec()];
+    const elsewhere = await createQemuHarness(harness.image);
+    const [other, stranger] = [elsewhere.open(), aSpec()];
+    await Promise.all([
+      ...[spec, neighbour].map((each) => driver.create(each, signal)),
+      other.create(stranger, signal),
+    ]);
+    const { uid } = await hypervisorOf(spec.id);
+    const strangers = await elsewhere.processes(stranger.id);
+    const pretend = { FIRERUNNER_MACHINE: join(elsewhere.stateDirectory, "machines", stranger.id) };
+    // Never the same process for long.
+    const restless = { S: 'sh -c "$S" & exit' };
+    const asItsUser = ["--reuid", String(uid), "--regid", String(uid), "--clear-groups", "--"];
+    const start = (env: Record<string, string>, ...program: string[]) =>
+      children.push(spawn("setpriv", [...asItsUser, ...program], { env: { PATH: programPath, ...env } }));
+    start(pretend, "sleep", "600");
+    start({}, "sleep", "600");
+    start({ ...pretend, ...restless }, "sh", "-c", restless.S);
+    const ofUser = async () => (await hostProcesses((each) => each === uid)).length;
+    await expect.poll(ofUser, WAIT).toBeGreaterThan(3);
+
+    await driver.destroy(spec.id, signal);
+
+    expect(await ofUser()).toBe(0);
+    expect(strangers[0]?.uid).not.toBe(uid);
+    expect(await driver.list(signal)).toMatchObject([{ id: neighbour.id, status: { running: true } }]);
+    expect(await other.list(signal)).toMatchObject([{ id: stranger.id, status: { running: true } }]);
+    await other.close();
+    await elsewhere.dispose();
   });
 
   test("reaches its relay, also one that is away at first, and nothing else", async () => {

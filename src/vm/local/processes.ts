@@ -6,6 +6,8 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
+import { run } from "../../base/process.ts";
+import { findProgram } from "./programs.ts";
 
 const MARK = "FIRERUNNER_MACHINE";
 const TICK_MS = 10;
@@ -75,6 +77,20 @@ export async function killProcess(id: ProcessId): Promise<void> {
   } catch (error) {
     if (systemCode(error) !== "ESRCH") throw error;
   }
+}
+
+/**
+ * SIGKILL to all that runs as this user, in one call of the kernel, so that none of them can fork in between. Only for root. Never
+ * rejects for want of processes: the caller looks again.
+ */
+export async function killUser(uid: number, signal: AbortSignal): Promise<void> {
+  const ids = ["--reuid", String(uid), "--regid", String(uid), "--clear-groups", "--bounding-set=-all"];
+  const setpriv = (await findProgram("setpriv")) ?? "setpriv";
+  // As root it would end everything: it is asked once more who it is.
+  const command = 'test "$(id -u)" = "$0" && kill -KILL -1';
+  await run(setpriv, [...ids, "--", "/bin/sh", "-c", command, String(uid)], { cwd: "/", signal }).catch(
+    () => {},
+  );
 }
 
 /** When the process started (epoch ms). */

@@ -6,7 +6,8 @@ import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { HostProcess } from "../local/processes.ts";
-import { createMachineUsers } from "../local/users.ts";
+import { claimUserRange } from "../local/user-ranges.ts";
+import { createMachineUsers, type MachineUsers } from "../local/users.ts";
 import { checkMachineId, unusableSize } from "../spec.ts";
 import { createConsoles } from "./console.ts";
 import { capacityOf, guardDisks } from "./disks.ts";
@@ -20,6 +21,13 @@ import { createTurns } from "./turns.ts";
 import { createWorkplace } from "./workplace.ts";
 
 const MIB_BYTES = 1024 ** 2;
+/**
+ * User ids above everything that Debian, `/etc/subuid` (up to 600,100,000) and systemd's containers (up to 1,879,048,191)
+ * hand out, and below 2^31, where some file systems stop.
+ */
+const FIRST_USER_ID = 1_900_000_000;
+/** Empty after each boot, and root's alone. */
+const USER_RANGES = "/run/firerunner/user-ids";
 /** With less memory the kernel cannot unpack the initramfs and start a job's shell. */
 const limits = { mostCpus: 64, leastMemoryMib: 128 };
 
@@ -38,19 +46,13 @@ export interface QemuDriverOptions {
 export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
   const { settings, clock, log } = options;
   const machines = machinesDirectory(options.stateDirectory);
-  const users = createMachineUsers(settings.qemu, process.getuid?.() ?? 0);
+  const users = createMachineUsers(() => claimUsers(machines, settings), process.getuid?.() ?? 0);
   const identity = createIdentity(machines, users, clock);
   const workplace = createWorkplace(machines, users);
   const consoles = createConsoles(clock, settings.qemu.consoleLimit * MIB_BYTES);
   const running = createRunningMachines(clock, log, consoles);
   const guard = guardDisks(machines, options, running);
-  const accelerator = {
-    wanted: settings.qemu.accelerator,
-    trialBootMs: settings.qemu.trialBoot,
-    cachePath: join(dirname(machines), "qemu-accelerator.json"),
-    turns: createTurns(),
-    smokeUid: users.separate ? settings.qemu.firstUserId + settings.qemu.userIds - 1 : undefined,
-  };
+  const accelerator = acceleratorOf(machines, settings, users);
 
   const filesOf = filesIn(machines);
 
@@ -87,7 +89,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
     host: "local",
     labels: {},
     trouble: () => undefined,
-    probe: (image, signal) => probeHost(image, accelerator, signal),
+    probe: async (image, signal) => await probeHost(image, accelerator, signal),
     capacity: () => capacityOf(machines, settings),
     sizeProblem: (size) => unusableSize("qemu", size, limits),
     relaySocket: (id) => filesOf(id).relay,
@@ -103,6 +105,30 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
       running.close();
     },
   };
+}
+
+async function claimUsers(owner: string, { qemu }: VmConfig) {
+  const { firstUserId: first, userIds: count } = qemu;
+  try {
+    return await claimUserRange({ registry: USER_RANGES, owner, first, lowest: FIRST_USER_ID, count });
+  } catch (cause) {
+    if (cause instanceof VmError) throw cause;
+    throw new VmError("vm_unusable", `claiming user ids for machines in ${USER_RANGES} failed`, {
+      cause,
+      hint: "started as root, FireRunner needs to write below /run",
+    });
+  }
+}
+
+function acceleratorOf(machines: string, { qemu }: VmConfig, users: MachineUsers) {
+  const turns = createTurns();
+  return async () => ({
+    wanted: qemu.accelerator,
+    trialBootMs: qemu.trialBoot,
+    cachePath: join(dirname(machines), "qemu-accelerator.json"),
+    turns,
+    smokeUid: (await users.known()).forTrials,
+  });
 }
 
 function filesIn(machines: string): (id: string) => MachineFiles {

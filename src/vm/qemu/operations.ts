@@ -17,7 +17,7 @@ const CLEAN_UP_MS = 20_000;
 
 export interface OperationsDeps {
   readonly settings: VmConfig;
-  readonly accelerator: AcceleratorOptions;
+  readonly accelerator: () => Promise<AcceleratorOptions>;
   readonly identity: Identity;
   readonly workplace: Workplace;
   readonly running: RunningMachines;
@@ -45,7 +45,7 @@ export function createOperations(deps: OperationsDeps): Operations {
     await running.settled(spec.id);
     // It has run, and ended: a machine is never started twice.
     if ((await readExit(files)) !== undefined) return;
-    const host = await examineHost(spec.image, deps.accelerator, signal);
+    const host = await examineHost(spec.image, await deps.accelerator(), signal);
     const start = { spec, files, ...host, minFreeDiskMib: settings.minFreeDisk };
     try {
       const { process, qmp } = await startMachine(start, workplace, clock, signal);

@@ -32,11 +32,11 @@ export async function examineHost(
 
 export async function probeHost(
   image: BootImage,
-  options: AcceleratorOptions,
+  options: () => Promise<AcceleratorOptions>,
   signal: AbortSignal,
 ): Promise<Probe> {
   try {
-    const { choice, programs } = await examineHost(image, options, signal);
+    const { choice, programs } = await examineHost(image, await options(), signal);
     const version = await qemuVersion(programs.qemu, signal);
     const note = choice.note === undefined ? {} : { note: choice.note };
     return { usable: true, accelerator: choice.accelerator, version, ...note };

@@ -25,6 +25,9 @@ export interface Workplace {
   userOf(files: MachineFiles): Promise<number | undefined>;
 }
 
+/** The least of `vm.qemu.firstUserId`. */
+const LEAST_USER_ID = 1_000;
+
 export function createWorkplace(machines: string, users: MachineUsers): Workplace {
   let lastChoice: Promise<unknown> = Promise.resolve();
 
@@ -37,7 +40,8 @@ export function createWorkplace(machines: string, users: MachineUsers): Workplac
       (entry) => entry.gid,
       () => undefined,
     );
-    return users.separate && gid !== undefined && users.isOurs(gid) ? gid : undefined;
+    // Root made the directory and chose its group, perhaps in a range of before.
+    return users.separate && gid !== undefined && gid >= LEAST_USER_ID ? gid : undefined;
   }
 
   async function assignUser(files: MachineFiles): Promise<number | undefined> {
@@ -45,8 +49,9 @@ export function createWorkplace(machines: string, users: MachineUsers): Workplac
     const entries = await Promise.all(
       (await ids()).map((id) => stat(join(machines, id)).catch(() => undefined)),
     );
-    const running = (await hostProcesses(users.isOurs)).map((process) => process.uid);
-    const uid = users.choose(new Set([...entries.map((entry) => entry?.gid ?? -1), ...running]));
+    const { isOurs, choose } = await users.known();
+    const running = (await hostProcesses(isOurs)).map((process) => process.uid);
+    const uid = choose(new Set([...entries.map((entry) => entry?.gid ?? -1), ...running]));
     if (uid === undefined) return undefined;
     await chown(files.directory, 0, uid);
     await chmod(files.directory, 0o750);
