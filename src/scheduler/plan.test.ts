@@ -357,6 +357,17 @@ describe("a running job", () => {
     expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
   });
 
+  test("is lost with its host when its machine is silent and that host does not answer", () => {
+    const late = now + policy.silenceLimit;
+    const there = aMachine({ state: "busy", host: "metal-1" });
+    const hosts = new Map([["fake/metal-1", { listed: undefined, room: undefined }]]);
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(job, there, { hosts, standingAt }), late)).toEqual([
+      failed(expect.stringMatching(/no sign of life .*its host metal-1 does not answer/), "host-lost"),
+    ]);
+  });
+
   test("has reached its time limit when its machine fell silent and the limit has passed since", () => {
     const short = aJob({ state: "running", timeoutMs: policy.silenceLimit - 1 });
     const late = now + policy.silenceLimit;
