@@ -57,7 +57,12 @@ and [webhooks.md](webhooks.md) tells the rest.
 **Secrets.** A runner's token, the API token and what proves webhooks stand in the file (\`token\`, \`apiToken\`, \`signingKey\`), in the
 environment, or, best, in files of their own (\`tokenFile\`, \`apiTokenFile\`, \`signingKeyFile\`). A relative name is looked up in systemd's
 credentials directory (\`LoadCredential=api.token:…\`) and then beside the configuration; so are \`http.tls.certificateFile\` and
-\`http.tls.keyFile\`. A file that everyone may read, or others may change, is refused. A secret of the wrong kind is named before GitLab refuses it.
+\`http.tls.keyFile\`. A secret that everyone, or a group which is not one of FireRunner's, may read is refused
+(root's own \`0440\`, as systemd and Kubernetes make it, is fine). A secret of the wrong kind is named before GitLab refuses it.
+
+**Trust.** The configuration and every file that it names must belong to root or to the user FireRunner runs as, and neither they nor a directory on the way to them
+may be writable for others (a sticky directory such as \`/tmp\` is fine; so is a user's own group where it has the user's number). The same holds for the state directory and images. What is not so is
+refused at \`start\`, on reload (the old configuration stays) and by every other command, with the command that puts it right.
 
 **Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, secrets, \`log.level\`, \`webhook\` without its scope, \`url\`,
 \`projects\`, \`poll\` and \`installation\`, and \`http.allow\`, \`http.trustedProxies\`, \`http.unprovenPerMinute\` and \`http.tls\` take effect at once (machines
@@ -114,7 +119,8 @@ function renderRow({ path, schema, required }: Row): string {
 function formOf(schema: Schema): string {
   if (schema.anyOf) return schema.anyOf.map(formOf).join(", or ");
   if (schema.enum) return schema.enum.map((each) => `\`${each}\``).join(", ");
-  if (schema.type === "array") return `list of ${formOf(schema.items ?? {})}`;
+  if (schema.type === "array") return `list of ${formOf(schema.items ?? {}).replaceAll(", or ", " or ")}`;
+  if (schema.type === "object") return "map";
   if (schema.examples) return schema.examples.includes("4GiB") ? "size" : "duration";
   if (schema.type === "integer" || schema.type === "number") return rangeOf(schema);
   return schema.type === "string" ? "text" : (schema.type ?? "anything");

@@ -107,6 +107,8 @@ export const advice: Readonly<Record<string, string>> = {
   store_key: "Restore the key file from a backup, with mode 0600.",
   store_locked: "Stop the other FireRunner, or give this one a state directory of its own.",
   store_newer: "Start the newer version, or restore the database from before it.",
+  untrusted_file:
+    "Look at what is in the file or directory that the message names, then run the command of the hint.",
   vm_bad_spec: "Correct the pool's size or shorten the state directory, as the message says.",
   vm_create_failed: "The message has the hypervisor's words; another machine is tried.",
   vm_destroy_failed:
@@ -137,5 +139,7 @@ export const meanings: Readonly<Record<string, string>> = {
   ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
   demo_no_job: "The demo's pipeline has no job.",
   process_failed: "A helper program ended with an error, or could not be started.",
+  untrusted_file:
+    "Others than root and FireRunner's user can change a file or a directory that it relies on, or read a secret.",
   relay_refusal: "A guest broke a rule of the relay.",
 };

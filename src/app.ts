@@ -1,6 +1,7 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
 import { openDoors } from "./app/doors.ts";
 import { capacitiesOf } from "./app/fleet-capacity.ts";
+import { oneUserProblem } from "./app/one-user.ts";
 import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
 import { stopWork } from "./app/stopping.ts";
 import { systemClock } from "./base/clock.ts";
@@ -65,6 +66,8 @@ export function createApp(options: AppOptions): App {
       await cleanUp(cleanups, log);
       throw error;
     }
+    const oneUser = oneUserProblem(config, process.getuid?.() ?? 0);
+    if (oneUser) log.warn(oneUser, "machines run as the same user as FireRunner");
     rooms.scheduler.start();
     rooms.tagged?.start();
     rooms.claimer.start();

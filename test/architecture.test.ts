@@ -25,6 +25,7 @@ const mayImport: Record<string, readonly string[]> = {
     "base",
     "*/config.ts",
     "lifecycle/egress.ts",
+    "lifecycle/guest-abilities.ts",
     "lifecycle/pool.ts",
     "lifecycle/routing.ts",
     "lifecycle/placement.ts",

@@ -132,7 +132,13 @@ function createStage(id: string, payload: string | undefined) {
     if (url === "/firerunner/boot") {
       heard.resolve(at);
       const token = new Secret("bare");
-      const boot = { machineId: id, token, nowMs: Date.now(), executor: "shell", proxy: undefined } as const;
+      const boot = {
+        machineId: id,
+        token,
+        nowMs: Date.now(),
+        executor: "shell",
+        logLimitKib: 4_096,
+      } as const;
       const text = renderBootData(boot);
       response.writeHead(200, { "Content-Length": Buffer.byteLength(text) }).end(text);
     } else if (method === "POST" && url === "/api/v4/jobs/request") {

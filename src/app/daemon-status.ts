@@ -1,13 +1,16 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
+import { neededAbilities } from "../config/needed-abilities.ts";
 import { outageWords } from "../gitlab/reach.ts";
 import type { DaemonStatus, PoolStatus } from "../http/api.ts";
 import type { WebhookPorts } from "../http/control-routes.ts";
 import type { Door } from "../http/door/door.ts";
 import type { Readiness } from "../http/hook-desk.ts";
+import { lackingNote } from "../lifecycle/guest-abilities.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { poolRoom } from "../lifecycle/pool-room.ts";
 import { hindrancesOf } from "../scheduler/explain.ts";
+import type { ReadyImage } from "../scheduler/ports.ts";
 import { readinessOf } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
 import { namedScopeOf } from "./scope-source.ts";
@@ -20,7 +23,8 @@ export function describeDaemon(
     claimer,
     reach,
     pools: currentPools,
-  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools">,
+    standIns,
+  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools" | "standIns">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -35,7 +39,7 @@ export function describeDaemon(
     stateDirectory: config.state,
     gitlabUrl: config.gitlab.url,
     gitlabProblem: outageWords(reach.outage(), systemClock.now()) ?? null,
-    pools: pools.flatMap(({ pool: name, ok, problems, accelerator }) => {
+    pools: pools.flatMap(({ pool: name, ok, problems, accelerator, image }) => {
       const pool = known.get(name);
       if (!pool) return [];
       return {
@@ -48,6 +52,7 @@ export function describeDaemon(
         size: pool.size,
         limit: pool.concurrency,
         room: roomOf(pool, hosts),
+        ...(image ? imageNoteOf(pool, image, config) : {}),
         claiming: claiming.get(name) ?? "not started",
       };
     }),
@@ -58,8 +63,17 @@ export function describeDaemon(
       problem: problem ?? null,
       hint: hint ?? null,
     })),
-    troubles: work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+    troubles: [
+      ...work.flatMap(({ name, resting }) => (resting ? [`${name}: ${resting.error}`] : [])),
+      ...standIns(),
+    ],
   };
+}
+
+function imageNoteOf(pool: Pool, { abilities, variant }: ReadyImage, config: Config): Partial<PoolStatus> {
+  if (abilities === undefined) return {};
+  const imageNote = lackingNote({ name: pool.image, variant, abilities }, neededAbilities(config));
+  return imageNote ? { imageNote } : {};
 }
 
 /** Of hosts that have told what they have. */

@@ -1,7 +1,7 @@
 import { systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import type { RunningFireRunner } from "../cli/app-module.ts";
-import type { DoctorCheck } from "../cli/doctor/check.ts";
+import type { DoctorCheck, Finding } from "../cli/doctor/check.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import type { Pool } from "../lifecycle/pool.ts";
@@ -14,6 +14,7 @@ import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
 import { roomChecks } from "./doctor/room.ts";
 import { taggedChecks } from "./doctor/tagged.ts";
+import { oneUserProblem } from "./one-user.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
 const CLOCK_TOLERANCE_MS = 5_000;
@@ -26,6 +27,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
   const { webhook } = config;
   return [
     ...gitlabChecks({ config, clock: systemClock }),
+    { name: "user", run: answer(async () => userFinding(config)) },
     ...machineChecks(config),
     ...roomChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
@@ -35,6 +37,12 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     ...doorChecks({ config, url: webhook?.url, running, clock: systemClock }),
     clockCheck(config),
   ];
+}
+
+function userFinding(config: Config): Finding {
+  const found = oneUserProblem(config, process.getuid?.() ?? 0);
+  if (found) return { level: "warn", message: found.problem, hint: found.hint };
+  return { level: "ok", message: "machines run as other users than FireRunner, or on other hosts" };
 }
 
 function tokenCheck(config: Config, pool: Pool): DoctorCheck {

@@ -15,6 +15,7 @@ import { renderBootData } from "../guest/boot.ts";
 import { type Claimer, createClaimer } from "../intake/claimer.ts";
 import { createSlots } from "../intake/slots.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
@@ -29,6 +30,7 @@ import { connectGitLab } from "./connect-gitlab.ts";
 import { buildFleet } from "./fleet.ts";
 import type { HostKeeper } from "./host-keeper.ts";
 import { openImages } from "./images.ts";
+import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
@@ -50,6 +52,8 @@ export interface Rooms {
   readonly reach: Reach;
   readonly api: RunnerApi;
   readonly images: ImageSource;
+  /** What is to be said of images that hold the stand-in runner. */
+  readonly standIns: () => string[];
   readonly fleet: Fleet;
   /** Undefined where something else takes the place of real hosts. */
   readonly hostKeeper: HostKeeper<FlintlockHost> | undefined;
@@ -89,14 +93,14 @@ export async function buildRooms(
   cleanups.push(prune(store, () => config().history.keep, log));
   const { http, reach } = await openGitLab(config(), log, cleanups);
   const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
-  const images = instead?.images ?? openImages(config);
+  const { images, standIns } = watchForStandIns(instead?.images ?? openImages(config), log);
   const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
   const { fleet } = kept;
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock, ways: config().proxy },
-    bootData: async (machineId) => await bootDataOf(store, pools, machineId),
+    bootData: async (machineId) => await bootDataOf({ store, pools, relay: relayConfig }, machineId),
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
@@ -139,7 +143,8 @@ export async function buildRooms(
     cleanups.push(joinTagged(tagged, claimer));
   }
   const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
-  return { store, http, reach, api, images, fleet, hostKeeper, relay, scheduler, claimer, tagged, pools };
+  const first = { store, http, reach, api, images, standIns, fleet };
+  return { ...first, hostKeeper, relay, scheduler, claimer, tagged, pools };
 }
 
 type Pools = ReadonlyMap<string, Pool>;
@@ -214,8 +219,7 @@ function systemIdOf(installationId: string): string {
 }
 
 async function bootDataOf(
-  store: Store,
-  pools: () => ReadonlyMap<string, Pool>,
+  { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
   machineId: string,
 ): Promise<string | undefined> {
   const machine = await store.machine(machineId);
@@ -227,6 +231,7 @@ async function bootDataOf(
     nowMs: systemClock.now(),
     executor: "shell",
     proxy: mode === "none" ? undefined : GUEST_PROXY,
+    logLimitKib: runnerLogLimitKib(relay),
   });
 }
 

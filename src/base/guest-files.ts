@@ -2,7 +2,13 @@ import { join } from "node:path";
 
 /** A file of guest/: what goes into machines as it is. */
 export function guestFile(
-  name: "initramfs-init" | "firerunner-init" | "relay-link" | "stand-in-runner" | "login-profile",
+  name:
+    | "initramfs-init"
+    | "firerunner-init"
+    | "relay-link"
+    | "job-shell"
+    | "stand-in-runner"
+    | "login-profile",
 ): string {
   return join(import.meta.dirname, "../../guest", name);
 }

@@ -1,7 +1,10 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { createSecureContext } from "node:tls";
 import { describeError, systemCode } from "./errors.ts";
+import { readTrusted, UntrustedError } from "./trusted-file.ts";
+
+const LARGEST_FILE_BYTES = 1024 ** 2;
 
 /** The paths of two PEM files. */
 export interface TlsFiles {
@@ -62,8 +65,9 @@ export async function stampOf(paths: readonly string[]): Promise<string> {
 
 async function read(path: string, what: string, wrong: WrongFile): Promise<Buffer> {
   try {
-    return await readFile(path);
+    return await readTrusted(path, { maxBytes: LARGEST_FILE_BYTES, secret: what === "private key" });
   } catch (cause) {
+    if (cause instanceof UntrustedError) throw wrong(cause.message, { cause, hint: cause.hint ?? "" });
     const why = {
       ENOENT: "does not exist",
       EACCES: "may not be read by this user",

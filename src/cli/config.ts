@@ -3,8 +3,11 @@ import { stringify } from "yaml";
 import { hostNotes } from "../config/hosts.ts";
 import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
+import { neededAbilities } from "../config/needed-abilities.ts";
 import type { ConfigValue } from "../config/values.ts";
+import { imageDirectory } from "../image/config.ts";
 import type { Run } from "./context.ts";
+import { openImages } from "./image/place.ts";
 import type { Output } from "./output.ts";
 
 export function addConfig(program: Command, run: Run): void {
@@ -16,14 +19,17 @@ export function addConfig(program: Command, run: Run): void {
       run(async ({ output, loadConfig }) => {
         const config = await loadConfig();
         const { file, pools, state } = config;
+        const notes = await notesOn(config);
         const from = file ?? "the environment";
         const tags = config.webhook && scopeInWords(config.webhook);
-        const notes = hostNotes(config.hosts);
         output.result(
           { ok: true, file: file ?? null, pools: [...pools.keys()], tags: tags ?? null, state, notes },
           () => {
             output.line(`${from} is in order: ${whatIsServed(pools, tags)}, state in ${state}`);
-            for (const note of notes) output.line(`! ${note}`);
+            for (const { problem, hint } of notes) {
+              output.line(output.paint("yellow", `! ${problem}`));
+              output.line(`  → ${hint}`);
+            }
           },
         );
         return undefined;
@@ -51,6 +57,15 @@ export function addConfig(program: Command, run: Run): void {
         return undefined;
       }),
     );
+}
+
+/** Images that are here and were built by an earlier release. A place that cannot be read is for “doctor” to tell. */
+async function notesOn(config: Config) {
+  const images = [...config.pools.values()].map(({ image }) => image);
+  const { imageNotes } = await import("../image/image-notes.ts");
+  const store = await openImages(imageDirectory(config));
+  const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
+  return [...hostNotes(config.hosts), ...ofImages];
 }
 
 /** The settings as YAML that could be used again, each with its origin beside it. */

@@ -92,11 +92,20 @@ function printPools(output: Output, { pools }: Status): void {
   for (const line of formatTable(head, rows)) output.line(line);
   for (const { name, room } of pools)
     if (room.note !== null) output.line(output.paint("yellow", `! ${name}: ${room.note}`));
+  printImageNotes(output, pools);
   for (const { name, problems } of pools) {
     for (const { problem, hint } of problems) {
       output.line(output.paint("red", `! ${name}: ${problem}`));
       if (hint) output.line(`  → ${hint}`);
     }
+  }
+}
+
+function printImageNotes(output: Output, pools: Status["pools"]): void {
+  for (const { name, imageNote } of pools) {
+    if (imageNote === undefined) continue;
+    output.line(output.paint("yellow", `! ${name}: ${imageNote.problem}`));
+    output.line(`  → ${imageNote.hint}`);
   }
 }
 

@@ -63,6 +63,41 @@ describe("hosts of the flintlock driver", () => {
     expect(config.hosts.get("a")?.capacity.diskMib).toBeUndefined();
   });
 
+  test.each([
+    ["without TLS is refused", "plaintext: true, token: s3cret", /would go over the network for all to read/],
+    ["from a file, too", "plaintext: true, tokenFile: token", /tokenOverPlaintext: true/],
+    ["with TLS is sent", "token: s3cret", undefined],
+    [
+      "without TLS is sent where that is said",
+      "plaintext: true, token: s3cret, tokenOverPlaintext: true",
+      undefined,
+    ],
+  ])("a token %s", async (_, how, problem) => {
+    const loading = load(`{ a: { ${small}, ${how} } }`);
+
+    if (problem) await expect(loading).rejects.toThrow(problem);
+    else expect((await loading).hosts.get("a")?.token?.reveal()).toBe("s3cret");
+  });
+
+  test.each(["127.0.0.1:9090", "localhost:9090", "'[::1]:9090'"])(
+    "a token that stays on this computer (%s) needs no TLS",
+    async (address) => {
+      const config = await load(
+        `{ a: { address: ${address}, cpus: 1, memory: 1GiB, plaintext: true, token: s3cret } }`,
+      );
+
+      expect(config.hosts.get("a")?.token?.reveal()).toBe("s3cret");
+    },
+  );
+
+  test("a token is not sent without TLS when one of several addresses is elsewhere", async () => {
+    const address = "[127.0.0.1:9090, 127.0.0.1.example.org:9090]";
+
+    await expect(
+      load(`{ a: { address: ${address}, cpus: 1, memory: 1GiB, plaintext: true, token: s3cret } }`),
+    ).rejects.toThrow(/for all to read/);
+  });
+
   test("speak TLS unless the configuration says that they do not", async () => {
     const config = await load(`{ a: { ${small} }, b: { ${small}, plaintext: true } }`);
 
@@ -128,7 +163,9 @@ describe("hosts of the flintlock driver", () => {
       fewer: { ${small}, machines: 1, ${network("10.77.0.10-10.77.0.11/24")} } }`);
 
     expect([...hosts.values()].map(({ capacity }) => capacity.machines)).toEqual([2, 8, 1]);
-    expect(hostNotes(hosts)).toEqual([expect.stringMatching(/^the host few has no more than 2 machines/)]);
+    expect(hostNotes(hosts).map(({ problem }) => problem)).toEqual([
+      expect.stringMatching(/^the host few has no more than 2 machines/),
+    ]);
     await expect(load(`{ none: { ${small}, ${network("10.77.0.1-10.77.0.1/24")} } }`)).rejects.toThrow(
       "no address beside the gateway's",
     );

@@ -144,15 +144,15 @@ function usableRange(
 }
 
 /** What is in order and may not be what was meant, in words. */
-export function hostNotes(hosts: ReadonlyMap<string, FlintlockHost>): string[] {
+export function hostNotes(hosts: ReadonlyMap<string, FlintlockHost>): { problem: string; hint: string }[] {
   return [...hosts.values()].flatMap(({ name, capacity, network }) => {
     if (!network.addresses) return [];
     const addresses = addressesIn(network.addresses, network.gateway);
     const others = Math.min(capacity.cpus, Math.floor(capacity.memoryMib / LEAST_MEMORY_MIB));
     if (capacity.machines < addresses || addresses >= others) return [];
-    return [
-      `the host ${name} has no more than ${addresses} machines at one time, for so many addresses are in vm.flintlock.hosts.${name}.network.addresses; its CPUs and memory allow ${others}`,
-    ];
+    const problem = `the host ${name} has no more than ${addresses} machines at one time: its network.addresses has no more addresses`;
+    const hint = `its CPUs and memory allow ${others}: widen vm.flintlock.hosts.${name}.network.addresses, or say machines: ${addresses} there`;
+    return [{ problem, hint }];
   });
 }
 

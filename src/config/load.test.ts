@@ -131,6 +131,16 @@ describe("a usable configuration", () => {
 });
 
 describe("a configuration with mistakes", () => {
+  test("is told of at the variable that made one, though the file has something there too", async () => {
+    const loaded = load(`${onePool}    egress: [ 'a.example' ]\n`, {
+      env: { FIRERUNNER_POOLS__SMALL__EGRESS: "[ 'a.example:0' ]" },
+    });
+
+    await expect(loaded).rejects.toThrow(
+      "FIRERUNNER_POOLS__SMALL__EGRESS: pools.small.egress.0 is not acceptable",
+    );
+  });
+
   test.each([
     [
       "concurency: 4",
@@ -259,8 +269,8 @@ describe("a token file that cannot be used", () => {
   test.each([
     ["missing", undefined, 0o600, "t does not exist: create it, or correct the path"],
     ["empty", " \n", 0o600, "t is empty: put the runner's authentication token"],
-    ["readable by all", "glrt-x", 0o644, "everyone on this computer may read it: chmod 600"],
-    ["writable by the group", "glrt-x", 0o660, "others than its owner may change it: chmod 600"],
+    ["readable by all", "glrt-x", 0o644, "everyone on this computer may read it (mode 0644): chmod 600"],
+    ["writable by the group", "glrt-x", 0o660, "t: group 0 may write to it (mode 0660): chmod go-w "],
     ["of several lines", "glrt-x\nglrt-y", 0o600, "it must be one line without spaces"],
     ["with a personal token", "glpat-x", 0o600, "holds a personal access token: create a runner in GitLab"],
     ["with a registration token", "GR1348941abc", 0o600, "holds a runner registration token"],

@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { Secret } from "../base/secret.ts";
+import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../lifecycle/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { disagreements } from "./agreement.ts";
@@ -11,7 +12,7 @@ import { kindOfPool } from "./machine-kinds.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
+import { type FileText, modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
 import type { SecretOptions } from "./secret-source.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
@@ -53,7 +54,7 @@ export interface LoadOptions {
 /** Throws ConfigError with everything that is wrong, each with its place. */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, mode } = await readSource(options.file, readFile);
+  const { source, standing } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
   const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
@@ -66,7 +67,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const secretOptions = secretOptionsOf(options, { readFile, mode, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const ofParts = [...disagreements(parsed.data), ...secrets.problems, ...proxy.problems];
@@ -107,7 +108,7 @@ const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).
 /** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, mode } = await readSource(options.file, readFile);
+  const { source, standing } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
   const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
   const parsed = LocalSettings.safeParse(overlay.value);
@@ -117,7 +118,7 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
-  const secretOptions = secretOptionsOf(options, { readFile, mode, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
   return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
@@ -125,19 +126,22 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
 
 interface ReadSoFar {
   readonly readFile: ReadFile;
-  readonly mode: number | undefined;
+  readonly standing: FileText | undefined;
   readonly setBy: ReadonlyMap<string, string>;
 }
 
-function secretOptionsOf({ file, env }: LoadOptions, { readFile, mode, setBy }: ReadSoFar): SecretOptions {
+function secretOptionsOf(
+  { file, env }: LoadOptions,
+  { readFile, standing, setBy }: ReadSoFar,
+): SecretOptions {
   return {
     readFile,
     besideFile: file,
     credentialsDirectory: env["CREDENTIALS_DIRECTORY"],
     inlineProblem: (path) =>
-      setBy.has(path.join(".")) || mode === undefined || file === undefined
+      setBy.has(path.join(".")) || standing === undefined || file === undefined
         ? undefined
-        : modeProblem(file, mode),
+        : modeProblem(file, standing),
   };
 }
 
@@ -158,15 +162,17 @@ export function defaultState(env: NodeJS.ProcessEnv, root: boolean): string {
 async function readSource(
   file: string | undefined,
   readFile: ReadFile,
-): Promise<{ source: Source; mode: number | undefined }> {
-  if (file === undefined) return { source: parseSource("environment", ""), mode: undefined };
+): Promise<{ source: Source; standing: FileText | undefined }> {
+  if (file === undefined) return { source: parseSource("environment", ""), standing: undefined };
   try {
-    const { text, mode } = await readFile(file);
-    return { source: parseSource(file, text), mode };
+    const standing = await readFile(file);
+    return { source: parseSource(file, standing.text), standing };
   } catch (cause) {
     throw new ConfigError("config_unreadable", `reading the configuration: ${unreadable(file, cause)}`, {
       cause,
-      hint: "Name the file with --config FILE or FIRERUNNER_CONFIG; docs/configuration.md has an example.",
+      hint:
+        (cause instanceof UntrustedError ? cause.hint : undefined) ??
+        "Name the file with --config FILE or FIRERUNNER_CONFIG; docs/configuration.md has an example.",
     });
   }
 }
@@ -194,20 +200,23 @@ function refuse(problems: readonly ConfigProblem[], file: string | undefined): v
 
 /** Where to point for `path`: the variable or the line that set it, or the nearest thing above it that exists. */
 function placeOf(path: Path, setBy: ReadonlyMap<string, string>, source: Source): string | undefined {
-  for (let length = path.length; length > 0; length--) {
-    const part = path.slice(0, length);
-    const found = setBy.get(part.join(".")) ?? source.locate(part);
-    if (found) return found;
-  }
-  return undefined;
+  const places = prefixes(path).map((part) => source.locate(part));
+  return setter(path, setBy) ?? places.find((place) => place !== undefined);
 }
 
 function originOf(path: Path, setBy: ReadonlyMap<string, string>, source: Source): string {
-  for (let length = path.length; length > 0; length--) {
-    const variable = setBy.get(path.slice(0, length).join("."));
-    if (variable) return variable;
-  }
-  return source.locate(path) ?? "default";
+  return setter(path, setBy) ?? source.locate(path) ?? "default";
+}
+
+/** The variable that a value comes from, which may hold more than this value: what the file has there counts no more. */
+function setter(path: Path, setBy: ReadonlyMap<string, string>): string | undefined {
+  const variables = prefixes(path).map((part) => setBy.get(part.join(".")));
+  return variables.find((variable) => variable !== undefined);
+}
+
+/** The path itself and all above it. */
+function prefixes(path: Path): Path[] {
+  return path.map((_, index) => path.slice(0, path.length - index));
 }
 
 function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>): ReadonlyMap<string, Pool> {

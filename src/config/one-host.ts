@@ -12,6 +12,7 @@ export interface HostOptions {
   readonly serverName?: string;
   readonly tokenFile?: string;
   readonly plaintext?: boolean;
+  readonly tokenOverPlaintext?: boolean;
   readonly bridge?: string;
 }
 
@@ -28,13 +29,14 @@ export async function hostAt(
     serverName,
     tokenFile,
     plaintext,
+    tokenOverPlaintext,
     bridge,
   } = options;
   const host = {
     address,
     tls: given({ caFile, certificateFile, keyFile, serverName }),
     network: given({ bridge }),
-    ...given({ tokenFile, plaintext }),
+    ...given({ tokenFile, plaintext, tokenOverPlaintext }),
     // A trial needs no capacity.
     ...{ cpus: 1, memory: "1GiB" },
   };

@@ -1,20 +1,26 @@
-import { open } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { changeableBy, openTrusted, ourselves, readableBy, UntrustedError } from "../base/trusted-file.ts";
 
 const MAX_FILE_BYTES = 1024 ** 2;
-const OTHERS_READ = 0o004;
-const OTHERS_WRITE = 0o022;
+const ROOT_GROUP = 0;
 
-/** Reads a file whole. `mode` is the permission bits. */
-export type ReadFile = (path: string) => Promise<{ readonly text: string; readonly mode: number }>;
+/** A file's text with its permission bits and its group; without one, root's. */
+export interface FileText {
+  readonly text: string;
+  readonly mode: number;
+  readonly gid?: number;
+}
 
+/** Reads a file whole. */
+export type ReadFile = (path: string) => Promise<FileText>;
+
+/** Throws UntrustedError for a file that others can change: what it says decides what runs here. */
 export const readLocalFile: ReadFile = async (path) => {
-  await using file = await open(path, "r");
-  const { mode, size } = await file.stat();
-  // Opening a directory or a device works; reading a huge one must not.
+  await using file = await openTrusted(path);
+  const { mode, gid, size } = file.status;
   if (size > MAX_FILE_BYTES) throw Object.assign(new Error("larger than 1 MiB"), { code: "EFBIG" });
-  return { text: await file.readFile("utf8"), mode: mode & 0o777 };
+  return { text: await file.handle.readFile("utf8"), mode: mode & 0o777, gid };
 };
 
 /** What is made of a text, or what is wrong with it and what to do. Names its place, never its text. */
@@ -38,8 +44,8 @@ export async function readSecretFile<T>(
 ): Promise<Checked<T>> {
   const found = await readNamedFile(path, options);
   if ("problem" in found) return found;
-  const { text, mode, place } = found.value;
-  const problem = modeProblem(place, mode);
+  const { text, place } = found.value;
+  const problem = modeProblem(place, found.value);
   return problem ? { problem } : check(text.trim(), place);
 }
 
@@ -47,7 +53,7 @@ export async function readSecretFile<T>(
 export async function readNamedFile(
   path: string,
   options: FileOptions,
-): Promise<Checked<{ text: string; mode: number; place: string }>> {
+): Promise<Checked<FileText & { readonly place: string }>> {
   const candidates = candidatesOf(path, options);
   for (const [index, place] of candidates.entries()) {
     try {
@@ -61,14 +67,13 @@ export async function readNamedFile(
 }
 
 /** Why a file with a secret in it may not have these permissions; undefined when it may. */
-export function modeProblem(path: string, mode: number): string | undefined {
-  if ((mode & OTHERS_READ) !== 0) {
-    return `${path} holds a secret and everyone on this computer may read it: chmod 600 ${path}`;
-  }
-  if ((mode & OTHERS_WRITE) !== 0) {
-    return `${path} holds a secret and others than its owner may change it: chmod 600 ${path}`;
-  }
-  return undefined;
+export function modeProblem(
+  path: string,
+  { mode, gid = ROOT_GROUP }: Pick<FileText, "mode" | "gid">,
+): string | undefined {
+  const us = ourselves();
+  const distrust = changeableBy(path, { uid: us.uid, mode, gid }, us) ?? readableBy(path, { mode, gid }, us);
+  return distrust && `${distrust.problem}: ${distrust.remedy}`;
 }
 
 function candidatesOf(path: string, options: FileOptions): string[] {
@@ -79,6 +84,7 @@ function candidatesOf(path: string, options: FileOptions): string[] {
 
 /** A failed read in words. Also for the configuration file itself. */
 export function unreadable(path: string, error: unknown): string {
+  if (error instanceof UntrustedError) return `${error.message}: ${error.remedy}`;
   switch (systemCode(error)) {
     case "ENOENT":
       return `${path} does not exist: create it, or correct the path`;
@@ -87,6 +93,10 @@ export function unreadable(path: string, error: unknown): string {
       return `${path} may not be read by this user: make it (or a directory above it) readable, or run as its owner`;
     case "EISDIR":
       return `${path} is a directory: name a file in it`;
+    case "EINVAL":
+      return `${path} is no plain file: name one`;
+    case "ELOOP":
+      return `${path} is a link that leads in circles: correct it`;
     default:
       return `${path} cannot be read (${systemCode(error) ?? String(error)})`;
   }

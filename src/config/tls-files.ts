@@ -1,6 +1,6 @@
 import { authoritiesProblem } from "./authorities.ts";
 import type { PathProblem } from "./problems.ts";
-import { type FileOptions, modeProblem, type ReadFile, readNamedFile } from "./secret-file.ts";
+import { type FileOptions, type FileText, modeProblem, type ReadFile, readNamedFile } from "./secret-file.ts";
 
 type Holds = "CERTIFICATE" | "PRIVATE KEY";
 
@@ -52,12 +52,9 @@ export async function tlsFileProblem(
 }
 
 /** Only whether it is the right kind of file: who uses it judges the rest. */
-export function problemOfPem(
-  file: { text: string; mode: number; place: string },
-  holds: Holds,
-): string | undefined {
+export function problemOfPem(file: FileText & { readonly place: string }, holds: Holds): string | undefined {
   if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
     return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
   }
-  return file.text.includes("PRIVATE KEY-----") ? modeProblem(file.place, file.mode) : undefined;
+  return file.text.includes("PRIVATE KEY-----") ? modeProblem(file.place, file) : undefined;
 }

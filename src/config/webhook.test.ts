@@ -245,8 +245,8 @@ describe("the secrets of webhooks", () => {
   });
 
   test.each([
-    ["readable by all", 0o604, "everyone on this computer may read it: chmod 600 /etc/fr/"],
-    ["writable by others", 0o620, "others than its owner may change it: chmod 600 /etc/fr/"],
+    ["readable by all", 0o604, "everyone on this computer may read it (mode 0604): chmod 600 /etc/fr/"],
+    ["writable by others", 0o620, "group 0 may write to it (mode 0620): chmod go-w /etc/fr/"],
   ])("in files %s are refused, each of them", async (_what, mode, expected) => {
     const problems = await problemsOf(full, {
       "/etc/fr/api": { text: "glpat-one", mode },

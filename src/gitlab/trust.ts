@@ -1,10 +1,13 @@
-import { readFile } from "node:fs/promises";
 import type { SecureContext } from "node:tls";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { readTlsPair, stampOf } from "../base/tls-pair.ts";
 import { certificatesIn, trustContext } from "../base/trust.ts";
+import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { GitLabError } from "./errors.ts";
+
+/** A file with all authorities of a system has some 250 KiB. */
+const LARGEST_CA_BYTES = 4 * 1024 ** 2;
 
 /** Files of `gitlab` in the configuration. The certificate and its key come together. */
 export interface GitLabFiles {
@@ -81,12 +84,16 @@ async function read(files: GitLabFiles, ca: string | undefined) {
 }
 
 async function readAuthorities(path: string): Promise<string> {
-  const pem = await readFile(path, "utf8").catch((cause: unknown) => {
-    throw new GitLabError("gitlab_ca_unreadable", `reading the certificates in ${path} failed`, {
-      cause,
-      hint: "gitlab.caFile must name a PEM file that this user may read.",
-    });
-  });
+  const read = await readTrusted(path, { maxBytes: LARGEST_CA_BYTES, secret: false }).catch(
+    (cause: unknown) => {
+      if (cause instanceof UntrustedError) throw cause;
+      throw new GitLabError("gitlab_ca_unreadable", `reading the certificates in ${path} failed`, {
+        cause,
+        hint: "gitlab.caFile must name a PEM file that this user may read.",
+      });
+    },
+  );
+  const pem = read.toString("utf8");
   checkAuthorities(pem, `gitlab.caFile (${path})`);
   return pem;
 }

@@ -8,12 +8,13 @@ const data = {
   token: new Secret("machine=secret"),
   nowMs: 1_700_000_000_999,
   executor: "shell",
+  logLimitKib: 4_096,
 } as const;
 
 describe("boot data", () => {
   test("is one name and value per line, the time in whole seconds", () => {
     expect(renderBootData(data)).toBe(
-      "machine=fr-abcdefgh\ntoken=machine=secret\nnow=1700000000\nexecutor=shell\n",
+      "machine=fr-abcdefgh\ntoken=machine=secret\nnow=1700000000\nexecutor=shell\nlog_limit=4096\n",
     );
   });
 

@@ -8,11 +8,13 @@ export interface BootData {
   readonly executor: "shell";
   /** The guest's way out, as `http://host:port`, when its pool gives it one. */
   readonly proxy?: string | undefined;
+  /** How much of a job's log the guest's runner collects, in KiB. */
+  readonly logLimitKib: number;
 }
 
 /**
  * What a machine is told when it asks `GET /firerunner/boot`: one `name=value` per line. guest/firerunner-init reads it by
- * the line and without interpreting it, so a value must be one line.
+ * the line and without interpreting it, so a value must be one line. Machines of an older image leave out what they do not know.
  */
 export function renderBootData(data: BootData): string {
   const lines = {
@@ -21,6 +23,7 @@ export function renderBootData(data: BootData): string {
     now: `${Math.floor(data.nowMs / 1000)}`,
     executor: data.executor,
     proxy: data.proxy,
+    log_limit: `${data.logLimitKib}`,
   };
   return Object.entries(lines)
     .filter(([, value]) => value !== undefined)

@@ -135,6 +135,8 @@ const PoolStatus = z.object({
    * number). `note`: where it is disk that allows no more, what can be done.
    */
   room: z.object({ machines: z.number(), byDisk: z.number().nullable(), note: z.string().nullable() }),
+  /** What its image lacks of what it is wanted for, and the command that mends it. */
+  imageNote: z.object({ problem: z.string(), hint: z.string() }).optional(),
   /** How its jobs are asked for: `polling`, or why not, in words. */
   claiming: z.string(),
 });

@@ -6,9 +6,7 @@ import { ImageError } from "./errors.ts";
 import { extractKernel } from "./kernel.ts";
 import type { OnProgress } from "./progress.ts";
 import { makeSquashfsFromTar } from "./squashfs.ts";
-
-/** What every base layer has; `busybox` and `kmod` also serve the initramfs and the machine's init, `socat` its way to a relay elsewhere. */
-const BASE_PACKAGES = ["bash", "busybox-static", "ca-certificates", "curl", "git", "kmod", "socat"] as const;
+import { packagesOf, type Variant } from "./variants.ts";
 
 /** Times inside an image are never later than this, so that the same packages always give the same bytes. */
 export const IMAGE_EPOCH_S = 1_672_531_200;
@@ -23,6 +21,8 @@ const customizeScript = join(import.meta.dirname, "customize-base.sh");
 export interface BaseOptions {
   readonly architecture: string;
   readonly sources: PackageSources;
+  readonly variant: Variant;
+  /** Beside those of the variant. */
   readonly packages: readonly string[];
   readonly aptOptions: readonly string[];
   /** Of apt and what it starts; by default this program's. Proxies stand here, with their passwords. */
@@ -37,14 +37,14 @@ export interface BaseLayer {
 
 /** Everything that decides what is in a base layer, apart from the packages' own versions. */
 export async function baseIngredients(options: BaseOptions): Promise<unknown> {
-  const { architecture, sources, packages } = options;
+  const { architecture, sources, variant, packages } = options;
   return {
     architecture,
     suite: sources.suite,
     build: sources.build,
     guest: sources.guest,
     // Our own too: a FireRunner that needs more in its machines must not take the layer of the one before.
-    packages: [...BASE_PACKAGES, ...packages],
+    packages: [...packagesOf(variant), ...packages],
     epoch: IMAGE_EPOCH_S,
     customize: await readFile(customizeScript, "utf8"),
   };
@@ -75,7 +75,7 @@ async function bootstrap(
   options: BaseOptions,
   onProgress: OnProgress,
 ): Promise<void> {
-  const { sources, packages, aptOptions, architecture, signal } = options;
+  const { sources, variant, packages, aptOptions, architecture, signal } = options;
   const variables = [
     `kernel_package=${quote(KERNEL_PACKAGES[sources.distribution](architecture))}`,
     `guest_sources=${quote(`${sources.guest.join("\n")}\n`)}`,
@@ -92,7 +92,7 @@ async function bootstrap(
     "--variant=minbase",
     "--format=tar",
     `--architectures=${architecture}`,
-    `--include=${[...BASE_PACKAGES, ...packages].join(",")}`,
+    `--include=${[...packagesOf(variant), ...packages].join(",")}`,
     ...aptOptions.map((option) => `--aptopt=${option}`),
     ...hooks.map((hook) => `--customize-hook=${hook}`),
     ...[sources.suite, tar, ...sources.build],

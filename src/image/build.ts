@@ -8,6 +8,7 @@ import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
+import { abilityNames } from "../lifecycle/guest-abilities.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import type { ImagesConfig } from "./config.ts";
@@ -28,12 +29,14 @@ import { captureRunnerInfo } from "./runner-info.ts";
 import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
 import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
+import type { Variant } from "./variants.ts";
 import { openWorkshop, requireSpace, requireTools } from "./workshop.ts";
 
 export interface BuildOptions {
   /** Where images are kept; made when it is not there. */
   readonly directory: string;
   readonly name: string;
+  readonly variant?: Variant;
   readonly config: ImagesConfig;
   readonly runner: RunnerChoice;
   /** The official runner, if not that which this program is made for. */
@@ -74,7 +77,8 @@ export async function buildImage(options: BuildOptions, onProgress: OnProgress):
   const store = createImageStore({ directory });
   const baseRecipe = sha256(JSON.stringify([RECIPE_VERSION, await baseIngredients(base)]));
   const layer = await runnerLayerIngredients();
-  const recipeWith = (runner: string) => sha256(JSON.stringify([RECIPE_VERSION, baseRecipe, runner, layer]));
+  const recipeWith = (runner: string) =>
+    sha256(JSON.stringify([RECIPE_VERSION, baseRecipe, runner, layer, abilityNames]));
   const known = options.force ? [] : await soundImages(store, onProgress);
   const isBuilt = (runner: string) =>
     known.some(({ manifest }) => manifest.recipes.image === recipeWith(runner));
@@ -122,6 +126,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
       digest: imageDigest(files),
       architecture: base.architecture,
       suite: base.sources.suite,
+      variant: base.variant,
       kernelVersion,
       files,
       runner: { kind: runner.kind, version, sha256: runner.sha256, info },
@@ -129,6 +134,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
       recipes,
       builtWith: await toolVersions(),
       createdAt: options.clock.now(),
+      abilities: [...abilityNames],
     };
     await writeFile(join(workshop, "image.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     await publish(workshop, manifest, options, store);
@@ -176,6 +182,7 @@ async function publish(
   if (!isSound) await rename(target, `${workshop}-broken`).catch(() => {});
   await moveIntoPlace(workshop, target);
   await removeTree(`${workshop}-broken`);
+  await store.seal(manifest.digest);
   await store.setName(options.name, manifest.digest);
 }
 
@@ -218,6 +225,7 @@ async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
   return {
     architecture: hostArchitecture(),
     sources: choosePackageSources(host, targets, { suite: config.suite, configured }),
+    variant: options.variant ?? "base",
     packages: [...config.packages].sort(),
     aptOptions: await aptProxyOptions(),
     environment: options.environment,

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { variants } from "./variants.ts";
 
 /** The version of image.json that this program writes and reads. */
 export const MANIFEST_SCHEMA = 1;
@@ -18,12 +19,13 @@ export const RunnerKind = z.enum(["official", "path", "stand-in"]);
 export type RunnerKind = z.infer<typeof RunnerKind>;
 
 /** `image.json`: what an image is made of and where that came from. */
-export const ImageManifest = z.strictObject({
+export const ImageManifest = z.object({
   schema: z.literal(MANIFEST_SCHEMA),
   /** `sha256:` over the digests of all files. */
   digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
   architecture: z.string().regex(/^[a-z0-9]+$/),
   suite: z.string(),
+  variant: z.enum(variants).default("base"),
   kernelVersion: z.string(),
   files: z.strictObject({ kernel: ImageFile, initramfs: ImageFile, layers: z.array(ImageFile).min(1) }),
   runner: z.strictObject({
@@ -39,6 +41,11 @@ export const ImageManifest = z.strictObject({
   recipes: z.strictObject({ base: Sha256, image: Sha256 }),
   builtWith: z.record(z.string(), z.string()),
   createdAt: z.number().int(),
+  /** What its machines can do (lifecycle/guest-abilities.ts). Images of before this field have none of them. */
+  abilities: z
+    .array(z.string().regex(/^[a-z][a-z0-9-]{0,62}$/))
+    .max(100)
+    .default([]),
 });
 export type ImageManifest = z.infer<typeof ImageManifest>;
 

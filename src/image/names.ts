@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { writeFileDurably } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 
@@ -8,7 +9,7 @@ const namePattern = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 
 /** Which digest each name stands for: one small file per name. */
 export interface Names {
-  /** A digest, or the beginning of one, stands for itself. Throws `image_missing`. */
+  /** A digest, or the beginning of one, stands for itself. Throws `image_missing`, or UntrustedError. */
   digestOf(name: string): Promise<string>;
   set(name: string, digest: string): Promise<void>;
   all(): Promise<ReadonlyMap<string, string>>;
@@ -18,10 +19,12 @@ export function createNames(directory: string): Names {
   async function digestOf(name: string): Promise<string> {
     if (/^(sha256:)?[0-9a-f]{12,64}$/.test(name)) return name;
     requireName(name, "image_missing");
-    const text = await readFile(join(directory, name), "utf8").catch((cause) => {
-      throw imageMissing(name, cause);
-    });
-    return text.trim();
+    const text = await readTrusted(join(directory, name), { maxBytes: 1_024, secret: false }).catch(
+      (cause) => {
+        throw cause instanceof UntrustedError ? cause : imageMissing(name, cause);
+      },
+    );
+    return text.toString("utf8").trim();
   }
 
   async function set(name: string, digest: string): Promise<void> {

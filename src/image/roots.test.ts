@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { storeImage } from "../../test/builders/stored-image.ts";
+import { abilityNames } from "../lifecycle/guest-abilities.ts";
 import { remember } from "./published.ts";
 import { withRoots } from "./roots.ts";
 import { createImageStore, type ImageStore } from "./store.ts";
@@ -39,6 +40,7 @@ test("a root is booted by the kernel of a pushed image, and brings no file of it
     ...base,
     digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
     layers: [],
+    abilities: abilityNames,
     published: {
       ...{ kernel: publication.kernel, registry: publication.registry },
       ...{ root: pinned("a"), cloudInit: true },

@@ -9,6 +9,7 @@ import { makeSquashfsFromDirectory } from "./squashfs.ts";
 const OWN_FILES = [
   { source: guestFile("firerunner-init"), target: "usr/sbin/firerunner-init", mode: 0o755 },
   { source: guestFile("relay-link"), target: "usr/local/lib/firerunner/relay-link", mode: 0o755 },
+  { source: guestFile("job-shell"), target: "usr/local/lib/firerunner/shell/bash", mode: 0o755 },
   { source: guestFile("login-profile"), target: "etc/profile.d/firerunner.sh", mode: 0o644 },
 ] as const;
 

@@ -1,5 +1,7 @@
 import {
   appendFileSync,
+  chmodSync,
+  chownSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -11,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { imageNotes } from "./image-notes.ts";
 import { type ImageManifest, imageDigest, sha256, shortDigest } from "./manifest.ts";
 import { createImageStore } from "./store.ts";
 
@@ -43,6 +46,7 @@ function anImage(kernel = "kernel"): { path: string; manifest: ImageManifest } {
     digest: imageDigest(files),
     architecture: "amd64",
     suite: "bookworm",
+    variant: "base",
     kernelVersion: "6.1",
     files,
     runner: { kind: "stand-in", version: "1", sha256: sha256("r"), info: { name: "x" } },
@@ -50,6 +54,7 @@ function anImage(kernel = "kernel"): { path: string; manifest: ImageManifest } {
     recipes: { base: sha256("b"), image: sha256("i") },
     builtWith: {},
     createdAt: 0,
+    abilities: [],
   };
   const path = join(directory, shortDigest(manifest.digest));
   mkdirSync(path, { recursive: true });
@@ -72,7 +77,9 @@ describe("an image", () => {
         kernel: join(path, "vmlinux"),
         initramfs: join(path, "initramfs.gz"),
         layers: [join(path, "base.squashfs"), join(path, "runner.squashfs")],
+        runner: { kind: "stand-in", version: "1" },
         runnerInfo: { name: "x" },
+        ...{ abilities: [], variant: "base" },
       });
   });
 
@@ -139,13 +146,69 @@ describe("an image", () => {
     await expect(store().resolve(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
   });
 
-  test("whose digest is not that of its files does not pass verification", async () => {
+  /** Puts another image.json there, and what it names. */
+  function replace(path: string, manifest: ImageManifest, change: Partial<ImageManifest>): void {
+    writeFileSync(join(path, "image.json"), JSON.stringify({ ...manifest, ...change }));
+  }
+
+  test("whose image.json names other files than its digest is corrupt", async () => {
     const { path, manifest } = anImage();
-    const files = { ...manifest.files, kernel: manifest.files.initramfs };
+    writeFileSync(join(path, "vmlinux"), "evil!!");
+    const kernel = { ...manifest.files.kernel, sha256: sha256("evil!!") };
 
-    writeFileSync(join(path, "image.json"), JSON.stringify({ ...manifest, files }));
+    replace(path, manifest, { files: { ...manifest.files, kernel } });
 
-    await expect(store().verify(manifest.digest)).rejects.toMatchObject({ code: "image_corrupt" });
+    for (const look of [store().resolve, store().verify])
+      await expect(look(manifest.digest)).rejects.toMatchObject({
+        code: "image_corrupt",
+        message: expect.stringContaining("its digest is not that of the files it names"),
+      });
+  });
+
+  test("whose image.json is right for other files is not the image of that name", async () => {
+    const { path, manifest } = anImage();
+    await store().setName("base", manifest.digest);
+    writeFileSync(join(path, "vmlinux"), "evil!!");
+    const files = { ...manifest.files, kernel: { ...manifest.files.kernel, sha256: sha256("evil!!") } };
+
+    replace(path, manifest, { files, digest: imageDigest(files) });
+
+    await expect(store().resolve("base")).rejects.toMatchObject({
+      code: "image_corrupt",
+      message: expect.stringContaining("describes another image"),
+    });
+  });
+
+  test("whose image.json says something else than it did when it was built is corrupt", async () => {
+    const { path, manifest } = anImage();
+    await store().seal(manifest.digest);
+    expect(await store().resolve(manifest.digest)).toMatchObject({ runner: { kind: "stand-in" } });
+
+    replace(path, manifest, { runner: { ...manifest.runner, kind: "official" } });
+
+    for (const look of [store().resolve, store().verify])
+      await expect(look(manifest.digest)).rejects.toMatchObject({
+        code: "image_corrupt",
+        message: expect.stringContaining("was changed after the image was built"),
+      });
+  });
+
+  test.runIf(process.getuid?.() === 0).each([
+    ["a file of it", (path: string) => chmodSync(join(path, "vmlinux"), 0o666)],
+    ["its image.json", (path: string) => chownSync(join(path, "image.json"), 1234, 0)],
+    ["its directory", (path: string) => chmodSync(path, 0o777)],
+    ["the directory of all", () => chmodSync(directory, 0o777)],
+    ["its name", () => chmodSync(join(directory, "names/base"), 0o666)],
+  ])("is refused when others may change %s", async (_, open) => {
+    const { path, manifest } = anImage();
+    await store().setName("base", manifest.digest);
+
+    open(path);
+
+    await expect(store().resolve("base")).rejects.toMatchObject({
+      code: "untrusted_file",
+      hint: expect.stringMatching(/ch(mod go-w|own root) \S+$/),
+    });
   });
 });
 
@@ -179,4 +242,33 @@ describe("the list of images", () => {
 
     expect((await store().find("base"))?.manifest.digest).toBe(second.manifest.digest);
   });
+});
+
+test("an image of before abilities were written down is good, and has none; what a later release adds is passed over", async () => {
+  const { manifest, path } = anImage();
+  const { abilities: _, ...before } = manifest;
+
+  writeFileSync(join(path, "image.json"), JSON.stringify(before));
+  const old = await store().resolve(manifest.digest);
+  writeFileSync(
+    join(path, "image.json"),
+    JSON.stringify({ ...manifest, abilities: ["lfs", "of-tomorrow"], more: 1 }),
+  );
+  const later = await store().resolve(manifest.digest);
+
+  expect([old.abilities, later.abilities]).toEqual([[], ["lfs", "of-tomorrow"]]);
+});
+
+test("what named images lack is told with the command that builds each, once", async () => {
+  const { manifest } = anImage();
+  await store().setName("builds", manifest.digest);
+
+  const notes = await imageNotes(store(), ["builds", "builds", "not-here"], ["lfs"]);
+
+  expect(notes).toEqual([
+    {
+      problem: expect.stringContaining("the image builds was built by an earlier release (it lacks lfs)"),
+      hint: expect.stringContaining("firerunner image build --name builds"),
+    },
+  ]);
 });

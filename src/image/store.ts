@@ -4,13 +4,15 @@
  *     <directory>/<12 digits of the digest>/{image.json, vmlinux, initramfs.gz, base.squashfs, runner.squashfs}
  *     <directory>/<12 digits>/{published.json, oci.json, oci/}   where it was pushed, and in which form
  *     <directory>/names/<name>            the digest that a name stands for
+ *     <directory>/seals/<12 digits>       the sha256 of its image.json, as it was written
  *     <directory>/.build-<process>-<n>/   under construction; never listed, removed when its process is gone
  *
  * The files of an image are immutable. Building a name anew writes another directory and then moves the name.
  */
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
@@ -24,10 +26,17 @@ import {
 } from "./manifest.ts";
 import { createNames, emptyWhenAbsent } from "./names.ts";
 import { type Publication, readPublications } from "./published.ts";
+import { createSeals } from "./seals.ts";
+
+const MANIFEST_MAX_BYTES = 4 * 1024 ** 2;
 
 /** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
 export interface ResolvedImage extends BootImage {
+  readonly runner: Pick<ImageManifest["runner"], "kind" | "version">;
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** What its machines can do; none for an image of before abilities were written down. */
+  readonly abilities: readonly string[];
+  readonly variant: string;
 }
 
 export interface ListedImage {
@@ -46,26 +55,36 @@ interface VerifiedImage {
 }
 
 export interface ImageStore {
-  /** By name or digest. The content is checked against image.json the first time and whenever a file has changed. */
+  /**
+   * By name or digest. image.json must be the one of that digest; the content is checked against it the first time and whenever a file has
+   * changed. Throws `image_missing`, `image_corrupt`, or UntrustedError when others can change what is there.
+   */
   resolve(name: string): Promise<ResolvedImage>;
   list(): Promise<ListedImage[]>;
   /** Reads every byte again. Throws `image_missing` or `image_corrupt`. */
   verify(name: string, signal?: AbortSignal): Promise<VerifiedImage>;
   find(name: string): Promise<ListedImage | undefined>;
   setName(name: string, digest: string): Promise<void>;
+  /** Remembers the image.json that is there now: from here on another one is not taken for it. */
+  seal(digest: string): Promise<void>;
 }
 
 export function createImageStore(deps: { readonly directory: string }): ImageStore {
   const root = deps.directory;
   const names = createNames(join(root, "names"));
+  const seals = createSeals(join(root, "seals"));
   const checker = createFileChecker();
 
   async function load(name: string): Promise<{ directory: string; manifest: ImageManifest }> {
     const digest = await names.digestOf(name);
     const directory = join(root, shortDigest(digest));
-    const manifest = await readManifest(name, directory);
-    if (!manifest.digest.replace("sha256:", "").startsWith(digest.replace("sha256:", "")))
-      throw imageMissing(name, undefined);
+    const { manifest, text } = await readManifest(name, directory);
+    // Twelve digits may be those of two images.
+    if (isAnother(manifest, digest)) throw imageMissing(name);
+    const problem =
+      misnamed(manifest, digest) ??
+      ((await seals.isIntact(digest, text)) ? undefined : "was changed after the image was built");
+    if (problem) throw corrupt(name, `${join(directory, "image.json")} ${problem}`);
     return { directory, manifest };
   }
 
@@ -80,8 +99,6 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     const { directory, manifest } = await load(name);
     const files = filesOf(manifest);
     for (const file of files) await checker.check(name, join(directory, file.path), file, signal);
-    if (imageDigest(manifest.files) !== manifest.digest)
-      throw corrupt(name, "the digest in image.json is not that of its files");
     const checkedBytes = files.reduce((sum, file) => sum + file.bytes, 0);
     return { image: await toBootImage(directory, manifest), manifest, checkedBytes };
   }
@@ -94,8 +111,9 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     const images: ListedImage[] = [];
     for (const name of directories.sort()) {
       const directory = join(root, name);
-      const manifest = await readManifest(name, directory).catch(() => undefined);
-      if (!manifest) continue;
+      const read = await readManifest(name, directory).catch(() => undefined);
+      if (!read) continue;
+      const { manifest } = read;
       images.push({
         directory,
         manifest,
@@ -111,7 +129,12 @@ export function createImageStore(deps: { readonly directory: string }): ImageSto
     return (await list()).find((image) => image.names.includes(name));
   }
 
-  return { resolve, list, verify, find, setName: names.set };
+  async function seal(digest: string): Promise<void> {
+    const { text } = await readManifest(digest, join(root, shortDigest(digest)));
+    await seals.set(digest, text);
+  }
+
+  return { resolve, list, verify, find, setName: names.set, seal };
 }
 
 interface FileChecker {
@@ -134,10 +157,10 @@ function createFileChecker(): FileChecker {
   }
 
   async function checkIfChanged(name: string, path: string, file: ImageFile): Promise<void> {
-    const status = await stat(path).catch((cause) => {
-      throw corrupt(name, `${path} is gone`, cause);
+    const status = await requireTrusted(path).catch((cause) => {
+      throw cause instanceof UntrustedError ? cause : corrupt(name, `${path} is gone`, cause);
     });
-    const mark = `${file.sha256} ${status.ino} ${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
+    const mark = `${file.sha256} ${status.dev} ${status.ino} ${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
     if (checked.get(path) === mark) return;
     await check(name, path, file);
     checked.set(path, mark);
@@ -146,21 +169,27 @@ function createFileChecker(): FileChecker {
   return { check, checkIfChanged };
 }
 
-async function readManifest(name: string, directory: string): Promise<ImageManifest> {
+interface ReadManifest {
+  readonly manifest: ImageManifest;
+  readonly text: Buffer;
+}
+
+async function readManifest(name: string, directory: string): Promise<ReadManifest> {
   const path = join(directory, "image.json");
-  const text = await readFile(path, "utf8").catch((cause) => {
+  const text = await readTrusted(path, { maxBytes: MANIFEST_MAX_BYTES, secret: false }).catch((cause) => {
+    if (cause instanceof UntrustedError) throw cause;
     throw systemCode(cause) === "ENOENT"
       ? imageMissing(name, cause)
       : corrupt(name, `${path} cannot be read`, cause);
   });
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(text.toString("utf8"));
   } catch (cause) {
     throw corrupt(name, `${path} is not JSON`, cause);
   }
   const parsed = ImageManifest.safeParse(json);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return { manifest: parsed.data, text };
   const schema = (json as { schema?: unknown } | null)?.schema;
   const detail =
     schema === MANIFEST_SCHEMA
@@ -178,9 +207,26 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     kernel: join(directory, kernel.path),
     initramfs: join(directory, initramfs.path),
     layers: layers.map((layer) => join(directory, layer.path)),
+    runner: { kind: manifest.runner.kind, version: manifest.runner.version },
+    abilities: manifest.abilities,
+    variant: manifest.variant,
     runnerInfo: manifest.runner.info,
     ...(latest ? { published: { kernel: latest.kernel, root: latest.root, registry: latest.registry } } : {}),
   };
+}
+
+/** Why this cannot be what describes the image of that digest, or of one that begins so; undefined when it can. */
+function misnamed({ digest: own, files }: ImageManifest, wanted: string): string | undefined {
+  if (imageDigest(files) !== own) return "was changed: its digest is not that of the files it names";
+  return hexOf(own).startsWith(hexOf(wanted)) ? undefined : `describes another image, ${own.slice(0, 19)}`;
+}
+
+function isAnother({ digest: own }: ImageManifest, wanted: string): boolean {
+  return shortDigest(own) === shortDigest(wanted) && !hexOf(own).startsWith(hexOf(wanted));
+}
+
+function hexOf(digest: string): string {
+  return digest.replace(/^sha256:/, "");
 }
 
 function corrupt(name: string, detail: string, cause?: unknown): ImageError {

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../base/process.ts";
+import { requireTrusted } from "../base/trusted-file.ts";
 import { formatBytes } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -20,6 +21,7 @@ const BUILD_TOOLS: Readonly<Record<string, string>> = {
 
 export async function openWorkshop(imagesDirectory: string): Promise<string> {
   await mkdir(imagesDirectory, { recursive: true, mode: 0o755 });
+  await requireTrusted(imagesDirectory);
   await removeStaleBuilds(imagesDirectory);
   const mark = await processMark(process.pid);
   const path = join(imagesDirectory, `.build-${mark}-${randomBytes(3).toString("hex")}`);

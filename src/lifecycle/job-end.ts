@@ -105,7 +105,10 @@ export const failures: Readonly<Record<FailureCause, FailureWords>> = {
     label: "memory",
     summary: "was ended by want of memory",
     hint: moreMemory,
-    advice: [moreMemory],
+    advice: [
+      moreMemory,
+      "Where it was the host that had none left, promise less of it: “vm.memoryReserve” is what is kept for it.",
+    ],
     isWorthRetry: false,
   },
   "host-disk": {

@@ -41,7 +41,7 @@ export function createAppendTrace(
     await guest.inTurn(async () => {
       await caller.pace(exchange);
       const body = await readBody(exchange, MAX_PATCH_BYTES);
-      await holdLimit(session, startBytes + body.length);
+      await holdLimit(session, session.head.length + startBytes + body.length);
       await patch(exchange, session, startBytes, body);
     });
   }
@@ -77,12 +77,15 @@ export function createAppendTrace(
     const interval = { "x-gitlab-trace-update-interval": String(options.intervalSeconds) };
     const standing = traceStandingOf(answer, endBytes, clock.now());
     if (standing.kind !== "accepted" && standing.kind !== "elsewhere") return {};
-    const guestSize = Math.max(0, standing.sizeBytes - session.head.length);
+    // Behind what the runner has told of are lines of ours, which it knows nothing of.
+    const mostBytes = session.tail?.startBytes ?? Number.POSITIVE_INFINITY;
+    const guestSize = Math.min(mostBytes, Math.max(0, standing.sizeBytes - session.head.length));
     return { range: `0-${guestSize}`, ...(standing.kind === "accepted" ? interval : {}) };
   }
 
-  async function holdLimit(session: JobSession, guestEndBytes: number): Promise<void> {
-    if (guestEndBytes <= options.traceLimitBytes) return;
+  /** The runner stops by itself before that; one that does not is not believed in anything else either. */
+  async function holdLimit(session: JobSession, endBytes: number): Promise<void> {
+    if (endBytes <= options.traceLimitBytes) return;
     const reason = `the job's log grew beyond ${options.traceLimitBytes} bytes`;
     await store.failJob(session.jobId, { reason, cause: "log-limit" });
     throw new Refusal(413, "the job's log is too long", { rule: "trace-too-long" });

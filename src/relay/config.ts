@@ -54,9 +54,10 @@ export const RelaySettings = z.strictObject({
     description:
       "Log patches and job updates forwarded to GitLab for one job in a minute (GitLab accepts 200). More are joined by letting the runner wait.",
   }),
-  traceLimit: sizeMib()
-    .prefault("256MiB")
-    .meta({ description: "A job whose log grows beyond this is ended as failed." }),
+  traceLimit: sizeMib().prefault("100MiB").meta({
+    description:
+      "The longest log of a job. A machine's runner collects no more than fits, says so in the log, and the job goes on. As it comes, GitLab's own limit (ci_jobs_trace_size_limit), beyond which GitLab ends the job as failed.",
+  }),
   connections: count.default(128).meta({ description: "Open connections of one machine." }),
   requestsPerSecond: count
     .default(50)
@@ -100,6 +101,14 @@ export const RelaySettings = z.strictObject({
     .meta({ description: "Time to look up and reach a host that a guest names." }),
 });
 export type RelaySettings = z.infer<typeof RelaySettings>;
+
+/** Room in a log for what is not the job's output: our own lines at its head, and the runner's words where it stops. */
+const LOG_MARGIN_KIB = 64;
+
+/** How much of a log the runner in a machine may collect, so that the whole stays below the limit. */
+export function runnerLogLimitKib({ traceLimit }: Pick<RelaySettings, "traceLimit">): number {
+  return traceLimit * 1_024 - LOG_MARGIN_KIB;
+}
 
 /** How machines on other hosts reach the relay; undefined when it must be configured. */
 export function advertisedAddress({ listen, advertise }: RelaySettings): string | undefined {

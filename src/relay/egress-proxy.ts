@@ -17,6 +17,8 @@ import type { Guest } from "./guest.ts";
 import { headersFromGuest } from "./headers.ts";
 import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
 
+const LISTENERS_OF_TUNNEL = 30;
+
 export interface EgressProxyOptions {
   readonly store: Store;
   readonly dialer: Dialer;
@@ -121,6 +123,8 @@ interface Ends {
 /** Both directions, each with its own end: one side may have said all and still listen. Answers why it was broken off, if it was. */
 async function join({ guest, upstream, check }: Ends, idleTimeoutMs: number): Promise<unknown> {
   for (const socket of [guest, upstream]) {
+    // Two pipelines listen to each: that is no leak, which Node warns of from eleven on.
+    socket.setMaxListeners(LISTENERS_OF_TUNNEL);
     socket.on("error", () => {});
     socket.setTimeout(idleTimeoutMs, () => {
       guest.destroy();

@@ -7,6 +7,7 @@ import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
 import type { FinalUpdate } from "./job-end.ts";
+import type { TraceTail } from "./trace-tail.ts";
 
 /** The job that a machine has been given, as far as the relay needs it for the guest's requests. */
 export interface JobSession {
@@ -17,6 +18,8 @@ export interface JobSession {
   /** Our own lines before the runner's first byte, and their CRC-32. */
   readonly head: Buffer;
   readonly headCrc: number;
+  /** Our lines behind the runner's last byte; undefined until it has told of a failure. */
+  tail: TraceTail | undefined;
   /** GitLab is known to have the head. */
   isHeadSent: boolean;
   /** The guest has used the job's token: it has the payload. */
@@ -40,6 +43,7 @@ export function sessionOf(job: Job, payload: string): JobSession {
     dependencies: new Map((dependencies ?? []).map((each) => [each.id, new Secret(each.token)])),
     head,
     headCrc: crc32(head),
+    tail: undefined,
     isHeadSent: job.traceSize >= head.length,
     isTokenSeen: job.traceSize > head.length,
     isCanceling: false,

@@ -1,9 +1,11 @@
 import { withGitRewrites } from "./git-rewrites.ts";
+import { withRelayExempt } from "./job-proxies.ts";
 
 /**
  * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay, as does for git whatever else lies on
- * GitLab, and a few attempts added, so that a clone cut by a restart of this program is tried again. Its caches are left out: the machine
- * that would keep them is gone after the job, and the runner would pack them for nothing. Everything else is passed on as it came.
+ * GitLab, the relay exempt from the job's own proxies, and a few attempts added, so that a clone cut by a restart of this program is tried
+ * again. Its caches are left out: the machine that would keep them is gone after the job, and the runner would pack them for nothing.
+ * Everything else is passed on as it came.
  */
 
 /** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
@@ -31,7 +33,8 @@ export function rewritePayload(raw: string, { origin, basePath, relayHost }: Pay
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
   if (Array.isArray(payload["cache"])) payload["cache"] = [];
-  payload["variables"] = withGitRewrites(withAttempts(payload["variables"]), { bases, relayHost, token });
+  const variables = withRelayExempt(withAttempts(payload["variables"]), relayHost);
+  payload["variables"] = withGitRewrites(variables, { bases, relayHost, token });
   return JSON.stringify(payload);
 }
 

@@ -97,8 +97,7 @@ export function createRelay(options: RelayOptions): Relay {
   });
   const doors = createDoors({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
-    serve: server.serve,
-    onTooMany,
+    ...{ serve: server.serve, onTooMany },
     maxConnections: config.connections,
   });
   const outside = createOutside({

@@ -30,6 +30,18 @@ describe("the lines that open a trace", () => {
     expect(compose({}, lost + compose())).toBe("");
   });
 
+  test("say that a proxy of the job's own cannot be reached from a machine of this computer", () => {
+    const variables = [{ key: "http_proxy", value: "http://u:p@proxy.corp.example:3128", masked: false }];
+    const payload = JSON.stringify(aPayload({ variables }));
+    const elsewhere = aMachine({ state: "ready", driver: "flintlock", host: "metal-1" });
+
+    expect(compose({ variables })).toContain(
+      "the job sets http_proxy (proxy.corp.example:3128): this machine cannot",
+    );
+    expect(compose({ variables })).not.toContain("u:p@");
+    expect(composeTraceHead(job, elsewhere, payload, someTime)).not.toContain("http_proxy");
+  });
+
   test("say that an image and services are ignored", () => {
     const text = compose({
       image: { name: "ruby:3.4" },

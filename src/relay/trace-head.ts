@@ -5,12 +5,14 @@ import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
 import { describeSize } from "../lifecycle/size.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
+import { foreignProxies } from "./job-proxies.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
 
 const CYAN = "\u001b[0;36m";
-const YELLOW = "\u001b[0;33m";
+export const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
+const RELAY_ADDRESS = "10.0.2.100";
 
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
@@ -18,7 +20,8 @@ const LONGEST_NAME = 200;
  */
 export function composeTraceHead(job: Job, machine: Machine, payload: string, now: number): string {
   if (job.traceHead.includes(machineWords(machine))) return "";
-  return `${machineLine(job, machine, now)}${ignoredLines(JobPayload.parse(JSON.parse(payload)))}`;
+  const parsed = JobPayload.parse(JSON.parse(payload));
+  return `${machineLine(job, machine, now)}${ignoredLines(parsed)}${proxyLine(machine, parsed)}`;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -57,13 +60,28 @@ function cacheWords(caches: NonNullable<JobPayload["cache"]>): string {
 }
 
 function ignoredLine(payload: JobPayload, text: string, why: string): string {
-  const shown = maskSecrets(text, payload)
-    .replace(/\p{Cc}/gu, "")
-    .slice(0, LONGEST_NAME);
-  return line(YELLOW, `FireRunner: “${shown}” is ignored: ${why}.`);
+  return line(YELLOW, `FireRunner: “${shownText(text, payload)}” is ignored: ${why}.`);
 }
 
-function line(colour: string, text: string): string {
+function shownText(text: string, payload: JobPayload): string {
+  return maskSecrets(text, payload)
+    .replace(/\p{Cc}/gu, "")
+    .slice(0, LONGEST_NAME);
+}
+
+/** A machine on this computer has no way to any proxy but ours; what one on another host can reach is that host's affair. */
+function proxyLine({ host }: Machine, payload: JobPayload): string {
+  const foreign = host === "local" ? foreignProxies(payload.variables ?? [], RELAY_ADDRESS) : [];
+  if (foreign.length === 0) return "";
+  const shown = shownText(foreign.join(", "), payload);
+  return line(
+    YELLOW,
+    `FireRunner: the job sets ${shown}: this machine cannot reach a proxy of that kind, its only way out is FireRunner's own and what the pool's egress allows. GitLab is reached without it.`,
+  );
+}
+
+/** One line of ours in a job's log. */
+export function line(colour: string, text: string): string {
   return `${colour}${text}${RESET}\n`;
 }
 

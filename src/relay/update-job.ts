@@ -1,5 +1,4 @@
 import { type Answer, header } from "../gitlab/answer.ts";
-import { crc32Combine } from "../gitlab/crc32.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
@@ -9,6 +8,7 @@ import { type JobCaller, passOn } from "./job-call.ts";
 import type { FinalUpdate, JobEnd } from "./job-end.ts";
 import { admit, type JobSession } from "./job-session.ts";
 import { ensureHead } from "./trace-head.ts";
+import { ensureTail, wholeTrace } from "./trace-tail.ts";
 
 const MAX_UPDATE_BYTES = 64 * 1024;
 const INTERVAL_HEADER = "x-gitlab-trace-update-interval";
@@ -55,7 +55,7 @@ export function createUpdateJob(
     // The sums of a final update cover our lines, so GitLab must have them first.
     if (final) {
       session.told = final;
-      await ensureHead({ api, store }, session, (status) => jobEnd.over(session, status));
+      await ensureOurLines(session, update, final);
     }
     const answer = await caller.call(exchange, {
       method: "PUT",
@@ -64,6 +64,14 @@ export function createUpdateJob(
     });
     await settle(exchange, session, answer, final);
     passOn(exchange, answer, intervalHeader(answer));
+  }
+
+  async function ensureOurLines(session: JobSession, update: Update, { state }: FinalUpdate): Promise<void> {
+    const onOver = (status: string | undefined) => jobEnd.over(session, status);
+    await ensureHead({ api, store }, session, onOver);
+    const bytesize = bytesizeOf(update);
+    if (state === "failed" && bytesize !== undefined)
+      await ensureTail({ api, store }, session, bytesize, onOver);
   }
 
   /** Makes what GitLab said durable, before the guest hears it. */
@@ -95,27 +103,33 @@ function finalUpdateOf({ state, failure_reason: reason }: Update): FinalUpdate |
   return { state, failureReason: typeof reason === "string" ? reason : undefined };
 }
 
-/** Size and CRC-32 of the runner's part, made those of our head and it together. What is not well formed stays as it is. */
-function withWholeTrace(update: Update, session: JobSession): Update {
-  const output = update["output"];
-  if (typeof output !== "object" || output === null) return update;
+/** How much of the log the runner says it has sent. */
+function bytesizeOf({ output }: Update): number | undefined {
+  if (typeof output !== "object" || output === null) return undefined;
   const { bytesize } = output as Update;
-  if (typeof bytesize !== "number" || !Number.isSafeInteger(bytesize) || bytesize < 0) return update;
-  const combined = (sum: unknown) => combinedChecksum(session, sum, bytesize);
+  const isSize = typeof bytesize === "number" && Number.isSafeInteger(bytesize) && bytesize >= 0;
+  return isSize ? bytesize : undefined;
+}
+
+/** Size and CRC-32 of the runner's part, made those of our lines and it together. What is not well formed stays as it is. */
+function withWholeTrace(update: Update, session: JobSession): Update {
+  const runnersBytes = bytesizeOf(update);
+  if (runnersBytes === undefined) return update;
+  const { bytesize, crcOf } = wholeTrace(session, runnersBytes);
+  const output = update["output"] as Update;
   return {
     ...update,
-    ...("checksum" in update ? { checksum: combined(update["checksum"]) } : {}),
+    ...("checksum" in update ? { checksum: withCrc(update["checksum"], crcOf) } : {}),
     output: {
       ...output,
-      bytesize: bytesize + session.head.length,
-      ...("checksum" in output ? { checksum: combined(output.checksum) } : {}),
+      bytesize,
+      ...("checksum" in output ? { checksum: withCrc(output["checksum"], crcOf) } : {}),
     },
   };
 }
 
-function combinedChecksum(session: JobSession, checksum: unknown, bytesize: number): unknown {
+function withCrc(checksum: unknown, crcOf: (crc: number) => number): unknown {
   const digits = typeof checksum === "string" ? /^crc32:([0-9a-f]{1,8})$/i.exec(checksum)?.[1] : undefined;
   if (digits === undefined) return checksum;
-  const combined = crc32Combine(session.headCrc, Number.parseInt(digits, 16), bytesize);
-  return `crc32:${combined.toString(16).padStart(8, "0")}`;
+  return `crc32:${crcOf(Number.parseInt(digits, 16)).toString(16).padStart(8, "0")}`;
 }

@@ -16,6 +16,13 @@ test("a machine that its host's disk ended is blamed on the host's disk, with wh
   });
 });
 
+test("a machine killed on a host without memory is blamed on memory", () => {
+  expect(failureOfExit({ exit: "host-memory" }, true)).toMatchObject({
+    reason: expect.stringContaining("its host's kernel has killed for want of memory"),
+    cause: "memory",
+  });
+});
+
 test("other ends are the machine's", () => {
   expect(failureOfExit({ exit: "crash" }, true)).toEqual({ reason: "the machine crashed", cause: "machine" });
   expect(failureOfExit({ exit: "orderly" }, false).reason).toContain("before it took the job");

@@ -29,6 +29,8 @@ export interface PoolHealth {
   readonly checkedAt: number | undefined;
   /** `info` of job requests: what the runner in the pool's image says of itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>> | undefined;
+  /** What the pool boots; undefined while it has not been found. */
+  readonly image?: ReadyImage | undefined;
 }
 
 /** What has to work for a machine: looked at once, however many pools share it. */
@@ -240,23 +242,22 @@ function judge(
 ): PoolHealth {
   const hosts = fleet.hosts();
   const image = seen.images.get(base.image);
-  const runnerInfo = image && "image" in image ? image.image.runnerInfo : undefined;
+  const found = image && "image" in image ? image.image : undefined;
   const candidates = [...hosts].filter(
     ([, { name: driver, labels }]) =>
       driver === base.driver && missingLabel(labels, base.hostLabels) === undefined,
   );
-  if (candidates.length === 0) return describe(name, noHost(base, hosts), runnerInfo);
-  const digest = image && "image" in image ? image.image.digest : undefined;
+  if (candidates.length === 0) return describe(name, noHost(base, hosts), found);
   const findings = candidates.map(([key, driver]) =>
     findingOf(
       driver,
-      driver.trouble() ?? refusals.closing(key, digest),
+      driver.trouble() ?? refusals.closing(key, found?.digest),
       seen.hosts.get(keyOf(key, base.image)),
     ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
   const problems = findings.flatMap((finding) => finding.problems);
-  return describe(name, best ?? { ...findings[0], problems: unique(problems) }, runnerInfo);
+  return describe(name, best ?? { ...findings[0], problems: unique(problems) }, found);
 }
 
 /** With the host's name where there may be several. */
@@ -287,14 +288,13 @@ function unique(problems: readonly PoolProblem[]): PoolProblem[] {
   return [...new Map(problems.map((each) => [each.problem, each])).values()];
 }
 
-function describe(
-  pool: string,
-  finding: Finding & { checkedAt?: number },
-  runnerInfo?: PoolHealth["runnerInfo"],
-): PoolHealth {
+function describe(pool: string, finding: Finding & { checkedAt?: number }, image?: ReadyImage): PoolHealth {
   const { problems, accelerator, checkedAt = 0 } = finding;
   const seenAt = checkedAt === 0 ? undefined : checkedAt;
-  return { pool, ok: problems.length === 0, problems, accelerator, checkedAt: seenAt, runnerInfo };
+  return {
+    ...{ pool, ok: problems.length === 0, problems, accelerator, checkedAt: seenAt },
+    ...{ runnerInfo: image?.runnerInfo, image },
+  };
 }
 
 /** What the log speaks of: not of each of the many pools that differ only in size. */

@@ -81,11 +81,17 @@ export function createJobActions(deps: JobActionDeps): JobActions {
   async function fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void> {
     const job = await store.job(jobId);
     if (!job || job.state === "failing" || job.state === "finished") return;
-    await recordLastWords(deps, jobId, job.machineId, signal);
-    await store.failJob(jobId, failure);
+    const memory = await recordLastWords(deps, jobId, job.machineId, signal);
+    await store.failJob(jobId, withMemory(failure, memory));
   }
 
   return { startMachine, retry, fail };
+}
+
+/** What ended a machine is known from outside; its own kernel may have said why. */
+function withMemory(failure: JobFailure, line: string | undefined): JobFailure {
+  if (line === undefined || failure.cause !== "machine") return failure;
+  return { reason: `${failure.reason}; it had no memory left: ${line}`, cause: "memory" };
 }
 
 /** Undefined for a host that goes on refusing: it is not to fill the log. */

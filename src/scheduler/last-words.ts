@@ -8,6 +8,7 @@ import { maskSecrets } from "../gitlab/trace.ts";
 import { hostKey } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
+import { memoryLine, tellingLines } from "./console-lines.ts";
 import { withDeadline } from "./deadline.ts";
 import { readPayload } from "./payload.ts";
 
@@ -22,28 +23,33 @@ export interface LastWordsDeps {
   readonly clock: Clock;
 }
 
-/** Reads the console of a job's machine and notes its end as `machine:console`. Fails silently: it is only an aid. */
+/**
+ * Reads the console of a job's machine and notes its end as `machine:console`. Returns the line that blames the guest's memory, if there
+ * is one. Fails silently: it is only an aid.
+ */
 export async function recordLastWords(
   deps: LastWordsDeps,
   jobId: number,
   machineId: string | null,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string | undefined> {
   const { store, fleet, clock } = deps;
-  if (machineId === null) return;
+  if (machineId === null) return undefined;
   try {
     const machine = await store.machine(machineId);
-    if (!machine || machine.state === "gone") return;
+    if (!machine || machine.state === "gone") return undefined;
     const driver = fleet.hosts().get(hostKey(machine));
-    if (!driver) return;
+    if (!driver) return undefined;
     const raw = await withDeadline(clock, READ_LIMIT_MS, signal, `reading the console of ${machineId}`, () =>
       driver.console(machineId, READ_BYTES),
     );
     const payload = await readPayload(store, jobId);
     const text = lastWords(raw, payload, store.machineToken(machineId).reveal());
     if (text) await store.note("machine:console", { jobId, machineId }, { text });
+    return memoryLine(text.split("\n"));
   } catch {
     signal.throwIfAborted();
+    return undefined;
   }
 }
 
@@ -60,8 +66,7 @@ export function lastWords(raw: string, payload: JobPayload, machineToken: string
   const whole = raw.length < READ_BYTES ? raw : raw.slice(raw.indexOf("\n") + 1);
   const masked = maskSecrets(plainText(whole), payload).replaceAll(machineToken, "[MASKED]");
   const lines = masked.split("\n").map((line) => line.trimEnd().slice(0, MOST_COLUMNS));
-  return lines
-    .filter((line) => line !== "")
+  return tellingLines(lines.filter((line) => line !== ""))
     .slice(-MOST_LINES)
     .join("\n");
 }

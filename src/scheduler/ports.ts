@@ -34,6 +34,10 @@ export interface GuestDoor {
 export interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** What its machines can do, of `guestAbilities` and perhaps more; undefined where nobody says. */
+  readonly abilities?: readonly string[];
+  /** Which of the builder's variants it is. */
+  readonly variant?: string;
 }
 
 /** Where images come from. Throws ImageError (`image_missing`, `image_corrupt`) with what to do. */

@@ -320,6 +320,32 @@ describe("a machine that dies while it runs a job", () => {
     expect(JSON.stringify(await store.events({}))).not.toContain("masked-secret-of-the-job");
   });
 
+  test("whose guest had no memory left is said to have had none, without what every boot prints", async () => {
+    start();
+    const machineId = await aRunningJob();
+    host.print(machineId, "[    0.1] PCI: Fatal: No config space access function found\n");
+    host.print(
+      machineId,
+      "Checking for jobs... received   job=4711 repo_url=http://10.0.2.100/a.git runner=frmt-aaaa\n",
+    );
+    host.print(machineId, "[   61.2] Out of memory: Killed process 164 (gitlab-runner) total-vm:1236000kB\n");
+    host.print(machineId, "firerunner: the runner ended with status 137\n");
+
+    host.end(machineId, "crash");
+    await clock.advance(2_000);
+
+    const trace = String(gitlab.trace);
+    expect(await store.job(4711)).toMatchObject({
+      cause: "memory",
+      reason: expect.stringMatching(
+        /^the machine crashed; it had no memory left: Out of memory: Killed process/,
+      ),
+    });
+    expect(trace).toMatch(/Give the job a machine with more memory/);
+    expect(trace).toContain("  firerunner: the runner ended with status 137\n");
+    expect(trace).not.toMatch(/PCI: Fatal|Checking for jobs/);
+  });
+
   test("is reported until GitLab takes it, and its trace is written once", async () => {
     start();
     const machineId = await aRunningJob();
@@ -372,6 +398,29 @@ describe("a machine that dies while it runs a job", () => {
     await clock.advance(2_000);
 
     expect(await store.job(4711)).toMatchObject({ state: "finished", result: "success" });
+  });
+});
+
+describe("a job that outlives its time limit", () => {
+  test("is reported as such, with advice about time and none about memory, when its runner did not end it", async () => {
+    start();
+    await store.claim(aClaim({ timeoutMs: 60_000 }));
+    await clock.advance(100);
+    const machineId = (await store.job(4711))?.machineId ?? "";
+    await store.handOver(4711, machineId);
+    door.lastStandingAt = () => clock.now();
+
+    await clock.advance(60_000 + SchedulerConfig.parse({}).timeoutGrace - 2_000);
+    expect((await store.job(4711))?.state).toBe("running");
+    await clock.advance(5_000);
+
+    expect(gitlab.updates).toMatchObject([{ state: "failed", failureReason: "job_execution_timeout" }]);
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed", cause: "time-limit" });
+    expect(String(gitlab.trace)).toMatch(
+      /the job failed: the job's time limit of 1m0s is over[\s\S]*more time/,
+    );
+    expect(String(gitlab.trace)).not.toMatch(/memory/);
+    expect(host.ids()).toEqual([]);
   });
 });
 

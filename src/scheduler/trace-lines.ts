@@ -31,7 +31,10 @@ function describeMachine(job: Job, machine: Machine): string {
   const parts = [`machine ${machine.id} (${describeSize(machine.size)})`, `attempt ${job.attempt}`];
   const endedAt = job.failingAt ?? machine.stoppingAt;
   if (job.runningAt !== null && endedAt !== null)
-    parts.push(`the job had run for ${formatDuration(endedAt - job.runningAt)}`);
+    parts.push(
+      `the job had run for ${formatDuration(endedAt - job.runningAt)}`,
+      "what it printed in its last seconds may be missing above",
+    );
   else parts.push("the job had not begun");
   return parts.join(", ");
 }

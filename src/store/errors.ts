@@ -1,4 +1,5 @@
 import { FireRunnerError } from "../base/errors.ts";
+import { UntrustedError } from "../base/trusted-file.ts";
 
 export type StoreErrorCode =
   /** Another FireRunner uses the same state directory. */
@@ -73,8 +74,9 @@ const byPostgresCode: Readonly<Record<string, Diagnosis>> = {
 };
 
 /** Turns what a database driver threw while we did `what` (a gerund: "storing job 7") into a StoreError. */
-export function toStoreError(what: string, cause: unknown): StoreError {
-  if (cause instanceof StoreError) return cause;
+export function toStoreError(what: string, cause: unknown): StoreError | UntrustedError {
+  // What is not trusted has its own words and remedy.
+  if (cause instanceof StoreError || cause instanceof UntrustedError) return cause;
   const { code, problem, ...advice } = diagnose(cause);
   return new StoreError(code, `${what} failed: ${problem}`, { ...advice, cause });
 }

@@ -36,12 +36,37 @@ describe("key file", () => {
 
   test("a key that others can read is refused, with what to do", async () => {
     await createKey(path, randomBytes);
-    await chmod(path, 0o640);
+    await chmod(path, 0o604);
 
     await expect(readKey(path)).rejects.toMatchObject({
       code: "store_key",
-      message: expect.stringContaining("can read the key file"),
+      message: expect.stringContaining("everyone on this computer may read it"),
       hint: expect.stringContaining(`chmod 600 ${path}`),
+    });
+  });
+
+  test("a key that others could have put there is refused, with what to do", async () => {
+    await createKey(path, randomBytes);
+    await chmod(path, 0o620);
+    await expect(readKey(path)).rejects.toMatchObject({
+      code: "store_key",
+      hint: expect.stringContaining(`chmod go-w ${path}`),
+    });
+
+    await chmod(path, 0o600);
+    await chmod(directory, 0o777);
+    await expect(readKey(path)).rejects.toMatchObject({
+      code: "store_key",
+      hint: expect.stringContaining(`chmod go-w ${directory}`),
+    });
+  });
+
+  test("a key of zeros is none", async () => {
+    await writeFile(path, Buffer.alloc(32), { mode: 0o600 });
+
+    await expect(readKey(path)).rejects.toMatchObject({
+      code: "store_key",
+      message: expect.stringContaining("all of its bytes are zero"),
     });
   });
 

@@ -1,25 +1,27 @@
-import { open, readFile, rename, stat } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { systemCode } from "../base/errors.ts";
+import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { StoreError } from "./errors.ts";
 import { syncDirectoryOf } from "./private-file.ts";
 import { KEY_BYTES } from "./vault.ts";
 
-/** The installation's key, or undefined when there is none yet. Refuses a key that others can read. */
+const LONGEST_KEY_FILE_BYTES = 4_096;
+
+/** The installation's key, or undefined when there is none yet. Refuses a key that others can read or could have put there. */
 export async function readKey(path: string): Promise<Uint8Array | undefined> {
-  const found = await stat(path).catch((error: unknown) => {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw unreadable(path, error);
-  });
-  if (found === undefined) return undefined;
-  if ((found.mode & 0o077) !== 0) {
-    throw new StoreError("store_key", `other users can read the key file ${path}`, {
-      hint: `chmod 600 ${path}; if others may have read it, end all jobs and delete it: a new one is made`,
+  const key = await readTrusted(path, { maxBytes: LONGEST_KEY_FILE_BYTES, secret: true }).catch(
+    (error: unknown) => {
+      if (systemCode(error) === "ENOENT") return undefined;
+      throw error instanceof UntrustedError ? untrusted(error) : unreadable(path, error);
+    },
+  );
+  if (key === undefined) return undefined;
+  if (key.length === KEY_BYTES && key.some((byte) => byte !== 0)) return key;
+  if (key.length === KEY_BYTES) {
+    throw new StoreError("store_key", `the key file ${path} holds no key: all of its bytes are zero`, {
+      hint: "restore it from a backup; if no job is unfinished, delete it: a new one is made",
     });
   }
-  const key = await readFile(path).catch((error: unknown) => {
-    throw unreadable(path, error);
-  });
-  if (key.length === KEY_BYTES) return key;
   throw new StoreError("store_key", `the key file ${path} has ${key.length} bytes instead of ${KEY_BYTES}`, {
     hint: "restore it from a backup; if no job is unfinished, delete it: a new one is made",
   });
@@ -43,6 +45,13 @@ export async function createKey(path: string, random: (size: number) => Uint8Arr
     });
   }
   return key;
+}
+
+function untrusted(cause: UntrustedError): StoreError {
+  return new StoreError("store_key", cause.message, {
+    cause,
+    hint: `${cause.remedy}; if others may have read or written it, end all jobs and delete it: a new one is made`,
+  });
 }
 
 function unreadable(path: string, cause: unknown): StoreError {

@@ -35,9 +35,10 @@ export interface HostTrouble {
 
 /**
  * How a machine that no longer runs ended. `host-disk`: its host's disk is full, and it was ended for that or lost what it wrote.
- * `disk-error`: its host's disk did not take what it wrote for another reason. `lost`: it is gone and nobody saw how.
+ * `disk-error`: its host's disk did not take what it wrote for another reason. `host-memory`: it was killed, and its host's kernel has
+ * killed for want of memory while it ran. `lost`: it is gone and nobody saw how.
  */
-export type ExitKind = "orderly" | "crash" | "killed" | "host-disk" | "disk-error" | "lost";
+export type ExitKind = "orderly" | "crash" | "killed" | "host-disk" | "disk-error" | "host-memory" | "lost";
 
 /** How a machine ended, with what more there is to say of it, in words. */
 export interface Exit {

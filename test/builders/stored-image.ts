@@ -51,6 +51,7 @@ export async function storeImage(
     digest: imageDigest(files),
     architecture: "amd64",
     suite: "bookworm",
+    variant: "base",
     kernelVersion: "6.1",
     files,
     runner: { kind: "stand-in", version: "1", sha256: sha256("r"), info: {} },
@@ -58,6 +59,7 @@ export async function storeImage(
     recipes: { base: sha256("b"), image: sha256("i") },
     builtWith: {},
     createdAt: 0,
+    abilities: [],
   };
   await writeFile(at("image.json"), JSON.stringify(manifest));
   await rename(work, join(directory, shortDigest(manifest.digest)));

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -149,4 +150,30 @@ test("credentials of the job's own are not replaced by the job's token", async (
     expect.stringContaining("127.0.0.1 port 9"),
   ]);
   expect(failures.join("")).not.toContain(Buffer.from(`gitlab-ci-token:${machine.token}`).toString("base64"));
+});
+
+test("large files come through the relay too, for a clone by GitLab's own name and for a submodule", async () => {
+  const file = randomBytes(300_000);
+  const oid = createHash("sha256").update(file).digest("hex");
+  const lib = await bench.gitlab.projects.add({
+    path: "group/large",
+    jobTokenAllowlist: [APP],
+    largeFiles: [file],
+    repository: {
+      files: {
+        ".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+        "a.bin": `version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize ${file.length}\n`,
+      },
+    },
+  });
+  const { repoUrl } = await start(await appWith([[`${bench.gitlab.url}/group/large`, lib]]));
+  await guestGit("lfs", "install", "--skip-repo");
+  await guestGit("clone", "--quiet", `${bench.gitlab.url}/group/large.git`, join(home, "large"));
+  await guestGit("clone", "--quiet", "--recurse-submodules", repoUrl, join(home, "app"));
+  const fetched = await Promise.all(
+    ["large/a.bin", "app/s0/a.bin"].map((path) => readFile(join(home, path))),
+  );
+
+  expect(fetched.map((bytes) => bytes.equals(file))).toEqual([true, true]);
+  expect(bench.gitlab.violations).toEqual([]);
 });

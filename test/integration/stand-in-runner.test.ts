@@ -1,12 +1,20 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { guestFile } from "../../src/base/guest-files.ts";
 import { type RunnerGitLab, startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { listZip, makeZip } from "../builders/zip.ts";
+
+/** A search path on which `bash` is what machines have there. */
+function ownShells(folder: string): string {
+  copyFileSync(guestFile("job-shell"), join(folder, "bash"));
+  return `${folder}:${process.env["PATH"]}`;
+}
 
 const program = join(import.meta.dirname, "../../guest/stand-in-runner");
 
@@ -45,14 +53,20 @@ function aJob(script: string[], more: Record<string, unknown> = {}) {
 }
 
 /** Starts the runner for one job. `projectDirectory` is where the job's files are. */
-async function start(job: ReturnType<typeof aJob>): Promise<{ projectDirectory: string }> {
+async function start(
+  job: ReturnType<typeof aJob>,
+  environment: Record<string, string> = {},
+): Promise<{ projectDirectory: string }> {
   gitlab = await startRunnerGitLab(job);
   const args = ["run-single", "--url", gitlab.url, "--executor", "shell", "--max-builds", "1"];
   child = spawn(program, [...args, "--builds-dir", join(directory, "builds"), "--cache-dir", directory], {
-    env: { PATH: process.env["PATH"], HOME: directory, CI_SERVER_TOKEN: "glrt-abcdefghijk" },
+    env: {
+      ...{ PATH: process.env["PATH"], HOME: directory, CI_SERVER_TOKEN: "glrt-abcdefghijk" },
+      ...environment,
+    },
     stdio: "ignore",
   });
-  return { projectDirectory: join(directory, "builds/abcdefgh/0/group/project") };
+  return { projectDirectory: join(directory, "builds/abcdefghi/0/group/project") };
 }
 
 const trace = () => gitlab.record.trace.toString("utf8");
@@ -66,7 +80,7 @@ describe("the stand-in runner", () => {
     expect(final).toMatchObject({ state: "success", token: "glcbt-jobtoken" });
     expect(final).not.toHaveProperty("exit_code");
     expect(trace()).toContain("\u001b[32;1m$ echo hello\u001b[0;m\nhello\n");
-    expect(trace()).toContain("builds/abcdefgh/0/group/project\n");
+    expect(trace()).toContain("builds/abcdefghi/0/group/project\n");
     expect(gitlab.record.states[0]).toMatchObject({ state: "running" });
     expect(gitlab.record.jobRequest).toMatchObject({
       token: "glrt-abcdefghijk",
@@ -329,5 +343,66 @@ describe("the stand-in runner", () => {
     await gitlab.finished;
 
     expect(statSync(`${projectDirectory}.tmp`).mode & 0o77).toBe(0);
+  });
+
+  test("takes a stage for ended when nobody holds its output any more, as the official runner does", async () => {
+    const { projectDirectory } = await start(
+      aJob(["(until [ -e go ]; do sleep 0.05; done) &", "echo STARTED"]),
+    );
+    await expect.poll(() => existsSync(projectDirectory), { timeout: 10_000 }).toBe(true);
+    const first = await Promise.race([gitlab.finished, sleep(1_500, "still running")]);
+    writeFileSync(join(projectDirectory, "go"), "");
+
+    expect(first).toBe("still running");
+    expect(await gitlab.finished).toMatchObject({ state: "success" });
+  });
+
+  test("does not wait for a background process when its shell is ours, and later stages run", async () => {
+    const after = { name: "after_script", script: ["echo after", "kill $(cat pid)"], when: "always" };
+    const job = aJob(["sleep 300 &", "echo $! >pid", "echo STARTED"]);
+    await start({ ...job, steps: [...job.steps, after] }, { PATH: ownShells(directory) });
+
+    expect(await gitlab.finished).toMatchObject({ state: "success" });
+    expect(trace()).toMatch(/\nSTARTED\n[\s\S]*\nafter\n/);
+  });
+
+  test("gives a job the folder it wants below the builds' own, where that is allowed", async () => {
+    const wanted = (value: string) => [
+      { key: "GIT_STRATEGY", value: "none" },
+      { key: "GIT_CLONE_PATH", value },
+    ];
+    const builds = join(directory, "builds");
+
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the runner is to expand it, not JavaScript
+    await start(aJob(["pwd"], { variables: wanted("${CI_BUILDS_DIR}/mine/x") }), {
+      CUSTOM_BUILD_DIR_ENABLED: "true",
+    });
+    await gitlab.finished;
+
+    expect(trace()).toContain(`\n${builds}/mine/x\n`);
+  });
+
+  test.each([
+    ["", "$CI_BUILDS_DIR/x", "not allowed"],
+    ["true", "/etc/x", "has to be within"],
+    ["true", "$CI_BUILDS_DIR/../x", "has to be within"],
+  ])("with custom folders %j refuses a job that wants %s", async (enabled, value, words) => {
+    const variables = [{ key: "GIT_CLONE_PATH", value }];
+
+    await start(aJob(["echo never"], { variables }), { CUSTOM_BUILD_DIR_ENABLED: enabled });
+
+    expect(await gitlab.finished).toMatchObject({
+      state: "failed",
+      failure_reason: "runner_configuration_error",
+    });
+    expect(trace()).toContain(words);
+  });
+
+  test("collects no more of a log than it is told, says so, and goes on with the job", async () => {
+    await start(aJob(["head -c 5000 /dev/zero | tr '\\0' x", "echo too late"]), { RUNNER_OUTPUT_LIMIT: "2" });
+
+    expect(await gitlab.finished).toMatchObject({ state: "success" });
+    expect(trace()).toContain("Job's log exceeded limit of 2048 bytes.");
+    expect(trace()).not.toContain("\ntoo late");
   });
 });

@@ -28,7 +28,7 @@ export async function hostSystem(name: string, packages: readonly string[]): Pro
   const { image } = await buildImage(
     {
       directory: testImageDirectory(),
-      name,
+      ...{ name, variant: "base" as const },
       config: ImagesConfig.parse({ packages }),
       runner: { kind: "stand-in" },
       clock: systemClock,

@@ -29,13 +29,14 @@ export const HAND_MACHINE_ID = "fr-abcdefgh";
 
 const DEADLINE_MS = 120_000;
 
-export function handBootData(more: { proxy?: string; nowMs?: number } = {}): string {
+export function handBootData(more: { proxy?: string; nowMs?: number; logLimitKib?: number } = {}): string {
   return renderBootData({
     machineId: HAND_MACHINE_ID,
     token: new Secret("machine-token"),
     nowMs: more.nowMs ?? Date.now(),
     executor: "shell",
     proxy: more.proxy,
+    logLimitKib: more.logLimitKib ?? 4_096,
   });
 }
 

@@ -41,6 +41,7 @@ describe("the same packages", () => {
         const options = {
           directory: join(directory, name),
           name: "base",
+          variant: "base",
           config: ImagesConfig.parse({}),
           runner: { kind: "stand-in" },
           force: true,

@@ -27,7 +27,10 @@ function aJob(script: string[]) {
     token: "glcbt-jobtoken",
     runner_info: { timeout: 120 },
     git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
-    variables: [{ key: "GIT_STRATEGY", value: "none" }],
+    variables: [
+      { key: "GIT_STRATEGY", value: "none" },
+      { key: "CI_PROJECT_PATH", value: "group/project" },
+    ],
     steps: [{ name: "script", script, when: "on_success" }],
   };
 }
@@ -75,7 +78,7 @@ describe("a machine booted from the image", () => {
       substitution: "cat <(echo through /dev/fd)",
       files: "ulimit -n",
       core: "ulimit -c",
-      token: "env | grep -c machine-token",
+      token: "env | grep -cE 'machine-token|RUNNER_ENV|OUTPUT_LIMIT|CUSTOM_BUILD'",
       zombies: "(sleep 0.1 & exec true); sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l",
       resolver: "wc -c </etc/resolv.conf",
       git: "git --version",
@@ -84,7 +87,7 @@ describe("a machine booted from the image", () => {
 
     expect(answers).toMatchObject({
       user: "root\n/root",
-      folder: expect.stringMatching(/^\/builds\/\S+\/group\/project$/),
+      folder: "/builds/group/project",
       host: `${HAND_MACHINE_ID}\n127.0.1.1 ${HAND_MACHINE_ID}`,
       path: expect.stringMatching(/^\/usr\/local\/sbin:.*:\/bin$/),
       language: "C.UTF-8",

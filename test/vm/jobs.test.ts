@@ -49,6 +49,24 @@ describe("jobs in real machines", () => {
     expect(gitlab.violations).toEqual([]);
   });
 
+  test("a background process does not hold its job, and a project has one path unless the job wants another", async () => {
+    const { gitlab } = installation;
+    const repository = { files: { "word.txt": "from git\n" } };
+    const project = await gitlab.projects.add({ path: "group/sub/paths", repository });
+    const script = ["sleep 300 &", "echo STARTED in $PWD"];
+
+    const usual = await gitlab.addJob(project, { script });
+    const wanted = await gitlab.addJob(project, {
+      script,
+      variables: { GIT_CLONE_PATH: "$CI_BUILDS_DIR/x" },
+    });
+    await gitlab.waitForJob(usual, "success", BOOT_AND_RUN_MS);
+    await gitlab.waitForJob(wanted, "success", BOOT_AND_RUN_MS);
+
+    expect(usual.trace.text()).toContain("STARTED in /builds/group/sub/paths\n");
+    expect(wanted.trace.text()).toContain("STARTED in /builds/x\n");
+  });
+
   test("an image: that the shell executor ignores is named in the job's log", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/image" });

@@ -30,7 +30,7 @@ export async function prepareLife(options: LifeOptions): Promise<Life> {
     relay: {
       bootData: async (machineId) => {
         const token = bench.store.machineToken(machineId);
-        return renderBootData({ machineId, token, nowMs: Date.now(), executor: "shell" });
+        return renderBootData({ machineId, token, nowMs: Date.now(), executor: "shell", logLimitKib: 4_096 });
       },
     },
   });

@@ -41,7 +41,16 @@ describe("programs", () => {
   });
 
   test("those in the PATH are found", async () => {
-    for (const program of ["mmdebstrap", "mksquashfs", "unsquashfs", "newuidmap", "cpio", "xz", "zstd"]) {
+    for (const program of [
+      "mmdebstrap",
+      "mksquashfs",
+      "unsquashfs",
+      "newuidmap",
+      "gpgv",
+      "cpio",
+      "xz",
+      "zstd",
+    ]) {
       await writeFile(join(directory, program), "", { mode: 0o755 });
     }
 

@@ -2,6 +2,7 @@ import { access, constants, open, readFile, stat, statfs } from "node:fs/promise
 import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
+import { requireTrusted, UntrustedError } from "../../base/trusted-file.ts";
 import { formatMib } from "../../base/units.ts";
 import type { Config, LocalConfig } from "../../config/load.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
@@ -110,18 +111,13 @@ async function checkState(state: string): Promise<Finding> {
     };
   }
   if (!exists) return { level: "ok", message: `${state} will be made at the first start` };
-  const { mode, uid } = await stat(state);
-  if ((mode & 0o022) !== 0) {
-    return { level: "fail", message: `others may write to ${state}`, hint: `chmod go-w ${state}` };
+  try {
+    await requireTrusted(state);
+  } catch (error) {
+    if (!(error instanceof UntrustedError)) throw error;
+    return { level: "fail", message: error.message, hint: error.remedy };
   }
-  if (uid !== process.getuid?.()) {
-    return {
-      level: "warn",
-      message: `${state} belongs to another user (${uid})`,
-      hint: `Run as that user, or chown ${state}.`,
-    };
-  }
-  return { level: "ok", message: `${state} belongs to this user alone` };
+  return { level: "ok", message: `${state} can be changed by this user and root alone` };
 }
 
 async function checkOpenFiles(machines: number): Promise<Finding> {

@@ -92,7 +92,8 @@ test("a host by its address has what the options say", async () => {
   await open();
   const token = join(directory, "token");
   await writeFile(token, "PLANTED-OTHER\n", { mode: 0o600 });
-  const options = ["--plaintext", "--bridge", "fl0", "--token-file", token, "--image", "base"];
+  const plain = ["--plaintext", "--token-over-plaintext"];
+  const options = [...plain, "--bridge", "fl0", "--token-file", token, "--image", "base"];
   const { code, out } = await check("metal-9.example.org:9090", ...options, "--json");
 
   expect(code).toBe(0);

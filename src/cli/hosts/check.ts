@@ -18,6 +18,7 @@ export function addHostsCheck(hosts: Command, run: Run): void {
     .option("--server-name <name>", "the name in its certificate, when it is not the one in the address")
     .option("--token-file <file>", "a file with flintlockd's --basic-auth-token")
     .option("--plaintext", "no TLS, for a flintlockd that was started with --insecure")
+    .option("--token-over-plaintext", "send the token though nothing encrypts it")
     .option("--bridge <name>", "the bridge for machines, when it is not flintlockd's own")
     .option("--image <name>", "what the machine boots (default: that of the pools, or base)")
     .action(

@@ -1,8 +1,9 @@
 import { resolve } from "node:path";
-import type { Command } from "commander";
+import { Argument, type Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { proxyVariables } from "../../base/proxy/environment.ts";
 import type { BuildOptions } from "../../image/build.ts";
+import { type Variant, variants } from "../../image/variants.ts";
 import { createBuildScreen } from "../build-screen.ts";
 import type { Context, Run } from "../context.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -10,7 +11,7 @@ import { signalOnInterrupt } from "../interrupt.ts";
 import { directoryOf, type Place, placeOption } from "./place.ts";
 
 interface BuildFlags extends Place {
-  readonly name: string;
+  readonly name?: string;
   readonly runner: string;
   readonly runnerKey?: string;
   readonly allowHttpMirror?: boolean;
@@ -21,7 +22,12 @@ export function addImageBuild(image: Command, run: Run): void {
   image
     .command("build")
     .description("build an image from this computer's package sources; quick when nothing has changed")
-    .option("--name <name>", "its name, as pools use it", "base")
+    .addArgument(
+      new Argument("[variant]", "base, or full with compilers and what builds with them")
+        .choices(variants)
+        .default("base"),
+    )
+    .option("--name <name>", "its name, as pools use it (default: that of the variant)")
     .option(
       "--runner <what>",
       "official, the path of a gitlab-runner, stand-in, or auto (official, else stand-in)",
@@ -34,7 +40,9 @@ export function addImageBuild(image: Command, run: Run): void {
     .action(run<BuildFlags>(build));
 }
 
-async function build(context: Context, _args: readonly string[], flags: BuildFlags): Promise<number> {
+async function build(context: Context, [chosen]: readonly string[], flags: BuildFlags): Promise<number> {
+  const variant: Variant = chosen === "full" ? "full" : "base";
+  const name = flags.name ?? variant;
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");
   const { images, proxy } = await context.loadLocalConfig();
@@ -43,7 +51,7 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
   const screen = createBuildScreen(stderr);
   const options: BuildOptions = {
     directory,
-    name: flags.name,
+    ...{ name, variant },
     config: {
       ...images,
       ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
@@ -59,11 +67,11 @@ async function build(context: Context, _args: readonly string[], flags: BuildFla
   const { manifest, built, notes } = await buildImage(options, screen.show).finally(screen.close);
   const { digest, suite, kernelVersion, runner } = manifest;
   output.result(
-    { name: flags.name, directory, digest, built, suite, kernelVersion, runner: runner.kind, notes },
+    { name, variant, directory, digest, built, suite, kernelVersion, runner: runner.kind, notes },
     () => {
       const state = built ? "built" : "nothing has changed";
       output.line(
-        `image ${flags.name}: ${state}, ${digest.slice(0, 19)} (${suite}, Linux ${kernelVersion}) in ${directory}`,
+        `image ${name}: ${state}, ${digest.slice(0, 19)} (${suite}, Linux ${kernelVersion}) in ${directory}`,
       );
       for (const note of notes) output.line(output.paint("yellow", `! ${note}`));
     },

@@ -5,6 +5,7 @@ import { pipeline } from "node:stream/promises";
 import { isTokenOf } from "./api/authenticate.ts";
 import type { Core } from "./core.ts";
 import { type Exchange, type Reply, refuse } from "./exchange.ts";
+import { serveLfs } from "./lfs.ts";
 import { isProcessing, type Project } from "./model.ts";
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -30,6 +31,8 @@ export async function serveGit(core: Core, project: Project, exchange: Exchange)
     );
   }
   job.guestSeenAt ??= exchange.at;
+  if (/\.git\/(?:info\/lfs|gitlab-lfs)\//.test(exchange.url.pathname))
+    return await serveLfs(project, exchange);
   if (project.repository === undefined) return refuse(404, "404 Not Found");
   if (/git-receive-pack/.test(exchange.url.href)) return refuse(403, "You are not allowed to push code");
   return await runBackend(project.repository, exchange);

@@ -30,6 +30,8 @@ export interface Project {
   readonly defaultBranch: string;
   /** Paths of other projects whose jobs may read it with their token. */
   readonly jobTokenAllowlist: readonly string[];
+  /** What Git LFS keeps of it, by SHA-256. */
+  readonly largeFiles: ReadonlyMap<string, Buffer>;
   readonly variables: readonly CiVariable[];
 }
 

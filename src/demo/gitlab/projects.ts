@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { type Groups, parentPath } from "./groups.ts";
 import type { CiVariable, Project } from "./model.ts";
@@ -10,6 +11,8 @@ interface NewProject {
   readonly repository?: RepositorySource;
   /** Paths of other projects whose jobs may read it with their token. */
   readonly jobTokenAllowlist?: readonly string[];
+  /** What Git LFS keeps of it; its pointers are files of the repository. */
+  readonly largeFiles?: readonly Buffer[];
   readonly variables?: readonly (Pick<CiVariable, "key" | "value"> & Partial<CiVariable>)[];
 }
 
@@ -26,7 +29,7 @@ export function createProjects(directory: string, groups: Groups): Projects {
   let nextId = 1;
 
   async function add(options: NewProject = {}): Promise<Project> {
-    const { path, repository: source, jobTokenAllowlist = [], variables = [] } = options;
+    const { path, repository: source, jobTokenAllowlist = [], largeFiles = [], variables = [] } = options;
     const id = nextId++;
     const repository = source && join(directory, "repositories", `${id}.git`);
     const defaultBranch = source && repository ? await createRepository(repository, source) : "main";
@@ -37,6 +40,7 @@ export function createProjects(directory: string, groups: Groups): Projects {
       repository,
       defaultBranch,
       jobTokenAllowlist,
+      largeFiles: new Map(largeFiles.map((file) => [createHash("sha256").update(file).digest("hex"), file])),
       variables: variables.map((each) => ({ public: false, masked: false, ...each })),
     };
     const group = parentPath(project.path);

@@ -54,4 +54,5 @@ export const routes: readonly Route[] = [
 ];
 
 export const shortGitPath = /^\/(?!api\/)(?:[\w.-]+\/)+(?:[\w.-]+(?<!\.git))\/info\/refs$/;
-export const gitPath = /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/;
+export const gitPath =
+  /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack|info\/lfs\/objects\/batch|gitlab-lfs\/objects\/[0-9a-f]{64})$/;

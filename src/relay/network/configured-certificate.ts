@@ -1,14 +1,15 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import { readTrusted, UntrustedError } from "../../base/trusted-file.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import type { RelayTls } from "../config.ts";
 import { contextOf, isFor, type RelayCertificate, unusable, validUntilOf } from "./certificate.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * HOUR_MS;
 /** The authority travels in a machine's metadata, which has room for 48 kB. */
+const LARGEST_FILE_BYTES = 1024 ** 2;
 const LARGEST_CA_BYTES = 12 * 1024;
 
 export interface ConfiguredCertificateOptions {
@@ -62,7 +63,11 @@ async function load({ files, serverName }: ConfiguredCertificateOptions) {
   const { certificateFile, keyFile, caFile } = files;
   try {
     const [certificate, key, ca] = await Promise.all(
-      [certificateFile, keyFile, caFile].map((path) => readFile(path, "utf8")),
+      [certificateFile, keyFile, caFile].map(async (path) =>
+        (await readTrusted(path, { maxBytes: LARGEST_FILE_BYTES, secret: path === keyFile })).toString(
+          "utf8",
+        ),
+      ),
     );
     const pair = { certificate: certificate ?? "", key: key ?? "" };
     if (!new X509Certificate(pair.certificate).checkPrivateKey(createPrivateKey(pair.key))) {
@@ -78,6 +83,7 @@ async function load({ files, serverName }: ConfiguredCertificateOptions) {
     return { ...pair, ca: ca ?? "", context: contextOf(pair), text: [certificate, key, ca].join("\n") };
   } catch (cause) {
     const hint =
+      (cause instanceof UntrustedError ? cause.hint : undefined) ??
       "relay.tls names PEM files: the certificate with its chain, its key, and the authority that signed it";
     throw unusable(`the certificate in ${certificateFile}`, cause, hint);
   }

@@ -1,17 +1,23 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { mkdir, open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
+import { readTrusted } from "../../base/trusted-file.ts";
 import { syncDirectoryOf } from "../../store/private-file.ts";
 import type { KeyPair } from "./issue-certificate.ts";
 
+const LARGEST_FILE_BYTES = 64 * 1024;
+
 /** A certificate and its key in one file, so that they can never be of different ages. Undefined when there is none. */
 export async function readPair(path: string): Promise<KeyPair | undefined> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw error;
-  });
-  if (text === undefined) return undefined;
+  const read = await readTrusted(path, { maxBytes: LARGEST_FILE_BYTES, secret: true }).catch(
+    (error: unknown) => {
+      if (systemCode(error) === "ENOENT") return undefined;
+      throw error;
+    },
+  );
+  if (read === undefined) return undefined;
+  const text = read.toString("utf8");
   const pair = { certificate: blockOf(text, "CERTIFICATE"), key: blockOf(text, "PRIVATE KEY") };
   if (!new X509Certificate(pair.certificate).checkPrivateKey(createPrivateKey(pair.key))) {
     throw new Error("its key and its certificate do not belong together");

@@ -46,6 +46,21 @@ const Network = z.strictObject({
   nameservers: z.array(z.ipv4()).default([]).meta({ description: "The machines' name servers." }),
 });
 
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+$/i;
+
+/** What goes to this computer itself is on no network. */
+function exposesToken(host: {
+  readonly address: string | readonly string[];
+  readonly plaintext: boolean;
+  readonly token?: string | undefined;
+  readonly tokenFile?: string | undefined;
+  readonly tokenOverPlaintext: boolean;
+}): boolean {
+  const hasToken = host.token !== undefined || host.tokenFile !== undefined;
+  if (!host.plaintext || !hasToken || host.tokenOverPlaintext) return false;
+  return ![host.address].flat().every((address) => LOOPBACK.test(address));
+}
+
 /** One entry of `vm.flintlock.hosts`. */
 const Host = z
   .strictObject({
@@ -63,6 +78,9 @@ const Host = z
       .optional()
       .meta({ description: "flintlockd's --basic-auth-token.", secret: true }),
     tokenFile: z.string().optional().meta({ description: "A file that holds the token." }),
+    tokenOverPlaintext: z.boolean().default(false).meta({
+      description: "Send the token though nothing encrypts it: whoever is on the way can read and use it.",
+    }),
     cpus: z.number().int().min(1).max(4_096).meta({ description: "CPUs of the host." }),
     cpuOvercommit: CpuOvercommit,
     memory: sizeMib().meta({ description: "Memory that machines of the host may have together." }),
@@ -84,6 +102,11 @@ const Host = z
   })
   .refine(({ token, tokenFile }) => token === undefined || tokenFile === undefined, {
     message: "give only one of token and tokenFile",
+  })
+  .refine((host) => !exposesToken(host), {
+    path: ["plaintext"],
+    message:
+      "the host's token would go over the network for all to read: give the host TLS, or say tokenOverPlaintext: true if nobody else is on the way",
   });
 export type HostSettings = z.infer<typeof Host>;
 

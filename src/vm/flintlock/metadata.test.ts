@@ -48,6 +48,7 @@ test("cloud-init puts the very programs of our images in place, and starts them 
   expect(text).toMatch(/^#cloud-config\n/);
   expect(files.map(({ path, content }) => [path, content])).toEqual([
     ["/usr/local/lib/firerunner/relay-link", readFileSync(guestFile("relay-link"), "utf8")],
+    ["/usr/local/lib/firerunner/shell/bash", readFileSync(guestFile("job-shell"), "utf8")],
     ["/var/lib/cloud/scripts/per-boot/firerunner", readFileSync(guestFile("firerunner-init"), "utf8")],
     ["/etc/profile.d/firerunner.sh", readFileSync(guestFile("login-profile"), "utf8")],
   ]);

@@ -9,6 +9,7 @@ const START = "/var/lib/cloud/scripts/per-boot/firerunner";
 
 const files = [
   { source: "relay-link", path: "/usr/local/lib/firerunner/relay-link", mode: "0755" },
+  { source: "job-shell", path: "/usr/local/lib/firerunner/shell/bash", mode: "0755" },
   { source: "firerunner-init", path: START, mode: "0755" },
   { source: "login-profile", path: "/etc/profile.d/firerunner.sh", mode: "0644" },
 ] as const;

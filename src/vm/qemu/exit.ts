@@ -9,6 +9,7 @@ const kinds: readonly string[] = [
   "killed",
   "host-disk",
   "disk-error",
+  "host-memory",
   "lost",
 ] satisfies readonly ExitKind[];
 
@@ -16,6 +17,17 @@ const kinds: readonly string[] = [
 export function exitOfReason(reason: unknown): ExitKind {
   if (reason === "guest-shutdown") return "orderly";
   return typeof reason === "string" && reason.startsWith("guest-") ? "crash" : "killed";
+}
+
+/** `before` and `after`: how many processes the kernel had killed for want of memory, at the machine's start and at its end. */
+export function exitWithMemory(
+  exit: ExitKind,
+  before: number | undefined,
+  after: number | undefined,
+): ExitKind {
+  return exit === "killed" && before !== undefined && after !== undefined && after > before
+    ? "host-memory"
+    : exit;
 }
 
 /** The end that was remembered, or undefined when none was seen. */

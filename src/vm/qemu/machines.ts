@@ -5,9 +5,10 @@ import { describeError } from "../../base/errors.ts";
 import { createListeners } from "../../base/listeners.ts";
 import type { Log } from "../../base/log.ts";
 import type { Exit } from "../driver.ts";
+import { oomKills } from "../local/oom-kills.ts";
 import { killProcess, type ProcessId, processStartedAt } from "../local/processes.ts";
 import type { Consoles } from "./console.ts";
-import { writeExit } from "./exit.ts";
+import { exitWithMemory, writeExit } from "./exit.ts";
 import type { MachineFiles } from "./files.ts";
 import type { QmpClient } from "./qmp.ts";
 import { type Watch, watchMachine } from "./watch.ts";
@@ -65,7 +66,7 @@ export function createRunningMachines(clock: Clock, log: Log, consoles: Consoles
   ): Promise<number> {
     const other = known.get(id);
     if (other && isSame(other.watch.process, process)) return other.startedAt;
-    const startedAt = await processStartedAt(process, clock);
+    const [startedAt, killsBefore] = await Promise.all([processStartedAt(process, clock), oomKills()]);
     // Another call may have come first while the clock was read.
     const first = known.get(id);
     if (first && isSame(first.watch.process, process)) return first.startedAt;
@@ -79,7 +80,8 @@ export function createRunningMachines(clock: Clock, log: Log, consoles: Consoles
         void end(id, exit).catch(() => {});
       },
       onEnd: async (kind) => {
-        machine.exit = machine.fate ?? { exit: kind };
+        const exit = exitWithMemory(kind, killsBefore, await oomKills());
+        machine.exit = machine.fate ?? { exit };
         await noteEnd(log, id, files, machine.exit);
         if (known.get(id) === machine) exits.emit(id);
       },

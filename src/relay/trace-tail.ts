@@ -1,0 +1,91 @@
+import { crc32 } from "node:zlib";
+import { crc32Combine } from "../gitlab/crc32.ts";
+import { JobPayload } from "../gitlab/payload.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
+import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { Store } from "../store/store.ts";
+import { Refusal } from "./errors.ts";
+import { endedRefusal, type JobSession } from "./job-session.ts";
+import { line, YELLOW } from "./trace-head.ts";
+
+/** The rest is in `why`. */
+const MOST_LINES = 10;
+
+/** Lines of ours behind the runner's last byte. */
+export interface TraceTail {
+  /** Bytes of the runner's before them, as it counts them itself. */
+  readonly startBytes: number;
+  readonly bytes: Buffer;
+  readonly crc: number;
+}
+
+interface Parts {
+  readonly api: Pick<RunnerApi, "appendTrace">;
+  readonly store: Pick<Store, "events" | "payload" | "setTraceSize">;
+}
+
+/**
+ * Puts behind the log of a job that failed which hosts it did not get to, and why: one line for each. Comes before the runner's final update
+ * is passed on, whose sums then cover these lines. After a restart of this program the same lines are made again of the same events, and
+ * GitLab says that it has them. Throws Refusal: 503 when GitLab does not answer, GitLab's own 403 when the job is over (`onOver` has then been called).
+ */
+export async function ensureTail(
+  { api, store }: Parts,
+  session: JobSession,
+  startBytes: number,
+  onOver: (status: string | undefined) => Promise<void>,
+): Promise<void> {
+  if (session.tail) return;
+  const { jobId, token: jobToken, head } = session;
+  const bytes = Buffer.from(await tailText(store, jobId), "utf8");
+  const standing = await appendWithRecovery({
+    ...{ api, jobId, jobToken, bytes },
+    startBytes: head.length + startBytes,
+  });
+  if (standing.kind === "over") {
+    await onOver(standing.status);
+    throw endedRefusal(standing.status);
+  }
+  if (standing.kind === "unavailable") {
+    throw new Refusal(503, "GitLab does not take the trace just now; try again", {
+      headers: { "Retry-After": "3" },
+    });
+  }
+  // GitLab has less than the runner says it sent: what comes behind that would be nobody's.
+  const sent = standing.kind === "accepted" ? bytes : Buffer.alloc(0);
+  session.tail = { startBytes, bytes: sent, crc: crc32(sent) };
+  if (sent.length > 0) await store.setTraceSize(jobId, head.length + startBytes + sent.length);
+}
+
+/** Size and CRC-32 of the whole trace, by those of the runner's part. */
+export function wholeTrace({ head, headCrc, tail }: JobSession, bytesize: number) {
+  const ours = tail?.startBytes === bytesize ? tail : undefined;
+  return {
+    bytesize: head.length + bytesize + (ours?.bytes.length ?? 0),
+    crcOf(crc: number): number {
+      const withHead = crc32Combine(headCrc, crc, bytesize);
+      return ours ? crc32Combine(withHead, ours.crc, ours.bytes.length) : withHead;
+    },
+  };
+}
+
+async function tailText(store: Parts["store"], jobId: number): Promise<string> {
+  const events = await store.events({ jobId });
+  const sentences = [...new Set(events.flatMap(sentenceOf))];
+  const payload = sentences.length > 0 ? await store.payload(jobId) : undefined;
+  if (payload === undefined) return "";
+  const more = sentences.length - MOST_LINES;
+  const lines = sentences.slice(0, MOST_LINES);
+  if (more > 0) lines.push(`${more} more ways out failed: “firerunner why ${jobId}” names them.`);
+  const job = JobPayload.parse(JSON.parse(payload));
+  return lines.map((text) => line(YELLOW, `FireRunner: ${maskSecrets(text, job)}`)).join("");
+}
+
+function sentenceOf(event: LifecycleEvent): string[] {
+  if (event.kind === "egress:refused")
+    return [`${event.detail.target} was refused to this job: ${event.detail.reason}.`];
+  if (event.kind === "egress:failed")
+    return [`this job did not get to ${event.detail.target}: ${event.detail.reason}.`];
+  return [];
+}
