@@ -13,7 +13,7 @@ import { summarizeRestarts } from "./restart.ts";
 import { summarizeStarts } from "./start.ts";
 import { summarizeWebhooks } from "./webhook.ts";
 
-const second = { cpuPercent: 5, rssMib: 120, loopDelayP99Ms: 2 };
+const second = { cpuPercent: 5, rssMib: 120, heldMib: 0, loopDelayP99Ms: 2 };
 const course = {
   processMs: 300,
   heardMs: 5_000,
@@ -78,7 +78,7 @@ describe("the figures' summaries", () => {
   });
 
   test("memory under load has to stay below the bound at all times", () => {
-    const heavy = { ...second, rssMib: 251 };
+    const heavy = { ...second, rssMib: 251, heldMib: 0 };
     const rows = summarizeLoad({
       idle: { manager: [second], bystander: [second] },
       running: { manager: [second, second], bystander: [second] },

@@ -33,10 +33,11 @@ export interface Child<Handlers extends Methods, ItsNews> {
 
 export function startChild<Handlers extends Methods, ItsNews = never>(
   file: string,
+  nodeOptions: readonly string[] = [],
 ): Child<Handlers, ItsNews> {
   const child = fork(file, [], {
     // As bin/firerunner starts it.
-    execArgv: ["--max-semi-space-size=8"],
+    execArgv: ["--max-semi-space-size=8", ...nodeOptions],
     // What it prints is thrown away, but written: a log on a terminal would slow it down.
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     serialization: "advanced",

@@ -55,7 +55,12 @@ async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 }
 
-const handlers = { start, sample: (_: undefined) => sample() };
+/** Lets go of garbage, where the process was started so that it can be told to. */
+function collect(_: undefined): void {
+  globalThis.gc?.();
+}
+
+const handlers = { start, collect, sample: (_: undefined) => sample() };
 export type ManagerHandlers = typeof handlers;
 
 const tell = serveParent<MachineStarted>(handlers, async () => await built?.stop());

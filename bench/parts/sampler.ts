@@ -7,6 +7,8 @@ export interface Sample {
   /** Of one CPU. */
   readonly cpuPercent: number;
   readonly rssMib: number;
+  /** What JavaScript holds: its heap, and buffers outside it. */
+  readonly heldMib: number;
   /** 99th percentile of how late the event loop was. */
   readonly loopDelayP99Ms: number;
 }
@@ -18,6 +20,7 @@ export function createSampler(): () => Sample {
   let cpuBefore = process.cpuUsage();
   let sampledAt = performance.now();
   return () => {
+    const { rss, heapUsed, external } = process.memoryUsage();
     const used = process.cpuUsage(cpuBefore);
     const now = performance.now();
     const elapsedMs = now - sampledAt;
@@ -28,7 +31,8 @@ export function createSampler(): () => Sample {
     sampledAt = now;
     return {
       cpuPercent: ((used.user + used.system) / 1_000 / elapsedMs) * 100,
-      rssMib: process.memoryUsage.rss() / 1024 ** 2,
+      rssMib: rss / 1024 ** 2,
+      heldMib: (heapUsed + external) / 1024 ** 2,
       loopDelayP99Ms: late,
     };
   };

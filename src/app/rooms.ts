@@ -28,6 +28,7 @@ import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { connectGitLab } from "./connect-gitlab.ts";
 import { buildFleet } from "./fleet.ts";
+import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
 import type { HostKeeper } from "./host-keeper.ts";
 import { openImages } from "./images.ts";
 import { watchForStandIns } from "./stand-ins.ts";
@@ -100,7 +101,7 @@ export async function buildRooms(
 
   const relay = createRelay({
     ...{ store, http, api, pools, clock, ways: config().proxy },
-    bootData: async (machineId) => await bootDataOf({ store, pools, relay: relayConfig }, machineId),
+    bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ room: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
@@ -218,21 +219,24 @@ function systemIdOf(installationId: string): string {
   return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
 }
 
-async function bootDataOf(
+function bootDataFrom(
   { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
-  machineId: string,
-): Promise<string | undefined> {
-  const machine = await store.machine(machineId);
-  if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-  const mode = pools().get(machine.pool)?.egress.mode ?? "none";
-  return renderBootData({
-    machineId,
-    token: store.machineToken(machineId),
-    nowMs: systemClock.now(),
-    executor: "shell",
-    proxy: mode === "none" ? undefined : GUEST_PROXY,
-    logLimitKib: runnerLogLimitKib(relay),
-  });
+  authorities: GuestAuthorities,
+) {
+  return async (machineId: string): Promise<string | undefined> => {
+    const machine = await store.machine(machineId);
+    if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
+    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
+    return renderBootData({
+      machineId,
+      token: store.machineToken(machineId),
+      nowMs: systemClock.now(),
+      executor: "shell",
+      proxy: mode === "none" ? undefined : GUEST_PROXY,
+      logLimitKib: runnerLogLimitKib(relay),
+      authorities: await authorities.pem(),
+    });
+  };
 }
 
 /** Of the volume with the least: the store's, or the machines' where they have one of their own. */

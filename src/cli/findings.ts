@@ -1,4 +1,5 @@
-import { harmless, type Output } from "./output.ts";
+import { plainText } from "../base/plain-text.ts";
+import type { Output } from "./output.ts";
 
 const NAME_WIDTH = 24;
 
@@ -19,6 +20,6 @@ interface Told {
 /** One line, and another for what to do. */
 export function printFinding(output: Output, { name, level, message, hint }: Told): void {
   const [colour, word] = marks[level];
-  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${harmless(message)}`);
-  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${harmless(hint)}`);
+  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`);
+  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${plainText(hint)}`);
 }

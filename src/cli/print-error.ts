@@ -1,20 +1,22 @@
 import { describeError, FireRunnerError } from "../base/errors.ts";
+import { plainJson, plainText } from "../base/plain-text.ts";
 import type { Surroundings } from "./context.ts";
-import { harmless } from "./output.ts";
 
 /** The end of every failed command: what went wrong and what to do, or, for a fault of our own, where it happened. */
 export function printError(error: unknown, { stderr, argv }: Pick<Surroundings, "stderr" | "argv">): void {
   if (argv.includes("--json")) {
-    stderr.write(`${JSON.stringify(asProblem(error))}\n`);
+    stderr.write(`${plainJson(asProblem(error))}\n`);
     return;
   }
   if (!(error instanceof FireRunnerError)) {
     const trace = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    stderr.write(`firerunner: this is a bug in FireRunner, please report it with these lines:\n${trace}\n`);
+    stderr.write(
+      `firerunner: this is a bug in FireRunner, please report it with these lines:\n${plainText(trace)}\n`,
+    );
     return;
   }
-  stderr.write(`firerunner: ${harmless(messageOf(error))}\n`);
-  if (error.hint) stderr.write(`  → ${harmless(error.hint)}\n`);
+  stderr.write(`firerunner: ${plainText(messageOf(error))}\n`);
+  if (error.hint) stderr.write(`  → ${plainText(error.hint)}\n`);
 }
 
 /** The cause is told only where it says more than the message. */

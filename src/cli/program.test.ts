@@ -288,15 +288,17 @@ describe("with a daemon", () => {
   });
 
   test("logs gives the console's end, and what comes", async () => {
-    const [end, followed, json, unknown] = await Promise.all([
+    const [end, followed, json, raw, unknown] = await Promise.all([
       firerunner("logs", machineId),
       firerunner("logs", machineId, "-f"),
       firerunner("logs", machineId, "--json"),
+      firerunner("logs", machineId, "--raw"),
       firerunner("logs", "fr-bbbbbbbb"),
     ]);
 
-    expect(end.out).toBe(consoleText);
-    expect(followed.out).toBe(`${consoleText} more`);
+    expect(end.out).toBe("booting\nlogin:");
+    expect(followed.out).toBe("booting\nlogin: more");
+    expect(raw.out).toBe(consoleText);
     expect(JSON.parse(json.out)).toEqual({ machineId, text: consoleText });
     expect(unknown).toMatchObject({ code: 4, err: expect.stringContaining("machines --all") });
   });

@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { plainText } from "../base/plain-text.ts";
 import type { RunnerView } from "../http/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { tagsOption } from "./options.ts";
-import { harmless, type Output } from "./output.ts";
+import type { Output } from "./output.ts";
 import { formatTable } from "./table.ts";
 import { withViews } from "./views.ts";
 import { ago, cellText, clockTime, sizeWords } from "./words.ts";
@@ -81,7 +82,7 @@ function addPrune(runner: Command, run: Run): void {
         const messages = await withDaemon(context, async (daemon) => await daemon.post("runners/prune"));
         output.result({ messages }, () => {
           if (messages.length === 0) output.note("There was nothing to delete.");
-          for (const message of messages) output.line(harmless(message));
+          for (const message of messages) output.line(plainText(message));
         });
         return undefined;
       }),
@@ -120,7 +121,7 @@ function nameOf({ key, gitlabId }: RunnerView): string {
 }
 
 function tagsOf({ tags }: RunnerView): string {
-  return harmless(tags.join(", "));
+  return plainText(tags.join(", "));
 }
 
 function deletionWords({ state, unfinishedJobs }: RunnerView): string {

@@ -1,10 +1,11 @@
 import type { Command } from "commander";
+import { plainText } from "../base/plain-text.ts";
 import type { Status } from "../http/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
-import { harmless, type Output } from "./output.ts";
+import type { Output } from "./output.ts";
 import { formatTable } from "./table.ts";
 import { printWaiting } from "./webhook/waiting.ts";
 import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
@@ -43,13 +44,13 @@ function printStatus(output: Output, status: Status): void {
   );
   output.line(`  GitLab  ${status.gitlabUrl}`);
   if (status.gitlabProblem !== null)
-    output.line(output.paint("yellow", `! ${harmless(status.gitlabProblem)}`));
+    output.line(output.paint("yellow", `! ${plainText(status.gitlabProblem)}`));
   output.line(`  config  ${status.configFile ?? "from the environment"}`);
   output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
   printDoor(output, status);
   printPools(output, status);
   printHosts(output, status);
-  for (const trouble of troublesOf(status)) output.line(output.paint("yellow", `! ${harmless(trouble)}`));
+  for (const trouble of troublesOf(status)) output.line(output.paint("yellow", `! ${plainText(trouble)}`));
   section(output, "Waiting in GitLab", (status.webhook?.waiting.length ?? 0) > 0);
   printWaiting(output, (status.webhook?.waiting ?? []).slice(0, MOST_WAITING));
   section(output, "Jobs", status.unfinished.length > 0);

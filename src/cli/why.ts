@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { plainText } from "../base/plain-text.ts";
 import type { EventView, JobStory } from "../http/api.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
 import { jobArgument } from "./options.ts";
-import { harmless, type Output } from "./output.ts";
+import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
 import { clockTime, stateWord } from "./words.ts";
 
@@ -38,26 +39,28 @@ function printStory(output: Output, story: JobStory, all: boolean): void {
   output.line(output.paint("bold", explanation.summary));
   const head = headOf(output, story);
   if (head !== "") output.line(`  ${head}`);
-  if (explanation.cause !== null) output.line(`  cause: ${harmless(explanation.cause)}`);
-  for (const advice of explanation.advice) output.line(`  → ${harmless(advice)}`);
+  if (explanation.cause !== null) output.line(`  cause: ${plainText(explanation.cause)}`);
+  for (const advice of explanation.advice) output.line(`  → ${plainText(advice)}`);
   output.line();
   for (const event of events)
-    if (all || !quiet.has(event.kind)) output.line(eventLine(output, event, events[0]));
+    if (all || !quiet.has(event.kind)) {
+      for (const line of eventLines(output, event, events[0])) output.line(line);
+    }
 }
 
 function headOf(output: Output, story: JobStory): string {
   if ("job" in story) {
     const { job } = story;
-    return `${harmless(job.project)}: ${harmless(job.name)} (${stateWord(output, job)}, pool ${job.pool})`;
+    return `${plainText(job.project)}: ${plainText(job.name)} (${stateWord(output, job)}, pool ${job.pool})`;
   }
   const { project, name, tags } = story.waiting;
-  return project === "" ? "" : harmless(`${project}: ${name} (tags: ${tags.join(", ")})`);
+  return project === "" ? "" : plainText(`${project}: ${name} (tags: ${tags.join(", ")})`);
 }
 
 /** Time of day, time since the first that is known, and what happened. */
-function eventLine(output: Output, event: EventView, first: EventView | undefined): string {
+function eventLines(output: Output, event: EventView, first: EventView | undefined): string[] {
   const sinceS = (event.at - (first?.at ?? event.at)) / 1000;
-  const [head = "", ...rest] = harmless(event.text).split("\n");
+  const [head = "", ...rest] = plainText(event.text).split("\n");
   const time = output.paint("dim", `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`);
-  return [`${time}  ${head}`, ...rest].join("\n");
+  return [`${time}  ${head}`, ...rest];
 }

@@ -1,7 +1,7 @@
+import { oneLine } from "../base/plain-text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../http/api.ts";
 import type { Output } from "./output.ts";
-import { harmless } from "./output.ts";
 
 /** `14:03:07`, with the date when it is not today. */
 export function clockTime(at: number, now: number = Date.now()): string {
@@ -34,7 +34,7 @@ export function stateWord(output: Output, { state, result, outcome }: JobView): 
 
 /** One line, short enough for a table, without control characters. */
 export function cellText(text: string, limit = 40): string {
-  const line = harmless(text).replace(/\s+/g, " ").trim();
+  const line = oneLine(text);
   return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
 }
 

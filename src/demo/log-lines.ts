@@ -1,4 +1,4 @@
-import { stripVTControlCharacters } from "node:util";
+import { plainText } from "../base/plain-text.ts";
 
 export interface LogLines {
   /** Takes bytes as they come and returns the whole lines among them, cleaned for a terminal. */
@@ -18,9 +18,8 @@ export function createLogLines(): LogLines {
   let rest = "";
 
   function clean(line: string): string {
-    const visible = stripVTControlCharacters(line.replaceAll(SECTION_MARK, ""));
-    const last = visible.split("\r").findLast((part) => part !== "") ?? "";
-    return last.replaceAll(/\p{Cc}/gu, (character) => (character === "\t" ? "  " : ""));
+    const states = line.replaceAll(SECTION_MARK, "").split("\r").map(plainText);
+    return (states.findLast((state) => state !== "") ?? "").replaceAll("\n", " ").replaceAll("\t", "  ");
   }
 
   return {

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Acts } from "./acts.ts";
 import type { Job } from "./gitlab/model.ts";
@@ -39,7 +40,7 @@ export function createObserver(parts: ObserverParts): Observer {
   const nameWidth = () => Math.max(...gitlab.jobs.all().map((job) => job.definition.name.length), 4);
 
   function say(job: Job, text: string): void {
-    screen.print(`${job.definition.name.padEnd(nameWidth())} ${text}`);
+    screen.print(`${oneLine(job.definition.name).padEnd(nameWidth())} ${text}`);
   }
 
   function follow(job: Job): void {
@@ -77,7 +78,9 @@ export function createObserver(parts: ObserverParts): Observer {
       const shown = gitlab.jobs.all().filter((job) => job.retriedAs === undefined);
       return [
         "─".repeat(60),
-        ...shown.map((job) => `${job.definition.name.padEnd(nameWidth())} ${footWords(job, journal, clock)}`),
+        ...shown.map(
+          (job) => `${oneLine(job.definition.name).padEnd(nameWidth())} ${footWords(job, journal, clock)}`,
+        ),
       ];
     },
     stop() {

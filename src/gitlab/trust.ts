@@ -93,15 +93,15 @@ async function readAuthorities(path: string): Promise<string> {
       });
     },
   );
-  const pem = read.toString("utf8");
-  checkAuthorities(pem, `gitlab.caFile (${path})`);
-  return pem;
+  return checkAuthorities(read.toString("utf8"), `gitlab.caFile (${path})`);
 }
 
-/** Throws GitLabError `gitlab_certificate` when there is no certificate in the text. */
-export function checkAuthorities(pem: string, where: string): void {
+/** The certificates in the text and nothing else of it. Throws GitLabError `gitlab_certificate` when there is none. */
+export function checkAuthorities(pem: string, where: string): string {
   try {
-    certificatesIn(pem);
+    return certificatesIn(pem)
+      .map((each) => each.toString())
+      .join("");
   } catch (cause) {
     throw new GitLabError("gitlab_certificate", `reading ${where}: ${describeError(cause)}`, {
       cause,

@@ -1,5 +1,10 @@
 import { execFileSync } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
+import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
+import { guestFile } from "../base/guest-files.ts";
 import { Secret } from "../base/secret.ts";
 import { renderBootData } from "./boot.ts";
 
@@ -10,6 +15,35 @@ const data = {
   executor: "shell",
   logLimitKib: 4_096,
 } as const;
+
+/** The function of the guest's init that takes authorities in, with its paths below `root`. */
+async function takeIn(root: string, authorities: string, then: string): Promise<string> {
+  const init = await readFile(guestFile("firerunner-init"), "utf8");
+  const body = /^trust_authorities\(\) \{\n[\s\S]*?^\}\n/m.exec(init)?.[0] ?? "";
+  const line = /^ca=(.*)$/m.exec(renderBootData({ ...data, authorities }))?.[1] ?? "";
+  const script = `${body.replaceAll(/=\/(etc|usr)\//g, `=${root}/$1/`)}\nboot_ca=$1\ntrust_authorities\n${then}`;
+  return execFileSync("bash", ["-euc", script, "init", line], { encoding: "utf8" });
+}
+
+test("a guest adds authorities to the bundle that its programs read, once, and names it to those that look elsewhere", async () => {
+  await using authority = await makeCertificateAuthority();
+  await using stranger = await makeCertificateAuthority();
+  await using directory = await temporaryDirectory();
+  const root = directory.path;
+  const { cert } = await authority.issue("gitlab.company.test");
+  await mkdir(join(root, "etc/ssl/certs"), { recursive: true });
+  await writeFile(join(root, "etc/ssl/certs/ca-certificates.crt"), stranger.ca);
+  await writeFile(join(root, "leaf.pem"), cert);
+
+  const verify = `openssl verify -no-CApath -CAfile "$SSL_CERT_FILE" ${root}/leaf.pem; echo "$NODE_EXTRA_CA_CERTS"`;
+  const said = await takeIn(root, authority.ca, verify);
+  await takeIn(root, authority.ca, "true").catch(() => undefined);
+
+  expect(said).toContain("leaf.pem: OK");
+  expect(said).toContain("/usr/local/share/ca-certificates/firerunner.crt");
+  const bundle = await readFile(join(root, "etc/ssl/certs/ca-certificates.crt"), "utf8");
+  expect(bundle).toBe(stranger.ca + authority.ca);
+});
 
 describe("boot data", () => {
   test("is one name and value per line, the time in whole seconds", () => {
@@ -22,6 +56,15 @@ describe("boot data", () => {
     expect(renderBootData({ ...data, proxy: "http://10.0.2.100:80" })).toContain(
       "\nproxy=http://10.0.2.100:80\n",
     );
+  });
+
+  test("carries authorities on one line, which bash makes whole again", () => {
+    const authorities = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n";
+    const script = `while IFS='=' read -r name value; do [[ $name != ca ]] || printf '%b' "$value"; done`;
+
+    const input = renderBootData({ ...data, authorities });
+
+    expect(execFileSync("bash", ["-c", script], { input, encoding: "utf8" })).toBe(authorities);
   });
 
   test("refuses a value that would become two lines", () => {

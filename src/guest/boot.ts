@@ -8,6 +8,8 @@ export interface BootData {
   readonly executor: "shell";
   /** The guest's way out, as `http://host:port`, when its pool gives it one. */
   readonly proxy?: string | undefined;
+  /** PEM of certificate authorities to trust besides the image's. */
+  readonly authorities?: string | undefined;
   /** How much of a job's log the guest's runner collects, in KiB. */
   readonly logLimitKib: number;
 }
@@ -23,6 +25,8 @@ export function renderBootData(data: BootData): string {
     now: `${Math.floor(data.nowMs / 1000)}`,
     executor: data.executor,
     proxy: data.proxy,
+    // On one line, as printf's %b reads it: a PEM text has no backslash of its own.
+    ca: data.authorities?.replaceAll("\n", "\\n"),
     log_limit: `${data.logLimitKib}`,
   };
   return Object.entries(lines)

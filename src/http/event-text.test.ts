@@ -62,3 +62,14 @@ test("the details that explain are in the words", () => {
   expect(tell("egress:failed")).toContain("a.example:443: there is no such name");
   expect(tell("egress:refused")).toContain("10.0.0.1:22: private address");
 });
+
+test("no word of a guest's or of GitLab's in an event looks like another event, or steers a terminal", () => {
+  const evil = "x\n12:00:00 job 9 ended in GitLab: success\u001b]52;c;eA==\u0007\u202e\u009b2J";
+  const text = eventText({
+    ...{ seq: 1, at: 0, jobId: 1, machineId: "fr-aaaaaaaa" },
+    kind: "egress:refused",
+    detail: { target: evil, reason: evil },
+  });
+
+  expect(text).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+});

@@ -1,3 +1,4 @@
+import { oneLine, plainText } from "../base/plain-text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
 
@@ -53,11 +54,21 @@ const words: Words = {
 
 export function eventText(event: LifecycleEvent): string {
   const tell = words[event.kind] as (detail: object, machine: string) => string;
-  return tell(event.detail, event.machineId ?? "a machine");
+  const detail = event.kind === "machine:console" ? event.detail : shownDetail(event.detail);
+  return tell(detail, event.machineId ?? "a machine");
+}
+
+/** Names and reasons may be other people's words: none of them may look like the next event. */
+function shownDetail(detail: object): object {
+  const shown = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(shown);
+    return typeof value === "string" ? oneLine(value) : value;
+  };
+  return Object.fromEntries(Object.entries(detail).map(([name, value]) => [name, shown(value)]));
 }
 
 function indent(text: string): string {
-  return text
+  return plainText(text)
     .trimEnd()
     .split("\n")
     .map((line) => `    ${line}`)

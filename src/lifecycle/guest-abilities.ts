@@ -38,6 +38,12 @@ export const guestAbilities = {
     without: "jobs find pointers where git-lfs keeps a file's content",
     wanted: "always",
   },
+  authorities: {
+    since: "0.2",
+    use: "certificate authorities of the operator's network",
+    without: "machines do not trust gitlab.caFile, proxy.caFile and guests.caFile",
+    wanted: "when-configured",
+  },
 } as const satisfies Record<string, GuestAbility>;
 
 export type AbilityName = keyof typeof guestAbilities;

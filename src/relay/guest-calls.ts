@@ -81,6 +81,11 @@ export function createGuestCalls({ http, clock }: { http: GitLabHttp; clock: Clo
       isWrong = answer.statusCode === 401;
       learn(logins, digest, answer.statusCode);
       return answer;
+    } catch (error) {
+      // Who hangs up before the answer has had GitLab look at them all the same.
+      isWrong = wanted.signal?.aborted === true;
+      if (isWrong) learn(logins, digest, 401);
+      throw error;
     } finally {
       logins.underWay -= 1;
       if (!isWrong) inAll.putBack();

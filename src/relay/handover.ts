@@ -5,9 +5,10 @@ import { Refusal } from "./errors.ts";
 import { type Exchange, readJsonObject, relayHostOf, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
 import { isSecret, type JobSession, sessionOf } from "./job-session.ts";
-import { rewritePayload } from "./payload.ts";
+import { type PayloadRewrite, rewritePayload } from "./payload.ts";
 import { composeTraceHead } from "./trace-head.ts";
 
+const LARGEST_AUTHORITIES_BYTES = 32 * 1024;
 const MAX_BODY_BYTES = 64 * 1024;
 
 export interface HandoverOptions {
@@ -40,8 +41,7 @@ export function createHandover(options: HandoverOptions): (exchange: Exchange) =
     const relayHost = relayHostOf(request);
     const delivery = await guest.inTurn(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const rewrite = { origin: http.origin, basePath: http.basePath, relayHost };
-    const payload = rewritePayload(delivery.payload, rewrite);
+    const payload = rewritePayload(delivery.payload, wayOf(http, relayHost));
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
@@ -108,4 +108,15 @@ function deliver({ guest, response }: Exchange, payload: string, clock: Clock): 
   // The guest may be gone before we could listen.
   if (response.destroyed) guest.delivery = undefined;
   reply(response, 201, { "content-type": "application/json" }, payload);
+}
+
+function wayOf(http: GitLabHttp, relayHost: string): PayloadRewrite {
+  const { origin, basePath } = http;
+  return { origin, basePath, relayHost, authorities: handedOn(http.authorities()) };
+}
+
+/** Undefined when there are none, or more than a private network has: a copy of the system's whole bundle says nothing of GitLab. */
+function handedOn(authorities: readonly string[]): string | undefined {
+  const pem = authorities.join("\n");
+  return pem === "" || pem.length > LARGEST_AUTHORITIES_BYTES ? undefined : pem;
 }

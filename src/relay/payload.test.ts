@@ -2,6 +2,27 @@ import { describe, expect, test } from "vitest";
 import { aPayload } from "../../test/builders/payload.ts";
 import { pathBelow, rewritePayload } from "./payload.ts";
 
+test("names private authorities of GitLab's as its runner does, unless the job has a file of its own", () => {
+  const way = {
+    origin: "https://g.example.com",
+    basePath: "",
+    relayHost: "10.0.2.100",
+    authorities: "-----PEM-----",
+  };
+  const variables = (given: object[]) => {
+    const raw = JSON.stringify({ id: 1, token: "t", variables: given });
+    const { variables: all } = JSON.parse(rewritePayload(raw, way)) as { variables: { key: string }[] };
+    return all.filter(({ key }) => key === "CI_SERVER_TLS_CA_FILE");
+  };
+
+  expect(variables([])).toEqual([
+    expect.objectContaining({ value: "-----PEM-----", file: true, public: true }),
+  ]);
+  expect(variables([{ key: "CI_SERVER_TLS_CA_FILE", value: "own" }])).toEqual([
+    { key: "CI_SERVER_TLS_CA_FILE", value: "own" },
+  ]);
+});
+
 function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "") {
   const raw = JSON.stringify(aPayload(overrides));
   return JSON.parse(

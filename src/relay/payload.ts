@@ -18,10 +18,13 @@ export interface PayloadRewrite {
   readonly basePath: string;
   /** `Host` of the guest's request: by that name it reaches the relay. */
   readonly relayHost: string;
+  /** PEM of the authorities that GitLab's certificate is from, where they are private. */
+  readonly authorities?: string | undefined;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
-export function rewritePayload(raw: string, { origin, basePath, relayHost }: PayloadRewrite): string {
+export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
+  const { origin, basePath, relayHost, authorities } = rewrite;
   const payload = JSON.parse(raw) as Record<string, unknown>;
   const token = String(payload["token"]);
   const git = payload["git_info"];
@@ -33,7 +36,8 @@ export function rewritePayload(raw: string, { origin, basePath, relayHost }: Pay
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
   if (Array.isArray(payload["cache"])) payload["cache"] = [];
-  const variables = withRelayExempt(withAttempts(payload["variables"]), relayHost);
+  const attempted = withAttempts(payload["variables"]);
+  const variables = withAuthorities(withRelayExempt(attempted, relayHost), authorities);
   payload["variables"] = withGitRewrites(variables, { bases, relayHost, token });
   return JSON.stringify(payload);
 }
@@ -59,6 +63,14 @@ function withAttempts(variables: unknown): unknown[] {
     .filter((key) => !keys.has(key))
     .map((key) => ({ key, value: "3", public: true, masked: false }));
   return [...given, ...added];
+}
+
+/** As GitLab's runner tells of a server whose certificate it was given authorities for: a file's path, once it is in the job. */
+function withAuthorities(variables: readonly unknown[], authorities: string | undefined): unknown[] {
+  const key = "CI_SERVER_TLS_CA_FILE";
+  const isGiven = variables.some((each) => isObject(each) && each["key"] === key);
+  if (authorities === undefined || isGiven) return [...variables];
+  return [...variables, { key, value: authorities, public: true, masked: false, file: true }];
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

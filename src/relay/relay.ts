@@ -8,7 +8,7 @@ import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import type { Store } from "../store/store.ts";
 import { createAdmission } from "./admission.ts";
-import { createAudit } from "./audit.ts";
+import { type Audit, createAudit } from "./audit.ts";
 import { tellCanceling } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import { createDoors, type Doors } from "./doors.ts";
@@ -25,6 +25,8 @@ import { createReception } from "./reception.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
 const STOP_LIMIT_MS = 5_000;
+/** Node reads all that has come in one piece before the connection ends: a thousand requests, for which the machine waits with its next ones. */
+const ARRIVALS_PER_SENT_AHEAD = 100;
 
 export interface RelayOptions {
   readonly store: Store;
@@ -86,14 +88,14 @@ export function createRelay(options: RelayOptions): Relay {
   const noteEnd = createNoteEnd({ store, log });
   const handle = createHandlers(options, { dialer, audit, noteEnd, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
-  const onTooMany = (guest: Guest) => audit.ruleBroken(guest, "too-many-connections");
+  const { onTooMany, onSentAhead } = complaintsTo(audit);
   const reception = createReception({ store, audit, proxy, handle, admission });
   const server = createGuestServer({
     settings: config,
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
     onTooMany,
-    onSentAhead: (guest) => audit.ruleBroken(guest, "too-many-sent-ahead"),
+    onSentAhead,
   });
   const doors = createDoors({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
@@ -136,6 +138,16 @@ export function createRelay(options: RelayOptions): Relay {
       await Promise.race([Promise.allSettled(inFlight), limit]);
       waiting.abort();
       await dialer.close();
+    },
+  };
+}
+
+function complaintsTo(audit: Audit) {
+  return {
+    onTooMany: (guest: Guest) => audit.ruleBroken(guest, "too-many-connections"),
+    onSentAhead(guest: Guest) {
+      guest.arrivals.spend(ARRIVALS_PER_SENT_AHEAD);
+      audit.ruleBroken(guest, "too-many-sent-ahead");
     },
   };
 }

@@ -4,6 +4,8 @@ import type { Clock } from "../base/clock.ts";
 export interface TokenBucket {
   /** Takes one and answers true, or answers false. */
   tryTake(): boolean;
+  /** Takes many at once, whether they are there or not: they are missing until time has brought them. */
+  spend(count: number): void;
   /** Gives back one that was taken and not used. */
   putBack(): void;
   /** Takes one, waiting for its turn if need be. */
@@ -27,6 +29,10 @@ export function createTokenBucket(clock: Clock, perMs: number, burst: number): T
       if (tokens < 1) return false;
       tokens -= 1;
       return true;
+    },
+    spend(count) {
+      fill();
+      tokens -= count;
     },
     putBack() {
       tokens = Math.min(burst, tokens + 1);

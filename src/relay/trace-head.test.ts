@@ -64,7 +64,7 @@ describe("the lines that open a trace", () => {
   test("show no secret and no control character of a name", () => {
     const text = compose({ image: { name: `evil\u001b[2J\n${"masked-secret-of-the-job"}:1` } });
 
-    expect(text).toContain("“image: evil[2J[MASKED]:1”");
+    expect(text).toContain("“image: evil [MASKED]:1”");
     expect(text.split("\n")).toHaveLength(3);
   });
 

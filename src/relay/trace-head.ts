@@ -1,3 +1,4 @@
+import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -64,9 +65,7 @@ function ignoredLine(payload: JobPayload, text: string, why: string): string {
 }
 
 function shownText(text: string, payload: JobPayload): string {
-  return maskSecrets(text, payload)
-    .replace(/\p{Cc}/gu, "")
-    .slice(0, LONGEST_NAME);
+  return maskSecrets(oneLine(text), payload).slice(0, LONGEST_NAME);
 }
 
 /** A machine on this computer has no way to any proxy but ours; what one on another host can reach is that host's affair. */

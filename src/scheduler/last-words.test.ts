@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { aPayload } from "../../test/builders/payload.ts";
-import { lastWords, plainText } from "./last-words.ts";
+import { lastWords } from "./last-words.ts";
 
 const payload = aPayload();
 
 test("terminal sequences and control characters are removed, line ends made equal", () => {
   const text = "\u001b[1;31mred\u001b[0m\u0007\r\nnext\rlast\u001b]0;title\u0007!\u0000\u009b";
 
-  expect(plainText(text)).toBe("red\nnext\nlast!");
+  expect(lastWords(text, payload, "machine-token-1")).toBe("red\nnext\nlast!");
 });
 
 test("secrets are masked, also when colours are put into their midst, and the machine's own token too", () => {

@@ -3,6 +3,7 @@
  * recorded before the machine may be destroyed and read again when GitLab is told, however often that is tried.
  */
 import type { Clock } from "../base/clock.ts";
+import { plainText } from "../base/plain-text.ts";
 import type { JobPayload } from "../gitlab/payload.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
 import { hostKey } from "../lifecycle/placement.ts";
@@ -69,16 +70,4 @@ export function lastWords(raw: string, payload: JobPayload, machineToken: string
   return tellingLines(lines.filter((line) => line !== ""))
     .slice(-MOST_LINES)
     .join("\n");
-}
-
-/** Without terminal sequences and control characters; every kind of line end becomes `\n`. */
-export function plainText(text: string): string {
-  return (
-    text
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
-      .replace(/\u001b(\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(\u0007|\u001b\\)?|[@-Z\\^_])/g, "")
-      .replace(/\r+\n?/g, "\n")
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
-      .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "")
-  );
 }

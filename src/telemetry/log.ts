@@ -8,6 +8,7 @@ import {
 } from "pino";
 import pretty from "pino-pretty";
 import type { Log } from "../base/log.ts";
+import { escapeUnseen, plainText } from "../base/plain-text.ts";
 import type { LogSettings } from "./config.ts";
 
 /** Field names whose values are never written, wherever they stand. Secret objects hide themselves. */
@@ -56,7 +57,7 @@ export function createLog({ settings, terminal, destination }: LogOptions): Root
         },
       },
     },
-    isPretty ? prettyStream(plain, terminal) : plain,
+    isPretty ? prettyStream(plain, terminal) : jsonStream(plain),
   );
   return {
     log: logger,
@@ -70,9 +71,18 @@ function prettyStream(destination: DestinationStream, colorize: boolean): Destin
   const format = pretty.prettyFactory({ colorize, translateTime: "SYS:HH:MM:ss.l", singleLine: true });
   return {
     write: (line) => {
-      destination.write(format(JSON.parse(line)));
+      destination.write(format(JSON.parse(line, (_name, value) => shown(value))));
     },
   };
+}
+
+/** Reasons and names in a line may be other people's words, and it may be read on a terminal. */
+function shown(value: unknown): unknown {
+  return typeof value === "string" ? plainText(value) : value;
+}
+
+function jsonStream(destination: DestinationStream): DestinationStream {
+  return { write: (line) => destination.write(escapeUnseen(line)) };
 }
 
 function numberOf(level: LogSettings["level"]): number {

@@ -1,4 +1,6 @@
 import { createServer, type IncomingMessage } from "node:http";
+import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createManualClock } from "../../src/base/manual-clock.ts";
 import { type BenchMachine, createRelayBench, type RelayBench } from "./relay-bench.ts";
@@ -19,11 +21,19 @@ beforeEach(async () => {
   };
   const server = createServer((request, response) => {
     request.resume();
-    if (request.method === "PATCH") response.writeHead(202, { "Job-Status": "running" }).end();
-    else response.writeHead(isGood(request) ? 200 : 401, { "WWW-Authenticate": "Basic" }).end("x");
+    if (request.method === "PATCH") {
+      response.writeHead(202, { "Job-Status": "running" }).end();
+      return;
+    }
+    const status = isGood(request) ? 200 : 401;
+    if (status === 401 && arrived.at(-1)?.startsWith("slow:")) return;
+    response.writeHead(status, { "WWW-Authenticate": "Basic" }).end("x");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  closeGitLab = () => new Promise((resolve) => server.close(resolve));
+  closeGitLab = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
   const address = server.address();
   const gitlabUrl = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
   bench = await createRelayBench({ gitlabUrl, relay: { clock: createManualClock() } });
@@ -33,6 +43,8 @@ afterEach(async () => {
   await bench.close();
   await closeGitLab();
 });
+
+const pause = (ms: number) => delay(ms, false);
 
 async function aMachine(): Promise<BenchMachine> {
   const machine = await bench.machine();
@@ -73,6 +85,23 @@ describe("a job that guesses credentials", () => {
 
     expect(atOnce).toBe(6);
     // All jobs together have used up what GitLab may hear in a minute.
+    expect(arrived).toHaveLength(6);
+  });
+
+  test("is cut off as well when it hangs up before the answers", async () => {
+    const machine = await aMachine();
+    for (let guess = 0; guess < 20; guess++) {
+      const socket = connect(machine.socketPath);
+      const basic = Buffer.from(`slow:guess ${guess}`).toString("base64");
+      socket.on("error", () => {});
+      socket.write(`GET ${PATH} HTTP/1.1\r\nHost: r\r\nAuthorization: Basic ${basic}\r\n\r\n`);
+      const known = arrived.length;
+      const isAnswered = new Promise((resolve) => socket.once("data", () => resolve(true)));
+      while (arrived.length === known && !(await Promise.race([isAnswered, pause(5)])));
+      socket.destroy();
+      await pause(20);
+    }
+
     expect(arrived).toHaveLength(6);
   });
 

@@ -15,7 +15,10 @@ import { createLocalFleet } from "../../vm/drivers.ts";
 import { openImages } from "../images.ts";
 import { answer } from "./findings.ts";
 
-type Wanted = Pick<Config, "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts">;
+type Wanted = Pick<
+  Config,
+  "gitlab" | "proxy" | "guests" | "pools" | "kinds" | "webhook" | "images" | "state" | "vm" | "hosts"
+>;
 
 /** Every image once, then every kind of machine; those alike are tried once. */
 export function machineChecks(config: Wanted): DoctorCheck[] {

@@ -1,5 +1,6 @@
+import { plainText } from "../../base/plain-text.ts";
 import { CliError } from "../errors.ts";
-import { harmless, type Output } from "../output.ts";
+import type { Output } from "../output.ts";
 import type { Asker, Question } from "./asker.ts";
 
 /** For where there is no terminal: whatever is not given as an option is missed, by the option's name. */
@@ -16,9 +17,9 @@ export function createNoAsker(output: Output): Asker {
     choose: missing,
     confirm: missing,
     show({ level, message, hint }) {
-      output.note(harmless(`${level === "fail" ? "FAIL" : level}  ${message}`));
-      if (hint !== undefined) output.note(harmless(`      → ${hint}`));
+      output.note(plainText(`${level === "fail" ? "FAIL" : level}  ${message}`));
+      if (hint !== undefined) output.note(plainText(`      → ${hint}`));
     },
-    note: (text) => output.note(harmless(text)),
+    note: (text) => output.note(plainText(text)),
   };
 }

@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { confirm, isCancel, log, password, select, text } from "@clack/prompts";
-import { harmless } from "../output.ts";
+import { plainText } from "../../base/plain-text.ts";
 import type { Asker } from "./asker.ts";
 import { canceled } from "./canceled.ts";
 
@@ -43,11 +43,11 @@ export function createTerminalAsker(terminal: Terminal): Asker {
     confirm: async ({ message, initial }) =>
       answered(await confirm({ ...terminal, message, initialValue: initial })),
     show({ level, message, hint }) {
-      const words = harmless(hint === undefined ? message : `${message}\n→ ${hint}`);
+      const words = plainText(hint === undefined ? message : `${message}\n→ ${hint}`);
       const write = { ok: log.success, warn: log.warn, fail: log.error }[level];
       write(words, { output });
     },
-    note: (words) => log.message(harmless(words), { output }),
+    note: (words) => log.message(plainText(words), { output }),
   };
 }
 

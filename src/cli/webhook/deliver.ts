@@ -3,9 +3,9 @@ import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { describeError } from "../../base/errors.ts";
+import { plainText } from "../../base/plain-text.ts";
 import type { Config } from "../../config/load.ts";
 import { CliError } from "../errors.ts";
-import { harmless } from "../output.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
 const LONGEST_ANSWER = 500;
@@ -72,7 +72,7 @@ export async function openDoor(config: Pick<Config, "http">, options: DoorOption
 function wordsOf(body: string): string {
   const parsed = Message.safeParse(body);
   const text = parsed.success ? parsed.data.message : body;
-  return harmless(text).replace(/\s+/g, " ").trim().slice(0, LONGEST_ANSWER);
+  return plainText(text).replace(/\s+/g, " ").trim().slice(0, LONGEST_ANSWER);
 }
 
 /** The first address of `http.listen`, as this computer reaches it. */

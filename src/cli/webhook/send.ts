@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { describeError } from "../../base/errors.ts";
+import { plainText } from "../../base/plain-text.ts";
 import type { JobStory } from "../../http/api.ts";
 import type { DeliveryView } from "../../http/webhook-api.ts";
 import { loadApp } from "../app-module.ts";
@@ -12,7 +13,7 @@ import type { Context, Run } from "../context.ts";
 import { CliError, DaemonError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { idOption } from "../options.ts";
-import { harmless, type Output } from "../output.ts";
+import type { Output } from "../output.ts";
 import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
 import { requireWebhook } from "./require-webhook.ts";
 import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
@@ -164,9 +165,11 @@ function printOutcome(output: Output, { url, id, answer, outcome }: Sent): void 
     return;
   }
   output.line(
-    outcome.delivery ? `stored as ${harmless(id)}` : "the FireRunner of this configuration has not stored it",
+    outcome.delivery
+      ? `stored as ${plainText(id)}`
+      : "the FireRunner of this configuration has not stored it",
   );
-  if (outcome.job !== null) output.line(harmless(outcome.job));
+  if (outcome.job !== null) output.line(plainText(outcome.job));
   else if (outcome.delivery?.jobId) {
     output.line(
       `Nothing is known of job ${outcome.delivery.jobId}: GitLab was asked for the pending jobs of project ${outcome.delivery.projectId}, and it is not among those with a tag of ours.`,

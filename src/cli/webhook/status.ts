@@ -1,8 +1,9 @@
 import type { Command } from "commander";
+import { plainText } from "../../base/plain-text.ts";
 import type { WebhookStatus } from "../../http/webhook-api.ts";
 import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
-import { harmless, type Output } from "../output.ts";
+import type { Output } from "../output.ts";
 import { formatTable } from "../table.ts";
 import { ago, cellText, clockTime } from "../words.ts";
 import { printWaiting } from "./waiting.ts";
@@ -35,7 +36,7 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
 
 function printStanding(output: Output, status: WebhookStatus): void {
   const { scope, url, accepts, hooks, projects, budget, token } = status;
-  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${harmless(words)}`);
+  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`);
   line("scope", scope);
   line("door", doorWords(status.doors, url));
   line("accepts", `${count(accepts.signingKeys, "signing key")}, ${count(accepts.tokens, "secret token")}`);
@@ -48,7 +49,7 @@ function printStanding(output: Output, status: WebhookStatus): void {
     line("API", `${budget.remaining} of ${budget.limit} requests left until ${clockTime(budget.resetsAt)}`);
   }
   line("API token", token?.summary ?? "has not been looked at yet");
-  for (const trouble of hookTroubles(status)) output.line(output.paint("yellow", `! ${harmless(trouble)}`));
+  for (const trouble of hookTroubles(status)) output.line(output.paint("yellow", `! ${plainText(trouble)}`));
 }
 
 function printRequests(output: Output, { requests, missedByHooks, lastDelivery }: WebhookStatus): void {
