@@ -16,6 +16,7 @@ test("with nothing but pools only they are asked about", async () => {
 
   expect(doctorChecks(await config(pools)).map(({ name }) => name)).toEqual([
     "gitlab",
+    "user",
     "image base",
     "image big",
     "machines of pool a",
@@ -35,6 +36,7 @@ test("with jobs by tag every kind of machine that a tag can choose is tried", as
 
   expect(doctorChecks(await config(text)).map(({ name }) => name)).toEqual([
     "gitlab",
+    "user",
     "image base",
     "image docker",
     "image big",

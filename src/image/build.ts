@@ -112,7 +112,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
     const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);
     onProgress({ phase: "kernel", line: `Making the initramfs for kernel ${kernelVersion}` });
     const baseFile = join(workshop, FILE_NAMES.base);
-    const initramfs = await buildInitramfs(baseFile, kernelVersion, workshop, options.signal);
+    const initramfs = await buildInitramfs(baseFile, kernelVersion, workshop, { signal: options.signal });
     await writeFile(join(workshop, FILE_NAMES.initramfs), initramfs);
     onProgress({ phase: "runner", line: "Asking the runner what it can do" });
     const program = await takeRunner(runner, workshop);

@@ -33,7 +33,7 @@ export async function buildInitramfs(
   baseLayer: string,
   kernelVersion: string,
   scratchDirectory: string,
-  signal?: AbortSignal,
+  { signal, init = guestFile("initramfs-init") }: { signal?: AbortSignal | undefined; init?: string } = {},
 ): Promise<Buffer> {
   const modulesRoot = `usr/lib/modules/${kernelVersion}`;
   const tables = ["modules.dep", "modules.builtin"].map((name) => `${modulesRoot}/${name}`);
@@ -60,7 +60,7 @@ export async function buildInitramfs(
       mode: 0o755,
       bytes: await readFile(join(extracted, "usr/bin/busybox")),
     },
-    { kind: "file", path: "init", mode: 0o755, bytes: await readFile(guestFile("initramfs-init")) },
+    { kind: "file", path: "init", mode: 0o755, bytes: await readFile(init) },
     text(`lib/modules/${kernelVersion}/modules.dep`, plan.dependencies),
     text("modules", `${plan.names.join(" ")}\n`),
     ...modules,

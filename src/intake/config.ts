@@ -57,7 +57,9 @@ const TagRule = z
 const TaggedMachine = z.strictObject({
   image: z.string().default("base").meta({ description: "Name or digest of the image machines boot." }),
   driver: DriverName.default("auto").meta({ description: "What runs the machines." }),
-  disk: sizeMib().default(20_480).meta({ description: "Scratch disk of each machine; sparse on the host." }),
+  disk: sizeMib().default(20_480).meta({
+    description: "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
+  }),
   executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
   egress: Egress.prefault("internet").meta({
     description: "What guests may reach beside GitLab; as in pools.",

@@ -50,7 +50,9 @@ export const Executor = z.enum(["auto", "shell"]);
 const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
   memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
-  disk: sizeMib().default(20_480).meta({ description: "Scratch disk of each machine; sparse on the host." }),
+  disk: sizeMib().default(20_480).meta({
+    description: "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
+  }),
 });
 
 /** One entry of `pools`: a named kind of machine and the GitLab runner whose jobs it serves. */

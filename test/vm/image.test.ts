@@ -82,6 +82,10 @@ describe("a machine booted from the image", () => {
       zombies: "(sleep 0.1 & exec true); sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l",
       resolver: "wc -c </etc/resolv.conf",
       git: "git --version",
+      tools:
+        "for tool in git-lfs sudo ps unzip zip wget ssh python3 make jq ip xz less bzip2; do type -P $tool >/dev/null || echo $tool; done",
+      lfs: "git config --system filter.lfs.smudge",
+      sudo: "sudo -n id -un </dev/null 2>&1",
       loopback: "exec 3<>/dev/tcp/127.0.0.1/1 2>&1 | grep -c refused",
     });
 
@@ -101,6 +105,9 @@ describe("a machine booted from the image", () => {
       zombies: "0",
       resolver: "0",
       git: expect.stringMatching(/^git version 2/),
+      tools: "",
+      lfs: "git-lfs smudge -- %f",
+      sudo: "root",
     });
   });
 

@@ -129,11 +129,13 @@ describe("with somebody to ask", () => {
   test("a certificate that is not trusted asks for its authority, not for another address", async () => {
     const untrusted = { ...fail, untrusted: true } as Finding;
     const { desk, seen } = aDesk({ checkPlace: [[untrusted]] });
+    const caFile = join(directory.path, "ca.pem");
+    await writeFile(caFile, "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n");
 
-    await init(scriptedAsker({ ...answers, "--ca-file": ["/ca.pem"] }), {}, desk);
+    await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
 
-    expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile: "/ca.pem" }]);
-    expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe("/ca.pem");
+    expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile }]);
+    expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe(caFile);
   });
 
   test("a warning is theirs to judge", async () => {
