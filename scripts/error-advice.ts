@@ -129,6 +129,7 @@ export const advice: Readonly<Record<string, string>> = {
   vm_host_unknown_machine: "Nothing: the machine is gone already.",
   vm_host_unreachable: "Start flintlockd on the host, or correct its address, DNS or firewalls.",
   vm_image_broken: "Build the image again: firerunner image build --force.",
+  vm_image_gone: "Push the image again (firerunner image push), or name one that is still there.",
   vm_image_unpublished: "Push the image: firerunner image push REGISTRY/NAME.",
   vm_no_address: "Widen network.addresses of the host, or let it have fewer machines.",
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",

@@ -3,6 +3,7 @@ import { openDoors } from "./app/doors.ts";
 import { capacitiesOf } from "./app/fleet-capacity.ts";
 import { oneUserProblem } from "./app/one-user.ts";
 import { buildRooms, type Cleanup, type Rooms } from "./app/rooms.ts";
+import { stopWork } from "./app/stopping.ts";
 import { systemClock } from "./base/clock.ts";
 import { describeError, FireRunnerError } from "./base/errors.ts";
 import type { Log } from "./base/log.ts";
@@ -91,10 +92,8 @@ export function createApp(options: AppOptions): App {
   async function stop(hurry: AbortSignal): Promise<void> {
     if (rooms) {
       const { claimer, scheduler, tagged } = rooms;
-      scheduler.drain();
-      // An open request may still bring a job: it is taken, and its machine is the next start's business if not ours.
-      await Promise.race([Promise.all([tagged?.stop(), claimer.stop()]), aborted(hurry)]);
-      await scheduler.shutDown(hurry);
+      const others = async () => await tagged?.stop();
+      await stopWork({ claimer, scheduler, others, limits: config.shutdown, clock: systemClock, log }, hurry);
     }
     await cleanUp(cleanups, log);
   }
@@ -133,11 +132,6 @@ async function tellRoom({ fleet }: Pick<Rooms, "fleet">, pools: readonly Pool[],
   } catch (error) {
     log.warn({ problem: describeError(error) }, "how many machines there is room for cannot be told");
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 /** Gives back in reverse order. One that fails does not keep the others. */

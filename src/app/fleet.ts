@@ -3,6 +3,7 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
+import { askRegistry } from "../image/registry/holding.ts";
 import type { Store } from "../store/store.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
@@ -33,7 +34,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const namespace = await namespaceOf(config, store.installationId);
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
-      ...{ host, namespace, log, clock: systemClock, random: Math.random },
+      ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },
       settings: config.vm.flintlock,
     });
   const keeper = createHostKeeper<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });

@@ -6,7 +6,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { TrialStep } from "../http/trial-api.ts";
-import type { BootImage } from "../lifecycle/boot-image.ts";
+import { type AskRegistry, type BootImage, pushAgain } from "../lifecycle/boot-image.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFlintlockClient } from "../vm/flintlock/client.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
@@ -23,6 +23,7 @@ export interface HostTrialOptions {
   readonly namespace: string;
   readonly settings: FlintlockDriverOptions["settings"];
   readonly image: { readonly name: string; resolve(): Promise<BootImage> };
+  readonly askRegistry: AskRegistry;
   readonly door: TrialDoor;
   readonly bootDeadlineMs: number;
   readonly clock: Clock;
@@ -31,15 +32,17 @@ export interface HostTrialOptions {
 
 /** Each step as it is known. Throws only when the signal aborts, and not before what was made is removed. */
 export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): AsyncGenerator<TrialStep> {
-  const { host, settings, clock, log, image, door, bootDeadlineMs } = options;
+  const { host, settings, clock, log, door, bootDeadlineMs, askRegistry } = options;
   const namespace = trialNamespace(options.namespace);
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
-  const driver = createFlintlockDriver({ host, namespace, settings, clock, log, random: Math.random });
+  const driver = createFlintlockDriver({
+    ...{ host, namespace, settings, clock, log, askRegistry, random: Math.random },
+  });
   const context = { clock, signal };
   try {
     if (!(yield* reachHost({ ...context, host, client, namespace }))) return;
     if (!(yield* removeLeftovers(driver, context))) return;
-    const found = yield* step("image", context, async () => judgeImage(image.name, await image.resolve()));
+    const found = yield* step("image", context, async () => await judgeImage(options, signal));
     if (found) yield* tryMachine({ ...context, driver, image: found.value, door, bootDeadlineMs, log });
   } finally {
     client.close();
@@ -49,7 +52,7 @@ export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): 
 
 /** The first steps alone: nothing is made. */
 export async function* tryReach(
-  { host, namespace, settings, clock }: Omit<HostTrialOptions, "image" | "door" | "bootDeadlineMs" | "log">,
+  { host, namespace, settings, clock }: Pick<HostTrialOptions, "host" | "namespace" | "settings" | "clock">,
   signal: AbortSignal,
 ): AsyncGenerator<TrialStep> {
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
@@ -80,14 +83,26 @@ async function* removeLeftovers(driver: VmDriver, context: StepContext): AsyncGe
   return removed !== undefined;
 }
 
-function judgeImage(name: string, image: BootImage): Found<BootImage> {
-  if (image.published !== undefined) {
-    const { kernel, root } = image.published;
-    return { value: image, message: `hosts pull ${name} as ${kernel} and ${root}` };
-  }
+/** What the registry says counts, not what was once pushed there. */
+async function judgeImage(
+  { image: { name, resolve }, askRegistry }: Pick<HostTrialOptions, "image" | "askRegistry">,
+  signal: AbortSignal,
+): Promise<Found<BootImage>> {
+  const image = await resolve();
+  if (image.published === undefined)
+    return {
+      level: "fail",
+      message: `${name} is on this computer only, and hosts of a fleet pull images from a registry`,
+      hint: `firerunner image push REGISTRY/NAME${name === "base" ? "" : ` --name ${name}`}`,
+    };
+  const { state, words } = await askRegistry(image.published, signal);
+  if (state === "gone" || state === "locked")
+    return { level: "fail", message: `hosts cannot pull ${name}: ${words}`, hint: pushAgain };
+  const { kernel, root } = image.published;
+  const message = `hosts pull ${name} as ${kernel} and ${root}`;
+  const doubt = `whether the registry has it is not known: ${words}`;
   return {
-    level: "fail",
-    message: `${name} is on this computer only, and hosts of a fleet pull images from a registry`,
-    hint: `firerunner image push REGISTRY/NAME${name === "base" ? "" : ` --name ${name}`}`,
+    value: image,
+    message: state === "there" ? `${message}, and the registry has both` : `${message}; ${doubt}`,
   };
 }

@@ -7,6 +7,7 @@ import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import { HttpError } from "../http/errors.ts";
 import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
+import { askRegistry } from "../image/registry/holding.ts";
 import { createRelay, type RelayTrials } from "../relay/relay.ts";
 import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
@@ -68,6 +69,7 @@ async function optionsFor({ config, store, trials, log }: TrialDeskDeps, order: 
     namespace: await namespaceOf(config(), store.installationId),
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
+    askRegistry,
     door: trialDoor(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,

@@ -32,6 +32,11 @@ export function describeError(error: unknown): string {
   return error.cause === undefined ? own : `${own}: ${describeError(error.cause)}`;
 }
 
+/** As `describeError`; but what says itself what to do about it needs none of the foreign words behind it. */
+export function explainError(error: unknown): string {
+  return error instanceof FireRunnerError && error.hint !== undefined ? error.message : describeError(error);
+}
+
 /** The errno-style code (`ENOENT`, `ECONNREFUSED`, …) of a system error, or undefined. */
 export function systemCode(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;

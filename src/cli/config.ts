@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
+import { hostNotes } from "../config/hosts.ts";
 import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/needed-abilities.ts";
@@ -63,7 +64,8 @@ async function notesOn(config: Config) {
   const images = [...config.pools.values()].map(({ image }) => image);
   const { imageNotes } = await import("../image/image-notes.ts");
   const store = await openImages(imageDirectory(config));
-  return await imageNotes(store, images, neededAbilities(config)).catch(() => []);
+  const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
+  return [...hostNotes(config.hosts), ...ofImages];
 }
 
 /** The settings as YAML that could be used again, each with its origin beside it. */

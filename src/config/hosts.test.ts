@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { diffConfig } from "./diff.ts";
+import { hostNotes } from "./hosts.ts";
 import { type Config, loadConfig } from "./load.ts";
 
 const ca = "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n";
@@ -152,6 +153,22 @@ describe("hosts of the flintlock driver", () => {
     expect(config.images.roots["ubuntu"]).toMatchObject({ base: "base" });
     for (const reference of ["ci/ubuntu", "registry.example.org/ci/ubuntu:24.04"])
       await expect(load(hosts, {}, roots(reference))).rejects.toThrow("expected REGISTRY/NAME@sha256:…");
+  });
+
+  test("get no more machines than they have addresses, and that is said where their room allows more", async () => {
+    const network = (addresses: string) => `network: { addresses: ${addresses}, gateway: 10.77.0.1 }`;
+    const { hosts } = await load(`{
+      few: { ${small}, ${network("10.77.0.1-10.77.0.3/24")} },
+      enough: { ${small}, ${network("10.77.0.10-10.77.0.99/24")} },
+      fewer: { ${small}, machines: 1, ${network("10.77.0.10-10.77.0.11/24")} } }`);
+
+    expect([...hosts.values()].map(({ capacity }) => capacity.machines)).toEqual([2, 8, 1]);
+    expect(hostNotes(hosts).map(({ problem }) => problem)).toEqual([
+      expect.stringMatching(/^the host few has no more than 2 machines/),
+    ]);
+    await expect(load(`{ none: { ${small}, ${network("10.77.0.1-10.77.0.1/24")} } }`)).rejects.toThrow(
+      "no address beside the gateway's",
+    );
   });
 
   test("that come, go or change are told of in a line each, and take effect at once", async () => {

@@ -1,11 +1,14 @@
 import { Secret } from "../base/secret.ts";
 import type { HostSettings } from "../vm/flintlock/config.ts";
-import type { AddressRange, FlintlockHost, HostTls } from "../vm/flintlock/host.ts";
+import { type AddressRange, addressesIn, type FlintlockHost, type HostTls } from "../vm/flintlock/host.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Check } from "./secret-file.ts";
 import { readNamedFile } from "./secret-file.ts";
 import { readSecret, type SecretOptions } from "./secret-source.ts";
 import { problemOfPem } from "./tls-files.ts";
+
+/** The least that flintlockd gives to a machine. */
+const LEAST_MEMORY_MIB = 1_024;
 
 export interface ReadHosts {
   /** Those that can be used, by name. */
@@ -25,7 +28,7 @@ export async function readHosts(
     const reader = createReader(at, options);
     const token = await reader.token(host);
     const tls = host.plaintext ? undefined : await reader.tls(host.tls);
-    const addresses = rangeOf(host.network.addresses, [...at, "network", "addresses"], reader.problems);
+    const addresses = usableRange(host.network, [...at, "network", "addresses"], reader.problems);
     problems.push(...reader.problems);
     if (reader.problems.length === 0) hosts.set(name, { ...plain(name, host, addresses), token, tls });
   }
@@ -40,10 +43,16 @@ function plain(
 ): Omit<FlintlockHost, "token" | "tls"> {
   const cpus = Math.floor(host.cpus * host.cpuOvercommit);
   const { bridge, gateway, nameservers } = host.network;
+  const addressLimit = addresses ? addressesIn(addresses, gateway) : Number.POSITIVE_INFINITY;
   return {
     name,
     addresses: typeof host.address === "string" ? [host.address] : host.address,
-    capacity: { cpus, memoryMib: host.memory, machines: host.machines ?? cpus, diskMib: host.disk },
+    capacity: {
+      cpus,
+      memoryMib: host.memory,
+      machines: Math.min(host.machines ?? cpus, addressLimit),
+      diskMib: host.disk,
+    },
     labels: host.labels,
     network: { bridge, addresses, gateway, nameservers },
   };
@@ -119,6 +128,32 @@ function numberOf(address: string): number | undefined {
   if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255))
     return undefined;
   return parts.reduce((sum, part) => sum * 256 + part, 0);
+}
+
+/** As `rangeOf`, with an address for one machine at least. */
+function usableRange(
+  { addresses, gateway }: HostSettings["network"],
+  path: readonly string[],
+  problems: PathProblem[],
+): AddressRange | undefined {
+  const before = problems.length;
+  const range = rangeOf(addresses, path, problems);
+  if (range && problems.length === before && addressesIn(range, gateway) < 1)
+    problems.push({ path: [...path], message: `${addresses} has no address beside the gateway's` });
+  return range;
+}
+
+/** What is in order and may not be what was meant, in words. */
+export function hostNotes(hosts: ReadonlyMap<string, FlintlockHost>): { problem: string; hint: string }[] {
+  return [...hosts.values()].flatMap(({ name, capacity, network }) => {
+    if (!network.addresses) return [];
+    const addresses = addressesIn(network.addresses, network.gateway);
+    const others = Math.min(capacity.cpus, Math.floor(capacity.memoryMib / LEAST_MEMORY_MIB));
+    if (capacity.machines < addresses || addresses >= others) return [];
+    const problem = `the host ${name} has no more than ${addresses} machines at one time: its network.addresses has no more addresses`;
+    const hint = `its CPUs and memory allow ${others}: widen vm.flintlock.hosts.${name}.network.addresses, or say machines: ${addresses} there`;
+    return [{ problem, hint }];
+  });
 }
 
 /** True when nothing of a host has changed, its secrets and the content of its files included. */

@@ -51,7 +51,7 @@ export interface GitLabHttp {
   request(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
   /** As `request`, for a request received from somebody else: headers of the hop are left out on both ways. */
   forward(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
-  /** Waits for requests in flight. */
+  /** Requests in flight fail: whoever wants their answers has waited for them. */
   close(): Promise<void>;
 }
 
@@ -90,7 +90,8 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   return {
     ...{ origin, basePath, dispatcher, request, forward },
     authorities: () => options.trust?.authorities ?? given,
-    close: () => dispatcher.close(),
+    // What GitLab holds open is not waited for: whoever may wait has done so.
+    close: () => dispatcher.destroy(),
   };
 }
 

@@ -122,12 +122,20 @@ function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteD
         hint: "“firerunner machines --all” lists those of the past as well.",
       });
     }
+    if (machine.host !== "local") throw noConsole(id, machine.host);
     reply.type("text/plain; charset=utf-8");
     if (!follow) return await ports.console(id, bytes);
     const gone = new AbortController();
     reply.raw.on("close", () => gone.abort());
     const signal = AbortSignal.any([gone.signal, closing]);
     return reply.send(Readable.from(tailThenFollow(ports, id, bytes, signal)));
+  });
+}
+
+/** An empty answer would say that the machine is silent, and following it would never end. */
+function noConsole(id: string, host: string): HttpError {
+  return new HttpError("not_found", `machine ${id} is on the host ${host}, which shows no console`, {
+    hint: `On ${host} itself its console is the file firecracker.stdout below /var/lib/flintlock/vm.`,
   });
 }
 

@@ -239,6 +239,21 @@ describe("looking", () => {
     await expect.poll(() => calls).toEqual(["unfollowed"]);
   });
 
+  test("a machine on another host has no console, and says where it is", async () => {
+    await kept.store.claim(aClaim());
+    await kept.store.startJob(4711, aNewMachine({ id: machineId, driver: "flintlock", host: "metal-1" }));
+    await open();
+
+    for (const query of ["", "?follow=1"])
+      expect(await call(`/v1/machines/${machineId}/console${query}`)).toMatchObject({
+        status: 404,
+        body: {
+          message: expect.stringContaining("metal-1"),
+          hint: expect.stringContaining("firecracker.stdout"),
+        },
+      });
+  });
+
   test("closing cuts consoles that are followed", async () => {
     await runningJob();
     const { close } = await open();

@@ -31,6 +31,39 @@ async function runJob(store: TestStore["store"]): Promise<void> {
   await store.handOver(4711, machineId);
 }
 
+describe("a job whose machine is on another host", () => {
+  const there = { id: machineId, driver: "flintlock", host: "metal-1" };
+
+  test("is told of that host, and of no console of this computer", async () => {
+    const { advice } = await explain((store) => store.startJob(4711, aNewMachine(there)));
+
+    expect(advice.join()).toContain("metal-1");
+    expect(advice.join()).not.toContain("logs");
+  });
+
+  test("that failed sends nobody to this computer", async () => {
+    const lost = await explain(async (store) => {
+      await store.startJob(4711, aNewMachine(there));
+      await store.markBooting(machineId);
+      await store.markHeard(machineId);
+      await store.markReady(machineId);
+      await store.handOver(4711, machineId);
+      await store.failJob(4711, { reason: "the machine crashed", cause: "machine" });
+      await store.finishJob(4711, "failed", { reason: "the machine crashed", cause: "machine" });
+    });
+    const never = await explain(async (store) => {
+      await store.startJob(4711, aNewMachine(there));
+      await store.note("machine:create-failed", { jobId: 4711, machineId }, { error: "no" });
+      await store.failJob(4711, { reason: "no", cause: "never-started" });
+      await store.finishJob(4711, "failed", { reason: "no", cause: "never-started" });
+    });
+
+    expect(lost.advice[0]).toMatch(/on metal-1.*firecracker.stdout/);
+    expect(never.advice[0]).toContain("firerunner hosts check metal-1");
+    expect([...lost.advice, ...never.advice].join()).not.toContain("this computer");
+  });
+});
+
 describe("why a job is where it is", () => {
   test("a claimed job waits for a machine", async () => {
     expect((await explain(async () => {})).summary).toContain("waits for a machine");

@@ -29,7 +29,7 @@ function explainUnfinished(job: Job, events: readonly LifecycleEvent[], now: num
   return {
     summary: `Job ${job.id} ${standing[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
     cause: job.reason ?? lastTrouble(events),
-    advice: adviceForUnfinished(job),
+    advice: adviceForUnfinished(job, elsewhere(events)),
   };
 }
 
@@ -39,12 +39,23 @@ function machineOf(job: Job): string {
     : ` (${job.machineId}, attempt ${job.attempt})`;
 }
 
-function adviceForUnfinished(job: Job): string[] {
+/** The host of the job's last machine, where that is not this computer. */
+function elsewhere(events: readonly LifecycleEvent[]): string | undefined {
+  const last = events.findLast((event) => event.kind === "job:starting");
+  const host = last?.kind === "job:starting" ? last.detail.host : "local";
+  return host === "local" ? undefined : host;
+}
+
+function adviceForUnfinished(job: Job, host: string | undefined): string[] {
   switch (job.state) {
     case "claimed":
       return ["“firerunner status” shows whether its pool can start machines and what is taken."];
     case "starting":
     case "running":
+      if (host !== undefined)
+        return [
+          `Its machine is on ${host}, which shows no console here; “firerunner hosts” says how ${host} is.`,
+        ];
       return [`“firerunner logs ${job.machineId ?? "MACHINE"} -f” follows its machine's console.`];
     default:
       return ["Nothing: the report is repeated until GitLab has taken it."];
@@ -75,7 +86,11 @@ function explainFailure(job: Job, events: readonly LifecycleEvent[], after: stri
   return {
     summary: `Job ${job.id} ${summary} ${after}.`,
     cause: job.reason,
-    advice: [...adviceByEvents(job, events), ...advice, ...(isWorthRetry ? [retryAdvice] : [])],
+    advice: [
+      ...adviceByEvents(job, events),
+      ...adviceThere(job, elsewhere(events), advice),
+      ...(isWorthRetry ? [retryAdvice] : []),
+    ],
   };
 }
 
@@ -86,13 +101,31 @@ const retryAdvice =
 function adviceByEvents(job: Job, events: readonly LifecycleEvent[]): string[] {
   const has = (kind: LifecycleEvent["kind"]) => events.some((event) => event.kind === kind);
   if (job.runningAt !== null || causeOf(job) === "unservable") return [];
-  if (has("machine:create-failed") && !has("machine:booting"))
-    return ["No machine could be created: “firerunner doctor” says what this computer lacks."];
+  if (has("machine:create-failed") && !has("machine:booting")) return [noMachineAdvice(elsewhere(events))];
+  const host = elsewhere(events);
+  if (has("machine:booting") && !has("machine:heard") && host !== undefined)
+    return [
+      `Its machine on ${host} never spoke: “firerunner hosts check ${host}” shows whether one comes up there and reaches the relay.`,
+    ];
   if (has("machine:booting") && !has("machine:heard"))
     return [
       "Its machines never spoke: “firerunner image verify” and the console lines above say whether they boot.",
     ];
   return [];
+}
+
+function noMachineAdvice(host: string | undefined): string {
+  return host === undefined
+    ? "No machine could be created: “firerunner doctor” says what this computer lacks."
+    : `No machine could be created: “firerunner hosts” says what is wrong with ${host}, “firerunner hosts check ${host}” tries it.`;
+}
+
+/** What is to be looked at is where the machine was. */
+function adviceThere(job: Job, host: string | undefined, here: readonly string[]): readonly string[] {
+  if (host === undefined || job.runningAt === null || causeOf(job) !== "machine") return here;
+  return [
+    `Its machine was on ${host}: its console is there (firecracker.stdout below /var/lib/flintlock/vm), and that host's kernel log says whether something killed its process; “firerunner hosts” says how ${host} is.`,
+  ];
 }
 
 /** The last thing that went wrong, for a job that is still being worked on. */

@@ -35,7 +35,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
     const events = await allEvents(store, job.id);
     const explanation = explainJob(job, events, now());
     const waits = job.state === "finished" || !explain ? [] : await explain(job.id);
-    const cause = [explanation.cause, ...waits].filter((each) => each !== null).join("; ");
+    const cause = withoutRepeats([explanation.cause, ...waits]).join("; ");
     return {
       job: jobView(job),
       events: events.map(toEventView),
@@ -77,6 +77,17 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 /** Parsing picks the public fields: the trace's bookkeeping stays inside. */
 function jobView(job: Job): JobView {
   return JobView.parse({ ...job, outcome: outcomeOf(job) });
+}
+
+/** What is part of another says nothing more. */
+function withoutRepeats(causes: readonly (string | null)[]): string[] {
+  const given = [...new Set(causes.filter((each) => each !== null))];
+  return given.filter((each) => !given.some((other) => other !== each && other.includes(bare(each))));
+}
+
+/** A trouble without what led to it: the host's own words come back in what is said of the host. */
+function bare(cause: string): string {
+  return cause.replace(/^it could not be started: /, "");
 }
 
 function toEventView(event: LifecycleEvent): EventView {

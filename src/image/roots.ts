@@ -43,7 +43,7 @@ function put(base: ResolvedImage, root: Root): ResolvedImage {
     layers: [],
     // cloud-init brings the guest's own part from this very program; which packages are there is not ours to say.
     abilities: abilityNames,
-    ...(published ? { published: { kernel: published.kernel, root: root.root, cloudInit: true } } : {}),
+    ...(published ? { published: { ...published, root: root.root, cloudInit: true } } : {}),
   };
 }
 

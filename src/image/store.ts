@@ -211,7 +211,7 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     abilities: manifest.abilities,
     variant: manifest.variant,
     runnerInfo: manifest.runner.info,
-    ...(latest ? { published: { kernel: latest.kernel, root: latest.root } } : {}),
+    ...(latest ? { published: { kernel: latest.kernel, root: latest.root, registry: latest.registry } } : {}),
   };
 }
 

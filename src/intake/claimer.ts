@@ -49,6 +49,8 @@ export interface Claimer {
   wake(): void;
   /** Sends nothing more; resolves when every open request was answered and its job taken. */
   stop(): Promise<void>;
+  /** Requests that GitLab has not answered, or whose job is not stored yet. */
+  openPolls(): number;
   status(): ClaimingStatus[];
 }
 
@@ -119,6 +121,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
       await loop.stop();
       await poller.settled();
     },
+    openPolls: poller.open,
     status: () => [...runners.values()].map((runner) => statusOf(runner, hindrance(runner), slots)),
   };
 }

@@ -35,6 +35,8 @@ export interface Poller {
   storeProblem(): string | undefined;
   /** True while GitLab may yet give a job to a request that was sent for this pool. */
   isPolled(pool: string): boolean;
+  /** How many polls are open, or have a job that is not settled yet. */
+  open(): number;
   /** Resolves when no poll is open and every job was taken or refused. */
   settled(): Promise<void>;
 }
@@ -92,6 +94,7 @@ export function createPoller(options: PollerOptions): Poller {
     send,
     storeProblem: () => unstored.values().next().value,
     isPolled: (pool) => new Set(working.values()).has(pool),
+    open: () => working.size,
     async settled() {
       while (working.size > 0) await Promise.all(working.keys());
     },

@@ -18,9 +18,9 @@ export function createLedger(placement: Placement, counts: Map<string, number>):
     if (placement.place(wanted) === undefined) placement.owe(wanted);
   }
   return {
-    add({ host, pool: name, size }, pools) {
+    add({ host, pool: name, size, isBeingMade }, pools) {
       const pool = pools.get(name);
-      if (host !== undefined) placement.occupy(host, size);
+      if (host !== undefined) placement.occupy(host, size, isBeingMade);
       else if (pool) reserveFor({ ...wantedOf(pool), size });
     },
     take(pool) {

@@ -12,6 +12,8 @@ export interface Occupant {
   /** The job that it counts for in the pool's limit; null for a machine without its job. */
   readonly jobId: number | null;
   readonly size: Size;
+  /** A machine that its host has yet to make. */
+  readonly isBeingMade: boolean;
 }
 
 /**
@@ -26,12 +28,14 @@ export function occupants(jobs: readonly Job[], machines: readonly Machine[]): O
     const job = jobId === null ? undefined : unserved.get(jobId);
     const serves = job !== undefined && (state !== "stopping" || job.state === "running");
     if (serves) unserved.delete(job.id);
-    return { host: hostKey(machine), pool: job?.pool ?? pool, jobId: serves ? job.id : null, size };
+    const isBeingMade = state === "creating";
+    const at = { host: hostKey(machine), size, isBeingMade };
+    return { ...at, pool: job?.pool ?? pool, jobId: serves ? job.id : null };
   });
   // A running job without a machine is about to fail and gets no other.
   const ofJobs = [...unserved.values()]
     .filter(({ state }) => state !== "running")
-    .map(({ id, pool, size }): Occupant => ({ host: undefined, pool, jobId: id, size }));
+    .map(({ id, pool, size }): Occupant => ({ host: undefined, pool, jobId: id, size, isBeingMade: false }));
   return [...ofMachines, ...ofJobs];
 }
 

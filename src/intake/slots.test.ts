@@ -80,7 +80,7 @@ describe("occupants", () => {
     const machine = aMachine({ jobId: 1, state: "stopping" });
 
     expect(occupants([job], [machine])).toEqual([
-      { host: "fake", pool: "small", jobId: null, size: machine.size },
+      { host: "fake", pool: "small", jobId: null, size: machine.size, isBeingMade: false },
     ]);
   });
 });

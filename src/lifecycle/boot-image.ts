@@ -20,4 +20,20 @@ export interface PublishedImage {
   readonly root: string;
   /** True for a root of other people: its own init starts it, and cloud-init makes it one of ours. */
   readonly cloudInit?: boolean;
+  /** What this computer calls the registry of our own images. */
+  readonly registry?: string;
 }
+
+/** What a registry says of an image that hosts are to pull; `locked`: only with a login; `unknown`: it could not be asked. */
+export interface Holding {
+  readonly state: "there" | "gone" | "locked" | "unknown";
+  /** Names the image. */
+  readonly words: string;
+}
+
+/** Asks as a host does, without a login. Throws only when the signal aborts. */
+export type AskRegistry = (image: PublishedImage, signal: AbortSignal) => Promise<Holding>;
+
+/** What to do about an image that hosts cannot pull. */
+export const pushAgain =
+  "push it again: firerunner image push REGISTRY/NAME (a root of images.roots is its maker's to push)";

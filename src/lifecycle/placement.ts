@@ -25,6 +25,20 @@ export interface HostRoom {
   readonly unusable: ReadonlyMap<string, string>;
   /** Images that have been there, by the names of pools: nothing has to be pulled. */
   readonly images: ReadonlySet<string>;
+  /** Machines that it did not make lately. */
+  readonly refusals: readonly HostRefusal[];
+}
+
+/** What a host did not make when it was asked to. */
+export interface HostRefusal {
+  /** By the names of pools; undefined for machines of every image. */
+  readonly images: ReadonlySet<string> | undefined;
+  /** Given when it is the request itself that cannot be met; undefined for machines of every size. */
+  readonly size: Size | undefined;
+  /** In words. */
+  readonly problem: string;
+  /** It was left alone for long enough: one machine may show whether it can by now. */
+  readonly isOnTrial: boolean;
 }
 
 /** What a machine asks of its host. */
@@ -40,8 +54,11 @@ export interface Wanted {
 
 /** The hosts with what is taken on each. */
 export interface Placement {
-  /** A machine that is there, whether or not there was room for it. Nothing happens for a host that is not known. */
-  occupy(host: string, size: Size): void;
+  /**
+   * A machine that is there, whether or not there was room for it. Nothing happens for a host that is not known. One that is being
+   * made is the trial of a host on trial.
+   */
+  occupy(host: string, size: Size, isBeingMade?: boolean): void;
   vacate(host: string, size: Size): void;
   /** Takes room on the best host and answers its key; undefined when none has any. */
   place(wanted: Wanted): string | undefined;
@@ -81,6 +98,8 @@ export function livesOn(
 const IMAGE_WORTH = 0.25;
 /** More than any difference of load. */
 const SHUNNED_COST = 10;
+/** A host on trial gets a machine when the others are half as full again: sooner is a risk, and never would be no trial. */
+const TRIAL_COST = 0.5;
 
 const nothing: Taken = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
 
@@ -88,23 +107,30 @@ const nothing: Taken = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
 type Account = { -readonly [Key in keyof Taken]: Taken[Key] };
 
 export function createPlacement(rooms: readonly HostRoom[], policy: PlacementPolicy): Placement {
-  return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])));
+  return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])), new Set());
+}
+
+function change(at: Account | undefined, size: Size, by: 1 | -1): void {
+  if (!at) return;
+  at.cpus += by * size.cpus;
+  at.memoryMib += by * size.memoryMib;
+  at.machines += by;
+  at.diskMib += by * size.diskMib;
 }
 
 function placementOf(
   rooms: readonly HostRoom[],
   policy: PlacementPolicy,
   taken: ReadonlyMap<string, Account>,
+  /** Hosts that are making a machine, or are about to. */
+  making: Set<string>,
 ): Placement {
+  const refusalOf = (room: HostRoom, wanted: Wanted) => refusal(room, wanted, making);
   const takenOf = ({ key }: HostRoom): Taken => taken.get(key) ?? nothing;
 
-  function change(host: string, size: Size, by: 1 | -1): void {
-    const at = taken.get(host);
-    if (!at) return;
-    at.cpus += by * size.cpus;
-    at.memoryMib += by * size.memoryMib;
-    at.machines += by;
-    at.diskMib += by * size.diskMib;
+  function occupy(host: string, size: Size, isBeingMade = false): void {
+    change(taken.get(host), size, 1);
+    if (isBeingMade) making.add(host);
   }
 
   function best(wanted: Wanted, hasRoom: (room: HostRoom) => boolean): string | undefined {
@@ -118,58 +144,99 @@ function placementOf(
   }
 
   function take(host: string | undefined, size: Size): string | undefined {
-    if (host !== undefined) change(host, size, 1);
+    if (host !== undefined) occupy(host, size, true);
     return host;
   }
 
   function place(wanted: Wanted): string | undefined {
-    return take(
-      best(wanted, (room) => fits(room.capacity, takenOf(room), wanted.size)),
-      wanted.size,
-    );
+    const host = best(wanted, (room) => fits(room.capacity, takenOf(room), wanted.size));
+    return take(host, wanted.size);
   }
 
   function owe(wanted: Wanted): void {
-    take(
-      best(wanted, (room) => fits(room.capacity, nothing, wanted.size)),
-      wanted.size,
+    const host = best(wanted, (room) => fits(room.capacity, nothing, wanted.size));
+    take(host, wanted.size);
+  }
+
+  const obstacle = (wanted: Wanted) =>
+    allAgainst(
+      rooms,
+      wanted,
+      (room) => refusalOf(room, wanted) ?? fullness(room.capacity, takenOf(room), wanted.size),
     );
-  }
 
-  function obstacle(wanted: Wanted): string | undefined {
-    const reasons: string[] = [];
-    for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
-      const reason = refusalOf(room, wanted) ?? fullness(room.capacity, takenOf(room), wanted.size);
-      if (reason === undefined) return undefined;
-      reasons.push(reason);
-    }
-    return summary(rooms, wanted, reasons);
-  }
-
-  function impossible(wanted: Wanted): string | undefined {
-    const reasons: string[] = [];
-    for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
-      const reason = unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
-      if (reason === undefined) return undefined;
-      reasons.push(reason);
-    }
-    return summary(rooms, wanted, reasons);
-  }
+  const impossible = (wanted: Wanted) =>
+    allAgainst(rooms, wanted, (room) => inability(room, wanted) ?? impossibility(room, wanted));
 
   return {
-    occupy: (host, size) => change(host, size, 1),
-    vacate: (host, size) => change(host, size, -1),
+    occupy,
+    vacate: (host, size) => change(taken.get(host), size, -1),
     place,
     owe,
     obstacle,
     impossible,
-    clone: () => placementOf(rooms, policy, new Map([...taken].map(([key, each]) => [key, { ...each }]))),
+    clone() {
+      const copies = new Map([...taken].map(([key, each]) => [key, { ...each }]));
+      return placementOf(rooms, policy, copies, new Set(making));
+    },
   };
 }
 
+/** What all hosts have against it, in words; undefined when one has nothing. */
+function allAgainst(
+  rooms: readonly HostRoom[],
+  wanted: Wanted,
+  reasonOf: (room: HostRoom) => string | undefined,
+): string | undefined {
+  const reasons: string[] = [];
+  for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
+    const reason = reasonOf(room);
+    if (reason === undefined) return undefined;
+    reasons.push(reason);
+  }
+  return summary(rooms, wanted, reasons);
+}
+
 /** Why this host is none for the machine, full or not; undefined when it is one. */
-function refusalOf(room: HostRoom, wanted: Wanted): string | undefined {
-  return unlikeness(room, wanted) ?? room.closed ?? room.unusable.get(wanted.image);
+function refusal(room: HostRoom, wanted: Wanted, making: ReadonlySet<string>): string | undefined {
+  return (
+    unlikeness(room, wanted) ??
+    room.closed ??
+    room.unusable.get(wanted.image) ??
+    refusalsOf(room, wanted).find(({ isOnTrial }) => !isOnTrial || making.has(room.key))?.problem
+  );
+}
+
+/** What the host did not make of this kind. */
+function refusalsOf({ refusals }: HostRoom, { image, size }: Wanted): readonly HostRefusal[] {
+  return refusals.filter(
+    ({ images, size: refused }) =>
+      (images === undefined || images.has(image)) && (refused === undefined || isSameSize(refused, size)),
+  );
+}
+
+function isSameSize(a: Size, b: Size): boolean {
+  return a.cpus === b.cpus && a.memoryMib === b.memoryMib && a.diskMib === b.diskMib;
+}
+
+/**
+ * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
+ * Undefined while there is one that has not.
+ */
+export function hopelessness(rooms: readonly HostRoom[], wanted: Wanted): string | undefined {
+  const able = rooms.filter((room) => inability(room, wanted) === undefined);
+  if (able.length === 0) return undefined;
+  return allAgainst(able, wanted, (room) => impossibility(room, wanted));
+}
+
+/** Why it could not be there even if nothing ran, by what the host is and has. */
+function inability(room: HostRoom, wanted: Wanted): string | undefined {
+  return unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
+}
+
+/** Why it cannot be there as it is asked for, by the host's own word. */
+function impossibility(room: HostRoom, wanted: Wanted): string | undefined {
+  return refusalsOf(room, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
 }
 
 function unlikeness(room: HostRoom, { driver, hostLabels }: Wanted): string | undefined {
@@ -195,7 +262,8 @@ function costOf(room: HostRoom, at: Taken, wanted: Wanted, policy: PlacementPoli
   );
   const pull = room.images.has(wanted.image) ? 0 : IMAGE_WORTH;
   const shunned = wanted.shunned?.has(room.key) ? SHUNNED_COST : 0;
-  return (policy === "spread" ? load : 1 - load) + pull + shunned;
+  const trial = refusalsOf(room, wanted).length > 0 ? TRIAL_COST : 0;
+  return (policy === "spread" ? load : 1 - load) + pull + shunned + trial;
 }
 
 function fullness(capacity: Capacity, at: Taken, size: Size): string | undefined {

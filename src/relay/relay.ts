@@ -147,6 +147,8 @@ function complaintsTo(audit: Audit) {
     onTooMany: (guest: Guest) => audit.ruleBroken(guest, "too-many-connections"),
     onSentAhead(guest: Guest) {
       guest.arrivals.spend(ARRIVALS_PER_SENT_AHEAD);
+      // A piece of each of its other connections would be read as far before it is known: they end unread.
+      for (const socket of guest.sockets) socket.destroy();
       audit.ruleBroken(guest, "too-many-sent-ahead");
     },
   };

@@ -7,7 +7,8 @@ export const SchedulerConfig = z.strictObject({
     .prefault("1s")
     .meta({ description: "Longest time between two looks at everything, when nothing else asks for one." }),
   attempts: z.number().int().min(1).max(10).default(3).meta({
-    description: "Machines tried for one job, as long as none of them has taken the job's payload.",
+    description:
+      "Machines tried for one job, as long as none of them has taken the job's payload. One that its host did not make counts for none.",
   }),
   startLimit: durationMs().prefault("10m").meta({
     description: "Longest wait of a claimed job for a machine of its own; then it fails and says why.",
@@ -53,7 +54,11 @@ export type SchedulerConfig = z.infer<typeof SchedulerConfig>;
 export const ShutdownConfig = z.strictObject({
   drainLimit: durationMs()
     .prefault("10s")
-    .meta({ description: "How long running jobs may go on before FireRunner ends." }),
+    .meta({ description: "How long running jobs may go on before FireRunner ends, from the signal on." }),
+  pollLimit: durationMs().prefault("1m").meta({
+    description:
+      "How long FireRunner, told to end, waits for GitLab's answer to open requests for jobs. GitLab holds them for up to 50 s; with less, a job that it gives to one of them in that moment is lost: GitLab calls it running until it ends it itself.",
+  }),
   onLimit: z.enum(["leave", "end"]).default("leave").meta({
     description:
       "What happens to jobs that run longer: leave (machines go on, the next start takes over) or end (they fail).",

@@ -34,6 +34,19 @@ test("a job waits for room on a full host, and for what is wrong with its pool",
   ]);
 });
 
+test("a host's trouble is told once, with what to do about it", () => {
+  const [pool] = aStatus().pools;
+  const trouble = "it did not make the last machine: the thin pool is full";
+  const problems = [{ problem: `metal-1: ${trouble} (tried again in 4.0 s)`, hint: "look at the host" }];
+  const obstacle = `no room for 2 CPUs, 4 GiB: metal-1: ${trouble} (tried again in 4.1 s)`;
+  const status = aStatus({
+    obstacles: new Map([[4711, obstacle]]),
+    pools: pool ? [{ ...pool, ok: false, problems }] : [],
+  });
+
+  expect(hindrancesOf(aJob(), status, now)).toEqual([obstacle, "look at the host"]);
+});
+
 test("a job with a machine waits for its host, and for what is tried again", () => {
   const nothing = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
   const host = {

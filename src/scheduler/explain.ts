@@ -10,7 +10,13 @@ export function hindrancesOf(job: Job, status: SchedulerStatus, now: number): st
   if (status.lastRound?.error !== undefined)
     hindrances.push(`the last round failed: ${status.lastRound.error}`);
   const needsMachine = job.state === "claimed" || job.state === "starting";
-  return needsMachine ? [...hindrances, ...poolProblems(job, status)] : hindrances;
+  // What is wrong with a host is told once, and with the host.
+  const told = hindrances.join("; ");
+  const news = poolProblems(job, status).flatMap(({ text, words, hint }) => {
+    if (!told.includes(words)) return [text];
+    return hint === undefined || told.includes(hint) ? [] : [hint];
+  });
+  return needsMachine ? [...hindrances, ...news] : hindrances;
 }
 
 /** What was tried for this job or its machine, failed, and will be tried again. */
@@ -33,8 +39,23 @@ function hostProblems(job: Job, { hosts, obstacles, places }: SchedulerStatus): 
   return [`${place.key}: ${place.problem}${place.hint ? ` (${place.hint})` : ""}`];
 }
 
-function poolProblems(job: Job, { pools }: SchedulerStatus): string[] {
+interface PoolTrouble {
+  readonly text: string;
+  /** The trouble alone, as it may have been told already. */
+  readonly words: string;
+  readonly hint: string | undefined;
+}
+
+function poolProblems(job: Job, { pools }: SchedulerStatus): PoolTrouble[] {
   const pool = pools.find((each) => each.pool === job.pool);
-  if (!pool) return [`its pool ${job.pool} is not configured any more`];
-  return pool.problems.map(({ problem, hint }) => `pool ${job.pool}: ${problem}${hint ? ` (${hint})` : ""}`);
+  if (!pool) {
+    const text = `its pool ${job.pool} is not configured any more`;
+    return [{ text, words: text, hint: undefined }];
+  }
+  return pool.problems.map(({ problem, hint }) => ({
+    hint,
+    text: `pool ${job.pool}: ${problem}${hint ? ` (${hint})` : ""}`,
+    // Behind the name of the host, and without how long it has lasted.
+    words: problem.slice(problem.indexOf(": ") + 1).replace(/ \((the next machine|tried again).*\)$/, ""),
+  }));
 }

@@ -1,9 +1,10 @@
 import { pino } from "pino";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { aPool } from "../../test/builders/pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { Pool } from "../lifecycle/pool.ts";
+import type { Probe } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
@@ -29,6 +30,7 @@ function createSubject(pools: Pool[], fleetOn = oneHost) {
     bases: () => new Map([["webhook", { driver: "fake", image: "base", hostLabels: {} }]]),
     clock,
     log: pino({ level: "silent" }),
+    refusals: { closing: () => undefined },
     disk: { freeBytes: async () => 10, minFreeBytes: 1 },
   });
   return { health, resolved, current, clock };
@@ -66,6 +68,27 @@ test("a pool that comes later is ready at once when its base is", async () => {
   await health.refresh(signal);
   expect(health.of("tags:y").problems[0]?.problem).toContain("there is no image");
   expect(health.of("tags:gone").problems[0]?.problem).toBe("it is not configured");
+});
+
+test("a host that has become well is tried at once, and again when it was being tried as it was", async () => {
+  const answers: PromiseWithResolvers<Probe>[] = [];
+  const { health } = createSubject([aPool({ name: "a" })], (its) => {
+    const probe = () => {
+      answers.push(Promise.withResolvers<Probe>());
+      return answers.at(-1)?.promise ?? Promise.reject();
+    };
+    return createFleet([{ ...createFakeDriver({ host: createFakeHost(its) }), probe }]);
+  });
+  const looked = health.refresh(signal);
+  await vi.waitFor(() => expect(answers).toHaveLength(1));
+  await health.refreshHost("fake", signal);
+  answers[0]?.resolve({ usable: false, problem: "it is away", hint: "wait" });
+  await vi.waitFor(() => expect(answers).toHaveLength(2));
+  expect(health.of("a").ok).toBe(false);
+  answers[1]?.resolve({ usable: true, accelerator: "kvm", version: "1" });
+  await looked;
+
+  expect(health.of("a").ok).toBe(true);
 });
 
 test("jobs are claimed for the hosts that answer while another one hangs, and those go on being looked at", async () => {

@@ -8,9 +8,10 @@ import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
 import { missingLabel } from "../lifecycle/placement.ts";
 import type { Pool } from "../lifecycle/pool.ts";
-import type { Fleet, VmDriver } from "../vm/driver.ts";
+import type { Fleet, HostTrouble, VmDriver } from "../vm/driver.ts";
 import { atMost, withDeadline } from "./deadline.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
+import type { Refusals } from "./refusals.ts";
 
 interface PoolProblem {
   /** In words for the operator. */
@@ -44,6 +45,7 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly disk: DiskWatch;
+  readonly refusals: Pick<Refusals, "closing">;
   /** A pool can start machines now, or no longer: whoever claims wants to know at once. */
   readonly onHealthChange?: () => void;
 }
@@ -66,6 +68,8 @@ export interface Health {
   digests(): ReadonlyMap<string, string>;
   /** Looks at everything again, but not at hosts that have not answered yet. Never throws: what goes wrong is what is wrong. */
   refresh(signal: AbortSignal): Promise<void>;
+  /** Looks at one host again that has become well just now: its pools need not wait for the next look at everything. */
+  refreshHost(host: string, signal: AbortSignal): Promise<void>;
 }
 
 /** A first probe boots a machine, perhaps under emulation. */
@@ -96,13 +100,11 @@ const notSeen: Finding = { problems: [{ problem: "it has not been looked at yet"
 export function createHealth(deps: HealthDeps): Health {
   const { pools, clock, log, fleet } = deps;
   const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
-  /** The hosts that are being tried, by host and image. */
-  const trying = new Map<string, VmDriver>();
   let seen: Look = { images: new Map(), hosts: new Map() };
 
   function of(name: string): PoolHealth {
     const base = pools().get(name) ?? bases().get(name);
-    return base ? judge(name, base, fleet.hosts(), seen) : describe(name, unknownPool);
+    return base ? judge(name, base, deps, seen) : describe(name, unknownPool);
   }
 
   /** Takes over what was found, and tells of the pools that it changes. */
@@ -116,27 +118,28 @@ export function createHealth(deps: HealthDeps): Health {
     if (changed.length > 0) deps.onHealthChange?.();
   }
 
+  const trials = createTrials(
+    deps,
+    (image) => seen.images.get(image),
+    (key, found) => learn({ images: seen.images, hosts: new Map([...seen.hosts, [key, found]]) }),
+  );
+
+  async function refreshHost(host: string, signal: AbortSignal): Promise<void> {
+    const driver = fleet.hosts().get(host);
+    if (!driver) return;
+    const due = dueOn([...bases().values(), ...pools().values()], new Map([[host, driver]]));
+    await Promise.all(due.map((each) => trials.again(each, signal)));
+    // What kept its pools may have been its trouble alone, of which nothing is told here.
+    deps.onHealthChange?.();
+  }
+
   async function refresh(signal: AbortSignal): Promise<void> {
     const wanted = [...bases().values(), ...pools().values()];
-    const local = await diskProblems(deps.disk);
     const images = await findImages(deps.images, wanted);
-    const due = [...fleet.hosts()].flatMap(([host, driver]) =>
-      imagesOf(wanted, driver).map((image) => ({ key: keyOf(host, image), host, driver, image })),
-    );
+    const due = dueOn(wanted, fleet.hosts());
     const keys = new Set(due.map(({ key }) => key));
     learn({ images, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
-    const tries = due
-      .filter(({ key, driver }) => trying.get(key) !== driver)
-      .map(async ({ key, host, driver, image }) => {
-        trying.set(key, driver);
-        const finding = await tryHost(clock, driver, images.get(image), signal);
-        if (trying.get(key) !== driver) return;
-        trying.delete(key);
-        if (fleet.hosts().get(host) !== driver) return;
-        const problems = [...finding.problems, ...(driver.host === "local" ? local : [])];
-        const now = { ...finding, problems, checkedAt: clock.now() };
-        learn({ images: seen.images, hosts: new Map([...seen.hosts, [key, now]]) });
-      });
+    const tries = due.map((each) => trials.once(each, signal));
     // Who takes longer is heard when he is done; the others are looked at again meanwhile.
     await atMost(clock, PATIENCE_MS, Promise.all(tries));
   }
@@ -156,8 +159,41 @@ export function createHealth(deps: HealthDeps): Health {
     of,
     all: () => [...new Set([...pools().keys(), ...bases().keys()])].map(of),
     refresh,
+    refreshHost,
     unusable,
     digests: () => digestsIn(seen),
+  };
+}
+
+/** Trials of hosts with images, each at most once at a time. */
+function createTrials(
+  { clock, fleet, disk }: HealthDeps,
+  imageOf: (name: string) => FoundImage | undefined,
+  onFound: (key: string, found: Seen) => void,
+) {
+  const trying = new Map<string, VmDriver>();
+  /** Those among them whose hosts have become well since: what is found may be of before. */
+  const outdated = new Set<string>();
+
+  async function once(due: Due, signal: AbortSignal): Promise<void> {
+    const { key, host, driver, image } = due;
+    if (trying.get(key) === driver) return;
+    trying.set(key, driver);
+    const finding = await tryHost(clock, driver, imageOf(image), signal);
+    if (trying.get(key) !== driver) return;
+    trying.delete(key);
+    if (fleet.hosts().get(host) !== driver) return;
+    const local = driver.host === "local" ? await diskProblems(disk) : [];
+    onFound(key, { ...finding, problems: [...finding.problems, ...local], checkedAt: clock.now() });
+    if (outdated.delete(key)) await once(due, signal);
+  }
+
+  return {
+    once,
+    async again(due: Due, signal: AbortSignal): Promise<void> {
+      if (trying.get(due.key) === due.driver) outdated.add(due.key);
+      else await once(due, signal);
+    },
   };
 }
 
@@ -174,6 +210,20 @@ async function findImages(images: ImageSource, wanted: readonly MachineBase[]) {
   );
 }
 
+/** One image to be tried on one host. */
+interface Due {
+  readonly key: string;
+  readonly host: string;
+  readonly driver: VmDriver;
+  readonly image: string;
+}
+
+function dueOn(wanted: readonly MachineBase[], hosts: ReadonlyMap<string, VmDriver>): Due[] {
+  return [...hosts].flatMap(([host, driver]) =>
+    imagesOf(wanted, driver).map((image) => ({ key: keyOf(host, image), host, driver, image })),
+  );
+}
+
 /** The images that machines of this driver are wanted with. */
 function imagesOf(wanted: readonly MachineBase[], { name }: VmDriver): string[] {
   return [...new Set(wanted.filter(({ driver }) => driver === name).map(({ image }) => image))];
@@ -187,9 +237,10 @@ function keyOf(host: string, image: string): string {
 function judge(
   name: string,
   base: MachineBase,
-  hosts: ReadonlyMap<string, VmDriver>,
+  { fleet, refusals }: Pick<HealthDeps, "fleet" | "refusals">,
   seen: Look,
 ): PoolHealth {
+  const hosts = fleet.hosts();
   const image = seen.images.get(base.image);
   const found = image && "image" in image ? image.image : undefined;
   const candidates = [...hosts].filter(
@@ -198,7 +249,11 @@ function judge(
   );
   if (candidates.length === 0) return describe(name, noHost(base, hosts), found);
   const findings = candidates.map(([key, driver]) =>
-    findingOf(driver, seen.hosts.get(keyOf(key, base.image))),
+    findingOf(
+      driver,
+      driver.trouble() ?? refusals.closing(key, found?.digest),
+      seen.hosts.get(keyOf(key, base.image)),
+    ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
   const problems = findings.flatMap((finding) => finding.problems);
@@ -206,8 +261,11 @@ function judge(
 }
 
 /** With the host's name where there may be several. */
-function findingOf(driver: VmDriver, seen: Seen = { ...notSeen, checkedAt: 0 }): Seen {
-  const trouble = driver.trouble();
+function findingOf(
+  driver: VmDriver,
+  trouble: HostTrouble | undefined,
+  seen: Seen = { ...notSeen, checkedAt: 0 },
+): Seen {
   const problems = trouble ? [...seen.problems, trouble] : seen.problems;
   if (driver.host === "local") return { ...seen, problems };
   return {

@@ -9,6 +9,7 @@ function rooms() {
   return createHostRooms({
     fleet: createFleet([createFakeDriver({ host: createFakeHost(createManualClock()) })]),
     health: { unusable: () => new Map(), digests: () => new Map() },
+    refusals: { on: () => [] },
     store: { drainedHosts: async () => [], machines: async () => [] },
   });
 }

@@ -4,6 +4,7 @@ import type { Capacity } from "../lifecycle/size.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import type { Health } from "./health.ts";
+import type { Refusals } from "./refusals.ts";
 
 /** Machines of the past that tell which images hosts have. */
 const REMEMBERED_MACHINES = 1_000;
@@ -28,10 +29,11 @@ export interface HostRooms {
 export interface HostRoomsDeps {
   readonly fleet: Pick<Fleet, "hosts">;
   readonly health: Pick<Health, "unusable" | "digests">;
+  readonly refusals: Pick<Refusals, "on">;
   readonly store: Pick<Store, "drainedHosts" | "machines">;
 }
 
-export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRooms {
+export function createHostRooms({ fleet, health, refusals, store }: HostRoomsDeps): HostRooms {
   const imagesOn = new Map<string, Set<string>>();
   const strangers = new Map<string, { readonly seen: ReadonlySet<string>; readonly lasting: number }>();
   let drained: ReadonlySet<string> = new Set();
@@ -46,6 +48,7 @@ export function createHostRooms({ fleet, health, store }: HostRoomsDeps): HostRo
       closed: drained.has(key) ? "it is drained" : (driver.trouble()?.problem ?? strangersOn(key)),
       unusable: health.unusable(key, unseen),
       images: namesOf(imagesOn.get(key) ?? new Set(), health.digests()),
+      refusals: refusals.on(key, (digest) => namesOf(new Set([digest]), health.digests())),
     };
   }
 

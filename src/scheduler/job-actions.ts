@@ -7,6 +7,7 @@ import type { Fleet } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
 import type { Rest } from "./lanes.ts";
 import { recordLastWords } from "./last-words.ts";
+import type { Action } from "./plan.ts";
 import type { ImageSource, Pools } from "./ports.ts";
 import { traceLine } from "./trace-lines.ts";
 
@@ -23,11 +24,14 @@ export interface JobActionDeps {
   readonly shunned: Map<number, Set<string>>;
 }
 
+/** A job gives up its machine and waits for another. */
+type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
+
 /** What is done to jobs, short of talking to GitLab. */
 export interface JobActions {
   /** Returns the id of the new machine, which is still to be created on `host`; undefined when the job had moved on. */
   startMachine(jobId: number, host: string): Promise<string | undefined>;
-  retry(jobId: number, machineId: string, reason: string, signal: AbortSignal): Promise<Rest | undefined>;
+  retry(retry: Retry, signal: AbortSignal): Promise<Rest | undefined>;
   fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void>;
 }
 
@@ -55,28 +59,22 @@ export function createJobActions(deps: JobActionDeps): JobActions {
     if (!(await store.startJob(jobId, machine))) return undefined;
     if (fleet.hosts().has(host)) return machine.id;
     // A reload took the host away meanwhile. Nothing was asked of it, so there is nothing to wait for.
-    await store.retryJob(jobId, `the host ${machine.host} was removed from the configuration`);
+    const words = `the host ${machine.host} was removed from the configuration`;
+    await store.retryJob(jobId, words, "does not count");
     await store.markGone(machine.id);
     return undefined;
   }
 
   /** The next machine waits a little, longer each time: what broke the last one may pass. */
-  async function retry(
-    jobId: number,
-    machineId: string,
-    reason: string,
-    signal: AbortSignal,
-  ): Promise<Rest | undefined> {
+  async function retry(retry: Retry, signal: AbortSignal): Promise<Rest | undefined> {
+    const { jobId, machineId, reason, counts } = retry;
     const job = await store.job(jobId);
     if (job?.state !== "starting" || job.machineId !== machineId) return undefined;
-    await recordLastWords(deps, jobId, machineId, signal);
-    await shunHost(deps, jobId, machineId);
-    if (!(await store.retryJob(jobId, reason))) return undefined;
-    const next = `trying another machine, attempt ${job.attempt + 1} of ${attempts}`;
-    await store.addTraceHead(
-      jobId,
-      traceLine("warning", `machine ${machineId} was lost: ${reason}; ${next}`),
-    );
+    if (counts) await recordLastWords(deps, jobId, machineId, signal);
+    const isNews = await shunHost(deps, jobId, machineId);
+    if (!(await store.retryJob(jobId, reason, counts ? "counts" : "does not count"))) return undefined;
+    const words = retryWords(retry, job.attempt, attempts, isNews);
+    if (words !== undefined) await store.addTraceHead(jobId, traceLine("warning", words));
     return { restMs: backoffMs(job.attempt, random, { baseMs: 500, capMs: 10_000 }) };
   }
 
@@ -96,8 +94,28 @@ function withMemory(failure: JobFailure, line: string | undefined): JobFailure {
   return { reason: `${failure.reason}; it had no memory left: ${line}`, cause: "memory" };
 }
 
-/** What broke there once may break again: the next machine of this job goes elsewhere if it can. */
-async function shunHost({ store, shunned }: JobActionDeps, jobId: number, machineId: string): Promise<void> {
+/** Undefined for a host that goes on refusing: it is not to fill the log. */
+function retryWords(
+  { machineId, reason, counts }: Retry,
+  attempt: number,
+  attempts: number,
+  isNews: boolean,
+): string | undefined {
+  if (counts)
+    return `machine ${machineId} was lost: ${reason}; trying another machine, attempt ${attempt + 1} of ${attempts}`;
+  if (!isNews) return undefined;
+  return `machine ${machineId} was not made: ${reason}; the job waits for another, and this was no attempt of its own`;
+}
+
+/** What broke there once may break again: the next machine of this job goes elsewhere if it can. Answers whether it is news. */
+async function shunHost(
+  { store, shunned }: JobActionDeps,
+  jobId: number,
+  machineId: string,
+): Promise<boolean> {
   const machine = await store.machine(machineId);
-  if (machine) shunned.set(jobId, (shunned.get(jobId) ?? new Set()).add(hostKey(machine)));
+  const hosts = shunned.get(jobId) ?? new Set();
+  if (!machine || hosts.has(hostKey(machine))) return false;
+  shunned.set(jobId, hosts.add(hostKey(machine)));
+  return true;
 }

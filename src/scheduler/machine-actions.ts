@@ -1,10 +1,11 @@
-import { describeError } from "../base/errors.ts";
+import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { livesOn } from "../lifecycle/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
 import type { GuestDoor, ImageSource } from "./ports.ts";
+import type { Refusals } from "./refusals.ts";
 
 export interface MachineDeps {
   readonly store: Store;
@@ -12,6 +13,7 @@ export interface MachineDeps {
   readonly images: ImageSource;
   readonly door: GuestDoor;
   readonly log: Log;
+  readonly refusals: Pick<Refusals, "note" | "noteMade">;
   /** Machines for which this process has the relay listen. */
   readonly doors: Set<string>;
 }
@@ -29,13 +31,8 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
 
   const driverOf = (host: string, machineId: string) => driverAt(deps.fleet, host, machineId);
 
-  async function openDoor(machineId: string, driver: VmDriver): Promise<void> {
-    await door.open(machineId, driver.relaySocket(machineId));
-    doors.add(machineId);
-  }
-
-  async function openNetworkDoor(machineId: string): Promise<void> {
-    await door.open(machineId, undefined);
+  async function openDoor(machineId: string, driver: VmDriver | undefined): Promise<void> {
+    await door.open(machineId, driver?.relaySocket(machineId));
     doors.add(machineId);
   }
 
@@ -51,9 +48,10 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     } catch (error) {
       // An interrupted create says nothing about the machine: the next start goes on with it.
       if (signal.reason instanceof SchedulerError && signal.reason.code === "scheduler_stopped") throw error;
-      await giveUp(deps, machine, error);
+      if (await giveUp(deps, machine, error)) deps.refusals.note(host, machine, error);
       return;
     }
+    deps.refusals.noteMade(host, machine);
     await store.markBooting(machineId);
   }
 
@@ -62,8 +60,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     if (!machine || machine.state === "stopping" || machine.state === "gone") return;
     // A host that was taken out of the configuration is not needed for its guests to come to the relay.
     const isElsewhere = machine.host !== "local";
-    if (isElsewhere) await openNetworkDoor(machineId);
-    else await openDoor(machineId, driverOf(host, machineId));
+    await openDoor(machineId, isElsewhere ? undefined : driverOf(host, machineId));
     const about = { jobId: machine.jobId ?? undefined, machineId };
     await store.note("machine:adopted", about, { state: machine.state });
   }
@@ -109,18 +106,19 @@ function driverAt(fleet: MachineDeps["fleet"], host: string, machineId: string):
   );
 }
 
-/** Stops a machine that could not be started; its job notices and gets another. */
-async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unknown): Promise<void> {
-  const words = describeError(error);
+/** Stops a machine that could not be started; its job notices and gets another. Answers whether it was still wanted. */
+async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unknown): Promise<boolean> {
+  const words = explainError(error);
   const about = { jobId: machine.jobId ?? undefined, machineId: machine.id };
   // Whose guest has spoken runs, whatever became of the host's answer: it may have taken its job already.
   if ((await store.machine(machine.id))?.state !== "creating") {
     log.warn({ ...about, error: words }, "a host did not tell that a machine runs");
-    return;
+    return false;
   }
-  if (!(await store.stopMachine(machine.id, `it could not be started: ${words}`))) return;
+  if (!(await store.stopMachine(machine.id, `it could not be started: ${words}`))) return false;
   await store.note("machine:create-failed", about, { error: words });
   log.warn({ ...about, error: words }, "machine could not be started");
+  return true;
 }
 
 /** The door first: what a guest says from now on changes nothing. */

@@ -82,7 +82,11 @@ function hostsOf(only: VmDriver) {
   const fleet = createFleet([only]);
   const health = { unusable: () => new Map(), digests: () => new Map() };
   const lists = createHostLists({ fleet, clock, onLateAnswer: () => {} });
-  return { lists, rooms: createHostRooms({ fleet, health, store }), placement: "spread" } as const;
+  return {
+    lists,
+    rooms: createHostRooms({ fleet, health, refusals: { on: () => [] }, store }),
+    placement: "spread",
+  } as const;
 }
 
 async function startMachine(): Promise<void> {

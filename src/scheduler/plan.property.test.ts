@@ -144,8 +144,9 @@ const effects: Effects = {
   destroyUnknown(world, { machineId }, fails) {
     if (!fails) world.host.delete(machineId);
   },
-  retryJob(world, { jobId }) {
-    moveJob(world, jobId, "claimed", { machineId: null });
+  retryJob(world, { jobId, counts }) {
+    const attempt = (world.jobs.get(jobId)?.attempt ?? 0) - (counts ? 0 : 1);
+    moveJob(world, jobId, "claimed", { machineId: null, attempt });
   },
   failJob(world, { jobId, reason }) {
     moveJob(world, jobId, "failing", { reason, reportAt: world.now });

@@ -59,7 +59,10 @@ const failed = (reason: unknown, cause: FailureCause = "machine") => ({
   reason,
   cause,
 });
-const retried = (reason: unknown) => ({ kind: "retryJob", jobId: 4711, machineId: M, reason });
+const neverThere = { bootingAt: null, heardAt: null };
+const retried = (reason: unknown, counts = true) => ({
+  ...{ kind: "retryJob", jobId: 4711, machineId: M, reason, counts },
+});
 
 describe("a claimed job", () => {
   const job = aJob({ state: "claimed" });
@@ -128,6 +131,58 @@ describe("a claimed job", () => {
     expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms.slice(0, 1)), shunned }))).toMatchObject([
       { kind: "startMachine", host: "fake" },
     ]);
+  });
+
+  const refusal = { images: undefined, size: undefined, problem: "its disk is full", isOnTrial: false };
+
+  test("does not go where the last machine was not made, until that host may be tried again", () => {
+    const on = (isOnTrial: boolean) =>
+      new Map([["fake", { listed: [], room: aRoom({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
+    const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id }));
+    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const starts = (hosts: Snapshot["hosts"]) =>
+      planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
+
+    expect(starts(on(false))).toEqual([]);
+    // One of them shows whether it can.
+    expect(starts(on(true))).toEqual([{ kind: "startMachine", jobId: 1, host: "fake" }]);
+  });
+
+  test("says at its end what the host had against it", () => {
+    const hosts = new Map([["fake", { listed: [], room: aRoom({ refusals: [refusal] }) }]]);
+
+    expect(planned(aSnapshot(job, undefined, { hosts }), someTime + policy.startLimit)).toEqual([
+      failed(expect.stringMatching(/within 10m0s: .*its disk is full/), "never-started"),
+    ]);
+  });
+
+  test("has one more host tried when another one kept it for all its time", () => {
+    const rooms = ["fake", "fake/b"].map((key) => [key, { listed: [], room: aRoom({ key }) }] as const);
+    const shunned = new Map([[4711, new Set(["fake"])]]);
+    const at = (hosts: typeof rooms, ms: number) =>
+      planned(aSnapshot(job, undefined, { hosts: new Map(hosts), shunned }), someTime + ms);
+
+    expect(at(rooms, policy.startLimit)).toContainEqual(
+      expect.objectContaining({ kind: "startMachine", host: "fake/b" }),
+    );
+    expect(at(rooms.slice(0, 1), policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
+    expect(at(rooms, 2 * policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
+  });
+
+  test("fails at once when every host that could hold it says that it cannot be as it is asked for", () => {
+    const never = { ...refusal, size: job.size, problem: "it makes no such machine" };
+    const refusing = (key: string) => [key, { listed: [], room: aRoom({ key, refusals: [never] }) }] as const;
+    const full = aRoom({ key: "fake/c", closed: "it is drained" });
+
+    const all = new Map([refusing("fake/a"), refusing("fake/b")]);
+    expect(planned(aSnapshot(job, undefined, { hosts: all }))).toEqual([
+      failed(
+        expect.stringMatching(/no machine can be made for it: .*it makes no such machine/),
+        "unservable",
+      ),
+    ]);
+    const some = new Map([...all, ["fake/c", { listed: [], room: full }] as const]);
+    expect(planned(aSnapshot(job, undefined, { hosts: some }))).toEqual([]);
   });
 
   test("shares a host with the others in the order of the claims", () => {
@@ -199,9 +254,24 @@ describe("a starting job", () => {
   });
 
   test("gets another machine when this one could not be started, and keeps it until then", () => {
-    const machine = aMachine({ state: "stopping", reason: "it could not be started: no room" });
+    const machine = aMachine({
+      ...neverThere,
+      state: "stopping",
+      reason: "it could not be started: no room",
+    });
 
-    expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room")]);
+    expect(planned(aSnapshot(job, machine))).toEqual([retried("it could not be started: no room", false)]);
+  });
+
+  test("is charged with an attempt only when its machine was there", () => {
+    const last = aJob({ state: "starting", attempt: policy.attempts });
+    const refused = aMachine({ ...neverThere, state: "stopping", reason: "its host is out of order" });
+    const lost = aMachine({ state: "stopping", reason: "it crashed", bootingAt: someTime });
+
+    expect(planned(aSnapshot(last, refused))).toEqual([retried("its host is out of order", false)]);
+    expect(planned(aSnapshot(last, lost))).toEqual([
+      failed(expect.stringContaining("it crashed"), "never-started"),
+    ]);
   });
 
   test.each<[GuestEnd, string]>([
@@ -287,6 +357,17 @@ describe("a running job", () => {
     expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
   });
 
+  test("is lost with its host when its machine is silent and that host does not answer", () => {
+    const late = now + policy.silenceLimit;
+    const there = aMachine({ state: "busy", host: "metal-1" });
+    const hosts = new Map([["fake/metal-1", { listed: undefined, room: undefined }]]);
+    const standingAt = new Map([[4711, late]]);
+
+    expect(planned(aSnapshot(job, there, { hosts, standingAt }), late)).toEqual([
+      failed(expect.stringMatching(/no sign of life .*its host metal-1 does not answer/), "host-lost"),
+    ]);
+  });
+
   test("has reached its time limit when its machine fell silent and the limit has passed since", () => {
     const short = aJob({ state: "running", timeoutMs: policy.silenceLimit - 1 });
     const late = now + policy.silenceLimit;
@@ -323,16 +404,15 @@ describe("a running job", () => {
 
   test("has GitLab asked when nothing was heard of its standing for a while", () => {
     const ask = [{ kind: "checkStanding", jobId: 4711 }];
-    const heard = new Map([[4711, now - policy.standingInterval + 1]]);
+    const later = now + policy.standingInterval;
+    const heard = new Map([[4711, now + 1]]);
+    const asked = (more: Partial<Snapshot>) =>
+      planned(aSnapshot(job, busy, { heardAt: new Map([[M, later]]), ...more }), later);
 
-    expect(planned(aSnapshot(job, busy, { standingAt: new Map() }))).toEqual(ask);
-    expect(planned(aSnapshot(job, busy, { standingAt: heard }))).toEqual([]);
-    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now]]) }))).toEqual(
-      ask,
-    );
-    expect(planned(aSnapshot(job, busy, { standingAt: heard, doubted: new Map([[4711, now + 1]]) }))).toEqual(
-      [],
-    );
+    expect(asked({ standingAt: new Map() })).toEqual(ask);
+    expect(asked({ standingAt: heard })).toEqual([]);
+    expect(asked({ standingAt: heard, doubted: new Map([[4711, later]]) })).toEqual(ask);
+    expect(asked({ standingAt: heard, doubted: new Map([[4711, later + 1]]) })).toEqual([]);
   });
 });
 

@@ -10,19 +10,20 @@
 import { formatDuration } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
 import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
-import {
-  createPlacement,
-  type HostRoom,
-  hostKey,
-  type Labels,
-  type Placement,
-  type PlacementPolicy,
-  type Wanted,
-} from "../lifecycle/placement.ts";
+import { type HostRoom, hopelessness, type Labels, type PlacementPolicy } from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
-import type { DriverMachine, Exit, MachineStatus } from "../vm/driver.ts";
+import type { DriverMachine, Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
 import { failureOfExit } from "./exits.ts";
+import {
+  hasUntriedHost,
+  type Placed,
+  placedMachines,
+  placementOf,
+  roomsIn,
+  startObstacle,
+  wantedOf,
+} from "./room-for-jobs.ts";
 
 /** `end`: running jobs are to be failed because FireRunner ends and was configured so. */
 export type Mode = "run" | "drain" | "end";
@@ -81,7 +82,14 @@ export type Action =
   | { readonly kind: "destroy"; readonly machineId: string; readonly host: string }
   /** On a host, but not ours any more. */
   | { readonly kind: "destroyUnknown"; readonly machineId: string; readonly host: string }
-  | { readonly kind: "retryJob"; readonly jobId: number; readonly machineId: string; readonly reason: string }
+  /** `counts`: it was an attempt, of which a job has so many. It was none when its machine never came to be. */
+  | {
+      readonly kind: "retryJob";
+      readonly jobId: number;
+      readonly machineId: string;
+      readonly reason: string;
+      readonly counts: boolean;
+    }
   | ({ readonly kind: "failJob"; readonly jobId: number } & JobFailure)
   | { readonly kind: "report"; readonly jobId: number }
   | { readonly kind: "checkStanding"; readonly jobId: number };
@@ -100,17 +108,6 @@ interface View {
   readonly owners: ReadonlyMap<string, Job>;
 }
 
-/** A machine with its place, looked up once: there may be thousands, and every question about them comes down to this. */
-interface Placed {
-  readonly machine: Machine;
-  /** The key of its host. */
-  readonly host: string;
-  /** Whether its host told what it has. */
-  readonly isAsked: boolean;
-  /** What its host told of it. */
-  readonly status: MachineStatus | undefined;
-}
-
 export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] {
   const view: View = {
     snapshot,
@@ -125,19 +122,6 @@ export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] 
     ...[...view.machines.values()].flatMap((placed) => planMachine(view, placed)),
     ...planUnknown(view),
   ];
-}
-
-function placedMachines({ machines, hosts }: Snapshot): Map<string, Placed> {
-  const told = new Map<string, ReadonlyMap<string, MachineStatus>>();
-  for (const [key, { listed }] of hosts)
-    if (listed) told.set(key, new Map(listed.map(({ id, status }) => [id, status])));
-  const placed = new Map<string, Placed>();
-  for (const machine of machines) {
-    const host = hostKey(machine);
-    const there = told.get(host);
-    placed.set(machine.id, { machine, host, isAsked: there !== undefined, status: there?.get(machine.id) });
-  }
-  return placed;
 }
 
 function needsMachine(job: Job): boolean {
@@ -159,13 +143,29 @@ function planJob(view: View, job: Job): Action[] {
 function judge(view: View, job: Job): Action | undefined {
   const problem = view.snapshot.mode === "end" ? ending : problemOf(view, job);
   if (problem === undefined) return undefined;
-  const mayRetry = view.snapshot.mode !== "end" && job.attempt < view.policy.attempts;
+  const counts = wasStarted(view, job);
+  const mayRetry = view.snapshot.mode !== "end" && (!counts || job.attempt < view.policy.attempts);
   if (job.state === "starting" && mayRetry)
-    return { kind: "retryJob", jobId: job.id, machineId: job.machineId ?? "", reason: problem.reason };
+    return {
+      kind: "retryJob",
+      jobId: job.id,
+      machineId: job.machineId ?? "",
+      reason: problem.reason,
+      counts,
+    };
   const exhausted = job.state === "starting" && view.snapshot.mode !== "end";
   if (!exhausted) return { kind: "failJob", jobId: job.id, ...problem };
   const reason = `no machine took it in ${attempts(job)}; the last one: ${problem.reason}`;
   return { kind: "failJob", jobId: job.id, reason, cause: "never-started" };
+}
+
+/**
+ * Whether a job's machine was really there. A host that does not make one says something of itself and not of the job: that costs
+ * the job time, and what it may wait is limited by `startLimit`.
+ */
+function wasStarted({ machines }: View, job: Job): boolean {
+  const machine = machines.get(job.machineId ?? "")?.machine;
+  return machine === undefined || machine.bootingAt !== null || machine.heardAt !== null;
 }
 
 const ending: JobFailure = {
@@ -187,8 +187,13 @@ function problemOf(view: View, job: Job): JobFailure | undefined {
 function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
   if (!snapshot.pools.has(job.pool))
     return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
+  const hopeless = hopelessness(roomsIn(snapshot), wantedOf(snapshot, job));
+  if (hopeless !== undefined)
+    return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
+  // One host may have kept it for all the time that it had.
+  if (waitedMs < 2 * policy.startLimit && hasUntriedHost(snapshot, job)) return undefined;
   const obstacle = startObstacle(snapshot, job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
   const reason = obstacle === undefined ? words : `${words}: ${obstacle}`;
@@ -235,11 +240,14 @@ function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailu
 }
 
 /** A guest that hangs past the job's time limit has reached the limit before it was known to hang. */
-function silence({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+function silence({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
   const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
   const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
   if (quietMs < policy.silenceLimit) return undefined;
   const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
+  const placed = machines.get(job.machineId ?? "");
+  if (placed && !placed.isAsked && placed.machine.host !== "local")
+    return lostMachine(`${words}, and its host ${placed.machine.host} does not answer`, "host-lost");
   if (now < timeLimitAt(snapshot, job, now)) return lostMachine(words);
   return { reason: `${timeLimitIsOver(job)}, and ${words}`, cause: "time-limit" };
 }
@@ -287,31 +295,6 @@ function planStarts(view: View): Action[] {
     placement.owe(wanted);
     return [];
   });
-}
-
-/** Why a claimed job gets no machine just now, in words; undefined when it does. */
-export function startObstacle(snapshot: Snapshot, job: Job): string | undefined {
-  if (job.state !== "claimed" || snapshot.starting.has(job.id)) return undefined;
-  return placementOf(snapshot, placedMachines(snapshot).values()).obstacle(wantedOf(snapshot, job));
-}
-
-/** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
-function placementOf(snapshot: Snapshot, machines: Iterable<Placed>): Placement {
-  const rooms = [...snapshot.hosts.values()].flatMap(({ room, listed }) => (room && listed ? [room] : []));
-  const placement = createPlacement(rooms, snapshot.placement);
-  for (const { machine, host } of machines)
-    if (machine.state !== "gone") placement.occupy(host, machine.size);
-  for (const job of snapshot.jobs) {
-    const host = job.state === "claimed" ? snapshot.starting.get(job.id) : undefined;
-    if (host !== undefined) placement.occupy(host, job.size);
-  }
-  return placement;
-}
-
-function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): Wanted {
-  const { driver = "", image = "", hostLabels = {} } = pools.get(name) ?? {};
-  const avoided = shunned.get(id);
-  return { driver, image, size, hostLabels, ...(avoided ? { shunned: avoided } : {}) };
 }
 
 function planMachine(view: View, placed: Placed): Action[] {

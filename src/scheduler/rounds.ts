@@ -10,7 +10,8 @@ import type { HostRooms } from "./host-rooms.ts";
 import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
-import { type Action, type Mode, plan } from "./plan.ts";
+import { type Action, type HostView, type Mode, plan } from "./plan.ts";
+import type { Refusals } from "./refusals.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 import { createWaker } from "./waker.ts";
 
@@ -33,6 +34,9 @@ export interface RoundReport {
 
 export interface RoundsDeps extends TaskDeps {
   readonly rooms: HostRooms;
+  readonly refusals: Refusals;
+  /** A host that could not be used in the last round can be in this one. */
+  readonly onRecovery: (host: string) => void;
 }
 
 export interface Rounds {
@@ -73,6 +77,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
     const now = await observe({ ...deps, lists }, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
+    for (const host of recoveredIn(seen, now)) deps.onRecovery(host);
     seen = now;
     report = { at, tookMs: clock.now() - at, reason, actions, error: undefined };
     forgetEnded(now, memory, lanes);
@@ -136,6 +141,18 @@ function gapAfter(roundMs: number): number {
 function describeAction(action: Action): string {
   const subject = "machineId" in action ? action.machineId : `job ${action.jobId}`;
   return "reason" in action ? `${action.kind} ${subject}: ${action.reason}` : `${action.kind} ${subject}`;
+}
+
+/** Hosts that can be used now and could not in the last round, or were not there. */
+function recoveredIn(before: Observed | undefined, now: Observed): string[] {
+  if (!before) return [];
+  return [...now.hosts].flatMap(([key, host]) =>
+    isUsable(host) && !isUsable(before.hosts.get(key)) ? [key] : [],
+  );
+}
+
+function isUsable(host: HostView | undefined): boolean {
+  return host?.listed !== undefined && host.room?.closed === undefined;
 }
 
 function isIdle({ jobs, machines }: Observed): boolean {

@@ -6,11 +6,12 @@ import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
+import { Secret } from "../base/secret.ts";
 import type { JobStanding, JobUpdate, RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { VmError } from "../vm/errors.ts";
-import { createFakeDriver } from "../vm/fake/driver.ts";
+import { createFakeDriver, createFakeFleetDriver } from "../vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig, ShutdownConfig } from "./config.ts";
@@ -59,6 +60,13 @@ function aGitLab(): TestGitLab {
   };
   return gitlab;
 }
+
+const aRelayLink = {
+  address: "relay.example.org:8444",
+  serverName: "relay.example.org",
+  ca: "",
+  secret: new Secret("the-machines-own"),
+};
 
 function aDoor() {
   const open = new Map<string, string>();
@@ -149,8 +157,7 @@ describe("a claimed job", () => {
 
   test("gets another machine when one cannot be started, and its trace says so", async () => {
     let creates = 0;
-    host.faults.create = () =>
-      ++creates < 3 ? { fail: new VmError("vm_disk_full", "no room for the disk", { retryable: true }) } : {};
+    host.faults.create = () => (++creates < 3 ? { dieAfterMs: 50, exit: "crash" } : {});
     start();
 
     await store.claim(aClaim());
@@ -158,14 +165,106 @@ describe("a claimed job", () => {
 
     const job = await store.job(4711);
     expect(job?.attempt).toBe(3);
-    expect(job?.traceHead).toContain("could not be started: no room for the disk");
+    expect(job?.traceHead).toContain("the machine crashed");
     expect(job?.traceHead).toContain("attempt 2 of 3");
     expect(job?.traceHead).toContain("attempt 3 of 3");
     expect(host.ids()).toEqual([job?.machineId]);
   });
 
+  test("loses nothing to a host that makes no machine, which gets nothing meanwhile and says why", async () => {
+    let creates = 0;
+    let isFull = true;
+    host.faults.create = () => {
+      creates++;
+      return isFull
+        ? { fail: new VmError("vm_disk_full", "no room for the disk", { hint: "free some" }) }
+        : {};
+    };
+    const scheduler = start();
+
+    await store.claim(aClaim());
+    await store.claim(aClaim({ jobId: 4712 }));
+    await clock.advance(2_000);
+    const [soon, status] = [creates, scheduler.status()];
+    await clock.advance(90_000);
+    const later = creates;
+    const job = await store.job(4711);
+    isFull = false;
+    await clock.advance(120_000);
+
+    // Both were on their way when the first was refused; from then on one at a time, ever less often.
+    expect(soon).toBeLessThanOrEqual(2);
+    expect(later).toBeLessThan(10);
+    expect(status.hosts[0]).toMatchObject({
+      problem: expect.stringContaining("did not make the last machine: no room for the disk"),
+      hint: "free some",
+    });
+    expect(status.pools[0]?.ok).toBe(false);
+    expect(status.obstacles.get(4711) ?? status.obstacles.get(4712)).toContain("no room for the disk");
+    expect(scheduler.status().hosts[0]?.problem).toBeUndefined();
+    expect(job).toMatchObject({ state: "claimed", attempt: 0 });
+    expect(job?.traceHead.split("no room for the disk")).toHaveLength(2);
+    expect(await store.job(4711)).toMatchObject({ state: "starting", attempt: 1 });
+    expect(await store.job(4712)).toMatchObject({ state: "starting", attempt: 1 });
+  });
+
+  test("waits for a host's pool no longer than a second after the host is back", async () => {
+    let isAway = true;
+    const away = () => new VmError("vm_host_unreachable", "nobody listens there");
+    const flaky: VmDriver = {
+      ...driver,
+      probe: async (image, signal) =>
+        isAway ? { usable: false, problem: away().message, hint: "" } : await driver.probe(image, signal),
+      list: async (signal) => (isAway ? await Promise.reject(away()) : await driver.list(signal)),
+      trouble: () => (isAway ? { problem: away().message, hint: undefined } : undefined),
+    };
+    const told: boolean[] = [];
+    const scheduler = start({
+      fleet: createFleet([flaky]),
+      onHealthChange: () => void told.push(scheduler.status().pools[0]?.ok ?? false),
+    });
+    await clock.advance(3_000);
+    const before = scheduler.canClaim(aPool()).ok;
+
+    isAway = false;
+    await clock.advance(1_200);
+
+    expect(before).toBe(false);
+    expect(scheduler.canClaim(aPool()).ok).toBe(true);
+    // Whoever claims was told.
+    expect(told.at(-1)).toBe(true);
+  });
+
+  test("goes from a host that makes no machine to one that does, within seconds and as its first attempt", async () => {
+    const sick = createFakeHost(clock);
+    sick.faults.create = () => ({ fail: new VmError("vm_host_refused", "its answer is an error") });
+    const hosts = { "metal-1": sick, "metal-2": host };
+    const onNetwork = { ...door, link: async () => aRelayLink };
+    const drivers = Object.entries(hosts).map(([name, each]) => createFakeFleetDriver({ name, host: each }));
+    start({ fleet: createFleet(drivers), door: onNetwork });
+
+    for (const jobId of [1, 2, 3]) await store.claim(aClaim({ jobId }));
+    await clock.advance(2_000);
+
+    expect(host.ids()).toHaveLength(3);
+    for (const jobId of [1, 2, 3])
+      expect(await store.job(jobId)).toMatchObject({ state: "starting", attempt: 1 });
+    for (const each of drivers) await each.close();
+  });
+
+  test("fails with the reason when nothing of its kind can be made, however often it is asked for", async () => {
+    host.faults.create = () => ({ fail: new VmError("vm_bad_spec", "it takes no odd number of CPUs") });
+    start();
+
+    await store.claim(aClaim());
+    await clock.advance(5_000);
+
+    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "failed" });
+    expect(String(gitlab.trace)).toContain("it takes no odd number of CPUs");
+  });
+
   test("fails after the last attempt, with the reason in GitLab's trace", async () => {
-    host.faults.create = () => ({ fail: new VmError("vm_disk_full", "no room for the disk") });
+    host.faults.create = () => ({ dieAfterMs: 50, exit: "crash" });
     start();
 
     await store.claim(aClaim());

@@ -7,6 +7,7 @@ import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
 import { createHostRooms } from "./host-rooms.ts";
+import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
 import type { TaskDeps } from "./tasks.ts";
@@ -46,9 +47,9 @@ export interface Scheduler {
   whenIdle(signal: AbortSignal): Promise<void>;
   /**
    * Drains for as long as configured, then leaves or ends the jobs that still run, as configured, then stops. `hurry` aborts the
-   * waiting: a second SIGTERM.
+   * waiting: a second SIGTERM. `sinceMs`: how much of the time is over already.
    */
-  shutDown(hurry: AbortSignal): Promise<void>;
+  shutDown(hurry: AbortSignal, sinceMs?: number): Promise<void>;
   /** Stops at once; what is being done settles first. Machines run on. */
   stop(): Promise<void>;
   /** Whether jobs may be claimed for a pool now, and if not, why. */
@@ -62,10 +63,15 @@ export interface Scheduler {
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, clock, config, fleet } = deps;
-  const health = createHealth(deps);
-  const rooms = createHostRooms({ fleet, health, store });
-  const rounds = createRounds({ ...deps, rooms });
+  const refusals = createRefusals(deps);
+  const health = createHealth({ ...deps, refusals });
+  const rooms = createHostRooms({ fleet, health, refusals, store });
   const stopped = new AbortController();
+  const onRecovery = (host: string) => {
+    refusals.forgive(host);
+    void health.refreshHost(host, stopped.signal);
+  };
+  const rounds = createRounds({ ...deps, rooms, refusals, onRecovery });
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
 
@@ -90,9 +96,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     await rounds.settle(SETTLE_LIMIT_MS, reason);
   }
 
-  async function shutDown(hurry: AbortSignal): Promise<void> {
+  async function shutDown(hurry: AbortSignal, sinceMs = 0): Promise<void> {
     rounds.setMode("drain");
-    const isDone = await isIdleWithin(deps, rounds, deps.shutdown.drainLimit, hurry);
+    const limitMs = Math.max(0, deps.shutdown.drainLimit - sinceMs);
+    const isDone = await isIdleWithin(deps, rounds, limitMs, hurry);
     if (!isDone && !hurry.aborted && deps.shutdown.onLimit === "end") {
       rounds.setMode("end");
       await isIdleWithin(deps, rounds, END_LIMIT_MS, hurry);
@@ -123,7 +130,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       return await rooms.all("unseen");
     },
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
-    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained() }),
+    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained(), refusals }),
   };
 }
 

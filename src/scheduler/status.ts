@@ -1,9 +1,11 @@
 import { hostKey, type Labels } from "../lifecycle/placement.ts";
 import { type Capacity, occupied, type Taken } from "../lifecycle/size.ts";
-import type { Fleet } from "../vm/driver.ts";
+import type { Fleet, HostTrouble } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
 import type { LaneStatus } from "./lanes.ts";
-import { type Mode, startObstacle } from "./plan.ts";
+import type { Mode } from "./plan.ts";
+import type { Refusals } from "./refusals.ts";
+import { startObstacle } from "./room-for-jobs.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 
 interface HostStatus {
@@ -45,13 +47,15 @@ export function composeStatus(parts: {
   readonly pools: readonly PoolHealth[];
   readonly fleet: Pick<Fleet, "hosts">;
   readonly drained: ReadonlySet<string>;
+  readonly refusals: Pick<Refusals, "trouble">;
 }): SchedulerStatus {
-  const { rounds, pools, fleet, drained } = parts;
+  const { rounds, pools, fleet, drained, refusals } = parts;
   const { report, seen } = rounds.last();
   const live = (seen?.machines ?? []).filter(({ state }) => state !== "gone");
   const taken = Map.groupBy(live, hostKey);
   const hosts = [...fleet.hosts()].map(([key, driver]): HostStatus => {
-    const trouble = driver.trouble();
+    const asked = driver.trouble() ?? problemOf(seen?.hostProblems.get(key));
+    const trouble = asked ?? refusals.trouble(key) ?? problemOf(closure(drained, seen, key));
     return {
       key,
       driver: driver.name,
@@ -59,7 +63,7 @@ export function composeStatus(parts: {
       labels: driver.labels,
       taken: occupied((taken.get(key) ?? []).map(({ size }) => size)),
       capacity: seen?.hosts.get(key)?.room?.capacity,
-      problem: trouble?.problem ?? seen?.hostProblems.get(key) ?? closure(drained, seen, key),
+      problem: trouble?.problem,
       hint: trouble?.hint,
       isDrained: drained.has(key),
     };
@@ -85,6 +89,10 @@ export function composeStatus(parts: {
     ),
     work: rounds.work(),
   };
+}
+
+function problemOf(problem: string | undefined): HostTrouble | undefined {
+  return problem === undefined ? undefined : { problem, hint: undefined };
 }
 
 /** Why nothing new goes to a host that is well and not drained. */

@@ -16,6 +16,7 @@ import type { Lanes, Rest, Task } from "./lanes.ts";
 import { createMachineActions } from "./machine-actions.ts";
 import type { Action } from "./plan.ts";
 import type { GuestDoor, ImageSource, Pools } from "./ports.ts";
+import type { Refusals } from "./refusals.ts";
 import { report } from "./report.ts";
 import { checkStanding } from "./standing.ts";
 
@@ -79,7 +80,11 @@ function laneOf(action: Action): string {
   }
 }
 
-export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin {
+export function createTasks(
+  deps: TaskDeps & { readonly refusals: Refusals },
+  memory: Memory,
+  lanes: Lanes,
+): Begin {
   const { store, config, log } = deps;
   const jobs = createJobActions({
     ...deps,
@@ -121,7 +126,7 @@ export function createTasks(deps: TaskDeps, memory: Memory, lanes: Lanes): Begin
       case "startMachine":
         return await startMachine(action.jobId, action.host);
       case "retryJob":
-        return await jobs.retry(action.jobId, action.machineId, action.reason, signal);
+        return await jobs.retry(action, signal);
       case "failJob":
         return void (await jobs.fail(action.jobId, action, signal));
       case "report":

@@ -27,7 +27,7 @@ export function createJobMoves(write: Write, vault: Vault): JobMoves {
     claim: (claim) =>
       write(`storing job ${claim.jobId}`, (change) => insertJob(change, vault, claim), "power-cut"),
     startJob: (id, machine) => write(`starting job ${id}`, (change) => startJob(change, id, machine)),
-    retryJob: (id, reason) => write(`retrying job ${id}`, (change) => retryJob(change, id, reason)),
+    retryJob: (id, ...why) => write(`retrying job ${id}`, (change) => retryJob(change, id, ...why)),
     handOver: (id, machineId) =>
       write(`handing over job ${id}`, (change) => handOver(change, id, machineId), "power-cut"),
     failJob: (id, failure) => write(`failing job ${id}`, (change) => failJob(change, id, failure)),
@@ -127,9 +127,15 @@ async function startJob(change: Change, id: number, machine: NewMachine): Promis
 }
 
 /** The machine that failed the job is stopped in the same step, so that it can never ask for the payload later. */
-async function retryJob(change: Change, id: number, reason: string): Promise<boolean> {
+async function retryJob(
+  change: Change,
+  id: number,
+  reason: string,
+  counts: "counts" | "does not count" = "counts",
+): Promise<boolean> {
   const before = await readJob(change.tx, id);
-  const job = await moveJob(change, id, "claimed", { machineId: null });
+  const attempt = (before?.attempt ?? 0) - (counts === "counts" ? 0 : 1);
+  const job = await moveJob(change, id, "claimed", { machineId: null, attempt: Math.max(0, attempt) });
   const machineId = before?.machineId;
   if (!job || !machineId) return false;
   await stopMachine(change, machineId, reason);

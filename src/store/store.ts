@@ -121,9 +121,10 @@ export interface Store extends Deliveries, ManagedRunners {
   startJob(jobId: number, machine: NewMachine): Promise<Moved>;
   /**
    * `starting` → `claimed`: the machine of this attempt died before the payload was handed over. It is stopped in the same
-   * step, unless it was already, so that it can never ask for the payload again.
+   * step, unless it was already, so that it can never ask for the payload again. With `does not count` the next attempt has this
+   * one's number.
    */
-  retryJob(jobId: number, reason: string): Promise<Moved>;
+  retryJob(jobId: number, reason: string, counts?: "counts" | "does not count"): Promise<Moved>;
   /**
    * `starting` → `running` and its machine `booting|ready` → `busy`, in one step: the payload may be handed over now. False,
    * and nothing moved, when `machineId` is not the job's machine.

@@ -1,3 +1,4 @@
+import { FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
 import type { BootImage } from "../lifecycle/boot-image.ts";
 import type { Capacity, Size } from "../lifecycle/size.ts";
@@ -113,4 +114,15 @@ export interface Fleet {
   hosts(): ReadonlyMap<string, VmDriver>;
   /** As `onExit` of every host, those to come included. */
   onExit(listener: (id: string) => void): () => void;
+}
+
+/**
+ * What a create that failed says something of: this host, whatever it is asked for; this host with this image; or the very request,
+ * which will be refused as long as nobody changes anything. In doubt the host.
+ */
+export function refusalIsAbout(error: unknown): "host" | "image" | "request" {
+  if (!(error instanceof FireRunnerError)) return "host";
+  if (/^(vm_)?image_/.test(error.code)) return "image";
+  if (error.code === "vm_bad_spec") return "request";
+  return error.code === "vm_host_refused" && !error.retryable ? "request" : "host";
 }

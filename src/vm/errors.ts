@@ -31,6 +31,8 @@ export type VmErrorCode =
   | "vm_host_sick"
   /** A host answered that it does not know the machine. */
   | "vm_host_unknown_machine"
+  /** A host does not have the image, and its registry does not have it any more. */
+  | "vm_image_gone"
   /** The image is on this computer only, and the host has nowhere to pull it from. */
   | "vm_image_unpublished"
   /** All addresses that a host may give to machines are taken. */

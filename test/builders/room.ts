@@ -10,6 +10,7 @@ export function aRoom(overrides: Partial<HostRoom> = {}): HostRoom {
     closed: undefined,
     unusable: new Map(),
     images: new Set(),
+    refusals: [],
     ...overrides,
   };
 }

@@ -1,6 +1,6 @@
 /** A bare gRPC client for the stand-in's own tests, and for tests that look behind the driver's back. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type Client, ConnectError, createClient } from "@connectrpc/connect";
+import { type Client, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { MicroVM } from "../../src/vm/flintlock/gen/service_pb.js";
 import {
@@ -15,13 +15,21 @@ export type SpecInit = Exclude<MessageInitShape<typeof MicroVMSpecSchema>, Micro
 export function bareClient(
   address: string,
   tls?: { ca: string; cert?: string; key?: string; maxVersion?: "TLSv1.2" },
+  token?: string,
 ): Client<typeof MicroVM> {
   const scheme = tls ? "https" : "http";
   const nodeOptions = tls ? { ...tls, servername: "localhost" } : {};
-  return createClient(
-    MicroVM,
-    createGrpcTransport({ baseUrl: `${scheme}://${address}`, nodeOptions, defaultTimeoutMs: 10_000 }),
-  );
+  const authorization = `Basic ${Buffer.from(token ?? "").toString("base64")}`;
+  const interceptors: Interceptor[] = token === undefined ? [] : [authorize(authorization)];
+  const options = { nodeOptions, interceptors, defaultTimeoutMs: 10_000 };
+  return createClient(MicroVM, createGrpcTransport({ baseUrl: `${scheme}://${address}`, ...options }));
+}
+
+function authorize(value: string): Interceptor {
+  return (next) => (request) => {
+    request.header.set("authorization", value);
+    return next(request);
+  };
 }
 
 /** One that lives. */

@@ -39,6 +39,10 @@ export function listFailed(
 export const contentGone = (digest: string) =>
   `getting microvm spec: reading content sha256:${digest}: failed reading from content store`;
 
+/** As containerd's client words it, behind the words of each call. */
+export const containerdGone =
+  'connection error: desc = "transport: Error while dialing dial unix /run/containerd/containerd.sock: connect: connection refused": unavailable';
+
 /** Recorded without the words before it. */
 export const badVmid = (vmid: string) => `unexpected vmid format: ${vmid}`;
 

@@ -3,6 +3,7 @@ import type { Clock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
+import type { AskRegistry } from "../../src/lifecycle/boot-image.ts";
 import type { DriverSight, VmDriverHarness } from "../../src/vm/driver.contract.ts";
 import type { MachineSpec, RelayLink } from "../../src/vm/driver.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
@@ -57,6 +58,7 @@ export interface FlintlockHarnessOptions extends StandInOptions {
   readonly prepare?: (flintlockd: Flintlockd) => void;
   readonly settings?: Partial<Record<"callTimeout" | "pullTimeout" | "deleteTimeout", string>>;
   readonly factor?: number;
+  readonly askRegistry?: AskRegistry;
   readonly log?: Log;
 }
 
@@ -64,7 +66,7 @@ export interface FlintlockHarnessOptions extends StandInOptions {
 export async function createFlintlockHarness(
   options: FlintlockHarnessOptions = {},
 ): Promise<FlintlockHarness> {
-  const { factor = FACTOR, prepare, host, settings = {}, log = silentLog, ...standIn } = options;
+  const { factor = FACTOR, prepare, host, settings = {}, log = silentLog, askRegistry, ...standIn } = options;
   const clock = createScaledClock(factor);
   const localImages = Object.values(publishedImage.published);
   const flintlockd = await startFlintlockd({ localImages, scale: 1 / factor, ...standIn });
@@ -97,6 +99,7 @@ export async function createFlintlockHarness(
         clock,
         log,
         random: Math.random,
+        ...(askRegistry ? { askRegistry } : {}),
       }),
     guestUp: async () => {},
     guestPrints: async () => {},

@@ -9,6 +9,8 @@ export interface Host {
   readonly content: Content;
   readonly processes: Processes;
   readonly images: Set<string>;
+  /** Its daemons' calls are then all answered with an error. */
+  isContainerdDown: boolean;
 }
 
 export function createHost(settings: Settings): Host {
@@ -17,6 +19,7 @@ export function createHost(settings: Settings): Host {
     content: createContent(),
     processes: createProcesses(settings.onBoot),
     images: new Set(settings.localImages),
+    isContainerdDown: false,
   };
 }
 

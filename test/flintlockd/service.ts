@@ -41,6 +41,7 @@ export function createService(host: Host, daemon: () => ServiceDaemon) {
   let listsDuringDelete = 0;
 
   function createMicroVM({ microvm }: CreateMicroVMRequest) {
+    if (host.isContainerdDown) throw faults.notCreated(faults.containerdGone);
     if (!microvm) throw faults.noSpec();
     if (!microvm.id) throw faults.noName();
     if (hasEmptyOverrides(microvm) && misbehaviour.emptyOverridesPanic)
@@ -68,6 +69,7 @@ export function createService(host: Host, daemon: () => ServiceDaemon) {
   }
 
   function listMicroVMs({ namespace, name }: ListMicroVMsRequest) {
+    if (host.isContainerdDown) throw faults.listFailed({ namespace, name }, faults.containerdGone);
     const machines = content
       .all()
       .filter(({ spec }) => namespace === "" || spec.namespace === namespace)
@@ -91,6 +93,7 @@ export function createService(host: Host, daemon: () => ServiceDaemon) {
   }
 
   function find(uid: string, failed: (uid: string, reason?: string) => ConnectError): StoredMachine {
+    if (host.isContainerdDown) throw failed(uid, faults.containerdGone);
     const machine = content.get(uid);
     if (!machine) throw failed(uid);
     if (hasSlash(machine)) throw failed(uid, faults.badVmid(vmid(machine)));

@@ -29,6 +29,9 @@ export interface Flintlockd extends AsyncDisposable, Omit<CallFaults, "take"> {
   kill(): Promise<void>;
   restart(): Promise<void>;
   restartContainerd(): void;
+  stopContainerd(): void;
+  /** The daemon hears nothing of it until its own restart. */
+  startContainerd(): void;
   resync(): void;
   /** The network to the host is gone and back; the daemon works on. */
   vanish(): Promise<void>;
@@ -158,6 +161,13 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
       await start();
     },
     restartContainerd: () => daemon?.loseEvents(),
+    stopContainerd() {
+      host.isContainerdDown = true;
+      daemon?.loseEvents();
+    },
+    startContainerd() {
+      host.isContainerdDown = false;
+    },
     resync: () => daemon?.resync(),
     vanish: shutDoor,
     comeBack: openDoor,

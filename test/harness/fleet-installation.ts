@@ -10,6 +10,7 @@ import type { HostStatus } from "../../src/http/api.ts";
 import { shortDigest } from "../../src/image/manifest.ts";
 import { remember } from "../../src/image/published.ts";
 import { storeImage } from "../builders/stored-image.ts";
+import { aSpec, bareClient } from "../flintlockd/client.ts";
 import { publishedImage } from "../flintlockd/harness.ts";
 import { type Flintlockd, startFlintlockd } from "../flintlockd/stand-in.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../servers/certificates.ts";
@@ -31,11 +32,15 @@ export interface FleetInstallation extends AsyncDisposable {
   readonly guests: FleetGuests;
   readonly runnerToken: string;
   readonly apiToken: string;
+  /** What the next configuration says of a host beyond the usual. */
+  readonly more: Partial<Record<HostName, object>>;
   /** Writes the configuration with these hosts. */
   configure(...names: HostName[]): Promise<void>;
   start(): Promise<Daemon>;
   /** `firerunner` with this configuration. */
   cli(...argv: string[]): Promise<Ended>;
+  /** Somebody else makes a machine there whose id has a slash. Answers its uid. */
+  poison(name: HostName): Promise<string>;
   addJobs(count: number, definition?: Partial<JobDefinition>): Promise<Job[]>;
   /** Waits until all have succeeded. */
   succeed(jobs: readonly Job[]): Promise<void>;
@@ -68,6 +73,7 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
   await writeFile(at("ca.pem"), authority.ca);
   const relayPort = await freePort();
   const configFile = at("firerunner.yaml");
+  const more: FleetInstallation["more"] = {};
 
   const hostSettings = (name: HostName) => ({
     address: hosts[name].address,
@@ -75,6 +81,7 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
     tokenFile: at("host.token"),
     ...{ cpus: 4, cpuOvercommit: 1, memory: "8GiB" },
     labels: { rack: name },
+    ...more[name],
   });
 
   async function configure(...names: HostName[]): Promise<void> {
@@ -105,9 +112,10 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
 
   await configure(...hostNames);
   return {
-    ...{ gitlab, project, hosts, guests, runnerToken, apiToken, configure },
+    ...{ gitlab, project, hosts, guests, runnerToken, apiToken, configure, more },
     start: () => startDaemon(configFile, at("state")),
     cli: (...argv) => commandLine("--config", configFile, ...argv),
+    poison: async (name) => await makePoison(hosts[name].address, authority),
     addJobs: async (count, definition = {}) =>
       await Promise.all(Array.from({ length: count }, () => gitlab.addJob(project, definition))),
     async succeed(jobs) {
@@ -150,6 +158,12 @@ async function startHost(
     times: { resyncPeriodMs: 100 * DAY_MS },
     onBoot: guests.onBoot(name),
   });
+}
+
+async function makePoison(address: string, { ca }: CertificateAuthority): Promise<string> {
+  const client = bareClient(address, { ca }, hostToken);
+  const microvm = aSpec({ namespace: "somebody-elses", id: "a/b" });
+  return (await client.createMicroVM({ microvm })).microvm?.spec?.uid ?? "";
 }
 
 async function storePublishedImage(directory: string): Promise<void> {

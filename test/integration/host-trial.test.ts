@@ -47,6 +47,7 @@ async function prepare({ daemon = {}, host = {}, relay = true, ...rest }: Settin
     namespace: NAMESPACE,
     settings,
     image: { name: "base", resolve: async () => publishedImage },
+    askRegistry: async () => ({ state: "there", words: "it has both" }),
     door: trialDoor(bench.relay.trials),
     bootDeadlineMs: 20_000,
     clock: systemClock,
@@ -186,6 +187,19 @@ describe("the trial of a host", () => {
 
     expect(levels(steps)).toEqual(goodSteps.map((name) => `${name}: ${name === "guest" ? "skip" : "ok"}`));
     expect(steps.find(({ name }) => name === "guest")?.hint).toContain("relay.listen");
+    expect(flintlockd.machines()).toEqual([]);
+  });
+
+  test("makes nothing of an image that its registry does not have any more", async () => {
+    const words = "the registry registry.example.org does not have it any more";
+    const options = await prepare({ askRegistry: async () => ({ state: "gone", words }) });
+    const steps = await stepsOf(options);
+
+    expect(steps.at(-1)).toMatchObject({
+      name: "image",
+      level: "fail",
+      message: expect.stringContaining(words),
+    });
     expect(flintlockd.machines()).toEqual([]);
   });
 

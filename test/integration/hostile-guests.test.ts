@@ -4,8 +4,8 @@ import { runHostile } from "../hostile/run.ts";
 /** Short in the suite; `npm run test:hostile` goes on for two minutes and then waits half a minute for the memory. */
 const seconds = Number(process.env["FIRERUNNER_HOSTILE_SECONDS"] ?? 5);
 const restSeconds = seconds >= 60 ? 30 : 5;
-/** In the suite other tests run beside it, and a second of theirs is no fault of the relay's. */
-const slowestMs = seconds >= 60 ? 250 : 3_000;
+/** In the suite a few answers are taken while other tests run beside it: it shows only that the neighbour is not stopped. */
+const slowestMs = seconds >= 60 ? 250 : 10_000;
 
 test("ten hostile guests at once neither end a manager with a small heap, nor stop a neighbour, nor keep its memory", {
   timeout: (seconds * 3 + 120) * 1_000,

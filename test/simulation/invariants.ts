@@ -53,21 +53,33 @@ function badTrace({ truths }: World, job: SimJob): string[] {
   return broken;
 }
 
-/** One machine for each attempt, at most three, and none given up to which nothing was done. */
+/**
+ * At most three machines that were there, each an attempt; none given up to which nothing was done; and no job is failed that never ran
+ * and has attempts left: faults end, so that some host could have served it.
+ */
 async function badAttempts({ store, harmed }: World, job: SimJob): Promise<string[]> {
   const events = await store.events({ jobId: job.id });
   const starts = events.flatMap((event) => (event.kind === "job:starting" ? [event.detail] : []));
   const broken: string[] = [];
-  const isSound = starts.every(({ attempt }, index) => attempt === index + 1) && starts.length <= 3;
   const machines = starts.map(({ machineId }) => machineId);
+  const there = new Set(
+    events.flatMap(({ kind, machineId }) => (signsOfLife.has(kind) && machineId ? [machineId] : [])),
+  );
+  const before = (index: number) => machines.slice(0, index).filter((id) => there.has(id)).length;
+  const isSound = starts.every(({ attempt }, index) => attempt === before(index) + 1 && attempt <= 3);
   if (!isSound || new Set(machines).size !== machines.length)
     broken.push(`job ${job.id}: attempts and machines do not match: ${JSON.stringify(starts)}`);
   const isLost = job.status === "failed" && job.failureReason === "runner_system_failure";
+  const hasRun = events.some(({ kind }) => kind === "job:running");
+  if (isLost && !hasRun && before(machines.length) < 3)
+    broken.push(`job ${job.id} failed after ${before(machines.length)} machines that were there`);
   const needless = (isLost ? machines : machines.slice(0, -1)).filter((id) => !harmed.has(id));
   if (needless.length > 0)
     broken.push(`job ${job.id}: ${needless.join(", ")} was given up though nothing happened to it`);
   return broken;
 }
+
+const signsOfLife: ReadonlySet<string> = new Set(["machine:booting", "machine:heard", "machine:ready"]);
 
 function onePayloadPerMachine({ payloads }: World): string[] {
   const broken: string[] = [];

@@ -143,8 +143,9 @@ async function harmHosts(fleet: Fleet): Promise<void> {
     await clock.sleep(random.between(500, longest));
     const host = random.pick(hosts);
     if (!isFaulty() || host.state !== "well") continue;
-    const kind = random.pick(["vanishes", "vanishes", "dies", "loses", "strange"] as const);
+    const kind = random.pick(["vanishes", "vanishes", "sulks", "sulks", "dies", "loses", "strange"] as const);
     if (kind === "vanishes") void vanish(fleet, host);
+    if (kind === "sulks") void sulk(fleet, host);
     if (kind === "dies" && random.chance(0.4)) die(fleet, host);
     if (kind === "strange") host.startStranger(newMachineId(random.bytes));
     const [id] = host.host.ids();
@@ -169,6 +170,16 @@ async function vanish(fleet: Fleet, host: SimHost): Promise<void> {
   if (end === "with old machines") host.startOldMachines();
   Object.assign(host, { state: "well", isCutOff: false });
   log(`${host.name} is back ${end}`);
+}
+
+/** It answers, and makes no machines. */
+async function sulk({ world }: Fleet, host: SimHost): Promise<void> {
+  const { clock, random, log } = world;
+  host.mood = random.pick(["refusing", "without image", "slow"]);
+  log(`${host.name} is ${host.mood}`);
+  await clock.sleep(random.between(1_000, 90_000));
+  host.mood = "willing";
+  log(`${host.name} is willing again`);
 }
 
 function isDead({ state }: SimHost): boolean {

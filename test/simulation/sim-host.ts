@@ -4,7 +4,7 @@ import type { Capacity } from "../../src/lifecycle/size.ts";
 import type { MachineSpec, RelayLink, VmDriver } from "../../src/vm/driver.ts";
 import { VmError } from "../../src/vm/errors.ts";
 import { createFakeFleetDriver } from "../../src/vm/fake/driver.ts";
-import { createFakeHost, type FakeCall, type FakeHost } from "../../src/vm/fake/host.ts";
+import { type CreateFault, createFakeHost, type FakeCall, type FakeHost } from "../../src/vm/fake/host.ts";
 import { anImage } from "../builders/image.ts";
 import { broken, failedCreate } from "./sim-faults.ts";
 import type { SimLedger } from "./sim-ledger.ts";
@@ -14,12 +14,16 @@ import type { World } from "./world.ts";
 /** `hanging`: whoever asks waits for ever. `away`: whoever asks is told at once. `dead`: away, and it does not come back by itself. */
 type HostState = "well" | "hanging" | "away" | "dead";
 
+/** What becomes of creates on a host that answers: refused with an answer, for want of the image, or made after longer than is waited. */
+type HostMood = "willing" | "refusing" | "without image" | "slow";
+
 export interface SimHost {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly capacity: Capacity;
   readonly host: FakeHost;
   state: HostState;
+  mood: HostMood;
   /** Its guests do not reach the relay either. */
   isCutOff: boolean;
   /** As one process reaches it. */
@@ -71,6 +75,7 @@ export function createSimHost(
     const running = host.ids().filter((each) => host.status(each)?.running);
     ledger.checkRoom(key, id, size, about.capacity, running);
     const delayMs = random.between(10, 600);
+    if (self.mood !== "willing") return unwilling(self.mood, delayMs, id);
     if (!isFaulty() || random.chance(0.85)) return { delayMs };
     // Made all the same: its guest will be heard.
     if (random.chance(0.4)) return { isUnanswered: true };
@@ -84,10 +89,18 @@ export function createSimHost(
     return new VmError("vm_destroy_failed", "it would not go away");
   };
 
+  function unwilling(mood: HostMood, delayMs: number, id: string): CreateFault {
+    harmed.add(id);
+    if (mood === "slow") return { delayMs: 11_000 };
+    if (mood === "refusing") return { delayMs, fail: broken(`${about.name} makes no machines`) };
+    return { delayMs, fail: new VmError("vm_image_gone", `${about.name} cannot pull the image`) };
+  }
+
   const self: SimHost = {
     ...about,
     host,
     state: "well",
+    mood: "willing",
     isCutOff: false,
     open(process) {
       const bare = createFakeFleetDriver({ ...about, host });

@@ -6,7 +6,8 @@ import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
 import { neededAbilities } from "../../config/needed-abilities.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
-import type { BootImage } from "../../lifecycle/boot-image.ts";
+import { askRegistry } from "../../image/registry/holding.ts";
+import { type BootImage, pushAgain } from "../../lifecycle/boot-image.ts";
 import { lackingNote } from "../../lifecycle/guest-abilities.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
@@ -74,7 +75,7 @@ function onRoot(name: string, { root, base }: Root): Finding {
 
 async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
   const image = await openImages(() => config).resolve(base.image);
-  if (base.driver === "flintlock") return onFleet(config, image);
+  if (base.driver === "flintlock") return await onFleet(config, image, signal);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
   const fleet = createLocalFleet({ ...common, settings: config.vm });
   try {
@@ -92,7 +93,7 @@ async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal
 }
 
 /** A machine elsewhere is not booted here: the hosts are looked at for themselves. */
-function onFleet({ hosts }: Wanted, image: BootImage): Finding {
+async function onFleet({ hosts }: Wanted, image: BootImage, signal: AbortSignal): Promise<Finding> {
   if (hosts.size === 0) {
     return {
       level: "fail",
@@ -100,8 +101,16 @@ function onFleet({ hosts }: Wanted, image: BootImage): Finding {
       hint: "Name one in vm.flintlock.hosts.",
     };
   }
-  if (image.published)
+  if (image.published) {
+    const { state, words } = await askRegistry(image.published, signal);
+    if (state === "gone" || state === "locked")
+      return {
+        level: "fail",
+        message: `hosts that do not have the image cannot pull it: ${words}`,
+        hint: pushAgain,
+      };
     return { level: "ok", message: `on hosts of the fleet: ${[...hosts.keys()].join(", ")}` };
+  }
   const message = "the image is on this computer only, and hosts of a fleet pull it from a registry";
   return { level: "fail", message, hint: "firerunner image push REGISTRY/NAME" };
 }

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import { rootCertificates } from "node:tls";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/scripted-asker.ts";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
@@ -130,7 +131,7 @@ describe("with somebody to ask", () => {
     const untrusted = { ...fail, untrusted: true } as Finding;
     const { desk, seen } = aDesk({ checkPlace: [[untrusted]] });
     const caFile = join(directory.path, "ca.pem");
-    await writeFile(caFile, "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n");
+    await writeFile(caFile, rootCertificates[0] ?? "");
 
     await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
 

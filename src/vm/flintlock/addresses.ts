@@ -2,52 +2,90 @@ import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
-import type { AddressRange, FlintlockHost } from "./host.ts";
+import type { ListedMicroVM } from "./gen/service_pb.js";
+import { type AddressRange, type FlintlockHost, numberOfAddress } from "./host.ts";
+import { type ListFailure, listPatiently } from "./listing.ts";
+import type { Pauses } from "./pause.ts";
 
-/** Longer than any list can be under way that does not show a new machine yet. */
+/** How long a create without an answer may take until a list shows its machine. */
 const HOLD_MS = 60 * SECOND_MS;
 
 /** Gives each machine of a host an address that no other has. */
 export interface Addresses {
-  /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`, and some time longer. */
+  /** `10.77.0.12/24`, or undefined where machines ask by DHCP. Held until `release`. */
   choose(id: string, signal: AbortSignal): Promise<string | undefined>;
-  release(id: string): void;
+  /** `isKnown`: whether the machine was made is known, so that any list from now on tells. Else it is held some time longer. */
+  release(id: string, isKnown: boolean): void;
+  /** Has the host list the machines of all, as is done for each address. Nothing where machines ask by DHCP. */
+  check(signal: AbortSignal): Promise<void>;
+  /** Since when the host cannot list all machines, and why; undefined when it can. */
+  failing(): ListFailure | undefined;
+}
+
+interface Hold {
+  readonly address: string;
+  until: number;
+  /** Lists with a greater number show the machine, if there is one. */
+  shownAfter: number;
 }
 
 export interface AddressesDeps {
   readonly host: FlintlockHost;
   readonly client: Pick<FlintlockClient, "list">;
   readonly clock: Clock;
+  readonly pauses: Pauses;
 }
 
-export function createAddresses({ host, client, clock }: AddressesDeps): Addresses {
-  const held = new Map<string, { readonly address: string; until: number }>();
+export function createAddresses({ host, client, clock, pauses }: AddressesDeps): Addresses {
+  let failing: ListFailure | undefined;
+  const held = new Map<string, Hold>();
+  let lists = 0;
 
-  function heldAddresses(): string[] {
+  /** Those that a list of this number may not show yet. */
+  function heldBeside(list: number): string[] {
     for (const [id, { until }] of held) if (until < clock.now()) held.delete(id);
-    return [...held.values()].map(({ address }) => address);
+    return [...held.values()].flatMap(({ address, shownAfter }) => (list > shownAfter ? [] : [address]));
+  }
+
+  /** Machines of all namespaces: others may use the same bridge. */
+  async function listAll(signal: AbortSignal): Promise<readonly ListedMicroVM[]> {
+    const askedAt = clock.now();
+    try {
+      const all = await listPatiently({ client, clock, pauses }, { namespace: "" }, signal);
+      failing = undefined;
+      return all;
+    } catch (error) {
+      if (!signal.aborted) failing = { since: failing?.since ?? askedAt, error };
+      throw error;
+    }
   }
 
   async function choose(id: string, signal: AbortSignal): Promise<string | undefined> {
     const { addresses: range, gateway } = host.network;
     if (!range) return undefined;
-    // Machines of all namespaces: others may use the same bridge.
-    const machines = await client.list({ namespace: "" }, signal);
+    const list = ++lists;
+    const machines = await listAll(signal);
     const listed = machines.flatMap(
       ({ spec }) => spec?.interfaces.map((each) => each.address?.address) ?? [],
     );
-    const taken = [gateway, ...listed.map((address) => address?.split("/")[0]), ...heldAddresses()];
+    const taken = [gateway, ...listed.map((address) => address?.split("/")[0]), ...heldBeside(list)];
     const address = firstFree(range, new Set(taken));
     if (address === undefined) throw allTaken(host.name, range);
-    held.set(id, { address, until: Number.POSITIVE_INFINITY });
+    held.set(id, { address, until: Number.POSITIVE_INFINITY, shownAfter: Number.POSITIVE_INFINITY });
     return `${address}/${range.prefixLength}`;
   }
 
   return {
     choose,
-    release(id) {
+    async check(signal) {
+      if (host.network.addresses) await listAll(signal);
+    },
+    failing: () => failing,
+    release(id, isKnown) {
       const hold = held.get(id);
-      if (hold) hold.until = clock.now() + HOLD_MS;
+      if (!hold) return;
+      hold.until = clock.now() + HOLD_MS;
+      if (isKnown) hold.shownAfter = lists;
     },
   };
 }
@@ -56,15 +94,11 @@ function firstFree(
   { first, last }: AddressRange,
   taken: ReadonlySet<string | undefined>,
 ): string | undefined {
-  for (let next = toNumber(first); next <= toNumber(last); next++) {
+  for (let next = numberOfAddress(first); next <= numberOfAddress(last); next++) {
     const address = toText(next);
     if (!taken.has(address)) return address;
   }
   return undefined;
-}
-
-function toNumber(address: string): number {
-  return address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
 }
 
 function toText(address: number): string {

@@ -1,13 +1,16 @@
 import type { Clock } from "../../base/clock.ts";
 import { formatDuration, SECOND_MS } from "../../base/units.ts";
+import { type AskRegistry, type PublishedImage, pushAgain } from "../../lifecycle/boot-image.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { Addresses } from "./addresses.ts";
 import { checkRequest } from "./checks.ts";
 import type { FlintlockClient } from "./client.ts";
 import { FlintlockError } from "./errors.ts";
+import { restartDaemon } from "./health.ts";
 import type { FlintlockHost } from "./host.ts";
 import { type Listing, listAges } from "./listing.ts";
+import type { Pace } from "./pace.ts";
 import type { Pauses } from "./pause.ts";
 import { type RemoteMachine, remoteMachine } from "./remote.ts";
 import type { Remover } from "./remover.ts";
@@ -31,6 +34,10 @@ export interface CreatorDeps {
   readonly clock: Clock;
   readonly pauses: Pauses;
   readonly pullTimeoutMs: number;
+  readonly pace: Pace;
+  /** The host takes orders and carries out none. */
+  readonly isDeaf: () => boolean;
+  readonly askRegistry: AskRegistry | undefined;
   /** A call to the host that is under way is not ended by those who wait for it. */
   readonly callsEnd: AbortSignal;
   /** The machines that are known to be ours, by uid: of several with one id they are the ones to keep. */
@@ -43,14 +50,29 @@ export async function createMachine(
   spec: MachineSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  const { listing, remover } = deps;
-  publishedImage(spec);
+  const { listing, pace } = deps;
+  const image = publishedImage(spec);
   const { machines } = await listing.after(listing.mark(), signal);
-  const machine = pick(machines.get(spec.id), deps.made) ?? (await send(deps, spec, signal));
-  deps.made.add(machine.uid);
-  await untilRunning(deps, machine, signal);
-  const others = listing.latest()?.machines.get(spec.id) ?? [];
-  if (others.length > 1) await remover.remove(spec.id, machine.uid, signal);
+  const found = pick(machines.get(spec.id), deps.made);
+  pace.begin(spec.id, image);
+  try {
+    const machine = found ?? (await send(deps, spec, signal));
+    deps.made.add(machine.uid);
+    await untilRunning(deps, machine, image, signal);
+    pace.made(spec.id);
+    await removeOthers(deps, machine, signal);
+  } finally {
+    pace.end(spec.id);
+  }
+}
+
+async function removeOthers(
+  { listing, remover }: CreatorDeps,
+  machine: RemoteMachine,
+  signal: AbortSignal,
+): Promise<void> {
+  const others = listing.latest()?.machines.get(machine.id) ?? [];
+  if (others.length > 1) await remover.remove(machine.id, machine.uid, signal);
 }
 
 /** The machine to keep of those with one id: the one whose making we know of, else the newest. */
@@ -66,6 +88,7 @@ async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): 
   const { addresses, host, namespace, client, callsEnd, listing } = deps;
   if (!spec.link) throw new VmError("vm_bad_spec", `machine ${spec.id} has no way to the relay`);
   const address = await addresses.choose(spec.id, signal);
+  let isKnown = true;
   try {
     const link = await spec.link();
     const request = machineRequest({ spec, namespace, network: host.network, address, link });
@@ -80,8 +103,11 @@ async function send(deps: CreatorDeps, spec: MachineSpec, signal: AbortSignal): 
     const machine = "uid" in answer ? answer : remoteMachine(answer);
     if (!machine) throw nameless(host.name, spec.id);
     return machine;
+  } catch (error) {
+    isKnown = !(error instanceof FlintlockError && error.mayHaveWorked);
+    throw error;
   } finally {
-    addresses.release(spec.id);
+    addresses.release(spec.id, isKnown);
   }
 }
 
@@ -117,16 +143,30 @@ async function findAgain(
 }
 
 /** CREATED means that a process was started and no more; that the guest lives is for the relay to hear. */
-async function untilRunning(deps: CreatorDeps, machine: RemoteMachine, signal: AbortSignal): Promise<void> {
-  const { listing, clock, pauses, host, pullTimeoutMs } = deps;
+async function untilRunning(
+  deps: CreatorDeps,
+  machine: RemoteMachine,
+  image: PublishedImage,
+  signal: AbortSignal,
+): Promise<void> {
+  const { listing, clock, pauses, pullTimeoutMs } = deps;
   const beganAt = clock.now();
   const mark = listing.mark();
   for (;;) {
     const snapshot = await patientList(deps, signal);
     const seen = snapshot?.machines.get(machine.id)?.find(({ uid }) => uid === machine.uid);
     if (seen?.state === "created") return;
-    if (snapshot && snapshot.number > mark) refuseEnded(host.name, machine, seen);
-    if (clock.now() - beganAt > pullTimeoutMs) throw notInTime(host.name, machine.id, pullTimeoutMs);
+    const end = snapshot && snapshot.number > mark ? endOf(seen) : undefined;
+    const isLate = clock.now() - beganAt > pullTimeoutMs;
+    if (end !== undefined || isLate)
+      throw await unmade(
+        deps,
+        machine.id,
+        image,
+        end ?? `not within ${formatDuration(pullTimeoutMs)}`,
+        signal,
+      );
+    if (deps.isDeaf()) throw notCarriedOut(deps.host.name, machine.id);
     await pauses.pause(POLL_MS, signal);
   }
 }
@@ -143,13 +183,34 @@ async function patientList({ listing, clock }: CreatorDeps, signal: AbortSignal)
   }
 }
 
-function refuseEnded(host: string, { id }: RemoteMachine, seen: RemoteMachine | undefined): void {
-  const because = endOf(seen);
-  if (because === undefined) return;
-  throw new VmError("vm_create_failed", `the host ${host} did not make machine ${id}: ${because}`, {
-    hint: "flintlockd tells its log alone why: mostly an image that cannot be pulled, or containerd's thin pool",
+/** flintlockd tells nobody why. Whether the host could pull the image somebody else can tell. */
+async function unmade(
+  { host, pace, askRegistry }: CreatorDeps,
+  id: string,
+  image: PublishedImage,
+  because: string,
+  signal: AbortSignal,
+): Promise<VmError> {
+  const message = `the host ${host.name} did not make machine ${id}: ${because}`;
+  const holding = pace.has(image) ? undefined : await askRegistry?.(image, signal);
+  if (holding?.state === "gone" || holding?.state === "locked")
+    return new VmError(
+      "vm_image_gone",
+      `${message}; it is not known to have the image, and ${holding.words}`,
+      {
+        hint: pushAgain,
+        retryable: true,
+      },
+    );
+  return new VmError("vm_create_failed", message, {
+    hint: `flintlockd tells its log alone why: mostly an image that cannot be pulled (${image.root}), or containerd's thin pool; vm.flintlock.pullTimeout is the limit of a pull`,
     retryable: true,
   });
+}
+
+function notCarriedOut(host: string, id: string): VmError {
+  const message = `the host ${host} took the order for machine ${id} and does not carry it out, nor anything else`;
+  return new VmError("vm_host_sick", message, { hint: restartDaemon, retryable: true });
 }
 
 function endOf(seen: RemoteMachine | undefined): string | undefined {
@@ -157,14 +218,6 @@ function endOf(seen: RemoteMachine | undefined): string | undefined {
   if (seen.state === "deleting") return "it is being deleted";
   if (seen.state === "failed") return `it failed for good after ${seen.retry} tries`;
   return seen.retry >= MOST_RETRIES ? `${seen.retry} tries failed` : undefined;
-}
-
-function notInTime(host: string, id: string, limitMs: number): VmError {
-  const message = `the host ${host} did not make machine ${id} within ${formatDuration(limitMs)}`;
-  return new VmError("vm_create_failed", message, {
-    hint: "look at flintlockd's log on the host; vm.flintlock.pullTimeout is the limit",
-    retryable: true,
-  });
 }
 
 function nameless(host: string, id: string): VmError {

@@ -21,6 +21,15 @@ export const listDisturbed = callFailure(
 
 export const daemonFailures: readonly FailureRow[] = [
   {
+    // containerd's client says so whatever was asked of it.
+    text: /transport: error while dialing|containerd\.sock/i,
+    means: hostFailure(
+      "vm_host_sick",
+      "containerd does not answer it",
+      "start containerd on the host, and then restart flintlockd: it hears nothing of a containerd that was restarted below it; machines run on",
+    ),
+  },
+  {
     grpc: Code.Unauthenticated,
     text: /could not extract token/,
     means: ({ token }) =>

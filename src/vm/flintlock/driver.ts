@@ -74,13 +74,14 @@ export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver
   };
 }
 
-async function probe({ listing }: Parts, image: BootImage, signal: AbortSignal): Promise<Probe> {
+async function probe({ listing, addresses }: Parts, image: BootImage, signal: AbortSignal): Promise<Probe> {
   if (!image.published) {
     const problem = "the image is on this computer only, and hosts of a fleet pull it from a registry";
     return { usable: false, problem, hint: "firerunner image push REGISTRY/NAME" };
   }
   try {
     await listing.after(listing.mark(), signal);
+    await addresses.check(signal);
     return { usable: true, accelerator: "kvm", version: "flintlockd" };
   } catch (error) {
     if (!(error instanceof VmError)) throw error;
@@ -112,12 +113,14 @@ function maxAge(parts: Parts): number {
 
 /** Looks at the host again and again, from the first call on: how else would anybody hear of a machine that vanished. */
 function createPolling(parts: Parts): () => void {
-  const { listing, pauses, closed } = parts;
+  const { listing, addresses, pauses, closed } = parts;
   let isPolling = false;
 
   async function poll(): Promise<void> {
     while (!closed.signal.aborted) {
       await listing.recent(maxAge(parts) * EARLY, closed.signal).catch(() => {});
+      // Nobody else asks a host again that could not list for addresses: nothing is made there meanwhile.
+      if (addresses.failing()) await addresses.check(closed.signal).catch(() => {});
       await pauses.pause(maxAge(parts), closed.signal).catch(() => {});
     }
   }

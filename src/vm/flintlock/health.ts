@@ -3,32 +3,34 @@
  * by itself once the sign does. flintlockd has one worker: whatever moves proves that it is alive.
  */
 import type { Clock } from "../../base/clock.ts";
-import { formatDuration, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import type { HostTrouble } from "../driver.ts";
+import type { Addresses } from "./addresses.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Listing, Snapshot } from "./listing.ts";
-import { isWaiting } from "./remote.ts";
+import { isWaiting, type RemoteMachine } from "./remote.ts";
 
 const LIST_LIMIT_MS = 30 * SECOND_MS;
-/** So many creates that failed in a row keep others away for so long. */
-const FAILED_CREATES = 3;
-const FAILED_REST_MS = 2 * MINUTE_MS;
 
 const restart = "restart flintlockd on the host: its machines run on, and what waits is carried out then";
+/** The cure of a daemon that hears nothing any more. */
+export const restartDaemon = `containerd may have been restarted below it: ${restart}`;
 
 export interface Health {
   /** From memory; undefined when there is no sign of sickness. */
   trouble(): HostTrouble | undefined;
   noteStuck(uids: readonly string[]): void;
-  /** A create ended: it worked, or it failed on this host in a way that may be the host's. */
-  noteCreate(worked: boolean): void;
+  /** It takes orders and carries out none. */
+  isDeaf(): boolean;
 }
 
 export interface HealthDeps {
   readonly host: string;
   readonly listing: Listing;
+  readonly addresses: Pick<Addresses, "failing">;
   readonly clock: Clock;
-  readonly pullTimeoutMs: number;
+  /** How long a machine may stay as it is while the host does nothing else. */
+  readonly patienceMs: (id: string) => number;
   readonly deleteTimeoutMs: number;
   /** Whether machines of others stand before this one in the daemon's queue. */
   readonly isBehindOthers: (uid: string) => Promise<boolean>;
@@ -38,8 +40,6 @@ export function createHealth(deps: HealthDeps): Health {
   const { host, listing, clock } = deps;
   const deafness = watchDeafness(deps);
   let stuck = new Set<string>();
-  let failedCreates = 0;
-  let restUntil = 0;
 
   listing.onList(({ machines }) => {
     if (stuck.size === 0) return;
@@ -47,8 +47,9 @@ export function createHealth(deps: HealthDeps): Health {
     stuck = new Set(deleting.map(({ uid }) => uid).filter((uid) => stuck.has(uid)));
   });
 
+  /** A list that fails for good is as bad for addresses: no machine could be given one. */
   function listTrouble(): HostTrouble | undefined {
-    const failing = listing.failing();
+    const failing = listing.failing() ?? deps.addresses.failing();
     if (!failing) return undefined;
     const isPoisoned = failing.error instanceof FlintlockError && failing.error.code === "vm_host_sick";
     const forMs = clock.now() - failing.since;
@@ -70,31 +71,20 @@ export function createHealth(deps: HealthDeps): Health {
     };
   }
 
-  function createTrouble(): HostTrouble | undefined {
-    if (failedCreates < FAILED_CREATES || clock.now() >= restUntil) return undefined;
-    return {
-      problem: `the last ${failedCreates} machines could not be made on the host ${host}`,
-      hint: "look at flintlockd's log on the host: mostly an image that cannot be pulled, or containerd's thin pool",
-    };
-  }
-
   return {
-    trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble() ?? createTrouble(),
+    isDeaf: () => deafness.trouble() !== undefined,
+    trouble: () => listTrouble() ?? deafness.trouble() ?? stuckTrouble(),
     noteStuck: (uids) => {
       stuck = new Set([...stuck, ...uids]);
-    },
-    noteCreate(worked) {
-      failedCreates = worked ? 0 : failedCreates + 1;
-      if (!worked) restUntil = clock.now() + FAILED_REST_MS;
     },
   };
 }
 
 /**
  * After a restart of containerd the daemon takes creates and deletes, and carries none out. From outside: a machine stays PENDING,
- * untried, for longer than a pull may take, while nothing else moves and nobody stands before it.
+ * untried, for longer than its host may need for it, while nothing else moves and nobody stands before it.
  */
-function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: HealthDeps) {
+function watchDeafness({ host, listing, clock, patienceMs, isBehindOthers }: HealthDeps) {
   let waiting = new Map<string, number>();
   let quietSince = clock.now();
   let deaf: string | undefined;
@@ -120,9 +110,10 @@ function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: 
       deaf = undefined;
     }
     waiting = next;
-    const [first] = [...next.keys()].filter((uid) => next.get(uid) === 0).toSorted();
-    const isOverdue = clock.now() - quietSince > pullTimeoutMs;
-    if (first !== undefined && isOverdue && deaf === undefined && !isLooking) void look(first);
+    const first = firstUntried(snapshot);
+    if (first === undefined || deaf !== undefined || isLooking) return;
+    const isOverdue = clock.now() - quietSince > patienceMs(first.id);
+    if (isOverdue) void look(first.uid);
   });
 
   return {
@@ -131,10 +122,16 @@ function watchDeafness({ host, listing, clock, pullTimeoutMs, isBehindOthers }: 
       const forMs = clock.now() - quietSince;
       return {
         problem: `the host ${host} takes orders and has not carried out any for ${formatDuration(forMs)}`,
-        hint: `containerd may have been restarted below it: ${restart}`,
+        hint: restartDaemon,
       };
     },
   };
+}
+
+/** The one that the daemon's worker comes to next. */
+function firstUntried({ machines }: Snapshot): RemoteMachine | undefined {
+  const untried = [...machines.values()].flat().filter((each) => isWaiting(each) && each.retry === 0);
+  return untried.toSorted((a, b) => (a.uid < b.uid ? -1 : 1))[0];
 }
 
 /**

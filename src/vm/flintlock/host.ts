@@ -41,3 +41,15 @@ export interface AddressRange {
   readonly last: string;
   readonly prefixLength: number;
 }
+
+/** Machines that a range has addresses for. */
+export function addressesIn({ first, last }: AddressRange, gateway: string | undefined): number {
+  const [from, to] = [numberOfAddress(first), numberOfAddress(last)];
+  const at = gateway === undefined ? -1 : numberOfAddress(gateway);
+  return to - from + 1 - (at >= from && at <= to ? 1 : 0);
+}
+
+/** An IPv4 address as a whole number. */
+export function numberOfAddress(address: string): number {
+  return address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+}

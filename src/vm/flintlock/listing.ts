@@ -5,6 +5,7 @@ import type { FlintlockClient, ListQuery } from "./client.ts";
 import { listDisturbed } from "./daemon-failures.ts";
 import { untilAborted } from "./deadline.ts";
 import { FlintlockError } from "./errors.ts";
+import type { ListedMicroVM } from "./gen/service_pb.js";
 import type { Pauses } from "./pause.ts";
 import { byId, type RemoteMachine, remoteMachine } from "./remote.ts";
 
@@ -32,8 +33,13 @@ export interface Listing {
   making<Value>(work: () => Promise<Value>): Promise<Value>;
   latest(): Snapshot | undefined;
   /** Since when the host cannot list, and why; undefined when it can. */
-  failing(): { readonly since: number; readonly error: unknown } | undefined;
+  failing(): ListFailure | undefined;
   onList(listener: (snapshot: Snapshot) => void): () => void;
+}
+
+export interface ListFailure {
+  readonly since: number;
+  readonly error: unknown;
 }
 
 export interface ListingDeps {
@@ -54,12 +60,14 @@ export function createListing(deps: ListingDeps): Listing {
   let outdated = 0;
   let latest: Snapshot | undefined;
   let underWay: { readonly number: number; readonly done: Promise<Snapshot> } | undefined;
-  let failing: { since: number; error: unknown } | undefined;
+  let failing: ListFailure | undefined;
 
   async function ask(number: number): Promise<Snapshot> {
     const askedAt = clock.now();
     try {
-      const all = await listPatiently(deps, { namespace }, closed);
+      const all = (await listPatiently(deps, { namespace }, closed)).flatMap(
+        (each) => remoteMachine(each) ?? [],
+      );
       latest = { number, askedAt, machines: byId(all) };
       failing = undefined;
       lists.emit(latest);
@@ -115,12 +123,11 @@ export async function listPatiently(
   { client, clock, pauses }: Pick<ListingDeps, "client" | "clock" | "pauses">,
   query: ListQuery,
   signal: AbortSignal,
-): Promise<RemoteMachine[]> {
+): Promise<readonly ListedMicroVM[]> {
   const beganAt = clock.now();
   for (let tries = 1; ; tries++) {
     try {
-      const found = await client.list(query, signal);
-      return found.flatMap((machine) => remoteMachine(machine) ?? []);
+      return await client.list(query, signal);
     } catch (error) {
       if (!isDisturbed(error) || clock.now() - beganAt > PATIENCE_MS) throw error;
     }

@@ -1,9 +1,9 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { AskRegistry } from "../../lifecycle/boot-image.ts";
 import type { MachineSpec } from "../driver.ts";
-import { VmError } from "../errors.ts";
-import { createAddresses } from "./addresses.ts";
+import { type Addresses, createAddresses } from "./addresses.ts";
 import type { FlintlockClient } from "./client.ts";
 import type { FlintlockConfig } from "./config.ts";
 import { type Creates, createCreates } from "./creates.ts";
@@ -12,8 +12,9 @@ import { type GuardedClient, guardClient } from "./guard.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { FlintlockHost } from "./host.ts";
 import { createListing, type Listing, listPatiently, type Snapshot } from "./listing.ts";
+import { createPace } from "./pace.ts";
 import { createPauses, type Pauses } from "./pause.ts";
-import { isWaiting } from "./remote.ts";
+import { isWaiting, remoteMachine } from "./remote.ts";
 import { createRemover, type Remover } from "./remover.ts";
 
 export interface FlintlockDriverOptions {
@@ -24,6 +25,8 @@ export interface FlintlockDriverOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly random: () => number;
+  /** Whether hosts can still pull an image; without it nobody is asked. */
+  readonly askRegistry?: AskRegistry;
 }
 
 /** What a driver of one host consists of. */
@@ -31,6 +34,7 @@ export interface Parts {
   readonly client: GuardedClient;
   readonly listing: Listing;
   readonly health: Health;
+  readonly addresses: Addresses;
   readonly remover: Remover;
   readonly creates: Creates;
   readonly pauses: Pauses;
@@ -51,15 +55,18 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
   const client = guardClient(unguarded, host.name, clock);
   const listing = createListing({ client, namespace, clock, pauses, closed: closed.signal });
   const shared = { client, listing, clock, pauses, log, callsEnd: callsEnd.signal };
+  const addresses = createAddresses({ host, client, clock, pauses });
+  const pace = createPace({ clock, pullTimeoutMs: settings.pullTimeout });
   const health = createHealth({
-    host: host.name,
-    listing,
+    ...{ host: host.name, listing, addresses },
     clock,
-    pullTimeoutMs: settings.pullTimeout,
+    patienceMs: (id) => pace.patienceMs(id),
     deleteTimeoutMs: settings.deleteTimeout,
     async isBehindOthers(uid) {
       const all = await listPatiently({ client, clock, pauses }, { namespace: "" }, closed.signal);
-      return all.some((each) => isWaiting(each) && each.uid < uid);
+      return all
+        .flatMap((each) => remoteMachine(each) ?? [])
+        .some((each) => isWaiting(each) && each.uid < uid);
     },
   });
   const remover = createRemover({
@@ -68,7 +75,6 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
     deleteTimeoutMs: settings.deleteTimeout,
     onStuck: health.noteStuck,
   });
-  const addresses = createAddresses({ host, client, clock });
   const creating = {
     ...shared,
     host,
@@ -77,20 +83,15 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
     addresses,
     made,
     pullTimeoutMs: settings.pullTimeout,
+    isDeaf: health.isDeaf,
+    pace,
+    askRegistry: options.askRegistry,
   };
-  const make = async (spec: MachineSpec, signal: AbortSignal) => {
-    try {
-      await createMachine(creating, spec, signal);
-      health.noteCreate(true);
-    } catch (error) {
-      if (error instanceof VmError && error.code === "vm_create_failed") health.noteCreate(false);
-      throw error;
-    }
-  };
+  const make = (spec: MachineSpec, signal: AbortSignal) => createMachine(creating, spec, signal);
   const creates = createCreates(make, closed.signal);
   listing.onList((snapshot) => forgetGone(made, snapshot));
   keepOneOfEach({ listing, creates, remover, made, closed: closed.signal, log });
-  return { client, listing, health, remover, creates, pauses, made, closed, callsEnd };
+  return { client, listing, health, addresses, remover, creates, pauses, made, closed, callsEnd };
 }
 
 /** A create that was overtaken by its own repetition leaves two machines of one id. */
