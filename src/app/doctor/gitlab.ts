@@ -103,6 +103,28 @@ async function checkProxy(options: GitLabCheckOptions, signal: AbortSignal): Pro
   }
 }
 
+const inTheWay = new Set<string>([
+  "gitlab_proxy",
+  "gitlab_unreachable",
+  "gitlab_certificate",
+  "gitlab_client_certificate",
+  "gitlab_ca_unreadable",
+  "gitlab_wrong_url",
+] satisfies GitLabError["code"][]);
+
+/** A question to GitLab itself. That GitLab cannot be asked at all is told once, by “gitlab”. */
+export function answerOfGitLab(ask: (signal: AbortSignal) => Promise<Finding>): DoctorCheck["run"] {
+  return answer(async (signal) => {
+    try {
+      return await ask(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!inTheWay.has(gitLabErrorFrom(error, "asking").code)) throw error;
+      return { level: "warn", message: "not known: GitLab cannot be asked", hint: "See “gitlab” above." };
+    }
+  });
+}
+
 /** Without a token GitLab answers 401: it is there. */
 async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal): Promise<Finding> {
   const { url } = options.config.gitlab;
