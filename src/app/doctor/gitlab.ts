@@ -17,6 +17,8 @@ import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
+/** Left out again where the sentence says it already. */
+const ASKING = "asking GitLab";
 const SOON_MS = 14 * DAY_MS;
 
 export interface GitLabCheckOptions {
@@ -119,7 +121,7 @@ export function answerOfGitLab(ask: (signal: AbortSignal) => Promise<Finding>): 
       return await ask(signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (!inTheWay.has(gitLabErrorFrom(error, "asking").code)) throw error;
+      if (!inTheWay.has(gitLabErrorFrom(error, ASKING).code)) throw error;
       return { level: "warn", message: "not known: GitLab cannot be asked", hint: "See “gitlab” above." };
     }
   });
@@ -132,7 +134,7 @@ async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal):
     return judge(url, await ask(options, signal));
   } catch (error) {
     signal.throwIfAborted();
-    const known = gitLabErrorFrom(error, `asking ${url}`);
+    const known = gitLabErrorFrom(error, ASKING);
     if (known.code === "gitlab_proxy") {
       return {
         level: "fail",
@@ -167,7 +169,9 @@ function judge(url: string, { status, tookMs }: Heard): Finding {
 }
 
 function wordsOf(known: GitLabError, error: unknown): string {
-  return known.code === "gitlab_unreachable" ? describeError(error) : known.message;
+  return known.code === "gitlab_unreachable"
+    ? describeError(error)
+    : known.message.replace(`${ASKING}: `, "");
 }
 
 function adviceFor({ code, hint, message }: GitLabError): string {
