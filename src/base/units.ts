@@ -53,7 +53,13 @@ function sumOfParts(text: string, units: Readonly<Record<string, number>>, expec
 /** 1536 → `"1.5 GiB"` (argument in MiB). For people. */
 export function formatMib(mib: number): string {
   if (mib < 1024) return `${Math.round(mib)} MiB`;
-  return `${Number((mib / 1024).toFixed(1))} GiB`;
+  if (mib < 1024 ** 2) return `${short(mib / 1024)} GiB`;
+  return `${short(mib / 1024 ** 2)} TiB`;
+}
+
+/** Three digits or so: nobody asks for the tenths of a hundred. */
+function short(value: number): number {
+  return Number(value.toFixed(value < 100 ? 1 : 0));
 }
 
 /** Bytes for people, in binary units: `"91 MiB"`. */

@@ -64,13 +64,13 @@ async function list(context: Context): Promise<undefined> {
 
 const columns = [
   { title: "HOST", cut: 16 },
-  { title: "DRIVER", spare: 2 },
+  { title: "DRIVER", spare: 1 },
   { title: "STATE" },
   { title: "MACHINES" },
   { title: "CPUS" },
   { title: "MEMORY" },
   { title: "DISK" },
-  { title: "LABELS", cut: 12, spare: 1 },
+  { title: "LABELS", cut: 12, spare: 2 },
 ];
 
 /** A row for each host, and below it what is wrong with hosts, with what to do. */
