@@ -52,6 +52,20 @@ test("elsewhere only the lines are written, without colours", () => {
   expect(written).toEqual(["line\n"]);
 });
 
+test.each([true, false])("a name in a line steers no terminal (a terminal: %s)", (isTTY) => {
+  const written: string[] = [];
+  const screen = createScreen({ write: (text) => written.push(text), isTTY, columns: 80 });
+  const name = "job\u001b[2J\u001b]0;title\u0007\u001b[32m✓\r\nall passed\u202e\u009b1m";
+  screen.print(`  ${screen.bad(name)}  ${name}`);
+  screen.startFoot(() => [name]);
+  screen.stopFoot();
+
+  const [line, foot] = written;
+  const plain = "job✓ all passed1m";
+  expect(line).toBe(isTTY ? `  \u001b[31;1m${plain}\u001b[0m  ${plain}\n` : `  ${plain}  ${plain}\n`);
+  expect(foot).toBe(isTTY ? `${plain}\n` : undefined);
+});
+
 test("a table's columns are as wide as their widest cell, colours aside", () => {
   expect(
     formatTable([

@@ -1,4 +1,6 @@
+import { randomInt } from "node:crypto";
 import { stripVTControlCharacters } from "node:util";
+import { plainText } from "../base/plain-text.ts";
 
 const CLEAR_LINE = "\u001b[2K";
 const UP = "\u001b[1A";
@@ -12,7 +14,7 @@ export interface Output {
 
 export interface Screen {
   readonly isLive: boolean;
-  /** A line that stays. */
+  /** A line that stays. What steers a terminal is taken out of it, but for the colours of this screen: names in it are others'. */
   print(line?: string): void;
   /** From now on `draw` gives the lines at the foot of a terminal, drawn again and again; elsewhere it is not called. */
   startFoot(draw: () => readonly string[]): void;
@@ -29,6 +31,16 @@ export function createScreen(output: Output): Screen {
   let draw: (() => readonly string[]) | undefined;
   let timer: NodeJS.Timeout | undefined;
   let drawn = 0;
+  /** Marks our own colours, so that nobody can write them: a parameter that means nothing, as long as those that are stripped elsewhere. */
+  const mark = randomInt(1_000, 10_000);
+  const marked = new RegExp(`(\\u001b\\[[0-9;]+;${mark}m)`);
+
+  function cleaned(line: string): string {
+    const parts = line.split(marked);
+    return parts
+      .map((part, at) => (at % 2 === 1 ? part.replace(`;${mark}m`, "m") : inOneLine(part)))
+      .join("");
+  }
 
   function erase(): void {
     if (drawn > 0) output.write(`${`${UP}${CLEAR_LINE}`.repeat(drawn)}\r`);
@@ -38,19 +50,20 @@ export function createScreen(output: Output): Screen {
   function drawFoot(): void {
     if (!draw) return;
     const width = (output.columns || 100) - 1;
-    const lines = draw().map((line) => fitting(line, width));
+    const lines = draw().map((line) => fitting(cleaned(line), width));
     erase();
     output.write(lines.map((line) => `${line}\n`).join(""));
     drawn = lines.length;
   }
 
-  const paint = (code: string) => (text: string) => (isLive ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const paint = (code: string) => (text: string) =>
+    isLive ? `\u001b[${code};${mark}m${text}\u001b[0;${mark}m` : text;
 
   return {
     isLive,
     print(line = "") {
       erase();
-      output.write(`${line}\n`);
+      output.write(`${cleaned(line)}\n`);
       drawFoot();
     },
     startFoot(next) {
@@ -69,6 +82,11 @@ export function createScreen(output: Output): Screen {
     good: paint("32"),
     bad: paint("31;1"),
   };
+}
+
+/** Without what a terminal would obey; spaces, which make columns, stay. */
+function inOneLine(text: string): string {
+  return plainText(text).replaceAll("\n", " ");
 }
 
 /** A line that would wrap would be counted as one and leave half of itself behind: cut it, without its colours. */

@@ -11,7 +11,7 @@ import { runHostile } from "../hostile/run.ts";
 const seconds = Number(process.env["FIRERUNNER_HOSTILE_SECONDS"] ?? 5);
 const restSeconds = seconds >= 60 ? 30 : 5;
 /** In the suite a few answers are taken while other tests run beside it: it shows only that the neighbour is not stopped. */
-const slowestMs = seconds >= 60 ? 250 : 10_000;
+const slowestMs = seconds >= 60 ? 250 : 2_000;
 
 test("ten hostile guests at once neither end a manager with a small heap, nor stop a neighbour, nor keep its memory", {
   timeout: (seconds * 3 + 120) * 1_000,

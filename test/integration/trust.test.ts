@@ -3,6 +3,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { openWorkshop } from "../../src/image/workshop.ts";
 import { acquireStateLock } from "../../src/store/state-lock.ts";
@@ -71,7 +72,8 @@ describe.runIf(process.getuid?.() === 0)("what others can change is refused", ()
 
     const error = await loadConfig({ file: at("etc/config.yaml"), env: {} }).catch((cause: unknown) => cause);
 
-    expect((error as Error).message).toMatch(words);
+    const { message, hint } = error as ConfigError;
+    expect(`${message} → ${hint}`).toMatch(words);
   });
 
   test("by image build: an image directory for all", async () => {
