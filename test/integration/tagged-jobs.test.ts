@@ -120,6 +120,35 @@ test("with one runner per job, no runner serves two, also where GitLab gives a j
   await expectNothingLeft(installation);
 });
 
+test("jobs that cannot be served are failed with the reason in their own log, beside one that runs, and leave no runner", async () => {
+  const webhook = { unservable: "fail", poll: { interval: "1s" } };
+  await using installation = await startTaggedInstallation({ webhook, runners: { keepUnused: "1s" } });
+  const { gitlab, rooms, runs } = installation;
+  const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
+  const add = (tag: string) => gitlab.addJob(project, { tags: [tag] });
+  const [huge, wrong, good] = [
+    await add("firecracker-99cpu-1gb"),
+    await add("firecracker-4gb"),
+    await add("firecracker-1cpu-1gb"),
+  ];
+
+  const all = [huge, wrong, good];
+  await eventually("all have ended", () => all.every(({ finishedAt }) => finishedAt !== undefined), 60_000);
+
+  expect(good.status).toBe("success");
+  expect(runs.map(({ jobId }) => jobId)).toEqual([good.id]);
+  for (const job of [huge, wrong]) {
+    expect(job).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
+    await eventually("its end is stored", async () => (await rooms.store.job(job.id))?.state === "finished");
+    expect(await rooms.store.job(job.id)).toMatchObject({ result: "failed", cause: "unservable" });
+  }
+  expect(huge.trace.text()).toContain(
+    "the job failed: firecracker-99cpu-1gb cannot be served: webhook.sizes.maxCpus allows 16; give the job another tag",
+  );
+  expect(wrong.trace.text()).toContain("is not a size: write such as firecracker-2cpu-4gb");
+  await expectNothingLeft(installation);
+});
+
 test("a canceled job's machine is gone as soon as a hook tells of it, however silent the guest", async () => {
   // Only the hook can tell: the guest says nothing, and GitLab is not asked in turn.
   await using installation = await startTaggedInstallation({ workMs: 3_600_000 });
