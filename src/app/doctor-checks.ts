@@ -7,6 +7,7 @@ import { createRunnerApi } from "../gitlab/client.ts";
 import type { Pool } from "../lifecycle/pool.ts";
 import { connectGitLab } from "./connect-gitlab.ts";
 import { doorChecks } from "./doctor/door.ts";
+import { egressChecks } from "./doctor/egress.ts";
 import { answer } from "./doctor/findings.ts";
 import { fleetChecks } from "./doctor/fleet.ts";
 import { gitlabChecks } from "./doctor/gitlab.ts";
@@ -27,6 +28,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
   const { webhook } = config;
   return [
     ...gitlabChecks({ config, clock: systemClock }),
+    ...egressChecks({ config }),
     { name: "user", run: answer(async () => userFinding(config)) },
     ...machineChecks(config),
     ...roomChecks(config),

@@ -3,7 +3,7 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
-import { askRegistry } from "../image/registry/holding.ts";
+import { registryAsker } from "../image/registry/holding.ts";
 import type { Store } from "../store/store.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
@@ -32,6 +32,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());
   const namespace = await namespaceOf(config, store.installationId);
+  const askRegistry = registryAsker({ ways: config.proxy });
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },

@@ -7,7 +7,7 @@ import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
 import { HttpError } from "../http/errors.ts";
 import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
-import { askRegistry } from "../image/registry/holding.ts";
+import { registryAsker } from "../image/registry/holding.ts";
 import { createRelay, type RelayTrials } from "../relay/relay.ts";
 import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
@@ -62,14 +62,14 @@ export function createTrialDesk(deps: TrialDeskDeps): TrialDesk {
 }
 
 async function optionsFor({ config, store, trials, log }: TrialDeskDeps, order: TrialOrder) {
-  const { vm, scheduler } = config();
+  const { vm, scheduler, proxy } = config();
   const images = openImages(config);
   return {
     host: hostOf(order),
     namespace: await namespaceOf(config(), store.installationId),
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
-    askRegistry,
+    askRegistry: registryAsker({ ways: proxy }),
     door: trialDoor(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,

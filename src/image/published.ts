@@ -13,6 +13,9 @@ const Publication = z.strictObject({
   kernel: z.string(),
   root: z.string(),
   pushedAt: z.number().int(),
+  /** How the registry was spoken to, where it was said: whoever asks it later speaks to it in the same way. */
+  plainHttp: z.boolean().exactOptional(),
+  ca: z.string().exactOptional(),
 });
 export type Publication = z.infer<typeof Publication>;
 

@@ -78,6 +78,8 @@ export async function pushImage(options: PushOptions, onProgress: OnProgress): P
       tags,
       ...published,
       pushedAt: clock.now(),
+      ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
+      ...(options.ca === undefined ? {} : { ca: options.ca }),
     });
     await packed.clear();
     onProgress({ phase: "done", fraction: 1, line: `Pushed ${root}` });

@@ -13,7 +13,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
 import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
-import type { BootImage } from "../lifecycle/boot-image.ts";
+import type { BootImage, PublishedImage } from "../lifecycle/boot-image.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 import {
@@ -211,8 +211,12 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     abilities: manifest.abilities,
     variant: manifest.variant,
     runnerInfo: manifest.runner.info,
-    ...(latest ? { published: { kernel: latest.kernel, root: latest.root, registry: latest.registry } } : {}),
+    ...(latest ? { published: publishedAs(latest) } : {}),
   };
+}
+
+function publishedAs({ kernel, root, registry, plainHttp, ca }: Publication): PublishedImage {
+  return { kernel, root, registry, pushed: { plainHttp, ca } };
 }
 
 /** Why this cannot be what describes the image of that digest, or of one that begins so; undefined when it can. */

@@ -22,6 +22,16 @@ export interface PublishedImage {
   readonly cloudInit?: boolean;
   /** What this computer calls the registry of our own images. */
   readonly registry?: string;
+  /** How our own images were pushed there. */
+  readonly pushed?: PushedBy;
+}
+
+/** How this computer speaks to a registry of its own choice. */
+export interface PushedBy {
+  /** True: HTTP without TLS; false: TLS with this computer, too. */
+  readonly plainHttp?: boolean | undefined;
+  /** PEM of authorities to trust besides the public ones. */
+  readonly ca?: string | undefined;
 }
 
 /** What a registry says of an image that hosts are to pull; `locked`: only with a login; `unknown`: it could not be asked. */

@@ -114,7 +114,10 @@ describe("a pushed image", () => {
     const { published } = await push(`localhost:${port}/fr`, { pullFrom: "registry.example.org:5000" });
 
     expect(published.root).toMatch(/^registry\.example\.org:5000\/fr\/root@sha256:[0-9a-f]{64}$/);
-    expect((await store().resolve("base")).published).toEqual(published);
+    expect((await store().resolve("base")).published).toEqual({
+      ...published,
+      ...{ registry: `localhost:${port}`, pushed: {} },
+    });
     expect((await store().find("base"))?.publications).toMatchObject([
       { registry: `localhost:${port}`, name: "fr" },
     ]);
@@ -243,6 +246,8 @@ describe("a registry with TLS and a password", () => {
     await logIn(host, REGISTRY_PASSWORD);
 
     const { published } = await push(`${host}/fr`, { ca });
+    // Whoever asks the registry later needs the authority, too.
+    expect((await store().resolve("base")).published?.pushed).toEqual({ ca });
 
     const options = ["--src-tls-verify=false", "--src-creds", `${REGISTRY_USER}:${REGISTRY_PASSWORD}`];
     expect((await pullImage(published.root, join(directory, "root"), options)).layers).toHaveLength(2);

@@ -29,3 +29,10 @@ export function mergeFindings(findings: readonly Finding[]): Finding {
   const hints = [...new Set(told.flatMap(({ hint }) => (hint === undefined ? [] : [hint])))];
   return { level, message, ...(hints.length === 0 ? {} : { hint: hints.join(" ") }) };
 }
+
+/** An error's hint as one of doctor's; keys of the configuration keep their small letter. */
+export function sentence(hint: string): string {
+  const first =
+    hint.startsWith("gitlab.") || hint.startsWith("proxy.") ? hint.charAt(0) : hint.charAt(0).toUpperCase();
+  return `${first}${hint.slice(1).replace(/\.$/, "")}.`;
+}

@@ -13,7 +13,7 @@ import { readAnswer } from "../../gitlab/answer.ts";
 import type { GitLabError } from "../../gitlab/errors.ts";
 import { gitLabErrorFrom } from "../../gitlab/failure.ts";
 import { connectGitLab } from "../connect-gitlab.ts";
-import { answer, mergeFindings } from "./findings.ts";
+import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -153,12 +153,6 @@ function adviceFor({ code, hint, message }: GitLabError): string {
   return message.includes("its name cannot be resolved")
     ? "The name is not known: check gitlab.url and this computer's DNS. Behind a company's proxy, name it in proxy.url."
     : "Check gitlab.url, and firewalls or proxies (proxy.url) between this computer and GitLab.";
-}
-
-function sentence(hint: string): string {
-  const first =
-    hint.startsWith("gitlab.") || hint.startsWith("proxy.") ? hint.charAt(0) : hint.charAt(0).toUpperCase();
-  return `${first}${hint.slice(1).replace(/\.$/, "")}.`;
 }
 
 interface CertificateFile {

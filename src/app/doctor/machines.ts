@@ -6,7 +6,7 @@ import type { Config } from "../../config/load.ts";
 import { tagRulesOf } from "../../config/machine-kinds.ts";
 import { neededAbilities } from "../../config/needed-abilities.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
-import { askRegistry } from "../../image/registry/holding.ts";
+import { registryAsker } from "../../image/registry/holding.ts";
 import { type BootImage, pushAgain } from "../../lifecycle/boot-image.ts";
 import { lackingNote } from "../../lifecycle/guest-abilities.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
@@ -93,7 +93,7 @@ async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal
 }
 
 /** A machine elsewhere is not booted here: the hosts are looked at for themselves. */
-async function onFleet({ hosts }: Wanted, image: BootImage, signal: AbortSignal): Promise<Finding> {
+async function onFleet({ hosts, proxy }: Wanted, image: BootImage, signal: AbortSignal): Promise<Finding> {
   if (hosts.size === 0) {
     return {
       level: "fail",
@@ -102,7 +102,7 @@ async function onFleet({ hosts }: Wanted, image: BootImage, signal: AbortSignal)
     };
   }
   if (image.published) {
-    const { state, words } = await askRegistry(image.published, signal);
+    const { state, words } = await registryAsker({ ways: proxy })(image.published, signal);
     if (state === "gone" || state === "locked")
       return {
         level: "fail",

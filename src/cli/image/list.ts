@@ -34,7 +34,7 @@ async function list(context: Context, _args: readonly string[], place: Place): P
       path,
       bytes,
       ...summaryOf(manifest),
-      publications,
+      publications: publications.map(({ ca: _long, ...rest }) => rest),
     })),
     () => {
       if (images.length === 0)

@@ -1,7 +1,13 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterEach, expect, test } from "vitest";
-import { askRegistry } from "./holding.ts";
+import { afterEach, describe, expect, test } from "vitest";
+import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
+import { startCompanyProxy } from "../../../test/servers/company-proxy.ts";
+import { startHttpServer } from "../../../test/servers/http-server.ts";
+import { directWays } from "../../base/proxy/ways.ts";
+import { registryAsker } from "./holding.ts";
+
+const askRegistry = registryAsker({});
 
 const signal = new AbortController().signal;
 const digest = `sha256:${"a".repeat(64)}`;
@@ -58,4 +64,57 @@ test("one that cannot be asked says nothing of the image", async () => {
   });
   const registry = "127.0.0.1:1";
   expect(await askRegistry({ ...published, registry }, signal)).toMatchObject({ state: "unknown" });
+});
+
+describe("a registry that a push reached in a way of its own", () => {
+  const host = "registry.company.test:5000";
+  const far = { kernel: `${host}/fr/kernel@${digest}`, root: `${host}/fr/root@${digest}`, registry: host };
+
+  /** One that has everything, behind a proxy. */
+  async function behindProxy(tls?: { key: string; cert: string }) {
+    const server = await startHttpServer((_request, response) => response.end(), tls);
+    const proxy = await startCompanyProxy({ routes: { [host]: server.port } });
+    const named = { origin: proxy.url, namedBy: "proxy.url" };
+    const ask = registryAsker({ ways: { ...directWays, http: named, https: named } });
+    return {
+      ...{ ask, proxy, server },
+      async [Symbol.asyncDispose]() {
+        await proxy[Symbol.asyncDispose]();
+        await server[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  test("is asked through the proxy, with the authority that the push was given", async () => {
+    await using authority = await makeCertificateAuthority();
+    await using behind = await behindProxy(await authority.issue("registry.company.test"));
+
+    expect(await behind.ask({ ...far, pushed: { ca: authority.ca } }, signal)).toMatchObject({
+      state: "there",
+    });
+    expect(new Set(behind.proxy.asked)).toEqual(new Set([`CONNECT ${host}`]));
+    expect(await behind.ask(far, signal)).toMatchObject({
+      state: "unknown",
+      words: expect.stringContaining("is not trusted"),
+    });
+  });
+
+  test("is asked without TLS where the push was; a root of other people, elsewhere, is not", async () => {
+    await using behind = await behindProxy();
+    const plain = { ...far, pushed: { plainHttp: true } };
+
+    expect(await behind.ask(plain, signal)).toMatchObject({ state: "there" });
+    expect(behind.proxy.asked.toSorted()).toEqual([
+      `HEAD http://${host}/v2/fr/kernel/manifests/${digest}`,
+      `HEAD http://${host}/v2/fr/root/manifests/${digest}`,
+    ]);
+    expect(await behind.ask({ ...plain, cloudInit: true }, signal)).toMatchObject({ state: "unknown" });
+  });
+
+  test("is not asked with an authority that cannot be read, and the answer says so", async () => {
+    expect(await askRegistry({ ...far, pushed: { ca: "nonsense" } }, signal)).toMatchObject({
+      state: "unknown",
+      words: expect.stringContaining("certificate"),
+    });
+  });
 });

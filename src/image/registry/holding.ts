@@ -1,8 +1,12 @@
-/** Whether registries still have what hosts are told to pull. Asked as a host asks: without a login. */
+/**
+ * Whether registries still have what hosts are told to pull. Asked without a login, as a host asks, and on the way that a push from here
+ * takes: through the same proxy, with the same authorities, with or without TLS.
+ */
 import { describeError } from "../../base/errors.ts";
-import type { Holding, PublishedImage } from "../../lifecycle/boot-image.ts";
+import type { ProxyWays } from "../../base/proxy/ways.ts";
+import type { AskRegistry, Holding, PushedBy } from "../../lifecycle/boot-image.ts";
 import { isLocalRegistry } from "./reference.ts";
-import { createSession } from "./session.ts";
+import { createSession, type RegistrySession } from "./session.ts";
 import { createTransport } from "./transport.ts";
 
 const LIMIT_MS = 10_000;
@@ -13,18 +17,28 @@ const manifestTypes = [
   "application/vnd.docker.distribution.manifest.list.v2+json",
 ].join(", ");
 
-/** Of the two images the one with the worse answer. Throws only when `signal` aborts. */
-export async function askRegistry(published: PublishedImage, signal: AbortSignal): Promise<Holding> {
-  const { kernel, root, registry } = published;
-  const answers = await Promise.all([kernel, root].map((image) => ask(image, registry, signal)));
-  signal.throwIfAborted();
-  const worst = (["gone", "locked", "unknown"] as const).find((state) =>
-    answers.some((answer) => answer.state === state),
-  );
-  return answers.find(({ state }) => state === worst) ?? { state: "there", words: "the registry has it" };
+/** Answers, of the two images, for the one with the worse answer. */
+export function registryAsker({ ways }: { readonly ways?: ProxyWays | undefined }): AskRegistry {
+  return async ({ kernel, root, registry, pushed, cloudInit }, signal) => {
+    const own = { registryHere: registry, ways, ...pushed };
+    // A root of other people lies where its maker has put it.
+    const ofRoot = cloudInit ? { registryHere: registry, ways } : own;
+    const answers = await Promise.all([ask(kernel, own, signal), ask(root, ofRoot, signal)]);
+    signal.throwIfAborted();
+    const worst = (["gone", "locked", "unknown"] as const).find((state) =>
+      answers.some((answer) => answer.state === state),
+    );
+    return answers.find(({ state }) => state === worst) ?? { state: "there", words: "the registry has it" };
+  };
 }
 
-async function ask(image: string, registryHere: string | undefined, parent: AbortSignal): Promise<Holding> {
+interface Way extends PushedBy {
+  /** What this computer calls a registry that is local to hosts. */
+  readonly registryHere: string | undefined;
+  readonly ways: ProxyWays | undefined;
+}
+
+async function ask(image: string, { registryHere, ...way }: Way, parent: AbortSignal): Promise<Holding> {
   const [, host = "", repository = "", reference = "latest"] =
     /^([^/]+)\/([^@]+?)(?:[@:]((?:sha256:)?[\w.-]+))?$/.exec(image) ?? [];
   // A host's own registry, which is another one than this computer's.
@@ -32,12 +46,10 @@ async function ask(image: string, registryHere: string | undefined, parent: Abor
   if (registry === undefined)
     return unknown(`${image} is in a registry of the host's own, which cannot be asked from here`);
   const signal = AbortSignal.any([parent, AbortSignal.timeout(LIMIT_MS)]);
-  const session = createSession({
-    transport: createTransport({ registry }),
-    credentials: async () => undefined,
-    signal,
-  });
+  let session: RegistrySession | undefined;
   try {
+    const transport = createTransport({ registry, ...way });
+    session = createSession({ transport, credentials: async () => undefined, signal });
     const { status } = await session.send({
       method: "HEAD",
       url: `/v2/${repository}/manifests/${reference}`,
@@ -50,7 +62,7 @@ async function ask(image: string, registryHere: string | undefined, parent: Abor
     const isLocked = (error as { code?: unknown }).code === "registry_unauthorized";
     return isLocked ? locked(image, registry) : unknown(describeError(error));
   } finally {
-    await session.close();
+    await session?.close();
   }
 }
 
