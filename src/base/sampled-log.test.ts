@@ -56,4 +56,33 @@ describe("the sampled log", () => {
 
     expect(lines[1]?.[1]).toEqual({ count: 1, kinds: { a: 1 } });
   });
+
+  test.each([
+    [["debug", "debug"], "debug"],
+    [["debug", "info", "debug"], "info"],
+    [["debug", "error", "warn"], "error"],
+  ] as const)("tells of lines left out at the highest level among them: %j", (leftOut, expected) => {
+    const told: [level: string, message: string][] = [];
+    const log: Log = {
+      ...silentLog,
+      debug: (_, message) => void told.push(["debug", message]),
+      info: (_, message) => void told.push(["info", message]),
+      warn: (_, message) => void told.push(["warn", message]),
+      error: (_, message) => void told.push(["error", message]),
+    };
+    const sampled = createSampledLog({ log, clock: createManualClock(), leftOut: "more" });
+    // What was written itself counts for nothing.
+    sampled.write("error", "a", {}, "refused");
+    for (const level of leftOut) sampled.write(level, "a", {}, "refused");
+    sampled.flush();
+    // Nor does what was told of before.
+    sampled.write("error", "a", {}, "refused");
+    sampled.write("debug", "a", {}, "refused");
+    sampled.flush();
+
+    expect(told.filter(([, message]) => message === "more").map(([level]) => level)).toEqual([
+      expected,
+      "debug",
+    ]);
+  });
 });

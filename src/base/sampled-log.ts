@@ -6,11 +6,17 @@ import { MINUTE_MS } from "./units.ts";
 const MOST_LINES = 30;
 const OTHERS = "others";
 
+const levels = ["debug", "info", "warn", "error"] as const;
+type Level = (typeof levels)[number];
+
 /** Lines that somebody else can cause at will: the first of each kind and minute is written, the others are counted. */
 export interface SampledLog {
   /** `kind` says which lines are the same, such as a client's address and the message. */
-  write(level: "debug" | "info" | "warn" | "error", kind: string, fields: object, message: string): void;
-  /** Writes how many lines were left out, when the minute has passed. The next `write` does so too. */
+  write(level: Level, kind: string, fields: object, message: string): void;
+  /**
+   * Writes how many lines were left out, when the minute has passed, at the highest level among them: whom the lines would not have been
+   * shown to, their count is not shown to either. The next `write` does so too.
+   */
   tick(): void;
   /** The same, at once. */
   flush(): void;
@@ -29,14 +35,16 @@ export function createSampledLog(options: SampledLogOptions): SampledLog {
   const { log, clock, leftOut, windowMs = MINUTE_MS } = options;
   /** How many of each kind were left out. */
   let seen = new Map<string, number>();
+  let highest: Level = "debug";
   let lines = 0;
   let startedAt = clock.now();
 
   function flush(): void {
     const kinds = [...seen].filter(([, count]) => count > 0);
     const count = kinds.reduce((sum, [, each]) => sum + each, 0);
-    if (count > 0) log.warn({ count, kinds: Object.fromEntries(kinds) }, leftOut);
+    if (count > 0) log[highest]({ count, kinds: Object.fromEntries(kinds) }, leftOut);
     seen = new Map();
+    highest = "debug";
     lines = 0;
     startedAt = clock.now();
   }
@@ -56,6 +64,7 @@ export function createSampledLog(options: SampledLogOptions): SampledLog {
         log[level](fields, message);
         return;
       }
+      if (levels.indexOf(level) > levels.indexOf(highest)) highest = level;
       const counted = before === undefined ? OTHERS : kind;
       seen.set(counted, (seen.get(counted) ?? 0) + 1);
     },

@@ -160,11 +160,20 @@ describe("hosts of the flintlock driver", () => {
     const { hosts } = await load(`{
       few: { ${small}, ${network("10.77.0.1-10.77.0.3/24")} },
       enough: { ${small}, ${network("10.77.0.10-10.77.0.99/24")} },
+      settled: { ${small}, machines: 2, ${network("10.77.0.10-10.77.0.11/24")} },
+      more: { ${small}, machines: 3, ${network("10.77.0.10-10.77.0.11/24")} },
       fewer: { ${small}, machines: 1, ${network("10.77.0.10-10.77.0.11/24")} } }`);
 
-    expect([...hosts.values()].map(({ capacity }) => capacity.machines)).toEqual([2, 8, 1]);
-    expect(hostNotes(hosts).map(({ problem }) => problem)).toEqual([
-      expect.stringMatching(/^the host few has no more than 2 machines/),
+    expect([...hosts.values()].map(({ capacity }) => capacity.machines)).toEqual([2, 8, 2, 2, 1]);
+    expect(hostNotes(hosts)).toEqual([
+      {
+        problem: expect.stringMatching(/^the host few has no more than 2 machines/),
+        hint: expect.stringMatching(/^its other settings allow 8: .+, or say machines: 2 there$/),
+      },
+      {
+        problem: expect.stringMatching(/^the host more has no more than 2 machines/),
+        hint: expect.stringMatching(/^its other settings allow 3: /),
+      },
     ]);
     await expect(load(`{ none: { ${small}, ${network("10.77.0.1-10.77.0.1/24")} } }`)).rejects.toThrow(
       "no address beside the gateway's",

@@ -43,6 +43,7 @@ function plain(
 ): Omit<FlintlockHost, "token" | "tls"> {
   const cpus = Math.floor(host.cpus * host.cpuOvercommit);
   const { bridge, gateway, nameservers } = host.network;
+  const wantedMachines = host.machines ?? cpus;
   const addressLimit = addresses ? addressesIn(addresses, gateway) : Number.POSITIVE_INFINITY;
   return {
     name,
@@ -50,9 +51,10 @@ function plain(
     capacity: {
       cpus,
       memoryMib: host.memory,
-      machines: Math.min(host.machines ?? cpus, addressLimit),
+      machines: Math.min(wantedMachines, addressLimit),
       diskMib: host.disk,
     },
+    wantedMachines,
     labels: host.labels,
     network: { bridge, addresses, gateway, nameservers },
   };
@@ -145,13 +147,13 @@ function usableRange(
 
 /** What is in order and may not be what was meant, in words. */
 export function hostNotes(hosts: ReadonlyMap<string, FlintlockHost>): { problem: string; hint: string }[] {
-  return [...hosts.values()].flatMap(({ name, capacity, network }) => {
+  return [...hosts.values()].flatMap(({ name, capacity, wantedMachines = capacity.machines, network }) => {
     if (!network.addresses) return [];
     const addresses = addressesIn(network.addresses, network.gateway);
-    const others = Math.min(capacity.cpus, Math.floor(capacity.memoryMib / LEAST_MEMORY_MIB));
-    if (capacity.machines < addresses || addresses >= others) return [];
+    const others = Math.min(wantedMachines, capacity.cpus, Math.floor(capacity.memoryMib / LEAST_MEMORY_MIB));
+    if (addresses >= others) return [];
     const problem = `the host ${name} has no more than ${addresses} machines at one time: its network.addresses has no more addresses`;
-    const hint = `its CPUs and memory allow ${others}: widen vm.flintlock.hosts.${name}.network.addresses, or say machines: ${addresses} there`;
+    const hint = `its other settings allow ${others}: widen vm.flintlock.hosts.${name}.network.addresses, or say machines: ${addresses} there`;
     return [{ problem, hint }];
   });
 }

@@ -28,7 +28,8 @@ export function createSimClock(startAt = 1_700_000_000_000): SimClock {
         signal?.removeEventListener("abort", giveUp);
         resolve();
       };
-      const sleeper = { at: now + Math.max(0, ms), order: order++, wake };
+      // As of real timers, in whole milliseconds.
+      const sleeper = { at: now + Math.ceil(Math.max(0, ms)), order: order++, wake };
       sleepers.add(sleeper);
       signal?.addEventListener("abort", giveUp, { once: true });
     });
@@ -44,7 +45,7 @@ export function createSimClock(startAt = 1_700_000_000_000): SimClock {
   async function runUntil(isDone: () => boolean, limitMs: number): Promise<boolean> {
     const until = now + limitMs;
     for (;;) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await everythingElse();
       if (isDone()) return true;
       const next = earliest();
       if (!next || next.at > until) return false;
@@ -55,4 +56,13 @@ export function createSimClock(startAt = 1_700_000_000_000): SimClock {
   }
 
   return { now: () => now, sleep, runUntil };
+}
+
+/**
+ * Resolves when nothing is left to be done at this moment. Work that lets others go first, as the store's queue of changes does, waits
+ * for turns of the event loop and not for time: as many turns as it takes go by.
+ */
+async function everythingElse(): Promise<void> {
+  do await new Promise((resolve) => setImmediate(resolve));
+  while (process.getActiveResourcesInfo().includes("Immediate"));
 }

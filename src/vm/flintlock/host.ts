@@ -11,6 +11,8 @@ export interface FlintlockHost {
   readonly token: Secret | undefined;
   /** CPUs after over-commit. */
   readonly capacity: Capacity;
+  /** Machines that its settings allow before its addresses are counted; undefined where that does not matter. */
+  readonly wantedMachines?: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly network: HostNetwork;
 }

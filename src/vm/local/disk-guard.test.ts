@@ -75,13 +75,16 @@ describe("the guard of the volume", () => {
     expect(lines[0]).toContain("the host's disk is full");
   });
 
-  test("ends nobody for what others write on the volume, and says it once a minute", async () => {
-    const { clock, guard, lines, volume } = aVolume(3, disks({ a: [1, 1_000] }));
+  test("while others fill the volume, ends who holds 16 MiB, nobody who holds less, and says so once a minute", async () => {
+    const { clock, guard, lines, volume } = aVolume(
+      3,
+      disks({ a: [15, 1_000], b: [40, 1_000], c: [16, 1_000] }),
+    );
     await clock.advance(150_000);
     guard.close();
 
-    expect(volume.ended).toEqual([]);
-    expect(lines).toHaveLength(3);
+    expect(volume.ended).toEqual(["b", "c"]);
+    expect(lines.filter((line) => line.includes("no machine holds enough"))).toHaveLength(3);
   });
 
   test("looks at once when it is called", async () => {
