@@ -7,6 +7,8 @@ import { createHeldBytes } from "./held-bytes.ts";
 import { routeRules, type Served } from "./route-rules.ts";
 
 const MIB_BYTES = 1024 ** 2;
+/** One for all: each request ends by it, and where it was made says nothing. */
+const closed = new Error("the guest closed the connection");
 
 export interface AdmissionOptions {
   readonly settings: Pick<RelaySettings, "tunnels" | "heldPerMachine" | "heldInAll">;
@@ -87,7 +89,7 @@ export function createAdmission({ settings, machines }: AdmissionOptions): Admis
       }
       function ended(): void {
         clearTimeout(timer);
-        over.abort(new Error("the guest closed the connection"));
+        over.abort(closed);
         oneLess();
       }
       if (end.destroyed) ended();

@@ -7,7 +7,7 @@ import { basicCredentials, type GuestCalls } from "./guest-calls.ts";
 import { headersFromGuest } from "./headers.ts";
 import { currentSession, isSecret, type JobSession } from "./job-session.ts";
 import { createHrefRewriter } from "./lfs-hrefs.ts";
-import { createPiecework } from "./piecework.ts";
+import type { Piecework } from "./piecework.ts";
 import type { Redirects } from "./redirects.ts";
 import { viaRelay, withRelayLocation } from "./relay-links.ts";
 import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
@@ -18,6 +18,7 @@ export interface GitOptions {
   readonly calls: GuestCalls;
   readonly redirects: Pick<Redirects, "follow">;
   readonly idleTimeoutMs: number;
+  readonly pieces: Piecework;
 }
 
 export interface Git {
@@ -28,7 +29,7 @@ export interface Git {
 }
 
 /** Git over HTTP for a machine that has a job. Who may read and push what is GitLab's to say, by the credentials git sends. */
-export function createGit({ store, http, calls, redirects, idleTimeoutMs }: GitOptions): Git {
+export function createGit({ store, http, calls, redirects, idleTimeoutMs, pieces }: GitOptions): Git {
   async function admitGit({ guest, request }: Exchange): Promise<JobSession> {
     const session = await currentSession(store, guest);
     if (session === undefined) throw new Refusal(404, "this machine has no job");
@@ -36,7 +37,6 @@ export function createGit({ store, http, calls, redirects, idleTimeoutMs }: GitO
     return session;
   }
 
-  const rewriting = createPiecework();
   const links = ({ request }: Exchange) => ({ relayHost: relayHostOf(request), http });
 
   function send(exchange: Exchange, session: JobSession, { body, signal }: Passage) {
@@ -71,7 +71,10 @@ export function createGit({ store, http, calls, redirects, idleTimeoutMs }: GitO
         (passage) => send(exchange, session, passage),
         async (answer) => {
           const { "content-length": _length, ...headers } = answer.headers;
-          const rewriter = createHrefRewriter((href) => viaRelay(href, viaUs), rewriting);
+          const rewriter = createHrefRewriter(
+            (href) => viaRelay(href, viaUs),
+            () => pieces.turn(exchange.guest),
+          );
           await streamAnswer(exchange, answer, headers, rewriter);
         },
       );

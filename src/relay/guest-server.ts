@@ -1,9 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { createArrivals } from "./arrivals.ts";
 import type { RelaySettings } from "./config.ts";
 import { createConnectionTurns } from "./connection-turns.ts";
 import type { Guest } from "./guest.ts";
+import type { Piecework } from "./piecework.ts";
 
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Headers of one request. Node leaves out what is beyond its limit, so one more than we take is asked for. */
@@ -13,16 +15,19 @@ const MOST_LISTENERS = 20;
 const KEEP_ALIVE_MS = 75_000;
 /** After an answer before the end of the body: closing at once would take the answer away from a guest that still sends. */
 const LINGER_MS = 2_000;
+/** So much of a body that nobody wants is read meanwhile: a simple client looks for its answer only when it has sent all. */
+const MOST_UNWANTED_BYTES = 256 * 1024;
 
 export interface GuestServerOptions {
   readonly settings: RelaySettings;
+  readonly pieces: Piecework;
   /** Must not throw. */
   readonly onRequest: (guest: Guest, request: IncomingMessage, response: ServerResponse) => void;
   /** Must not throw. */
   readonly onConnect: (guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) => void;
   /** A connection was ended because more had been sent ahead on it than may wait. */
   readonly onSentAhead: (guest: Guest) => void;
-  /** A connection was ended at once, because there were too many in too short a time. */
+  /** A connection waits, because there were too many in too short a time. */
   readonly onTooMany: (guest: Guest) => void;
 }
 
@@ -32,12 +37,16 @@ export interface GuestServer {
 }
 
 export function createGuestServer(options: GuestServerOptions): GuestServer {
-  const { settings, onRequest, onConnect, onSentAhead } = options;
+  const { settings, pieces, onRequest, onConnect, onSentAhead } = options;
   const guests = new WeakMap<Socket, Guest>();
   const headerTimers = new WeakMap<Socket, NodeJS.Timeout>();
   const server: Server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: KEEP_ALIVE_MS });
   server.timeout = settings.idleTimeout;
   server.maxHeadersCount = MOST_HEADERS + 1;
+  const arrive = createArrivals({
+    ...{ pieces, onTooMany: options.onTooMany },
+    begin: (socket) => server.emit("connection", socket),
+  });
   const turns = createConnectionTurns({ serve: begin, onTooMany: onSentAhead });
 
   /** The server never listens itself, so node does not watch its header timeouts: a slow header is our own to end. */
@@ -59,7 +68,7 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
       if (!socket.destroyed) expectHeader(socket, KEEP_ALIVE_MS + settings.headerTimeout);
     });
     response.once("finish", () => {
-      if (!request.complete) setTimeout(() => request.complete || socket.destroy(), LINGER_MS).unref();
+      if (!request.complete) linger(request);
     });
     onRequest(guest, request, response);
   }
@@ -88,10 +97,6 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
 
   return {
     serve(guest, socket) {
-      if (!guest.arrivals.tryTake()) {
-        socket.destroy();
-        return options.onTooMany(guest);
-      }
       guests.set(socket, guest);
       guest.sockets.add(socket);
       expectHeader(socket, settings.headerTimeout);
@@ -99,12 +104,22 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
         clearTimeout(headerTimers.get(socket));
         guest.sockets.delete(socket);
       });
-      server.emit("connection", socket);
+      void arrive(guest, socket);
     },
   };
 }
 
 const TOO_LARGE = "431 Request Header Fields Too Large";
+
+/** Lets a client that still sends see its answer, for a while. */
+function linger(request: IncomingMessage): void {
+  const { socket } = request;
+  setTimeout(() => request.complete || socket.destroy(), LINGER_MS).unref();
+  const isSmall =
+    Number(request.headers["content-length"] ?? Number.POSITIVE_INFINITY) <= MOST_UNWANTED_BYTES;
+  // Node has just begun to read the rest in order to throw it away.
+  if (!isSmall) setImmediate(() => request.complete || socket.pause());
+}
 
 /** Answers what never becomes a request of ours, and ends its connection. */
 function refuse(stream: Duplex, status: string): void {

@@ -13,6 +13,8 @@ import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 const REQUEST_BURST_S = 10;
 /** Connections for each request that is allowed: whoever asks too much on one each is told so before it is hung up on. */
 const ARRIVALS_PER_REQUEST = 2;
+/** Refusals in a second, and at once: who gets more of them waits for each. A job whose tools are refused now and then notices nothing. */
+const REFUSALS = { perSecond: 10, burst: 50 };
 /** Log patches and updates that may follow one another at once: the end of a job must not wait for its turn. */
 const UPDATE_BURST = 10;
 
@@ -25,6 +27,8 @@ export interface Guest {
   readonly requests: TokenBucket;
   /** Paces new connections: each costs, also one that never asks for anything. */
   readonly arrivals: TokenBucket;
+  /** Paces the answers by which it is refused something. */
+  readonly refusals: TokenBucket;
   /** Paces what is forwarded to GitLab in the name of the job. */
   readonly updates: TokenBucket;
   /** For all that it can cause to be written. */
@@ -79,6 +83,7 @@ export function createGuest({ machineId, isRemote, clock, settings, log }: Guest
       (ARRIVALS_PER_REQUEST * requestsPerSecond) / SECOND_MS,
       ARRIVALS_PER_REQUEST * requestsPerSecond * REQUEST_BURST_S,
     ),
+    refusals: createTokenBucket(clock, REFUSALS.perSecond / SECOND_MS, REFUSALS.burst),
     updates: createTokenBucket(clock, updatesPerMinute / MINUTE_MS, UPDATE_BURST),
     log: createSampledLog({
       log: log.child({ machineId }),

@@ -14,6 +14,7 @@ import { createHandover } from "./handover.ts";
 import { createJobCaller } from "./job-call.ts";
 import { createJobEnd } from "./job-end.ts";
 import type { JobSession } from "./job-session.ts";
+import type { Piecework } from "./piecework.ts";
 import type { Handle } from "./reception.ts";
 import { createRedirects } from "./redirects.ts";
 import type { RelayOptions } from "./relay.ts";
@@ -26,6 +27,7 @@ export interface HandlersContext {
   readonly dialer: Dialer;
   readonly audit: Audit;
   readonly noteEnd: NoteEnd;
+  readonly pieces: Piecework;
   /** Waited for at the stop. */
   readonly track: (work: Promise<void>) => void;
 }
@@ -33,7 +35,7 @@ export interface HandlersContext {
 /** One handler for each route: the parts list of everything that is served to a guest, but for the proxy. */
 export function createHandlers(
   options: RelayOptions,
-  { dialer, audit, noteEnd, track }: HandlersContext,
+  { dialer, audit, noteEnd, pieces, track }: HandlersContext,
 ): Handle {
   const { store, http, api, clock, config } = options;
   const jobEnd = createJobEnd({ store, clock });
@@ -54,7 +56,7 @@ export function createHandlers(
   const artifacts = { store, http, calls, dialer, redirects, jobEnd, idleTimeoutMs };
   const uploadArtifacts = createUpload(artifacts);
   const downloadArtifacts = createDownload(artifacts);
-  const git = createGit({ store, http, calls, redirects, idleTimeoutMs });
+  const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const redeliverAfterMs = config.redeliverAfter;
   const requestJob = createHandover({ store, http, clock, redeliverAfterMs, onHandOver: openTrace });
 

@@ -1,4 +1,4 @@
-import { Readable } from "node:stream";
+import { Readable, type Transform } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import { createHrefRewriter } from "./lfs-hrefs.ts";
@@ -12,7 +12,7 @@ async function rewritten(json: string, size = json.length): Promise<string> {
   const bytes = Buffer.from(json);
   const pieces: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += size) pieces.push(bytes.subarray(at, at + size));
-  return await text(Readable.from(pieces).pipe(createHrefRewriter(rewrite, createPiecework())));
+  return await text(Readable.from(pieces).pipe(createHrefRewriter(rewrite, async () => {})));
 }
 
 /** As it would be if the whole were held. */
@@ -79,7 +79,7 @@ describe("the links of a batch", () => {
     const piece = Buffer.from(`${'"href":"https://gitlab/long",'.repeat(2_000)}\n`);
     let pieces = 0;
     const lists = Array.from({ length: 20 }, () => {
-      const rewriter = createHrefRewriter(rewrite, work);
+      const rewriter: Transform = createHrefRewriter(rewrite, () => work.turn(rewriter));
       rewriter.on("data", () => pieces++);
       return text(Readable.from(Array.from({ length: 5 }, () => piece)).pipe(rewriter));
     });

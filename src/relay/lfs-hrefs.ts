@@ -1,7 +1,5 @@
 import { Transform, type TransformCallback } from "node:stream";
 
-import type { Piecework } from "./piecework.ts";
-
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COLON = 0x3a;
@@ -17,9 +15,9 @@ type Rewrite = (href: string) => string | undefined;
 /**
  * The links (`"href": "…"`) of a JSON text changed by `rewrite` on their way. The text is read as a row of strings and what is between
  * them, so that neither its length nor its depth matters: a piece at a time is held, and at most one string. `rewrite` answers undefined
- * for a link that stays. What is no JSON comes out as it went in. Each piece waits for its turn among those of all lists.
+ * for a link that stays. What is no JSON comes out as it went in. Each piece waits for `turn`, among those of all machines.
  */
-export function createHrefRewriter(rewrite: Rewrite, { turn }: Piecework): Transform {
+export function createHrefRewriter(rewrite: Rewrite, turn: () => Promise<void>): Transform {
   const reading: Reading = { isInLong: false, isEscaped: false, wasHref: false, isNamed: false };
   /** The string that has begun and not ended, with its first quote. */
   let held: Buffer = Buffer.alloc(0);

@@ -1,25 +1,34 @@
 /**
- * Long work of many, in pieces: one piece in each round of the event loop, in the order in which they were asked for, so that between
- * two of them everybody else is served.
+ * Work of many machines, in pieces: one piece in each round of the event loop, and the machines in turn, each with its pieces in the order
+ * in which they were asked for. Between two pieces everybody else is served, and who asks for one waits for no more than one of each
+ * other machine, however many those have asked for.
  */
 export interface Piecework {
-  /** Resolves when the next piece may be done. It must be done at once, and take milliseconds. */
-  turn(): Promise<void>;
+  /** Resolves when the next piece of `owner` may be done. It must be done at once, and take milliseconds. */
+  turn(owner: object): Promise<void>;
 }
 
 export function createPiecework(): Piecework {
-  const waiting: (() => void)[] = [];
+  /** In the order of their next turns. */
+  const waiting = new Map<object, (() => void)[]>();
 
   function next(): void {
-    waiting.shift()?.();
-    if (waiting.length > 0) setImmediate(next);
+    const [first] = waiting;
+    if (first === undefined) return;
+    const [owner, pieces] = first;
+    pieces.shift()?.();
+    waiting.delete(owner);
+    if (pieces.length > 0) waiting.set(owner, pieces);
+    if (waiting.size > 0) setImmediate(next);
   }
 
   return {
-    turn: () =>
+    turn: (owner) =>
       new Promise((resolve) => {
-        waiting.push(resolve);
-        if (waiting.length === 1) setImmediate(next);
+        if (waiting.size === 0) setImmediate(next);
+        const pieces = waiting.get(owner);
+        if (pieces === undefined) waiting.set(owner, [resolve]);
+        else pieces.push(resolve);
       }),
   };
 }

@@ -11,6 +11,7 @@ import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
 import { keepAllowed } from "./headers.ts";
+import type { Piecework } from "./piecework.ts";
 import type { Served } from "./route-rules.ts";
 import { type Route, routeOf } from "./routes.ts";
 
@@ -27,6 +28,7 @@ export interface ReceptionOptions {
   readonly proxy: EgressProxy;
   readonly handle: Handle;
   readonly admission: Admission;
+  readonly pieces: Piecework;
 }
 
 /**
@@ -47,11 +49,12 @@ interface Place {
 }
 
 export function createReception(options: ReceptionOptions): Reception {
-  const { store, audit, proxy, handle, admission } = options;
+  const { store, audit, proxy, handle, admission, pieces } = options;
   const heard = new WeakSet<Guest>();
 
   async function greet(guest: Guest): Promise<void> {
     guest.noteHeard();
+    await pieces.turn(guest);
     if (!guest.requests.tryTake()) {
       throw new Refusal(429, "too many requests", {
         rule: "too-many-requests",
@@ -103,7 +106,7 @@ export function createReception(options: ReceptionOptions): Reception {
         await serve(guest, request, response, place);
       } catch (error) {
         const refusal = isGone(response) ? undefined : refusalOf(guest, error);
-        if (refusal?.status === 429) await pause(response);
+        if (refusal) await hold(guest, response, refusal);
         if (refusal) answer(response, place.path, refusal);
       }
     },
@@ -114,7 +117,9 @@ export function createReception(options: ReceptionOptions): Reception {
         const ticket = admission.admit(guest, "elsewhere", socket, () => socket.destroy());
         await proxy.tunnel(guest, request, socket, head).finally(ticket.done);
       } catch (error) {
-        refuseTunnel(socket, refusalOf(guest, error));
+        const refusal = refusalOf(guest, error);
+        await hold(guest, socket, refusal);
+        refuseTunnel(socket, refusal);
       }
     },
   };
@@ -144,10 +149,17 @@ function refuseTunnel(socket: Socket, refusal: Refusal): void {
   );
 }
 
-async function pause(response: ServerResponse): Promise<void> {
+/** Holds a refusal back until its machine may have one more, so that a flood of them costs a bounded number each second. */
+async function hold(guest: Guest, end: ServerResponse | Socket, { status }: Refusal): Promise<void> {
   const gone = new AbortController();
-  response.once("close", () => gone.abort());
-  await delay(SLOW_DOWN_MS, undefined, { signal: gone.signal, ref: false }).catch(() => {});
+  end.once("close", () => gone.abort());
+  const signal = AbortSignal.any([gone.signal, guest.closed.signal]);
+  try {
+    await guest.refusals.take(signal);
+    if (status === 429) await delay(SLOW_DOWN_MS, undefined, { signal, ref: false });
+  } catch {
+    // Nobody waits for it any more.
+  }
 }
 
 /** Its time is up: it is told so, or when half an answer is out, its connection ends. */

@@ -21,6 +21,7 @@ import { createNoteEnd } from "./guest-ending.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
 import { createOutside, type Outside, type RelayLink, type Trials } from "./network/outside.ts";
+import { createPiecework } from "./piecework.ts";
 import { createReception } from "./reception.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
@@ -86,12 +87,13 @@ export function createRelay(options: RelayOptions): Relay {
     gitlabOrigin: http.origin,
   });
   const noteEnd = createNoteEnd({ store, log });
-  const handle = createHandlers(options, { dialer, audit, noteEnd, track });
+  const pieces = createPiecework();
+  const handle = createHandlers(options, { dialer, audit, noteEnd, pieces, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
-  const reception = createReception({ store, audit, proxy, handle, admission });
+  const reception = createReception({ store, audit, proxy, handle, admission, pieces });
   const server = createGuestServer({
-    settings: config,
+    ...{ settings: config, pieces },
     onRequest: (...request) => track(reception.request(...request)),
     onConnect: (...request) => track(reception.connect(...request)),
     onTooMany,

@@ -8,7 +8,7 @@ export interface TokenBucket {
   spend(count: number): void;
   /** Gives back one that was taken and not used. */
   putBack(): void;
-  /** Takes one, waiting for its turn if need be. */
+  /** Takes one, waiting for its turn if need be. Rejects when `signal` aborts, and takes none then. */
   take(signal?: AbortSignal): Promise<void>;
 }
 
@@ -41,7 +41,13 @@ export function createTokenBucket(clock: Clock, perMs: number, burst: number): T
       fill();
       // Taken on credit, so that those who wait are served in the order in which they came.
       tokens -= 1;
-      if (tokens < 0) await clock.sleep(Math.ceil(-tokens / perMs), signal);
+      if (tokens >= 0) return;
+      try {
+        await clock.sleep(Math.ceil(-tokens / perMs), signal);
+      } catch (error) {
+        tokens = Math.min(burst, tokens + 1);
+        throw error;
+      }
     },
   };
 }

@@ -1,4 +1,8 @@
-/** The hostile programs, in a process of their own. */
+/**
+ * The hostile programs, in a process of their own and with the least priority, as machines have less of it than the manager: what is
+ * measured is what they make the manager do, and not the CPU that they take themselves.
+ */
+import { constants, setPriority } from "node:os";
 import { serveParent } from "../../bench/parts/child.ts";
 import { programs, type Victim } from "./programs.ts";
 
@@ -15,4 +19,5 @@ const handlers = {
 };
 export type ProgramsHandlers = typeof handlers;
 
+setPriority(constants.priority.PRIORITY_LOW);
 serveParent(handlers, async () => {});

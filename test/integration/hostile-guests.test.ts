@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
 import { runHostile } from "../hostile/run.ts";
 
+/**
+ * What the manager keeps for a neighbour while ten guests do harm. The programs run at the least priority (machines run at a lower one
+ * than the manager as well): it is the manager that is measured, not a computer without CPU. What else the computer does counts for the
+ * neighbour alone and attacked.
+ */
+
 /** Short in the suite; `npm run test:hostile` goes on for two minutes and then waits half a minute for the memory. */
 const seconds = Number(process.env["FIRERUNNER_HOSTILE_SECONDS"] ?? 5);
 const restSeconds = seconds >= 60 ? 30 : 5;

@@ -163,6 +163,38 @@ describe("a hostile guest", () => {
     await expectServed(both);
   });
 
+  test("that is refused again and again waits for each answer, and its neighbour for none", async () => {
+    const both = await pair();
+    const startedAt = performance.now();
+    const answers = Promise.all(Array.from({ length: 65 }, () => both.hostile.guest.call("GET", "/nothing")));
+    await expectServed(both);
+
+    expect((await answers).filter(({ status }) => status < 400)).toEqual([]);
+    // Fifty at once, and then ten in a second.
+    expect(performance.now() - startedAt).toBeGreaterThan(1_300);
+  });
+
+  test("that opens connections faster than it may has each served in its turn", async () => {
+    const both = await pair({ settings: { requestsPerSecond: 5 } });
+    const opened = Array.from({ length: 120 }, () =>
+      spoken(raw(both.hostile, "GET /nothing HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")),
+    );
+    await expectServed(both);
+
+    expect((await Promise.all(opened.slice(0, 10))).map(statusOf)).not.toContain(0);
+    await expect.poll(async () => await brokenRules(both.hostile)).toContain("too-many-connections");
+  });
+
+  test("that nests its JSON as deep as it can is refused; brackets in a text are no depth", async () => {
+    const both = await pair();
+    const ask = (body: string) => both.hostile.guest.call("POST", "/api/v4/jobs/request", { body });
+    const deep = await Promise.all(["[".repeat(60_000), '{"a":"]\\"]",'.repeat(5_000)].map(ask));
+    const flat = await ask(JSON.stringify({ token: `"${"[{".repeat(20_000)}` }));
+
+    expect([...deep, flat].map(({ status }) => status)).toEqual([400, 400, 403]);
+    await expectServed(both);
+  });
+
   test("that reports in parallel for ever is told to wait", async () => {
     const both = await pair({ settings: { updatesPerMinute: 1 } });
     const { guest, job, token } = both.hostile;
