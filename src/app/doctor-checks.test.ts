@@ -63,3 +63,14 @@ test("a rule whose image is not there is named, and others are not", async () =>
     message: expect.stringContaining("dokcer"),
   });
 });
+
+test("a GitLab that cannot be asked is told once, and others refer to it", async () => {
+  const checks = doctorChecks(await config("pools: { a: { runner: { token: t } } }"));
+  const signal = AbortSignal.timeout(10_000);
+  const asked = checks.filter(({ name }) => ["gitlab", "runner of pool a", "clock"].includes(name));
+  const [gitlab, ...others] = await Promise.all(asked.map(({ run }) => run(signal)));
+
+  expect(gitlab).toMatchObject({ level: "fail", message: expect.stringContaining("refused") });
+  expect(others).toHaveLength(2);
+  for (const each of others) expect(each).toMatchObject({ level: "warn", hint: "See “gitlab” above." });
+});

@@ -10,7 +10,7 @@ import { doorChecks } from "./doctor/door.ts";
 import { egressChecks } from "./doctor/egress.ts";
 import { answer } from "./doctor/findings.ts";
 import { fleetChecks } from "./doctor/fleet.ts";
-import { gitlabChecks } from "./doctor/gitlab.ts";
+import { answerOfGitLab, gitlabChecks } from "./doctor/gitlab.ts";
 import { machineChecks } from "./doctor/machines.ts";
 import { relayChecks } from "./doctor/relay.ts";
 import { roomChecks } from "./doctor/room.ts";
@@ -50,7 +50,7 @@ function userFinding(config: Config): Finding {
 function tokenCheck(config: Config, pool: Pool): DoctorCheck {
   return {
     name: `runner of pool ${pool.name}`,
-    run: answer(async (signal) => {
+    run: answerOfGitLab(async (signal) => {
       const http = await connectGitLab(config);
       try {
         const api = createRunnerApi({ http, clock: systemClock, version: "doctor", systemId: "" });
@@ -66,7 +66,7 @@ function tokenCheck(config: Config, pool: Pool): DoctorCheck {
 function clockCheck(config: Config): DoctorCheck {
   return {
     name: "clock",
-    run: answer(async (signal) => {
+    run: answerOfGitLab(async (signal) => {
       const http = await connectGitLab(config);
       try {
         const { headers, body } = await http.request({ method: "GET", path: "/api/v4/version", signal });

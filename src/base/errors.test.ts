@@ -39,6 +39,22 @@ describe("errors", () => {
     expect(describeError("just text")).toBe("just text");
   });
 
+  test.each([
+    ["the proxy cannot be reached: the connection was refused", { syscall: "connect", code: "ECONNREFUSED" }],
+    ["the certificate is not trusted (SELF_SIGNED_CERT)", { code: "SELF_SIGNED_CERT" }],
+    ["asking: no", { code: "X" }],
+  ])("whose causes say nothing more are described without them: %s", (message, system) => {
+    const cause = Object.assign(new Error("no"), { address: "127.0.0.1", port: 9, ...system });
+
+    expect(describeError(new RoomError("room_failed", message, { cause }))).toBe(message);
+  });
+
+  test("are told without advice that is for those who start Node themselves", () => {
+    const advice = "if the root CA is installed locally, try running Node.js with --use-system-ca";
+
+    expect(describeError(new Error(`self-signed certificate; ${advice}`))).toBe("self-signed certificate");
+  });
+
   test("the code of a system error is found, anything else has none", () => {
     expect(systemCode(Object.assign(new Error("no"), { code: "ENOENT" }))).toBe("ENOENT");
     expect(systemCode(Object.assign(new Error("no"), { code: 5 }))).toBeUndefined();

@@ -25,11 +25,23 @@ export class FireRunnerError extends Error {
   }
 }
 
-/** The message of anything thrown, with its causes, on one line. For logs and for people. */
+/** What Node advises to those who start it themselves. */
+const nodesAdvice = /; if the root CA is installed locally, .*$/;
+
+/** The message of anything thrown, with those of its causes that say more, on one line. For logs and for people. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const own = systemWords(error) || error.message || (error as NodeJS.ErrnoException).code || error.name;
-  return error.cause === undefined ? own : `${own}: ${describeError(error.cause)}`;
+  const message = error.message.replace(nodesAdvice, "");
+  const own = systemWords(error) || message || (error as NodeJS.ErrnoException).code || error.name;
+  if (error.cause === undefined) return own;
+  const behind = describeError(error.cause);
+  return isSaid(behind, error.cause, own) ? own : `${own}: ${behind}`;
+}
+
+/** True when `own` says already what its cause comes to: in its own words, at the end, or by its code in brackets. */
+function isSaid(behind: string, cause: unknown, own: string): boolean {
+  const last = behind.slice(behind.lastIndexOf(": ") + 1).trim();
+  return own.includes(behind) || own.endsWith(last) || own.includes(`(${systemCode(cause)})`);
 }
 
 /** As `describeError`; but what says itself what to do about it needs none of the foreign words behind it. */

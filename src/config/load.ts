@@ -168,10 +168,12 @@ async function readSource(
     const standing = await readFile(file);
     return { source: parseSource(file, standing.text), standing };
   } catch (cause) {
-    throw new ConfigError("config_unreadable", `reading the configuration: ${unreadable(file, cause)}`, {
+    const untrusted = cause instanceof UntrustedError ? cause : undefined;
+    const why = untrusted?.message ?? unreadable(file, cause);
+    throw new ConfigError("config_unreadable", `reading the configuration: ${why}`, {
       cause,
       hint:
-        (cause instanceof UntrustedError ? cause.hint : undefined) ??
+        untrusted?.hint ??
         "Name the file with --config FILE or FIRERUNNER_CONFIG; docs/configuration.md has an example.",
     });
   }

@@ -93,7 +93,12 @@ describe("guests' egress", () => {
       /allow this computer/,
     ],
     [{ refusal: 502 }, /answers 502/, /proxy\.noProxy/],
-    [{ password: "wrong-one" }, /does not take the user and password/, /proxy\.passwordFile/],
+    [{ password: "wrong-one" }, /the proxy cannot be used/, /See “proxy” above/],
+    [
+      { password: "wrong-one", ways: { except: [".company.test"] } },
+      /does not take the user and password/,
+      /proxy\.passwordFile/,
+    ],
   ])("that the proxy refuses is told with its reason: %j", async (setting, message, hint) => {
     const { finding } = await look({ egress: [["one.example.org"], "none"], ...setting });
 

@@ -69,8 +69,12 @@ async function tryAll(
     authorities: () => (ways.ca === undefined ? [] : [ways.ca]),
     ...(resolve ? { resolve } : {}),
   });
+  // “proxy” has then found the same.
+  const isToldBefore = proxyFor(targetOfUrl(new URL(config.gitlab.url)), ways) !== undefined;
   try {
-    const findings = await Promise.all([...trials.values()].map((each) => attempt(each, dialer, signal)));
+    const findings = await Promise.all(
+      [...trials.values()].map((each) => attempt(each, dialer, isToldBefore, signal)),
+    );
     return mergeFindings([...findings, ...(untried.length === 0 ? [] : [nothingToTry(untried)])]);
   } finally {
     await dialer.close();
@@ -99,6 +103,7 @@ function targetOf(url: string): Target {
 async function attempt(
   { destination, proxy, whose }: Trial,
   dialer: Dialer,
+  isToldBefore: boolean,
   signal: AbortSignal,
 ): Promise<Finding> {
   const guests = `guests of ${whose.join(", ")}`;
@@ -108,12 +113,14 @@ async function attempt(
     return { level: "ok", message: `${proxy.origin} (${proxy.namedBy}) leads ${guests} to ${target}` };
   } catch (error) {
     signal.throwIfAborted();
-    return { level: "warn", ...reasonFor(error, `${guests} do not get to ${target}`) };
+    return { level: "warn", ...reasonFor(error, `${guests} do not get to ${target}`, isToldBefore) };
   }
 }
 
-function reasonFor(error: unknown, what: string): Omit<Finding, "level"> {
+function reasonFor(error: unknown, what: string, isToldBefore: boolean): Omit<Finding, "level"> {
   const ofProxy = proxyErrorIn(error);
+  if (ofProxy && ofProxy.code !== "proxy_refused" && isToldBefore)
+    return { message: `${what}: the proxy cannot be used`, hint: "See “proxy” above." };
   if (ofProxy) {
     const { message, hint } = ofProxy;
     return { message: `${what}: ${message}`, ...(hint === undefined ? {} : { hint: sentence(hint) }) };

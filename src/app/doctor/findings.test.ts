@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { FireRunnerError } from "../../base/errors.ts";
 import type { Finding } from "../../cli/doctor/check.ts";
-import { answer, mergeFindings } from "./findings.ts";
+import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const { signal } = new AbortController();
 const ok: Finding = { level: "ok", message: "good" };
@@ -35,4 +35,13 @@ describe("a question without an answer", () => {
 
     expect(await run(signal)).toEqual({ level: "warn", message: "nobody answers" });
   });
+});
+
+test.each([
+  ["build it: firerunner image build", "Build it: firerunner image build"],
+  ["firerunner image push REGISTRY/NAME", "firerunner image push REGISTRY/NAME"],
+  ["proxy.url names it", "proxy.url names it."],
+  ["check the “clock”.", "Check the “clock”."],
+])("the advice “%s” is printed as “%s”", (hint, printed) => {
+  expect(sentence(hint)).toBe(printed);
 });

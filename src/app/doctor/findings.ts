@@ -13,7 +13,11 @@ export function answer(
       return await ask(signal);
     } catch (error) {
       const hint = error instanceof FireRunnerError ? error.hint : undefined;
-      return { level: worst, message: describeError(error), ...(hint === undefined ? {} : { hint }) };
+      return {
+        level: worst,
+        message: describeError(error),
+        ...(hint === undefined ? {} : { hint: sentence(hint) }),
+      };
     }
   };
 }
@@ -30,9 +34,10 @@ export function mergeFindings(findings: readonly Finding[]): Finding {
   return { level, message, ...(hints.length === 0 ? {} : { hint: hints.join(" ") }) };
 }
 
-/** An error's hint as one of doctor's; keys of the configuration keep their small letter. */
+/** An error's hint as one of doctor's. Keys of the configuration and commands stay as they are written. */
 export function sentence(hint: string): string {
-  const first =
-    hint.startsWith("gitlab.") || hint.startsWith("proxy.") ? hint.charAt(0) : hint.charAt(0).toUpperCase();
-  return `${first}${hint.slice(1).replace(/\.$/, "")}.`;
+  if (hint.startsWith("firerunner ")) return hint;
+  const first = /^\w+\.\w/.test(hint) ? hint.charAt(0) : hint.charAt(0).toUpperCase();
+  const endsInCommand = /: (?:firerunner|ch\w+|apt\S*) [^“”]*$/.test(hint);
+  return `${first}${hint.slice(1).replace(/\.$/, "")}${endsInCommand ? "" : "."}`;
 }

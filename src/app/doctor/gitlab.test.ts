@@ -76,6 +76,20 @@ describe("gitlab", () => {
   });
 });
 
+test("a certificate that is not trusted is told in one sentence", async () => {
+  const tls = await authority.issue("127.0.0.1");
+  const server = await startHttpServer((_request, response) => answer(response, 401), tls);
+  open.push(server);
+
+  expect((await look({ gitlab: { url: server.url } }))["gitlab"]).toMatchObject({
+    level: "fail",
+    message: expect.stringMatching(
+      /^https:\S+ cannot be reached: GitLab's certificate is not trusted \(\w+\)$/,
+    ),
+    hint: expect.stringContaining("gitlab.caFile"),
+  });
+});
+
 describe("a company's proxy", () => {
   async function behind(options: CompanyProxyOptions, password = "right") {
     const server = await gitlabAnswering(401);

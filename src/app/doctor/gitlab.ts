@@ -17,6 +17,8 @@ import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
+/** Left out again where the sentence says it already. */
+const ASKING = "asking GitLab";
 const SOON_MS = 14 * DAY_MS;
 
 export interface GitLabCheckOptions {
@@ -103,6 +105,28 @@ async function checkProxy(options: GitLabCheckOptions, signal: AbortSignal): Pro
   }
 }
 
+const inTheWay = new Set<string>([
+  "gitlab_proxy",
+  "gitlab_unreachable",
+  "gitlab_certificate",
+  "gitlab_client_certificate",
+  "gitlab_ca_unreadable",
+  "gitlab_wrong_url",
+] satisfies GitLabError["code"][]);
+
+/** A question to GitLab itself. That GitLab cannot be asked at all is told once, by “gitlab”. */
+export function answerOfGitLab(ask: (signal: AbortSignal) => Promise<Finding>): DoctorCheck["run"] {
+  return answer(async (signal) => {
+    try {
+      return await ask(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!inTheWay.has(gitLabErrorFrom(error, ASKING).code)) throw error;
+      return { level: "warn", message: "not known: GitLab cannot be asked", hint: "See “gitlab” above." };
+    }
+  });
+}
+
 /** Without a token GitLab answers 401: it is there. */
 async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal): Promise<Finding> {
   const { url } = options.config.gitlab;
@@ -110,7 +134,7 @@ async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal):
     return judge(url, await ask(options, signal));
   } catch (error) {
     signal.throwIfAborted();
-    const known = gitLabErrorFrom(error, `asking ${url}`);
+    const known = gitLabErrorFrom(error, ASKING);
     if (known.code === "gitlab_proxy") {
       return {
         level: "fail",
@@ -145,7 +169,9 @@ function judge(url: string, { status, tookMs }: Heard): Finding {
 }
 
 function wordsOf(known: GitLabError, error: unknown): string {
-  return known.code === "gitlab_unreachable" ? describeError(error) : known.message;
+  return known.code === "gitlab_unreachable"
+    ? describeError(error)
+    : known.message.replace(`${ASKING}: `, "");
 }
 
 function adviceFor({ code, hint, message }: GitLabError): string {

@@ -74,7 +74,15 @@ function onRoot(name: string, { root, base }: Root): Finding {
 }
 
 async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal): Promise<Finding> {
-  const image = await openImages(() => config).resolve(base.image);
+  const image = await openImages(() => config)
+    .resolve(base.image)
+    .catch(() => undefined);
+  if (image === undefined)
+    return {
+      level: "fail",
+      message: `the image ${base.image} cannot be booted`,
+      hint: `See “image ${base.image}” above.`,
+    };
   if (base.driver === "flintlock") return await onFleet(config, image, signal);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
   const fleet = createLocalFleet({ ...common, settings: config.vm });
