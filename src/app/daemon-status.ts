@@ -106,6 +106,7 @@ export function webhookPortsOf(
     desk: tagged.desk,
     watcher: tagged.watcher,
     keeper: tagged.keeper,
+    unservable: tagged.unservable,
     hookHealth: tagged.hookHealth,
     token: () => tagged.tokenCheck.status(),
     budget: () => tagged.rest.budget,

@@ -15,6 +15,7 @@ import { createHookDesk, type HookReception } from "../intake/hook-desk.ts";
 import { createHookHealth, type HookHealth } from "../intake/hook-health.ts";
 import type { RunnerKeeper } from "../intake/runner-keeper.ts";
 import { createRunnerKeeper } from "../intake/runners/create-runner-keeper.ts";
+import { createUnservable, type Unservable } from "../intake/runners/unservable.ts";
 import type { Slots } from "../intake/slots.ts";
 import { createTokenCheck, type TokenCheck } from "../intake/token-check.ts";
 import { createWatcher, type Watcher } from "../intake/watcher.ts";
@@ -35,6 +36,7 @@ export interface TaggedJobs {
   readonly desk: HookReception<Screening>;
   readonly watcher: Watcher;
   readonly keeper: RunnerKeeper;
+  readonly unservable: Unservable;
   readonly hookHealth: HookHealth;
   readonly tokenCheck: TokenCheck;
   /** What jobs by tag boot, looked at even while none of them waits. */
@@ -94,7 +96,13 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     hostname: hostname(),
     newKey: newRunnerKey,
     runnerInfo: options.runnerInfo,
-    isPolled: options.isPolled,
+    isPolled: (pool) => options.isPolled(pool) || unservable.isPolled(pool),
+  });
+  const unservable: Unservable = createUnservable({
+    ...{ keeper, store, api, rules, clock, random, log },
+    leftAlone: () => watcher.status().leftAlone,
+    config: () => webhook().unservable,
+    runnerInfo: options.runnerInfo,
   });
   await keeper.load();
   const verifier = createHookVerifier({
@@ -112,9 +120,9 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     url: options.webhook.url,
   });
   const tokenCheck = createTokenCheck({ rest, scope, clock, log });
-  const loops = [watcher, keeper, hookHealth, tokenCheck];
+  const loops = [watcher, keeper, unservable, hookHealth, tokenCheck];
   return {
-    ...{ rest, desk, watcher, keeper, hookHealth, tokenCheck },
+    ...{ rest, desk, watcher, keeper, unservable, hookHealth, tokenCheck },
     bases: () => basesOf(rules()),
     start() {
       for (const loop of loops) loop.start();
@@ -125,6 +133,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     reload() {
       watcher.wake();
       keeper.wake();
+      unservable.wake();
       hookHealth.wake();
       tokenCheck.wake();
     },

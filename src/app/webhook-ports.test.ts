@@ -35,6 +35,7 @@ interface World {
   readonly claiming?: string;
   readonly perJob?: boolean;
   readonly isProtected?: boolean;
+  readonly obstacle?: string;
 }
 
 function aWorld({
@@ -43,6 +44,7 @@ function aWorld({
   claiming,
   perJob = false,
   isProtected = false,
+  obstacle,
 }: World = {}) {
   const webhook = {
     url: "https://firerunner.example.org/webhook",
@@ -59,7 +61,7 @@ function aWorld({
         due: 0,
         leftAlone: [
           {
-            ...{ projectId: 7, project: "example/app", reason: "no host has so many CPUs" },
+            ...{ projectId: 7, project: "example/app", reason: "no host has so many CPUs", reads: 1 },
             job: { id: 12, name: "huge", tags: ["firecracker-64cpu-4gb"], createdAt: 3, webUrl: "https://x" },
           },
         ],
@@ -82,6 +84,7 @@ function aWorld({
       pools: () => new Map(pools.map((name) => [name, {}])),
     },
     hookHealth: { status: () => ({ hooks: [], problem: "there is no hook" }) },
+    unservable: { obstacle: () => obstacle },
     token: () => null,
     budget: () => undefined,
     refused: () => ({ "wrong signature": 3 }),
@@ -105,6 +108,16 @@ describe("jobs by tag, seen from outside", () => {
       budget: null,
       mostRunners: 50,
     });
+  });
+
+  test("a job that cannot be served and is not failed although it should be says why, in the lists and in `why`", async () => {
+    const world = aWorld({ obstacle: "it has several tags" });
+
+    expect((await world.standing()).unservable[0]?.reason).toBe(
+      "no host has so many CPUs; it has several tags",
+    );
+    expect(await world.explainPending(12)).toContain("it has several tags");
+    expect(await world.explainPending(13)).not.toContain("it has several tags");
   });
 
   test("a waiting job names the pool that will serve it", () => {

@@ -6,7 +6,9 @@ import type { WaitingView, WebhookStanding } from "../http/webhook-api.ts";
 import type { PendingJob } from "../intake/demand.ts";
 import type { HookDeskStatus } from "../intake/hook-counters.ts";
 import type { HookHealth } from "../intake/hook-health.ts";
+import type { LeftAlone } from "../intake/job-book.ts";
 import type { RunnerKeeper } from "../intake/runner-keeper.ts";
+import type { Unservable } from "../intake/runners/unservable.ts";
 import type { Watcher } from "../intake/watcher.ts";
 import { tagPoolName } from "../lifecycle/routing.ts";
 
@@ -20,6 +22,7 @@ export interface WebhookPortsOptions {
   readonly desk: { status(): HookDeskStatus };
   readonly watcher: Pick<Watcher, "status" | "explain" | "demand">;
   readonly keeper: Pick<RunnerKeeper, "create" | "retire" | "prune" | "problem" | "pools">;
+  readonly unservable: Pick<Unservable, "obstacle">;
   readonly hookHealth: Pick<HookHealth, "status">;
   /** What was found out about the API token; null while nothing was. */
   readonly token: () => WebhookStanding["token"];
@@ -42,7 +45,9 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
         .explain(jobId)
         .catch((error: unknown) => [`what GitLab says of it cannot be read: ${describeError(error)}`]);
       const job = watcher.demand.find(jobId);
-      return job ? [...words, ...hindrances(job, options)] : words;
+      if (job) return [...words, ...hindrances(job, options)];
+      const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
+      return [...words, alone && options.unservable.obstacle(alone)].filter((each) => each !== undefined);
     },
     keeper,
   };
@@ -73,6 +78,13 @@ function viewOf(job: PendingJob, options: WebhookPortsOptions): WaitingView {
   return { id, projectId, project, name, pool, tags: [...tags], createdAt, webUrl, problem };
 }
 
+function unservableView(alone: LeftAlone, { unservable }: WebhookPortsOptions) {
+  const { id, name, tags, createdAt, webUrl } = alone.job;
+  const { projectId, project } = alone;
+  const reason = [alone.reason, unservable.obstacle(alone)].filter((each) => each !== undefined).join("; ");
+  return { id, projectId, project, name, tags: [...tags], createdAt, webUrl, reason };
+}
+
 function standingOf(options: WebhookPortsOptions): WebhookStanding {
   const { scope, webhook, desk, watcher, hookHealth, token, budget } = options;
   const { url, secrets, runners } = webhook();
@@ -88,12 +100,7 @@ function standingOf(options: WebhookPortsOptions): WebhookStanding {
     problems: [...problems, ...(health.problem === null ? [] : [health.problem])],
     missedByHooks,
     leftAlone: leftAlone.length,
-    unservable: leftAlone
-      .slice(0, MOST_WAITING)
-      .map(({ job: { id, name, tags, createdAt, webUrl }, ...rest }) => ({
-        ...{ id, name, tags: [...tags], createdAt, webUrl },
-        ...rest,
-      })),
+    unservable: leftAlone.slice(0, MOST_WAITING).map((each) => unservableView(each, options)),
     projectProblems: projectProblems.map(({ project, problem }) => ({ project, problem })),
     budget: budget() ?? null,
     token: token(),

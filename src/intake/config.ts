@@ -164,6 +164,10 @@ export const WebhookConfig = z
       .array(TagRule)
       .default([])
       .meta({ description: "What further tags of a job choose; the first that matches counts." }),
+    unservable: z.enum(["wait", "fail"]).default("wait").meta({
+      description:
+        "What becomes of a job whose tag asks for a machine that cannot be had: it waits on in GitLab, or is claimed and failed with the reason in its log.",
+    }),
     machine: TaggedMachine.prefault({}).meta({ description: "What a tag does not say about a machine." }),
     runners: RunnersConfig.prefault({}).meta({ description: "The runners made in GitLab." }),
     poll: PendingPollConfig.prefault({}).meta({ description: "Finding what webhooks missed." }),

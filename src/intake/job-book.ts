@@ -22,10 +22,12 @@ export interface Sighting {
   readonly projectId: number;
   readonly project: string;
   readonly answer: { readonly route: Route } | { readonly reason: string };
+  /** In how many lists in a row it stood with this answer. */
+  readonly reads: number;
 }
 
 /** A job that names a machine of ours which cannot be had. */
-export interface LeftAlone extends Pick<Sighting, "job" | "projectId" | "project"> {
+export interface LeftAlone extends Pick<Sighting, "job" | "projectId" | "project" | "reads"> {
   /** In words. */
   readonly reason: string;
 }
@@ -97,8 +99,8 @@ export function createJobBook(options: JobBookOptions): JobBook {
     for (const { job } of seen) if (!known?.has(job.id) && (await claims.has(job.id))) ours.add(job.id);
     // Claims may have come in since the list was asked for.
     const kept = seen.filter(({ job }) => !ours.has(job.id) && !claims.hasLately(job.id));
-    const after = new Map(kept.map((sighting) => [sighting.job.id, sighting]));
     const before = projects.get(project.id) ?? new Map<number, Sighting>();
+    const after = new Map(kept.map((sighting) => [sighting.job.id, again(sighting, before)]));
     put(project.id, after);
     notes.vanish([...before.keys()].filter((id) => !after.has(id)));
     return await notes.tell(kept, isMissed);
@@ -132,8 +134,13 @@ export function createJobBook(options: JobBookOptions): JobBook {
   };
 }
 
-function toLeftAlone({ job, projectId, project, answer }: Sighting): LeftAlone | undefined {
-  return "reason" in answer ? { job, projectId, project, reason: answer.reason } : undefined;
+function toLeftAlone({ answer, ...about }: Sighting): LeftAlone | undefined {
+  return "reason" in answer ? { ...about, reason: answer.reason } : undefined;
+}
+
+function again(sighting: Sighting, before: ReadonlyMap<number, Sighting>): Sighting {
+  const last = before.get(sighting.job.id);
+  return last && isSame(last, sighting) ? { ...sighting, reads: last.reads + 1 } : sighting;
 }
 
 function without(sightings: ReadonlyMap<number, Sighting> | undefined, jobId: number): Map<number, Sighting> {
@@ -153,7 +160,7 @@ function sight(
       const routing = routeJob(job.tags, rules);
       if (routing.kind === "foreign") return [];
       const answer = routing.kind === "route" ? { route: routing.route } : { reason: routing.reason };
-      return [{ job, ...about, answer }];
+      return [{ job, ...about, answer, reads: 1 }];
     })
     .slice(0, MOST_JOBS);
 }
@@ -175,7 +182,12 @@ function pendingOf(projects: ReadonlyMap<number, ReadonlyMap<number, Sighting>>)
 /** Also when the rules have changed what becomes of a job. */
 function differs(before: ReadonlyMap<number, Sighting>, after: ReadonlyMap<number, Sighting>): boolean {
   if (before.size !== after.size) return true;
-  return [...after].some(
-    ([id, { answer }]) => JSON.stringify(before.get(id)?.answer) !== JSON.stringify(answer),
-  );
+  return [...after].some(([id, sighting]) => {
+    const last = before.get(id);
+    return last === undefined || !isSame(last, sighting);
+  });
+}
+
+function isSame(one: Sighting, other: Sighting): boolean {
+  return JSON.stringify(one.answer) === JSON.stringify(other.answer);
 }

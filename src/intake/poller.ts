@@ -75,7 +75,7 @@ export function createPoller(options: PollerOptions): Poller {
     logChange(log, runner, problem);
     onEnd();
     if (answer.kind === "wait" && answer.fatal) options.onRefused?.(pool.name);
-    if (answer.kind === "unusable") await refuse(options, pool, answer);
+    if (answer.kind === "unusable") await refuseUnusable(options, pool, answer);
   }
 
   async function keep(pool: Pool, answer: JobAnswer & { kind: "job" }, pollMs: number): Promise<boolean> {
@@ -101,7 +101,8 @@ export function createPoller(options: PollerOptions): Poller {
   };
 }
 
-async function refuse(
+/** Ends a job in GitLab that was given in an answer nobody can read. */
+export async function refuseUnusable(
   deps: RejectionDeps,
   pool: Pool,
   answer: JobAnswer & { kind: "unusable" },

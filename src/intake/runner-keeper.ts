@@ -29,6 +29,12 @@ export interface RunnerKeeper {
   status(): Promise<readonly ManagedRunner[]>;
   /** Makes a runner for these tags ahead of any job; resolves when it is active. Throws what is in the way. */
   create(tags: readonly string[]): Promise<ManagedRunner>;
+  /**
+   * Makes a runner with the job's tags for that job alone, which no machine can be had for; resolves when it is active. Its row, too,
+   * is taken out of use and deleted as soon as nothing is polled for it. Throws what is in the way: also where only one more runner
+   * may be made, which is kept for jobs that can be served.
+   */
+  createForUnservable(job: { readonly id: number; readonly tags: readonly string[] }): Promise<ManagedRunner>;
   /** Takes it out of use; it is deleted in GitLab when its jobs have ended. Throws when there is none with this key or GitLab id. */
   retire(keyOrId: string): Promise<ManagedRunner>;
   /** Takes every unused runner out of use and deletes what GitLab has of ours beyond that. Answers what was done, in words. */

@@ -51,6 +51,20 @@ describeOnEveryDatabase("jobs", (context) => {
     });
   });
 
+  test("a job that is claimed to be failed is failing as soon as it is known, and its failure can be reported", async () => {
+    const failure = { reason: "its tag is no size", cause: "unservable" } as const;
+
+    expect(await context.store.claim(aClaim({ jobId: 99, failure }))).toBe(true);
+
+    const now = context.clock.now();
+    const expected = { state: "failing", ...failure, claimedAt: now, failingAt: now, reportAt: now };
+    expect(await context.store.job(99)).toMatchObject(expected);
+    expect(await context.store.payload(99)).toBe(aClaim({ jobId: 99 }).payload);
+    const kinds = (await context.store.events({ jobId: 99 })).map(({ kind }) => kind);
+    expect(kinds).toEqual(["job:claimed", "job:failing"]);
+    expect(await context.store.claim(aClaim({ jobId: 99, failure }))).toBe(false);
+  });
+
   test("a job claimed twice is stored once, with its first payload", async () => {
     const first = aClaim();
     await context.store.claim(first);

@@ -101,7 +101,7 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
     .values({ jobId, sealed: vault.payloads.seal(jobId, payload) })
     .execute();
   change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
-  return true;
+  return claim.failure === undefined || (await failJob(change, jobId, claim.failure));
 }
 
 async function startJob(change: Change, id: number, machine: NewMachine): Promise<boolean> {

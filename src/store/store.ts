@@ -80,6 +80,8 @@ export interface Claim {
   readonly pollMs: number;
   /** GitLab's answer, byte for byte. Encrypted before it touches the disk. */
   readonly payload: string;
+  /** Why it is to be failed and never started: it is `failing` as soon as it is known. */
+  readonly failure?: JobFailure;
 }
 
 /** A machine about to be created. */

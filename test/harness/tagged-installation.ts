@@ -20,6 +20,8 @@ import { createFleet } from "../../src/vm/fleet.ts";
 import { playGuest } from "./fake-guest.ts";
 
 export interface TaggedOptions {
+  /** Laid over `webhook`. */
+  readonly webhook?: Readonly<Record<string, unknown>>;
   /** Laid over `webhook.runners`. */
   readonly runners?: Readonly<Record<string, unknown>>;
   readonly capacity?: Capacity;
@@ -120,6 +122,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
       url: `http://${listen}/webhook`,
       machine: { driver: "fake", egress: "none" },
       runners: options.runners ?? {},
+      ...options.webhook,
     },
     http: { listen: [`http://${listen}`] },
     // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.

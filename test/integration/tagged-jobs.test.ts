@@ -38,7 +38,7 @@ async function expectAllWell(installation: TaggedInstallation, jobs: readonly Jo
   await eventually(
     "all jobs have ended",
     () => jobs.every(({ finishedAt }) => finishedAt !== undefined),
-    60_000,
+    120_000,
   );
 
   const asked = (job: Job) => tagSets.find(({ tags }) => tags === job.definition.tags)!;
@@ -82,7 +82,7 @@ async function expectNothingLeft({
 }
 
 test("200 jobs with 20 sets of tags at once: each runs once in its size, on 20 runners that are deleted when unused", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const capacity = { cpus: 64, memoryMib: 64 * GIB, machines: 30 };
   await using installation = await startTaggedInstallation({ capacity, runners: { keepUnused: "3s" } });
@@ -117,6 +117,35 @@ test("with one runner per job, no runner serves two, also where GitLab gives a j
   await expectAllWell(installation, jobs);
 
   expect(new Set(jobs.map(({ runner }) => runner?.id)).size).toBe(20);
+  await expectNothingLeft(installation);
+});
+
+test("jobs that cannot be served are failed with the reason in their own log, beside one that runs, and leave no runner", async () => {
+  const webhook = { unservable: "fail", poll: { interval: "1s" } };
+  await using installation = await startTaggedInstallation({ webhook, runners: { keepUnused: "1s" } });
+  const { gitlab, rooms, runs } = installation;
+  const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
+  const add = (tag: string) => gitlab.addJob(project, { tags: [tag] });
+  const [huge, wrong, good] = [
+    await add("firecracker-99cpu-1gb"),
+    await add("firecracker-4gb"),
+    await add("firecracker-1cpu-1gb"),
+  ];
+
+  const all = [huge, wrong, good];
+  await eventually("all have ended", () => all.every(({ finishedAt }) => finishedAt !== undefined), 60_000);
+
+  expect(good.status).toBe("success");
+  expect(runs.map(({ jobId }) => jobId)).toEqual([good.id]);
+  for (const job of [huge, wrong]) {
+    expect(job).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
+    await eventually("its end is stored", async () => (await rooms.store.job(job.id))?.state === "finished");
+    expect(await rooms.store.job(job.id)).toMatchObject({ result: "failed", cause: "unservable" });
+  }
+  expect(huge.trace.text()).toContain(
+    "the job failed: firecracker-99cpu-1gb cannot be served: webhook.sizes.maxCpus allows 16; give the job another tag",
+  );
+  expect(wrong.trace.text()).toContain("is not a size: write such as firecracker-2cpu-4gb");
   await expectNothingLeft(installation);
 });
 

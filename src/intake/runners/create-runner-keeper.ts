@@ -6,7 +6,7 @@ import { SECOND_MS } from "../../base/units.ts";
 import type { GitLabRest, Scope } from "../../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../../gitlab/runner-api.ts";
 import type { Pool } from "../../lifecycle/pool.ts";
-import type { TagRules } from "../../lifecycle/routing.ts";
+import type { Route, TagRules } from "../../lifecycle/routing.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { Store } from "../../store/store.ts";
 import type { WebhookConfig } from "../config.ts";
@@ -16,7 +16,7 @@ import { createWakeLoop } from "../wake-loop.ts";
 import { createRetries, type Retries } from "./retries.ts";
 import { createRunnerBook, type RunnerBook } from "./runner-book.ts";
 import { createRunnerCare, type RunnerCare } from "./runner-care.ts";
-import { isOwnLimit, type LimitParts, makeWithinLimit } from "./runner-limit.ts";
+import { isOwnLimit, type LimitParts, makeInSpareRoom, makeWithinLimit } from "./runner-limit.ts";
 import { createRunnerMaking, type RunnerMaking } from "./runner-making.ts";
 import { type Need, tagsKey } from "./runner-needs.ts";
 import { createPeopleCalls } from "./runner-people.ts";
@@ -29,6 +29,7 @@ const TICK_MS = 15 * SECOND_MS;
 /** Of so many runners GitLab hears in one look: jobs that need a new runner are not to wait for hundreds of others. */
 const VERIFIES_PER_LOOK = 10;
 const READING = "reading the store";
+const noSize = { cpus: 1, memoryMib: 512 };
 
 export interface RunnerKeeperOptions {
   readonly demand: Demand;
@@ -92,6 +93,7 @@ export function createRunnerKeeper(options: RunnerKeeperOptions): RunnerKeeper {
     },
     problem: (tags) => retries.problem(makingOf(tagsKey(tags))) ?? retries.problem(READING),
     status: () => options.store.runners(),
+    createForUnservable: ({ id, tags }) => inTurn(() => makeInSpareRoom(parts, anyRoute(options, tags), id)),
     ...createPeopleCalls({ ...options, ...parts, inTurn: (work) => inTurn(work), wake: loop.wake }),
   };
 }
@@ -103,6 +105,12 @@ interface Parts extends LimitParts {
   readonly care: RunnerCare;
   readonly verifying: RunnerVerifying;
   readonly retries: Retries;
+}
+
+/** Tags that name no machine that can be had have no size: one is needed for the row, and nothing is made of it. */
+function anyRoute({ rules }: RunnerKeeperOptions, tags: readonly string[]): Route {
+  const { kind } = rules();
+  return { tags: tags.toSorted(), kind, size: { ...noSize, diskMib: kind.diskMib } };
 }
 
 function makingOf(key: string): string {

@@ -10,7 +10,7 @@ import { idleRunners } from "./runner-selection.ts";
 export interface LimitParts {
   readonly store: Pick<Store, "retireRunner">;
   readonly config: () => WebhookConfig["runners"];
-  readonly book: Pick<RunnerBook, "rows" | "needs" | "unfinished">;
+  readonly book: Pick<RunnerBook, "refresh" | "rows" | "needs" | "unfinished">;
   readonly making: Pick<RunnerMaking, "make">;
 }
 
@@ -35,6 +35,21 @@ export async function makeWithinLimit(
     "runner_limit",
     `there are ${most} runners already, as many as webhook.runners.most allows`,
     { hint },
+  );
+}
+
+/** The same for a job that can only be failed: no runner makes room for it, and the last place is not for it. */
+export async function makeInSpareRoom(
+  { config, book, making }: Pick<LimitParts, "config" | "book" | "making">,
+  route: Route,
+  jobId: number,
+): Promise<ManagedRunner> {
+  const { most } = config();
+  await book.refresh();
+  if (book.rows().length + 1 < most) return await making.make(route, jobId);
+  throw new RunnerError(
+    "runner_limit",
+    `there are ${book.rows().length} runners already, and the last of webhook.runners.most (${most}) is kept for jobs that can be served`,
   );
 }
 
