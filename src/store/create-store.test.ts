@@ -267,7 +267,7 @@ describe("store on disk", () => {
     await writeFile(join(directory, "file"), "");
     database = join(directory, "file", "firerunner.db");
 
-    await expect(openStore()).rejects.toMatchObject({ code: "store_failed" });
+    await expect(openStore()).rejects.toMatchObject({ code: "directory_failed" });
   });
 
   test("a full disk refuses the claim whole, says so, and the store goes on when there is room", async () => {
