@@ -41,10 +41,7 @@ test("a root is booted by the kernel of a pushed image, and brings no file of it
     digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
     layers: [],
     abilities: abilityNames,
-    published: {
-      ...{ kernel: publication.kernel, registry: publication.registry },
-      ...{ root: pinned("a"), cloudInit: true },
-    },
+    published: { ...base.published, root: pinned("a"), cloudInit: true },
   });
   expect(ubuntu.digest).not.toBe(base.digest);
 });
