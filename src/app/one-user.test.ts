@@ -9,7 +9,7 @@ test.each([
 ])("that machines are the same user as FireRunner is told %s", async (_, uid, driver, told) => {
   const hosts =
     driver === "flintlock"
-      ? "vm: { flintlock: { hosts: { a: { address: 'a:1', cpus: 1, memory: 1GiB } } } }\nrelay: { listen: ['0.0.0.0:1'], advertise: 'a.example.org:1' }"
+      ? "vm: { flintlock: { hosts: { a: { address: 'a:1', cpus: 1, memory: 4GiB } } } }\nrelay: { listen: ['0.0.0.0:1'], advertise: 'a.example.org:1' }"
       : "";
   const text = `gitlab: { url: https://g.example.org }\npools: { p: { driver: ${driver}, runner: { token: glrt-x } } }\n${hosts}`;
   const config = await loadConfig({
