@@ -112,10 +112,13 @@ describe("anything else", () => {
     ["keys", `{${Array.from({ length: 700_000 }, (_, index) => `"k${index}":1`).join()}}`],
   ])("such as 10 MB of %s does not hold anybody up", (_what, body) => {
     const bytes = Buffer.from(body);
-    const began = performance.now();
+    const tookMs = [1, 2, 3].map(() => {
+      const began = performance.now();
+      expect(readHook("Job Hook", bytes)).toMatchObject({ kind: "unreadable" });
+      return performance.now() - began;
+    });
 
-    expect(readHook("Job Hook", bytes)).toMatchObject({ kind: "unreadable" });
-    // Read in full, each takes seconds.
-    expect(performance.now() - began).toBeLessThan(800);
+    // Read in full, each takes seconds every time; others who use the CPU lengthen one or the other.
+    expect(Math.min(...tookMs)).toBeLessThan(800);
   });
 });
