@@ -1,6 +1,7 @@
 import { newMachineId } from "../../src/base/ids.ts";
 import { SchedulerConfig } from "../../src/scheduler/config.ts";
-import { type HostView, plan, type Snapshot } from "../../src/scheduler/plan.ts";
+import { plan } from "../../src/scheduler/plan.ts";
+import type { HostView, Snapshot } from "../../src/scheduler/snapshot.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
 import type { DriverMachine } from "../../src/vm/driver.ts";
 import { aJob } from "../../test/builders/job.ts";

@@ -9,8 +9,8 @@ import { hostKey, livesOn, type PlacementPolicy } from "../lifecycle/placement.t
 import type { Job, Machine, Store } from "../store/store.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";
-import type { HostView, Mode, Snapshot } from "./plan.ts";
 import type { GuestDoor, Pools } from "./ports.ts";
+import type { HostView, Mode, Snapshot } from "./snapshot.ts";
 
 /** What this process knows by itself. */
 export interface OwnKnowledge {

@@ -7,7 +7,8 @@ import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "..
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
-import { type Action, plan, type Snapshot } from "./plan.ts";
+import { type Action, plan } from "./plan.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /**
  * From whatever state the rows and the host are in, doing what is planned, again and again, ends with every job finished and every

@@ -8,7 +8,8 @@ import type { FailureCause } from "../lifecycle/job-end.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";
-import { type Action, plan, type Snapshot } from "./plan.ts";
+import { type Action, plan } from "./plan.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 const policy = SchedulerConfig.parse({});
 const now = someTime + 10_000;

@@ -8,7 +8,7 @@ import {
 } from "../lifecycle/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { MachineStatus } from "../vm/driver.ts";
-import type { Snapshot } from "./plan.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /** A machine with its place, looked up once: there may be thousands, and every question about them comes down to this. */
 export interface Placed {

@@ -10,8 +10,9 @@ import type { HostRooms } from "./host-rooms.ts";
 import { createIdleGate } from "./idle-gate.ts";
 import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
-import { type Action, type HostView, type Mode, plan } from "./plan.ts";
+import { type Action, plan } from "./plan.ts";
 import type { Refusals } from "./refusals.ts";
+import type { HostView, Mode } from "./snapshot.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 import { createWaker } from "./waker.ts";
 

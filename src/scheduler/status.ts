@@ -3,10 +3,10 @@ import { type Capacity, occupied, type Taken } from "../lifecycle/size.ts";
 import type { Fleet, HostTrouble } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
 import type { LaneStatus } from "./lanes.ts";
-import type { Mode } from "./plan.ts";
 import type { Refusals } from "./refusals.ts";
 import { startObstacle } from "./room-for-jobs.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
+import type { Mode } from "./snapshot.ts";
 
 interface HostStatus {
   readonly key: string;
