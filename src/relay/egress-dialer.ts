@@ -8,18 +8,10 @@ import { directWays, type ProxyServer, type ProxyWays } from "../base/proxy/ways
 import { trustContext } from "../base/trust.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
 import { createJudge } from "./egress-judge.ts";
-import { describeTarget, type OpenAddresses, type Target } from "./egress-policy.ts";
+import { type Destination, describeTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { companyProxies, numericAddress } from "./egress-way.ts";
-
-export interface Destination {
-  readonly target: Target;
-  /** Which addresses it may have besides public ones. */
-  readonly addresses: OpenAddresses;
-  /** The operator wrote this name: it is looked up as the system does, in this computer's own tables too. */
-  readonly named: boolean;
-}
 
 /**
  * Reaches hosts that a guest, or GitLab on its behalf, has named. A name is resolved here and nowhere else, every address it has

@@ -1,9 +1,9 @@
 import { type Egress, normalEgress } from "../lifecycle/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
-import { type Destination, unreachable } from "./egress-dialer.ts";
+import { unreachable } from "./egress-dialer.ts";
 import type { NameRule } from "./egress-name-check.ts";
-import { describeTarget, judgeTarget, type Target } from "./egress-policy.ts";
+import { type Destination, describeTarget, judgeTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, refusalIn } from "./egress-refusal.ts";
 import type { Guest } from "./guest.ts";
 

@@ -1,7 +1,7 @@
 import { isIP, type LookupFunction } from "node:net";
 import type { ProxyServer } from "../base/proxy/ways.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
-import type { Destination } from "./egress-dialer.ts";
+import type { Destination } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import type { Resolve } from "./egress-resolve.ts";
 import { addressesSoon, type CompanyProxies, isPrivateName, numericAddress } from "./egress-way.ts";

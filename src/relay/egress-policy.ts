@@ -11,6 +11,14 @@ export interface Target {
 /** Which addresses a target may have besides public ones; `any` for hosts that the operator named for FireRunner itself. */
 export type OpenAddresses = "any" | PrivateAddresses;
 
+export interface Destination {
+  readonly target: Target;
+  /** Which addresses it may have besides public ones. */
+  readonly addresses: OpenAddresses;
+  /** The operator wrote this name: it is looked up as the system does, in this computer's own tables too. */
+  readonly named: boolean;
+}
+
 export type Verdict =
   | {
       readonly allowed: true;
