@@ -6,11 +6,6 @@ import type { Guest } from "./guest.ts";
 /** How often a guest on another host shows that it lives, whatever its runner does. */
 const HEARTBEAT_MS = 20_000;
 
-/** One request of a machine that waits to hear of a cancel. Nothing of it is kept but the way to answer it. */
-export interface CancelWaiter {
-  answer(isCanceled: boolean): void;
-}
-
 /**
  * Held until there is something to say, and no longer than its connection. A machine has one that waits: a newer one takes its place, and
  * it is answered with nothing. A guest on another host is answered with nothing now and then: that it asks again shows that it lives,

@@ -4,7 +4,6 @@ import type { Log } from "../base/log.ts";
 import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { GuestEnd } from "../lifecycle/guest-end.ts";
-import type { CancelWaiter } from "./await-cancel.ts";
 import type { RelaySettings } from "./config.ts";
 import type { JobSession } from "./job-session.ts";
 import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
@@ -17,6 +16,11 @@ const ARRIVALS_PER_REQUEST = 2;
 const REFUSALS = { perSecond: 10, burst: 50 };
 /** Log patches and updates that may follow one another at once: the end of a job must not wait for its turn. */
 const UPDATE_BURST = 10;
+
+/** One request of a machine that waits to hear of a cancel. Nothing of it is kept but the way to answer it. */
+export interface CancelWaiter {
+  answer(isCanceled: boolean): void;
+}
 
 /** What the relay knows of one machine while its socket is open. Lost with the process, and rebuilt from the store. */
 export interface Guest {

@@ -4,13 +4,7 @@ import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../lif
 import type { JobResult } from "../lifecycle/states.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
-import type { JobSession } from "./job-session.ts";
-
-/** What a guest told GitLab at the end of its job. */
-export interface FinalUpdate {
-  readonly state: "success" | "failed";
-  readonly failureReason: string | undefined;
-}
+import type { FinalUpdate, JobSession } from "./job-session.ts";
 
 /**
  * Watches what GitLab says of a job in its answers to the guest, and makes the end durable before the guest hears of it: the job

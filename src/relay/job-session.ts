@@ -6,8 +6,20 @@ import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
-import type { FinalUpdate } from "./job-end.ts";
-import type { TraceTail } from "./trace-tail.ts";
+
+/** What a guest told GitLab at the end of its job. */
+export interface FinalUpdate {
+  readonly state: "success" | "failed";
+  readonly failureReason: string | undefined;
+}
+
+/** Lines of ours behind the runner's last byte. */
+export interface TraceTail {
+  /** Bytes of the runner's before them, as it counts them itself. */
+  readonly startBytes: number;
+  readonly bytes: Buffer;
+  readonly crc: number;
+}
 
 /** The job that a machine has been given, as far as the relay needs it for the guest's requests. */
 export interface JobSession {

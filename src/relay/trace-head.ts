@@ -1,7 +1,7 @@
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { JobPayload } from "../gitlab/payload.ts";
-import type { RunnerApi } from "../gitlab/runner-api.ts";
+import type { RunnerApi, TraceStanding } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
 import { describeSize } from "../lifecycle/size.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
@@ -96,15 +96,21 @@ export async function ensureHead(
   if (session.isHeadSent) return;
   const { jobId, token: jobToken, head: bytes } = session;
   const standing = await appendWithRecovery({ api, jobId, jobToken, startBytes: 0, bytes });
-  if (standing.kind === "over") {
-    await onOver(standing.status);
-    throw endedRefusal(standing.status);
-  }
-  if (standing.kind !== "accepted") {
-    throw new Refusal(503, "GitLab does not take the trace just now; try again", {
-      headers: { "Retry-After": "3" },
-    });
-  }
+  if (standing.kind !== "accepted") throw await refusalOf(standing, onOver);
   session.isHeadSent = true;
   await store.setTraceSize(jobId, standing.sizeBytes);
+}
+
+/** What a guest is told when GitLab has not taken lines of ours; that its job is over is told to `onOver` first. */
+export async function refusalOf(
+  standing: TraceStanding,
+  onOver: (status: string | undefined) => Promise<void>,
+): Promise<Refusal> {
+  if (standing.kind === "over") {
+    await onOver(standing.status);
+    return endedRefusal(standing.status);
+  }
+  return new Refusal(503, "GitLab does not take the trace just now; try again", {
+    headers: { "Retry-After": "3" },
+  });
 }

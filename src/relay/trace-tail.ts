@@ -5,20 +5,11 @@ import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
 import type { LifecycleEvent } from "../lifecycle/events.ts";
 import type { Store } from "../store/store.ts";
-import { Refusal } from "./errors.ts";
-import { endedRefusal, type JobSession } from "./job-session.ts";
-import { line, YELLOW } from "./trace-head.ts";
+import type { JobSession } from "./job-session.ts";
+import { line, refusalOf, YELLOW } from "./trace-head.ts";
 
 /** The rest is in `why`. */
 const MOST_LINES = 10;
-
-/** Lines of ours behind the runner's last byte. */
-export interface TraceTail {
-  /** Bytes of the runner's before them, as it counts them itself. */
-  readonly startBytes: number;
-  readonly bytes: Buffer;
-  readonly crc: number;
-}
 
 interface Parts {
   readonly api: Pick<RunnerApi, "appendTrace">;
@@ -43,15 +34,7 @@ export async function ensureTail(
     ...{ api, jobId, jobToken, bytes },
     startBytes: head.length + startBytes,
   });
-  if (standing.kind === "over") {
-    await onOver(standing.status);
-    throw endedRefusal(standing.status);
-  }
-  if (standing.kind === "unavailable") {
-    throw new Refusal(503, "GitLab does not take the trace just now; try again", {
-      headers: { "Retry-After": "3" },
-    });
-  }
+  if (standing.kind === "over" || standing.kind === "unavailable") throw await refusalOf(standing, onOver);
   // GitLab has less than the runner says it sent: what comes behind that would be nobody's.
   const sent = standing.kind === "accepted" ? bytes : Buffer.alloc(0);
   session.tail = { startBytes, bytes: sent, crc: crc32(sent) };

@@ -5,8 +5,8 @@ import { Refusal } from "./errors.ts";
 import { type Exchange, readJsonObject } from "./exchange.ts";
 import { single } from "./headers.ts";
 import { type JobCaller, passOn } from "./job-call.ts";
-import type { FinalUpdate, JobEnd } from "./job-end.ts";
-import { admit, type JobSession } from "./job-session.ts";
+import type { JobEnd } from "./job-end.ts";
+import { admit, type FinalUpdate, type JobSession } from "./job-session.ts";
 import { ensureHead } from "./trace-head.ts";
 import { ensureTail, wholeTrace } from "./trace-tail.ts";
 
