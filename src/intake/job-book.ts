@@ -68,11 +68,13 @@ export function createJobBook(options: JobBookOptions): JobBook {
   const claims = watchClaims(store, take);
   const changes = createListeners<void>((error) => log.error({ err: error }, "demand listener failed"));
   let pending: readonly PendingJob[] | undefined;
+  let leftAlone: readonly LeftAlone[] | undefined;
 
   function put(projectId: number, sightings: ReadonlyMap<number, Sighting>): void {
     const before = projects.get(projectId) ?? new Map<number, Sighting>();
     if (sightings.size > 0) projects.set(projectId, sightings);
     else projects.delete(projectId);
+    leftAlone = undefined;
     if (!differs(before, sightings)) return;
     pending = undefined;
     changes.emit();
@@ -84,13 +86,7 @@ export function createJobBook(options: JobBookOptions): JobBook {
     if (found) put(found.projectId, without(projects.get(found.projectId), jobId));
   }
 
-  function find(jobId: number): Sighting | undefined {
-    for (const sightings of projects.values()) {
-      const sighting = sightings.get(jobId);
-      if (sighting) return sighting;
-    }
-    return undefined;
-  }
+  const find = (jobId: number) => findIn(projects, jobId);
 
   const replace: JobBook["replace"] = async (project, jobs, isMissed) => {
     const seen = sight(project, jobs, rules());
@@ -126,12 +122,28 @@ export function createJobBook(options: JobBookOptions): JobBook {
     },
     wasClaimed: claims.hasLately,
     settle: () => notes.settle(claims.has),
-    leftAlone: () =>
-      [...projects.values()]
-        .flatMap((all) => [...all.values()].flatMap((sighting) => toLeftAlone(sighting) ?? []))
-        .toSorted((a, b) => a.job.id - b.job.id),
+    leftAlone: () => {
+      leftAlone ??= leftAloneOf(projects);
+      return leftAlone;
+    },
     close: claims.close,
   };
+}
+
+type Sightings = ReadonlyMap<number, ReadonlyMap<number, Sighting>>;
+
+function findIn(projects: Sightings, jobId: number): Sighting | undefined {
+  for (const sightings of projects.values()) {
+    const sighting = sightings.get(jobId);
+    if (sighting) return sighting;
+  }
+  return undefined;
+}
+
+function leftAloneOf(projects: Sightings): LeftAlone[] {
+  return [...projects.values()]
+    .flatMap((all) => [...all.values()].flatMap((sighting) => toLeftAlone(sighting) ?? []))
+    .toSorted((a, b) => a.job.id - b.job.id);
 }
 
 function toLeftAlone({ answer, ...about }: Sighting): LeftAlone | undefined {
@@ -171,7 +183,7 @@ function toPending({ job, projectId, project, answer }: Sighting): PendingJob | 
   return { id, projectId, project, name, route: answer.route, createdAt, webUrl };
 }
 
-function pendingOf(projects: ReadonlyMap<number, ReadonlyMap<number, Sighting>>): PendingJob[] {
+function pendingOf(projects: Sightings): PendingJob[] {
   const all = [...projects.values()].flatMap((sightings) => [...sightings.values()]);
   return all
     .map(toPending)

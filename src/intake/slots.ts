@@ -57,6 +57,7 @@ interface Held {
 }
 
 export function createSlots({ store, pools, rooms: readRooms, placement: policy }: SlotsOptions): Slots {
+  const neverHeld = neverHeldBy(policy);
   const held = new Set<Held>();
   let rows: readonly Occupant[] = [];
   let rooms: readonly HostRoom[] = [];
@@ -123,20 +124,24 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
     reserve,
     obstacle: (pool) => current().all.obstacle(pool),
     impossible,
-    neverHeld: (wanted) => neverHeldIn(rooms, policy, wanted),
+    neverHeld: (wanted) => neverHeld(rooms, wanted),
     coverEach: (wanted) => current().existing.coverEach(wanted),
     close: () => void forget(),
   };
 }
 
-function neverHeldIn(
-  rooms: readonly HostRoom[],
-  policy: PlacementPolicy,
-  wanted: Wanted,
-): string | undefined {
-  if (rooms.length === 0) return undefined;
-  const beside = rooms.map((room) => ({ ...room, capacity: { ...room.capacity, diskMib: undefined } }));
-  return createPlacement(beside, policy).impossible(wanted);
+/** Asked of every job that waits, so the hosts are gone through once for each reading of them. */
+function neverHeldBy(policy: PlacementPolicy) {
+  let known: { readonly rooms: readonly HostRoom[]; readonly placement: Placement } | undefined;
+  return (rooms: readonly HostRoom[], wanted: Wanted): string | undefined => {
+    if (rooms.length === 0) return undefined;
+    if (known?.rooms !== rooms) known = { rooms, placement: createPlacement(rooms.map(withoutDisk), policy) };
+    return known.placement.impossible(wanted);
+  };
+}
+
+function withoutDisk(room: HostRoom): HostRoom {
+  return { ...room, capacity: { ...room.capacity, diskMib: undefined } };
 }
 
 interface Ledgers {
