@@ -13,26 +13,23 @@ const columns = [
 
 /** Jobs that wait for a machine which cannot be had, and why. */
 export function printUnservable(output: Output, jobs: WebhookStatus["unservable"]): void {
-  const rows = jobs.map((job) => [
-    String(job.id),
-    cellText(job.project),
-    cellText(job.name),
-    cellText(job.tags.join(","), 50),
-    ago(job.createdAt),
-    job.reason,
-  ]);
-  output.table(columns, rows);
+  output.table(
+    columns,
+    jobs.map((job) => rowOf(job, job.reason)),
+  );
 }
 
 /** Jobs that nobody has claimed yet, and what is in the way of each. */
 export function printWaiting(output: Output, waiting: readonly WaitingView[]): void {
-  const rows = waiting.map((job) => [
-    String(job.id),
-    cellText(job.project),
-    cellText(job.name),
-    cellText(job.tags.join(","), 50),
-    ago(job.createdAt),
-    job.problem ?? "",
-  ]);
-  output.table(columns, rows);
+  output.table(
+    columns,
+    waiting.map((job) => rowOf(job, job.problem ?? "")),
+  );
+}
+
+type Listed = Pick<WaitingView, "id" | "project" | "name" | "tags" | "createdAt">;
+
+function rowOf({ id, project, name, tags, createdAt }: Listed, inTheWay: string): string[] {
+  const [where, what, how] = [cellText(project), cellText(name), cellText(tags.join(","), 50)];
+  return [String(id), where, what, how, ago(createdAt), inTheWay];
 }
