@@ -9,7 +9,7 @@ export interface Target {
 }
 
 /** Which addresses a target may have besides public ones; `any` for hosts that the operator named for FireRunner itself. */
-export type OpenAddresses = "any" | PrivateAddresses;
+type OpenAddresses = "any" | PrivateAddresses;
 
 export interface Destination {
   readonly target: Target;

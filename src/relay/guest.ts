@@ -18,7 +18,7 @@ const REFUSALS = { perSecond: 10, burst: 50 };
 const UPDATE_BURST = 10;
 
 /** One request of a machine that waits to hear of a cancel. Nothing of it is kept but the way to answer it. */
-export interface CancelWaiter {
+interface CancelWaiter {
   answer(isCanceled: boolean): void;
 }
 

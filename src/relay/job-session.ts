@@ -14,7 +14,7 @@ export interface FinalUpdate {
 }
 
 /** Lines of ours behind the runner's last byte. */
-export interface TraceTail {
+interface TraceTail {
   /** Bytes of the runner's before them, as it counts them itself. */
   readonly startBytes: number;
   readonly bytes: Buffer;
