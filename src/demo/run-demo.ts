@@ -1,7 +1,6 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import { createActs } from "./acts.ts";
-import { announcementOf } from "./announcement.ts";
 import { restStates } from "./ci/progress.ts";
 import { DemoError } from "./errors.ts";
 import { freePort } from "./free-port.ts";
@@ -14,7 +13,7 @@ import { type Daemon, type Executable, runCommand, startDaemon } from "./program
 import { createScreen, type Output, type Screen } from "./screen.ts";
 import { partsOf, prepareSubject, type Subject } from "./subject.ts";
 import { type DemoResult, printSummary, summarize } from "./summary.ts";
-import { pipelineVerdict } from "./verdict.ts";
+import { announcementOf, pipelineVerdict } from "./verdict.ts";
 import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;

@@ -1,9 +1,29 @@
-/** What became of a pipeline of the user's own, of which nothing is expected: a mark for each job, and one sentence. */
-import type { PipelineDefinition } from "./ci/definition.ts";
+/**
+ * What is said of a pipeline of the user's own, of which nothing is expected: before it runs what of the file is left out, and at the end a
+ * mark for each job and one sentence.
+ */
+import type { Notice, PipelineDefinition } from "./ci/definition.ts";
 import type { JobStatus } from "./ci/progress.ts";
 import { isForgiven, type Job } from "./gitlab/model.ts";
 
 const MOST_NAMES = 5;
+
+/** Before: lines for the screen. What is left out of many jobs is one line, with the place where it stands first. */
+export function announcementOf({ notices, notStarted = [] }: PipelineDefinition): string[] {
+  const grouped = new Map<string, Notice[]>();
+  for (const notice of notices) grouped.set(notice.message, [...(grouped.get(notice.message) ?? []), notice]);
+  const lines = [...grouped].map(([message, group]) => {
+    const [{ file = "", line = 0 } = {}] = group;
+    const jobs = [...new Set(group.flatMap(({ job }) => job ?? []))];
+    const whose = jobs.length > 0 && !message.includes(`“${jobs[0]}”`) ? ` (${listNames(jobs)})` : "";
+    return `  ${file}:${line}: ${message}${whose}`;
+  });
+  if (notStarted.length === 0) return lines;
+  return [
+    ...lines,
+    `  not started for a push to this branch, by rules, only or except: ${listNames(notStarted)}`,
+  ];
+}
 
 /** How a job ended, as a sign and in words for the table. */
 export interface JobVerdict {
@@ -66,7 +86,7 @@ function names(jobs: readonly Job[]): string {
 }
 
 /** `“a”, “b” and 3 more`. */
-export function listNames(all: readonly string[]): string {
+function listNames(all: readonly string[]): string {
   const shown = all
     .slice(0, all.length > MOST_NAMES ? MOST_NAMES - 1 : MOST_NAMES)
     .map((name) => `“${name}”`);
