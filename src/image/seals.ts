@@ -1,7 +1,7 @@
 /** What the image.json of each image was when it was built: a digest covers an image's files, and this all that is said of them. */
-import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { makeDirectory } from "../base/make-directory.ts";
 import { readTrusted } from "../base/trusted-file.ts";
 import { writeFileDurably } from "./durable.ts";
 import { sha256, shortDigest } from "./manifest.ts";
@@ -17,7 +17,7 @@ export function createSeals(directory: string): Seals {
   return {
     async set(digest, manifest) {
       const place = placeOf(digest);
-      await mkdir(dirname(place), { recursive: true, mode: 0o755 });
+      await makeDirectory(dirname(place), 0o755);
       await writeFileDurably(place, `${sha256(manifest)}\n`);
     },
     async isIntact(digest, manifest) {

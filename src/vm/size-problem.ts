@@ -1,6 +1,6 @@
 import type { Size } from "../lifecycle/size.ts";
 import { flintlockSizeProblem } from "./flintlock/size.ts";
-import { fakeSizeLimits, qemuSizeLimits, unusableSize } from "./spec.ts";
+import { fakeSizeLimits, LEAST_DISK_MIB, qemuSizeLimits, unusableSize } from "./spec.ts";
 
 /**
  * Why no machine of a driver, by its name in the configuration, can have this size, in words; undefined when one can. For the
@@ -12,6 +12,3 @@ export function sizeProblemOf(driver: string, size: Size): string | undefined {
   if (driver === "fake") return unusableSize("fake", size, fakeSizeLimits);
   return unusableSize("qemu", size, qemuSizeLimits);
 }
-
-/** As `checkSpec` asks. */
-const LEAST_DISK_MIB = 16;

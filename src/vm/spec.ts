@@ -4,6 +4,8 @@ import type { Size } from "../lifecycle/size.ts";
 import type { MachineSpec } from "./driver.ts";
 import { VmError } from "./errors.ts";
 
+export const LEAST_DISK_MIB = 16;
+
 /** Throws `vm_bad_spec` for anything but an id made by `newMachineId`: ids become parts of paths. */
 export function checkMachineId(id: string): void {
   if (isMachineId(id)) return;
@@ -15,7 +17,7 @@ export function checkSpec({ id, size }: MachineSpec): void {
   checkMachineId(id);
   checkWhole(id, "CPUs", size.cpus, 1, 255);
   checkWhole(id, "MiB of memory", size.memoryMib, 64, 16 * 1024 ** 2);
-  checkWhole(id, "MiB of disk", size.diskMib, 16, 16 * 1024 ** 2);
+  checkWhole(id, "MiB of disk", size.diskMib, LEAST_DISK_MIB, 16 * 1024 ** 2);
 }
 
 interface SizeLimits {
