@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { certificatesIn } from "../base/trust.ts";
+import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/trust.ts";
+import { readTrusted } from "../base/trusted-file.ts";
 import type { Config } from "../config/load.ts";
 
 /** A guest reads its boot data byte by byte; two authorities have some 4 KiB. */
@@ -35,7 +35,8 @@ export function createGuestAuthorities(
   async function certificatesOf(key: string, path: string | undefined): Promise<readonly string[]> {
     if (path === undefined) return [];
     try {
-      const certificates = certificatesIn(await readFile(path, "utf8")).map((each) => each.toString());
+      const bytes = await readTrusted(path, { maxBytes: MOST_AUTHORITIES_BYTES, secret: false });
+      const certificates = certificatesIn(bytes.toString("utf8")).map((each) => each.toString());
       lastGood.set(key, certificates);
       return certificates;
     } catch (error) {

@@ -1,6 +1,9 @@
 import { X509Certificate } from "node:crypto";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 
+/** Of a file with authorities. All those of a system have some 250 KiB. */
+export const MOST_AUTHORITIES_BYTES = 4 * 1024 ** 2;
+
 /** What we show to a server that asks who we are. */
 export interface OwnCertificate {
   readonly cert: string | Buffer;

@@ -2,12 +2,9 @@ import type { SecureContext } from "node:tls";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { readTlsPair, stampOf } from "../base/tls-pair.ts";
-import { certificatesIn, trustContext } from "../base/trust.ts";
+import { certificatesIn, MOST_AUTHORITIES_BYTES, trustContext } from "../base/trust.ts";
 import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { GitLabError } from "./errors.ts";
-
-/** A file with all authorities of a system has some 250 KiB. */
-const LARGEST_CA_BYTES = 4 * 1024 ** 2;
 
 /** Files of `gitlab` in the configuration. The certificate and its key come together. */
 export interface GitLabFiles {
@@ -84,7 +81,7 @@ async function read(files: GitLabFiles, ca: string | undefined) {
 }
 
 async function readAuthorities(path: string): Promise<string> {
-  const read = await readTrusted(path, { maxBytes: LARGEST_CA_BYTES, secret: false }).catch(
+  const read = await readTrusted(path, { maxBytes: MOST_AUTHORITIES_BYTES, secret: false }).catch(
     (cause: unknown) => {
       if (cause instanceof UntrustedError) throw cause;
       throw new GitLabError("gitlab_ca_unreadable", `reading the certificates in ${path} failed`, {
