@@ -49,6 +49,15 @@ export function explainError(error: unknown): string {
   return error instanceof FireRunnerError && error.hint !== undefined ? error.message : describeError(error);
 }
 
+/** The first error of a class among an error and its causes: HTTP clients wrap what their connections and look-ups fail with. */
+export function causeIn<Kind extends Error>(
+  error: unknown,
+  kind: abstract new (...given: never[]) => Kind,
+): Kind | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) if (at instanceof kind) return at;
+  return undefined;
+}
+
 /** The errno-style code (`ENOENT`, `ECONNREFUSED`, …) of a system error, or undefined. */
 export function systemCode(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;

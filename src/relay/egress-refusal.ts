@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import { causeIn } from "../base/errors.ts";
 import { Refusal } from "./errors.ts";
 
 const LONGEST_PHRASE = 200;
@@ -20,12 +21,8 @@ export function statusPhrase({ status, reason }: Pick<EgressRefusal, "status" | 
   return phrase.replace(/[^\x20-\x7e]/g, "?").slice(0, LONGEST_PHRASE);
 }
 
-/** The first of ours among an error and its causes: HTTP clients wrap what a look-up has said. */
 export function refusalIn(error: unknown): EgressRefusal | undefined {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if (at instanceof EgressRefusal) return at;
-  }
-  return undefined;
+  return causeIn(error, EgressRefusal);
 }
 
 const wordsOfCodes: Readonly<Record<string, string>> = {

@@ -1,3 +1,5 @@
+import { isVariable } from "./job-variables.ts";
+
 /**
  * GitLab by its own name, for the job's git: whatever a submodule or a script fetches from there goes through the relay, with the job's
  * token. Said in variables, as git reads them (`GIT_CONFIG_COUNT`), so that nothing of it is on a disk, and what a job says itself to git
@@ -9,11 +11,6 @@ export interface GitRewrites {
   /** By that name the guest reaches the relay. */
   readonly relayHost: string;
   readonly token: string;
-}
-
-interface Variable {
-  readonly key: string;
-  readonly value: string;
 }
 
 const COUNT = "GIT_CONFIG_COUNT";
@@ -82,15 +79,4 @@ function sshPrefixes(given: ReadonlyMap<string, string>): string[] {
 /** Not shown where GitLab shows a job's variables, and taken as it is: a `$` in it means nothing. */
 function hidden(key: string, value: string) {
   return { key, value, public: false, masked: false, raw: true };
-}
-
-function isVariable(each: unknown): each is Variable {
-  return (
-    typeof each === "object" &&
-    each !== null &&
-    "key" in each &&
-    "value" in each &&
-    typeof each.key === "string" &&
-    typeof each.value === "string"
-  );
 }

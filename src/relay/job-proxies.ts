@@ -1,3 +1,5 @@
+import { isVariable, type JobVariable } from "./job-variables.ts";
+
 /**
  * Proxies that a job sets itself. The runner's git and its uploads go by them too, and must reach the relay all the same: what the job
  * exempts is given on, in both spellings, with the relay added.
@@ -5,11 +7,6 @@
 
 const PROXY = /^(?:https?|all|ftp)_proxy$/i;
 const EXEMPT = /^no_proxy$/i;
-
-interface Variable {
-  readonly key: string;
-  readonly value: string;
-}
 
 /** The variables, and behind them, where later ones count, what the job exempts from its proxies. */
 export function withRelayExempt(variables: readonly unknown[], relayHost: string): readonly unknown[] {
@@ -36,15 +33,6 @@ export function foreignProxies(variables: readonly unknown[], relayAddress: stri
 }
 
 /** A variable of the kind `file` holds a path, which is no proxy. */
-function plainOnes(variables: readonly unknown[]): Variable[] {
-  return variables.filter(
-    (each): each is Variable =>
-      typeof each === "object" &&
-      each !== null &&
-      "key" in each &&
-      "value" in each &&
-      typeof each.key === "string" &&
-      typeof each.value === "string" &&
-      !("file" in each && each.file === true),
-  );
+function plainOnes(variables: readonly unknown[]): JobVariable[] {
+  return variables.filter(isVariable).filter(({ file }) => file !== true);
 }

@@ -106,7 +106,7 @@ export function createReception(options: ReceptionOptions): Reception {
         await serve(guest, request, response, place);
       } catch (error) {
         const refusal = isGone(response) ? undefined : refusalOf(guest, error);
-        if (refusal) await hold(guest, response, refusal);
+        if (refusal) await holdBack(guest, response, refusal);
         if (refusal) answer(response, place.path, refusal);
       }
     },
@@ -118,7 +118,7 @@ export function createReception(options: ReceptionOptions): Reception {
         await proxy.tunnel(guest, request, socket, head).finally(ticket.done);
       } catch (error) {
         const refusal = refusalOf(guest, error);
-        await hold(guest, socket, refusal);
+        await holdBack(guest, socket, refusal);
         refuseTunnel(socket, refusal);
       }
     },
@@ -150,7 +150,7 @@ function refuseTunnel(socket: Socket, refusal: Refusal): void {
 }
 
 /** Holds a refusal back until its machine may have one more, so that a flood of them costs a bounded number each second. */
-async function hold(guest: Guest, end: ServerResponse | Socket, { status }: Refusal): Promise<void> {
+async function holdBack(guest: Guest, end: ServerResponse | Socket, { status }: Refusal): Promise<void> {
   const gone = new AbortController();
   end.once("close", () => gone.abort());
   const signal = AbortSignal.any([gone.signal, guest.closed.signal]);

@@ -1,5 +1,5 @@
 import { certificateCode, unreachableProblems } from "../connection-failure.ts";
-import { describeError, FireRunnerError, systemCode } from "../errors.ts";
+import { causeIn, describeError, FireRunnerError, systemCode } from "../errors.ts";
 import type { ProxyServer } from "./ways.ts";
 
 export type ProxyErrorCode =
@@ -27,12 +27,8 @@ export class ProxyError extends FireRunnerError {
   }
 }
 
-/** A ProxyError somewhere in a chain of causes: HTTP clients wrap what their connections fail with. */
 export function proxyErrorIn(error: unknown): ProxyError | undefined {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if (at instanceof ProxyError) return at;
-  }
-  return undefined;
+  return causeIn(error, ProxyError);
 }
 
 /** The proxy was asked to lead to `target` and answered with something else than 2xx. */

@@ -12,6 +12,7 @@ import {
 import { CiFileError, MAIN_FILE, type Place } from "./errors.ts";
 import { anyMatches } from "./globs.ts";
 import { withInputs } from "./inputs.ts";
+import { Variables } from "./keywords.ts";
 import { expand, type Push } from "./push.ts";
 import { fittingRule, listOf } from "./rules.ts";
 
@@ -87,12 +88,9 @@ function contentOf(file: CiFile, given: Hash, { variables }: Push): Hash {
 
 function isIncluded(entry: Hash, own: Hash, place: Place, { push }: Assembly): boolean {
   if (entry["rules"] === undefined) return true;
-  const globals = isHash(own["variables"]) ? own["variables"] : {};
-  const texts = Object.entries(globals).filter(([, value]) => !isHash(value));
-  const variables = {
-    ...Object.fromEntries(texts.map(([key, value]) => [key, String(value ?? "")])),
-    ...push.variables,
-  };
+  // What is wrong with them is said when the whole file is read.
+  const globals = Variables.safeParse(own["variables"] ?? {}).data;
+  const variables = { ...globals, ...push.variables };
   const rule = fittingRule(entry["rules"], { push, variables, place });
   return rule !== undefined && rule["when"] !== "never";
 }
