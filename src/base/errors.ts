@@ -63,3 +63,12 @@ export function systemCode(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
   return typeof code === "string" ? code : undefined;
 }
+
+/** The first code in a chain of causes: TLS problems may come wrapped. The HTTP parser does not always give its own. */
+export function codeIn(error: unknown): string {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const code = at.name === "HTTPParserError" ? "HPE_INVALID" : systemCode(at);
+    if (code !== undefined) return code;
+  }
+  return "";
+}

@@ -1,5 +1,5 @@
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/connection-failure.ts";
-import { systemCode } from "../base/errors.ts";
+import { codeIn } from "../base/errors.ts";
 import { type ProxyError, proxyErrorIn } from "../base/proxy/errors.ts";
 import { clientCertificateError } from "./client-certificate.ts";
 import { GitLabError } from "./errors.ts";
@@ -16,7 +16,7 @@ export function gitLabErrorFrom(cause: unknown, doing: string): GitLabError {
   if (cause instanceof GitLabError) return cause;
   const proxy = proxyErrorIn(cause);
   if (proxy !== undefined) return proxyInTheWay(proxy, doing);
-  const code = codeOf(cause);
+  const code = codeIn(cause);
   const asked = clientCertificateError(code, doing, cause);
   if (asked !== undefined) return asked;
   if (certificateCode.test(code)) {
@@ -50,15 +50,6 @@ function proxyInTheWay(proxy: ProxyError, doing: string): GitLabError {
     retryable: true,
     ...(proxy.hint === undefined ? {} : { hint: proxy.hint }),
   });
-}
-
-/** The first code in a chain of causes: TLS problems may come wrapped. The HTTP parser does not always give its own. */
-function codeOf(error: unknown): string {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    const code = at.name === "HTTPParserError" ? "HPE_INVALID" : systemCode(at);
-    if (code !== undefined) return code;
-  }
-  return "";
 }
 
 /** An answer that no runner endpoint of GitLab gives in good order, as an error. */

@@ -1,5 +1,5 @@
 import { certificateCode, unreachableProblems } from "../connection-failure.ts";
-import { causeIn, describeError, FireRunnerError, systemCode } from "../errors.ts";
+import { causeIn, codeIn, describeError, FireRunnerError } from "../errors.ts";
 import type { ProxyServer } from "./ways.ts";
 
 export type ProxyErrorCode =
@@ -62,7 +62,7 @@ export function proxyAnswered(proxy: ProxyServer, target: string, status: number
 export function proxyFailed(proxy: ProxyServer, cause: unknown): ProxyError {
   if (cause instanceof ProxyError) return cause;
   const named = `the proxy ${proxy.origin} (${proxy.namedBy})`;
-  const code = codeOf(cause);
+  const code = codeIn(cause);
   if (certificateCode.test(code)) {
     return new ProxyError("proxy_certificate", `the certificate of ${named} is not trusted (${code})`, {
       cause,
@@ -76,9 +76,4 @@ export function proxyFailed(proxy: ProxyServer, cause: unknown): ProxyError {
     retryable: true,
     hint: `check ${proxy.namedBy}, and whether the proxy runs; “proxy.url: none” does without`,
   });
-}
-
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error)) return "";
-  return systemCode(error) ?? codeOf(error.cause);
 }

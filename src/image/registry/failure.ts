@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/connection-failure.ts";
-import { FireRunnerError, systemCode } from "../../base/errors.ts";
+import { codeIn, FireRunnerError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { parseJson } from "../json.ts";
 import { RegistryError } from "./errors.ts";
@@ -10,7 +10,7 @@ export function registryErrorFrom(cause: unknown, server: string, doing: string)
   const proxy = proxyErrorIn(cause);
   if (proxy !== undefined) return proxy;
   if (cause instanceof FireRunnerError) return cause;
-  const code = codeOf(cause);
+  const code = codeIn(cause);
   if (certificateCode.test(code))
     return new RegistryError(
       "registry_tls",
@@ -45,14 +45,6 @@ function certificateHint(code: string): string {
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
     return "use the host name that the registry's certificate was made for";
   return "name the PEM file of its certificate authority with --ca FILE";
-}
-
-function codeOf(error: unknown): string {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    const code = at.name === "HTTPParserError" ? "HPE_INVALID" : systemCode(at);
-    if (code !== undefined) return code;
-  }
-  return "";
 }
 
 const ErrorList = z.object({
