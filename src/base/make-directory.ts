@@ -28,19 +28,19 @@ const hints: Readonly<Record<string, string>> = {
 
 async function make(path: string, mode: number): Promise<void> {
   try {
-    await mkdir(path, { mode });
+    await makeOne(path, mode);
   } catch (error) {
-    const code = systemCode(error);
-    if (code === "EEXIST" && (await stat(path)).isDirectory()) return;
-    if (code !== "ENOENT" || (await isDirectory(dirname(path)))) throw error;
+    if (systemCode(error) !== "ENOENT") throw error;
     await make(dirname(path), mode);
-    await make(path, mode);
+    // Once more and no oftener: all above it is there now.
+    await makeOne(path, mode);
   }
 }
 
-async function isDirectory(path: string): Promise<boolean> {
-  return await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
+async function makeOne(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+  }
 }
