@@ -38,11 +38,12 @@ describe("making a directory", () => {
       await expect(makeDirectory(path, 0o700)).rejects.toMatchObject({ code: "directory_failed" });
   });
 
-  test("two at once both succeed", async () => {
-    const path = join(directory, "x/y/z");
+  test("several at once all succeed", async () => {
+    for (let turn = 0; turn < 50; turn++) {
+      const path = join(directory, `${turn}/y/z`);
+      const making = Array.from({ length: 4 }, () => makeDirectory(path, 0o700));
 
-    await expect(
-      Promise.all([makeDirectory(path, 0o700), makeDirectory(path, 0o700)]),
-    ).resolves.toBeDefined();
+      await expect(Promise.all(making)).resolves.toBeDefined();
+    }
   });
 });
