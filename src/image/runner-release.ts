@@ -3,7 +3,7 @@
  * program, the key signs the release's list of digests, the list names the digest of the program. All of it is kept beside the
  * program and gone through again at every use, so that a copy that was changed after its download is not taken either.
  */
-import { chmod, readFile, rm } from "node:fs/promises";
+import { access, chmod, constants, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { describeError, systemCode } from "../base/errors.ts";
@@ -73,7 +73,7 @@ export async function officialRunner(
 /** Is anything of it here that could be used without the network? Says nothing of whether it is right. */
 export async function isDownloaded(options: ReleaseOptions): Promise<boolean> {
   const { program, list } = placesOf(options);
-  return (await readIfThere(list)) !== undefined && (await hashIfThere(program)) !== undefined;
+  return (await isThere(list)) && (await isThere(program));
 }
 
 /** What is here already, with its whole proof. Undefined when something is missing, or is not what it was. */
@@ -234,6 +234,13 @@ function placesOf({ directory, architecture, release: { version } = RUNNER_RELEA
 
 async function readIfThere(path: string): Promise<Buffer | undefined> {
   return await readFile(path).catch(() => undefined);
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function hashIfThere(path: string, signal?: AbortSignal): Promise<string | undefined> {
