@@ -4,9 +4,9 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
+import { hostKey } from "../domain/placement.ts";
 import type { JobPayload } from "../gitlab/payload.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
-import { hostKey } from "../lifecycle/placement.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { memoryLine, tellingLines } from "./console-lines.ts";

@@ -1,6 +1,6 @@
 import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { livesOn } from "../lifecycle/placement.ts";
+import { livesOn } from "../domain/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";

@@ -1,8 +1,9 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
+
+import type { LifecycleEvent } from "../domain/events.ts";
+import type { HostRoom } from "../domain/placement.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
-import type { HostRoom } from "../lifecycle/placement.ts";
-import type { Pool } from "../lifecycle/pool.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";

@@ -1,5 +1,5 @@
 import type { Log } from "../base/log.ts";
-import type { EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import type { EventKind, LifecycleEvent } from "../domain/events.ts";
 import { composeJobRecord } from "./job-record.ts";
 
 export interface EventLogDeps {

@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import { stripVTControlCharacters } from "node:util";
+import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, expect, test } from "vitest";
-import { traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import {
   type BenchMachine,
   createRelayBench,
