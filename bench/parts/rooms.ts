@@ -1,13 +1,13 @@
 /** FireRunner as the program itself builds it, but on machines in memory: everything except a hypervisor. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { openImages } from "../../src/app/images.ts";
 import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { shellFeatures } from "../../src/demo/gitlab/runner-double.ts";
+import { openImages } from "../../src/image/open-images.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import type { VmDriver } from "../../src/vm/driver.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 
 /** Of the jobs that a real machine runs. */
 export const REAL_TAG = "real";
