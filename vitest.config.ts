@@ -17,8 +17,8 @@ export default defineConfig({
     reporters: ["default", "./test/closing-line-reporter.ts"],
     coverage: {
       provider: "v8",
-      include: ["src/**/*.ts"],
-      exclude: ["src/**/*.test.ts", "src/**/*.contract.ts"],
+      include: ["{src,packages}/**/*.ts"],
+      exclude: ["**/*.test.ts", "**/*.contract.ts"],
       reporter: ["text-summary", "json-summary"],
       // Programs that tests run as processes of their own are not counted.
       thresholds: { lines: 80, branches: 75 },
@@ -29,7 +29,7 @@ export default defineConfig({
           ...shared,
           ...together,
           name: "unit",
-          include: ["src/**/*.test.ts", "test/*.test.ts", "bench/**/*.test.ts"],
+          include: ["{src,packages}/**/*.test.ts", "test/*.test.ts", "bench/**/*.test.ts"],
         },
       },
       {

@@ -53,7 +53,9 @@ function words(comment: string): string {
 }
 
 export function collectErrors(): ErrorEntry[] {
-  const files = globSync("src/**/*.ts", { cwd: root }).filter((file) => !file.endsWith(".test.ts"));
+  const files = globSync("{src,packages/*/src}/**/*.ts", { cwd: root }).filter(
+    (file) => !file.endsWith(".test.ts"),
+  );
   const all = files.flatMap((file) => codesIn(file, readFileSync(join(root, file), "utf8")));
   const unique = new Map(all.map((entry) => [entry.code, entry]));
   return [...unique.values()].toSorted((a, b) => a.code.localeCompare(b.code));

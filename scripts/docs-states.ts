@@ -1,12 +1,12 @@
 /**
- * Writes the state diagrams in ARCHITECTURE.md from the tables in lifecycle/states.ts, between two markers; everything
+ * Writes the state diagrams in ARCHITECTURE.md from the tables in domain/states.ts, between two markers; everything
  * else on the page is left alone. `--check` writes nothing and fails when the page is behind the tables.
  *
  *   node scripts/docs-states.ts [--check]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { jobMoves, machineMoves, runnerMoves } from "../src/lifecycle/states.ts";
+import { jobMoves, machineMoves, runnerMoves } from "../src/domain/states.ts";
 
 const page = join(import.meta.dirname, "../ARCHITECTURE.md");
 
@@ -49,7 +49,7 @@ if (import.meta.main) {
   const wanted = withDiagrams(current);
   if (process.argv.includes("--check")) {
     if (current !== wanted)
-      throw new Error("ARCHITECTURE.md is behind src/lifecycle/states.ts: run npm run docs");
+      throw new Error("ARCHITECTURE.md is behind src/domain/states.ts: run npm run docs");
   } else {
     writeFileSync(page, wanted);
   }

@@ -4,10 +4,10 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createSlots, type Reservation, type Slots } from "../src/intake/slots.ts";
-import type { LifecycleEvent } from "../src/lifecycle/events.ts";
-import { type HostRoom, hostKey, type PlacementPolicy } from "../src/lifecycle/placement.ts";
-import { occupied, type Size } from "../src/lifecycle/size.ts";
+import { createSlots, type Reservation, type Slots } from "../src/claiming/slots.ts";
+import type { LifecycleEvent } from "../src/domain/events.ts";
+import { type HostRoom, hostKey, type PlacementPolicy } from "../src/domain/placement.ts";
+import { occupied, type Size } from "../src/domain/size.ts";
 import { SchedulerConfig } from "../src/scheduler/config.ts";
 import { type Action, plan } from "../src/scheduler/plan.ts";
 import type { HostView, Snapshot } from "../src/scheduler/snapshot.ts";

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { silentLog } from "../src/base/log.ts";
 import { createManualClock } from "../src/base/manual-clock.ts";
-import { createHookDesk, type HookNews } from "../src/intake/hook-desk.ts";
+import { createHookDesk, type HookNews } from "../src/discovery/hook-desk.ts";
 import { aJobHook, aPipelineHook, hookHeaders } from "./builders/hook.ts";
 import { hookMutations, mutate } from "./builders/hook-mutations.ts";
 

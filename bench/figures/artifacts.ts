@@ -1,5 +1,5 @@
 import { rm } from "node:fs/promises";
-import type { Job } from "../../src/demo/gitlab/model.ts";
+import type { Job } from "@firerunner/gitlab-stand-in/model";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { createFakeInstallation } from "../parts/installation.ts";

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Job } from "../../src/demo/gitlab/model.ts";
+import type { Job } from "@firerunner/gitlab-stand-in/model";
 import {
   type BenchContext,
   compare,

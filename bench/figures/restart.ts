@@ -1,7 +1,7 @@
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createStandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import { createStandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { startChild } from "../parts/child.ts";

@@ -1,4 +1,4 @@
-import { createRunnerDouble } from "../../src/demo/gitlab/runner-double.ts";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
 import { rewritePayload } from "../../src/relay/payload.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";

@@ -1,11 +1,11 @@
 /** FireRunner with a fleet of Flintlock hosts, in a process of its own: every room and every driver as the program has them. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
 import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { shellFeatures } from "../../src/demo/gitlab/runner-double.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { createFleet } from "../../src/vm/fleet.ts";

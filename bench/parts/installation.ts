@@ -1,9 +1,9 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gitlabRateLimits } from "../../src/demo/gitlab/limits.ts";
-import type { Job, Project } from "../../src/demo/gitlab/model.ts";
-import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
+import { gitlabRateLimits } from "@firerunner/gitlab-stand-in/limits";
+import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { BenchContext } from "../core/figure.ts";
 import { type Child, startChild } from "./child.ts";
 import type { GuestsHandlers, Held, Pair, Work } from "./guests-process.ts";

@@ -1,11 +1,11 @@
 /** FireRunner as the program itself builds it, but on machines in memory: everything except a hypervisor. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
 import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { shellFeatures } from "../../src/demo/gitlab/runner-double.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";

@@ -1,20 +1,20 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/needed-abilities.ts";
+import { namedScopeOf } from "../discovery/scope-source.ts";
+import { lackingNote } from "../domain/guest-abilities.ts";
+import type { Pool } from "../domain/pool.ts";
+import { poolRoom } from "../domain/pool-room.ts";
 import { outageWords } from "../gitlab/reach.ts";
-import type { DaemonStatus, PoolStatus } from "../http/api.ts";
-import type { WebhookPorts } from "../http/control-routes.ts";
-import type { Door } from "../http/door/door.ts";
-import type { Readiness } from "../http/hook-desk.ts";
-import { lackingNote } from "../lifecycle/guest-abilities.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import { poolRoom } from "../lifecycle/pool-room.ts";
 import { hindrancesOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
+import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { Door } from "../server/public/door.ts";
+import type { Readiness } from "../server/public/hook-desk.ts";
+import type { DaemonStatus, PoolStatus } from "../views/api.ts";
 import type { TokenProblem } from "./pool-tokens.ts";
 import { readinessOf } from "./readiness.ts";
 import type { Rooms } from "./rooms.ts";
-import { namedScopeOf } from "./scope-source.ts";
 import { createWebhookPorts } from "./webhook-ports.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */

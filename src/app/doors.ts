@@ -2,12 +2,12 @@
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
-import type { ControlPorts } from "../http/control-routes.ts";
-import { openControlServer } from "../http/control-server.ts";
-import { type Door, openDoor } from "../http/door/door.ts";
-import { createViews } from "../http/views.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { hostKey } from "../domain/placement.ts";
+import type { ControlPorts } from "../server/control/control-routes.ts";
+import { openControlServer } from "../server/control/control-server.ts";
+import { type Door, openDoor } from "../server/public/door.ts";
 import type { Store } from "../store/store.ts";
+import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
 import { createHostDesk } from "./host-desk.ts";
@@ -43,7 +43,7 @@ async function openNetworkDoor(rooms: Rooms, { config, log }: DoorsOptions): Pro
     desk: rooms.tagged?.desk,
     readiness: () => readiness(rooms),
     clock: systemClock,
-    log: log.child({ room: "http" }),
+    log: log.child({ component: "server" }),
   });
 }
 

@@ -3,6 +3,7 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
+import { installationMark } from "../domain/installation.ts";
 import { registryAsker } from "../image/registry/holding.ts";
 import type { Store } from "../store/store.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
@@ -10,7 +11,6 @@ import type { ChangingFleet } from "../vm/fleet.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { createHostKeeper, type HostKeeper } from "./host-keeper.ts";
-import { installationMark } from "./installation.ts";
 import type { Cleanup } from "./rooms.ts";
 
 export interface FleetOptions {
@@ -27,7 +27,7 @@ export interface KeptFleet {
 /** What was taken is added to `cleanups`. */
 export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Promise<KeptFleet> {
   const { config, store } = options;
-  const log = options.log.child({ room: "vm" });
+  const log = options.log.child({ component: "vm" });
   const own = { stateDirectory: config.state, settings: config.vm, clock: systemClock, log };
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());

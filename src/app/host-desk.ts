@@ -1,9 +1,9 @@
 /** What people may ask of hosts: draining, its undoing, and forgetting one that is gone for good. */
 
-import { HttpError } from "../http/errors.ts";
-import type { HostPorts } from "../http/host-routes.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { hostKey } from "../domain/placement.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
+import type { HostPorts } from "../server/control/host-routes.ts";
+import { HttpError } from "../server/errors.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { aMachine } from "../../test/builders/machine.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 import type { Machine } from "../store/store.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";

@@ -1,6 +1,6 @@
 /** Keeps the fleet's hosts as the configuration names them: they come, change and go with a reload. */
 import type { Log } from "../base/log.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { hostKey } from "../domain/placement.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
-import type { Views } from "../http/api.ts";
-import { createViews } from "../http/views.ts";
-import type { WebhookViews } from "../http/webhook-api.ts";
 import { openStoreReadOnly } from "../store/reads.ts";
+import type { Views } from "../views/api.ts";
+import { createViews } from "../views/views.ts";
+import type { WebhookViews } from "../views/webhook-api.ts";
 
 /** Jobs, machines and runners as the store has them, for when no FireRunner runs. Throws StoreError when there is no store. */
 export async function openOfflineViews(

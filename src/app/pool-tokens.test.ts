@@ -3,9 +3,9 @@ import { aPool } from "../../test/builders/pool.ts";
 import { createRecordingLog } from "../../test/builders/recording-log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
+import type { Pool } from "../domain/pool.ts";
 import { gitLabErrorOf, tokenRefusal } from "../gitlab/failure.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import { answer } from "./doctor/findings.ts";
+import { answer } from "../operations/doctor/findings.ts";
 import { createPoolTokens } from "./pool-tokens.ts";
 
 const DOING = "verifying the runner token";

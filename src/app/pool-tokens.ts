@@ -6,9 +6,9 @@ import type { Clock } from "../base/clock.ts";
 import { FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Pool } from "../lifecycle/pool.ts";
-import { wentWrong } from "./doctor/findings.ts";
+import { wentWrong } from "../operations/doctor/findings.ts";
 
 /** What passes by itself, such as a GitLab that is away. */
 const AGAIN_MS = 10_000;

@@ -1,6 +1,6 @@
-import type { Readiness } from "../http/hook-desk.ts";
-import type { ClaimingStatus } from "../intake/claiming-status.ts";
+import type { ClaimingStatus } from "../claiming/claiming-status.ts";
 import type { PoolHealth } from "../scheduler/health.ts";
+import type { Readiness } from "../server/public/hook-desk.ts";
 
 export interface ReadinessParts {
   /** `run`, or that FireRunner takes no new jobs. */

@@ -6,15 +6,17 @@ import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
+import { type Claimer, createClaimer } from "../claiming/claimer.ts";
+import { createSlots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import type { Pool } from "../domain/pool.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
+import { connectGitLab } from "../gitlab/connect.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { renderBootData } from "../guest/boot.ts";
-import { type Claimer, createClaimer } from "../intake/claimer.ts";
-import { createSlots } from "../intake/slots.ts";
-import type { Pool } from "../lifecycle/pool.ts";
+import { openImages } from "../image/open-images.ts";
 import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
@@ -26,11 +28,9 @@ import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { connectGitLab } from "./connect-gitlab.ts";
 import { buildFleet } from "./fleet.ts";
 import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
 import type { HostKeeper } from "./host-keeper.ts";
-import { openImages } from "./images.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
@@ -104,7 +104,7 @@ export async function buildRooms(
   const relay = createRelay({
     ...{ store, http, api, pools, clock, ways: config().proxy },
     bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
-    log: log.child({ room: "relay" }),
+    log: log.child({ component: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
   });
@@ -115,7 +115,7 @@ export async function buildRooms(
     ...{ store, fleet, images, api, pools, clock, shutdown, door: relay },
     placement: vm.placement,
     random: Math.random,
-    log: log.child({ room: "scheduler" }),
+    log: log.child({ component: "scheduler" }),
     config: patientOf(config()),
     onHealthChange: () => claimer.wake(),
     bases: () => tagged?.bases() ?? new Map(),
@@ -127,7 +127,7 @@ export async function buildRooms(
   const claimer: Claimer = createClaimer({
     ...{ api, store, pools, slots, clock },
     random: Math.random,
-    log: log.child({ room: "intake" }),
+    log: log.child({ component: "claiming" }),
     config: claiming,
     runnerInfo: scheduler.runnerInfo,
     canClaim: scheduler.canClaim,
@@ -194,7 +194,7 @@ function joinTagged({ keeper, watcher }: TaggedJobs, claimer: Claimer): Cleanup 
 
 /** One client for all, and what is heard through it. */
 async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
-  const reach = createReach({ clock: systemClock, log: log.child({ room: "gitlab" }) });
+  const reach = createReach({ clock: systemClock, log: log.child({ component: "gitlab" }) });
   const http = watchReach(await connectGitLab(config, log), reach);
   cleanups.push(() => http.close());
   return { http, reach };
@@ -211,7 +211,7 @@ async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<
     database: join(state, "firerunner.db"),
     keyFile: join(state, "key"),
     clock: systemClock,
-    log: log.child({ room: "store" }),
+    log: log.child({ component: "store" }),
     reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
   });
   cleanups.push(() => store.close());

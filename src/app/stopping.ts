@@ -2,7 +2,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
-import type { Claimer } from "../intake/claimer.ts";
+import type { Claimer } from "../claiming/claimer.ts";
 import type { ShutdownConfig } from "../scheduler/config.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 

@@ -3,31 +3,31 @@ import { hostname } from "node:os";
 import { systemClock } from "../base/clock.ts";
 import { newRunnerKey } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
+import type { Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
 import { tagRulesOf } from "../config/machine-kinds.ts";
+import { createHookDesk, type HookReception } from "../discovery/hook-desk.ts";
+import { createHookHealth, type HookHealth } from "../discovery/hook-health.ts";
+import { createScopeSource, namedScopeOf } from "../discovery/scope-source.ts";
+import { createTokenCheck, type TokenCheck } from "../discovery/token-check.ts";
+import { createWatcher, type Watcher } from "../discovery/watcher.ts";
+import { installationMark } from "../domain/installation.ts";
+import type { Labels } from "../domain/placement.ts";
+import type { MachineKind, Pool } from "../domain/pool.ts";
+import type { TagRules } from "../domain/routing.ts";
+import type { Size } from "../domain/size.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { Screening } from "../http/hook-desk.ts";
-import { createHookDesk, type HookReception } from "../intake/hook-desk.ts";
-import { createHookHealth, type HookHealth } from "../intake/hook-health.ts";
-import type { RunnerKeeper } from "../intake/runner-keeper.ts";
-import { createRunnerKeeper } from "../intake/runners/create-runner-keeper.ts";
-import { createUnservable, type Unservable } from "../intake/runners/unservable.ts";
-import type { Slots } from "../intake/slots.ts";
-import { createTokenCheck, type TokenCheck } from "../intake/token-check.ts";
-import { createWatcher, type Watcher } from "../intake/watcher.ts";
-import type { Labels } from "../lifecycle/placement.ts";
-import type { MachineKind, Pool } from "../lifecycle/pool.ts";
-import type { TagRules } from "../lifecycle/routing.ts";
-import type { Size } from "../lifecycle/size.ts";
+import { createRunnerKeeper } from "../runners/create-runner-keeper.ts";
+import type { RunnerKeeper } from "../runners/runner-keeper.ts";
+import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/health.ts";
+import type { Screening } from "../server/public/hook-desk.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
-import { installationMark } from "./installation.ts";
-import { createScopeSource, namedScopeOf } from "./scope-source.ts";
 
 type Webhook = NonNullable<Config["webhook"]>;
 
@@ -68,7 +68,7 @@ export interface TaggedJobsOptions {
 
 export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<TaggedJobs> {
   const { store, http, api, version, fleet } = options;
-  const log = options.log.child({ room: "intake" });
+  const log = options.log.child({ component: "discovery" });
   const clock = systemClock;
   const random = Math.random;
   /** The configuration as it is now; the one at start if a reload has taken the section away. */

@@ -5,20 +5,20 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { createRunnerApi } from "../gitlab/client.ts";
-import { HttpError } from "../http/errors.ts";
-import type { TrialOrder, TrialStep } from "../http/trial-api.ts";
+import { connectGitLab } from "../gitlab/connect.ts";
+import { openImages } from "../image/open-images.ts";
 import { registryAsker } from "../image/registry/holding.ts";
+import { trialDoor } from "../operations/host-trial/door.ts";
+import { tryHost } from "../operations/host-trial/host-trial.ts";
+import { hostOf } from "../operations/host-trial/order.ts";
 import { createRelay, type RelayTrials } from "../relay/relay.ts";
+import { HttpError } from "../server/errors.ts";
 import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import type { Store } from "../store/store.ts";
-import { connectGitLab } from "./connect-gitlab.ts";
+import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
 import { namespaceOf } from "./fleet.ts";
-import { tryHost } from "./host-trial.ts";
-import { openImages } from "./images.ts";
 import type { Cleanup } from "./rooms.ts";
-import { trialDoor } from "./trial/door.ts";
-import { hostOf } from "./trial/order.ts";
 
 export interface TrialDesk {
   /** Throws `bad_request` at once while another trial runs: each begins by removing what an earlier one left. */
@@ -73,7 +73,7 @@ async function optionsFor({ config, store, trials, log }: TrialDeskDeps, order: 
     door: trialDoor(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,
-    log: log.child({ room: "trial" }),
+    log: log.child({ component: "trial" }),
   };
 }
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
-import { WebhookStanding } from "../http/webhook-api.ts";
-import type { PendingJob } from "../intake/demand.ts";
-import { normalEgress } from "../lifecycle/egress.ts";
+import type { PendingJob } from "../discovery/demand.ts";
+import { normalEgress } from "../domain/egress.ts";
+import { WebhookStanding } from "../views/webhook-api.ts";
 import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
 
 const tags = ["docker", "firecracker-2cpu-4gb"];

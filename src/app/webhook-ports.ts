@@ -1,16 +1,16 @@
 import { describeError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
+import type { PendingJob } from "../discovery/demand.ts";
+import type { HookDeskStatus } from "../discovery/hook-counters.ts";
+import type { HookHealth } from "../discovery/hook-health.ts";
+import type { LeftAlone } from "../discovery/job-book.ts";
+import type { Watcher } from "../discovery/watcher.ts";
+import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
-import type { WebhookPorts } from "../http/control-routes.ts";
-import type { WaitingView, WebhookStanding } from "../http/webhook-api.ts";
-import type { PendingJob } from "../intake/demand.ts";
-import type { HookDeskStatus } from "../intake/hook-counters.ts";
-import type { HookHealth } from "../intake/hook-health.ts";
-import type { LeftAlone } from "../intake/job-book.ts";
-import type { RunnerKeeper } from "../intake/runner-keeper.ts";
-import type { Unservable } from "../intake/runners/unservable.ts";
-import type { Watcher } from "../intake/watcher.ts";
-import { tagPoolName } from "../lifecycle/routing.ts";
+import type { RunnerKeeper } from "../runners/runner-keeper.ts";
+import type { Unservable } from "../runners/unservable.ts";
+import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { WaitingView, WebhookStanding } from "../views/webhook-api.ts";
 
 /** More than people read; GitLab's own pages have them all. */
 const MOST_WAITING = 200;

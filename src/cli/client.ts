@@ -12,8 +12,8 @@ import {
   SOCKET_NAME,
   Status,
   type Views,
-} from "../http/api.ts";
-import { type TrialOrder, TrialStep } from "../http/trial-api.ts";
+} from "../views/api.ts";
+import { type TrialOrder, TrialStep } from "../views/trial-api.ts";
 import {
   type DeliveryFilter,
   DeliveryList,
@@ -22,7 +22,7 @@ import {
   type RunnerView,
   WebhookStatus,
   type WebhookViews,
-} from "../http/webhook-api.ts";
+} from "../views/webhook-api.ts";
 import type { Context } from "./context.ts";
 import { CliError, DaemonError } from "./errors.ts";
 

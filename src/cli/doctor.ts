@@ -1,15 +1,15 @@
 import type { Command } from "commander";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
-import { loadApp, type RunningFireRunner } from "./app-module.ts";
+import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
+import { hostChecks } from "../operations/doctor/host.ts";
+import { programChecks } from "../operations/doctor/programs.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context, Run } from "./context.ts";
-import type { DoctorCheck, Finding } from "./doctor/check.ts";
-import { hostChecks } from "./doctor/host.ts";
-import { programChecks } from "./doctor/programs.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { printFinding } from "./findings.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
+import { loadApp } from "./load-app.ts";
 
 /** A driver proves itself by booting a machine, perhaps under emulation. */
 const CHECK_LIMIT_MS = 150_000;

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { formatMib } from "../base/units.ts";
-import type { HostStatus } from "../http/api.ts";
+import type { HostStatus } from "../views/api.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";

@@ -2,9 +2,9 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
-import { createStandInGitLab, type StandInGitLab } from "../demo/gitlab/stand-in.ts";
 import { runCli } from "./program.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;

@@ -1,7 +1,6 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { loadLocalConfig } from "../config/load.ts";
-import { loadApp } from "./app-module.ts";
 import { type Context, createContext, type GlobalOptions, type Run } from "./context.ts";
 import { CliError } from "./errors.ts";
 import type { AnswerOptions } from "./init/answers.ts";
@@ -10,6 +9,7 @@ import { canceled } from "./init/canceled.ts";
 import { createNoAsker } from "./init/no-asker.ts";
 import { type InitResult, runInit } from "./init/run-init.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
+import { loadApp } from "./load-app.ts";
 import { installWebhook } from "./webhook/install.ts";
 
 interface Options extends AnswerOptions {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { MachineView } from "../http/api.ts";
+import type { MachineView } from "../views/api.ts";
 import type { Run } from "./context.ts";
 import { countOption } from "./options.ts";
 import type { Output } from "./output.ts";

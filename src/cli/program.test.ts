@@ -12,10 +12,10 @@ import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import type { DaemonStatus } from "../http/api.ts";
-import type { ControlPorts } from "../http/control-routes.ts";
-import { type ControlServer, openControlServer } from "../http/control-server.ts";
-import { createViews } from "../http/views.ts";
+import type { ControlPorts } from "../server/control/control-routes.ts";
+import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import type { DaemonStatus } from "../views/api.ts";
+import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
 
 const main = join(import.meta.dirname, "../main.ts");

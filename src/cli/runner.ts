@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { plainText } from "../base/plain-text.ts";
-import type { RunnerView } from "../http/webhook-api.ts";
+import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { tagsOption } from "./options.ts";

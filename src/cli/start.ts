@@ -1,10 +1,10 @@
 import type { Command } from "commander";
-import type { App } from "../app.ts";
+import type { App } from "../app/app.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { keepMemoryOutOfDumps } from "../base/no-dumps.ts";
-import { loadApp } from "./app-module.ts";
 import type { Run } from "./context.ts";
+import { loadApp } from "./load-app.ts";
 
 export function addStart(program: Command, run: Run): void {
   program

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { plainText } from "../base/plain-text.ts";
-import type { Status } from "../http/api.ts";
+import type { Status } from "../views/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";

@@ -1,9 +1,9 @@
-import type { Views } from "../http/api.ts";
-import type { WebhookViews } from "../http/webhook-api.ts";
-import { loadApp } from "./app-module.ts";
+import type { Views } from "../views/api.ts";
+import type { WebhookViews } from "../views/webhook-api.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context } from "./context.ts";
 import { CliError } from "./errors.ts";
+import { loadApp } from "./load-app.ts";
 
 export type Reads = Pick<Views, "jobs" | "job" | "machines"> & Pick<WebhookViews, "runners">;
 

@@ -13,9 +13,9 @@ import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { ControlPorts, WebhookPorts } from "../http/control-routes.ts";
-import { type ControlServer, openControlServer } from "../http/control-server.ts";
-import { createViews } from "../http/views.ts";
+import type { ControlPorts, WebhookPorts } from "../server/control/control-routes.ts";
+import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
 
 const key = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;

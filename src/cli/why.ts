@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { plainText } from "../base/plain-text.ts";
-import type { EventView, JobStory } from "../http/api.ts";
+import type { EventView, JobStory } from "../views/api.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
 import { jobArgument } from "./options.ts";

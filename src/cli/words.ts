@@ -1,6 +1,6 @@
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
-import type { JobView, MachineView } from "../http/api.ts";
+import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";
 
 /** `14:03:07`, with the date when it is not today. */

@@ -1,7 +1,7 @@
 import { formatMib } from "../base/units.ts";
+import { type Labels, missingLabel } from "../domain/placement.ts";
+import { describeSize, type Size } from "../domain/size.ts";
 import { rootNamed } from "../image/config.ts";
-import { type Labels, missingLabel } from "../lifecycle/placement.ts";
-import { describeSize, type Size } from "../lifecycle/size.ts";
 import { advertisedAddress } from "../relay/config.ts";
 import { sizeProblemOf } from "../vm/size-problem.ts";
 import { nearest } from "./nearest.ts";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { normalEgress } from "../lifecycle/egress.ts";
+import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, defaultState, type LoadOptions, loadConfig } from "./load.ts";
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
-import type { MachineKind, Pool } from "../lifecycle/pool.ts";
+import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { disagreements } from "./agreement.ts";
 import { overlayEnvironment } from "./environment.ts";

@@ -1,6 +1,6 @@
-import type { WebhookConfig } from "../intake/config.ts";
-import type { MachineKind } from "../lifecycle/pool.ts";
-import type { TagRules } from "../lifecycle/routing.ts";
+import type { WebhookConfig } from "../discovery/config.ts";
+import type { MachineKind } from "../domain/pool.ts";
+import type { TagRules } from "../domain/routing.ts";
 import type { Settings } from "./schema.ts";
 
 /** What machines of a pool are, with or without a runner. */

@@ -1,13 +1,14 @@
 import { z } from "zod";
 import { ProxySettings } from "../base/proxy/config.ts";
+import { ClaimingConfig } from "../claiming/config.ts";
+import { WebhookConfig } from "../discovery/config.ts";
+import { Pool } from "../domain/config.ts";
 import { GitLabConfig } from "../gitlab/config.ts";
 import { GuestsConfig } from "../guest/config.ts";
-import { HttpConfig } from "../http/config.ts";
 import { ImagesConfig } from "../image/config.ts";
-import { ClaimingConfig, WebhookConfig } from "../intake/config.ts";
-import { Pool } from "../lifecycle/config.ts";
 import { RelaySettings } from "../relay/config.ts";
 import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
+import { HttpConfig } from "../server/config.ts";
 import { HistoryConfig } from "../store/config.ts";
 import { LogSettings } from "../telemetry/config.ts";
 import { VmConfig } from "../vm/config.ts";

@@ -1,9 +1,9 @@
 import type { Secret } from "../base/secret.ts";
+import type { WebhookConfig, WebhookSecrets } from "../discovery/config.ts";
 import type { GitLabConfig } from "../gitlab/config.ts";
 import type { GuestsConfig } from "../guest/config.ts";
-import type { HttpConfig } from "../http/config.ts";
-import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
 import type { RelaySettings } from "../relay/config.ts";
+import type { HttpConfig } from "../server/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { readHosts } from "./hosts.ts";
 import type { PathProblem } from "./problems.ts";

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
-import { type Egress, egressInWords } from "../lifecycle/egress.ts";
+import { type Egress, egressInWords } from "../domain/egress.ts";
 import { type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 

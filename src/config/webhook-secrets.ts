@@ -1,4 +1,4 @@
-import type { WebhookConfig, WebhookSecrets } from "../intake/config.ts";
+import type { WebhookConfig, WebhookSecrets } from "../discovery/config.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Check } from "./secret-file.ts";
 import { checkApiToken, checkHookTokens, checkSigningKeys } from "./secret-forms.ts";

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
-import { normalEgress } from "../lifecycle/egress.ts";
+import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, type LoadOptions, loadConfig, loadLocalConfig } from "./load.ts";
 import { tagRulesOf } from "./machine-kinds.ts";

@@ -1,6 +1,6 @@
+import type { Job } from "@firerunner/gitlab-stand-in/model";
+import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { Clock } from "../base/clock.ts";
-import type { Job } from "./gitlab/model.ts";
-import type { StandInGitLab } from "./gitlab/stand-in.ts";
 import type { Journal } from "./journal.ts";
 import { type Expectation, WORKING_LINE } from "./pipeline.ts";
 import { kill, processesNaming } from "./processes.ts";

@@ -1,6 +1,6 @@
+import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { Clock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
-import type { Job } from "./gitlab/model.ts";
 
 /** How far a job has come, in the words of the demo. */
 export type Phase = "waiting" | "queued" | "booting" | "preparing" | "running" | "ended";

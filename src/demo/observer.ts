@@ -1,10 +1,10 @@
+import type { Job } from "@firerunner/gitlab-stand-in/model";
+import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { Clock } from "../base/clock.ts";
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { cutToWidth, visibleWidth } from "../base/wrap.ts";
 import type { Acts } from "./acts.ts";
-import type { Job } from "./gitlab/model.ts";
-import type { StandInGitLab } from "./gitlab/stand-in.ts";
 import type { Journal, Phase } from "./journal.ts";
 import { createLogLines } from "./log-lines.ts";
 import type { Screen } from "./screen.ts";

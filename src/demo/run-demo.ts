@@ -1,11 +1,11 @@
+import type { Pipeline } from "@firerunner/gitlab-stand-in/model";
+import { restStates } from "@firerunner/gitlab-stand-in/progress";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import { createActs } from "./acts.ts";
-import { restStates } from "./ci/progress.ts";
 import { DemoError } from "./errors.ts";
 import { freePort } from "./free-port.ts";
-import type { Pipeline } from "./gitlab/model.ts";
-import { createStandInGitLab, type StandInGitLab } from "./gitlab/stand-in.ts";
 import { createJournal } from "./journal.ts";
 import { findLeftovers, findProcesses, sweep } from "./leftovers.ts";
 import { createObserver } from "./observer.ts";

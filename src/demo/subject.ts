@@ -1,13 +1,18 @@
 import { resolve } from "node:path";
+import type { Project } from "@firerunner/gitlab-stand-in/model";
+import {
+  changesAtHead,
+  filesAtHead,
+  readCommit,
+  readFileAtHead,
+} from "@firerunner/gitlab-stand-in/repository";
+import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { pipelineVariables } from "@firerunner/gitlab-stand-in/variables";
 import { describeError } from "../base/errors.ts";
-import type { PipelineDefinition } from "./ci/definition.ts";
-import { loadPipeline, parsePipeline } from "./ci/parse.ts";
-import type { Push } from "./ci/push.ts";
+import type { PipelineDefinition } from "../ci/definition.ts";
+import { loadPipeline, parsePipeline } from "../ci/parse.ts";
+import type { Push } from "../ci/push.ts";
 import { DemoError } from "./errors.ts";
-import type { Project } from "./gitlab/model.ts";
-import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "./gitlab/repository.ts";
-import type { StandInGitLab } from "./gitlab/stand-in.ts";
-import { pipelineVariables } from "./gitlab/variables.ts";
 import { demoExpectations, demoFiles, demoPipeline, type Expectation, sizesPipeline } from "./pipeline.ts";
 
 /** One pipeline that the demo runs. */

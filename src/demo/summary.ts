@@ -1,8 +1,8 @@
+import type { Job } from "@firerunner/gitlab-stand-in/model";
+import type { Violation } from "@firerunner/gitlab-stand-in/violations";
 import { oneLine } from "../base/plain-text.ts";
 import { type Column, formatTable } from "../base/table.ts";
 import type { Acts } from "./acts.ts";
-import type { Job } from "./gitlab/model.ts";
-import type { Violation } from "./gitlab/violations.ts";
 import { type Journal, span } from "./journal.ts";
 import { describeEnd } from "./observer.ts";
 import type { Expectation } from "./pipeline.ts";

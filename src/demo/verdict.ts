@@ -2,9 +2,10 @@
  * What is said of a pipeline of the user's own, of which nothing is expected: before it runs what of the file is left out, and at the end a
  * mark for each job and one sentence.
  */
-import type { Notice, PipelineDefinition } from "./ci/definition.ts";
-import type { JobStatus } from "./ci/progress.ts";
-import { isForgiven, type Job } from "./gitlab/model.ts";
+
+import { isForgiven, type Job } from "@firerunner/gitlab-stand-in/model";
+import type { JobStatus } from "@firerunner/gitlab-stand-in/progress";
+import type { Notice, PipelineDefinition } from "../ci/definition.ts";
 
 const MOST_NAMES = 5;
 

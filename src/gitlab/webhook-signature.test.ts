@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
-import type { HookDesk } from "../http/hook-desk.ts";
+import type { HookDesk } from "../server/public/hook-desk.ts";
 import { newSigningKey, signDelivery } from "./signing-key.ts";
 import { createHookVerifier } from "./webhook-signature.ts";
 

@@ -41,7 +41,7 @@ export const ImageManifest = z.object({
   recipes: z.strictObject({ base: Sha256, image: Sha256 }),
   builtWith: z.record(z.string(), z.string()),
   createdAt: z.number().int(),
-  /** What its machines can do (lifecycle/guest-abilities.ts). Images of before this field have none of them. */
+  /** What its machines can do (domain/guest-abilities.ts). Images of before this field have none of them. */
   abilities: z
     .array(z.string().regex(/^[a-z][a-z0-9-]{0,62}$/))
     .max(100)

@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
+import { isJobResult } from "../domain/job-end.ts";
 import { header } from "../gitlab/answer.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
-import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Dialer } from "./egress-dialer.ts";
 import { Refusal } from "./errors.ts";

@@ -1,6 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import { MINUTE_MS } from "../base/units.ts";
-import type { EventDetails, EventKind } from "../lifecycle/events.ts";
+import type { EventDetails, EventKind } from "../domain/events.ts";
 import type { Store } from "../store/store.ts";
 import { describeTarget, type Target } from "./egress-policy.ts";
 import type { Guest } from "./guest.ts";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { splitHostPort } from "../base/host-port.ts";
-import { durationMs, sizeMib } from "../lifecycle/config.ts";
+import { durationMs, sizeMib } from "../domain/config.ts";
 
 const count = z.number().int().min(1);
 const hostPort = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;

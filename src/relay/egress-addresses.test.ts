@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { PrivateAddresses } from "../lifecycle/egress.ts";
+import type { PrivateAddresses } from "../domain/egress.ts";
 import { createAddressGuard } from "./egress-addresses.ts";
 
 const guard = createAddressGuard(() => ["93.184.215.14", "2606:2800:21f::1"]);

@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
-import { type AddressKind, addressKind, isIn, isSingle, rangesOf } from "../lifecycle/address-kinds.ts";
-import type { PrivateAddresses } from "../lifecycle/egress.ts";
+import { type AddressKind, addressKind, isIn, isSingle, rangesOf } from "../domain/address-kinds.ts";
+import type { PrivateAddresses } from "../domain/egress.ts";
 
 /** Answers why an address must not be reached, in words, or undefined when it may be. `opened`: what the operator allows besides. */
 export type AddressGuard = (address: string, opened?: PrivateAddresses) => string | undefined;

@@ -1,4 +1,4 @@
-import { type Egress, normalEgress } from "../lifecycle/egress.ts";
+import { type Egress, normalEgress } from "../domain/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import { unreachable } from "./egress-dialer.ts";

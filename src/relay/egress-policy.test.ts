@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type EgressText, normalEgress } from "../lifecycle/egress.ts";
+import { type EgressText, normalEgress } from "../domain/egress.ts";
 import { describeTarget, isListed, judgeTarget, parseTarget } from "./egress-policy.ts";
 
 const nexus = { host: "nexus.internal:8081", private: true };

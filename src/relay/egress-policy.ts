@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { type Egress, type EgressHost, type PrivateAddresses, parseEgressHost } from "../lifecycle/egress.ts";
+import { type Egress, type EgressHost, type PrivateAddresses, parseEgressHost } from "../domain/egress.ts";
 import type { NameRule } from "./egress-name-check.ts";
 
 /** Where a guest wants to go. `host` in lower case, without brackets and without a dot at its end. */

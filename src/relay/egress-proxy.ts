@@ -3,7 +3,7 @@ import { isIP, type Socket } from "node:net";
 import type { Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import type { Egress } from "../lifecycle/egress.ts";
+import type { Egress } from "../domain/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";

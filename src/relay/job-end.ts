@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
-import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../lifecycle/job-end.ts";
-import type { JobResult } from "../lifecycle/states.ts";
+import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../domain/job-end.ts";
+import type { JobResult } from "../domain/states.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
 import type { FinalUpdate, JobSession } from "./job-session.ts";

@@ -1,8 +1,8 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { Secret } from "../base/secret.ts";
+import { isJobResult } from "../domain/job-end.ts";
 import { JobPayload } from "../gitlab/payload.ts";
-import { isJobResult } from "../lifecycle/job-end.ts";
 import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";

@@ -1,9 +1,9 @@
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
+import { describeSize } from "../domain/size.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi, TraceStanding } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
-import { describeSize } from "../lifecycle/size.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { foreignProxies } from "./job-proxies.ts";

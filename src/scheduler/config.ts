@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { durationMs } from "../lifecycle/config.ts";
+import { durationMs } from "../domain/config.ts";
 
 /** `scheduler`: how patient FireRunner is, and how much it does at one time. */
 export const SchedulerConfig = z.strictObject({

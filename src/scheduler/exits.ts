@@ -1,4 +1,4 @@
-import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
+import type { FailureCause, JobFailure } from "../domain/job-end.ts";
 import type { Exit, ExitKind } from "../vm/driver.ts";
 
 const causes: Partial<Record<ExitKind, FailureCause>> = {

@@ -3,7 +3,7 @@ import { expect, test, vi } from "vitest";
 import { aPool } from "../../test/builders/pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { Pool } from "../lifecycle/pool.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { Probe } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";

@@ -5,7 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { formatDuration } from "../base/units.ts";
-import type { Capacity } from "../lifecycle/size.ts";
+import type { Capacity } from "../domain/size.ts";
 import type { DriverMachine, Fleet, VmDriver } from "../vm/driver.ts";
 import { atMost, withDeadline } from "./deadline.ts";
 

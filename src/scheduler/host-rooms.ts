@@ -1,6 +1,6 @@
 /** What placement has to know of every host, put together from what is known of it anyway. */
-import { type HostRoom, hostKey } from "../lifecycle/placement.ts";
-import type { Capacity } from "../lifecycle/size.ts";
+import { type HostRoom, hostKey } from "../domain/placement.ts";
+import type { Capacity } from "../domain/size.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import type { Health } from "./health.ts";

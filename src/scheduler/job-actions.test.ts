@@ -4,7 +4,7 @@ import { aClaim } from "../../test/builders/job.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { hostKey } from "../domain/placement.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
+import type { JobFailure } from "../domain/job-end.ts";
+import { hostKey } from "../domain/placement.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
-import type { JobFailure } from "../lifecycle/job-end.ts";
-import { hostKey } from "../lifecycle/placement.ts";
 import type { NewMachine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";

@@ -5,7 +5,7 @@
  * 2 may be older than this round where a host was slow to answer (see host-lists.ts): 1 is then of the time of the question.
  * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
-import { hostKey, livesOn, type PlacementPolicy } from "../lifecycle/placement.ts";
+import { hostKey, livesOn, type PlacementPolicy } from "../domain/placement.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { HostRooms } from "./host-rooms.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aRoom } from "../../test/builders/room.ts";
-import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "../lifecycle/states.ts";
+import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "../domain/states.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
 import { SchedulerConfig } from "./config.ts";

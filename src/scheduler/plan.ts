@@ -8,8 +8,8 @@
  * machine can be read before it is destroyed.
  */
 import { formatDuration } from "../base/units.ts";
-import type { FailureCause, JobFailure } from "../lifecycle/job-end.ts";
-import { hopelessness } from "../lifecycle/placement.ts";
+import type { FailureCause, JobFailure } from "../domain/job-end.ts";
+import { hopelessness } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";

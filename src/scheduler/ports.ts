@@ -1,6 +1,6 @@
-import type { BootImage } from "../lifecycle/boot-image.ts";
-import type { GuestEnd } from "../lifecycle/guest-end.ts";
-import type { Pool } from "../lifecycle/pool.ts";
+import type { BootImage } from "../domain/boot-image.ts";
+import type { GuestEnd } from "../domain/guest-end.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 
 /** The relay, as the scheduler sees it: the door through which guests speak. */

@@ -6,9 +6,9 @@
 import type { Clock } from "../base/clock.ts";
 import { explainError, FireRunnerError } from "../base/errors.ts";
 import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
+import type { HostRefusal } from "../domain/placement.ts";
+import type { Size } from "../domain/size.ts";
 import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
-import type { HostRefusal } from "../lifecycle/placement.ts";
-import type { Size } from "../lifecycle/size.ts";
 import { type HostTrouble, refusalIsAbout } from "../vm/driver.ts";
 
 const passing: BackoffLimits = { baseMs: 5 * SECOND_MS, capMs: 2 * MINUTE_MS };

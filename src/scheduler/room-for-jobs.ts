@@ -1,11 +1,5 @@
 /** Which hosts have room for the jobs of a snapshot. Pure, as the plan that it is part of. */
-import {
-  createPlacement,
-  type HostRoom,
-  hostKey,
-  type Placement,
-  type Wanted,
-} from "../lifecycle/placement.ts";
+import { createPlacement, type HostRoom, hostKey, type Placement, type Wanted } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { MachineStatus } from "../vm/driver.ts";
 import type { Snapshot } from "./snapshot.ts";

@@ -1,8 +1,9 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
+
+import type { LifecycleEvent } from "../domain/events.ts";
+import type { HostRoom } from "../domain/placement.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
-import type { HostRoom } from "../lifecycle/placement.ts";
-import type { Pool } from "../lifecycle/pool.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
@@ -134,9 +135,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   };
 }
 
-/** Events that may call for an action. What guests ask of the proxy does not. */
+/** Events that may call for an action. What guests ask of the proxy does not, nor what is only told of a machine's end. */
 function isNews({ kind }: LifecycleEvent): boolean {
-  return (kind.startsWith("job:") || kind.startsWith("machine:")) && kind !== "machine:console";
+  const isTold = kind === "machine:console" || kind === "machine:out-of-memory";
+  return (kind.startsWith("job:") || kind.startsWith("machine:")) && !isTold;
 }
 
 function claimability({ ok, problems }: PoolHealth): Claimability {

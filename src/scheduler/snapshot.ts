@@ -1,6 +1,6 @@
 /** What a round of the scheduler knows, as observe.ts gathers it and plan.ts decides by it. */
-import type { GuestEnd } from "../lifecycle/guest-end.ts";
-import type { HostRoom, Labels, PlacementPolicy } from "../lifecycle/placement.ts";
+import type { GuestEnd } from "../domain/guest-end.ts";
+import type { HostRoom, Labels, PlacementPolicy } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine } from "../vm/driver.ts";
 

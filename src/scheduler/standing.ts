@@ -1,5 +1,5 @@
+import { endByGitLab, failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
-import { endByGitLab, failureReasonOf, resultOfStatus } from "../lifecycle/job-end.ts";
 import type { Store } from "../store/store.ts";
 import type { Rest } from "./lanes.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";

@@ -1,5 +1,5 @@
-import { hostKey, type Labels } from "../lifecycle/placement.ts";
-import { type Capacity, occupied, type Taken } from "../lifecycle/size.ts";
+import { hostKey, type Labels } from "../domain/placement.ts";
+import { type Capacity, occupied, type Taken } from "../domain/size.ts";
 import type { Fleet, HostTrouble } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
 import type { LaneStatus } from "./lanes.ts";

@@ -1,6 +1,6 @@
 import { formatDuration } from "../base/units.ts";
-import { failures } from "../lifecycle/job-end.ts";
-import { describeSize } from "../lifecycle/size.ts";
+import { failures } from "../domain/job-end.ts";
+import { describeSize } from "../domain/size.ts";
 import type { Job, Machine } from "../store/store.ts";
 
 const colours = { warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { HOUR_MS } from "../base/units.ts";
-import { durationMs } from "../lifecycle/config.ts";
+import { durationMs } from "../domain/config.ts";
 
 export const HistoryConfig = z.strictObject({
   keep: durationMs()

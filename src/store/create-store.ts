@@ -4,7 +4,7 @@ import { CamelCasePlugin, type Dialect, Kysely } from "kysely";
 import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 import { createDrainedHostChanges } from "./drained-hosts.ts";
 import { StoreError, toStoreError } from "./errors.ts";
 import { createNote } from "./events.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { describeOnEveryDatabase } from "../../test/builders/databases.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 
 describeOnEveryDatabase("events", (context) => {
   const machineId = "fr-aaaaaaaa";

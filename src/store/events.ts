@@ -1,5 +1,5 @@
 import type { Kysely, Transaction } from "kysely";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 import { takeNumbers } from "./counters.ts";
 import type { Store } from "./store.ts";
 import type { EventRow, Tables } from "./tables.ts";

@@ -1,6 +1,6 @@
 import type { Kysely, Transaction } from "kysely";
-import type { JobEnding, JobFailure } from "../lifecycle/job-end.ts";
-import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../lifecycle/states.ts";
+import type { JobEnding, JobFailure } from "../domain/job-end.ts";
+import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import type { Claim, Job, NewMachine, Store } from "./store.ts";
 import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";

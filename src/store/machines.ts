@@ -1,7 +1,7 @@
 import type { Kysely } from "kysely";
-import type { EventDetails } from "../lifecycle/events.ts";
-import type { FailureCause } from "../lifecycle/job-end.ts";
-import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../lifecycle/states.ts";
+import type { EventDetails } from "../domain/events.ts";
+import type { FailureCause } from "../domain/job-end.ts";
+import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../domain/states.ts";
 import { eraseLink } from "./machine-links.ts";
 import type { Machine, NewMachine, Store } from "./store.ts";
 import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";

@@ -1,6 +1,6 @@
 import type { Secret } from "../base/secret.ts";
-import type { Size } from "../lifecycle/size.ts";
-import type { RunnerState } from "../lifecycle/states.ts";
+import type { Size } from "../domain/size.ts";
+import type { RunnerState } from "../domain/states.ts";
 
 /** One GitLab runner that this installation makes, keeps and deletes. Times are epoch ms. */
 export interface ManagedRunner {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore } from "../../test/builders/store.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 import {
   canMoveJob,
   canMoveMachine,
@@ -11,7 +11,7 @@ import {
   jobMoves,
   type MachineState,
   machineMoves,
-} from "../lifecycle/states.ts";
+} from "../domain/states.ts";
 import type { Store } from "./store.ts";
 
 const jobIds = [1, 2];

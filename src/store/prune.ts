@@ -1,6 +1,6 @@
 import type { Transaction } from "kysely";
 import { HOUR_MS } from "../base/units.ts";
-import { unfinishedJobStates } from "../lifecycle/states.ts";
+import { unfinishedJobStates } from "../domain/states.ts";
 import { deleteDeliveries } from "./keep-deliveries.ts";
 import type { Tables } from "./tables.ts";
 import type { Write } from "./writer.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { aGivenRunner, aNewRunner } from "../../test/builders/managed-runner.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { Secret } from "../base/secret.ts";
-import { canMoveRunner, type RunnerState } from "../lifecycle/states.ts";
+import { canMoveRunner, type RunnerState } from "../domain/states.ts";
 import type { Store } from "./store.ts";
 
 const keys = ["r-1", "r-2", "r-3"];

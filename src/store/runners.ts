@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type { Kysely } from "kysely";
 import type { Secret } from "../base/secret.ts";
-import type { EventDetails } from "../lifecycle/events.ts";
-import { liveRunnerStates, type RunnerState, runnerSourcesOf } from "../lifecycle/states.ts";
+import type { EventDetails } from "../domain/events.ts";
+import { liveRunnerStates, type RunnerState, runnerSourcesOf } from "../domain/states.ts";
 import type { ManagedRunner, ManagedRunners, NewRunner } from "./managed-runner.ts";
 import { eraseToken, keepToken } from "./runner-tokens.ts";
 import { type RunnerRow, type Tables, withoutNul, withSize } from "./tables.ts";

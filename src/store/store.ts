@@ -1,8 +1,8 @@
 import type { Secret } from "../base/secret.ts";
-import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
-import type { FailureCause, JobEnding, JobFailure } from "../lifecycle/job-end.ts";
-import type { Size } from "../lifecycle/size.ts";
-import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
+import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
+import type { Size } from "../domain/size.ts";
+import type { JobResult, JobState, MachineState } from "../domain/states.ts";
 import type { Deliveries } from "./deliveries.ts";
 import type { ManagedRunners } from "./managed-runner.ts";
 
@@ -99,7 +99,7 @@ type Moved = boolean;
 
 /**
  * The only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
- * against the tables in lifecycle/states.ts and answers whether it was made; a refused one changes nothing. Listeners run
+ * against the tables in domain/states.ts and answers whether it was made; a refused one changes nothing. Listeners run
  * after the commit. All methods may throw StoreError `store_full` (disk full; retryable) or `store_failed`.
  */
 export interface Store extends Deliveries, ManagedRunners {

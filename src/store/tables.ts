@@ -1,6 +1,6 @@
-import type { EventKind } from "../lifecycle/events.ts";
-import type { FailureCause } from "../lifecycle/job-end.ts";
-import type { JobResult, JobState, MachineState } from "../lifecycle/states.ts";
+import type { EventKind } from "../domain/events.ts";
+import type { FailureCause } from "../domain/job-end.ts";
+import type { JobResult, JobState, MachineState } from "../domain/states.ts";
 import type { Delivery, KnownProject } from "./deliveries.ts";
 import type { ManagedRunner } from "./managed-runner.ts";
 

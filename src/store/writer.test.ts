@@ -2,7 +2,7 @@ import { CamelCasePlugin, Kysely, sql } from "kysely";
 import { describe, expect, test } from "vitest";
 import { createListeners } from "../base/listeners.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { LifecycleEvent } from "../lifecycle/events.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
 import { migrate } from "./migrate.ts";
 import { IN_MEMORY, sqliteDialect } from "./sqlite.ts";
 import type { Tables } from "./tables.ts";

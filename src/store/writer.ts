@@ -3,7 +3,7 @@ import type { Kysely, Transaction } from "kysely";
 import pLimit from "p-limit";
 import type { Clock } from "../base/clock.ts";
 import type { Listeners } from "../base/listeners.ts";
-import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import { toStoreError } from "./errors.ts";
 import { appendEvents } from "./events.ts";
 import { noReserve, type Reserve } from "./reserve.ts";

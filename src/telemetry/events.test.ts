@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
-import type { EventDetails, EventKind, LifecycleEvent } from "../lifecycle/events.ts";
+import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import { logEvents } from "./events.ts";
 
 type Line = { level: string; message: string } & Record<string, unknown>;

@@ -1,5 +1,5 @@
-import type { LifecycleEvent } from "../lifecycle/events.ts";
-import type { FailureCause } from "../lifecycle/job-end.ts";
+import type { LifecycleEvent } from "../domain/events.ts";
+import type { FailureCause } from "../domain/job-end.ts";
 
 /** What a job cost and how it ended: one line of the log. Milliseconds; a phase that did not happen is left out. */
 export interface JobRecord {

@@ -14,12 +14,12 @@ describe("the log", () => {
   test("is JSON lines with level, time, fields and message", () => {
     const { log, lines } = open();
 
-    log.child({ room: "relay" }).info({ jobId: 7 }, "job claimed");
+    log.child({ component: "relay" }).info({ jobId: 7 }, "job claimed");
 
     expect(JSON.parse(lines[0] ?? "")).toMatchObject({
       level: "info",
       time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
-      room: "relay",
+      component: "relay",
       jobId: 7,
       msg: "job claimed",
     });
@@ -36,7 +36,7 @@ describe("the log", () => {
 
   test("changes its level for loggers that exist already", () => {
     const { log, lines, setLevel } = open({ level: "warn" });
-    const child = log.child({ room: "vm" });
+    const child = log.child({ component: "vm" });
 
     child.info({}, "unheard");
     setLevel("debug");

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CpuOvercommit, durationMs, sizeMib } from "../lifecycle/config.ts";
+import { CpuOvercommit, durationMs, sizeMib } from "../domain/config.ts";
 import { FlintlockConfig } from "./flintlock/config.ts";
 
 const Qemu = z.strictObject({

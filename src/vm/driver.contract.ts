@@ -3,8 +3,8 @@ import { connect, createServer, type Server } from "node:net";
 import { dirname } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../base/ids.ts";
-import type { BootImage } from "../lifecycle/boot-image.ts";
-import type { Size } from "../lifecycle/size.ts";
+import type { BootImage } from "../domain/boot-image.ts";
+import type { Size } from "../domain/size.ts";
 import type { ExitKind, MachineSpec, VmDriver } from "./driver.ts";
 
 /** What a driver can see. Where it cannot, the suite tests what it owes instead, and leaves nothing out in silence. */

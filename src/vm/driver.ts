@@ -1,7 +1,7 @@
 import { FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
-import type { BootImage } from "../lifecycle/boot-image.ts";
-import type { Capacity, Size } from "../lifecycle/size.ts";
+import type { BootImage } from "../domain/boot-image.ts";
+import type { Capacity, Size } from "../domain/size.ts";
 
 export interface MachineSpec {
   /** Made by `newMachineId`; the idempotency key of create. */

@@ -1,5 +1,5 @@
 import { createListeners } from "../base/listeners.ts";
-import { hostKey } from "../lifecycle/placement.ts";
+import { hostKey } from "../domain/placement.ts";
 import type { Fleet, VmDriver } from "./driver.ts";
 
 /** A fleet whose hosts may be replaced. */

@@ -1,4 +1,4 @@
-import type { Size } from "../lifecycle/size.ts";
+import type { Size } from "../domain/size.ts";
 import { flintlockSizeProblem } from "./flintlock/size.ts";
 import { fakeSizeLimits, LEAST_DISK_MIB, qemuSizeLimits, unusableSize } from "./spec.ts";
 

@@ -1,6 +1,6 @@
 import { isMachineId } from "../base/ids.ts";
 import { formatMib } from "../base/units.ts";
-import type { Size } from "../lifecycle/size.ts";
+import type { Size } from "../domain/size.ts";
 import type { MachineSpec } from "./driver.ts";
 import { VmError } from "./errors.ts";
 

@@ -1,4 +1,4 @@
-import type { JobState } from "../../src/lifecycle/states.ts";
+import type { JobState } from "../../src/domain/states.ts";
 import type { Claim, Job } from "../../src/store/store.ts";
 import { aPayload } from "./payload.ts";
 import { aSize } from "./size.ts";

@@ -1,4 +1,4 @@
-import type { MachineState } from "../../src/lifecycle/states.ts";
+import type { MachineState } from "../../src/domain/states.ts";
 import type { Machine, NewMachine } from "../../src/store/store.ts";
 import { someTime } from "./job.ts";
 import { aSize } from "./size.ts";

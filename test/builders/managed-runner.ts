@@ -1,5 +1,5 @@
 import { Secret } from "../../src/base/secret.ts";
-import type { RunnerState } from "../../src/lifecycle/states.ts";
+import type { RunnerState } from "../../src/domain/states.ts";
 import type { ManagedRunner, ManagedRunners, NewRunner } from "../../src/store/managed-runner.ts";
 import { someTime } from "./job.ts";
 import { aSize } from "./size.ts";

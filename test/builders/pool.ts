@@ -1,6 +1,6 @@
 import { Secret } from "../../src/base/secret.ts";
-import { type EgressText, normalEgress } from "../../src/lifecycle/egress.ts";
-import type { Pool } from "../../src/lifecycle/pool.ts";
+import { type EgressText, normalEgress } from "../../src/domain/egress.ts";
+import type { Pool } from "../../src/domain/pool.ts";
 import { aSize } from "./size.ts";
 
 /** Egress as an operator writes it. */

@@ -1,4 +1,4 @@
-import type { HostRoom } from "../../src/lifecycle/placement.ts";
+import type { HostRoom } from "../../src/domain/placement.ts";
 
 /** A host that takes everything that fits. */
 export function aRoom(overrides: Partial<HostRoom> = {}): HostRoom {

@@ -1,5 +1,5 @@
-import type { Finding } from "../../src/cli/doctor/check.ts";
 import type { Asker } from "../../src/cli/init/asker.ts";
+import type { Finding } from "../../src/operations/doctor/check.ts";
 
 export interface ScriptedAsker extends Asker {
   /** The options of the questions that were asked, in order. */

@@ -1,6 +1,6 @@
-import { normalEgress } from "../../src/lifecycle/egress.ts";
-import type { MachineKind } from "../../src/lifecycle/pool.ts";
-import type { TagRules } from "../../src/lifecycle/routing.ts";
+import { normalEgress } from "../../src/domain/egress.ts";
+import type { MachineKind } from "../../src/domain/pool.ts";
+import type { TagRules } from "../../src/domain/routing.ts";
 
 /** What a machine by tag is besides its size. */
 export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {

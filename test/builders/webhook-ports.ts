@@ -1,5 +1,5 @@
-import type { WebhookPorts } from "../../src/http/control-routes.ts";
-import type { WaitingView, WebhookStanding } from "../../src/http/webhook-api.ts";
+import type { WebhookPorts } from "../../src/server/control/control-routes.ts";
+import type { WaitingView, WebhookStanding } from "../../src/views/webhook-api.ts";
 import { aManagedRunner } from "./managed-runner.ts";
 
 export function aStanding(overrides: Partial<WebhookStanding> = {}): WebhookStanding {

@@ -7,9 +7,9 @@ import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
 import { newSigningKey, signDelivery } from "../../src/gitlab/signing-key.ts";
 import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
-import { HttpConfig } from "../../src/http/config.ts";
-import { type Door, openDoor } from "../../src/http/door/door.ts";
-import type { Readiness } from "../../src/http/hook-desk.ts";
+import { HttpConfig } from "../../src/server/config.ts";
+import { type Door, openDoor } from "../../src/server/public/door.ts";
+import type { Readiness } from "../../src/server/public/hook-desk.ts";
 
 const signingKey = newSigningKey();
 export const secretToken = new Secret("a long secret token");

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { Agent, type Dispatcher, request } from "undici";
-import { shellFeatures } from "../../src/demo/gitlab/runner-double.ts";
 
 const LOG = "it ran\n";
 

@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { stringify } from "yaml";
 import type { Secret } from "../../src/base/secret.ts";
-import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
 import { newSigningKey } from "../../src/gitlab/signing-key.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
 import { eventually } from "./eventually.ts";

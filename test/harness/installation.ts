@@ -2,12 +2,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { stringify } from "yaml";
 import {
   createStandInGitLab,
   type StandInGitLab,
   type StandInOptions,
-} from "../../src/demo/gitlab/stand-in.ts";
+} from "@firerunner/gitlab-stand-in/stand-in";
+import { stringify } from "yaml";
 import { type Daemon, startDaemon } from "./daemon.ts";
 import { eventually } from "./eventually.ts";
 import { testImageDirectory } from "./image.ts";

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { type HostTrialOptions, tryHost, tryReach } from "../../src/app/host-trial.ts";
-import { trialDoor } from "../../src/app/trial/door.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import type { TrialStep } from "../../src/http/trial-api.ts";
+import { trialDoor } from "../../src/operations/host-trial/door.ts";
+import { type HostTrialOptions, tryHost, tryReach } from "../../src/operations/host-trial/host-trial.ts";
+import type { TrialStep } from "../../src/views/trial-api.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
 import type { FlintlockHost } from "../../src/vm/flintlock/host.ts";
 import { aFlintlockHost } from "../builders/flintlock-host.ts";

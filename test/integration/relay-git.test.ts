@@ -3,10 +3,10 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import type { Project } from "@firerunner/gitlab-stand-in/model";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { run } from "../../src/base/process.ts";
-import type { Project } from "../../src/demo/gitlab/model.ts";
-import { createRunnerDouble } from "../../src/demo/gitlab/runner-double.ts";
 import { createRelayBench, type RelayBench } from "./relay-bench.ts";
 
 const APP = "group/app";

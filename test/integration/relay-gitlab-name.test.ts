@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { Duplex } from "node:stream";
 import { type ConnectionOptions, connect as connectTls, createSecureContext } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { EgressText } from "../../src/lifecycle/egress.ts";
+import type { EgressText } from "../../src/domain/egress.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../servers/certificates.ts";
 import { type BenchMachine, createRelayBench, type RelayBench } from "./relay-bench.ts";
 

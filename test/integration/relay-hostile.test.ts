@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, describe, expect, test } from "vitest";
-import { traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import { spoken } from "../harness/raw-socket.ts";
 import {
   type BenchMachine,

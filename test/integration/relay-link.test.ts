@@ -4,9 +4,13 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import {
+  createRunnerDouble,
+  type RunnerDouble,
+  traceSummary,
+} from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, describe, expect, test } from "vitest";
 import { freePort } from "../../src/demo/free-port.ts";
-import { createRunnerDouble, type RunnerDouble, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { makeCertificateAuthority } from "../servers/certificates.ts";
 import { type BenchMachine, createRelayBench, preambleOf, type RelayBench } from "./relay-bench.ts";

@@ -1,7 +1,7 @@
 import { connect } from "node:net";
 import { stripVTControlCharacters } from "node:util";
+import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, expect, test } from "vitest";
-import { traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import {
   type BenchMachine,
   createRelayBench,
@@ -88,6 +88,17 @@ test.each<["failed" | "success", readonly string[]]>([
 
   expect(linesOf(machine)).toEqual([]);
   expect(machine.job.traceCheck).toMatchObject({ matches: true });
+});
+
+test("a job that its runner ended at its time limit says what can be done about it, with sums that GitLab accepts", async () => {
+  const machine = await machineThatAsked(["registry.example.org:443"]);
+  const { guest, job, token } = machine;
+  const body = { ...traceSummary(LOG), failure_reason: "job_execution_timeout" };
+  await guest.update(job.id, token, "failed", body);
+
+  expect(linesOf(machine)).toEqual([REFUSED, expect.stringMatching(/^FireRunner: Give the job more time/)]);
+  expect(job.failureReason).toBe("job_execution_timeout");
+  expect(job.traceCheck).toMatchObject({ matches: true });
 });
 
 test("many hosts are told of in a few lines", async () => {

@@ -1,8 +1,8 @@
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { shellFeatures, traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
 import { afterEach, describe, expect, test } from "vitest";
 import { FireRunnerError } from "../../src/base/errors.ts";
-import { shellFeatures, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 import { runnerLogLimitKib } from "../../src/relay/config.ts";
 import {
   type BenchMachine,

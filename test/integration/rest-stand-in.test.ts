@@ -1,9 +1,9 @@
+import type { Project } from "@firerunner/gitlab-stand-in/model";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";
-import type { Project } from "../../src/demo/gitlab/model.ts";
-import { createRunnerDouble } from "../../src/demo/gitlab/runner-double.ts";
-import { createStandInGitLab, type StandInGitLab } from "../../src/demo/gitlab/stand-in.ts";
 import { createGitLabHttp, type GitLabHttp } from "../../src/gitlab/http.ts";
 import { createGitLabRest } from "../../src/gitlab/rest.ts";
 import type { GitLabRest, Scope } from "../../src/gitlab/rest-api.ts";

@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
+import type { Job } from "@firerunner/gitlab-stand-in/model";
 import { expect, test } from "vitest";
-import type { Job } from "../../src/demo/gitlab/model.ts";
 import { eventually } from "../harness/eventually.ts";
 import {
   servedGroup,

@@ -8,11 +8,11 @@ import { serveParent } from "../../bench/parts/child.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
+import { createHookDesk, type HookReception } from "../../src/discovery/hook-desk.ts";
 import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
-import { HttpConfig } from "../../src/http/config.ts";
-import type { DoorCounts } from "../../src/http/door/counts.ts";
-import { type Door, openDoor } from "../../src/http/door/door.ts";
-import { createHookDesk, type HookReception } from "../../src/intake/hook-desk.ts";
+import { HttpConfig } from "../../src/server/config.ts";
+import type { DoorCounts } from "../../src/server/public/counts.ts";
+import { type Door, openDoor } from "../../src/server/public/door.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 

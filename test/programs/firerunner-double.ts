@@ -6,8 +6,8 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { createRunnerDouble, traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
 import { parse } from "yaml";
-import { createRunnerDouble, traceSummary } from "../../src/demo/gitlab/runner-double.ts";
 
 const [command, , configFile = ""] = process.argv.slice(2);
 if (command === "image") process.stdout.write("image: nothing to do\n");

@@ -1,6 +1,6 @@
 /** A host of a fleet: it goes away, hangs, loses what it had and finds again what it had lost. */
-import { hostKey } from "../../src/lifecycle/placement.ts";
-import type { Capacity } from "../../src/lifecycle/size.ts";
+import { hostKey } from "../../src/domain/placement.ts";
+import type { Capacity } from "../../src/domain/size.ts";
 import type { MachineSpec, RelayLink, VmDriver } from "../../src/vm/driver.ts";
 import { VmError } from "../../src/vm/errors.ts";
 import { createFakeFleetDriver } from "../../src/vm/fake/driver.ts";

@@ -2,9 +2,9 @@
  * Keeps count of what is on each host, from the store's events and from what hosts are asked to make, and notes when a host is given
  * more than it has.
  */
-import type { LifecycleEvent } from "../../src/lifecycle/events.ts";
-import { hostKey } from "../../src/lifecycle/placement.ts";
-import { type Capacity, fits, occupied, type Size } from "../../src/lifecycle/size.ts";
+import type { LifecycleEvent } from "../../src/domain/events.ts";
+import { hostKey } from "../../src/domain/placement.ts";
+import { type Capacity, fits, occupied, type Size } from "../../src/domain/size.ts";
 import type { SimClock } from "./sim-clock.ts";
 
 /** A plan is carried out so long after the look that it was made from, at the latest. */

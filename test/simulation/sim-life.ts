@@ -1,10 +1,10 @@
 /** FireRunner itself: the real scheduler, claimer and slots over the models of GitLab, the relay and the hosts. */
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
+import { createClaimer } from "../../src/claiming/claimer.ts";
+import { ClaimingConfig } from "../../src/claiming/config.ts";
+import { createSlots } from "../../src/claiming/slots.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
-import { createClaimer } from "../../src/intake/claimer.ts";
-import { ClaimingConfig } from "../../src/intake/config.ts";
-import { createSlots } from "../../src/intake/slots.ts";
 import { SchedulerConfig, ShutdownConfig } from "../../src/scheduler/config.ts";
 import { createScheduler } from "../../src/scheduler/scheduler.ts";
 import { anImage } from "../builders/image.ts";

@@ -4,9 +4,9 @@
  */
 import type { Clock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";
+import type { GuestEnd } from "../../src/domain/guest-end.ts";
+import type { JobResult } from "../../src/domain/states.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
-import type { GuestEnd } from "../../src/lifecycle/guest-end.ts";
-import type { JobResult } from "../../src/lifecycle/states.ts";
 import type { GuestDoor } from "../../src/scheduler/ports.ts";
 import type { Job, Store } from "../../src/store/store.ts";
 

@@ -1,6 +1,6 @@
 /** What a simulation has, and what is written down of it while it happens. */
-import type { Claimer } from "../../src/intake/claimer.ts";
-import type { Pool } from "../../src/lifecycle/pool.ts";
+import type { Claimer } from "../../src/claiming/claimer.ts";
+import type { Pool } from "../../src/domain/pool.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { FakeGuest } from "../../src/vm/fake/host.ts";

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
+import type { BootImage } from "../../src/domain/boot-image.ts";
 import { createImageStore } from "../../src/image/store.ts";
-import type { BootImage } from "../../src/lifecycle/boot-image.ts";
 import { type RunnerGitLab, startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import {

@@ -1,8 +1,8 @@
+import type { Job } from "@firerunner/gitlab-stand-in/model";
+import type { Violation } from "@firerunner/gitlab-stand-in/violations";
 import { afterEach, describe, expect, test } from "vitest";
-import type { JobDefinition } from "../../src/demo/ci/definition.ts";
-import type { Job } from "../../src/demo/gitlab/model.ts";
-import type { Violation } from "../../src/demo/gitlab/violations.ts";
-import type { MachineState } from "../../src/lifecycle/states.ts";
+import type { JobDefinition } from "../../src/ci/definition.ts";
+import type { MachineState } from "../../src/domain/states.ts";
 import type { Daemon } from "../harness/daemon.ts";
 import { eventually } from "../harness/eventually.ts";
 import { createInstallation, type Installation } from "../harness/installation.ts";

@@ -1,7 +1,7 @@
-import type { JobDefinition } from "../../src/demo/ci/definition.ts";
+import type { JobDefinition } from "../../src/ci/definition.ts";
 import { freePort } from "../../src/demo/free-port.ts";
+import type { BootImage } from "../../src/domain/boot-image.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
-import type { BootImage } from "../../src/lifecycle/boot-image.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { type BenchMachine, createRelayBench, type RelayBench } from "../integration/relay-bench.ts";
 import { createRemoteMachine, RELAY_ADDRESS, type RemoteMachine } from "./remote-machine.ts";

@@ -7,10 +7,10 @@ import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { commandLine } from "../../../test/harness/command-line.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
-import type { ControlPorts } from "../../http/control-routes.ts";
-import { type ControlServer, openControlServer } from "../../http/control-server.ts";
-import type { HostPorts } from "../../http/host-routes.ts";
-import { createViews } from "../../http/views.ts";
+import type { ControlPorts } from "../../server/control/control-routes.ts";
+import { type ControlServer, openControlServer } from "../../server/control/control-server.ts";
+import type { HostPorts } from "../../server/control/host-routes.ts";
+import { createViews } from "../../views/views.ts";
 
 let directory: string;
 let config: string;

@@ -2,14 +2,14 @@ import { type Log, silentLog } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { type HostOptions, hostAt } from "../../config/one-host.ts";
-import type { TrialOrder, TrialStep } from "../../http/trial-api.ts";
-import { loadApp } from "../app-module.ts";
+import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
 import { createDaemonClient } from "../client.ts";
 import type { Context } from "../context.ts";
 import { CliError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { printFinding } from "../findings.ts";
 import { signalOnInterrupt } from "../interrupt.ts";
+import { loadApp } from "../load-app.ts";
 import type { Output } from "../output.ts";
 
 type Host = Config["hosts"] extends ReadonlyMap<string, infer One> ? One : never;

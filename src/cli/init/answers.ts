@@ -1,11 +1,11 @@
 /** The questions of `init`, each with its check. What was given as an option is checked in the same way and not asked for. */
 import type { Secret } from "../../base/secret.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import type { Asker } from "./asker.ts";
 import { askDoor, type Door, type DoorOptions } from "./door.ts";
 import { failUnlessAsked, isAccepted } from "./judgement.ts";
 import type { Questions } from "./questions.ts";
-import type { GitLabPlace, ScopeName } from "./setup-desk.ts";
 import { askToken, type GivenToken, type TokenOptions } from "./token.ts";
 
 export interface Answers {

@@ -1,4 +1,4 @@
-import type { Finding } from "../doctor/check.ts";
+import type { Finding } from "../../operations/doctor/check.ts";
 
 export interface Question {
   readonly message: string;

@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
+import type { GitLabPlace, ScopeName } from "../../operations/setup/setup-checks.ts";
 import type { Door } from "./door.ts";
-import type { GitLabPlace, ScopeName } from "./setup-desk.ts";
 
 export interface ConfigFacts {
   readonly place: GitLabPlace;

@@ -1,4 +1,4 @@
-import type { Finding } from "../doctor/check.ts";
+import type { Finding } from "../../operations/doctor/check.ts";
 import { CliError } from "../errors.ts";
 import type { Asker } from "./asker.ts";
 

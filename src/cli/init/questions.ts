@@ -1,5 +1,5 @@
+import type { SetupDesk } from "../../operations/setup/setup-checks.ts";
 import type { Asker } from "./asker.ts";
-import type { SetupDesk } from "./setup-desk.ts";
 
 /** Who is asked, who judges the answers, and how long. */
 export interface Questions {

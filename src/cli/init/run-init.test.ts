@@ -7,12 +7,12 @@ import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/script
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
-import type { Finding } from "../doctor/check.ts";
+import type { Finding } from "../../operations/doctor/check.ts";
+import type { SetupDesk } from "../../operations/setup/setup-checks.ts";
 import { createOutput } from "../output.ts";
 import { canceled } from "./canceled.ts";
 import { createNoAsker } from "./no-asker.ts";
 import { type InitOptions, runInit } from "./run-init.ts";
-import type { SetupDesk } from "./setup-desk.ts";
 
 const key = `whsec_${"k".repeat(42)}A=`;
 const ok: Finding = { level: "ok", message: "fine" };

@@ -2,10 +2,10 @@ import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/secret-file.ts";
 import { checkApiToken } from "../../config/secret-forms.ts";
+import type { GitLabPlace } from "../../operations/setup/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import { isAccepted } from "./judgement.ts";
 import type { Questions } from "./questions.ts";
-import type { GitLabPlace } from "./setup-desk.ts";
 
 /** The API token, and the file in which it stands already, if it does. */
 export interface GivenToken {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../../test/servers/certificates.ts";
-import { HttpConfig } from "../../http/config.ts";
+import { HttpConfig } from "../../server/config.ts";
 import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
 
 let authority: CertificateAuthority;

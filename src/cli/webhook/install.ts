@@ -1,15 +1,15 @@
 import type { Command } from "commander";
 import type { Config } from "../../config/load.ts";
-import { type HookRequest, loadApp } from "../app-module.ts";
+import type { HookRequest, Step } from "../../operations/hook-installation/step.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
 import { CliError } from "../errors.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { printFinding } from "../findings.ts";
 import { signalOnInterrupt } from "../interrupt.ts";
+import { loadApp } from "../load-app.ts";
 import { type KeyChange, prepareKeyFile } from "./key-file.ts";
 import { requireWebhook } from "./require-webhook.ts";
-import type { Step } from "./step.ts";
 
 interface Options {
   readonly rotate?: boolean;

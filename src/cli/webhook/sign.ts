@@ -1,5 +1,4 @@
 import type { Secret } from "../../base/secret.ts";
-import type { AppModule } from "../app-module.ts";
 
 export interface SampleDelivery {
   /** `Job Hook` and the like. */
@@ -14,7 +13,10 @@ export interface SampleDelivery {
 export interface Proof {
   readonly signingKey: Secret | undefined;
   readonly token: Secret | undefined;
-  readonly sign: AppModule["signDelivery"];
+  readonly sign: (
+    key: Secret,
+    delivery: { readonly id: string; readonly timestamp: number; readonly body: string },
+  ) => string;
 }
 
 /** The headers that GitLab 19.0 sends, signed and with the secret token as far as they are given. */

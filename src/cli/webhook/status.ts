@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { plainText } from "../../base/plain-text.ts";
-import type { WebhookStatus } from "../../http/webhook-api.ts";
+import type { WebhookStatus } from "../../views/webhook-api.ts";
 import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
 import type { Output } from "../output.ts";

@@ -1,4 +1,4 @@
-import type { WaitingView, WebhookStatus } from "../../http/webhook-api.ts";
+import type { WaitingView, WebhookStatus } from "../../views/webhook-api.ts";
 import type { Output } from "../output.ts";
 import { ago, cellText } from "../words.ts";
 

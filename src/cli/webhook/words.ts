@@ -1,4 +1,4 @@
-import type { WebhookStatus } from "../../http/webhook-api.ts";
+import type { WebhookStatus } from "../../views/webhook-api.ts";
 import { ago } from "../words.ts";
 
 /** Where the door listens, and under which address GitLab is told to reach it. */

@@ -1,8 +1,8 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
-import type { Labels } from "../../lifecycle/placement.ts";
-import type { Capacity, Size } from "../../lifecycle/size.ts";
+import type { Labels } from "../../domain/placement.ts";
+import type { Capacity, Size } from "../../domain/size.ts";
 import type { DriverMachine, LocalVmDriver, MachineSpec, VmDriver } from "../driver.ts";
 import { checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CpuOvercommit, durationMs, HostLabels, sizeMib } from "../../lifecycle/config.ts";
+import { CpuOvercommit, durationMs, HostLabels, sizeMib } from "../../domain/config.ts";
 
 /** `host:port`; brackets around an IPv6 address. */
 const hostPort = z

@@ -1,5 +1,5 @@
 import type { Secret } from "../../base/secret.ts";
-import type { Capacity } from "../../lifecycle/size.ts";
+import type { Capacity } from "../../domain/size.ts";
 
 /** One host of the fleet, ready for use: files read, capacity counted. */
 export interface FlintlockHost {

@@ -1,5 +1,5 @@
 /** Sizes of machines on hosts of a fleet. Apart from the other checks, since the configuration needs nothing of gRPC. */
-import type { Size } from "../../lifecycle/size.ts";
+import type { Size } from "../../domain/size.ts";
 import { unusableSize } from "../spec.ts";
 
 const MOST_CPUS = 32;

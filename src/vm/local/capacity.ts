@@ -1,4 +1,4 @@
-import type { Capacity } from "../../lifecycle/size.ts";
+import type { Capacity } from "../../domain/size.ts";
 
 const GIB_MIB = 1_024;
 

@@ -1,7 +1,7 @@
 /** What this computer has to give to machines, and what becomes of them when the volume of their scratch disks runs full. */
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import type { Capacity } from "../../lifecycle/size.ts";
+import type { Capacity } from "../../domain/size.ts";
 import type { VmConfig } from "../config.ts";
 import { hostCapacity } from "../local/capacity.ts";
 import { createDiskGuard, type DiskGuard } from "../local/disk-guard.ts";

@@ -1,0 +1,127 @@
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { Secret } from "../base/secret.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
+import type { Store } from "../store/store.ts";
+import type { ClaimingConfig } from "./config.ts";
+import { claimOf, keepJob, shortToken } from "./keep-job.ts";
+import { type RejectionDeps, rejectJob } from "./reject-job.ts";
+import { beginPoll, endPoll, type Poll, type RunnerState } from "./runner-state.ts";
+import type { Reservation } from "./slots.ts";
+
+export interface PollerOptions {
+  readonly api: RunnerApi;
+  readonly store: Pick<Store, "claim">;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** [0, 1) */
+  readonly random: () => number;
+  readonly config: ClaimingConfig;
+  /** Aborts when the program is told to end. Open polls go on; only retries are cut short. */
+  readonly ending: AbortSignal;
+  /** A poll has ended and its slot is free, or belongs to a job. */
+  readonly onEnd: () => void;
+  /** The pool in whose machine a claimed job belongs, where that is not the one that was asked for. */
+  readonly assign?: (jobId: number, pool: Pool) => Pool;
+  /** GitLab refuses a pool's requests until somebody changes something. */
+  readonly onRefused?: (pool: string) => void;
+}
+
+/** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
+export interface Poller {
+  send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void;
+  /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
+  storeProblem(): string | undefined;
+  /** True while GitLab may yet give a job to a request that was sent for this pool. */
+  isPolled(pool: string): boolean;
+  /** How many polls are open, or have a job that is not settled yet. */
+  open(): number;
+  /** Resolves when no poll is open and every job was taken or refused. */
+  settled(): Promise<void>;
+}
+
+export function createPoller(options: PollerOptions): Poller {
+  const { api, store, clock, log, random, config, onEnd } = options;
+  /** Polls under way, with the names of their pools. */
+  const working = new Map<Promise<void>, string>();
+  /** Jobs that the store refuses, by id, and why. */
+  const unstored = new Map<number, string>();
+
+  function send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void {
+    const poll = beginPoll(runner, clock.now(), inTurn, config);
+    const work = seeThrough(runner, poll, reservation, info)
+      .catch((error: unknown) => log.error({ pool: runner.pool.name, err: error }, "poll failed"))
+      .finally(() => {
+        working.delete(work);
+        onEnd();
+      });
+    working.set(work, runner.pool.name);
+  }
+
+  async function seeThrough(
+    runner: RunnerState,
+    poll: Poll,
+    reservation: Reservation,
+    info: RunnerInfo,
+  ): Promise<void> {
+    const { pool, problem } = runner;
+    const last = poll.lastUpdate === undefined ? {} : { lastUpdate: poll.lastUpdate };
+    const answer = await api.requestJob({ token: pool.runnerToken, info, ...last });
+    const kept = answer.kind === "job" && (await keep(pool, answer, clock.now() - poll.sentAt));
+    if (kept) reservation.handTo(answer.payload.id);
+    else reservation.release();
+    endPoll(runner, poll, answer, { now: clock.now(), random, config });
+    logChange(log, runner, problem);
+    onEnd();
+    if (answer.kind === "wait" && answer.fatal) options.onRefused?.(pool.name);
+    if (answer.kind === "unusable") await refuseUnusable(options, pool, answer);
+  }
+
+  async function keep(pool: Pool, answer: JobAnswer & { kind: "job" }, pollMs: number): Promise<boolean> {
+    const { payload, raw } = answer;
+    const onTrouble = (problem: string) => unstored.set(payload.id, problem);
+    const { name, size } = options.assign?.(payload.id, pool) ?? pool;
+    const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
+    try {
+      return await keepJob({ ...options, store, onTrouble }, claim, new Secret(payload.token));
+    } finally {
+      unstored.delete(payload.id);
+    }
+  }
+
+  return {
+    send,
+    storeProblem: () => unstored.values().next().value,
+    isPolled: (pool) => new Set(working.values()).has(pool),
+    open: () => working.size,
+    async settled() {
+      while (working.size > 0) await Promise.all(working.keys());
+    },
+  };
+}
+
+/** Ends a job in GitLab that was given in an answer nobody can read. */
+export async function refuseUnusable(
+  deps: RejectionDeps,
+  pool: Pool,
+  answer: JobAnswer & { kind: "unusable" },
+): Promise<void> {
+  const { jobId, jobToken, problem } = answer;
+  const about = { pool: pool.name, jobId, problem };
+  if (jobId === undefined || jobToken === undefined) {
+    deps.log.error(about, "GitLab gave a job that cannot be read and so cannot be ended");
+    return;
+  }
+  deps.log.error(about, "GitLab gave a job that cannot be used");
+  await rejectJob(deps, { jobId, jobToken, reason: problem });
+}
+
+function logChange(log: Log, runner: RunnerState, problemBefore: string | undefined): void {
+  const { pool, problem } = runner;
+  if (problem === problemBefore) return;
+  const about = { pool: pool.name, runner: shortToken(pool.runnerToken) };
+  if (problem === undefined) log.info(about, "GitLab answers job requests again");
+  else if (runner.fatal) log.error({ ...about, problem }, "GitLab refuses this runner's job requests");
+  else log.warn({ ...about, problem }, "job request failed");
+}

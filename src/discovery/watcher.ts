@@ -1,0 +1,174 @@
+/**
+ * Finds the jobs that wait in GitLab. A webhook only wakes: what waits is read from GitLab, project by project, first where somebody
+ * told of news, and slowly everywhere, since webhooks can be lost. Nothing that GitLab answers ends it.
+ */
+
+import { createWakeLoop } from "../base/wake-loop.ts";
+import { type ApiPace, createApiPace } from "./api-pace.ts";
+import type { WebhookConfig } from "./config.ts";
+import type { Demand } from "./demand.ts";
+import { callForRead } from "./hook-calls.ts";
+import type { HookNews } from "./hook-desk.ts";
+import { createJobBook, type JobBook, type JobBookOptions, type LeftAlone } from "./job-book.ts";
+import { createMissedJobs, type MissedJobs } from "./missed-jobs.ts";
+import { createPendingReader, type PendingReader, type PendingReaderOptions } from "./pending-reader.ts";
+import { createProjectList, type ProjectList, type ProjectListOptions } from "./project-list.ts";
+import { callAtOnce, newProjectWatch, type ProjectWatch } from "./project-watch.ts";
+import { nextTurn } from "./read-turns.ts";
+import type { ProjectProblem } from "./serving.ts";
+import { createWaitWords, type WaitWords, type WaitWordsOptions } from "./wait-words.ts";
+
+/** Projects that are read at one time. */
+const READS_AT_ONCE = 4;
+/** Longest time between two looks at what has become of jobs that are listed no more. */
+const SETTLE_MS = 5_000;
+
+export interface WatcherOptions
+  extends Pick<ProjectListOptions, "scope" | "clock" | "random" | "log">,
+    Pick<JobBookOptions, "rules"> {
+  readonly store: JobBookOptions["store"] &
+    ProjectListOptions["store"] &
+    PendingReaderOptions["store"] &
+    WaitWordsOptions["store"];
+  readonly rest: ProjectListOptions["rest"] & PendingReaderOptions["rest"] & WaitWordsOptions["rest"];
+  readonly config: Pick<WebhookConfig, "poll" | "projects">;
+  /** Whether webhooks are to be expected: only then one can be missed. */
+  readonly expectsHooks: boolean;
+}
+
+interface WatcherStatus {
+  readonly projects: number;
+  /** Projects of which a hook has told news that were not looked at yet. */
+  readonly due: number;
+  /** Jobs that wait and name a machine that cannot be had. */
+  readonly leftAlone: readonly LeftAlone[];
+  /** Jobs that a webhook should have told of. */
+  readonly missedByHooks: number;
+  /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every look. */
+  readonly canFind: boolean;
+  /** What concerns all projects, in words. */
+  readonly problems: readonly string[];
+  readonly projectProblems: readonly ProjectProblem[];
+}
+
+export interface Watcher extends WaitWords {
+  readonly demand: Demand;
+  start(): void;
+  /** Nothing more is asked of GitLab; resolves when what was asked has ended. */
+  stop(): Promise<void>;
+  /** A webhook has told of something. */
+  news(news: HookNews): void;
+  /** Reads one project at once, or all soon: the configuration may have changed, or nobody knows what happened. */
+  wake(projectId?: number): void;
+  status(): WatcherStatus;
+  /** Projects of which hooks have told, the last first. */
+  hookedProjects(): readonly Pick<ProjectWatch, "id" | "path">[];
+}
+
+interface Parts {
+  readonly watches: ReadonlyMap<number, ProjectWatch>;
+  readonly book: JobBook;
+  readonly missed: MissedJobs;
+  readonly list: ProjectList;
+  readonly reader: PendingReader;
+  readonly pace: ApiPace;
+}
+
+export function createWatcher(options: WatcherOptions): Watcher {
+  const { clock, log, config, rest } = options;
+  const { requestsPerMinute, interval: intervalMs } = config.poll;
+  const watches = new Map<number, ProjectWatch>();
+  const book = createJobBook(options);
+  const missed = createMissedJobs({ clock, log, expectsHooks: options.expectsHooks });
+  const pace = createApiPace({ clock, log, requestsPerMinute, budget: () => rest.budget });
+  const list = createProjectList({ ...options, named: config.projects, onServe, onDrop });
+  const loop = createWakeLoop(clock, look);
+  const isServed = (watch: ProjectWatch) => watches.get(watch.id) === watch;
+  const onGone = ({ id }: ProjectWatch) => list.check(id);
+  const ways = { book, missed, pace, isServed, onGone, onEnd: loop.wake };
+  const reader = createPendingReader({ ...options, ...ways, intervalMs });
+  const parts: Parts = { watches, book, missed, list, reader, pace };
+
+  function onServe(project: { id: number; path: string; hookedAt: number | null }): void {
+    const known = watches.get(project.id);
+    if (known) known.path = project.path;
+    else watches.set(project.id, newProjectWatch(project, clock.now()));
+    if (!known) loop.wake();
+  }
+
+  function onDrop(id: number): void {
+    watches.delete(id);
+    book.dropProject(id);
+  }
+
+  async function look(): Promise<number> {
+    await book.settle();
+    const settleAt = clock.now() + SETTLE_MS;
+    while (reader.reading() < READS_AT_ONCE) {
+      const turn = nextTurn(watches.values(), pace, reader.waitUntil(), clock.now());
+      if ("nextAt" in turn) return Math.min(settleAt, turn.nextAt);
+      reader.read(turn.watch);
+    }
+    return settleAt;
+  }
+
+  return {
+    demand: book.demand,
+    explain: createWaitWords({ ...options, book, projects: watches }).explain,
+    status: () => statusOf(parts),
+    hookedProjects: () =>
+      [...watches.values()]
+        .filter(({ hookedAt }) => hookedAt > 0)
+        .toSorted((a, b) => b.hookedAt - a.hookedAt)
+        .map(({ id, path }) => ({ id, path })),
+    start() {
+      list.start();
+      loop.start();
+    },
+    async stop() {
+      await Promise.all([list.stop(), loop.stop(), reader.stop()]);
+      book.close();
+    },
+    news(told) {
+      tell(parts, told, clock.now());
+      loop.wake();
+    },
+    wake(projectId) {
+      const watch = projectId === undefined ? undefined : watches.get(projectId);
+      if (watch) callAtOnce(watch, clock.now());
+      else callAll(watches, clock.now());
+      loop.wake();
+    },
+  };
+}
+
+function tell({ watches, book, missed, list }: Parts, told: HookNews, now: number): void {
+  const { projectId } = told;
+  const watch = projectId === null ? undefined : watches.get(projectId);
+  missed.noteHook();
+  if (watch) callForRead(watch, told, book, now);
+  else if (projectId === null) callAll(watches, now);
+  else list.check(projectId);
+}
+
+function callAll(watches: ReadonlyMap<number, ProjectWatch>, now: number): void {
+  for (const watch of watches.values()) watch.pollAt = Math.min(watch.pollAt, now);
+}
+
+function statusOf({ watches, book, missed, list, reader, pace }: Parts): WatcherStatus {
+  const all = [...watches.values()];
+  return {
+    projects: all.length,
+    due: all.filter(({ burst }) => burst !== undefined).length,
+    leftAlone: book.leftAlone(),
+    missedByHooks: missed.count(),
+    // Projects that are known already are read even while their list is not to be had.
+    canFind: reader.problem() === undefined && (list.problem() === undefined || all.length > 0),
+    problems: [list.problem(), reader.problem(), pace.problem()].filter((each) => each !== undefined),
+    projectProblems: [...list.problems(), ...all.flatMap(problemOf)],
+  };
+}
+
+function problemOf({ id, path, problem }: ProjectWatch): ProjectProblem[] {
+  return problem === undefined ? [] : [{ project: path || `project ${id}`, problem }];
+}

@@ -1,0 +1,44 @@
+import { describeError, FireRunnerError } from "../../base/errors.ts";
+import type { Finding } from "./check.ts";
+
+const order = { ok: 0, warn: 1, fail: 2 } as const;
+
+/** What goes wrong with asking is the finding, at most as bad as `worst`. */
+export function answer(
+  ask: (signal: AbortSignal) => Promise<Finding>,
+  worst: "warn" | "fail" = "fail",
+): (signal: AbortSignal) => Promise<Finding> {
+  return async (signal) => {
+    try {
+      return await ask(signal);
+    } catch (error) {
+      return { level: worst, ...wentWrong(error) };
+    }
+  };
+}
+
+/** What an error comes to for people: doctor's words, and those of whatever else tells of the same. */
+export function wentWrong(error: unknown): Pick<Finding, "message" | "hint"> {
+  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  return { message: describeError(error), ...(hint === undefined ? {} : { hint: sentence(hint) }) };
+}
+
+/** Several findings of one question as one, as bad as the worst of them. What is in order is left out where something is not. */
+export function mergeFindings(findings: readonly Finding[]): Finding {
+  const level = findings.reduce<Finding["level"]>(
+    (worst, each) => (order[each.level] > order[worst] ? each.level : worst),
+    "ok",
+  );
+  const told = level === "ok" ? findings : findings.filter((each) => each.level !== "ok");
+  const message = told.map((each) => each.message).join("; ");
+  const hints = [...new Set(told.flatMap(({ hint }) => (hint === undefined ? [] : [hint])))];
+  return { level, message, ...(hints.length === 0 ? {} : { hint: hints.join(" ") }) };
+}
+
+/** An error's hint as one of doctor's. Keys of the configuration and commands stay as they are written. */
+export function sentence(hint: string): string {
+  if (hint.startsWith("firerunner ")) return hint;
+  const first = /^\w+\.\w/.test(hint) ? hint.charAt(0) : hint.charAt(0).toUpperCase();
+  const endsInCommand = /: (?:firerunner|ch\w+|apt\S*) [^“”]*$/.test(hint);
+  return `${first}${hint.slice(1).replace(/\.$/, "")}${endsInCommand ? "" : "."}`;
+}

@@ -1,0 +1,192 @@
+import { Readable } from "node:stream";
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import { isMachineId } from "../../base/ids.ts";
+import type { ManagedRunner } from "../../store/managed-runner.ts";
+import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
+import type { WaitingView, WebhookStanding, WebhookViews } from "../../views/webhook-api.ts";
+import { HttpError } from "../errors.ts";
+import type { Readiness } from "../public/hook-desk.ts";
+import { tailThenFollow } from "./console-stream.ts";
+import { type HostPorts, registerHostRoutes } from "./host-routes.ts";
+import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
+
+/** What the control interface needs of rooms it must not know. */
+export interface ControlPorts {
+  status(): DaemonStatus | Promise<DaemonStatus>;
+  /** What an unfinished job waits for, in words, as far as the store does not know it. */
+  explain(jobId: number): Promise<readonly string[]>;
+  /** The last bytes of a machine's console as text. */
+  console(machineId: string, maxBytes: number): Promise<string>;
+  /** Its console from now on, until the signal aborts or the machine is gone. */
+  followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
+  drain(): void | Promise<void>;
+  resume(): void | Promise<void>;
+  /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
+  reload(): Promise<readonly string[]>;
+  readonly hosts: HostPorts;
+  /** The door to the network; undefined when `http.listen` names nothing. */
+  readonly door?: DoorPorts | undefined;
+  /** Jobs by tag; undefined when the configuration has no `webhook`. */
+  readonly webhook?: WebhookPorts | undefined;
+}
+
+export interface DoorPorts {
+  /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
+  addresses(): readonly string[];
+  readiness(): Readiness | Promise<Readiness>;
+}
+
+export interface WebhookPorts {
+  standing(): WebhookStanding | Promise<WebhookStanding>;
+  /** Jobs that wait in GitLab for a machine of ours, oldest first. */
+  waiting(): readonly WaitingView[];
+  /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */
+  explainPending(jobId: number): Promise<readonly string[]>;
+  /** The runner keeper, as far as people may ask something of it. */
+  readonly keeper: {
+    create(tags: readonly string[]): Promise<ManagedRunner>;
+    retire(keyOrId: string): Promise<ManagedRunner>;
+    prune(): Promise<readonly string[]>;
+  };
+}
+
+export interface RouteDeps {
+  readonly views: Views & WebhookViews;
+  readonly ports: ControlPorts;
+  /** Aborts when the server closes: ends every console that is followed. */
+  readonly closing: AbortSignal;
+}
+
+const RECENT = 8;
+/** What to say of a job that nobody here has heard of. */
+const hints = {
+  pooled:
+    "FireRunner has not claimed it, or it ended long ago. A job that waits in GitLab needs a pool whose runner has all of the job's tags: see “firerunner status”.",
+  tagged:
+    "FireRunner has neither claimed nor noticed it, or it ended long ago. A job that waits in GitLab needs a tag that names a machine, such as firecracker-2cpu-4gb, and its project must be known: see “firerunner webhook status”.",
+};
+const flag = z
+  .enum(["0", "1"])
+  .default("0")
+  .transform((text) => text === "1");
+const ListQuery = z.object({ live: flag, limit: z.coerce.number().int().min(1).max(10_000).optional() });
+const JobParams = z.object({ id: z.coerce.number().int().positive() });
+const MachineParams = z.object({
+  id: z.string().refine(isMachineId, "a machine's id looks like fr-abcd2345"),
+});
+const ConsoleQuery = z.object({
+  follow: flag,
+  bytes: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(8 * 1024 ** 2)
+    .default(65_536),
+});
+
+export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
+  const { views, ports } = deps;
+  app.get("/v1/status", async () => await composeStatus(deps));
+  app.get("/v1/jobs", async ({ query }) => ({ jobs: await views.jobs(ListQuery.parse(query)) }));
+  app.get("/v1/jobs/:id", async ({ params }) => {
+    const { id } = JobParams.parse(params);
+    const report = await views.job(id);
+    if (report) return report;
+    throw new HttpError("not_found", `job ${id} is not known here`, {
+      hint: ports.webhook ? hints.tagged : hints.pooled,
+    });
+  });
+  app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
+  registerConsole(app, deps);
+  registerWebhookRoutes(app, deps);
+  registerHostRoutes(app, { hosts: ports.hosts, closing: deps.closing });
+  app.post("/v1/drain", async () => {
+    await ports.drain();
+    return { messages: ["no new jobs are claimed; running jobs go on"] };
+  });
+  app.post("/v1/resume", async () => {
+    await ports.resume();
+    return { messages: ["jobs are claimed again"] };
+  });
+  app.post("/v1/reload", async () => ({ messages: [...(await ports.reload())] }));
+}
+
+function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteDeps): void {
+  app.get("/v1/machines/:id/console", async ({ params, query }, reply) => {
+    const { id } = MachineParams.parse(params);
+    const { follow, bytes } = ConsoleQuery.parse(query);
+    const machine = await views.machine(id);
+    if (!machine) {
+      throw new HttpError("not_found", `machine ${id} is not known here`, {
+        hint: "“firerunner machines --all” lists those of the past as well.",
+      });
+    }
+    if (machine.host !== "local") throw noConsole(id, machine.host);
+    reply.type("text/plain; charset=utf-8");
+    if (!follow) return await ports.console(id, bytes);
+    const gone = new AbortController();
+    reply.raw.on("close", () => gone.abort());
+    const signal = AbortSignal.any([gone.signal, closing]);
+    return reply.send(Readable.from(tailThenFollow(ports, id, bytes, signal)));
+  });
+}
+
+/** An empty answer would say that the machine is silent, and following it would never end. */
+function noConsole(id: string, host: string): HttpError {
+  return new HttpError("not_found", `machine ${id} is on the host ${host}, which shows no console`, {
+    hint: `On ${host} itself its console is the file firecracker.stdout below /var/lib/flintlock/vm.`,
+  });
+}
+
+/** A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once. */
+function isShown(pool: string, waiting: readonly WaitingView[], unfinished: readonly JobView[]): boolean {
+  return (
+    !pool.includes(":") ||
+    waiting.some((job) => job.pool === pool) ||
+    unfinished.some((job) => job.pool === pool)
+  );
+}
+
+/** A job that has been claimed and has no machine yet is queued as one that waits in GitLab is: what it lacks is the machine. */
+function countsOf(
+  pool: string,
+  unfinished: readonly JobView[],
+  waiting: readonly WaitingView[],
+): Pick<Status["pools"][number], "running" | "starting" | "queued" | "waiting"> {
+  const count = (wanted: JobView["state"]) =>
+    unfinished.filter((job) => job.pool === pool && job.state === wanted).length;
+  const starting = count("starting");
+  const queued = count("claimed") + waiting.filter((job) => job.pool === pool).length;
+  return { running: count("running"), starting, queued, waiting: starting + queued };
+}
+
+async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
+  const { webhook, door } = ports;
+  const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
+    ports.status(),
+    views.jobs({ live: true }),
+    views.jobs({ limit: 100 }),
+    views.machines({ live: true }),
+    webhook ? composeWebhook(webhook, door, views) : null,
+    door ? door.readiness() : null,
+  ]);
+  const waiting = tagged?.waiting ?? [];
+  return {
+    ...daemon,
+    pools: daemon.pools
+      .filter(({ name }) => isShown(name, waiting, unfinished))
+      .map((pool) => ({
+        ...pool,
+        ...countsOf(pool.name, unfinished, waiting),
+      })),
+    unfinished,
+    liveMachines: machines.length,
+    recent: newest
+      .filter(({ state }) => state === "finished")
+      .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
+      .slice(0, RECENT),
+    door: door && readiness ? { addresses: [...door.addresses()], problems: [...readiness.problems] } : null,
+    webhook: tagged,
+  };
+}

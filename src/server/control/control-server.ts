@@ -1,0 +1,100 @@
+import { chmod, rename, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
+import Fastify, { type FastifyInstance } from "fastify";
+import { systemCode } from "../../base/errors.ts";
+import type { Log } from "../../base/log.ts";
+import { SOCKET_NAME, type Views } from "../../views/api.ts";
+import type { WebhookViews } from "../../views/webhook-api.ts";
+import { HttpError } from "../errors.ts";
+import { type ControlPorts, registerRoutes } from "./control-routes.ts";
+import { answerErrors } from "./problems.ts";
+
+/** The longest path the operating system takes for a unix socket, without the closing zero. */
+const MAX_SOCKET_PATH_BYTES = 107;
+/** How long an answer may still be written when the server closes; consoles that are followed are cut. */
+const CLOSE_LIMIT_MS = 1_000;
+
+export interface ControlServerDeps {
+  readonly stateDirectory: string;
+  readonly views: Views & WebhookViews;
+  readonly ports: ControlPorts;
+  readonly log: Log;
+}
+
+export interface ControlServer {
+  readonly socketPath: string;
+  close(): Promise<void>;
+}
+
+/**
+ * The door for the command line: a unix socket that only this user may open. A socket left by a dead process is replaced, a
+ * live one refused with `control_taken`.
+ */
+export async function openControlServer(deps: ControlServerDeps): Promise<ControlServer> {
+  const socketPath = join(deps.stateDirectory, SOCKET_NAME);
+  const birthPath = `${socketPath}.new`;
+  if (Buffer.byteLength(birthPath) > MAX_SOCKET_PATH_BYTES) {
+    throw new HttpError(
+      "control_socket",
+      `opening the control socket: ${socketPath} is too long for a unix socket`,
+      {
+        hint: "Choose a shorter state directory (the key “state” of the configuration).",
+      },
+    );
+  }
+  if (await isAnswered(socketPath)) {
+    throw new HttpError("control_taken", `a running FireRunner answers on ${socketPath}`, {
+      hint: "Stop it first, or give this one a state directory of its own.",
+    });
+  }
+
+  const closing = new AbortController();
+  const app = Fastify({ forceCloseConnections: true, bodyLimit: 64 * 1024, requestTimeout: 10_000 });
+  answerErrors(app, deps.log);
+  registerRoutes(app, { ...deps, closing: closing.signal });
+  await listen(app, birthPath, socketPath);
+  return {
+    socketPath,
+    async close() {
+      closing.abort();
+      await Promise.race([
+        app.close(),
+        new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref()),
+      ]);
+      await rm(socketPath, { force: true });
+    },
+  };
+}
+
+/** The socket gets its name only when its rights are set, so nobody else can slip in between. */
+async function listen(app: FastifyInstance, birthPath: string, socketPath: string): Promise<void> {
+  try {
+    await rm(birthPath, { force: true });
+    await app.listen({ path: birthPath });
+    await chmod(birthPath, 0o600);
+    await rename(birthPath, socketPath);
+  } catch (cause) {
+    await app.close();
+    throw new HttpError("control_socket", `opening the control socket ${socketPath} failed`, {
+      cause,
+      hint: "Check that the state directory exists, belongs to this user, and has room.",
+    });
+  }
+}
+
+/** True when a process listens there. A stale file refuses the connection. */
+async function isAnswered(path: string): Promise<boolean> {
+  return await new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.on("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", (error) => {
+      const code = systemCode(error);
+      if (code === "ENOENT" || code === "ECONNREFUSED" || code === "ENOTSOCK") return resolve(false);
+      reject(new HttpError("control_socket", `opening the control socket ${path} failed`, { cause: error }));
+    });
+  });
+}

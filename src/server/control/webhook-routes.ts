@@ -1,0 +1,93 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import {
+  RunnerRequest,
+  type RunnerView,
+  type WebhookStatus,
+  type WebhookViews,
+} from "../../views/webhook-api.ts";
+import { toRunnerView } from "../../views/webhook-views.ts";
+import { HttpError } from "../errors.ts";
+import type { DoorPorts, RouteDeps, WebhookPorts } from "./control-routes.ts";
+
+const RunnersQuery = z.object({
+  gone: z
+    .enum(["0", "1"])
+    .default("0")
+    .transform((text) => text === "1"),
+});
+const RunnerParams = z.object({
+  name: z
+    .string()
+    .regex(
+      /^(r-[a-z0-9]{1,32}|\d{1,15})$/,
+      "a runner is named by its key, such as r-abcd2345, or by GitLab's id",
+    ),
+});
+const DeliveriesQuery = z.object({
+  since: z.coerce.number().int().min(0).optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).optional(),
+});
+
+/** What `firerunner runner` and `firerunner webhook` ask for. */
+export function registerWebhookRoutes(app: FastifyInstance, { views, ports }: RouteDeps): void {
+  const webhook = () => ports.webhook ?? absent();
+  app.get("/v1/runners", async ({ query }) => ({ runners: await views.runners(RunnersQuery.parse(query)) }));
+  app.post("/v1/runners", async ({ body }) => {
+    const { keeper } = webhook();
+    const { tags } = RunnerRequest.parse(body);
+    return { runner: toRunnerView(await keeper.create(tags)) };
+  });
+  app.post("/v1/runners/prune", async () => ({ messages: [...(await webhook().keeper.prune())] }));
+  app.delete("/v1/runners/:name", async ({ params }) => {
+    const { keeper } = webhook();
+    const { name } = RunnerParams.parse(params);
+    const known = await knownRunner(views, name);
+    await keeper.retire(known.key);
+    return { runner: (await views.runners({ gone: true })).find(({ key }) => key === known.key) ?? known };
+  });
+  app.get("/v1/webhook", async () => await composeWebhook(webhook(), ports.door, views));
+  app.get("/v1/deliveries", async ({ query }) => {
+    webhook();
+    return { deliveries: await views.deliveries(DeliveriesQuery.parse(query)) };
+  });
+}
+
+function absent(): never {
+  throw new HttpError("bad_request", "the configuration has no “webhook”", {
+    hint: "docs/webhooks.md shows how to set it up: an API token, a signing key, an address to listen on.",
+  });
+}
+
+async function knownRunner(views: WebhookViews, name: string): Promise<RunnerView> {
+  const found = (await views.runners()).find(
+    ({ key, gitlabId }) => key === name || String(gitlabId) === name,
+  );
+  if (found) return found;
+  throw new HttpError("not_found", `there is no runner ${name} of this FireRunner`, {
+    hint: "“firerunner runner list” shows those there are. Runners that somebody else made are deleted in GitLab.",
+  });
+}
+
+/** Everything of `GET /v1/webhook`: the rooms' word, and what the store holds. */
+export async function composeWebhook(
+  webhook: WebhookPorts,
+  door: DoorPorts | undefined,
+  views: WebhookViews,
+): Promise<WebhookStatus> {
+  const [standing, runners, projects, [lastDelivery = null]] = await Promise.all([
+    webhook.standing(),
+    views.runners(),
+    views.projects(),
+    views.deliveries({ limit: 1 }),
+  ]);
+  const count = (wanted: string) => runners.filter(({ state }) => state === wanted).length;
+  return {
+    ...standing,
+    doors: [...(door?.addresses() ?? [])],
+    lastDelivery,
+    projects,
+    runners: { creating: count("creating"), active: count("active"), retiring: count("retiring") },
+    waiting: [...webhook.waiting()],
+  };
+}
