@@ -30,7 +30,7 @@ import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
 import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
 import type { Variant } from "./variants.ts";
-import { openWorkshop, requireSpace, requireTools } from "./workshop.ts";
+import { openWorkshop, requireBuildSpace, requireTools } from "./workshop.ts";
 
 export interface BuildOptions {
   /** Where images are kept; made when it is not there. */
@@ -108,7 +108,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
   await requireTools();
   const workshop = await openWorkshop(options.directory);
   try {
-    await requireSpace(workshop);
+    await requireBuildSpace(workshop, base.variant);
     const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);
     onProgress({ phase: "kernel", line: `Making the initramfs for kernel ${kernelVersion}` });
     const baseFile = join(workshop, FILE_NAMES.base);
