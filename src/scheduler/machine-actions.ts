@@ -4,14 +4,14 @@ import { livesOn } from "../domain/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import { SchedulerError } from "./errors.ts";
-import type { GuestDoor, ImageSource } from "./ports.ts";
+import type { GuestEndpoint, ImageSource } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 
 export interface MachineDeps {
   readonly store: Store;
   readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
-  readonly door: GuestDoor;
+  readonly door: GuestEndpoint;
   readonly log: Log;
   readonly refusals: Pick<Refusals, "note" | "noteMade">;
   /** Machines for which this process has the relay listen. */
