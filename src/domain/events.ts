@@ -43,6 +43,8 @@ export interface EventDetails {
   "machine:destroy-failed": { error: string };
   /** The last lines a machine wrote before it was given up; secrets of its job are masked. */
   "machine:console": { text: string };
+  /** The guest's kernel killed processes of a script that failed, for want of memory. */
+  "machine:out-of-memory": { killed: number };
   /** A machine at the driver that the store does not know; destroyed. */
   "machine:unknown": { host: string };
   /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */

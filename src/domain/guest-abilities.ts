@@ -38,6 +38,12 @@ export const guestAbilities = {
     without: "jobs find pointers where git-lfs keeps a file's content",
     wanted: "always",
   },
+  "memory-end": {
+    since: "0.2",
+    use: "a script that wants more memory than its machine has is ended soon, and the job's log says so",
+    without: "a script that wants more memory than its machine has can hold it until the time limit",
+    wanted: "always",
+  },
   authorities: {
     since: "0.2",
     use: "certificate authorities of the operator's network",

@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { LifecycleEvent } from "../domain/events.ts";
+import { failures } from "../domain/job-end.ts";
 import { crc32Combine } from "../gitlab/crc32.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -17,7 +18,8 @@ interface Parts {
 }
 
 /**
- * Puts behind the log of a job that failed which hosts it did not get to, and why: one line for each. Comes before the runner's final update
+ * Puts behind the log of a job that failed which hosts it did not get to, and why: one line for each; and what is to be done about a time
+ * limit that is over. Comes before the runner's final update
  * is passed on, whose sums then cover these lines. After a restart of this program the same lines are made again of the same events, and
  * GitLab says that it has them. Throws Refusal: 503 when GitLab does not answer, GitLab's own 403 when the job is over (`onOver` has then been called).
  */
@@ -29,7 +31,7 @@ export async function ensureTail(
 ): Promise<void> {
   if (session.tail) return;
   const { jobId, token: jobToken, head } = session;
-  const bytes = Buffer.from(await tailText(store, jobId), "utf8");
+  const bytes = Buffer.from(await tailText(store, session), "utf8");
   const standing = await appendWithRecovery({
     ...{ api, jobId, jobToken, bytes },
     startBytes: head.length + startBytes,
@@ -53,16 +55,17 @@ export function wholeTrace({ head, headCrc, tail }: JobSession, bytesize: number
   };
 }
 
-async function tailText(store: Parts["store"], jobId: number): Promise<string> {
+async function tailText(store: Parts["store"], { jobId, told }: JobSession): Promise<string> {
   const events = await store.events({ jobId });
   const sentences = [...new Set(events.flatMap(sentenceOf))];
-  const payload = sentences.length > 0 ? await store.payload(jobId) : undefined;
+  const hints = told?.failureReason === "job_execution_timeout" ? [failures["time-limit"].hint] : [];
+  const payload = sentences.length + hints.length > 0 ? await store.payload(jobId) : undefined;
   if (payload === undefined) return "";
   const more = sentences.length - MOST_LINES;
   const lines = sentences.slice(0, MOST_LINES);
   if (more > 0) lines.push(`${more} more ways out failed: “firerunner why ${jobId}” names them.`);
   const job = JobPayload.parse(JSON.parse(payload));
-  return lines.map((text) => line(YELLOW, `FireRunner: ${maskSecrets(text, job)}`)).join("");
+  return [...lines, ...hints].map((text) => line(YELLOW, `FireRunner: ${maskSecrets(text, job)}`)).join("");
 }
 
 function sentenceOf(event: LifecycleEvent): string[] {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { memoryLine, tellingLines } from "./console-lines.ts";
+import { memoryKills, memoryLine, tellingLines } from "./console-lines.ts";
 
 describe("of a machine's console", () => {
   test.each([
@@ -46,4 +46,15 @@ describe("memory is to blame", () => {
     expect(found !== undefined).toBe(isMemory);
     if (isMemory) expect(found).not.toMatch(/^\[/);
   });
+});
+
+test("the kernel's kills for want of memory are counted, and nothing that only looks like one", () => {
+  const lines = [
+    "[   30.841187] Out of memory: Killed process 99 (tail) total-vm:436600kB, anon-rss:433712kB",
+    "[   31.1] Memory cgroup out of memory: Killed process 5 (a) total-vm:1kB",
+    "a script said: Out of memory: Killed process 99 (tail)",
+    "[   32.000001][ T99] Out of memory: Killed process 101 (python3) total-vm:436600kB",
+  ];
+
+  expect(memoryKills(lines)).toBe(2);
 });

@@ -37,3 +37,9 @@ const memoryEnds: readonly RegExp[] = [
 export function memoryLine(lines: readonly string[]): string | undefined {
   return lines.findLast((line) => memoryEnds.some((pattern) => pattern.test(line)))?.replace(kernelTime, "");
 }
+
+/** How many processes the guest's kernel says that it killed for want of memory. */
+export function memoryKills(lines: readonly string[]): number {
+  return lines.filter((line) => /^Out of memory: Killed process \d+ /.test(line.replace(kernelTime, "")))
+    .length;
+}

@@ -2,14 +2,14 @@ import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { livesOn } from "../domain/placement.ts";
 import type { Machine, Store } from "../store/store.ts";
-import type { Fleet, VmDriver } from "../vm/driver.ts";
+import type { VmDriver } from "../vm/driver.ts";
+import { type ConsoleTailDeps, recordMemoryKills } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
 import type { GuestEndpoint, ImageSource } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 
-export interface MachineDeps {
+export interface MachineDeps extends ConsoleTailDeps {
   readonly store: Store;
-  readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly door: GuestEndpoint;
   readonly log: Log;
@@ -68,6 +68,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
   async function destroy(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
     if (machine?.state !== "stopping") return;
+    await recordMemoryKills(deps, machine, signal);
     try {
       await remove(deps, driverOf(host, machineId), machineId, signal);
     } catch (error) {

@@ -401,6 +401,31 @@ describe("a machine that dies while it runs a job", () => {
   });
 });
 
+describe("a script that failed", () => {
+  test.each([
+    ["failed", "script", "[   30.8] Out of memory: Killed process 99 (tail) total-vm:436600kB\n", [2]],
+    ["failed", "script", "a line of its own\n", []],
+    ["failed", "runner", "[   30.8] Out of memory: Killed process 99 (tail) total-vm:436600kB\n", []],
+    ["success", undefined, "[   30.8] Out of memory: Killed process 99 (tail) total-vm:436600kB\n", []],
+  ] as const)(
+    "as %s for %s leaves with its machine what the console said of memory: %j",
+    async (result, cause, line, noted) => {
+      start();
+      const machineId = await aRunningJob();
+      host.print(machineId, `[    1.0] PCI: Fatal: No config space access function found\n${line}${line}`);
+      await store.finishJob(4711, result, cause && { cause });
+      await clock.advance(5_000);
+
+      expect((await store.machine(machineId))?.state).toBe("gone");
+      const events = await store.events({ jobId: 4711 });
+      const killed = events.flatMap((event) =>
+        event.kind === "machine:out-of-memory" ? [event.detail.killed] : [],
+      );
+      expect(killed).toEqual(noted);
+    },
+  );
+});
+
 describe("a job that outlives its time limit", () => {
   test("is reported as such, with advice about time and none about memory, when its runner did not end it", async () => {
     start();

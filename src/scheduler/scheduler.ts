@@ -135,9 +135,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   };
 }
 
-/** Events that may call for an action. What guests ask of the proxy does not. */
+/** Events that may call for an action. What guests ask of the proxy does not, nor what is only told of a machine's end. */
 function isNews({ kind }: LifecycleEvent): boolean {
-  return (kind.startsWith("job:") || kind.startsWith("machine:")) && kind !== "machine:console";
+  const isTold = kind === "machine:console" || kind === "machine:out-of-memory";
+  return (kind.startsWith("job:") || kind.startsWith("machine:")) && !isTold;
 }
 
 function claimability({ ok, problems }: PoolHealth): Claimability {

@@ -40,6 +40,7 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "machine:create-failed": ["warn", "machine not created"],
   "machine:destroy-failed": ["warn", "machine not destroyed yet"],
   "machine:console": ["debug", "machine left last words"],
+  "machine:out-of-memory": ["info", "machine had no memory left"],
   "machine:unknown": ["warn", "unknown machine destroyed"],
   "host:drained": ["info", "host drained"],
   "host:resumed": ["info", "host resumed"],

@@ -30,6 +30,7 @@ const details: EventDetails = {
   "machine:create-failed": { error: "no qemu" },
   "machine:destroy-failed": { error: "busy" },
   "machine:console": { text: "one\ntwo\n" },
+  "machine:out-of-memory": { killed: 2 },
   "machine:unknown": { host: "local" },
   "host:drained": { host: "flintlock/metal-1" },
   "host:resumed": { host: "flintlock/metal-1" },

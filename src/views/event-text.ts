@@ -39,6 +39,8 @@ const words: Words = {
   "machine:create-failed": ({ error }, machine) => `${machine} could not be created: ${error}`,
   "machine:destroy-failed": ({ error }, machine) => `${machine} could not be destroyed yet: ${error}`,
   "machine:console": ({ text }, machine) => `last lines of ${machine}'s console:\n${indent(text)}`,
+  "machine:out-of-memory": ({ killed }, machine) =>
+    `${machine} had no memory left: its kernel ended ${killed} process${killed === 1 ? "" : "es"} of the script`,
   "machine:unknown": ({ host }, machine) => `${machine} on ${host} belonged to nobody and is destroyed`,
   "host:drained": ({ host }) => `nothing new is started on ${host}`,
   "host:resumed": ({ host }) => `machines are started on ${host} again`,

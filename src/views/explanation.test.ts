@@ -140,6 +140,19 @@ describe("how a job ended", () => {
     if (cause !== "memory") expect(told.advice.join()).not.toMatch(/memory/);
   });
 
+  test("a script whose machine had no memory left is told so before anything else", async () => {
+    const { summary, cause, advice } = await explain(async (store) => {
+      await runJob(store);
+      await store.finishJob(4711, "failed", { cause: "script" });
+      await store.note("machine:out-of-memory", { jobId: 4711, machineId }, { killed: 1 });
+    });
+
+    expect(summary).toContain("failed after");
+    expect(cause).toContain("had no memory left");
+    expect(advice[0]).toContain("more memory");
+    expect(advice[1]).toMatch(/its own script failed/i);
+  });
+
   test("advice follows how far its machines came", async () => {
     const neverMade = await explain(async (store) => {
       await store.startJob(4711, aNewMachine({ id: machineId }));

@@ -85,8 +85,9 @@ function explainFailure(job: Job, events: readonly LifecycleEvent[], after: stri
   const { summary, advice, isWorthRetry } = failures[causeOf(job)];
   return {
     summary: `Job ${job.id} ${summary} ${after}.`,
-    cause: job.reason,
+    cause: job.reason ?? (hadNoMemory(events) ? noMemoryWords : null),
     advice: [
+      ...(hadNoMemory(events) ? [failures.memory.hint] : []),
       ...adviceByEvents(job, events),
       ...adviceThere(job, elsewhere(events), advice),
       ...(isWorthRetry ? [retryAdvice] : []),
@@ -96,6 +97,13 @@ function explainFailure(job: Job, events: readonly LifecycleEvent[], after: stri
 
 const retryAdvice =
   "The job can be retried in GitLab; adding “retry: { when: runner_system_failure }” to it does so by itself.";
+
+const noMemoryWords =
+  "its machine had no memory left, and the machine's kernel ended what used most of it in the script";
+
+function hadNoMemory(events: readonly LifecycleEvent[]): boolean {
+  return events.some(({ kind }) => kind === "machine:out-of-memory");
+}
 
 /** How far the machines of a job came that never got its payload to one. */
 function adviceByEvents(job: Job, events: readonly LifecycleEvent[]): string[] {

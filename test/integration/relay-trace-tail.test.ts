@@ -90,6 +90,17 @@ test.each<["failed" | "success", readonly string[]]>([
   expect(machine.job.traceCheck).toMatchObject({ matches: true });
 });
 
+test("a job that its runner ended at its time limit says what can be done about it, with sums that GitLab accepts", async () => {
+  const machine = await machineThatAsked(["registry.example.org:443"]);
+  const { guest, job, token } = machine;
+  const body = { ...traceSummary(LOG), failure_reason: "job_execution_timeout" };
+  await guest.update(job.id, token, "failed", body);
+
+  expect(linesOf(machine)).toEqual([REFUSED, expect.stringMatching(/^FireRunner: Give the job more time/)]);
+  expect(job.failureReason).toBe("job_execution_timeout");
+  expect(job.traceCheck).toMatchObject({ matches: true });
+});
+
 test("many hosts are told of in a few lines", async () => {
   const machine = await machineThatAsked(
     Array.from({ length: 14 }, (_, index) => `h${index}.example.org:443`),
