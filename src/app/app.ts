@@ -1,7 +1,7 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
 
 import { systemClock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
@@ -72,7 +72,7 @@ export function createApp(options: AppOptions): App {
     rooms.scheduler.start();
     rooms.tagged?.start();
     rooms.claimer.start();
-    for (const pool of config.pools.values()) void verifyToken(rooms, pool, log);
+    rooms.tokens.look();
     void tellRoom(rooms, [...config.pools.values()], log);
   }
 
@@ -82,6 +82,7 @@ export function createApp(options: AppOptions): App {
     config = mergeReloadable(config, next);
     await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
+    rooms?.tokens.look();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");
     await rooms?.relay.reload();
@@ -100,21 +101,6 @@ export function createApp(options: AppOptions): App {
   }
 
   return { start, reload, stop };
-}
-
-/** A wrong token is said at once and in words; claiming itself goes on trying, since somebody may put it right. */
-async function verifyToken({ api, images }: Components, pool: Pool, log: Log): Promise<void> {
-  const info = await images.resolve(pool.image).then(
-    ({ runnerInfo }) => runnerInfo,
-    () => undefined,
-  );
-  try {
-    const { id } = await api.verify(pool.runnerToken, undefined, info);
-    log.info({ pool: pool.name, runner: id }, "runner token is valid");
-  } catch (error) {
-    const hint = error instanceof FireRunnerError ? error.hint : undefined;
-    log.warn({ pool: pool.name, problem: describeError(error), hint }, "runner token could not be verified");
-  }
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */

@@ -31,6 +31,7 @@ import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { buildFleet } from "./fleet.ts";
 import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
 import type { HostRegistry } from "./host-registry.ts";
+import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
@@ -61,6 +62,8 @@ export interface Components {
   readonly relay: Relay;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
+  /** Of the configured pools. */
+  readonly tokens: PoolTokens;
   /** Undefined when the configuration has no `webhook`. */
   readonly tagged: TaggedJobs | undefined;
   /** Pools of the configuration and those of jobs by tag. */
@@ -109,17 +112,16 @@ export async function composeApp(
   await relay.start();
 
   const scheduler = createScheduler({
-    ...{ store, fleet, images, api, pools, clock },
+    ...{ store, fleet, images, api, pools, clock, shutdown, door: relay },
     placement: vm.placement,
-    door: relay,
     random: Math.random,
     log: log.child({ component: "scheduler" }),
     config: patientOf(config()),
-    shutdown,
     onHealthChange: () => claimer.wake(),
     bases: () => tagged?.bases() ?? new Map(),
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
+  const tokens = watchTokens({ api, images, config, log }, cleanups);
   const slots = createSlots({ store, pools, rooms: scheduler.rooms, placement: vm.placement });
   cleanups.push(() => slots.close());
   const claimer: Claimer = createClaimer({
@@ -131,7 +133,7 @@ export async function composeApp(
     canClaim: scheduler.canClaim,
     wanted: (pool) => tagged?.keeper.wanted(pool),
     assign: (jobId, pool) => tagged?.keeper.assign(jobId, pool) ?? pool,
-    onRefused: (pool) => tagged?.keeper.doubt(pool),
+    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.doubt(pool)),
   });
   if (webhook) {
     tagged = await buildTaggedJobs({
@@ -145,7 +147,21 @@ export async function composeApp(
   }
   const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
   const first = { store, http, reach, api, images, standIns, fleet };
-  return { ...first, hostKeeper, relay, scheduler, claimer, tagged, pools };
+  return { ...first, hostKeeper, tokens, relay, scheduler, claimer, tagged, pools };
+}
+
+/** Of the configured pools; runners of jobs by tag are verified by their keeper. */
+function watchTokens(
+  { api, images, config, log }: Pick<Components, "api" | "images"> & Pick<BuildOptions, "config" | "log">,
+  cleanups: Cleanup[],
+): PoolTokens {
+  const tokens = createPoolTokens({
+    ...{ api, log, clock: systemClock },
+    pools: () => config().pools,
+    runnerInfo: async (image) => (await images.resolve(image).catch(() => undefined))?.runnerInfo,
+  });
+  cleanups.push(() => tokens.stop());
+  return tokens;
 }
 
 type Pools = ReadonlyMap<string, Pool>;

@@ -13,6 +13,7 @@ import type { PublicServer } from "../server/public/public-server.ts";
 import type { Readiness } from "../server/public/webhook-handler.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";
 import type { Components } from "./compose.ts";
+import type { TokenProblem } from "./pool-tokens.ts";
 import { readinessOf } from "./readiness.ts";
 import { createWebhookPorts } from "./webhook-ports.ts";
 
@@ -24,7 +25,8 @@ export function describeDaemon(
     reach,
     pools: currentPools,
     standIns,
-  }: Pick<Components, "scheduler" | "claimer" | "reach" | "pools" | "standIns">,
+    tokens,
+  }: Pick<Components, "scheduler" | "claimer" | "reach" | "pools" | "standIns" | "tokens">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -54,6 +56,7 @@ export function describeDaemon(
         room: roomOf(pool, hosts),
         ...(image ? imageNoteOf(pool, image, config) : {}),
         claiming: claiming.get(name) ?? "not started",
+        ...tokenNoteOf(tokens.problem(name)),
       };
     }),
     hosts: hosts.map(({ isDrained, capacity, problem, hint, ...host }) => ({
@@ -74,6 +77,10 @@ function imageNoteOf(pool: Pool, { abilities, variant }: ReadyImage, config: Con
   if (abilities === undefined) return {};
   const imageNote = lackingNote({ name: pool.image, variant, abilities }, neededAbilities(config));
   return imageNote ? { imageNote } : {};
+}
+
+function tokenNoteOf(found: TokenProblem | undefined): Pick<PoolStatus, "tokenNote"> {
+  return found ? { tokenNote: { problem: found.problem, hint: found.hint ?? null } } : {};
 }
 
 /** Of hosts that have told what they have. */

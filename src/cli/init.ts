@@ -120,6 +120,9 @@ function printResult(
       : []),
   ];
   output.line("\nNext:");
-  for (const [index, [words, why]] of steps.entries()) output.line(`  ${index + 1}. ${words}   # ${why}`);
+  for (const [index, [words = "", why = ""]] of steps.entries()) {
+    output.line(`  ${index + 1}. ${why}:`);
+    output.exact(`     ${words}`);
+  }
   output.line("\nThen give a job the tag firecracker-2cpu-4gb.");
 }

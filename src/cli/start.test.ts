@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { unbroken } from "../../test/harness/unbroken.ts";
 
 const main = join(import.meta.dirname, "../main.ts");
 const patience = { timeout: 30_000, interval: 50 };
@@ -97,7 +98,7 @@ test("a second one on the same state directory is refused with the reason", asyn
   const second = firerunner("start");
 
   expect(await second.ended()).toBe(1);
-  expect(second.err()).toMatch(/another FireRunner \(process \d+\) already uses .*state/);
+  expect(unbroken(second.err())).toMatch(/another FireRunner \(process \d+\) already uses .*state/);
   expect(second.err()).toContain("→ ");
 }, 60_000);
 

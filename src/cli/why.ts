@@ -44,7 +44,7 @@ function printStory(output: Output, story: JobStory, all: boolean): void {
   output.line();
   for (const event of events)
     if (all || !quiet.has(event.kind)) {
-      for (const line of eventLines(output, event, events[0])) output.line(line);
+      printEvent(output, event, events[0]);
     }
 }
 
@@ -58,9 +58,10 @@ function headOf(output: Output, story: JobStory): string {
 }
 
 /** Time of day, time since the first that is known, and what happened. */
-function eventLines(output: Output, event: EventView, first: EventView | undefined): string[] {
+function printEvent(output: Output, event: EventView, first: EventView | undefined): void {
   const sinceS = (event.at - (first?.at ?? event.at)) / 1000;
   const [head = "", ...rest] = plainText(event.text).split("\n");
-  const time = output.paint("dim", `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`);
-  return [`${time}  ${head}`, ...rest];
+  const time = `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`;
+  output.line(`${output.paint("dim", time)}  ${head}`, [time.length + 2, 4]);
+  for (const line of rest) output.line(line);
 }

@@ -185,7 +185,7 @@ async function waitFor(stage: Stage, holds: () => boolean, until: number, what: 
           ? new DemoError("demo_timeout", `waited too long for ${what}`)
           : undefined;
     if (problem) {
-      stage.screen.print(await daemon.logTail());
+      for (const line of await daemon.logTail()) stage.screen.exact(line);
       throw problem;
     }
     await clock.sleep(100, options.signal);

@@ -71,6 +71,27 @@ export function gitLabErrorOf(status: number, location: string | undefined, doin
   });
 }
 
+/** What GitLab's answer says against a runner's token, or the runner; undefined for any other answer. */
+export function tokenRefusal(
+  status: number,
+  doing: string,
+  named = "the runner token",
+): GitLabError | undefined {
+  if (status === 401 || status === 403) {
+    return new GitLabError("gitlab_wrong_token", `${doing}: GitLab does not know ${named} (${status})`, {
+      hint: "create a runner in GitLab and put its token (glrt-…) into the pool; a deleted runner's token stays invalid",
+    });
+  }
+  if (status !== 422) return undefined;
+  return new GitLabError(
+    "gitlab_wrong_token",
+    `${doing}: the runner has no owner project in GitLab any more (422)`,
+    {
+      hint: "assign the runner to a project in GitLab, or create another",
+    },
+  );
+}
+
 /** Only scheme, host and path: what a redirect adds behind them may be secret. */
 function origin(location: string): string {
   const url = URL.parse(location, "http://relative.invalid");

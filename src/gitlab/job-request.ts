@@ -1,7 +1,7 @@
 import { describeError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
 import { type Answer, header, jsonOf } from "./answer.ts";
-import { gitLabErrorFrom, gitLabErrorOf } from "./failure.ts";
+import { gitLabErrorFrom, gitLabErrorOf, tokenRefusal } from "./failure.ts";
 import { JobPayload } from "./payload.ts";
 import { requestedWaitMs } from "./requested-wait.ts";
 import type { JobAnswer } from "./runner-api.ts";
@@ -15,10 +15,10 @@ export function jobAnswerOf(answer: Answer, now: number): JobAnswer {
     const lastUpdate = header(answer, "x-gitlab-last-update");
     return lastUpdate ? { kind: "none", lastUpdate } : { kind: "none" };
   }
-  const refusal = refusals[answer.status];
-  if (refusal !== undefined) return waitFor(answer, now, `${DOING}: ${refusal}`, true);
+  if (answer.status === 413)
+    return waitFor(answer, now, `${DOING}: GitLab refuses the request as too large (413)`, true);
   const location = header(answer, "location");
-  const error = gitLabErrorOf(answer.status, location, DOING);
+  const error = tokenRefusal(answer.status, DOING) ?? gitLabErrorOf(answer.status, location, DOING);
   return waitFor(answer, now, withHint(error), !error.retryable);
 }
 
@@ -28,13 +28,6 @@ export function jobAnswerOfFailure(cause: unknown): JobAnswer {
   const problem = `${withHint(error)} (${describeError(cause)})`;
   return { kind: "wait", waitMs: 0, problem, fatal: !error.retryable };
 }
-
-const refusals: Readonly<Record<number, string>> = {
-  401: "GitLab does not know the runner token (401); create a runner in GitLab and put its glrt- token into the pool",
-  403: "GitLab does not know the runner token (403); create a runner in GitLab and put its glrt- token into the pool",
-  413: "GitLab refuses the request as too large (413)",
-  422: "the runner has no owner project in GitLab any more (422); assign it to a project or create another",
-};
 
 function waitFor(answer: Answer, now: number, problem: string, fatal: boolean): JobAnswer {
   return { kind: "wait", waitMs: requestedWaitMs(answer.status, answer.headers, now), problem, fatal };

@@ -1,8 +1,7 @@
 import { z } from "zod";
 import { Secret } from "../base/secret.ts";
 import { type Answer, header, jsonOf } from "./answer.ts";
-import { GitLabError } from "./errors.ts";
-import { gitLabErrorOf } from "./failure.ts";
+import { gitLabErrorOf, tokenRefusal } from "./failure.ts";
 import type { RenewedToken, VerifiedRunner } from "./runner-api.ts";
 
 /** Epoch ms of a time that GitLab may leave out or give as null; null for never. */
@@ -32,16 +31,8 @@ function parsed<T>(answer: Answer, success: number, schema: z.ZodType<T>, doing:
   const location = header(answer, "location");
   // A proxy or another program in GitLab's place answers in HTML, whatever the status.
   if (json === undefined && answer.status < 500) throw gitLabErrorOf(answer.status, location, doing);
-  if (answer.status === 401 || answer.status === 403) {
-    throw new GitLabError("gitlab_wrong_token", `${doing}: GitLab does not know it (${answer.status})`, {
-      hint: "create a runner in GitLab and put its token (glrt-…) into the pool; a deleted runner's token stays invalid",
-    });
-  }
-  if (answer.status === 422) {
-    throw new GitLabError("gitlab_wrong_token", `${doing}: the runner has no owner project any more (422)`, {
-      hint: "assign the runner to a project in GitLab, or create another",
-    });
-  }
+  const refusal = tokenRefusal(answer.status, doing, "it");
+  if (refusal !== undefined) throw refusal;
   const body = schema.safeParse(json);
   if (answer.status !== success || !body.success) throw gitLabErrorOf(answer.status, location, doing);
   return body.data;

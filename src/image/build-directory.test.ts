@@ -101,9 +101,9 @@ describe("removing a tree", () => {
 });
 
 test("too little space is said before anything is done", async () => {
-  await requireSpace(directory, 1);
+  await requireSpace(directory, 1, "trying");
 
-  await expect(requireSpace(directory, 2 ** 60)).rejects.toMatchObject({
+  await expect(requireSpace(directory, 2 ** 60, "trying")).rejects.toMatchObject({
     code: "image_no_space",
     message: expect.stringContaining("left"),
   });

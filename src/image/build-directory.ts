@@ -8,9 +8,13 @@ import { requireTrusted } from "../base/trusted-file.ts";
 import { formatBytes } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
+import type { Variant } from "./variants.ts";
 
-/** A build needs about this much for a short while; the finished image takes about a sixth. */
-const BUILD_SPACE_BYTES = 1_200 * 1024 ** 2;
+/** A build needs about this much for a short while; the finished image takes about a sixth of it. */
+const BUILD_SPACE_BYTES: Readonly<Record<Variant, number>> = {
+  base: 1_200 * 1024 ** 2,
+  full: 1_800 * 1024 ** 2,
+};
 
 const BUILD_TOOLS: Readonly<Record<string, string>> = {
   mmdebstrap: "mmdebstrap",
@@ -51,11 +55,11 @@ export async function requireTools(doing = "building an image", tools = BUILD_TO
   });
 }
 
-export async function requireSpace(
-  directory: string,
-  neededBytes: number = BUILD_SPACE_BYTES,
-  doing = "building an image",
-): Promise<void> {
+export async function requireBuildSpace(directory: string, variant: Variant): Promise<void> {
+  await requireSpace(directory, BUILD_SPACE_BYTES[variant], `building the image ${variant}`);
+}
+
+export async function requireSpace(directory: string, neededBytes: number, doing: string): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   const free = bavail * bsize;
   if (free >= neededBytes) return;

@@ -11,7 +11,7 @@ import type { ProxyWays } from "../base/proxy/ways.ts";
 import { abilityNames } from "../domain/guest-abilities.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
-import { openBuildDirectory, requireSpace, requireTools } from "./build-directory.ts";
+import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile, linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -108,7 +108,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
   await requireTools();
   const workshop = await openBuildDirectory(options.directory);
   try {
-    await requireSpace(workshop);
+    await requireBuildSpace(workshop, base.variant);
     const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);
     onProgress({ phase: "kernel", line: `Making the initramfs for kernel ${kernelVersion}` });
     const baseFile = join(workshop, FILE_NAMES.base);

@@ -61,8 +61,8 @@ async function push(context: Context, [target = ""]: readonly string[], flags: P
   ).finally(screen.close);
   output.result({ name: flags.name, ...pushed }, () => {
     output.line(`image ${flags.name}: ${sentWords(pushed)}, tags ${pushed.tags.join(" and ")}`);
-    output.line(`kernel  ${pushed.published.kernel}`);
-    output.line(`root    ${pushed.published.root}`);
+    output.exact(`kernel  ${pushed.published.kernel}`);
+    output.exact(`root    ${pushed.published.root}`);
   });
   return exitCodes.ok;
 }

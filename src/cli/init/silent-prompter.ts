@@ -17,7 +17,7 @@ export function createSilentPrompter(output: Output): Prompter {
     choose: missing,
     confirm: missing,
     show({ level, message, hint }) {
-      output.note(plainText(`${level === "fail" ? "FAIL" : level}  ${message}`));
+      output.note(plainText(`${level === "fail" ? "FAIL" : level.padEnd(4)}  ${message}`), 6);
       if (hint !== undefined) output.note(plainText(`      → ${hint}`));
     },
     note: (text) => output.note(plainText(text)),

@@ -38,7 +38,7 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
 
 function printStanding(output: Output, status: WebhookStatus): void {
   const { scope, url, accepts, hooks, projects, budget, token } = status;
-  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`);
+  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`, 12);
   line("scope", scope);
   line("door", describeListener(status.doors, url));
   line("accepts", `${count(accepts.signingKeys, "signing key")}, ${count(accepts.tokens, "secret token")}`);

@@ -12,14 +12,15 @@ export function answer(
     try {
       return await ask(signal);
     } catch (error) {
-      const hint = error instanceof FireRunnerError ? error.hint : undefined;
-      return {
-        level: worst,
-        message: describeError(error),
-        ...(hint === undefined ? {} : { hint: sentence(hint) }),
-      };
+      return { level: worst, ...wentWrong(error) };
     }
   };
+}
+
+/** What an error comes to for people: doctor's words, and those of whatever else tells of the same. */
+export function wentWrong(error: unknown): Pick<Finding, "message" | "hint"> {
+  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  return { message: describeError(error), ...(hint === undefined ? {} : { hint: sentence(hint) }) };
 }
 
 /** Several findings of one question as one, as bad as the worst of them. What is in order is left out where something is not. */

@@ -1,7 +1,13 @@
+/** Tables for people, that fit a screen. */
 import { stripVTControlCharacters } from "node:util";
+import { cutToWidth, visibleWidth, wrapped } from "./wrap.ts";
 
 const GAP = 2;
-const INDENT = "  ";
+const INDENT = "    ";
+/** Of cells that are cut further than is good, since nothing else helps. */
+const SHORT_CELL = 8;
+const LEAST_CELL = 4;
+const WHOLE = Number.POSITIVE_INFINITY;
 
 export interface Column {
   readonly title: string;
@@ -26,7 +32,7 @@ export function formatTable(columns: readonly Column[], rows: Rows, width: numbe
   const sentences = columns.flatMap((column, at) => (column.below ? at : []));
   const beside = columns.filter((column) => !column.below);
   const cells = rows.map((row) => row.filter((_, at) => !sentences.includes(at)));
-  const [head = "", ...lines] = draw(layoutOf(beside, cells, width) ?? layoutAnyway(beside, cells));
+  const [head = "", ...lines] = draw(layoutOf(beside, cells, width) ?? layoutAnyway(beside, cells, width));
   return [head, ...lines.flatMap((line, at) => [line, ...below(rows[at] ?? [], sentences, width)])];
 }
 
@@ -50,15 +56,20 @@ function layoutOf(columns: readonly Column[], rows: Rows, width: number): Layout
   return undefined;
 }
 
-/** Too wide a table is better than none. */
-function layoutAnyway(columns: readonly Column[], rows: Rows): Layout {
-  const kept = columns.flatMap((column, at) => (column.spare === undefined ? { column, at } : []));
+/** Nothing but the columns that stay, cut as far as it takes: first those that may be, then all but that by which a row is known. */
+function layoutAnyway(columns: readonly Column[], rows: Rows, width: number): Layout {
+  const kept = columns.flatMap((column, at) => (column.spare === undefined ? [{ column, at }] : []));
   const cells = rows.map((row) => kept.map(({ at }) => row[at] ?? ""));
   const titles = kept.map(({ column }) => column.title);
-  const widths = kept.map(({ column }, at) =>
-    Math.min(column.cut ?? Number.POSITIVE_INFINITY, widest(titles[at], cells, at)),
-  );
-  return { widths, rows: [titles, ...cells] };
+  const cutting = (leastOf: (column: Column, at: number) => number) => {
+    const cut = kept.map(({ column }, at) => ({ title: column.title, cut: leastOf(column, at) }));
+    return widthsWithin(cut, cells, width);
+  };
+  const widths =
+    cutting(({ cut }) => (cut === undefined ? WHOLE : SHORT_CELL)) ??
+    cutting(({ cut = WHOLE }, at) => (at === 0 ? cut : LEAST_CELL)) ??
+    cutting(() => LEAST_CELL);
+  return { widths: widths ?? titles.map(visibleWidth), rows: [titles, ...cells] };
 }
 
 function widthsWithin(columns: readonly Column[], rows: Rows, width: number): number[] | undefined {
@@ -66,7 +77,7 @@ function widthsWithin(columns: readonly Column[], rows: Rows, width: number): nu
   let over = sum(widths) + GAP * (widths.length - 1) - width;
   while (over > 0) {
     const spare = columns.map(({ cut, title }, at) =>
-      cut === undefined ? 0 : (widths[at] ?? 0) - Math.max(cut, title.length),
+      cut === undefined ? 0 : (widths[at] ?? 0) - Math.max(cut, visibleWidth(title)),
     );
     const most = Math.max(...spare);
     if (most <= 0) return undefined;
@@ -88,37 +99,20 @@ function draw({ widths, rows }: Layout): string[] {
 }
 
 function padded(cell: string, width: number): string {
-  const length = visibleLength(cell);
+  const length = visibleWidth(cell);
   if (length <= width) return cell + " ".repeat(width - length);
-  return `${stripVTControlCharacters(cell).slice(0, Math.max(0, width - 1))}…`;
+  const cut = cutToWidth(cell, width);
+  return cut + " ".repeat(Math.max(0, width - visibleWidth(cut)));
 }
 
 function below(row: readonly string[], sentences: readonly number[], width: number): string[] {
-  return sentences
-    .flatMap((at) => broken(stripVTControlCharacters(row[at] ?? ""), width - INDENT.length * 2))
-    .map((line) => `${INDENT}${INDENT}${line}`);
-}
-
-/** The text in lines of at most `width` characters, broken between words where there are any. */
-export function broken(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let rest = text.trim();
-  while (rest.length > width) {
-    const space = rest.lastIndexOf(" ", width);
-    const end = space > 0 ? space : width;
-    lines.push(rest.slice(0, end));
-    rest = rest.slice(end).trimStart();
-  }
-  return rest === "" ? lines : [...lines, rest];
+  const told = sentences.map((at) => stripVTControlCharacters(row[at] ?? "").trim());
+  return told.flatMap((text) => (text === "" ? [] : wrapped(INDENT + text, width, INDENT.length)));
 }
 
 function widest(title: string | undefined, rows: Rows, at: number): number {
   // Not spread into one call: a table may have more rows than a call takes arguments.
-  return rows.reduce((most, row) => Math.max(most, visibleLength(row[at] ?? "")), title?.length ?? 0);
-}
-
-function visibleLength(text: string): number {
-  return stripVTControlCharacters(text).length;
+  return rows.reduce((most, row) => Math.max(most, visibleWidth(row[at] ?? "")), visibleWidth(title ?? ""));
 }
 
 function sum(numbers: readonly number[]): number {
