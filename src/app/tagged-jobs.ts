@@ -99,7 +99,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     isPolled: (pool) => options.isPolled(pool) || unservable.isPolled(pool),
   });
   const unservable: Unservable = createUnservable({
-    ...{ keeper, store, api, rules, clock, random, log },
+    ...{ provisioner, store, api, rules, clock, random, log },
     leftAlone: () => watcher.status().leftAlone,
     config: () => webhook().unservable,
     runnerInfo: options.runnerInfo,
@@ -112,7 +112,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
   });
   const desk = createWebhookReceiver({
     ...{ verifier, store, clock, log },
-    onNews: watcher.news,
+    onHook: watcher.noteHook,
     onJobEnded: options.onJobEnded,
   });
   const hookHealth = createHookHealth({

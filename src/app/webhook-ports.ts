@@ -47,7 +47,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
       const job = watcher.demand.find(jobId);
       if (job) return [...words, ...hindrances(job, options)];
       const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
-      return [...words, alone && options.unservable.obstacle(alone)].filter((each) => each !== undefined);
+      return [...words, alone && options.unservable.blocker(alone)].filter((each) => each !== undefined);
     },
     keeper,
   };
@@ -81,7 +81,7 @@ function viewOf(job: PendingJob, options: WebhookPortsOptions): WaitingView {
 function unservableView(alone: LeftAlone, { unservable }: WebhookPortsOptions) {
   const { id, name, tags, createdAt, webUrl } = alone.job;
   const { projectId, project } = alone;
-  const reason = [alone.reason, unservable.obstacle(alone)].filter((each) => each !== undefined).join("; ");
+  const reason = [alone.reason, unservable.blocker(alone)].filter((each) => each !== undefined).join("; ");
   return { id, projectId, project, name, tags: [...tags], createdAt, webUrl, reason };
 }
 

@@ -3,11 +3,11 @@ import { createWakeLoop } from "../base/wake-loop.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
-import { type ClaimingStatus, statusOf } from "./claiming-status.ts";
+import { type ClaimingStatus, pollingStatus } from "./claiming-status.ts";
 import { createPoller, type PollerOptions } from "./poller.ts";
-import { forgive, newRunnerState, noteWanted, type RunnerState } from "./runner-state.ts";
+import { clearWaits, newPollState, noteWanted, type PollState } from "./runner-state.ts";
 import type { Slots } from "./slots.ts";
-import { sendDue } from "./turns.ts";
+import { sendDuePolls } from "./turns.ts";
 
 /** Longest time between two looks at what nothing announces, such as health. */
 const TICK_MS = 5_000;
@@ -56,7 +56,7 @@ export interface Claimer {
 
 export function createClaimer(options: ClaimerOptions): Claimer {
   const { store, slots, clock, config } = options;
-  const runners = new Map<string, RunnerState>();
+  const runners = new Map<string, PollState>();
   const ending = new AbortController();
   const loop = createWakeLoop(clock, look);
   const poller = createPoller({ ...options, ending: ending.signal, onEnd: loop.wake });
@@ -66,11 +66,11 @@ export function createClaimer(options: ClaimerOptions): Claimer {
   });
 
   /** Why this pool cannot be polled, whatever is free and whether or not a job waits, in words. */
-  function hindrance({ pool }: RunnerState): string | undefined {
+  function hindrance({ pool }: PollState): string | undefined {
     if (ending.signal.aborted) return "FireRunner is ending";
     const unstored = poller.storeProblem();
     if (unstored !== undefined) return `a claimed job cannot be stored: ${unstored}`;
-    return readProblem ?? unreadiness(options, pool);
+    return readProblem ?? notReady(options, pool);
   }
 
   async function look(): Promise<number> {
@@ -90,10 +90,10 @@ export function createClaimer(options: ClaimerOptions): Claimer {
     const now = clock.now();
     for (const runner of runners.values()) noteWanted(runner, options.wanted?.(runner.pool.name));
     const healthy = [...runners.values()].filter((runner) => hindrance(runner) === undefined);
-    return Math.min(now + TICK_MS, sendDue(healthy, { slots, now, lanes: config.parallelPolls, send }));
+    return Math.min(now + TICK_MS, sendDuePolls(healthy, { slots, now, parallelPolls: config.parallelPolls, send }));
   }
 
-  function send(runner: RunnerState, inTurn: boolean): void {
+  function send(runner: PollState, inTurn: boolean): void {
     const info = options.runnerInfo(runner.pool);
     const reservation = info && slots.reserve(runner.pool);
     if (reservation) poller.send(runner, reservation, info, inTurn);
@@ -101,8 +101,8 @@ export function createClaimer(options: ClaimerOptions): Claimer {
 
   /** With `pardon`, whatever was wrong may have been put right. */
   function takeOver(pardon: boolean): void {
-    replacePools(runners, options.pools());
-    if (pardon) for (const runner of runners.values()) forgive(runner);
+    mergePools(runners, options.pools());
+    if (pardon) for (const runner of runners.values()) clearWaits(runner);
     loop.wake();
   }
 
@@ -122,23 +122,23 @@ export function createClaimer(options: ClaimerOptions): Claimer {
       await poller.settled();
     },
     openPolls: poller.open,
-    status: () => [...runners.values()].map((runner) => statusOf(runner, hindrance(runner), slots)),
+    status: () => [...runners.values()].map((runner) => pollingStatus(runner, hindrance(runner), slots)),
   };
 }
 
 /** Why no machine of this pool can be started, in words. */
-function unreadiness({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool): string | undefined {
+function notReady({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool): string | undefined {
   const health = canClaim(pool);
   if (!health.ok) return health.problem;
   return runnerInfo(pool) ? slots.impossible(pool) : "its image is not ready";
 }
 
 /** A pool whose token has changed begins anew; polls that are still open for the old one end by themselves. */
-function replacePools(runners: Map<string, RunnerState>, pools: ReadonlyMap<string, Pool>): void {
+function mergePools(runners: Map<string, PollState>, pools: ReadonlyMap<string, Pool>): void {
   for (const [name, { pool }] of runners) {
     if (pools.get(name)?.runnerToken.reveal() !== pool.runnerToken.reveal()) runners.delete(name);
   }
   for (const [name, pool] of pools) {
-    runners.set(name, Object.assign(runners.get(name) ?? newRunnerState(pool), { pool }));
+    runners.set(name, Object.assign(runners.get(name) ?? newPollState(pool), { pool }));
   }
 }

@@ -1,5 +1,5 @@
 import { shortToken } from "./keep-job.ts";
-import type { RunnerState } from "./runner-state.ts";
+import type { PollState } from "./runner-state.ts";
 import type { Slots } from "./slots.ts";
 
 /** How a pool's jobs are being asked for. */
@@ -18,10 +18,10 @@ export interface ClaimingStatus {
 }
 
 /** `hindrance`: why the pool cannot be asked for, whatever is free. */
-export function statusOf(runner: RunnerState, hindrance: string | undefined, slots: Slots): ClaimingStatus {
+export function pollingStatus(runner: PollState, hindrance: string | undefined, slots: Slots): ClaimingStatus {
   const { pool, openPolls, problem } = runner;
   const about = { pool: pool.name, runner: shortToken(pool.runnerToken), openPolls };
-  const obstacle = openPolls > 0 ? undefined : slots.obstacle(pool);
+  const obstacle = openPolls > 0 ? undefined : slots.blocker(pool);
   const idle = runner.wanted === 0 ? "no job with its tags waits in GitLab" : undefined;
   const reason = hindrance ?? problem ?? idle ?? obstacle;
   const failing = hindrance === undefined && problem !== undefined;

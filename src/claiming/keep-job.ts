@@ -8,24 +8,24 @@ import type { Claim, Store } from "../store/store.ts";
 import { type RejectionDeps, rejectJob } from "./reject-job.ts";
 
 /** How long a claimed job may wait for room in the store before it is failed in GitLab. */
-const KEEP_LIMIT_MS = 60_000;
-const backoff = { baseMs: 200, capMs: 5_000 };
+const STORE_LIMIT_MS = 60_000;
+const storeBackoff = { baseMs: 200, capMs: 5_000 };
 const DEFAULT_TIMEOUT_S = 3_600;
 
-export interface KeepDeps extends RejectionDeps {
+export interface StoreClaimDeps extends RejectionDeps {
   readonly store: Pick<Store, "claim">;
   /** Called with every failed try: nothing more must be claimed until this call returns. */
-  readonly onTrouble: (problem: string) => void;
+  readonly onFailure: (problem: string) => void;
 }
 
 /**
  * Makes a claimed job durable. While the store refuses it is kept in memory and tried again; when that does not help, or the
  * program has to end, the job is ended in GitLab instead. Answers whether the store has it.
  */
-export async function keepJob(deps: KeepDeps, claim: Claim, jobToken: Secret): Promise<boolean> {
+export async function storeClaim(deps: StoreClaimDeps, claim: Claim, jobToken: Secret): Promise<boolean> {
   const { store, clock, log, ending } = deps;
   const { jobId } = claim;
-  const giveUpAt = clock.now() + KEEP_LIMIT_MS;
+  const giveUpAt = clock.now() + STORE_LIMIT_MS;
   for (let tries = 1; ; tries++) {
     try {
       // False: an earlier try was committed after all.
@@ -33,14 +33,14 @@ export async function keepJob(deps: KeepDeps, claim: Claim, jobToken: Secret): P
       return true;
     } catch (error) {
       const problem = describeError(error);
-      deps.onTrouble(problem);
+      deps.onFailure(problem);
       log.error({ jobId, err: error }, "claimed job could not be stored");
       if (ending.aborted || clock.now() >= giveUpAt) {
         await rejectJob(deps, { jobId, jobToken, reason: `it could not be stored (${problem})` });
         return false;
       }
     }
-    await pauseUnless(clock, backoffMs(tries, deps.random, backoff), ending);
+    await pauseUnless(clock, backoffMs(tries, deps.random, storeBackoff), ending);
   }
 }
 

@@ -5,9 +5,9 @@ import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import type { ClaimingConfig } from "./config.ts";
-import { claimOf, keepJob, shortToken } from "./keep-job.ts";
+import { claimOf, storeClaim, shortToken } from "./keep-job.ts";
 import { type RejectionDeps, rejectJob } from "./reject-job.ts";
-import { beginPoll, endPoll, type Poll, type RunnerState } from "./runner-state.ts";
+import { beginPoll, endPoll, type Poll, type PollState } from "./runner-state.ts";
 import type { Reservation } from "./slots.ts";
 
 export interface PollerOptions {
@@ -30,7 +30,7 @@ export interface PollerOptions {
 
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 export interface Poller {
-  send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void;
+  send(runner: PollState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void;
   /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
   storeProblem(): string | undefined;
   /** True while GitLab may yet give a job to a request that was sent for this pool. */
@@ -48,7 +48,7 @@ export function createPoller(options: PollerOptions): Poller {
   /** Jobs that the store refuses, by id, and why. */
   const unstored = new Map<number, string>();
 
-  function send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void {
+  function send(runner: PollState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void {
     const poll = beginPoll(runner, clock.now(), inTurn, config);
     const work = seeThrough(runner, poll, reservation, info)
       .catch((error: unknown) => log.error({ pool: runner.pool.name, err: error }, "poll failed"))
@@ -60,7 +60,7 @@ export function createPoller(options: PollerOptions): Poller {
   }
 
   async function seeThrough(
-    runner: RunnerState,
+    runner: PollState,
     poll: Poll,
     reservation: Reservation,
     info: RunnerInfo,
@@ -84,7 +84,7 @@ export function createPoller(options: PollerOptions): Poller {
     const { name, size } = options.assign?.(payload.id, pool) ?? pool;
     const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
     try {
-      return await keepJob({ ...options, store, onTrouble }, claim, new Secret(payload.token));
+      return await storeClaim({ ...options, store, onFailure }, claim, new Secret(payload.token));
     } finally {
       unstored.delete(payload.id);
     }
@@ -117,7 +117,7 @@ export async function refuseUnusable(
   await rejectJob(deps, { jobId, jobToken, reason: problem });
 }
 
-function logChange(log: Log, runner: RunnerState, problemBefore: string | undefined): void {
+function logChange(log: Log, runner: PollState, problemBefore: string | undefined): void {
   const { pool, problem } = runner;
   if (problem === problemBefore) return;
   const about = { pool: pool.name, runner: shortToken(pool.runnerToken) };

@@ -13,7 +13,7 @@ const LONGEST_TRY_MS = 3_600_000;
 const LAST_TRY_MS = 30_000;
 /** The reason in the trace is worth some tries, but not the job's end. */
 const TRACE_TRIES = 3;
-const backoff = { baseMs: 500, capMs: 30_000 };
+const rejectBackoff = { baseMs: 500, capMs: 30_000 };
 
 export interface Rejection {
   readonly jobId: number;
@@ -51,7 +51,7 @@ export async function rejectJob(deps: RejectionDeps, rejection: Rejection): Prom
       log.error({ jobId, reason }, "job could not be ended in GitLab; GitLab does so after an hour");
       return false;
     }
-    const pauseMs = Math.max(waitMs, backoffMs(tries, deps.random, backoff));
+    const pauseMs = Math.max(waitMs, backoffMs(tries, deps.random, rejectBackoff));
     await pauseUnless(clock, Math.min(pauseMs, limitAt - clock.now()), ending);
   }
 }

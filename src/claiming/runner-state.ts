@@ -15,12 +15,12 @@ const failureBackoff = { baseMs: 500, capMs: 30_000 };
 const unusableBackoff = { baseMs: 60_000, capMs: 600_000 };
 const FATAL_WAIT_MS = 120_000;
 /** A job waits and GitLab gives it to nobody, or to somebody else: how seldom it is asked at last. */
-const WANTED_TURN_CAP_MS = 15_000;
+const WANTED_INTERVAL_CAP_MS = 15_000;
 /** What may be sent at once after a pause, in time of the rate limit. */
 const BURST_MS = 2_000;
 
 /** What the claimer knows of one GitLab runner. Times are epoch ms. */
-export interface RunnerState {
+export interface PollState {
   pool: Pool;
   /** The value of `X-GitLab-Last-Update` at which the queue held nothing for us. */
   lastUpdate: string | undefined;
@@ -33,7 +33,7 @@ export interface RunnerState {
   /** No poll before this. */
   waitUntil: number;
   /** No poll in turn before this. */
-  turnAt: number;
+  shortPollAt: number;
   /** Up to when the rate limit is used up. */
   spentUntil: number;
   failures: number;
@@ -44,17 +44,17 @@ export interface RunnerState {
   /** Jobs that are known to wait for this runner; undefined where nobody knows, and GitLab has to be asked. */
   wanted: number | undefined;
   /** Polls in a row that brought nothing although a job was known to wait. */
-  emptyTurns: number;
+  emptyShortPolls: number;
 }
 
 export interface Poll {
   readonly sentAt: number;
   readonly lastUpdate: string | undefined;
   /** Asked in turn: the next one has to wait. */
-  readonly inTurn: boolean;
+  readonly isShort: boolean;
 }
 
-export function newRunnerState(pool: Pool): RunnerState {
+export function newPollState(pool: Pool): PollState {
   return {
     pool,
     lastUpdate: undefined,
@@ -63,54 +63,54 @@ export function newRunnerState(pool: Pool): RunnerState {
     parallel: 1,
     polledAt: 0,
     waitUntil: 0,
-    turnAt: 0,
+    shortPollAt: 0,
     spentUntil: 0,
     failures: 0,
     notHeld: 0,
     problem: undefined,
     fatal: false,
     wanted: undefined,
-    emptyTurns: 0,
+    emptyShortPolls: 0,
   };
 }
 
 /** Notes how many jobs are known to wait for this runner. More of them than before: GitLab is asked at once. */
-export function noteWanted(runner: RunnerState, wanted: number | undefined): void {
+export function noteWanted(runner: PollState, wanted: number | undefined): void {
   if (wanted !== undefined && wanted > (runner.wanted ?? 0)) {
-    runner.turnAt = 0;
-    runner.emptyTurns = 0;
+    runner.shortPollAt = 0;
+    runner.emptyShortPolls = 0;
   }
   runner.wanted = wanted;
 }
 
 /** Polls that may be open at one time: never more than there are jobs, where their number is known. */
-export function pollLimit({ parallel, wanted }: RunnerState): number {
+export function pollLimit({ parallel, wanted }: PollState): number {
   return Math.min(parallel, wanted ?? parallel);
 }
 
 /** Forgets waits: whatever was wrong may have been put right. */
-export function forgive(runner: RunnerState): void {
+export function clearWaits(runner: PollState): void {
   const forgiven = { problem: undefined, fatal: false, failures: 0, waitUntil: 0, turnAt: 0, emptyTurns: 0 };
   Object.assign(runner, forgiven);
 }
 
 /** From when on another poll may be sent. */
-export function pollDueAt(runner: RunnerState, inTurn: boolean): number {
-  return Math.max(runner.waitUntil, runner.spentUntil, inTurn ? runner.turnAt : 0);
+export function pollDueAt(runner: PollState, inTurn: boolean): number {
+  return Math.max(runner.waitUntil, runner.spentUntil, inTurn ? runner.shortPollAt : 0);
 }
 
 /** Notes that a poll is being sent, and decides whether GitLab may hold it: only a single one that waits for news may be. */
-export function beginPoll(runner: RunnerState, now: number, inTurn: boolean, config: ClaimingConfig): Poll {
+export function beginPoll(runner: PollState, now: number, inTurn: boolean, config: ClaimingConfig): Poll {
   const costMs = 60_000 / config.requestsPerMinute;
   runner.spentUntil = Math.max(runner.spentUntil, now - BURST_MS) + costMs;
   const holds = !inTurn && runner.openPolls === 0 && now - runner.checkedAt < RECHECK_MS;
   runner.openPolls++;
   runner.polledAt = now;
-  return { sentAt: now, lastUpdate: holds ? runner.lastUpdate : undefined, inTurn };
+  return { sentAt: now, lastUpdate: holds ? runner.lastUpdate : undefined, isShort };
 }
 
 /** Draws the conclusions from an answer: when to ask next, and with how many polls. */
-export function endPoll(runner: RunnerState, poll: Poll, answer: JobAnswer, context: Context): void {
+export function endPoll(runner: PollState, poll: Poll, answer: JobAnswer, context: Context): void {
   runner.openPolls--;
   if (answer.kind !== "job") runner.parallel = 1;
   if (answer.kind === "job") noteJob(runner, context);
@@ -124,17 +124,17 @@ interface Context {
   readonly config: ClaimingConfig;
 }
 
-function noteJob(runner: RunnerState, { now, config }: Context): void {
+function noteJob(runner: PollState, { now, config }: Context): void {
   noteGoodAnswer(runner);
   runner.parallel = Math.min(runner.parallel * 2, config.parallelPolls);
   runner.checkedAt = now;
   runner.notHeld = 0;
-  runner.turnAt = 0;
-  runner.emptyTurns = 0;
+  runner.shortPollAt = 0;
+  runner.emptyShortPolls = 0;
 }
 
 function noteNothing(
-  runner: RunnerState,
+  runner: PollState,
   poll: Poll,
   lastUpdate: string | undefined,
   { now, config }: Context,
@@ -142,7 +142,7 @@ function noteNothing(
   noteGoodAnswer(runner);
   if (lastUpdate !== undefined) runner.checkedAt = now;
   runner.lastUpdate = lastUpdate ?? runner.lastUpdate;
-  if (poll.inTurn) runner.turnAt = now + turnMs(runner, config);
+  if (poll.isShort) runner.shortPollAt = now + shortPollIntervalMs(runner, config);
   const saidNothing = lastUpdate === undefined && now - poll.sentAt < HELD_MS;
   runner.notHeld = saidNothing ? runner.notHeld + 1 : 0;
   // One such answer is how a long poll tells of a change. Two in a row: this GitLab does not hold requests.
@@ -151,20 +151,20 @@ function noteNothing(
     runner.waitUntil = now + config.turnInterval;
 }
 
-function turnMs(runner: RunnerState, { turnInterval }: ClaimingConfig): number {
+function shortPollIntervalMs(runner: PollState, { turnInterval }: ClaimingConfig): number {
   if (runner.wanted === undefined) return turnInterval;
-  const longest = Math.max(turnInterval, WANTED_TURN_CAP_MS);
-  return Math.min(longest, turnInterval * 2 ** Math.min(runner.emptyTurns++, 30));
+  const longest = Math.max(turnInterval, WANTED_INTERVAL_CAP_MS);
+  return Math.min(longest, turnInterval * 2 ** Math.min(runner.emptyShortPolls++, 30));
 }
 
-function noteGoodAnswer(runner: RunnerState): void {
+function noteGoodAnswer(runner: PollState): void {
   runner.failures = 0;
   runner.problem = undefined;
   runner.fatal = false;
 }
 
 function noteFailure(
-  runner: RunnerState,
+  runner: PollState,
   answer: Extract<JobAnswer, { kind: "wait" | "unusable" }>,
   { now, random }: Context,
 ): void {

@@ -6,8 +6,8 @@ import { limitBlocker, type Occupant, wantedOf } from "./slot-rules.ts";
 export interface Ledger {
   add(occupant: Occupant, pools: ReadonlyMap<string, Pool>): void;
   take(pool: Pool): void;
-  obstacle(pool: Pool): string | undefined;
-  coverEach(pools: readonly Pool[]): boolean;
+  blocker(pool: Pool): string | undefined;
+  fitsOneOfEach(pools: readonly Pool[]): boolean;
   clone(): Ledger;
 }
 
@@ -15,7 +15,7 @@ export function createLedger(placement: Placement, counts: Map<string, number>):
   const atLimit = (pool: Pool) => limitBlocker(pool, counts.get(pool.name) ?? 0);
   /** Jobs that are ours must get a machine, whatever else is asked for. */
   function reserveFor(wanted: Wanted): void {
-    if (placement.place(wanted) === undefined) placement.owe(wanted);
+    if (placement.place(wanted) === undefined) placement.reserveFuture(wanted);
   }
   return {
     add({ host, pool: name, size, isBeingMade }, pools) {
@@ -27,8 +27,8 @@ export function createLedger(placement: Placement, counts: Map<string, number>):
       reserveFor(wantedOf(pool));
       counts.set(pool.name, (counts.get(pool.name) ?? 0) + 1);
     },
-    obstacle: (pool) => atLimit(pool) ?? placement.obstacle(wantedOf(pool)),
-    coverEach(pools) {
+    blocker: (pool) => atLimit(pool) ?? placement.blocker(wantedOf(pool)),
+    fitsOneOfEach(pools) {
       const trial = placement.clone();
       return pools
         .filter((pool) => atLimit(pool) === undefined)

@@ -21,7 +21,7 @@ export interface Slots {
   /** Takes a slot for one poll, or answers undefined when `obstacle` has something to say. */
   reserve(pool: Pool): Reservation | undefined;
   /** Why no slot can be had now, in words. */
-  obstacle(pool: Pool): string | undefined;
+  blocker(pool: Pool): string | undefined;
   /** Why no slot could be had even if nothing ran, in words. */
   impossible(pool: Pool): string | undefined;
   /** The same of any machine, whatever room there is for disks: that changes by itself. Undefined while no host is known. */
@@ -30,7 +30,7 @@ export interface Slots {
    * True when one more machine of each of these pools fits beside the machines and jobs there are. Pools that have reached
    * their limit of jobs do not count.
    */
-  coverEach(pools: readonly Pool[]): boolean;
+  fitsOneOfEach(pools: readonly Pool[]): boolean;
   close(): void;
 }
 
@@ -45,7 +45,7 @@ export interface SlotsOptions {
   readonly store: Pick<Store, "jobs" | "machines" | "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** Every host with what it has and what it may not be used for. */
-  readonly rooms: () => Promise<readonly HostCapacity[]>;
+  readonly hosts: () => Promise<readonly HostCapacity[]>;
   readonly placement: PlacementPolicy;
 }
 
@@ -56,7 +56,7 @@ interface Held {
   handedDuring: number | undefined;
 }
 
-export function createSlots({ store, pools, rooms: readRooms, placement: policy }: SlotsOptions): Slots {
+export function createSlots({ store, pools, hosts: readRooms, placement: policy }: SlotsOptions): Slots {
   const neverHeld = neverHeldBy(policy);
   const held = new Set<Held>();
   let rows: readonly Occupant[] = [];
@@ -95,7 +95,7 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
 
   function reserve(pool: Pool): Reservation | undefined {
     const { all } = current();
-    if (all.obstacle(pool) !== undefined) return undefined;
+    if (all.blocker(pool) !== undefined) return undefined;
     all.take(pool);
     const own: Held = { pool, jobId: undefined, handedDuring: undefined };
     held.add(own);
@@ -122,10 +122,10 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
   return {
     refresh,
     reserve,
-    obstacle: (pool) => current().all.obstacle(pool),
+    blocker: (pool) => current().all.blocker(pool),
     impossible,
     neverHeld: (wanted) => neverHeld(rooms, wanted),
-    coverEach: (wanted) => current().existing.coverEach(wanted),
+    fitsOneOfEach: (wanted) => current().existing.fitsOneOfEach(wanted),
     close: () => void forget(),
   };
 }
@@ -135,12 +135,12 @@ function neverHeldBy(policy: PlacementPolicy) {
   let known: { readonly rooms: readonly HostCapacity[]; readonly placement: Placement } | undefined;
   return (rooms: readonly HostCapacity[], wanted: Wanted): string | undefined => {
     if (rooms.length === 0) return undefined;
-    if (known?.rooms !== rooms) known = { rooms, placement: createPlacement(rooms.map(withoutDisk), policy) };
+    if (known?.rooms !== rooms) known = { rooms, placement: createPlacement(rooms.map(withoutDiskLimit), policy) };
     return known.placement.impossible(wanted);
   };
 }
 
-function withoutDisk(room: HostCapacity): HostCapacity {
+function withoutDiskLimit(room: HostCapacity): HostCapacity {
   return { ...room, capacity: { ...room.capacity, diskMib: undefined } };
 }
 

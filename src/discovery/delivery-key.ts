@@ -14,20 +14,20 @@ export function deliveryKey(
   body: Buffer | undefined,
   about: string,
 ): string | undefined {
-  const own = cleaned(one(headers["webhook-id"]) ?? one(headers["idempotency-key"]));
+  const own = boundedKey(firstValue(headers["webhook-id"]) ?? firstValue(headers["idempotency-key"]));
   if (own !== undefined) return own;
-  const event = cleaned(one(headers["x-gitlab-event-uuid"]));
+  const event = boundedKey(firstValue(headers["x-gitlab-event-uuid"]));
   if (event !== undefined) return `${event} ${about}`;
   return body === undefined ? undefined : digest(body);
 }
 
-function one(value: string | string[] | undefined): string | undefined {
+function firstValue(value: string | string[] | undefined): string | undefined {
   const text = Array.isArray(value) ? value[0] : value;
   return text === "" ? undefined : text;
 }
 
 /** Two that differ stay different. */
-function cleaned(text: string | undefined): string | undefined {
+function boundedKey(text: string | undefined): string | undefined {
   return text === undefined || plainKey.test(text) ? text : digest(text);
 }
 

@@ -48,7 +48,7 @@ async function ofScope(
   try {
     const hooks = (await rest.hooksOf(scope, signal)).filter((hook) => isSameUrl(hook.url, url));
     const found = hooks.map((hook) => ({ hook, project: undefined }));
-    return { hooks: found, problem: found.length === 0 ? missing(scope, url) : null };
+    return { hooks: found, problem: found.length === 0 ? noHook(scope, url) : null };
   } catch (error) {
     if (!isRefusal(error)) throw error;
     return { hooks: [], problem: describeHookError(error) };
@@ -81,7 +81,7 @@ function isRefusal(error: unknown): boolean {
 const noInstanceHooks =
   "GitLab has no webhook for the jobs of all its projects: install one per group or project (“firerunner webhook install --group PATH”); jobs elsewhere are found by looking";
 
-function missing(scope: Scope, url: string): string {
+function noHook(scope: Scope, url: string): string {
   return `${describeScope(scope)} has no webhook that leads to ${url}, and no project that sent one has: “firerunner webhook install” makes it`;
 }
 
@@ -93,10 +93,10 @@ export function describeHookError(error: unknown): string {
 
 /** Written differently, they may still be the same: `https://EXAMPLE.org:443/webhook/`. */
 export function isSameUrl(one: string, other: string): boolean {
-  return normal(one) === normal(other);
+  return normalUrl(one) === normalUrl(other);
 }
 
-function normal(text: string): string {
+function normalUrl(text: string): string {
   const url = URL.parse(text);
   return url === null ? text : `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
 }

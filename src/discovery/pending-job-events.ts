@@ -15,17 +15,17 @@ export interface PendingJobEvents {
    * Records those that are new, or left alone for another reason than before, and answers the new ones of which a webhook should
    * have told. What cannot be recorded now is tried again.
    */
-  tell(sightings: readonly ObservedJob[], isMissed: (job: ApiJob) => boolean): Promise<readonly ApiJob[]>;
+  record(sightings: readonly ObservedJob[], isMissed: (job: ApiJob) => boolean): Promise<readonly ApiJob[]>;
   /** These are not listed any more. */
-  vanish(jobIds: readonly number[]): void;
+  noteUnlisted(jobIds: readonly number[]): void;
   /** Nothing more will be told of it. */
   forget(jobId: number): void;
   /** Records which of the vanished ones wait no more. */
   settle(isOurs: (jobId: number) => Promise<boolean>): Promise<void>;
 }
 
-type Told = "job:noticed" | "job:left-alone" | "job:no-longer-pending";
-const toldKinds: readonly EventKind[] = ["job:noticed", "job:left-alone", "job:no-longer-pending"];
+type RecordedKind = "job:noticed" | "job:left-alone" | "job:no-longer-pending";
+const recordedKinds: readonly EventKind[] = ["job:noticed", "job:left-alone", "job:no-longer-pending"];
 const NOTICED = "noticed";
 
 export function createPendingJobEvents(options: {
@@ -39,13 +39,13 @@ export function createPendingJobEvents(options: {
   const vanished = new Map<number, number>();
 
   /** Answers whether it is told of for the first time. */
-  async function tellOne({ job, project, answer }: ObservedJob, isMissed: boolean): Promise<boolean> {
-    const words = "reason" in answer ? answer.reason : NOTICED;
-    const before = told.get(job.id) ?? (await lastTold(store, job.id));
+  async function tellOne({ job, project, outcome }: ObservedJob, isMissed: boolean): Promise<boolean> {
+    const words = "reason" in outcome ? outcome.reason : NOTICED;
+    const before = told.get(job.id) ?? (await lastRecorded(store, job.id));
     if (before !== words) {
       const about = { project, name: job.name, tags: job.tags };
-      if ("reason" in answer) {
-        await store.note("job:left-alone", { jobId: job.id }, { ...about, reason: answer.reason });
+      if ("reason" in outcome) {
+        await store.note("job:left-alone", { jobId: job.id }, { ...about, reason: outcome.reason });
       } else {
         await store.note("job:noticed", { jobId: job.id }, { ...about, hook: !isMissed });
       }
@@ -55,7 +55,7 @@ export function createPendingJobEvents(options: {
   }
 
   return {
-    async tell(sightings, isMissed) {
+    async record(sightings, isMissed) {
       for (const { job } of sightings) vanished.delete(job.id);
       const missed: ApiJob[] = [];
       try {
@@ -68,7 +68,7 @@ export function createPendingJobEvents(options: {
       }
       return missed;
     },
-    vanish(jobIds) {
+    noteUnlisted(jobIds) {
       for (const id of jobIds) if (told.has(id) && !vanished.has(id)) vanished.set(id, clock.now());
     },
     forget(jobId) {
@@ -89,10 +89,10 @@ export function createPendingJobEvents(options: {
   };
 }
 
-async function lastTold(store: Pick<Store, "events">, jobId: number): Promise<string | undefined> {
+async function lastRecorded(store: Pick<Store, "events">, jobId: number): Promise<string | undefined> {
   const events = await store.events({ jobId });
-  const isTold = (event: LifecycleEvent): event is Extract<LifecycleEvent, { kind: Told }> =>
-    toldKinds.includes(event.kind);
+  const isTold = (event: LifecycleEvent): event is Extract<LifecycleEvent, { kind: RecordedKind }> =>
+    recordedKinds.includes(event.kind);
   const last = events.findLast(isTold);
   if (last?.kind === "job:left-alone") return last.detail.reason;
   return last?.kind === "job:noticed" ? NOTICED : undefined;

@@ -21,7 +21,7 @@ export interface ObservedJob {
   readonly job: ApiJob;
   readonly projectId: number;
   readonly project: string;
-  readonly answer: { readonly route: Route } | { readonly reason: string };
+  readonly outcome: { readonly route: Route } | { readonly reason: string };
   /** In how many lists in a row it stood with this answer. */
   readonly reads: number;
 }
@@ -89,17 +89,17 @@ export function createPendingJobIndex(options: PendingJobIndexOptions): PendingJ
   const find = (jobId: number) => findIn(projects, jobId);
 
   const replace: PendingJobIndex["replace"] = async (project, jobs, isMissed) => {
-    const seen = sight(project, jobs, rules());
+    const seen = observe(project, jobs, rules());
     const known = projects.get(project.id);
     const ours = new Set<number>();
     for (const { job } of seen) if (!known?.has(job.id) && (await claims.has(job.id))) ours.add(job.id);
     // Claims may have come in since the list was asked for.
     const kept = seen.filter(({ job }) => !ours.has(job.id) && !claims.hasLately(job.id));
     const before = projects.get(project.id) ?? new Map<number, ObservedJob>();
-    const after = new Map(kept.map((sighting) => [sighting.job.id, again(sighting, before)]));
+    const after = new Map(kept.map((sighting) => [sighting.job.id, countedRead(sighting, before)]));
     put(project.id, after);
-    notes.vanish([...before.keys()].filter((id) => !after.has(id)));
-    return await notes.tell(kept, isMissed);
+    notes.noteUnlisted([...before.keys()].filter((id) => !after.has(id)));
+    return await notes.record(kept, isMissed);
   };
 
   return {
@@ -130,9 +130,9 @@ export function createPendingJobIndex(options: PendingJobIndexOptions): PendingJ
   };
 }
 
-type Sightings = ReadonlyMap<number, ReadonlyMap<number, ObservedJob>>;
+type ObservedJobs = ReadonlyMap<number, ReadonlyMap<number, ObservedJob>>;
 
-function findIn(projects: Sightings, jobId: number): ObservedJob | undefined {
+function findIn(projects: ObservedJobs, jobId: number): ObservedJob | undefined {
   for (const sightings of projects.values()) {
     const sighting = sightings.get(jobId);
     if (sighting) return sighting;
@@ -140,17 +140,17 @@ function findIn(projects: Sightings, jobId: number): ObservedJob | undefined {
   return undefined;
 }
 
-function leftAloneOf(projects: Sightings): LeftAlone[] {
+function leftAloneOf(projects: ObservedJobs): LeftAlone[] {
   return [...projects.values()]
     .flatMap((all) => [...all.values()].flatMap((sighting) => toLeftAlone(sighting) ?? []))
     .toSorted((a, b) => a.job.id - b.job.id);
 }
 
-function toLeftAlone({ answer, ...about }: ObservedJob): LeftAlone | undefined {
-  return "reason" in answer ? { ...about, reason: answer.reason } : undefined;
+function toLeftAlone({ outcome, ...about }: ObservedJob): LeftAlone | undefined {
+  return "reason" in outcome ? { ...about, reason: outcome.reason } : undefined;
 }
 
-function again(sighting: ObservedJob, before: ReadonlyMap<number, ObservedJob>): ObservedJob {
+function countedRead(sighting: ObservedJob, before: ReadonlyMap<number, ObservedJob>): ObservedJob {
   const last = before.get(sighting.job.id);
   return last && isSame(last, sighting) ? { ...sighting, reads: last.reads + 1 } : sighting;
 }
@@ -163,7 +163,7 @@ function without(
 }
 
 /** The jobs that name a machine of ours; oldest first, and no more than a bound. */
-function sight(
+function observe(
   project: { readonly id: number; readonly path: string },
   jobs: readonly ApiJob[],
   rules: TagRules,
@@ -175,18 +175,18 @@ function sight(
       const routing = routeJob(job.tags, rules);
       if (routing.kind === "foreign") return [];
       const answer = routing.kind === "route" ? { route: routing.route } : { reason: routing.reason };
-      return [{ job, ...about, answer, reads: 1 }];
+      return [{ job, ...about, outcome, reads: 1 }];
     })
     .slice(0, MOST_JOBS);
 }
 
-function toPending({ job, projectId, project, answer }: ObservedJob): PendingJob | undefined {
-  if (!("route" in answer)) return undefined;
+function toPending({ job, projectId, project, outcome }: ObservedJob): PendingJob | undefined {
+  if (!("route" in outcome)) return undefined;
   const { id, name, createdAt, webUrl } = job;
-  return { id, projectId, project, name, route: answer.route, createdAt, webUrl };
+  return { id, projectId, project, name, route: outcome.route, createdAt, webUrl };
 }
 
-function pendingOf(projects: Sightings): PendingJob[] {
+function pendingOf(projects: ObservedJobs): PendingJob[] {
   const all = [...projects.values()].flatMap((sightings) => [...sightings.values()]);
   return all
     .map(toPending)
@@ -204,5 +204,5 @@ function differs(before: ReadonlyMap<number, ObservedJob>, after: ReadonlyMap<nu
 }
 
 function isSame(one: ObservedJob, other: ObservedJob): boolean {
-  return JSON.stringify(one.answer) === JSON.stringify(other.answer);
+  return JSON.stringify(one.outcome) === JSON.stringify(other.outcome);
 }

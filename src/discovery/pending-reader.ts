@@ -9,7 +9,7 @@ import type { MissedJobs } from "./missed-jobs.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
 import { readFailure } from "./read-failure.ts";
-import { createReadProblems } from "./read-problems.ts";
+import { createSharedReadFailures } from "./read-problems.ts";
 
 /** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
 const READ_LIMIT_MS = 60_000;
@@ -23,7 +23,7 @@ const GONE_AFTER = 3;
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
   readonly store: Pick<Deliveries, "noteProjectRead">;
-  readonly book: PendingJobIndex;
+  readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
   readonly intervalMs: number;
@@ -52,10 +52,10 @@ export interface PendingReader {
 }
 
 export function createPendingReader(options: PendingReaderOptions): PendingReader {
-  const { rest, store, book, missed, pace, clock, random, log } = options;
+  const { rest, store, index, missed, pace, clock, random, log } = options;
   const ending = new AbortController();
   const working = new Set<Promise<void>>();
-  const trouble = createReadProblems(options);
+  const trouble = createSharedReadFailures(options);
 
   function read(watch: ProjectWatch): void {
     const begun = beginRead(watch, clock.now());
@@ -78,10 +78,10 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
     pace.spend(Math.floor(jobs.length / PAGE_SIZE));
     if (!options.isServed(watch)) return;
     const isMissed = (job: ApiJob) => missed.isMissed(job, watch.hookedAt);
-    missed.add(watch.path, await book.replace(watch, jobs, isMissed));
-    noteRecovery(watch, trouble.end());
+    missed.add(watch.path, await index.replace(watch, jobs, isMissed));
+    noteRecovery(watch, trouble.noteSuccess());
     const listed = new Set(jobs.map(({ id }) => id));
-    const shows = (jobId: number) => listed.has(jobId) || book.wasClaimed(jobId);
+    const shows = (jobId: number) => listed.has(jobId) || index.wasClaimed(jobId);
     endRead(watch, begun, shows, { now: clock.now(), intervalMs: options.intervalMs, random });
     await store.noteProjectRead(watch.id, begun.beganAt);
   }
@@ -95,7 +95,7 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
     const failure = readFailure(error);
     const words = describeError(error);
     const before = watch.problem;
-    const problem = trouble.begin(failure, words) ? words : undefined;
+    const problem = trouble.noteFailure(failure, words) ? words : undefined;
     const limits = failure.isLasting ? lastingBackoff : passingBackoff;
     const waits = { problem, ...limits, atLeastMs: failure.waitMs };
     failRead(watch, begun, waits, { now: clock.now(), random });

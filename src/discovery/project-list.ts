@@ -45,7 +45,7 @@ export function createProjectList(options: ProjectListOptions): ProjectList {
         await serving.refresh();
         dueAt = clock.now() + REFRESH_MS;
       }
-      await serving.lookAtStrangers();
+      await serving.checkUnknown();
       noteGood();
       return dueAt;
     } catch (error) {
@@ -80,9 +80,9 @@ export function createProjectList(options: ProjectListOptions): ProjectList {
     },
     check(projectId) {
       // While GitLab cannot be asked, what it is asked for waits for its turn.
-      if (serving.strangers.add(projectId) && failures === 0) loop.wake();
+      if (serving.unknown.add(projectId) && failures === 0) loop.wake();
     },
     problem: () => problem,
-    problems: () => [...serving.namedProblems(), ...serving.strangers.problems()],
+    problems: () => [...serving.namedProblems(), ...serving.unknown.problems()],
   };
 }

@@ -59,14 +59,14 @@ export function newProjectWatch(
 }
 
 /** A read is asked for at once. `jobId`: a job that it should show. */
-export function callAtOnce(watch: ProjectWatch, now: number, jobId?: number): void {
+export function requestRead(watch: ProjectWatch, now: number, jobId?: number): void {
   if (watch.burst) watch.burst.lastAt = now;
   else watch.burst = { firstAt: now, lastAt: now };
   if (jobId !== undefined && watch.awaited.size < MOST_AWAITED) watch.awaited.set(jobId, 0);
 }
 
 /** There is news, but none that a waiting job depends on. */
-export function callSoon(watch: ProjectWatch, now: number): void {
+export function requestLaterRead(watch: ProjectWatch, now: number): void {
   watch.lazyAt = Math.min(watch.lazyAt, now + LAZY_MS);
 }
 

@@ -3,7 +3,7 @@ import { GitLabError } from "../gitlab/errors.ts";
 /** What a failed request to GitLab's API says about the next ones. */
 export interface ReadFailure {
   /** The project is gone or hidden: others can be read. */
-  readonly isAboutProject: boolean;
+  readonly isOfProject: boolean;
   /** It is not there (or no longer visible to this token), rather than forbidden. */
   readonly isGone: boolean;
   /** GitLab asks everybody to wait. */
@@ -20,7 +20,7 @@ export function readFailure(error: unknown): ReadFailure {
   const known = error instanceof GitLabError ? error : undefined;
   const isAboutProject = known !== undefined && aboutProject.includes(known.code);
   return {
-    isAboutProject,
+    isOfProject,
     isGone: known?.code === "gitlab_not_found",
     isRateLimit: known?.code === "gitlab_rate_limited",
     isLasting: known !== undefined && !known.retryable,

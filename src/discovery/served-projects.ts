@@ -36,8 +36,8 @@ export interface ServedProjects {
   /** Asks GitLab for the projects. Throws what keeps GitLab from answering. */
   refresh(): Promise<void>;
   /** Asks GitLab about those of which that is to be found out. Throws as well. */
-  lookAtStrangers(): Promise<void>;
-  readonly strangers: UnknownProjects;
+  checkUnknown(): Promise<void>;
+  readonly unknown: UnknownProjects;
   /** What is wrong with the projects that the configuration names. */
   namedProblems(): readonly ProjectProblem[];
 }
@@ -50,7 +50,7 @@ export function createServedProjects(options: ServedProjectsOptions, signal: Abo
 
   function serve(project: Pick<KnownProject, "id" | "path" | "hookedAt">): void {
     served.add(project.id);
-    strangers.welcome(project.id);
+    strangers.remove(project.id);
     onServe(project);
   }
 
@@ -106,7 +106,7 @@ export function createServedProjects(options: ServedProjectsOptions, signal: Abo
     }
   }
 
-  return { refresh, lookAtStrangers, strangers, namedProblems: () => namedProblems };
+  return { refresh, checkUnknown, unknown, namedProblems: () => namedProblems };
 }
 
 async function find(
@@ -117,7 +117,7 @@ async function find(
   try {
     return await rest.findProject(name, signal);
   } catch (error) {
-    if (!readFailure(error).isAboutProject) throw error;
+    if (!readFailure(error).isOfProject) throw error;
     return { project: name, problem: describeError(error) };
   }
 }

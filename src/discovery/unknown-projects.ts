@@ -6,7 +6,7 @@ import { belongsTo, describeScope } from "./scope-messages.ts";
 import type { ProjectProblem } from "./served-projects.ts";
 
 /** Projects that wait to be asked about, and refusals that are remembered. More than this send hooks by mistake. */
-const MOST = 1_000;
+const MOST_UNKNOWN = 1_000;
 
 /** Projects that send webhooks and are not served, or may be gone: GitLab is asked about each, and a refusal is said once. */
 export interface UnknownProjects {
@@ -15,7 +15,7 @@ export interface UnknownProjects {
   next(): number | undefined;
   /** The project, if it belongs to the scope. Throws when GitLab cannot be asked now. */
   ask(projectId: number, scope: Scope, signal: AbortSignal): Promise<ApiProject | undefined>;
-  welcome(projectId: number): void;
+  remove(projectId: number): void;
   /** Things may have changed: whoever sends hooks again is asked about again. */
   forgetRefusals(): void;
   problems(): readonly ProjectProblem[];
@@ -33,13 +33,13 @@ export function createUnknownProjects(deps: {
 
   function refuse(projectId: number, project: string, problem: string): void {
     waiting.delete(projectId);
-    if (refused.size < MOST) refused.set(projectId, { project, problem });
+    if (refused.size < MOST_UNKNOWN) refused.set(projectId, { project, problem });
     if (!forgiven.has(projectId)) log.warn({ project, problem }, "a project is not served");
   }
 
   return {
     add(projectId) {
-      if (refused.has(projectId) || waiting.has(projectId) || waiting.size >= MOST) return false;
+      if (refused.has(projectId) || waiting.has(projectId) || waiting.size >= MOST_UNKNOWN) return false;
       waiting.add(projectId);
       return true;
     },
@@ -50,12 +50,12 @@ export function createUnknownProjects(deps: {
         if (belongsTo(scope, project)) return project;
         refuse(projectId, project.path, `it does not belong to ${describeScope(scope)}`);
       } catch (error) {
-        if (!readFailure(error).isAboutProject) throw error;
+        if (!readFailure(error).isOfProject) throw error;
         refuse(projectId, `project ${projectId}`, describeError(error));
       }
       return undefined;
     },
-    welcome(projectId) {
+    remove(projectId) {
       waiting.delete(projectId);
       refused.delete(projectId);
       forgiven.delete(projectId);

@@ -12,7 +12,7 @@ import {
   type PendingExplainer,
   type PendingExplainerOptions,
 } from "./explain-pending.ts";
-import { callForRead } from "./hook-calls.ts";
+import { noteHook } from "./hook-calls.ts";
 import { createMissedJobs, type MissedJobs } from "./missed-jobs.ts";
 import { nextRead } from "./next-read.ts";
 import {
@@ -23,7 +23,7 @@ import {
 } from "./pending-job-index.ts";
 import { createPendingReader, type PendingReader, type PendingReaderOptions } from "./pending-reader.ts";
 import { createProjectList, type ProjectList, type ProjectListOptions } from "./project-list.ts";
-import { callAtOnce, newProjectWatch, type ProjectWatch } from "./project-watch.ts";
+import { requestRead, newProjectWatch, type ProjectWatch } from "./project-watch.ts";
 import type { ProjectProblem } from "./served-projects.ts";
 import type { ReceivedHook } from "./webhook-receiver.ts";
 
@@ -66,7 +66,7 @@ export interface Watcher extends PendingExplainer {
   /** Nothing more is asked of GitLab; resolves when what was asked has ended. */
   stop(): Promise<void>;
   /** A webhook has told of something. */
-  news(news: ReceivedHook): void;
+  noteHook(news: ReceivedHook): void;
   /** Reads one project at once, or all soon: the configuration may have changed, or nobody knows what happened. */
   wake(projectId?: number): void;
   status(): WatcherStatus;
@@ -74,7 +74,7 @@ export interface Watcher extends PendingExplainer {
   hookedProjects(): readonly Pick<ProjectWatch, "id" | "path">[];
 }
 
-interface Parts {
+interface WatcherState {
   readonly watches: ReadonlyMap<number, ProjectWatch>;
   readonly book: PendingJobIndex;
   readonly missed: MissedJobs;
@@ -96,7 +96,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
   const onGone = ({ id }: ProjectWatch) => list.check(id);
   const ways = { book, missed, pace, isServed, onGone, onEnd: loop.wake };
   const reader = createPendingReader({ ...options, ...ways, intervalMs });
-  const parts: Parts = { watches, book, missed, list, reader, pace };
+  const parts: WatcherState = { watches, book, missed, list, reader, pace };
 
   function onServe(project: { id: number; path: string; hookedAt: number | null }): void {
     const known = watches.get(project.id);
@@ -123,8 +123,8 @@ export function createWatcher(options: WatcherOptions): Watcher {
 
   return {
     demand: book.demand,
-    explain: createPendingExplainer({ ...options, book, projects: watches }).explain,
-    status: () => statusOf(parts),
+    explain: createPendingExplainer({ ...options, index, projects: watches }).explain,
+    status: () => watcherStatus(parts),
     hookedProjects: () =>
       [...watches.values()]
         .filter(({ hookedAt }) => hookedAt > 0)
@@ -138,33 +138,33 @@ export function createWatcher(options: WatcherOptions): Watcher {
       await Promise.all([list.stop(), loop.stop(), reader.stop()]);
       book.close();
     },
-    news(told) {
-      tell(parts, told, clock.now());
+    noteHook(told) {
+      applyHook(parts, told, clock.now());
       loop.wake();
     },
     wake(projectId) {
       const watch = projectId === undefined ? undefined : watches.get(projectId);
-      if (watch) callAtOnce(watch, clock.now());
-      else callAll(watches, clock.now());
+      if (watch) requestRead(watch, clock.now());
+      else requestAllReads(watches, clock.now());
       loop.wake();
     },
   };
 }
 
-function tell({ watches, book, missed, list }: Parts, told: ReceivedHook, now: number): void {
+function applyHook({ watches, book, missed, list }: WatcherState, told: ReceivedHook, now: number): void {
   const { projectId } = told;
   const watch = projectId === null ? undefined : watches.get(projectId);
   missed.noteHook();
-  if (watch) callForRead(watch, told, book, now);
-  else if (projectId === null) callAll(watches, now);
+  if (watch) noteHook(watch, told, book, now);
+  else if (projectId === null) requestAllReads(watches, now);
   else list.check(projectId);
 }
 
-function callAll(watches: ReadonlyMap<number, ProjectWatch>, now: number): void {
+function requestAllReads(watches: ReadonlyMap<number, ProjectWatch>, now: number): void {
   for (const watch of watches.values()) watch.pollAt = Math.min(watch.pollAt, now);
 }
 
-function statusOf({ watches, book, missed, list, reader, pace }: Parts): WatcherStatus {
+function watcherStatus({ watches, book, missed, list, reader, pace }: WatcherState): WatcherStatus {
   const all = [...watches.values()];
   return {
     projects: all.length,

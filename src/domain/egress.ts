@@ -82,13 +82,13 @@ function distinct(hosts: readonly EgressHost[]): EgressHost[] {
 
 /** As an operator would write it, the shortest way. */
 export function formatEgress({ mode, hosts, audit }: Egress): EgressText {
-  const written = hosts.map(hostInWords);
+  const written = hosts.map(writtenHost);
   if (audit) return { mode, hosts: written, audit };
   if (mode === "list") return written;
   return written.length === 0 ? mode : { mode, hosts: written };
 }
 
-function hostInWords(entry: EgressHost): EgressHostText {
+function writtenHost(entry: EgressHost): EgressHostText {
   const text = describeEgressHost(entry);
   return isIP(entry.host) !== 0 || entry.private === false ? text : { host: text, private: entry.private };
 }

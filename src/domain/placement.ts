@@ -49,7 +49,7 @@ export interface Wanted {
   /** All of them must be the host's. */
   readonly hostLabels: Labels;
   /** Hosts to go to only if there is no other, such as those where the last machine of the job failed. */
-  readonly shunned?: ReadonlySet<string>;
+  readonly avoidedHosts?: ReadonlySet<string>;
 }
 
 /** The hosts with what is taken on each. */
@@ -66,9 +66,9 @@ export interface Placement {
    * For a machine that is owed and fits nowhere now: takes room that others will leave, on the best host that could ever hold it.
    * What comes later cannot take that room away from it again and again.
    */
-  owe(wanted: Wanted): void;
+  reserveFuture(wanted: Wanted): void;
   /** Why no host can take it now, in words; undefined when one can. */
-  obstacle(wanted: Wanted): string | undefined;
+  blocker(wanted: Wanted): string | undefined;
   /** Why no host could take it even if nothing ran and all were well, in words. */
   impossible(wanted: Wanted): string | undefined;
   /** The same state, to try things with. */
@@ -97,7 +97,7 @@ export function livesOn(
  */
 const IMAGE_WORTH = 0.25;
 /** More than any difference of load. */
-const SHUNNED_COST = 10;
+const AVOIDED_COST = 10;
 /** A host on trial gets a machine when the others are half as full again: sooner is a risk, and never would be no trial. */
 const TRIAL_COST = 0.5;
 
@@ -172,8 +172,8 @@ function placementOf(
     occupy,
     vacate: (host, size) => change(taken.get(host), size, -1),
     place,
-    owe,
-    obstacle,
+    reserveFuture,
+    blocker,
     impossible,
     clone() {
       const copies = new Map([...taken].map(([key, each]) => [key, { ...each }]));
@@ -194,13 +194,13 @@ function allAgainst(
     if (reason === undefined) return undefined;
     reasons.push(reason);
   }
-  return summary(rooms, wanted, reasons);
+  return describeBlockers(rooms, wanted, reasons);
 }
 
 /** Why this host is none for the machine, full or not; undefined when it is one. */
 function refusal(room: HostCapacity, wanted: Wanted, making: ReadonlySet<string>): string | undefined {
   return (
-    unlikeness(room, wanted) ??
+    mismatch(room, wanted) ??
     room.closed ??
     room.unusable.get(wanted.image) ??
     refusalsOf(room, wanted).find(({ isOnTrial }) => !isOnTrial || making.has(room.key))?.problem
@@ -223,7 +223,7 @@ function isSameSize(a: Size, b: Size): boolean {
  * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
-export function hopelessness(rooms: readonly HostCapacity[], wanted: Wanted): string | undefined {
+export function permanentBlocker(rooms: readonly HostCapacity[], wanted: Wanted): string | undefined {
   const able = rooms.filter((room) => inability(room, wanted) === undefined);
   if (able.length === 0) return undefined;
   return allAgainst(able, wanted, (room) => impossibility(room, wanted));
@@ -231,7 +231,7 @@ export function hopelessness(rooms: readonly HostCapacity[], wanted: Wanted): st
 
 /** Why it could not be there even if nothing ran, by what the host is and has. */
 function inability(room: HostCapacity, wanted: Wanted): string | undefined {
-  return unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
+  return mismatch(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
 }
 
 /** Why it cannot be there as it is asked for, by the host's own word. */
@@ -239,7 +239,7 @@ function impossibility(room: HostCapacity, wanted: Wanted): string | undefined {
   return refusalsOf(room, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
 }
 
-function unlikeness(room: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
+function mismatch(room: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
   if (room.driver !== driver) return `it is a host of ${room.driver}`;
   const missing = missingLabel(room.labels, hostLabels);
   return missing && `it has not the label ${missing}`;
@@ -261,7 +261,7 @@ function costOf(room: HostCapacity, at: Taken, wanted: Wanted, policy: Placement
     capacity.diskMib === undefined ? 0 : (at.diskMib + wanted.size.diskMib) / capacity.diskMib,
   );
   const pull = room.images.has(wanted.image) ? 0 : IMAGE_WORTH;
-  const shunned = wanted.shunned?.has(room.key) ? SHUNNED_COST : 0;
+  const shunned = wanted.avoidedHosts?.has(room.key) ? AVOIDED_COST : 0;
   const trial = refusalsOf(room, wanted).length > 0 ? TRIAL_COST : 0;
   return (policy === "spread" ? load : 1 - load) + pull + shunned + trial;
 }
@@ -283,7 +283,7 @@ function diskFullness(diskMib: number, at: Taken, size: Size): string {
 const MOST_NAMED = 3;
 
 /** One host is spoken of directly; of many, some are named. */
-function summary(
+function describeBlockers(
   rooms: readonly HostCapacity[],
   { driver, size }: Wanted,
   reasons: readonly string[],

@@ -23,7 +23,7 @@ export interface RunnerProvisioner {
   /** The pool in whose machine a claimed job belongs: its own tags' where GitLab gave it to a runner with more tags. */
   assign(jobId: number, pool: Pool): Pool;
   /** GitLab refused this pool's token: look whether its runner was deleted or its token changed. */
-  doubt(pool: string): void;
+  requestRecheck(pool: string): void;
   /** Why jobs with these tags have no runner, in words; undefined when nothing is in the way. */
   problem(tags: readonly string[]): string | undefined;
   status(): Promise<readonly ManagedRunner[]>;

@@ -269,7 +269,7 @@ test("a runner deleted by hand is made again when its token is doubted", async (
   keeper.start();
   await settle(3);
   gitlab.runners.clear();
-  keeper.doubt(`tags:${small}`);
+  keeper.requestRecheck(`tags:${small}`);
   await settle();
 
   expect(gitlab.runners.size).toBe(1);

@@ -19,7 +19,7 @@ const SWEEP_SOON_MS = 2 * MINUTE_MS;
 export interface RunnerCreatorOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
-  readonly book: RunnerIndex;
+  readonly index: RunnerIndex;
   readonly settings: Pick<RunnerSettings, "noteTold">;
   readonly scope: () => Promise<Scope>;
   readonly config: () => WebhookConfig["runners"];
@@ -32,7 +32,7 @@ export interface RunnerCreatorOptions {
 
 export interface RunnerCreator {
   /** Resolves when it is active. Throws what is in the way; a runner of which GitLab's answer was lost is found by the next sweep. */
-  make(route: Route, jobId: number | null): Promise<ManagedRunner>;
+  create(route: Route, jobId: number | null): Promise<ManagedRunner>;
   /** When GitLab's list has to be read again (epoch ms). */
   sweepDueAt(): number;
   /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Answers how many. */
@@ -40,7 +40,7 @@ export interface RunnerCreator {
 }
 
 export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreator {
-  const { store, rest, book, clock, log } = options;
+  const { store, rest, index, clock, log } = options;
   /** Keys whose creation is under way: their rows are no leftovers. */
   const underWay = new Set<string>();
   let sweepDueAt = 0;
@@ -49,7 +49,7 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     const scope = await options.scope();
     const key = options.newKey();
     const isProtected = options.config().protected;
-    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, book.rows());
+    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, index.rows());
     underWay.add(key);
     try {
       await store.addRunner({ key, pool, tags: route.tags, jobId, size: route.size });
@@ -69,8 +69,8 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     } finally {
       underWay.delete(key);
     }
-    await book.refresh();
-    return requireRow(book, key);
+    await index.refresh();
+    return requireRow(index, key);
   }
 
   /** What GitLab has of this installation, by key. */
@@ -83,11 +83,11 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
 
   async function sweep(): Promise<number> {
     const inGitLab = await listOurs();
-    await book.refresh();
-    const known = new Set([...book.rows().map(({ key }) => key), ...underWay]);
+    await index.refresh();
+    const known = new Set([...index.rows().map(({ key }) => key), ...underWay]);
     let deleted = 0;
     for (const [key, id] of inGitLab) if (!known.has(key)) deleted += await deleteStray(id, key);
-    const unanswered = book.rows().filter(({ key, state }) => state === "creating" && !underWay.has(key));
+    const unanswered = index.rows().filter(({ key, state }) => state === "creating" && !underWay.has(key));
     for (const { key } of unanswered) {
       const id = inGitLab.get(key);
       if (id === undefined) await store.markRunnerGone(key);
@@ -105,7 +105,7 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     return 1;
   }
 
-  return { make, sweep, sweepDueAt: () => sweepDueAt };
+  return { create, sweep, sweepDueAt: () => sweepDueAt };
 }
 
 const lostAnswer = "GitLab's answer with its token was lost";

@@ -38,7 +38,7 @@ export interface RunnerIndex {
   assign(jobId: number, pool: Pool): Pool;
   onPoolsChange(listener: () => void): () => void;
   /** Something has happened to jobs that may be a reason to act. */
-  onNews(listener: () => void): () => void;
+  onJobsChange(listener: () => void): () => void;
   close(): void;
 }
 
@@ -104,7 +104,7 @@ export function createRunnerIndex(options: RunnerIndexOptions): RunnerIndex {
       wanted = undefined;
       return own;
     },
-    onNews: newsListeners.add,
+    onJobsChange: newsListeners.add,
     close() {
       for (const stop of stops) stop();
     },

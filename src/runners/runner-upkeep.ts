@@ -14,7 +14,7 @@ const NOTE_MS = 60_000;
 export interface RunnerUpkeepOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
-  readonly book: RunnerIndex;
+  readonly index: RunnerIndex;
   readonly config: () => WebhookConfig["runners"];
   /** A request is open that may bring a job of this pool. */
   readonly isPolled: (pool: string) => boolean;
@@ -24,7 +24,7 @@ export interface RunnerUpkeepOptions {
 
 export interface RunnerUpkeep {
   /** Notes the use of runners that are needed, and takes the unneeded out of use. */
-  sort(row: ManagedRunner): Promise<void>;
+  updateUse(row: ManagedRunner): Promise<void>;
   /** Nothing of it is unfinished or may become so. */
   isRemovable(row: ManagedRunner): boolean;
   /** Deletes a retiring runner in GitLab, unless GitLab says that a job of its runs. */
@@ -32,7 +32,7 @@ export interface RunnerUpkeep {
 }
 
 export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
-  const { store, rest, book, clock } = options;
+  const { store, rest, index, clock } = options;
 
   async function sort(row: ManagedRunner): Promise<void> {
     const now = clock.now();
@@ -45,11 +45,11 @@ export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
   }
 
   function isNeeded({ tags, pool }: ManagedRunner): boolean {
-    return book.needs().has(tagsKey(tags)) && !book.isUsed(pool);
+    return index.needs().has(tagsKey(tags)) && !index.isUsed(pool);
   }
 
   function isInUse(row: ManagedRunner): boolean {
-    return (row.jobId === null && isNeeded(row)) || book.unfinished(row.pool) > 0;
+    return (row.jobId === null && isNeeded(row)) || index.unfinished(row.pool) > 0;
   }
 
   function reasonToRetire(row: ManagedRunner, now: number): string | undefined {
@@ -57,7 +57,7 @@ export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
     const routing = routeJob(row.tags, options.rules());
     // Kept online it would only make GitLab say that such jobs have a runner.
     if (routing.kind === "refused") return routing.reason;
-    if (row.jobId !== null) return book.isUsed(row.pool) ? "its job has ended" : "its job waits no more";
+    if (row.jobId !== null) return index.isUsed(row.pool) ? "its job has ended" : "its job waits no more";
     if (now - row.usedAt < options.config().keepUnused) return undefined;
     return "no job has asked for it for the time it is kept";
   }
@@ -71,8 +71,8 @@ export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
   }
 
   return {
-    sort,
+    updateUse,
     remove,
-    isRemovable: ({ pool }) => book.unfinished(pool) === 0 && !options.isPolled(pool),
+    isRemovable: ({ pool }) => index.unfinished(pool) === 0 && !options.isPolled(pool),
   };
 }

@@ -14,11 +14,11 @@ import { createVerifyTimes } from "./verify-times.ts";
 
 const DAY_MS = 24 * HOUR_MS;
 
-export interface RunnerVerifyingOptions {
+export interface RunnerVerifierOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
   readonly api: RunnerApi;
-  readonly book: RunnerIndex;
+  readonly index: RunnerIndex;
   readonly settings: RunnerSettings;
   readonly config: () => WebhookConfig["runners"];
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
@@ -26,7 +26,7 @@ export interface RunnerVerifyingOptions {
   readonly random: () => number;
 }
 
-export interface RunnerVerifying {
+export interface RunnerVerifier {
   /** The runners of which GitLab should hear now; those that have waited longest come first. */
   verifyDue(rows: readonly ManagedRunner[]): ManagedRunner[];
   /**
@@ -35,19 +35,19 @@ export interface RunnerVerifying {
   verify(row: ManagedRunner): Promise<void>;
 }
 
-export function createRunnerVerifying(options: RunnerVerifyingOptions): RunnerVerifying {
-  const { store, rest, api, book, settings, clock, random } = options;
+export function createRunnerVerifier(options: RunnerVerifierOptions): RunnerVerifier {
+  const { store, rest, api, index, settings, clock, random } = options;
   const times = createVerifyTimes({ intervalMs: () => options.config().verifyInterval, random });
 
   async function verify(row: ManagedRunner): Promise<void> {
-    const token = book.token(row.key);
+    const token = index.token(row.key);
     if (!token) return;
-    const pool = book.pools().get(row.pool);
+    const pool = index.pools().get(row.pool);
     try {
       if (isRenewalDue(row, clock.now())) {
         const next = await api.resetToken(token);
         await store.replaceRunnerToken(row.key, next.token, next.tokenExpiresAt);
-        book.setToken(row.key, next.token);
+        index.setToken(row.key, next.token);
       } else await api.verify(token, undefined, pool && options.runnerInfo(pool));
       await store.noteRunnerVerified(row.key, clock.now());
       await restore(row);
