@@ -8,8 +8,7 @@ import { aSize } from "../../test/builders/size.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { slotHoldingJobStates } from "../domain/states.ts";
 import type { Job, Machine } from "../store/store.ts";
-import { occupants } from "./slot-rules.ts";
-import { createSlots, type Reservation } from "./slots.ts";
+import { createSlots, occupants, type Reservation } from "./slots.ts";
 
 const oneCpu = aSize({ cpus: 1, memoryMib: 1_024 });
 const small = aPool({ name: "small", size: oneCpu, concurrency: 10 });

@@ -37,9 +37,11 @@ export function createPendingExplainer({
 
   return {
     async explain(jobId) {
-      const sighting = index.find(jobId);
-      if (sighting) {
-        return "reason" in sighting.outcome ? [sighting.outcome.reason] : explainPendingJob(sighting.job, rules());
+      const observed = index.find(jobId);
+      if (observed) {
+        return "reason" in observed.outcome
+          ? [observed.outcome.reason]
+          : explainPendingJob(observed.job, rules());
       }
       const projectId = (await store.deliveryOfJob(jobId))?.projectId ?? onlyOne(projects);
       if (projectId === undefined) return [];

@@ -7,9 +7,7 @@ import { createSampledLog } from "../base/sampled-log.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { Store } from "../store/store.ts";
 import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
-import { deliveryKey } from "./delivery-key.ts";
-import { createHookCounters, type WebhookReceiverStatus } from "./hook-counters.ts";
-import { type HookReading, readHook } from "./hook-payload.ts";
+import { deliveryKey, type HookReading, readHook } from "./hook-payload.ts";
 
 const WARN_EVERY_MS = 10_000;
 const LONGEST_EVENT_NAME = 64;
@@ -27,7 +25,7 @@ export interface ReceivedHook {
   readonly status: string | null;
 }
 
-export interface WebhookReceiverOptions<Screening> {
+interface WebhookReceiverOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
   readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
   readonly clock: Clock;
@@ -134,4 +132,43 @@ function responseText(reading: HookReading, news: ReceivedHook): string {
 function describeHook({ projectId, jobId, status }: ReceivedHook): string {
   const subject = jobId === null ? "pipeline" : `job ${jobId}`;
   return `${subject} of project ${projectId ?? "unknown"} ${status ?? ""}`.trimEnd();
+}
+
+/** GitLab has some twenty events; the names come from outside. */
+const MOST_EVENT_NAMES = 50;
+
+/** What has come since the start of the program. */
+export interface WebhookReceiverStatus {
+  readonly since: number;
+  /** Authentic requests by event, those that came twice included. */
+  readonly taken: Readonly<Record<string, number>>;
+  readonly duplicates: number;
+  /** Those whose body could not be used. */
+  readonly unreadable: number;
+  /** Epoch ms. */
+  readonly lastAt: number | undefined;
+}
+
+function createHookCounters(clock: Pick<Clock, "now">) {
+  const since = clock.now();
+  const taken = new Map<string, number>();
+  let duplicates = 0;
+  let unreadable = 0;
+  let lastAt: number | undefined;
+  return {
+    count(event = "(none)") {
+      const name = taken.has(event) || taken.size < MOST_EVENT_NAMES ? event : "(others)";
+      taken.set(name, (taken.get(name) ?? 0) + 1);
+      lastAt = clock.now();
+    },
+    countDuplicate: () => void duplicates++,
+    countUnreadable: () => void unreadable++,
+    status: (): WebhookReceiverStatus => ({
+      since,
+      taken: Object.fromEntries(taken),
+      duplicates,
+      unreadable,
+      lastAt,
+    }),
+  };
 }

@@ -67,7 +67,7 @@ describe("placing", () => {
   });
 
   test("avoids a host where the last machine was lost, unless it is the only one", () => {
-    const shunned = new Set(["flintlock/a"]);
+    const avoidedHosts = new Set(["flintlock/a"]);
     const both = createPlacement([aHost("a"), aHost("b")], "spread");
     both.occupy("flintlock/b", size);
     const one = createPlacement([aHost("a")], "spread");

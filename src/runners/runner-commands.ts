@@ -3,10 +3,10 @@ import type { ManagedRunner } from "../store/managed-runner.ts";
 import { RunnerError } from "./errors.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import type { RunnerCreator } from "./runner-creator.ts";
+import { createWithinLimit, type LimitDeps } from "./runner-creator.ts";
 import type { RunnerIndex } from "./runner-index.ts";
-import { type LimitDeps, createWithinLimit } from "./runner-limit.ts";
-import { tagsKey } from "./runner-needs.ts";
-import { activeRunners, idleRunners } from "./runner-selection.ts";
+import { activeRunners, idleRunners } from "./runner-index.ts";
+import { tagsKey } from "./runner-pools.ts";
 
 interface CommandDeps extends LimitDeps {
   readonly rules: () => TagRules;

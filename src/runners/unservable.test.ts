@@ -100,7 +100,7 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
     ...{ installation: "test", hostname: "host", newKey: () => `r-${++keys}` },
   });
   const unservable: Unservable = createUnservable({
-    ...{ ...life, store: guarded, api, provisioner },
+    ...{ ...life, store: guarded, api, provisioner: keeper },
     leftAlone: book.leftAlone,
     rules: () => rules,
     runnerInfo: () => ({}),

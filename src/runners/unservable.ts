@@ -1,7 +1,7 @@
 /**
  * With `webhook.unservable: fail`, jobs whose tag asks for a machine that cannot be had are claimed and failed, with the reason in
  * their log. For each a runner is made that has the job's tag alone; GitLab gives it jobs with exactly that tag and no others, so that
- * nobody else's job is ever taken. The claim and the failure are one row, which the scheduler reports; the keeper deletes the runner.
+ * nobody else's job is ever taken. The claim and the failure are one row, which the scheduler reports; the provisioner deletes the runner.
  * A process that ends anywhere in between leaves a row for each of the two.
  */
 import type { Clock } from "../base/clock.ts";
@@ -10,8 +10,7 @@ import { pauseUnless } from "../base/pause.ts";
 import { Secret } from "../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { claimOf, storeClaim } from "../claiming/keep-job.ts";
-import { refuseUnusable } from "../claiming/poller.ts";
+import { claimOf, rejectUnusable, storeClaim } from "../claiming/claimed-job.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { JobFailure } from "../domain/job-end.ts";
@@ -227,7 +226,7 @@ async function poll(deps: PollDeps, pool: Pool, tags: readonly string[]): Promis
   const sentAt = deps.clock.now();
   const answer = await deps.api.requestJob({ token: pool.runnerToken, info });
   if (answer.kind === "job") return await keep(deps, pool, tags, answer, deps.clock.now() - sentAt);
-  if (answer.kind === "unusable") await refuseUnusable(deps, pool, answer);
+  if (answer.kind === "unusable") await rejectUnusable(deps, pool, answer);
   return answer.kind === "unusable" || (answer.kind === "wait" && answer.fatal);
 }
 
@@ -249,7 +248,7 @@ async function keep(
     const reason = routing.kind === "refused" ? routing.reason : "its tag names no machine any more";
     claim = { ...claimOf(pool, payload, raw, pollMs), failure: failureOf(reason) };
   }
-  const onTrouble = (problem: string) => log.warn({ jobId: payload.id, problem }, "waiting for the store");
+  const onFailure = (problem: string) => log.warn({ jobId: payload.id, problem }, "waiting for the store");
   await storeClaim({ ...deps, onFailure }, claim, new Secret(payload.token));
   return true;
 }

@@ -1,9 +1,9 @@
 /** What jobs by tag need of GitLab: the API token, the scope and the role in it, room for runners, the hook. Only looks. */
 import type { Clock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
-import { describeScope } from "../../discovery/scope-messages.ts";
-import { namedScopeOf } from "../../discovery/scope-source.ts";
-import { installationMark } from "../../domain/installation.ts";
+import { describeScope } from "../../discovery/scope.ts";
+import { namedScopeOf } from "../../discovery/scope.ts";
+import { installationMark } from "../../runners/runner-mark.ts";
 import { connectGitLab } from "../../gitlab/connect.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";

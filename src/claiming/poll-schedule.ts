@@ -1,12 +1,19 @@
+/**
+ * When each runner's jobs are asked for, and how. A poll is one request for a job; a *long poll* is one that GitLab may hold until
+ * something happens, a *short poll* is answered at once. The state of a runner says when its next poll is due and how many may be
+ * open; `sendDuePolls` sends what is due, the runner that has waited longest first. Pure but for the state that it keeps.
+ */
+import { MINUTE_MS } from "../base/units.ts";
 import type { Pool } from "../domain/pool.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobAnswer } from "../gitlab/runner-api.ts";
 import type { ClaimingConfig } from "./config.ts";
+import type { Slots } from "./slots.ts";
 
 /** An answer that took longer than this was held back by a long poll. */
 const HELD_MS = 500;
 /**
- * After this time without a word from GitLab's queue itself, the next request does not wait: a job that became free without
+ * When GitLab's queue itself was not asked for this long, the next request is not held: a job that became free without
  * changing `last_update` (its first taker failed, a tag was edited) is found too.
  */
 const RECHECK_MS = 45_000;
@@ -24,7 +31,7 @@ export interface PollState {
   pool: Pool;
   /** The value of `X-GitLab-Last-Update` at which the queue held nothing for us. */
   lastUpdate: string | undefined;
-  /** When the queue itself, and not the long poll before it, last answered. */
+  /** When the queue itself, and not the long poll before it, was last asked. */
   checkedAt: number;
   openPolls: number;
   /** Polls that may be open at one time: doubled by every job, one again after the first empty answer. */
@@ -32,7 +39,7 @@ export interface PollState {
   polledAt: number;
   /** No poll before this. */
   waitUntil: number;
-  /** No poll in turn before this. */
+  /** No short poll before this. */
   shortPollAt: number;
   /** Up to when the rate limit is used up. */
   spentUntil: number;
@@ -43,14 +50,14 @@ export interface PollState {
   fatal: boolean;
   /** Jobs that are known to wait for this runner; undefined where nobody knows, and GitLab has to be asked. */
   wanted: number | undefined;
-  /** Polls in a row that brought nothing although a job was known to wait. */
+  /** Short polls in a row that brought nothing although a job was known to wait. */
   emptyShortPolls: number;
 }
 
 export interface Poll {
   readonly sentAt: number;
   readonly lastUpdate: string | undefined;
-  /** Asked in turn: the next one has to wait. */
+  /** Never held by GitLab; the next short poll has to wait. */
   readonly isShort: boolean;
 }
 
@@ -84,26 +91,28 @@ export function noteWanted(runner: PollState, wanted: number | undefined): void 
 }
 
 /** Polls that may be open at one time: never more than there are jobs, where their number is known. */
-export function pollLimit({ parallel, wanted }: PollState): number {
+function pollLimit({ parallel, wanted }: PollState): number {
   return Math.min(parallel, wanted ?? parallel);
 }
 
 /** Forgets waits: whatever was wrong may have been put right. */
 export function clearWaits(runner: PollState): void {
-  const forgiven = { problem: undefined, fatal: false, failures: 0, waitUntil: 0, turnAt: 0, emptyTurns: 0 };
-  Object.assign(runner, forgiven);
+  noteGoodAnswer(runner);
+  runner.waitUntil = 0;
+  runner.shortPollAt = 0;
+  runner.emptyShortPolls = 0;
 }
 
 /** From when on another poll may be sent. */
-export function pollDueAt(runner: PollState, inTurn: boolean): number {
-  return Math.max(runner.waitUntil, runner.spentUntil, inTurn ? runner.shortPollAt : 0);
+export function pollDueAt(runner: PollState, isShort: boolean): number {
+  return Math.max(runner.waitUntil, runner.spentUntil, isShort ? runner.shortPollAt : 0);
 }
 
-/** Notes that a poll is being sent, and decides whether GitLab may hold it: only a single one that waits for news may be. */
-export function beginPoll(runner: PollState, now: number, inTurn: boolean, config: ClaimingConfig): Poll {
-  const costMs = 60_000 / config.requestsPerMinute;
+/** Notes that a poll is being sent, and decides whether GitLab may hold it: only a single one of a runner may be. */
+export function beginPoll(runner: PollState, now: number, isShort: boolean, config: ClaimingConfig): Poll {
+  const costMs = MINUTE_MS / config.requestsPerMinute;
   runner.spentUntil = Math.max(runner.spentUntil, now - BURST_MS) + costMs;
-  const holds = !inTurn && runner.openPolls === 0 && now - runner.checkedAt < RECHECK_MS;
+  const holds = !isShort && runner.openPolls === 0 && now - runner.checkedAt < RECHECK_MS;
   runner.openPolls++;
   runner.polledAt = now;
   return { sentAt: now, lastUpdate: holds ? runner.lastUpdate : undefined, isShort };
@@ -176,4 +185,53 @@ function noteFailure(
   const ownMs = runner.fatal ? FATAL_WAIT_MS : backoffMs(runner.failures, random, limits);
   const askedMs = answer.kind === "wait" ? answer.waitMs : 0;
   runner.waitUntil = Math.max(runner.waitUntil, now + Math.max(askedMs, ownMs));
+}
+
+interface PollRound {
+  readonly slots: Pick<Slots, "fitsOneOfEach">;
+  /** Epoch ms. */
+  readonly now: number;
+  /** Requests of one runner at one time at most. */
+  readonly parallelPolls: number;
+  /** Sends one, if a slot can be had. */
+  readonly send: (runner: PollState, isShort: boolean) => void;
+}
+
+/**
+ * Sends what is due for these runners, the one that has waited longest first, and returns when the next one is due (epoch ms). Runners
+ * for which no job waits are left out.
+ */
+export function sendDuePolls(
+  healthy: readonly PollState[],
+  { slots, now, parallelPolls, send }: PollRound,
+): number {
+  const able = healthy.filter(({ wanted }) => wanted !== 0);
+  const mayHold = mayHoldPolls(healthy, slots);
+  const dueAt = (runner: PollState) => pollDueAt(runner, isShortPoll(runner, mayHold));
+  const longestWaiting = able.toSorted((a, b) => a.polledAt - b.polledAt);
+  // Every runner gets its first poll before any gets its second.
+  for (let open = 0; open < parallelPolls; open++) {
+    const wanting = longestWaiting.filter((each) => each.openPolls <= open && open < pollLimit(each));
+    for (const runner of wanting) if (dueAt(runner) <= now) send(runner, isShortPoll(runner, mayHold));
+  }
+  return Math.min(...able.map(dueAt).filter((at) => at > now));
+}
+
+/** A job that is known of needs no waiting for. */
+function isShortPoll({ wanted }: PollState, mayHold: boolean): boolean {
+  return wanted !== undefined || !mayHold;
+}
+
+/**
+ * Whether requests that GitLab holds for most of a minute may keep a slot each. Not when that could keep a job waiting that is
+ * known of, or one that may come at any moment for a runner of which none is known now.
+ */
+function mayHoldPolls(
+  healthy: readonly PollState[],
+  { fitsOneOfEach }: Pick<Slots, "fitsOneOfEach">,
+): boolean {
+  if (healthy.every(({ wanted }) => wanted !== undefined)) return true;
+  const asked = healthy.filter(({ wanted }) => wanted !== 0).map(({ pool }) => pool);
+  const idle = healthy.filter(({ wanted }) => wanted === 0);
+  return fitsOneOfEach(asked) && idle.every(({ pool }) => fitsOneOfEach([...asked, pool]));
 }

@@ -4,7 +4,7 @@ import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import type { JobAnswer } from "../gitlab/runner-api.ts";
 import { ClaimingConfig } from "./config.ts";
-import { beginPoll, endPoll, newPollState, pollDueAt } from "./runner-state.ts";
+import { beginPoll, endPoll, newPollState, pollDueAt } from "./poll-schedule.ts";
 
 const config = ClaimingConfig.parse({});
 const startAt = 1_700_000_000_000;

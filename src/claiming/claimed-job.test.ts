@@ -7,8 +7,7 @@ import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { JobUpdate, RemoteJobStatus, TraceStatus } from "../gitlab/runner-api.ts";
-import { claimOf, storeClaim, shortToken } from "./keep-job.ts";
-import { rejectJob } from "./reject-job.ts";
+import { claimOf, rejectJob, shortToken, storeClaim } from "./claimed-job.ts";
 
 const away = { kind: "unavailable", waitMs: 0, problem: "GitLab is away" } as const;
 const jobToken = new Secret("glcbt-1");
