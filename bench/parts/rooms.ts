@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
@@ -27,7 +27,7 @@ export interface RoomsOptions {
 }
 
 export interface BenchRooms {
-  readonly rooms: Rooms;
+  readonly rooms: Components;
   readonly host: FakeHost;
   /** Where the relay listens for a machine. */
   relaySocket(machineId: string): string;
@@ -59,7 +59,7 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
   const host = createFakeHost(systemClock);
   const driver = createFakeDriver({ host, directory: join(stateDirectory, "m") });
   const cleanups: Cleanup[] = [() => driver.close()];
-  const rooms = await buildRooms(
+  const rooms = await composeApp(
     {
       config: () => config,
       // To standard output, which the parent throws away: logging is part of the work.

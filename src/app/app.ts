@@ -5,24 +5,24 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
-import { takeOver } from "../config/take-over.ts";
+import { mergeReloadable } from "../config/merge-reloadable.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolRoom } from "../domain/pool-room.ts";
+import { poolCapacity } from "../domain/pool-capacity.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
-import type { Door } from "../server/public/door.ts";
+import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import { capacitiesOf } from "../vm/fleet-capacity.ts";
-import { openDoors } from "./doors.ts";
-import { buildRooms, type Cleanup, type Rooms } from "./rooms.ts";
+import { type Cleanup, type Components, composeApp } from "./compose.ts";
+import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 
 export { newSigningKey, signDelivery } from "../gitlab/signing-key.ts";
 export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
-export { createSetupDesk } from "../operations/setup/setup-desk.ts";
+export { createSetupChecks } from "../operations/setup/setup-checks.ts";
 export { createLog } from "../telemetry/log.ts";
+export { tryHostAlone } from "./host-trials.ts";
 export { openOfflineViews } from "./offline-views.ts";
-export { tryHostAlone } from "./trial-desk.ts";
 
 export interface AppOptions {
   readonly config: Config;
@@ -48,8 +48,8 @@ export function createApp(options: AppOptions): App {
   const { log, version } = options;
   const startedAt = systemClock.now();
   let config = options.config;
-  let rooms: Rooms | undefined;
-  let door: Door | undefined;
+  let rooms: Components | undefined;
+  let door: PublicServer | undefined;
   /** What was taken, to be given back in reverse order. */
   const cleanups: Cleanup[] = [];
 
@@ -57,8 +57,8 @@ export function createApp(options: AppOptions): App {
     try {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
-      rooms = await buildRooms({ ...options, config: () => config }, cleanups);
-      door = await openDoors(
+      rooms = await composeApp({ ...options, config: () => config }, cleanups);
+      door = await openServers(
         rooms,
         { config: () => config, about: { version, startedAt }, reload, log },
         cleanups,
@@ -79,7 +79,7 @@ export function createApp(options: AppOptions): App {
   async function reload(): Promise<readonly string[]> {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
-    config = takeOver(config, next);
+    config = mergeReloadable(config, next);
     await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
     rooms?.tokens.look();
@@ -104,11 +104,15 @@ export function createApp(options: AppOptions): App {
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */
-async function tellRoom({ fleet }: Pick<Rooms, "fleet">, pools: readonly Pool[], log: Log): Promise<void> {
+async function tellRoom(
+  { fleet }: Pick<Components, "fleet">,
+  pools: readonly Pool[],
+  log: Log,
+): Promise<void> {
   try {
     const hosts = await capacitiesOf(fleet);
     for (const pool of pools) {
-      const { machines, byDisk, note } = poolRoom(pool, hosts);
+      const { machines, byDisk, note } = poolCapacity(pool, hosts);
       if (note === undefined) log.info({ pool: pool.name, machines, byDisk }, "room for machines");
       else
         log.warn(

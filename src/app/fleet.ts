@@ -10,8 +10,8 @@ import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { createHostKeeper, type HostKeeper } from "./host-keeper.ts";
-import type { Cleanup } from "./rooms.ts";
+import type { Cleanup } from "./compose.ts";
+import { createHostRegistry, type HostRegistry } from "./host-registry.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -21,7 +21,7 @@ export interface FleetOptions {
 
 export interface KeptFleet {
   readonly fleet: ChangingFleet;
-  readonly keeper: HostKeeper<FlintlockHost>;
+  readonly keeper: HostRegistry<FlintlockHost>;
 }
 
 /** What was taken is added to `cleanups`. */
@@ -38,7 +38,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },
       settings: config.vm.flintlock,
     });
-  const keeper = createHostKeeper<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
+  const keeper = createHostRegistry<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
   cleanups.push(() => keeper.close());
   await keeper.apply(config.hosts);
   return { fleet, keeper };

@@ -3,7 +3,7 @@ import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/demand.ts";
 import { normalEgress } from "../domain/egress.ts";
-import { WebhookStanding } from "../views/webhook-api.ts";
+import { WebhookStatusView } from "../views/webhook-api.ts";
 import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
 
 const tags = ["docker", "firecracker-2cpu-4gb"];
@@ -95,7 +95,7 @@ function aWorld({
 
 describe("jobs by tag, seen from outside", () => {
   test("their standing is what the rooms say", async () => {
-    const standing = WebhookStanding.parse(await aWorld().standing());
+    const standing = WebhookStatusView.parse(await aWorld().standing());
 
     expect(standing).toMatchObject({
       scope: "group example/apps",

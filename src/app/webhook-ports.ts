@@ -1,16 +1,16 @@
 import { describeError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
 import type { PendingJob } from "../discovery/demand.ts";
-import type { HookDeskStatus } from "../discovery/hook-counters.ts";
+import type { WebhookReceiverStatus } from "../discovery/hook-counters.ts";
 import type { HookHealth } from "../discovery/hook-health.ts";
-import type { LeftAlone } from "../discovery/job-book.ts";
+import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { Watcher } from "../discovery/watcher.ts";
 import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
-import type { RunnerKeeper } from "../runners/runner-keeper.ts";
+import type { RunnerProvisioner } from "../runners/ports.ts";
 import type { Unservable } from "../runners/unservable.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
-import type { WaitingView, WebhookStanding } from "../views/webhook-api.ts";
+import type { WaitingView, WebhookStatusView } from "../views/webhook-api.ts";
 
 /** More than people read; GitLab's own pages have them all. */
 const MOST_WAITING = 200;
@@ -19,13 +19,13 @@ export interface WebhookPortsOptions {
   readonly scope: NamedScope;
   /** The configuration in force. */
   readonly webhook: () => NonNullable<Config["webhook"]>;
-  readonly desk: { status(): HookDeskStatus };
+  readonly desk: { status(): WebhookReceiverStatus };
   readonly watcher: Pick<Watcher, "status" | "explain" | "demand">;
-  readonly keeper: Pick<RunnerKeeper, "create" | "retire" | "prune" | "problem" | "pools">;
+  readonly keeper: Pick<RunnerProvisioner, "create" | "retire" | "prune" | "problem" | "pools">;
   readonly unservable: Pick<Unservable, "obstacle">;
   readonly hookHealth: Pick<HookHealth, "status">;
   /** What was found out about the API token; null while nothing was. */
-  readonly token: () => WebhookStanding["token"];
+  readonly token: () => WebhookStatusView["token"];
   readonly budget: () => RateBudget | undefined;
   /** Requests that the door has turned away, by reason. */
   readonly refused: () => Readonly<Record<string, number>>;
@@ -85,7 +85,7 @@ function unservableView(alone: LeftAlone, { unservable }: WebhookPortsOptions) {
   return { id, projectId, project, name, tags: [...tags], createdAt, webUrl, reason };
 }
 
-function standingOf(options: WebhookPortsOptions): WebhookStanding {
+function standingOf(options: WebhookPortsOptions): WebhookStatusView {
   const { scope, webhook, desk, watcher, hookHealth, token, budget } = options;
   const { url, secrets, runners } = webhook();
   const { since, taken, duplicates, unreadable } = desk.status();

@@ -1,4 +1,4 @@
-import { systemWords } from "./system-words.ts";
+import { describeSystemError } from "./system-errors.ts";
 
 /**
  * The root of every error this program throws on purpose. `message` says what we were doing and what went wrong in
@@ -32,7 +32,7 @@ const nodesAdvice = /; if the root CA is installed locally, .*$/;
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const message = error.message.replace(nodesAdvice, "");
-  const own = systemWords(error) || message || (error as NodeJS.ErrnoException).code || error.name;
+  const own = describeSystemError(error) || message || (error as NodeJS.ErrnoException).code || error.name;
   if (error.cause === undefined) return own;
   const behind = describeError(error.cause);
   return isSaid(behind, error.cause, own) ? own : `${own}: ${behind}`;

@@ -6,7 +6,7 @@ import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
 import { JobPayload } from "../gitlab/payload.ts";
-import type { JobStanding, JobUpdate, TraceStanding } from "../gitlab/runner-api.ts";
+import type { JobUpdate, RemoteJobStatus, TraceStatus } from "../gitlab/runner-api.ts";
 import { claimOf, keepJob, shortToken } from "./keep-job.ts";
 import { rejectJob } from "./reject-job.ts";
 
@@ -20,7 +20,7 @@ function createGitLab() {
   const ending = new AbortController();
   const traces: string[] = [];
   const updates: JobUpdate[] = [];
-  const answers: { trace: () => TraceStanding; update: () => JobStanding } = {
+  const answers: { trace: () => TraceStatus; update: () => RemoteJobStatus } = {
     trace: () => ({ kind: "accepted", sizeBytes: 1, status: "running", intervalMs: undefined }),
     update: () => ({ kind: "accepted", status: "failed" }),
   };

@@ -1,6 +1,6 @@
 import type { Placement, Wanted } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
-import { limitObstacle, type Occupant, wantedOf } from "./slot-rules.ts";
+import { limitBlocker, type Occupant, wantedOf } from "./slot-rules.ts";
 
 /** What is taken, on hosts and of the pools' limits. */
 export interface Ledger {
@@ -12,7 +12,7 @@ export interface Ledger {
 }
 
 export function createLedger(placement: Placement, counts: Map<string, number>): Ledger {
-  const atLimit = (pool: Pool) => limitObstacle(pool, counts.get(pool.name) ?? 0);
+  const atLimit = (pool: Pool) => limitBlocker(pool, counts.get(pool.name) ?? 0);
   /** Jobs that are ours must get a machine, whatever else is asked for. */
   function reserveFor(wanted: Wanted): void {
     if (placement.place(wanted) === undefined) placement.owe(wanted);

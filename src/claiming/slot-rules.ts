@@ -47,7 +47,7 @@ export function countByPool(taken: readonly Occupant[]): Map<string, number> {
 }
 
 /** Why a pool with so many jobs gets no more, in words. */
-export function limitObstacle(pool: Pool, count: number): string | undefined {
+export function limitBlocker(pool: Pool, count: number): string | undefined {
   if (count < pool.concurrency) return undefined;
   return `the pool's limit of ${pool.concurrency} jobs at one time is reached`;
 }

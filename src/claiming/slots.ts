@@ -1,6 +1,6 @@
 import {
   createPlacement,
-  type HostRoom,
+  type HostCapacity,
   type Placement,
   type PlacementPolicy,
   type Wanted,
@@ -45,7 +45,7 @@ export interface SlotsOptions {
   readonly store: Pick<Store, "jobs" | "machines" | "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** Every host with what it has and what it may not be used for. */
-  readonly rooms: () => Promise<readonly HostRoom[]>;
+  readonly rooms: () => Promise<readonly HostCapacity[]>;
   readonly placement: PlacementPolicy;
 }
 
@@ -60,7 +60,7 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
   const neverHeld = neverHeldBy(policy);
   const held = new Set<Held>();
   let rows: readonly Occupant[] = [];
-  let rooms: readonly HostRoom[] = [];
+  let rooms: readonly HostCapacity[] = [];
   /** Made anew when something has changed. */
   let ledgers: Ledgers | undefined;
   let changed = true;
@@ -132,15 +132,15 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
 
 /** Asked of every job that waits, so the hosts are gone through once for each reading of them. */
 function neverHeldBy(policy: PlacementPolicy) {
-  let known: { readonly rooms: readonly HostRoom[]; readonly placement: Placement } | undefined;
-  return (rooms: readonly HostRoom[], wanted: Wanted): string | undefined => {
+  let known: { readonly rooms: readonly HostCapacity[]; readonly placement: Placement } | undefined;
+  return (rooms: readonly HostCapacity[], wanted: Wanted): string | undefined => {
     if (rooms.length === 0) return undefined;
     if (known?.rooms !== rooms) known = { rooms, placement: createPlacement(rooms.map(withoutDisk), policy) };
     return known.placement.impossible(wanted);
   };
 }
 
-function withoutDisk(room: HostRoom): HostRoom {
+function withoutDisk(room: HostCapacity): HostCapacity {
   return { ...room, capacity: { ...room.capacity, diskMib: undefined } };
 }
 

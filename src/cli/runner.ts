@@ -3,10 +3,10 @@ import { plainText } from "../base/plain-text.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
+import { ago, cellText, clockTime, formatSize } from "./messages.ts";
 import { tagsOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { ago, cellText, clockTime, sizeWords } from "./words.ts";
 
 /** A token that ends sooner is worth a word. */
 const SOON_MS = 14 * 24 * 3_600_000;
@@ -106,7 +106,7 @@ function printRunners(output: Output, runners: readonly RunnerView[]): void {
     runner.gitlabId === null ? "-" : String(runner.gitlabId),
     stateWord(output, runner),
     cellText(runner.tags.join(","), 50),
-    sizeWords(runner.size),
+    formatSize(runner.size),
     runner.jobId === null ? String(runner.unfinishedJobs) : `${runner.unfinishedJobs} (job ${runner.jobId})`,
     ago(runner.usedAt),
     runner.verifiedAt === null ? "never" : ago(runner.verifiedAt),

@@ -5,10 +5,10 @@ import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
+import { ago, clockTime, formatSize } from "./messages.ts";
 import type { Output } from "./output.ts";
+import { describeHook, describeListener, describeRunner, hookProblems } from "./webhook/messages.ts";
 import { printUnservable, printWaiting } from "./webhook/waiting.ts";
-import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
-import { ago, clockTime, sizeWords } from "./words.ts";
 
 /** “firerunner webhook status” has them all. */
 const MOST_WAITING = 20;
@@ -66,16 +66,16 @@ function printStatus(output: Output, status: Status): void {
 
 function printDoor(output: Output, { door, webhook }: Status): void {
   if (webhook) {
-    output.line(`  door    ${doorWords(webhook.doors, webhook.url)}`, FACTS);
-    output.line(`  hooks   ${hookWords(webhook)}`, FACTS);
-    output.line(`  runners ${runnerWords(webhook)}`, FACTS);
+    output.line(`  door    ${describeListener(webhook.doors, webhook.url)}`, FACTS);
+    output.line(`  hooks   ${describeHook(webhook)}`, FACTS);
+    output.line(`  runners ${describeRunner(webhook)}`, FACTS);
   } else if (door) {
-    output.line(`  door    ${doorWords(door.addresses, null)}`, FACTS);
+    output.line(`  door    ${describeListener(door.addresses, null)}`, FACTS);
   }
 }
 
 function troublesOf({ troubles, door, webhook }: Status): string[] {
-  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookTroubles(webhook) : [])];
+  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookProblems(webhook) : [])];
 }
 
 function section(output: Output, title: string, isShown: boolean): void {
@@ -102,7 +102,7 @@ function printPools(output: Output, { pools }: Status): void {
     `${pool.running}/${pool.limit}`,
     String(pool.starting),
     String(pool.queued),
-    sizeWords(pool.size),
+    formatSize(pool.size),
     pool.accelerator ? `${pool.driver} (${pool.accelerator})` : pool.driver,
     pool.image,
     askingWords(pool),

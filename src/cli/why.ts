@@ -3,10 +3,10 @@ import { plainText } from "../base/plain-text.ts";
 import type { EventView, JobStory } from "../views/api.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
+import { clockTime, stateWord } from "./messages.ts";
 import { jobArgument } from "./options.ts";
 import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { clockTime, stateWord } from "./words.ts";
 
 /** What guests asked of the proxy fills pages; only what was refused, failed or is missing in a list explains something. */
 const quiet: ReadonlySet<string> = new Set(["egress:allowed", "egress:asked", "egress:connected"]);

@@ -5,7 +5,7 @@ import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { disagreements } from "./agreement.ts";
+import { crossChecks } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { kindOfPool } from "./machine-kinds.ts";
@@ -70,7 +70,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
-  const ofParts = [...disagreements(parsed.data), ...secrets.problems, ...proxy.problems];
+  const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
   refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));

@@ -4,7 +4,7 @@ import type { Clock } from "../base/clock.ts";
 const MOST_EVENT_NAMES = 50;
 
 /** What has come since the start of the program. */
-export interface HookDeskStatus {
+export interface WebhookReceiverStatus {
   readonly since: number;
   /** Authentic requests by event, those that came twice included. */
   readonly taken: Readonly<Record<string, number>>;
@@ -29,7 +29,7 @@ export function createHookCounters(clock: Pick<Clock, "now">) {
     },
     countDuplicate: () => void duplicates++,
     countUnreadable: () => void unreadable++,
-    status: (): HookDeskStatus => ({
+    status: (): WebhookReceiverStatus => ({
       since,
       taken: Object.fromEntries(taken),
       duplicates,

@@ -8,8 +8,8 @@ import { MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import type { Scope } from "../gitlab/rest-api.ts";
-import { errorInWords, type FoundHook, findHooks, type HookSearchOptions } from "./hook-search.ts";
-import { hookStanding } from "./hook-standing.ts";
+import { describeHookError, type FoundHook, findHooks, type HookSearchOptions } from "./hook-search.ts";
+import { hookState } from "./hook-state.ts";
 import { readFailure } from "./read-failure.ts";
 
 const INTERVAL_MS = 5 * MINUTE_MS;
@@ -66,7 +66,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
       if (ending.signal.aborted) return clock.now() + INTERVAL_MS;
       failures++;
       const ownMs = backoffMs(failures, random, retryBackoff);
-      return settle(errorInWords(error), Math.max(ownMs, readFailure(error).waitMs));
+      return settle(describeHookError(error), Math.max(ownMs, readFailure(error).waitMs));
     }
   }
 
@@ -83,8 +83,8 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
   function tellChanges(hooks: readonly FoundHook[]): void {
     for (const { hook } of hooks) {
       const before = found.find((each) => each.hook.id === hook.id)?.hook;
-      const { ok, words } = hookStanding(hook, clock.now());
-      const wasOk = before === undefined || hookStanding(before, clock.now()).ok;
+      const { ok, words } = hookState(hook, clock.now());
+      const wasOk = before === undefined || hookState(before, clock.now()).ok;
       if (!ok && JSON.stringify(before) !== JSON.stringify(hook))
         log.warn({ hook: hook.id, problem: words }, "the webhook is in trouble");
       if (ok && !wasOk) log.info({ hook: hook.id }, "the webhook works again");
@@ -110,6 +110,6 @@ const withoutUrl =
   "webhook.url is not configured, so it is not known which of GitLab's webhooks lead here: add the address under which GitLab reaches this door";
 
 function viewOf({ hook, project }: FoundHook, now: number): HookView {
-  const { ok, words } = hookStanding(hook, now);
+  const { ok, words } = hookState(hook, now);
   return { id: hook.id, url: hook.url, ok, words: project === undefined ? words : `of ${project}: ${words}` };
 }

@@ -2,7 +2,7 @@
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import { describeScope } from "./scope-words.ts";
+import { describeScope } from "./scope-messages.ts";
 
 /** Of the projects that sent hooks last, so many are looked at: each costs a request. */
 const MOST_PROJECTS = 20;
@@ -51,7 +51,7 @@ async function ofScope(
     return { hooks: found, problem: found.length === 0 ? missing(scope, url) : null };
   } catch (error) {
     if (!isRefusal(error)) throw error;
-    return { hooks: [], problem: errorInWords(error) };
+    return { hooks: [], problem: describeHookError(error) };
   }
 }
 
@@ -86,7 +86,7 @@ function missing(scope: Scope, url: string): string {
 }
 
 /** What went wrong and what to do about it. */
-export function errorInWords(error: unknown): string {
+export function describeHookError(error: unknown): string {
   const hint = error instanceof FireRunnerError ? error.hint : undefined;
   return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }

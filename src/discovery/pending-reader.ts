@@ -5,11 +5,11 @@ import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { ApiPace } from "./api-pace.ts";
-import type { JobBook } from "./job-book.ts";
 import type { MissedJobs } from "./missed-jobs.ts";
+import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
 import { readFailure } from "./read-failure.ts";
-import { createTrouble } from "./trouble.ts";
+import { createReadProblems } from "./read-problems.ts";
 
 /** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
 const READ_LIMIT_MS = 60_000;
@@ -23,7 +23,7 @@ const GONE_AFTER = 3;
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
   readonly store: Pick<Deliveries, "noteProjectRead">;
-  readonly book: JobBook;
+  readonly book: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
   readonly intervalMs: number;
@@ -55,7 +55,7 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   const { rest, store, book, missed, pace, clock, random, log } = options;
   const ending = new AbortController();
   const working = new Set<Promise<void>>();
-  const trouble = createTrouble(options);
+  const trouble = createReadProblems(options);
 
   function read(watch: ProjectWatch): void {
     const begun = beginRead(watch, clock.now());

@@ -8,12 +8,12 @@ import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import { backoffMs } from "../gitlab/backoff.ts";
 import { readFailure } from "./read-failure.ts";
-import { createServing, type ProjectProblem, type ServingOptions } from "./serving.ts";
+import { createServedProjects, type ProjectProblem, type ServedProjectsOptions } from "./served-projects.ts";
 
 const REFRESH_MS = HOUR_MS;
 const retryBackoff = { baseMs: 5_000, capMs: 600_000 };
 
-export interface ProjectListOptions extends ServingOptions {
+export interface ProjectListOptions extends ServedProjectsOptions {
   readonly clock: Clock;
   readonly random: () => number;
 }
@@ -33,7 +33,7 @@ export interface ProjectList {
 export function createProjectList(options: ProjectListOptions): ProjectList {
   const { clock, log, random } = options;
   const ending = new AbortController();
-  const serving = createServing(options, ending.signal);
+  const serving = createServedProjects(options, ending.signal);
   const loop = createWakeLoop(clock, look);
   let dueAt = 0;
   let failures = 0;

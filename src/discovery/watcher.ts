@@ -7,16 +7,25 @@ import { createWakeLoop } from "../base/wake-loop.ts";
 import { type ApiPace, createApiPace } from "./api-pace.ts";
 import type { WebhookConfig } from "./config.ts";
 import type { Demand } from "./demand.ts";
+import {
+  createPendingExplainer,
+  type PendingExplainer,
+  type PendingExplainerOptions,
+} from "./explain-pending.ts";
 import { callForRead } from "./hook-calls.ts";
-import type { HookNews } from "./hook-desk.ts";
-import { createJobBook, type JobBook, type JobBookOptions, type LeftAlone } from "./job-book.ts";
 import { createMissedJobs, type MissedJobs } from "./missed-jobs.ts";
+import { nextRead } from "./next-read.ts";
+import {
+  createPendingJobIndex,
+  type LeftAlone,
+  type PendingJobIndex,
+  type PendingJobIndexOptions,
+} from "./pending-job-index.ts";
 import { createPendingReader, type PendingReader, type PendingReaderOptions } from "./pending-reader.ts";
 import { createProjectList, type ProjectList, type ProjectListOptions } from "./project-list.ts";
 import { callAtOnce, newProjectWatch, type ProjectWatch } from "./project-watch.ts";
-import { nextTurn } from "./read-turns.ts";
-import type { ProjectProblem } from "./serving.ts";
-import { createWaitWords, type WaitWords, type WaitWordsOptions } from "./wait-words.ts";
+import type { ProjectProblem } from "./served-projects.ts";
+import type { ReceivedHook } from "./webhook-receiver.ts";
 
 /** Projects that are read at one time. */
 const READS_AT_ONCE = 4;
@@ -25,12 +34,12 @@ const SETTLE_MS = 5_000;
 
 export interface WatcherOptions
   extends Pick<ProjectListOptions, "scope" | "clock" | "random" | "log">,
-    Pick<JobBookOptions, "rules"> {
-  readonly store: JobBookOptions["store"] &
+    Pick<PendingJobIndexOptions, "rules"> {
+  readonly store: PendingJobIndexOptions["store"] &
     ProjectListOptions["store"] &
     PendingReaderOptions["store"] &
-    WaitWordsOptions["store"];
-  readonly rest: ProjectListOptions["rest"] & PendingReaderOptions["rest"] & WaitWordsOptions["rest"];
+    PendingExplainerOptions["store"];
+  readonly rest: ProjectListOptions["rest"] & PendingReaderOptions["rest"] & PendingExplainerOptions["rest"];
   readonly config: Pick<WebhookConfig, "poll" | "projects">;
   /** Whether webhooks are to be expected: only then one can be missed. */
   readonly expectsHooks: boolean;
@@ -51,13 +60,13 @@ interface WatcherStatus {
   readonly projectProblems: readonly ProjectProblem[];
 }
 
-export interface Watcher extends WaitWords {
+export interface Watcher extends PendingExplainer {
   readonly demand: Demand;
   start(): void;
   /** Nothing more is asked of GitLab; resolves when what was asked has ended. */
   stop(): Promise<void>;
   /** A webhook has told of something. */
-  news(news: HookNews): void;
+  news(news: ReceivedHook): void;
   /** Reads one project at once, or all soon: the configuration may have changed, or nobody knows what happened. */
   wake(projectId?: number): void;
   status(): WatcherStatus;
@@ -67,7 +76,7 @@ export interface Watcher extends WaitWords {
 
 interface Parts {
   readonly watches: ReadonlyMap<number, ProjectWatch>;
-  readonly book: JobBook;
+  readonly book: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly list: ProjectList;
   readonly reader: PendingReader;
@@ -78,7 +87,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
   const { clock, log, config, rest } = options;
   const { requestsPerMinute, interval: intervalMs } = config.poll;
   const watches = new Map<number, ProjectWatch>();
-  const book = createJobBook(options);
+  const book = createPendingJobIndex(options);
   const missed = createMissedJobs({ clock, log, expectsHooks: options.expectsHooks });
   const pace = createApiPace({ clock, log, requestsPerMinute, budget: () => rest.budget });
   const list = createProjectList({ ...options, named: config.projects, onServe, onDrop });
@@ -105,7 +114,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
     await book.settle();
     const settleAt = clock.now() + SETTLE_MS;
     while (reader.reading() < READS_AT_ONCE) {
-      const turn = nextTurn(watches.values(), pace, reader.waitUntil(), clock.now());
+      const turn = nextRead(watches.values(), pace, reader.waitUntil(), clock.now());
       if ("nextAt" in turn) return Math.min(settleAt, turn.nextAt);
       reader.read(turn.watch);
     }
@@ -114,7 +123,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
 
   return {
     demand: book.demand,
-    explain: createWaitWords({ ...options, book, projects: watches }).explain,
+    explain: createPendingExplainer({ ...options, book, projects: watches }).explain,
     status: () => statusOf(parts),
     hookedProjects: () =>
       [...watches.values()]
@@ -142,7 +151,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
   };
 }
 
-function tell({ watches, book, missed, list }: Parts, told: HookNews, now: number): void {
+function tell({ watches, book, missed, list }: Parts, told: ReceivedHook, now: number): void {
   const { projectId } = told;
   const watch = projectId === null ? undefined : watches.get(projectId);
   missed.noteHook();

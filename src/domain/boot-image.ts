@@ -35,14 +35,14 @@ export interface PushedBy {
 }
 
 /** What a registry says of an image that hosts are to pull; `locked`: only with a login; `unknown`: it could not be asked. */
-export interface Holding {
+export interface ImagePresence {
   readonly state: "there" | "gone" | "locked" | "unknown";
   /** Names the image. */
   readonly words: string;
 }
 
 /** Asks as a host does, without a login. Throws only when the signal aborts. */
-export type AskRegistry = (image: PublishedImage, signal: AbortSignal) => Promise<Holding>;
+export type AskRegistry = (image: PublishedImage, signal: AbortSignal) => Promise<ImagePresence>;
 
 /** What to do about an image that hosts cannot pull. */
 export const pushAgain =

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { type EgressText, egressInWords, normalEgress } from "./egress.ts";
+import { type EgressText, formatEgress, normalEgress } from "./egress.ts";
 import { Egress } from "./egress-config.ts";
 
 const nexus = { host: "nexus.example.org:8081", private: true };
@@ -43,8 +43,8 @@ describe("egress settings", () => {
   ])("%j is accepted, and shown as %j", (written, shown) => {
     const egress = Egress.parse(written);
 
-    expect(egressInWords(egress)).toEqual(shown);
-    expect(Egress.parse(egressInWords(egress))).toEqual(egress);
+    expect(formatEgress(egress)).toEqual(shown);
+    expect(Egress.parse(formatEgress(egress))).toEqual(egress);
   });
 
   test("an address that is written out opens itself and nothing beside it", () => {

@@ -81,7 +81,7 @@ function distinct(hosts: readonly EgressHost[]): EgressHost[] {
 }
 
 /** As an operator would write it, the shortest way. */
-export function egressInWords({ mode, hosts, audit }: Egress): EgressText {
+export function formatEgress({ mode, hosts, audit }: Egress): EgressText {
   const written = hosts.map(hostInWords);
   if (audit) return { mode, hosts: written, audit };
   if (mode === "list") return written;

@@ -1,12 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { aRoom } from "../../test/builders/room.ts";
-import { createPlacement, type HostRoom, hostKey, type PlacementPolicy, type Wanted } from "./placement.ts";
+import {
+  createPlacement,
+  type HostCapacity,
+  hostKey,
+  type PlacementPolicy,
+  type Wanted,
+} from "./placement.ts";
 
 const size = { cpus: 2, memoryMib: 2_048, diskMib: 1_024 };
 const capacity = { cpus: 8, memoryMib: 8_192, machines: 8 };
 
-function aHost(name: string, overrides: Partial<HostRoom> = {}): HostRoom {
+function aHost(name: string, overrides: Partial<HostCapacity> = {}): HostCapacity {
   return aRoom({ key: `flintlock/${name}`, driver: "flintlock", capacity, ...overrides });
 }
 

@@ -13,7 +13,7 @@ export type Labels = Readonly<Record<string, string>>;
 export type PlacementPolicy = "spread" | "pack";
 
 /** One host, as far as placement is concerned. */
-export interface HostRoom {
+export interface HostCapacity {
   /** See `hostKey`. */
   readonly key: string;
   readonly driver: string;
@@ -106,7 +106,7 @@ const nothing: Taken = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
 /** What is taken of one host, as it changes. */
 type Account = { -readonly [Key in keyof Taken]: Taken[Key] };
 
-export function createPlacement(rooms: readonly HostRoom[], policy: PlacementPolicy): Placement {
+export function createPlacement(rooms: readonly HostCapacity[], policy: PlacementPolicy): Placement {
   return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])), new Set());
 }
 
@@ -119,21 +119,21 @@ function change(at: Account | undefined, size: Size, by: 1 | -1): void {
 }
 
 function placementOf(
-  rooms: readonly HostRoom[],
+  rooms: readonly HostCapacity[],
   policy: PlacementPolicy,
   taken: ReadonlyMap<string, Account>,
   /** Hosts that are making a machine, or are about to. */
   making: Set<string>,
 ): Placement {
-  const refusalOf = (room: HostRoom, wanted: Wanted) => refusal(room, wanted, making);
-  const takenOf = ({ key }: HostRoom): Taken => taken.get(key) ?? nothing;
+  const refusalOf = (room: HostCapacity, wanted: Wanted) => refusal(room, wanted, making);
+  const takenOf = ({ key }: HostCapacity): Taken => taken.get(key) ?? nothing;
 
   function occupy(host: string, size: Size, isBeingMade = false): void {
     change(taken.get(host), size, 1);
     if (isBeingMade) making.add(host);
   }
 
-  function best(wanted: Wanted, hasRoom: (room: HostRoom) => boolean): string | undefined {
+  function best(wanted: Wanted, hasRoom: (room: HostCapacity) => boolean): string | undefined {
     let found: { key: string; cost: number } | undefined;
     for (const room of rooms) {
       if (refusalOf(room, wanted) !== undefined || !hasRoom(room)) continue;
@@ -184,9 +184,9 @@ function placementOf(
 
 /** What all hosts have against it, in words; undefined when one has nothing. */
 function allAgainst(
-  rooms: readonly HostRoom[],
+  rooms: readonly HostCapacity[],
   wanted: Wanted,
-  reasonOf: (room: HostRoom) => string | undefined,
+  reasonOf: (room: HostCapacity) => string | undefined,
 ): string | undefined {
   const reasons: string[] = [];
   for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
@@ -198,7 +198,7 @@ function allAgainst(
 }
 
 /** Why this host is none for the machine, full or not; undefined when it is one. */
-function refusal(room: HostRoom, wanted: Wanted, making: ReadonlySet<string>): string | undefined {
+function refusal(room: HostCapacity, wanted: Wanted, making: ReadonlySet<string>): string | undefined {
   return (
     unlikeness(room, wanted) ??
     room.closed ??
@@ -208,7 +208,7 @@ function refusal(room: HostRoom, wanted: Wanted, making: ReadonlySet<string>): s
 }
 
 /** What the host did not make of this kind. */
-function refusalsOf({ refusals }: HostRoom, { image, size }: Wanted): readonly HostRefusal[] {
+function refusalsOf({ refusals }: HostCapacity, { image, size }: Wanted): readonly HostRefusal[] {
   return refusals.filter(
     ({ images, size: refused }) =>
       (images === undefined || images.has(image)) && (refused === undefined || isSameSize(refused, size)),
@@ -223,23 +223,23 @@ function isSameSize(a: Size, b: Size): boolean {
  * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
-export function hopelessness(rooms: readonly HostRoom[], wanted: Wanted): string | undefined {
+export function hopelessness(rooms: readonly HostCapacity[], wanted: Wanted): string | undefined {
   const able = rooms.filter((room) => inability(room, wanted) === undefined);
   if (able.length === 0) return undefined;
   return allAgainst(able, wanted, (room) => impossibility(room, wanted));
 }
 
 /** Why it could not be there even if nothing ran, by what the host is and has. */
-function inability(room: HostRoom, wanted: Wanted): string | undefined {
+function inability(room: HostCapacity, wanted: Wanted): string | undefined {
   return unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
 }
 
 /** Why it cannot be there as it is asked for, by the host's own word. */
-function impossibility(room: HostRoom, wanted: Wanted): string | undefined {
+function impossibility(room: HostCapacity, wanted: Wanted): string | undefined {
   return refusalsOf(room, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
 }
 
-function unlikeness(room: HostRoom, { driver, hostLabels }: Wanted): string | undefined {
+function unlikeness(room: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
   if (room.driver !== driver) return `it is a host of ${room.driver}`;
   const missing = missingLabel(room.labels, hostLabels);
   return missing && `it has not the label ${missing}`;
@@ -252,7 +252,7 @@ export function missingLabel(labels: Labels, wanted: Labels): string | undefined
 }
 
 /** Lower is better. Between 0 and 1 for the load, as it is once the machine is there. */
-function costOf(room: HostRoom, at: Taken, wanted: Wanted, policy: PlacementPolicy): number {
+function costOf(room: HostCapacity, at: Taken, wanted: Wanted, policy: PlacementPolicy): number {
   const { capacity } = room;
   const load = Math.max(
     (at.cpus + wanted.size.cpus) / capacity.cpus,
@@ -283,7 +283,11 @@ function diskFullness(diskMib: number, at: Taken, size: Size): string {
 const MOST_NAMED = 3;
 
 /** One host is spoken of directly; of many, some are named. */
-function summary(rooms: readonly HostRoom[], { driver, size }: Wanted, reasons: readonly string[]): string {
+function summary(
+  rooms: readonly HostCapacity[],
+  { driver, size }: Wanted,
+  reasons: readonly string[],
+): string {
   const what = `no room for ${describeSize(size)}`;
   const hosts = rooms.filter((room) => room.driver === driver);
   if (hosts.length === 0) return `${what}: the ${driver} driver has no host`;

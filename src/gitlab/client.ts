@@ -4,7 +4,7 @@ import { type Answer, readAnswer } from "./answer.ts";
 import { gitLabErrorFrom } from "./failure.ts";
 import type { GitLabHttp, GitLabRequest } from "./http.ts";
 import { jobAnswerOf, jobAnswerOfFailure } from "./job-request.ts";
-import { jobStandingOf, traceStandingOf, unavailable } from "./job-standing.ts";
+import { jobStatusOf, traceStatusOf, unavailable } from "./job-status.ts";
 import type {
   JobAnswer,
   JobRequest,
@@ -89,7 +89,7 @@ export function createRunnerApi({ http, clock, version, systemId }: RunnerApiOpt
       const reason = failureReason === undefined ? {} : { failure_reason: failureReason };
       const body = json({ token: jobToken.reveal(), state, ...reason });
       try {
-        return jobStandingOf(await send({ method: "PUT", path: `/jobs/${jobId}`, ...body }), clock.now());
+        return jobStatusOf(await send({ method: "PUT", path: `/jobs/${jobId}`, ...body }), clock.now());
       } catch (error) {
         return unavailable(gitLabErrorFrom(error, `updating job ${jobId}`));
       }
@@ -102,7 +102,7 @@ export function createRunnerApi({ http, clock, version, systemId }: RunnerApiOpt
       };
       try {
         const patch = { method: "PATCH", path: `/jobs/${jobId}/trace`, headers, body: bytes } as const;
-        return traceStandingOf(await send(patch), startBytes + bytes.length, clock.now());
+        return traceStatusOf(await send(patch), startBytes + bytes.length, clock.now());
       } catch (error) {
         return unavailable(gitLabErrorFrom(error, `writing the trace of job ${jobId}`));
       }

@@ -56,7 +56,7 @@ export function createReach({ clock, log }: { clock: Pick<Clock, "now">; log: Lo
 }
 
 /** For people who ask; undefined while GitLab answers. */
-export function outageWords(outage: Outage | undefined, now: number): string | undefined {
+export function describeOutage(outage: Outage | undefined, now: number): string | undefined {
   if (outage === undefined) return undefined;
   return `GitLab has not answered for ${formatDuration(Math.max(0, now - outage.since))}: ${outage.problem}`;
 }

@@ -43,7 +43,7 @@ export interface JobUpdate {
 }
 
 /** GitLab's word on a job after a request that carries its token. */
-export type JobStanding =
+export type RemoteJobStatus =
   /** Still ours; `status` is `Job-Status` (`running`, `canceling`, or the new end state after an update). */
   | { readonly kind: "accepted"; readonly status: string | undefined }
   /** 202 of a final update: accepted, but send it again after `waitMs`. */
@@ -54,7 +54,7 @@ export type JobStanding =
   | { readonly kind: "unavailable"; readonly waitMs: number; readonly problem: string };
 
 /** Answer to an append: `sizeBytes` is what GitLab's trace now holds. */
-export type TraceStanding =
+export type TraceStatus =
   | {
       readonly kind: "accepted";
       readonly sizeBytes: number;
@@ -93,12 +93,12 @@ export interface RunnerApi {
   /** `POST /jobs/request`. Never aborted: an answer lost is a job lost. */
   requestJob(request: JobRequest): Promise<JobAnswer>;
   /** `PUT /jobs/:id`. `running` is a heartbeat and the way to hear of a cancel. */
-  updateJob(update: JobUpdate): Promise<JobStanding>;
+  updateJob(update: JobUpdate): Promise<RemoteJobStatus>;
   /** `PATCH /jobs/:id/trace` with `bytes` at offset `startBytes`. */
   appendTrace(append: {
     readonly jobId: number;
     readonly jobToken: Secret;
     readonly startBytes: number;
     readonly bytes: Uint8Array;
-  }): Promise<TraceStanding>;
+  }): Promise<TraceStatus>;
 }

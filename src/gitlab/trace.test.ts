@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
 import { crc32Combine } from "./crc32.ts";
 import { JobPayload } from "./payload.ts";
-import type { TraceStanding } from "./runner-api.ts";
+import type { TraceStatus } from "./runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "./trace.ts";
 
 /** A trace as GitLab keeps it: a patch must begin where the trace ends, or repeat its last bytes. */
@@ -20,7 +20,7 @@ function createTrace(content: string) {
     }: {
       startBytes: number;
       bytes: Uint8Array;
-    }): Promise<TraceStanding> {
+    }): Promise<TraceStatus> {
       calls++;
       const endBytes = startBytes + bytes.length;
       const extendsTrace = startBytes === stored.length || endBytes === stored.length;
@@ -101,7 +101,7 @@ describe("appendWithRecovery", () => {
   test("gives up when GitLab's size never settles", async () => {
     let sizeBytes = 5;
     const api = {
-      appendTrace: async (): Promise<TraceStanding> => ({ kind: "elsewhere", sizeBytes: ++sizeBytes }),
+      appendTrace: async (): Promise<TraceStatus> => ({ kind: "elsewhere", sizeBytes: ++sizeBytes }),
     };
 
     const standing = await appendWithRecovery({ api, ...job, startBytes: 5, bytes: Buffer.alloc(100) });
@@ -110,7 +110,7 @@ describe("appendWithRecovery", () => {
   });
 
   test("passes on that the job is over", async () => {
-    const api = { appendTrace: async (): Promise<TraceStanding> => ({ kind: "over", status: "canceled" }) };
+    const api = { appendTrace: async (): Promise<TraceStatus> => ({ kind: "over", status: "canceled" }) };
 
     const standing = await appendWithRecovery({ api, ...job, startBytes: 0, bytes: Buffer.from("x") });
 

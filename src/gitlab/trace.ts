@@ -1,6 +1,6 @@
 import type { Secret } from "../base/secret.ts";
 import type { JobPayload } from "./payload.ts";
-import type { RunnerApi, TraceStanding } from "./runner-api.ts";
+import type { RunnerApi, TraceStatus } from "./runner-api.ts";
 
 /** More corrections than this mean that somebody else writes to the same trace. */
 const MOST_CORRECTIONS = 3;
@@ -18,7 +18,7 @@ export interface TraceAppend {
  * Appends to a trace, leaving out what GitLab already has (an earlier answer was lost). `elsewhere` is answered only when GitLab
  * has less than `startBytes`: the caller must begin again at its `sizeBytes`. Nothing to send is `accepted` with no status.
  */
-export async function appendWithRecovery(append: TraceAppend): Promise<TraceStanding> {
+export async function appendWithRecovery(append: TraceAppend): Promise<TraceStatus> {
   const { api, jobId, jobToken, startBytes, bytes } = append;
   const endBytes = startBytes + bytes.length;
   let fromBytes = startBytes;

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
-import type { HookDesk } from "../server/public/hook-desk.ts";
+import type { WebhookHandler } from "../server/public/webhook-handler.ts";
 import { newSigningKey, signDelivery } from "./signing-key.ts";
 import { createHookVerifier } from "./webhook-signature.ts";
 
@@ -19,7 +19,11 @@ interface Given {
   readonly now?: number;
 }
 
-function verifierWith({ keys = [key], tokens = [], now: at = now }: Given = {}): Pick<HookDesk, "screen"> {
+function verifierWith({
+  keys = [key],
+  tokens = [],
+  now: at = now,
+}: Given = {}): Pick<WebhookHandler, "screen"> {
   const secrets = tokens.map((token) => new Secret(token));
   return createHookVerifier({ signingKeys: () => keys, tokens: () => secrets, now: () => at });
 }
@@ -35,7 +39,7 @@ function signed(given: Partial<{ key: Secret; id: string; timestamp: number; bod
 
 /** What the door would come to: `proven`, `refused`, or what the body's proof says. */
 function judge(
-  verifier: Pick<HookDesk, "screen">,
+  verifier: Pick<WebhookHandler, "screen">,
   headers: IncomingHttpHeaders,
   sent: string | Uint8Array = body,
 ): "right" | "wrong" | "proven" | "refused" {
@@ -45,7 +49,7 @@ function judge(
   return screening.proof.verdict() ? "right" : "wrong";
 }
 
-function refusalOf(verifier: Pick<HookDesk, "screen">, headers: IncomingHttpHeaders): string {
+function refusalOf(verifier: Pick<WebhookHandler, "screen">, headers: IncomingHttpHeaders): string {
   const screening = verifier.screen(headers);
   return screening.kind === "refused" ? screening.message : expect.fail(screening.kind);
 }

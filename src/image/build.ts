@@ -11,6 +11,7 @@ import type { ProxyWays } from "../base/proxy/ways.ts";
 import { abilityNames } from "../domain/guest-abilities.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
+import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile, linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -30,7 +31,6 @@ import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
 import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
 import type { Variant } from "./variants.ts";
-import { openWorkshop, requireBuildSpace, requireTools } from "./workshop.ts";
 
 export interface BuildOptions {
   /** Where images are kept; made when it is not there. */
@@ -106,7 +106,7 @@ interface Making {
 async function makeImage(making: Making, onProgress: OnProgress): Promise<void> {
   const { options, base, runner, recipes, store } = making;
   await requireTools();
-  const workshop = await openWorkshop(options.directory);
+  const workshop = await openBuildDirectory(options.directory);
   try {
     await requireBuildSpace(workshop, base.variant);
     const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);

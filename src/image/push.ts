@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { PublishedImage } from "../domain/boot-image.ts";
+import { requireSpace, requireTools } from "./build-directory.ts";
 import { imageMissing } from "./errors.ts";
 import { shortDigest } from "./manifest.ts";
 import { configOf, type LayerBlob, manifestOf, type OciDocument } from "./oci/documents.ts";
@@ -17,7 +18,6 @@ import type { PushTarget } from "./registry/reference.ts";
 import { createTransport } from "./registry/transport.ts";
 import { createSender, type SentBlobs } from "./send-blobs.ts";
 import { createImageStore, type ImageStore, type ListedImage } from "./store.ts";
-import { requireSpace, requireTools } from "./workshop.ts";
 
 export interface PushOptions {
   readonly directory: string;

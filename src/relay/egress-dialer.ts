@@ -7,7 +7,7 @@ import { openTunnel } from "../base/proxy/tunnel.ts";
 import { directWays, type ProxyServer, type ProxyWays } from "../base/proxy/ways.ts";
 import { trustContext } from "../base/trust.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
-import { createJudge } from "./egress-judge.ts";
+import { createEgressChecker } from "./egress-checker.ts";
 import { type Destination, describeTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
@@ -46,7 +46,7 @@ export function createDialer(options: DialerOptions): Dialer {
   const { guard, connectTimeoutMs, resolve, ways = directWays } = options;
   const agents = new Map<string, Dispatcher>();
   const resolvers = { byDns: resolve ?? resolveByDns(), bySystem: resolve ?? resolveBySystem };
-  const judge = createJudge({ guard, resolvers, proxies: companyProxies(ways, resolvers.bySystem) });
+  const judge = createEgressChecker({ guard, resolvers, proxies: companyProxies(ways, resolvers.bySystem) });
   const secureContext = contextOf(options.authorities ?? (() => []));
 
   /** As many as the configuration has kinds of judging and proxies has, those it once had included. */

@@ -3,7 +3,7 @@ import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import { unreachable } from "./egress-dialer.ts";
 import type { NameRule } from "./egress-name-check.ts";
-import { type Destination, describeTarget, judgeTarget, type Target } from "./egress-policy.ts";
+import { type Destination, describeTarget, evaluateTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, refusalIn } from "./egress-refusal.ts";
 import type { Guest } from "./guest.ts";
 
@@ -42,7 +42,7 @@ export function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateO
     async permit(guest, target) {
       const machine = await store.machine(guest.machineId);
       const egress = (machine && egressOf(machine.pool)) ?? normalEgress("none");
-      const verdict = judgeTarget(egress, target, gitlab);
+      const verdict = evaluateTarget(egress, target, gitlab);
       if (!verdict.allowed) throw closed(guest, target, verdict.reason);
       audit.asked(guest, target, verdict.unlisted);
       const { addresses, named, nameRule } = verdict;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type EgressText, normalEgress } from "../domain/egress.ts";
-import { describeTarget, isListed, judgeTarget, parseTarget } from "./egress-policy.ts";
+import { describeTarget, evaluateTarget, isListed, parseTarget } from "./egress-policy.ts";
 
 const nexus = { host: "nexus.internal:8081", private: true };
 const below = { host: "*.x.corp.example", private: ["10.0.0.0/8"] };
@@ -10,7 +10,7 @@ const gitlab = { host: "gitlab.internal", port: 8443 };
 function judge(egress: EgressText, authority: string) {
   const target = parseTarget(authority);
   if (target === undefined) throw new Error(`${authority} is no target`);
-  const verdict = judgeTarget(normalEgress(egress), target, gitlab);
+  const verdict = evaluateTarget(normalEgress(egress), target, gitlab);
   if (!verdict.allowed) return "refused";
   if (verdict.unlisted) return "audited";
   if (verdict.addresses === "any") return "any";

@@ -10,19 +10,24 @@ import type { Store } from "../store/store.ts";
 import { createAdmission } from "./admission.ts";
 import { type Audit, createAudit } from "./audit.ts";
 import { tellCanceling } from "./await-cancel.ts";
+import { createChunkedWork } from "./chunked-work.ts";
 import type { RelaySettings } from "./config.ts";
-import { createDoors, type Doors } from "./doors.ts";
+import { createDispatcher } from "./dispatcher.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
 import { createDialer, type Dialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
+import { createEndRecorder } from "./end-recorder.ts";
 import { createGuest, type Guest } from "./guest.ts";
-import { createNoteEnd } from "./guest-ending.ts";
+import { createGuestEndpoints, type GuestEndpoints } from "./guest-endpoints.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
-import { createOutside, type Outside, type RelayLink, type Trials } from "./network/outside.ts";
-import { createPiecework } from "./piecework.ts";
-import { createReception } from "./reception.ts";
+import {
+  createRelayAddress,
+  type RelayAddress,
+  type RelayLink,
+  type Trials,
+} from "./network/relay-address.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
 const STOP_LIMIT_MS = 5_000;
@@ -86,12 +91,12 @@ export function createRelay(options: RelayOptions): Relay {
     egressOf: (pool) => options.pools().get(pool)?.egress,
     gitlabOrigin: http.origin,
   });
-  const noteEnd = createNoteEnd({ store, log });
-  const pieces = createPiecework();
+  const noteEnd = createEndRecorder({ store, log });
+  const pieces = createChunkedWork();
   const handle = createHandlers(options, { dialer, audit, noteEnd, pieces, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
-  const reception = createReception({ store, audit, proxy, handle, admission, pieces });
+  const reception = createDispatcher({ store, audit, proxy, handle, admission, pieces });
   const server = createGuestServer({
     ...{ settings: config, pieces },
     onRequest: (...request) => track(reception.request(...request)),
@@ -99,12 +104,12 @@ export function createRelay(options: RelayOptions): Relay {
     onTooMany,
     onSentAhead,
   });
-  const doors = createDoors({
+  const doors = createGuestEndpoints({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     ...{ serve: server.serve, onTooMany },
     maxConnections: config.connections,
   });
-  const outside = createOutside({
+  const outside = createRelayAddress({
     ...{ store, clock, log, onTooMany, settings: config, directory: options.directory },
     guest: doors.remoteGuest,
     serve: server.serve,
@@ -161,7 +166,7 @@ function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }:
   return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
-function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {
+function trialsOf({ trials }: RelayAddress, doors: GuestEndpoints): RelayTrials {
   const { arePossible, firstWordAt } = trials;
   return {
     arePossible,

@@ -2,7 +2,7 @@ import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { describeSize } from "../domain/size.ts";
 import { JobPayload } from "../gitlab/payload.ts";
-import type { RunnerApi, TraceStanding } from "../gitlab/runner-api.ts";
+import type { RunnerApi, TraceStatus } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
@@ -103,7 +103,7 @@ export async function ensureHead(
 
 /** What a guest is told when GitLab has not taken lines of ours; that its job is over is told to `onOver` first. */
 export async function refusalOf(
-  standing: TraceStanding,
+  standing: TraceStatus,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<Refusal> {
   if (standing.kind === "over") {

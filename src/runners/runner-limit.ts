@@ -3,15 +3,15 @@ import type { Route } from "../domain/routing.ts";
 import type { ManagedRunner } from "../store/managed-runner.ts";
 import type { Store } from "../store/store.ts";
 import { RunnerError } from "./errors.ts";
-import type { RunnerBook } from "./runner-book.ts";
-import type { RunnerMaking } from "./runner-making.ts";
+import type { RunnerCreator } from "./runner-creator.ts";
+import type { RunnerIndex } from "./runner-index.ts";
 import { idleRunners } from "./runner-selection.ts";
 
 export interface LimitParts {
   readonly store: Pick<Store, "retireRunner">;
   readonly config: () => WebhookConfig["runners"];
-  readonly book: Pick<RunnerBook, "refresh" | "rows" | "needs" | "unfinished">;
-  readonly making: Pick<RunnerMaking, "make">;
+  readonly book: Pick<RunnerIndex, "refresh" | "rows" | "needs" | "unfinished">;
+  readonly making: Pick<RunnerCreator, "make">;
 }
 
 /**
@@ -39,7 +39,7 @@ export async function makeWithinLimit(
 }
 
 /** The same for a job that can only be failed: no runner makes room for it, and the last place is not for it. */
-export async function makeInSpareRoom(
+export async function createWithinLimit(
   { config, book, making }: Pick<LimitParts, "config" | "book" | "making">,
   route: Route,
   jobId: number,

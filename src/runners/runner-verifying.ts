@@ -8,7 +8,7 @@ import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/managed-runner.ts";
 import type { Store } from "../store/store.ts";
-import type { RunnerBook } from "./runner-book.ts";
+import type { RunnerIndex } from "./runner-index.ts";
 import type { RunnerSettings } from "./runner-settings.ts";
 import { createVerifyTimes } from "./verify-times.ts";
 
@@ -18,7 +18,7 @@ export interface RunnerVerifyingOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
   readonly api: RunnerApi;
-  readonly book: RunnerBook;
+  readonly book: RunnerIndex;
   readonly settings: RunnerSettings;
   readonly config: () => WebhookConfig["runners"];
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;

@@ -8,14 +8,14 @@ import { tagRules } from "../../test/builders/tag-rules.ts";
 import { createSimProcess, type SimProcess } from "../../test/simulation/sim-process.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import { createJobBook, type JobBook } from "../discovery/job-book.ts";
+import { createPendingJobIndex, type PendingJobIndex } from "../discovery/pending-job-index.ts";
 import type { TagRules } from "../domain/routing.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { JobRequest, RunnerApi } from "../gitlab/runner-api.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
-import { createRunnerKeeper } from "./create-runner-keeper.ts";
-import type { RunnerKeeper } from "./runner-keeper.ts";
+import type { RunnerProvisioner } from "./ports.ts";
+import { createRunnerProvisioner } from "./provisioner.ts";
 import { createUnservable, type Unservable } from "./unservable.ts";
 
 const huge = "firecracker-99cpu-4gb";
@@ -25,8 +25,8 @@ const MINUTE_S = 60;
 /** One FireRunner, from its start to its end. */
 interface Life {
   readonly store: Store;
-  readonly book: JobBook;
-  readonly keeper: RunnerKeeper;
+  readonly book: PendingJobIndex;
+  readonly keeper: RunnerProvisioner;
   readonly unservable: Unservable;
   readonly process: SimProcess;
 }
@@ -86,8 +86,8 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
   const guarded = process.guard(counted(store), ["onEvent"]);
   const api = process.guard({ ...gitlab.api, requestJob } as RunnerApi);
   const life = { clock: process.guard(clock, ["now"]), random: () => 0.5, log: silentLog };
-  const book = createJobBook({ ...life, store: guarded, rules: () => rules });
-  const keeper = createRunnerKeeper({
+  const book = createPendingJobIndex({ ...life, store: guarded, rules: () => rules });
+  const keeper = createRunnerProvisioner({
     ...{ ...life, store: guarded, api, demand: book.demand },
     rest: process.guard(gitlab.rest) as GitLabRest,
     scope: async () => ({ kind: "group", id: 7, path: "g" }),

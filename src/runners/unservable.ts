@@ -13,15 +13,15 @@ import { createWakeLoop } from "../base/wake-loop.ts";
 import { claimOf, keepJob } from "../claiming/keep-job.ts";
 import { refuseUnusable } from "../claiming/poller.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
-import type { LeftAlone } from "../discovery/job-book.ts";
+import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/managed-runner.ts";
 import type { Claim, Store } from "../store/store.ts";
+import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries } from "./retries.ts";
-import type { RunnerKeeper } from "./runner-keeper.ts";
 
 /** How often the jobs that are left alone are looked at. */
 const LOOK_MS = 2 * SECOND_MS;
@@ -39,7 +39,7 @@ const MAKING = "making a runner for a job that cannot be served";
 
 export interface UnservableOptions {
   readonly leftAlone: () => readonly LeftAlone[];
-  readonly keeper: Pick<RunnerKeeper, "createForUnservable" | "pools" | "assign" | "status">;
+  readonly keeper: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
   readonly api: Pick<RunnerApi, "requestJob" | "appendTrace" | "updateJob">;
   readonly store: Pick<Store, "claim">;
   readonly rules: () => TagRules;

@@ -8,7 +8,7 @@ import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
 import { missingLabel } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { Fleet, HostTrouble, VmDriver } from "../vm/driver.ts";
+import type { Fleet, HostProblem, VmDriver } from "../vm/driver.ts";
 import { atMost, withDeadline } from "./deadline.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
@@ -263,7 +263,7 @@ function judge(
 /** With the host's name where there may be several. */
 function findingOf(
   driver: VmDriver,
-  trouble: HostTrouble | undefined,
+  trouble: HostProblem | undefined,
   seen: Seen = { ...notSeen, checkedAt: 0 },
 ): Seen {
   const problems = trouble ? [...seen.problems, trouble] : seen.problems;

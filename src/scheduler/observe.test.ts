@@ -11,8 +11,8 @@ import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
+import { createHostCapacities } from "./host-capacities.ts";
 import { createHostLists } from "./host-lists.ts";
-import { createHostRooms } from "./host-rooms.ts";
 import { observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
 
@@ -84,7 +84,7 @@ function hostsOf(only: VmDriver) {
   const lists = createHostLists({ fleet, clock, onLateAnswer: () => {} });
   return {
     lists,
-    rooms: createHostRooms({ fleet, health, refusals: { on: () => [] }, store }),
+    rooms: createHostCapacities({ fleet, health, refusals: { on: () => [] }, store }),
     placement: "spread",
   } as const;
 }

@@ -9,7 +9,7 @@ import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { HostRefusal } from "../domain/placement.ts";
 import type { Size } from "../domain/size.ts";
 import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
-import { type HostTrouble, refusalIsAbout } from "../vm/driver.ts";
+import { type HostProblem, refusalIsAbout } from "../vm/driver.ts";
 
 const passing: BackoffLimits = { baseMs: 5 * SECOND_MS, capMs: 2 * MINUTE_MS };
 /** What asks for the impossible is no better in a minute; somebody may put it right at the host. */
@@ -33,12 +33,12 @@ export interface Refusals {
   /** As placement has to know it. `namesOf` gives the names of pools for an image's digest. */
   on(host: string, namesOf: (digest: string) => ReadonlySet<string>): readonly HostRefusal[];
   /** What is wrong with a host, its images included; where it was so more than once, also while it may be tried again. */
-  trouble(host: string): HostTrouble | undefined;
+  trouble(host: string): HostProblem | undefined;
   /** What keeps all machines of an image away from a host just now. */
-  closing(host: string, digest: string | undefined): HostTrouble | undefined;
+  closing(host: string, digest: string | undefined): HostProblem | undefined;
 }
 
-interface Kept extends HostTrouble {
+interface Kept extends HostProblem {
   readonly host: string;
   readonly about: "host" | "image" | "request";
   readonly asked: Asked;

@@ -3,7 +3,7 @@ import type { Budgets } from "./budgets.ts";
 import type { Groups } from "./groups.ts";
 import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/behaviour.ts";
 import type { Hooks } from "./hooks/book.ts";
-import type { JobBook } from "./jobs.ts";
+import type { Jobs } from "./jobs.ts";
 import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
 import type { ObjectStorage } from "./object-storage.ts";
 import type { Pipelines } from "./pipelines.ts";
@@ -65,7 +65,7 @@ export interface Core {
   readonly projects: Projects;
   readonly tokens: AccessTokens;
   readonly runners: Runners;
-  readonly jobs: JobBook;
+  readonly jobs: Jobs;
   readonly pipelines: Pipelines;
   readonly hooks: Hooks;
   readonly limiter: RateLimiter;

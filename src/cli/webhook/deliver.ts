@@ -22,7 +22,7 @@ const Message = z
   })
   .pipe(z.object({ message: z.string() }));
 
-export interface DoorOptions {
+export interface ListenerOptions {
   /** Instead of the configured address. */
   readonly url?: string;
   /** PEM file of an authority to trust besides the system's. */
@@ -30,28 +30,31 @@ export interface DoorOptions {
   readonly insecure?: boolean;
 }
 
-export interface DoorAnswer {
+export interface ListenerAnswer {
   readonly status: number;
   /** What it said, on one line. */
   readonly text: string;
   readonly tookMs: number;
 }
 
-export interface Door {
+export interface ListenerConnection {
   readonly url: string;
-  deliver(headers: Record<string, string>, body: string): Promise<DoorAnswer>;
+  deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer>;
   close(): Promise<void>;
 }
 
 type Trust = NonNullable<Agent.Options["connect"]>;
 
 /** The door of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
-export async function openDoor(config: Pick<Config, "http">, options: DoorOptions): Promise<Door> {
+export async function connectListener(
+  config: Pick<Config, "http">,
+  options: ListenerOptions,
+): Promise<ListenerConnection> {
   const url = options.url === undefined ? ownAddress(config.http.listen) : doorAddress(options.url);
   const connect = await trustFor(url, config, options);
   const agent = new Agent({ connect, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: ANSWER_LIMIT_MS });
 
-  async function deliver(headers: Record<string, string>, body: string): Promise<DoorAnswer> {
+  async function deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer> {
     const begin = performance.now();
     try {
       const answer = await request(url, { method: "POST", headers, body, dispatcher: agent });
@@ -104,7 +107,7 @@ function doorAddress(text: string): URL {
 async function trustFor(
   url: URL,
   { http }: Pick<Config, "http">,
-  { url: given, ca, insecure = false }: DoorOptions,
+  { url: given, ca, insecure = false }: ListenerOptions,
 ): Promise<Trust> {
   if (url.protocol === "http:") return {};
   if (insecure) {

@@ -14,7 +14,7 @@ import { exitCodes } from "../exit-codes.ts";
 import { loadApp } from "../load-app.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
-import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
+import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
 import { requireWebhook } from "./require-webhook.ts";
 import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
 import { deliveryHeaders } from "./sign.ts";
@@ -23,7 +23,7 @@ import { deliveryHeaders } from "./sign.ts";
 const REACTION_LIMIT_MS = 5_000;
 const LOOK_MS = 500;
 
-interface Options extends DoorOptions {
+interface Options extends ListenerOptions {
   readonly event: HookEvent;
   readonly file?: string;
   readonly id?: string;
@@ -76,7 +76,7 @@ async function sendSample(context: Context, options: Options): Promise<number> {
     : sampleBody({ event, projectId, id: job, status }, now);
   const { signDelivery: sign } = await loadApp();
   const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token, sign });
-  const door = await openDoor(config, options);
+  const door = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
     const answer = await door.deliver(headers, body);
@@ -146,7 +146,7 @@ function wordsOf({ explanation: { summary, cause } }: JobStory): string {
 interface Sent {
   readonly url: string;
   readonly id: string;
-  readonly answer: DoorAnswer;
+  readonly answer: ListenerAnswer;
   readonly outcome: Outcome | undefined;
 }
 

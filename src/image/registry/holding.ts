@@ -4,7 +4,7 @@
  */
 import { describeError } from "../../base/errors.ts";
 import type { ProxyWays } from "../../base/proxy/ways.ts";
-import type { AskRegistry, Holding, PushedBy } from "../../domain/boot-image.ts";
+import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/boot-image.ts";
 import { isLocalRegistry } from "./reference.ts";
 import { createSession, type RegistrySession } from "./session.ts";
 import { createTransport } from "./transport.ts";
@@ -38,7 +38,11 @@ interface Way extends PushedBy {
   readonly ways: ProxyWays | undefined;
 }
 
-async function ask(image: string, { registryHere, ...way }: Way, parent: AbortSignal): Promise<Holding> {
+async function ask(
+  image: string,
+  { registryHere, ...way }: Way,
+  parent: AbortSignal,
+): Promise<ImagePresence> {
   const [, host = "", repository = "", reference = "latest"] =
     /^([^/]+)\/([^@]+?)(?:[@:]((?:sha256:)?[\w.-]+))?$/.exec(image) ?? [];
   // A host's own registry, which is another one than this computer's.
@@ -66,7 +70,7 @@ async function ask(image: string, { registryHere, ...way }: Way, parent: AbortSi
   }
 }
 
-function judge(image: string, registry: string, status: number): Holding {
+function judge(image: string, registry: string, status: number): ImagePresence {
   // Some registries point to where it is.
   if (status >= 200 && status < 400) return { state: "there", words: `${registry} has ${image}` };
   if (status === 404)
@@ -75,13 +79,13 @@ function judge(image: string, registry: string, status: number): Holding {
   return unknown(`the registry ${registry} answers ${status} when it is asked for ${image}`);
 }
 
-function locked(image: string, registry: string): Holding {
+function locked(image: string, registry: string): ImagePresence {
   return {
     state: "locked",
     words: `the registry ${registry} gives ${image} to nobody without a login, and hosts have none`,
   };
 }
 
-function unknown(why: string): Holding {
+function unknown(why: string): ImagePresence {
   return { state: "unknown", words: why };
 }

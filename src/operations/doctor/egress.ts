@@ -6,7 +6,7 @@ import type { Config } from "../../config/load.ts";
 import type { Egress } from "../../domain/egress.ts";
 import { createAddressGuard } from "../../relay/egress-addresses.ts";
 import { createDialer, type Dialer } from "../../relay/egress-dialer.ts";
-import { type Destination, describeTarget, judgeTarget, type Target } from "../../relay/egress-policy.ts";
+import { type Destination, describeTarget, evaluateTarget, type Target } from "../../relay/egress-policy.ts";
 import { refusalIn } from "../../relay/egress-refusal.ts";
 import type { Resolve } from "../../relay/egress-resolve.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
@@ -88,7 +88,7 @@ function trialOf(egress: Egress, config: EgressCheckOptions["config"]): Omit<Tri
   const isSecure = config.gitlab.url.startsWith("https:");
   for (const target of egress.mode === "internet" && isSecure ? [...named, gitlab] : named) {
     const proxy = proxyFor({ ...target, secure: true }, config.proxy);
-    const verdict = judgeTarget(egress, target, gitlab);
+    const verdict = evaluateTarget(egress, target, gitlab);
     if (proxy === undefined || !verdict.allowed) continue;
     return { proxy, destination: { target, addresses: verdict.addresses, named: verdict.named } };
   }

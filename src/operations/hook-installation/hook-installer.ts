@@ -7,7 +7,7 @@ import { isSameUrl } from "../../discovery/hook-search.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
 import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
 import type { Finding } from "../doctor/check.ts";
-import { explainTestFailure, hasNothingToSend } from "./hook-test-words.ts";
+import { explainTestFailure, hasNothingToSend } from "./hook-test-messages.ts";
 import type { Step } from "./step.ts";
 
 /** GitLab's answer comes after the delivery; what is left is the way over the control socket. */

@@ -5,7 +5,7 @@ import { formatDuration } from "../../base/units.ts";
 import type { BootImage } from "../../domain/boot-image.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { RelayLink, VmDriver } from "../../vm/driver.ts";
-import type { TrialDoor } from "./door.ts";
+import type { TrialEndpoint } from "./endpoint.ts";
 import { type Found, type StepContext, step } from "./step.ts";
 
 /** The least that flintlockd takes. */
@@ -17,7 +17,7 @@ const QUIET_REMOVAL_MS = 120_000;
 export interface MachineTrialOptions extends StepContext {
   readonly driver: VmDriver;
   readonly image: BootImage;
-  readonly door: TrialDoor;
+  readonly door: TrialEndpoint;
   /** How long a guest may take until it speaks. */
   readonly bootDeadlineMs: number;
   readonly log: Log;

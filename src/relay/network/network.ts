@@ -8,11 +8,11 @@ import { MINUTE_MS } from "../../base/units.ts";
 import { advertisedAddress, type RelaySettings } from "../config.ts";
 import type { RelayCertificate } from "./certificate.ts";
 import { createConfiguredCertificate } from "./configured-certificate.ts";
-import { createEntrance, type EntranceOptions } from "./entrance.ts";
 import { listenOn } from "./listen.ts";
 import { createOwnCertificate } from "./own-certificate.ts";
+import { createRemoteListener, type RemoteListenerOptions } from "./remote-listener.ts";
 
-export interface NetworkOptions extends Omit<EntranceOptions, "strangersLog"> {
+export interface NetworkOptions extends Omit<RemoteListenerOptions, "strangersLog"> {
   readonly clock: Clock;
   readonly log: Log;
   /** Where our own authority is kept. */
@@ -37,7 +37,7 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
     clock,
     leftOut: "more connections to the relay were refused",
   });
-  const entrance = createEntrance({ ...options, strangersLog });
+  const entrance = createRemoteListener({ ...options, strangersLog });
   const servers: Server[] = [];
   let certificate: RelayCertificate | undefined;
 

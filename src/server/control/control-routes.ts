@@ -4,9 +4,9 @@ import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
-import type { WaitingView, WebhookStanding, WebhookViews } from "../../views/webhook-api.ts";
+import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
-import type { Readiness } from "../public/hook-desk.ts";
+import type { Readiness } from "../public/webhook-handler.ts";
 import { tailThenFollow } from "./console-stream.ts";
 import { type HostPorts, registerHostRoutes } from "./host-routes.ts";
 import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
@@ -26,19 +26,19 @@ export interface ControlPorts {
   reload(): Promise<readonly string[]>;
   readonly hosts: HostPorts;
   /** The door to the network; undefined when `http.listen` names nothing. */
-  readonly door?: DoorPorts | undefined;
+  readonly door?: ListenerPorts | undefined;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
   readonly webhook?: WebhookPorts | undefined;
 }
 
-export interface DoorPorts {
+export interface ListenerPorts {
   /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
   addresses(): readonly string[];
   readiness(): Readiness | Promise<Readiness>;
 }
 
 export interface WebhookPorts {
-  standing(): WebhookStanding | Promise<WebhookStanding>;
+  standing(): WebhookStatusView | Promise<WebhookStatusView>;
   /** Jobs that wait in GitLab for a machine of ours, oldest first. */
   waiting(): readonly WaitingView[];
   /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */

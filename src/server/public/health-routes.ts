@@ -2,8 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import type { Client } from "./client.ts";
-import type { Readiness } from "./hook-desk.ts";
 import type { UnprovenLimit } from "./unproven-limit.ts";
+import type { Readiness } from "./webhook-handler.ts";
 
 export interface HealthDeps {
   readonly readiness: () => Readiness | Promise<Readiness>;

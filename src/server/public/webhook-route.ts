@@ -3,25 +3,25 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { SampledLog } from "../../base/sampled-log.ts";
 import type { AddressSet } from "./address.ts";
-import type { BodyRoom, KeptBody } from "./body-room.ts";
+import type { BodyBudget, KeptBody } from "./body-budget.ts";
 import type { Client } from "./client.ts";
 import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";
-import type { HookDesk, Screening } from "./hook-desk.ts";
+import type { TakeTurn } from "./fair-queue.ts";
 import { type BodyEnd, readBody } from "./read-body.ts";
 import type { Refusal, Refuse } from "./refusal.ts";
-import type { TakeTurn } from "./turns.ts";
+import type { Screening, WebhookHandler } from "./webhook-handler.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
 const MOST_BODY_BYTES = 32 * 1024 ** 2;
 const TRY_AGAIN_S = 10;
 
 export interface WebhookRouteDeps {
-  readonly desk: HookDesk | undefined;
+  readonly desk: WebhookHandler | undefined;
   readonly clientOf: (request: FastifyRequest) => Client;
   readonly allowed: () => AddressSet;
   readonly bodyLimitBytes: number;
-  readonly room: BodyRoom;
+  readonly room: BodyBudget;
   readonly takeTurn: TakeTurn;
   readonly connections: Connections;
   /** Something was wrong with the connection already, and has been logged. */
@@ -186,7 +186,7 @@ function apologize(
     .send({ message: "the delivery could not be kept; FireRunner's log says why" });
 }
 
-function deskOf(desk: HookDesk | undefined): HookDesk {
+function deskOf(desk: WebhookHandler | undefined): WebhookHandler {
   if (desk === undefined) throw new TypeError("a webhook was let in without anybody to receive it");
   return desk;
 }

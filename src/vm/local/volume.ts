@@ -37,7 +37,7 @@ export async function diskUses(machines: string, name: string): Promise<Readonly
  * How much the scratch disks of machines could take up together, in MiB: what is free and what they take up already. As machines
  * write, one becomes the other, so that the sum changes only with what others do on the volume.
  */
-export async function roomForDisks(machines: string, name: string): Promise<number> {
+export async function freeForDisks(machines: string, name: string): Promise<number> {
   const free = await freeMib(machines);
   const uses = await diskUses(machines, name);
   return free + [...uses.values()].reduce((sum, { writtenMib }) => sum + writtenMib, 0);

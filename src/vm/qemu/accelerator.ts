@@ -11,8 +11,8 @@ import { hostBootId } from "../local/processes.ts";
 import type { Architecture } from "./architectures.ts";
 import { type Accelerator, smokeArguments } from "./arguments.ts";
 import { kvmAccess, type Programs } from "./host-facts.ts";
+import type { KeyedMutex } from "./keyed-mutex.ts";
 import { type LaunchUser, unprivileged } from "./launch.ts";
-import type { Turns } from "./turns.ts";
 import { remembered } from "./verdict.ts";
 
 /** What `timeout` ends with when it had to kill. */
@@ -35,7 +35,7 @@ export interface AcceleratorOptions {
   /** The user for smoke boots, when machines have users of their own. */
   readonly smokeUid: number | undefined;
   /** One trial boot at a time: side by side they would spoil each other's deadline. */
-  readonly turns: Turns;
+  readonly turns: KeyedMutex;
 }
 
 export interface SmokeBoot {

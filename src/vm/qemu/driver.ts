@@ -14,11 +14,11 @@ import { capacityOf, guardDisks } from "./disks.ts";
 import { readExit } from "./exit.ts";
 import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
 import { createIdentity } from "./identity.ts";
+import { createKeyedMutex } from "./keyed-mutex.ts";
+import { createMachineDirectory } from "./machine-directory.ts";
 import { createRunningMachines } from "./machines.ts";
 import { createOperations } from "./operations.ts";
 import { probeHost } from "./probe.ts";
-import { createTurns } from "./turns.ts";
-import { createWorkplace } from "./workplace.ts";
 
 const MIB_BYTES = 1024 ** 2;
 /**
@@ -46,7 +46,7 @@ export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
   const machines = machinesDirectory(options.stateDirectory);
   const users = createMachineUsers(() => claimUsers(machines, settings), process.getuid?.() ?? 0);
   const identity = createIdentity(machines, users, clock);
-  const workplace = createWorkplace(machines, users);
+  const workplace = createMachineDirectory(machines, users);
   const consoles = createConsoles(clock, settings.qemu.consoleLimit * MIB_BYTES);
   const running = createRunningMachines(clock, log, consoles);
   const guard = guardDisks(machines, options, running);
@@ -119,7 +119,7 @@ async function claimUsers(owner: string, { qemu }: VmConfig) {
 }
 
 function acceleratorOf(machines: string, { qemu }: VmConfig, users: MachineUsers) {
-  const turns = createTurns();
+  const turns = createKeyedMutex();
   return async () => ({
     wanted: qemu.accelerator,
     trialBootMs: qemu.trialBoot,

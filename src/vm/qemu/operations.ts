@@ -7,11 +7,11 @@ import type { AcceleratorOptions } from "./accelerator.ts";
 import { readExit } from "./exit.ts";
 import type { MachineFiles } from "./files.ts";
 import type { Identity } from "./identity.ts";
+import { createKeyedMutex } from "./keyed-mutex.ts";
+import type { MachineDirectory } from "./machine-directory.ts";
 import type { RunningMachines } from "./machines.ts";
 import { examineHost } from "./probe.ts";
 import { startMachine } from "./start.ts";
-import { createTurns } from "./turns.ts";
-import type { Workplace } from "./workplace.ts";
 
 const CLEAN_UP_MS = 20_000;
 
@@ -19,7 +19,7 @@ export interface OperationsDeps {
   readonly settings: VmConfig;
   readonly accelerator: () => Promise<AcceleratorOptions>;
   readonly identity: Identity;
-  readonly workplace: Workplace;
+  readonly workplace: MachineDirectory;
   readonly running: RunningMachines;
   readonly clock: Clock;
   filesOf(id: string): MachineFiles;
@@ -35,7 +35,7 @@ export interface Operations {
 
 export function createOperations(deps: OperationsDeps): Operations {
   const { settings, identity, workplace, running, clock, filesOf } = deps;
-  const turns = createTurns();
+  const turns = createKeyedMutex();
   const creating = new Map<string, { readonly abort: AbortController; readonly startedAt: number }>();
 
   async function make(spec: MachineSpec, signal: AbortSignal): Promise<void> {

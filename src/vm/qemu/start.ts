@@ -16,8 +16,8 @@ import { lastLines } from "./console.ts";
 import type { MachineFiles } from "./files.ts";
 import { type Programs, tscKhz } from "./host-facts.ts";
 import { launch, unprivileged } from "./launch.ts";
+import type { MachineDirectory } from "./machine-directory.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
-import type { Workplace } from "./workplace.ts";
 
 const START_MS = 30_000;
 const TRY_MS = 15;
@@ -38,7 +38,7 @@ export interface Started {
 
 export async function startMachine(
   start: Start,
-  workplace: Workplace,
+  workplace: MachineDirectory,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<Started> {
@@ -57,7 +57,11 @@ export async function startMachine(
   }
 }
 
-async function furnish(start: Start, workplace: Workplace, signal: AbortSignal): Promise<number | undefined> {
+async function furnish(
+  start: Start,
+  workplace: MachineDirectory,
+  signal: AbortSignal,
+): Promise<number | undefined> {
   const { files, programs, spec } = start;
   const uid = await workplace.prepare(files);
   signal.throwIfAborted();
