@@ -1,6 +1,5 @@
 import { formatDuration } from "../../base/units.ts";
-import { isSameUrl } from "../../discovery/hook-health.ts";
-import { hookState } from "../../discovery/hook-health.ts";
+import { hookState, isSameUrl } from "../../discovery/hook-health.ts";
 import { describeScope } from "../../discovery/scope.ts";
 import type { ApiHook, Scope } from "../../gitlab/rest-api.ts";
 import type { Finding } from "./check.ts";
