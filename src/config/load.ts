@@ -41,7 +41,7 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
 }
 
 /** What is in order and may not be what was meant, in words. */
-export interface ConfigNote {
+interface ConfigNote {
   readonly problem: string;
   readonly hint: string;
 }
