@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { parseDurationMs, parseSizeBytes } from "../base/units.ts";
-import { Egress } from "./egress-config.ts";
+import { EgressConfig } from "./egress.ts";
 
 const MIB_BYTES = 1024 ** 2;
 
@@ -79,7 +79,7 @@ export const Pool = z.strictObject({
   hostLabels: HostLabels.default({}).meta({
     description: "Labels that a host must have for machines of this pool, such as zone: a.",
   }),
-  egress: Egress.prefault("internet").meta({
+  egress: EgressConfig.prefault("internet").meta({
     description:
       "What guests may reach beside GitLab: none, internet (public addresses only), a list of hosts, or a map; see docs/security.md.",
   }),
