@@ -25,6 +25,11 @@ export class FireRunnerError extends Error {
   }
 }
 
+/** What the operator can do about an error, if it says so. */
+export function hintOf(error: unknown): string | undefined {
+  return error instanceof FireRunnerError ? error.hint : undefined;
+}
+
 /** What Node advises to those who start it themselves. */
 const nodesAdvice = /; if the root CA is installed locally, .*$/;
 

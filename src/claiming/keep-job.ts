@@ -1,8 +1,8 @@
+import { backoffMs } from "../base/backoff.ts";
 import { describeError } from "../base/errors.ts";
 import { pauseUnless } from "../base/pause.ts";
 import type { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobPayload } from "../gitlab/payload.ts";
 import type { Claim, Store } from "../store/store.ts";
 import { type RejectionDeps, rejectJob } from "./reject-job.ts";

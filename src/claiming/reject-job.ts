@@ -1,9 +1,9 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { pauseUnless } from "../base/pause.ts";
 import type { Secret } from "../base/secret.ts";
 import { failureReasonOf } from "../domain/job-end.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";
 

@@ -1,5 +1,5 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Pool } from "../domain/pool.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobAnswer } from "../gitlab/runner-api.ts";
 import type { ClaimingConfig } from "./config.ts";
 

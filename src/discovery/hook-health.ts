@@ -2,11 +2,12 @@
  * Watches the hook that leads here: GitLab switches a hook off after failed deliveries, and what happens meanwhile is never told.
  * Facts: `alert_status` and `disabled_until` of GitLab's hooks API.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { Scope } from "../gitlab/rest-api.ts";
 import { describeHookError, type FoundHook, findHooks, type HookSearchOptions } from "./hook-search.ts";
 import { hookState } from "./hook-state.ts";

@@ -1,5 +1,5 @@
 /** Finds the hooks that lead here: of what is served, or else of single projects, as where GitLab's plan has no group hooks. */
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import { describeScope } from "./scope-messages.ts";
@@ -87,7 +87,7 @@ function missing(scope: Scope, url: string): string {
 
 /** What went wrong and what to do about it. */
 export function describeHookError(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }
 

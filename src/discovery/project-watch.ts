@@ -2,7 +2,7 @@
  * When a project's pending jobs are to be read: soon after a hook told of news, a little later where the news is of no use to a job
  * that waits, and now and then in any case. Times are epoch ms.
  */
-import { backoffMs } from "../gitlab/backoff.ts";
+import { backoffMs } from "../base/backoff.ts";
 
 /** A burst of hooks is one read: it waits for this long a pause between them … */
 const QUIET_MS = 50;

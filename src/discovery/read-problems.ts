@@ -1,6 +1,6 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { ReadFailure } from "./read-failure.ts";
 
 const passingBackoff = { baseMs: 500, capMs: 30_000 };

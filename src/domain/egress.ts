@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { formatHostPort } from "../base/host-port.ts";
 
 /** What guests of a pool may reach beside the relay: the one form that everything after the configuration works with. */
 export interface Egress {
@@ -94,5 +95,5 @@ function hostInWords(entry: EgressHost): EgressHostText {
 }
 
 function describeEgressHost({ host, port, anyBelow }: Omit<EgressHost, "private">): string {
-  return `${anyBelow ? "*." : ""}${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return `${anyBelow ? "*." : ""}${formatHostPort({ host, port })}`;
 }

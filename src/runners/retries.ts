@@ -1,8 +1,8 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError, FireRunnerError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 
 const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
@@ -85,6 +85,6 @@ function passes(error: unknown): boolean {
 
 /** What went wrong and what to do about it, on one line. */
 function errorInWords(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }

@@ -13,7 +13,7 @@ import { programPath } from "../../src/vm/local/programs.ts";
 import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
-import { createKeyedMutex } from "../../src/vm/qemu/keyed-mutex.ts";
+import { createKeyedMutex } from "../../src/base/keyed-mutex.ts";
 import { createQemuHarness, type QemuHarness } from "./qemu-harness.ts";
 import { tinyImage } from "./tiny-image.ts";
 
