@@ -7,7 +7,7 @@ import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
 import { mergeReloadable } from "../config/merge-reloadable.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolCapacity } from "../domain/pool-capacity.ts";
+import { poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";

@@ -30,6 +30,12 @@ export function hintOf(error: unknown): string | undefined {
   return error instanceof FireRunnerError ? error.hint : undefined;
 }
 
+/** What went wrong and what to do about it, on one line. */
+export function describeWithHint(error: unknown): string {
+  const hint = hintOf(error);
+  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
+}
+
 /** What Node advises to those who start it themselves. */
 const nodesAdvice = /; if the root CA is installed locally, .*$/;
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { DriverName, durationMs, Executor, HostLabels, sizeMib } from "../domain/config.ts";
-import { Egress } from "../domain/egress-config.ts";
+import { EgressConfig } from "../domain/egress.ts";
 
 /** Where one secret comes from: the file's words, or a file that holds it. */
 const inlineSecret = (description: string) =>
@@ -46,7 +46,7 @@ const TaggedMachine = z.strictObject({
     description: "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
   }),
   executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
-  egress: Egress.prefault("internet").meta({
+  egress: EgressConfig.prefault("internet").meta({
     description: "What guests may reach beside GitLab; as in pools.",
   }),
   hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),

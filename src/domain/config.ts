@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { MIB_BYTES, parseDurationMs, parseSizeBytes } from "../base/units.ts";
-import { Egress } from "./egress-config.ts";
+import { EgressConfig } from "./egress.ts";
 
 /** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
 export function durationMs(): z.ZodType<number, string> {
@@ -80,7 +80,7 @@ export const Pool = z.strictObject({
   hostLabels: HostLabels.default({}).meta({
     description: "Labels that a host must have for machines of this pool, such as zone: a.",
   }),
-  egress: Egress.prefault("internet").meta({
+  egress: EgressConfig.prefault("internet").meta({
     description:
       "What guests may reach beside GitLab: none, internet (public addresses only), a list of hosts, or a map; see docs/security.md.",
   }),

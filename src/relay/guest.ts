@@ -4,7 +4,7 @@ import type { Log } from "../base/log.ts";
 import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
 import { createTokenBucket, type TokenBucket } from "../base/token-bucket.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { RelaySettings } from "./config.ts";
 import type { JobSession } from "./job-session.ts";
 

@@ -3,7 +3,7 @@ import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";

@@ -6,7 +6,7 @@ import { stat } from "node:fs/promises";
 import type { KeyedMutex } from "../../base/keyed-mutex.ts";
 import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import { VmError } from "../errors.ts";
 import { hostBootId } from "../local/processes.ts";
 import type { Architecture } from "./architectures.ts";
