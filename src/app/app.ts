@@ -67,6 +67,7 @@ export function createApp(options: AppOptions): App {
       await cleanUp(cleanups, log);
       throw error;
     }
+    tellNotes(config, log);
     const oneUser = oneUserProblem(config, process.getuid?.() ?? 0);
     if (oneUser) log.warn(oneUser, "machines run as the same user as FireRunner");
     rooms.scheduler.start();
@@ -80,6 +81,7 @@ export function createApp(options: AppOptions): App {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
     config = mergeReloadable(config, next);
+    tellNotes(next, log);
     await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
     rooms?.tokens.look();
@@ -101,6 +103,10 @@ export function createApp(options: AppOptions): App {
   }
 
   return { start, reload, stop };
+}
+
+function tellNotes({ notes }: Config, log: Log): void {
+  for (const note of notes) log.warn(note, "a setting does nothing");
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */

@@ -20,7 +20,6 @@ const pending: PendingJob = {
     kind: {
       image: "base",
       driver: "qemu",
-      executor: "shell",
       concurrency: 1,
       egress: normalEgress("none"),
       hostLabels: {},

@@ -9,7 +9,6 @@ import type { Capacity, Size } from "./size.ts";
 export interface MachineKind {
   readonly image: string;
   readonly driver: string;
-  readonly executor: "shell";
   /** Jobs at one time, of a pool or of one set of tags. */
   readonly concurrency: number;
   readonly egress: Egress;

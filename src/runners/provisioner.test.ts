@@ -19,7 +19,6 @@ const log = pino({ level: "silent" });
 const kind = {
   image: "base",
   driver: "fake",
-  executor: "shell",
   concurrency: 10,
   egress: normalEgress("none"),
   hostLabels: {},

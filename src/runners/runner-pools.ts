@@ -93,7 +93,7 @@ function hasTagsOf({ tags }: ManagedRunner, { route }: Need): boolean {
 }
 
 function isSameMachine(pool: Pool, { route: { kind, size } }: Need): boolean {
-  const { image, driver, executor, egress } = pool;
-  const asked = [kind.image, kind.driver, kind.executor, kind.egress, size];
-  return JSON.stringify([image, driver, executor, egress, pool.size]) === JSON.stringify(asked);
+  const { image, driver, egress } = pool;
+  const asked = [kind.image, kind.driver, kind.egress, size];
+  return JSON.stringify([image, driver, egress, pool.size]) === JSON.stringify(asked);
 }

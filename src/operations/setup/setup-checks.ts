@@ -4,6 +4,7 @@ import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
 import { directWays } from "../../base/proxy/ways.ts";
 import type { Secret } from "../../base/secret.ts";
 import type { CompanyProxy } from "../../config/load.ts";
+import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
 import { connectGitLab } from "../../gitlab/connect.ts";
 import { gitLabErrorFrom, gitLabErrorOf } from "../../gitlab/failure.ts";
@@ -12,7 +13,6 @@ import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
 import type { Finding } from "../doctor/check.ts";
 import type { GitLabPlace, PlaceFinding, ScopeName, SetupChecks } from "./ports.ts";
-import { reviewRole, reviewToken } from "./token-review.ts";
 
 const MAX_ANSWER_BYTES = 64 * 1024;
 const ANSWER_LIMIT_MS = 20_000;
@@ -33,7 +33,7 @@ export function createSetupChecks(proxy: CompanyProxy = directWays, clock: Clock
     checkToken: async (place, token, signal) =>
       await findings(signal, async () => {
         const facts = await withRest(place, token, async (rest) => await rest.tokenFacts(signal));
-        return reviewToken(facts, clock.now());
+        return [...reviewToken(facts, clock.now()), ...reviewHookScope(facts)];
       }),
     checkScope: async (place, token, named, signal) =>
       await findings(signal, async () =>

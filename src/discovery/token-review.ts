@@ -1,15 +1,23 @@
-/** What an access token must be and may do for jobs by tag. Pure. */
+/**
+ * What an access token must be and may do for jobs by tag, judged in one place for the doctor, the set-up and the running daemon. Pure.
+ */
+import type { Scope, TokenFacts } from "../gitlab/rest-api.ts";
+import { neededRoles, neededScopes, TOKEN_ENDS_SOON_MS } from "../gitlab/token-needs.ts";
 
-import type { Scope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { neededRoles, neededScopes, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
-import type { Finding } from "../doctor/check.ts";
+export interface TokenFinding {
+  /** `warn`: works, or may work; `fail`: jobs by tag cannot be run. */
+  readonly level: "ok" | "warn" | "fail";
+  readonly message: string;
+  /** What to do about it. */
+  readonly hint?: string;
+}
 
 /** What is to be said about a token by itself: a `fail` for each thing without which jobs by tag do not work. */
-export function reviewToken(facts: TokenFacts, now: number): Finding[] {
+export function reviewToken(facts: TokenFacts, now: number): TokenFinding[] {
   return [...reviewLife(facts, now), ...reviewScopes(facts)];
 }
 
-function reviewLife({ name, username, active, expiresAt }: TokenFacts, now: number): Finding[] {
+function reviewLife({ name, username, active, expiresAt }: TokenFacts, now: number): TokenFinding[] {
   const who = `the token “${name}” of ${username}`;
   const hint = "Make a new one in GitLab (Settings → Access tokens).";
   const leftMs = expiresAt === null ? Number.POSITIVE_INFINITY : expiresAt - now;
@@ -20,16 +28,21 @@ function reviewLife({ name, username, active, expiresAt }: TokenFacts, now: numb
   return [{ level: "warn", message: `${who} ends soon, on ${day}`, hint }];
 }
 
-function reviewScopes({ scopes }: TokenFacts): Finding[] {
+function reviewScopes({ scopes }: TokenFacts): TokenFinding[] {
   if (scopes.includes("api")) return [];
-  const missing = Object.entries(neededScopes).filter(([scope]) => !scopes.includes(scope));
-  if (missing.length > 0) {
-    return missing.map(([scope, what]) => ({
+  return Object.entries(neededScopes)
+    .filter(([scope]) => !scopes.includes(scope))
+    .map(([scope, what]) => ({
       level: "fail",
       message: `the token lacks the scope ${scope}, which is needed ${what}`,
       hint: "Make a token with the scope api, or with read_api, create_runner and manage_runner.",
     }));
-  }
+}
+
+/** Whether the webhook can be installed with a token that may do all else; of no matter once the hook is there. */
+export function reviewHookScope({ scopes }: TokenFacts): TokenFinding[] {
+  const hasNarrow = Object.keys(neededScopes).every((scope) => scopes.includes(scope));
+  if (scopes.includes("api") || !hasNarrow) return [];
   return [
     {
       level: "warn",
@@ -47,7 +60,7 @@ export function reviewRole(
   scope: Scope,
   { username, isAdmin }: Pick<TokenFacts, "username" | "isAdmin">,
   level: number | undefined,
-): Finding {
+): TokenFinding {
   if (isAdmin) return { level: "ok", message: `${username} is an administrator` };
   if (scope.kind === "instance") {
     return {
