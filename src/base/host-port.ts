@@ -18,6 +18,6 @@ export function formatHostPort({ host, port }: HostPort): string {
 }
 
 /** A host as it stands in a URL. */
-export function bracketed(host: string): string {
+function bracketed(host: string): string {
   return host.includes(":") ? `[${host}]` : host;
 }

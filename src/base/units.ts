@@ -1,8 +1,8 @@
 import { FireRunnerError } from "./errors.ts";
 
-export const KIB_BYTES = 1024;
+const KIB_BYTES = 1024;
 export const MIB_BYTES = 1024 ** 2;
-export const GIB_BYTES = 1024 ** 3;
+const GIB_BYTES = 1024 ** 3;
 
 export const SECOND_MS = 1_000;
 export const MINUTE_MS = 60_000;
