@@ -1,5 +1,7 @@
 /** What the operating system's error codes mean, in words: “ENOENT: no such file or directory, open '/x'” is no sentence for people. */
+
 import { unreachableProblems } from "./connection-failure.ts";
+import { formatHostPort } from "./host-port.ts";
 
 type SystemError = NodeJS.ErrnoException & {
   dest?: string;
@@ -62,5 +64,5 @@ function about(what: string, words: string | undefined): string | undefined {
 
 function placeOf(address: string | undefined, port: number | undefined): string {
   if (address === undefined) return "";
-  return port === undefined ? address : `${address.includes(":") ? `[${address}]` : address}:${port}`;
+  return port === undefined ? address : formatHostPort({ host: address, port });
 }

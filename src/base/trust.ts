@@ -1,8 +1,9 @@
 import { X509Certificate } from "node:crypto";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { MIB_BYTES } from "./units.ts";
 
 /** Of a file with authorities. All those of a system have some 250 KiB. */
-export const MOST_AUTHORITIES_BYTES = 4 * 1024 ** 2;
+export const MOST_AUTHORITIES_BYTES = 4 * MIB_BYTES;
 
 /** What we show to a server that asks who we are. */
 export interface OwnCertificate {

@@ -2,6 +2,8 @@
  * What becomes of a job that GitLab has given: made durable as a claim, or, where that cannot be, ended in GitLab with a reason in its
  * log. GitLab calls the job running from its answer on and cannot take it back, so one of the two must happen.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
@@ -10,7 +12,6 @@ import type { Secret } from "../base/secret.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { failureReasonOf } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { JobPayload } from "../gitlab/payload.ts";
 import type { JobAnswer, RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
 import { hostChecks } from "../operations/doctor/host.ts";
@@ -87,7 +87,7 @@ async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Fin
 }
 
 function findingOf(error: unknown): Finding {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 

@@ -1,6 +1,6 @@
 /** Whether the API token may do what the configuration needs of it: read at start, every day, and when asked to. */
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS, MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
@@ -86,6 +86,6 @@ function problemOf({ level, message, hint }: TokenFinding): string[] {
 }
 
 function describeReadFailure(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return `what it may do could not be read: ${describeError(error)}${hint ? ` (${hint})` : ""}`;
 }

@@ -1,4 +1,5 @@
 import type { Dispatcher } from "undici";
+import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { refusedCertificate } from "./client-certificate.ts";
 
 /** An answer read to its end, or to where it broke. */
@@ -15,23 +16,11 @@ export interface Answer {
  * `gitlab_client_certificate` for an answer that asks for one.
  */
 export async function readAnswer(response: Dispatcher.ResponseData, maxBytes: number): Promise<Answer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  let cut: unknown;
-  try {
-    for await (const chunk of response.body as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) {
-        cut = new Error(`the answer is longer than ${maxBytes} bytes`);
-        break;
-      }
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    cut = error;
-  }
+  const read = await readBounded(response.body, maxBytes);
+  const tooLong = () => new Error(`the answer is longer than ${maxBytes} bytes`);
+  const cut = read.cut instanceof TooLongError ? tooLong() : read.cut;
   const { statusCode: status, headers } = response;
-  const text = Buffer.concat(chunks).toString("utf8");
+  const text = read.bytes.toString("utf8");
   const refused = refusedCertificate(status, text);
   if (refused !== undefined) throw refused;
   return { status, headers, text, cut };

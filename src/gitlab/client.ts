@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Secret } from "../base/secret.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, readAnswer } from "./answer.ts";
 import { gitLabErrorFrom } from "./failure.ts";
 import type { GitLabHttp, GitLabRequest } from "./http.ts";
@@ -21,8 +22,8 @@ const POLL_TIMEOUT_MS = 150_000;
 /** GitLab refuses larger job requests with 413. */
 const MAX_REQUEST_BYTES = 32 * 1024;
 /** Far above any real job payload. */
-const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
-const MAX_ANSWER_BYTES = 1024 * 1024;
+const MAX_PAYLOAD_BYTES = 64 * MIB_BYTES;
+const MAX_ANSWER_BYTES = MIB_BYTES;
 
 export interface RunnerApiOptions {
   readonly http: GitLabHttp;

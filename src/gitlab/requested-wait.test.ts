@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { backoffMs } from "./backoff.ts";
+import { backoffMs } from "../base/backoff.ts";
 import { requestedWaitMs } from "./requested-wait.ts";
 
 const now = Date.parse("2026-01-01T00:00:00Z");

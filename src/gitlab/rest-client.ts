@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Clock } from "../base/clock.ts";
 import type { Secret } from "../base/secret.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, jsonOf, readAnswer } from "./answer.ts";
 import { GitLabError } from "./errors.ts";
 import { gitLabErrorFrom } from "./failure.ts";
@@ -11,7 +12,7 @@ import type { RateBudget } from "./rest-api.ts";
 import { restErrorOf } from "./rest-failure.ts";
 
 /** A hundred jobs with long commit messages stay far below. */
-const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES = 16 * MIB_BYTES;
 /** For the whole answer: a server that sends a byte now and then must not hold a caller for ever. */
 const ANSWER_TIMEOUT_MS = 60_000;
 

@@ -7,6 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { trustContext } from "../base/trust.ts";
 import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
@@ -93,15 +94,11 @@ export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDo
 }
 
 async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
-    // Leaving the loop ends the transfer.
-    if (length > maxBytes) throw tooLong(url, maxBytes);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  if (response.body === null) return Buffer.alloc(0);
+  // One that is too long is not read on, which ends the transfer.
+  const { bytes, cut } = await readBounded(response.body, maxBytes);
+  if (cut !== undefined) throw cut instanceof TooLongError ? tooLong(url, maxBytes) : cut;
+  return bytes;
 }
 
 async function fetchWhole(wanted: Download, part: string, dispatcher: Dispatcher): Promise<void> {

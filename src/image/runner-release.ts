@@ -9,7 +9,7 @@ import type { Clock } from "../base/clock.ts";
 import { describeError, systemCode } from "../base/errors.ts";
 import { makeDirectory } from "../base/make-directory.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
-import { formatBytes } from "../base/units.ts";
+import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { download, downloadSmall } from "./download.ts";
 import { hashFile, writeFileDurably } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -51,11 +51,11 @@ export interface OfficialRunner {
 }
 
 const PROGRESS_STEP = 0.01;
-const LIST_MAX_BYTES = 1024 ** 2;
+const LIST_MAX_BYTES = MIB_BYTES;
 const SIGNATURE_MAX_BYTES = 64 * 1024;
 const KEY_MAX_BYTES = 256 * 1024;
 /** The program has some 100 MB. */
-const PROGRAM_MAX_BYTES = 512 * 1024 ** 2;
+const PROGRAM_MAX_BYTES = 512 * MIB_BYTES;
 
 /**
  * The pinned gitlab-runner: the one here when all that proves it is here too, else downloaded. Throws ImageError: `image_download_…`,

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, header } from "../gitlab/answer.ts";
 import { traceStatusOf } from "../gitlab/job-status.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -11,7 +12,7 @@ import type { JobEnd } from "./job-end.ts";
 import { admit, type JobSession } from "./job-session.ts";
 import { ensureHead } from "./trace-head.ts";
 
-const MAX_PATCH_BYTES = 4 * 1024 * 1024;
+const MAX_PATCH_BYTES = 4 * MIB_BYTES;
 
 export interface AppendTraceOptions {
   readonly store: Store;

@@ -1,6 +1,7 @@
 import { connect, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
+import { formatHostPort } from "../base/host-port.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { proxyErrorIn } from "../base/proxy/errors.ts";
 import { openTunnel } from "../base/proxy/tunnel.ts";
@@ -8,7 +9,7 @@ import { directWays, type ProxyServer, type ProxyWays } from "../base/proxy/ways
 import { trustContext } from "../base/trust.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
 import { createEgressChecker } from "./egress-checker.ts";
-import { type Destination, describeTarget, type Target } from "./egress-policy.ts";
+import type { Destination, Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { companyProxies, numericAddress } from "./egress-way.ts";
@@ -110,7 +111,7 @@ function closedByProxy(target: Target, error: unknown): EgressRefusal | undefine
     proxy.status !== undefined && proxy.status !== 407
       ? `the network's proxy answers ${proxy.status}`
       : "the network's proxy cannot be used now (its administrator sees why with “firerunner doctor”)";
-  return new EgressRefusal(502, `${describeTarget(target)} cannot be reached`, why, { cause: error });
+  return new EgressRefusal(502, `${formatHostPort(target)} cannot be reached`, why, { cause: error });
 }
 
 function established(
@@ -138,6 +139,6 @@ function established(
 
 export function unreachable(target: Target, cause: unknown): EgressRefusal {
   const timedOut = cause instanceof Error && cause.name === "TimeoutError";
-  const message = `${describeTarget(target)} cannot be reached`;
+  const message = `${formatHostPort(target)} cannot be reached`;
   return new EgressRefusal(timedOut ? 504 : 502, message, reasonOf(cause), { cause });
 }

@@ -1,9 +1,10 @@
+import { formatHostPort } from "../base/host-port.ts";
 import { type Egress, normalEgress } from "../domain/egress.ts";
 import type { Store } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import { unreachable } from "./egress-dialer.ts";
 import type { NameRule } from "./egress-name-check.ts";
-import { type Destination, describeTarget, evaluateTarget, type Target } from "./egress-policy.ts";
+import { type Destination, evaluateTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, refusalIn } from "./egress-refusal.ts";
 import type { Guest } from "./guest.ts";
 
@@ -34,7 +35,7 @@ export interface EgressGate {
 export function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateOptions): EgressGate {
   function closed(guest: Guest, target: Target, reason: string): EgressRefusal {
     audit.refused(guest, target, reason);
-    return new EgressRefusal(403, `${describeTarget(target)} is closed to this machine`, reason);
+    return new EgressRefusal(403, `${formatHostPort(target)} is closed to this machine`, reason);
   }
 
   return {

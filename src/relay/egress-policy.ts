@@ -112,7 +112,3 @@ export function parseTarget(authority: string, defaultPort?: number): Target | u
   const isHost = ipv6 === undefined ? hostName.test(host) : isIP(host) === 6;
   return isHost ? { host, port } : undefined;
 }
-
-export function describeTarget({ host, port }: Target): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}

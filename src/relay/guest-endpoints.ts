@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { createKeyedMutex } from "../base/keyed-mutex.ts";
 import type { Guest } from "./guest.ts";
 import { type GuestSocket, openGuestSocket } from "./guest-socket.ts";
 
@@ -31,17 +32,7 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
   const { maxConnections } = options;
   const doors = new Map<string, Door>();
   /** Opening and closing one machine's door never overlap. */
-  const turns = new Map<string, Promise<void>>();
-
-  async function inTurn(machineId: string, work: () => Promise<void>): Promise<void> {
-    const turn = (turns.get(machineId) ?? Promise.resolve()).then(work, work);
-    turns.set(machineId, turn);
-    try {
-      await turn;
-    } finally {
-      if (turns.get(machineId) === turn) turns.delete(machineId);
-    }
-  }
+  const turns = createKeyedMutex();
 
   async function open(machineId: string, path: string | undefined): Promise<void> {
     const door = doors.get(machineId);
@@ -73,8 +64,8 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
   }
 
   return {
-    open: (machineId, path) => inTurn(machineId, () => open(machineId, path)),
-    close: (machineId) => inTurn(machineId, () => close(machineId)),
+    open: (machineId, path) => turns.run(machineId, () => open(machineId, path)),
+    close: (machineId) => turns.run(machineId, () => close(machineId)),
     guest: (machineId) => doors.get(machineId)?.guest,
     remoteGuest(machineId) {
       const door = doors.get(machineId);
@@ -83,7 +74,7 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
     count: () => doors.size,
     async closeAll() {
       const all = [...doors.keys()];
-      await Promise.all(all.map((machineId) => inTurn(machineId, () => close(machineId))));
+      await Promise.all(all.map((machineId) => turns.run(machineId, () => close(machineId))));
     },
   };
 }

@@ -1,4 +1,5 @@
 import { describeError } from "../base/errors.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { createAppendTrace } from "./append-trace.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
 import type { Audit } from "./audit.ts";
@@ -20,8 +21,6 @@ import { createRedirects } from "./redirects.ts";
 import type { RelayOptions } from "./relay.ts";
 import { ensureHead } from "./trace-head.ts";
 import { createUpdateJob } from "./update-job.ts";
-
-const MIB_BYTES = 1024 ** 2;
 
 export interface HandlersContext {
   readonly dialer: Dialer;

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
@@ -140,10 +141,7 @@ export function createRelay(options: RelayOptions): Relay {
     reload: outside.look,
     async stop() {
       await Promise.all([outside.close(), doors.closeAll()]);
-      const waiting = new AbortController();
-      const limit = clock.sleep(STOP_LIMIT_MS, waiting.signal).catch(() => {});
-      await Promise.race([Promise.allSettled(inFlight), limit]);
-      waiting.abort();
+      await atMost(clock, STOP_LIMIT_MS, Promise.allSettled(inFlight));
       await dialer.close();
     },
   };

@@ -2,7 +2,9 @@
  * What a machine wrote last, fit to be shown in a job's trace: no control characters, no secrets, no half lines. It is
  * recorded before the machine may be destroyed and read again when GitLab is told, however often that is tried.
  */
+
 import type { Clock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
 import { plainText } from "../base/plain-text.ts";
 import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
@@ -11,7 +13,7 @@ import { maskSecrets } from "../gitlab/trace.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { memoryKills, memoryLine, tellingLines } from "./console-lines.ts";
-import { withDeadline } from "./deadline.ts";
+import { limitOf } from "./errors.ts";
 import { readPayload } from "./payload.ts";
 
 const READ_BYTES = 16_384;
@@ -88,7 +90,7 @@ async function readConsole(
   const driver = fleet.hosts().get(hostKey(machine));
   if (!driver) return undefined;
   const doing = `reading the console of ${machine.id}`;
-  return await withDeadline(clock, READ_LIMIT_MS, signal, doing, () =>
+  return await withDeadline(clock, limitOf(doing, READ_LIMIT_MS, signal), () =>
     driver.console(machine.id, READ_BYTES),
   );
 }

@@ -1,7 +1,7 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { NewMachine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { recordConsoleTail } from "./console-tail.ts";

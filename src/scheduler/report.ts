@@ -3,12 +3,13 @@
  * again: the tail is always the same bytes at the same place (`traceSize`, which a report does not move), and GitLab takes
  * a repetition of a trace's last bytes as what it is.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import { failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";
 import type { Job, Store } from "../store/store.ts";
 import { recordedConsoleTail } from "./console-tail.ts";

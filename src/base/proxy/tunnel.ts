@@ -1,6 +1,7 @@
 import { isIP, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { buildConnector, Client } from "undici";
+import { formatHostPort } from "../host-port.ts";
 import { proxyAnswered, proxyFailed } from "./errors.ts";
 import { authorizationOf } from "./server.ts";
 import type { ProxyServer } from "./ways.ts";
@@ -21,7 +22,7 @@ export interface TunnelOptions {
 /** A connection that ends at `target`, through the proxy (CONNECT). Throws ProxyError, or the reason of `signal`. */
 export async function openTunnel(options: TunnelOptions): Promise<Socket> {
   const { proxy, secureContext, timeoutMs, signal } = options;
-  const authority = authorityOf(options.target);
+  const authority = formatHostPort(options.target);
   const limit = AbortSignal.timeout(timeoutMs);
   const client = new Client(proxy.origin, {
     connect: proxyConnector(secureContext, timeoutMs),
@@ -54,8 +55,4 @@ export function proxyConnector(secureContext: SecureContext, timeoutMs: number):
     const { hostname } = wanted;
     connect(isIP(hostname) === 0 ? { ...wanted, servername: hostname } : wanted, callback);
   };
-}
-
-function authorityOf({ host, port }: { readonly host: string; readonly port: number }): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

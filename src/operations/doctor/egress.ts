@@ -1,12 +1,14 @@
 /** Whether a company's proxy lets guests out, by the way that the relay takes for them. Nothing but CONNECT is sent, to hosts that the configuration names. */
+
 import { FireRunnerError } from "../../base/errors.ts";
+import { formatHostPort } from "../../base/host-port.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
 import type { Config } from "../../config/load.ts";
 import type { Egress } from "../../domain/egress.ts";
 import { createAddressGuard } from "../../relay/egress-addresses.ts";
 import { createDialer, type Dialer } from "../../relay/egress-dialer.ts";
-import { type Destination, describeTarget, evaluateTarget, type Target } from "../../relay/egress-policy.ts";
+import { type Destination, evaluateTarget, type Target } from "../../relay/egress-policy.ts";
 import { refusalIn } from "../../relay/egress-refusal.ts";
 import type { Resolve } from "../../relay/egress-resolve.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
@@ -107,7 +109,7 @@ async function attempt(
   signal: AbortSignal,
 ): Promise<Finding> {
   const guests = `guests of ${whose.join(", ")}`;
-  const target = describeTarget(destination.target);
+  const target = formatHostPort(destination.target);
   try {
     (await dialer.connect(destination, signal)).on("error", () => {}).destroy();
     return { level: "ok", message: `${proxy.origin} (${proxy.namedBy}) leads ${guests} to ${target}` };

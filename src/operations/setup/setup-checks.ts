@@ -1,6 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { systemClock } from "../../base/clock.ts";
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
 import { directWays } from "../../base/proxy/ways.ts";
 import type { Secret } from "../../base/secret.ts";
 import type { CompanyProxy } from "../../config/load.ts";
@@ -116,6 +116,6 @@ async function findings(signal: AbortSignal, ask: () => Promise<Finding[]>): Pro
 
 function failureOf(error: unknown, signal: AbortSignal): Finding {
   signal.throwIfAborted();
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }

@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { ManagedRunner } from "../../store/managed-runner.ts";
 import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
 import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
@@ -81,7 +82,7 @@ const ConsoleQuery = z.object({
     .number()
     .int()
     .min(0)
-    .max(8 * 1024 ** 2)
+    .max(8 * MIB_BYTES)
     .default(65_536),
 });
 

@@ -3,6 +3,8 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/sampled-log.ts";
+import { createKeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { HttpConfig } from "../config.ts";
 import { createAddressSet } from "./address.ts";
 import { createBodyBudget } from "./body-budget.ts";
@@ -16,12 +18,10 @@ import { tlsOptions } from "./http-server.ts";
 import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
 import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
 import { createRefuse } from "./refusal.ts";
-import { createUnprovenLimit } from "./unproven-limit.ts";
 import type { Readiness, WebhookHandler } from "./webhook-handler.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
-const BODY_ROOM_BYTES = 32 * 1024 ** 2;
-const MIB_BYTES = 1024 ** 2;
+const BODY_ROOM_BYTES = 32 * MIB_BYTES;
 const HEALTH_PER_MINUTE = 600;
 /** How often the certificate's files are looked at. */
 const LOOK_MS = 10_000;
@@ -66,7 +66,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
   const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
   const clientErrors = createClientErrors({ connections, tally, sampled });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
-  const unproven = createUnprovenLimit(clock, () => config.unprovenPerMinute);
+  const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
   const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled });
   const opened = await openListeners(clock, {
     ...{ config, desk, readiness, log, connections, clientErrors, refuse, tally, sampled },
@@ -76,7 +76,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     room: createBodyBudget(BODY_ROOM_BYTES),
     takeTurn: createFairQueue(),
     isSpoilt: clientErrors.isSpoilt,
-    limit: createUnprovenLimit(clock, () => HEALTH_PER_MINUTE),
+    limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
   });
   const timer = setInterval(() => {
     sampled.tick();

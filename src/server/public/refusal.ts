@@ -1,12 +1,13 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { SampledLog } from "../../base/sampled-log.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { Client } from "./client.ts";
 import type { RefusalReason, Tally } from "./counts.ts";
 import { readBody } from "./read-body.ts";
-import type { UnprovenLimit } from "./unproven-limit.ts";
 
 /** What is read of a refused body, so that its sender gets to read the answer: one that still writes would miss it. */
-const DRAINED_BYTES = 1024 ** 2;
+const DRAINED_BYTES = MIB_BYTES;
 const DRAINED_MS = 1_000;
 
 export interface Refusal {
@@ -20,7 +21,7 @@ export type Refuse = (request: FastifyRequest, reply: FastifyReply, refusal: Ref
 
 export interface RefuseDeps {
   readonly clientOf: (request: FastifyRequest) => Client;
-  readonly limit: UnprovenLimit;
+  readonly limit: KeyedRateLimit;
   readonly tally: Tally;
   readonly sampled: SampledLog;
 }

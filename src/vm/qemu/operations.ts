@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { VmConfig } from "../config.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -7,7 +8,6 @@ import type { AcceleratorOptions } from "./accelerator.ts";
 import { readExit } from "./exit.ts";
 import type { MachineFiles } from "./files.ts";
 import type { Identity } from "./identity.ts";
-import { createKeyedMutex } from "./keyed-mutex.ts";
 import type { MachineDirectory } from "./machine-directory.ts";
 import type { RunningMachines } from "./machines.ts";
 import { examineHost } from "./probe.ts";
@@ -59,7 +59,7 @@ export function createOperations(deps: OperationsDeps): Operations {
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     checkSpec(spec);
-    await turns.take(spec.id, async () => {
+    await turns.run(spec.id, async () => {
       const abort = new AbortController();
       const either = AbortSignal.any([signal, abort.signal]);
       creating.set(spec.id, { abort, startedAt: clock.now() });
@@ -79,7 +79,7 @@ export function createOperations(deps: OperationsDeps): Operations {
   async function destroy(id: string, signal: AbortSignal): Promise<void> {
     const files = filesOf(id);
     creating.get(id)?.abort.abort();
-    await turns.take(id, async () => {
+    await turns.run(id, async () => {
       signal.throwIfAborted();
       running.forget(id);
       await identity.killAll(files, await workplace.userOf(files), signal);

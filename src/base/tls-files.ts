@@ -3,8 +3,9 @@ import { stat } from "node:fs/promises";
 import { createSecureContext } from "node:tls";
 import { describeError, systemCode } from "./errors.ts";
 import { readTrusted, UntrustedError } from "./trusted-file.ts";
+import { MIB_BYTES } from "./units.ts";
 
-const LARGEST_FILE_BYTES = 1024 ** 2;
+const LARGEST_FILE_BYTES = MIB_BYTES;
 
 /** The paths of two PEM files. */
 export interface TlsFiles {
