@@ -83,7 +83,7 @@ function aWorld({
       pools: () => new Map(pools.map((name) => [name, {}])),
     },
     hookHealth: { status: () => ({ hooks: [], problem: "there is no hook" }) },
-    unservable: { blocker: () => obstacle },
+    unservable: { blocker: () => blocker },
     token: () => null,
     budget: () => undefined,
     refused: () => ({ "wrong signature": 3 }),
