@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
-import { isLinkSecret, linkHashOf, newLinkSecret } from "./link-secret.ts";
+import { isLinkSecret, linkHashOf, newLinkSecret } from "./secret.ts";
 
 test("a secret opens by its own hash alone, and nothing opens where none is kept", () => {
   const [one, other] = [newLinkSecret(randomBytes).reveal(), newLinkSecret(randomBytes).reveal()];

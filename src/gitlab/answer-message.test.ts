@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { messageOf } from "./answer-message.ts";
+import { messageOf } from "./answer.ts";
 
 function said(body: unknown): string {
   return messageOf({ status: 400, headers: {}, text: JSON.stringify(body) ?? "", cut: undefined });

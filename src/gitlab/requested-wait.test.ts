@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { backoffMs } from "../base/backoff.ts";
-import { requestedWaitMs } from "./requested-wait.ts";
+import { requestedWaitMs } from "./answer.ts";
 
 const now = Date.parse("2026-01-01T00:00:00Z");
 const inTenSeconds = "Thu, 01 Jan 2026 00:00:10 GMT";

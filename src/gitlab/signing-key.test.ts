@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { newSigningKey, signingKeyProblem } from "./signing-key.ts";
+import { newSigningKey, signingKeyProblem } from "./webhook-signature.ts";
 
 test("new keys are well formed, and no two are the same", () => {
   const keys = Array.from({ length: 50 }, () => newSigningKey().reveal());

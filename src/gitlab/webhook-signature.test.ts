@@ -4,8 +4,7 @@ import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
 import type { WebhookHandler } from "../server/public/webhook-handler.ts";
-import { newSigningKey, signDelivery } from "./signing-key.ts";
-import { createHookVerifier } from "./webhook-signature.ts";
+import { createHookVerifier, newSigningKey, signDelivery } from "./webhook-signature.ts";
 
 const now = 1_790_000_000_500;
 const timestamp = 1_790_000_000;

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { describeOnEveryDatabase } from "../../test/builders/databases.ts";
 import { aDelivery } from "../../test/builders/delivery.ts";
-import type { KnownProject } from "./deliveries.ts";
+import type { KnownProject } from "./delivery-store.ts";
 
 const isDue = ({ hookedAt, readAt }: KnownProject) =>
   hookedAt !== null && (readAt === null || hookedAt >= readAt);

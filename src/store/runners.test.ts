@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { describeOnEveryDatabase } from "../../test/builders/databases.ts";
 import { aGivenRunner, aNewRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
-import type { ManagedRunner } from "./managed-runner.ts";
+import type { ManagedRunner } from "./runner-store.ts";
 
 describeOnEveryDatabase("runners", (context) => {
   async function add(key: string, overrides: Parameters<typeof aNewRunner>[0] = {}): Promise<boolean> {
