@@ -21,7 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   runners: ["base", "domain", "store", "gitlab", "claiming", "discovery"],
   relay: ["base", "domain", "store", "gitlab"],
   scheduler: ["base", "domain", "store", "gitlab", "guest", "vm/driver.ts"],
-  server: ["base", "domain", "views", "store/managed-runner.ts"],
+  server: ["base", "domain", "views", "store/runner-store.ts"],
   views: ["base", "domain", "store"],
   operations: [
     "base",

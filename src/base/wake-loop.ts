@@ -1,5 +1,5 @@
 import type { Clock } from "./clock.ts";
-import { pauseUnless } from "./pause.ts";
+import { pauseUnless } from "./clock.ts";
 
 /** Looks, rests until the time that the look named or until woken, and looks again. Never two looks at once. */
 export interface WakeLoop {

@@ -5,15 +5,14 @@
 
 import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
+import { pauseUnless } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { pauseUnless } from "../base/pause.ts";
 import type { Secret } from "../base/secret.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { failureReasonOf } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { JobPayload } from "../gitlab/payload.ts";
-import type { JobAnswer, RunnerApi } from "../gitlab/runner-api.ts";
+import type { JobAnswer, JobPayload, RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";
 import type { Claim, Store } from "../store/store.ts";
 

@@ -10,8 +10,8 @@ import { Secret } from "../base/secret.ts";
 import { createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Pool } from "../domain/pool.ts";
-import { JobPayload } from "../gitlab/payload.ts";
 import type { JobAnswer, JobRequest, RunnerApi } from "../gitlab/runner-api.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import { ClaimingConfig } from "./config.ts";
 
 const size = aSize({ cpus: 1, memoryMib: 1_024 });

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { App } from "../app/app.ts";
 import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { keepMemoryOutOfDumps } from "../base/no-dumps.ts";
+import { keepMemoryOutOfDumps } from "../base/process.ts";
 import type { Run } from "./context.ts";
 import { loadApp } from "./load-app.ts";
 

@@ -1,5 +1,5 @@
 import type { ProxySettings } from "../base/proxy/config.ts";
-import { proxiesOfEnvironment } from "../base/proxy/environment.ts";
+import { proxiesOfEnvironment } from "../base/proxy/config.ts";
 import { parseProxy } from "../base/proxy/server.ts";
 import type { ProxyServer, ProxyWays } from "../base/proxy/ways.ts";
 import { Secret } from "../base/secret.ts";

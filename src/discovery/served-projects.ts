@@ -11,7 +11,7 @@ import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { Deliveries, KnownProject } from "../store/deliveries.ts";
+import type { Deliveries, KnownProject } from "../store/delivery-store.ts";
 import { readFailure } from "./read-failures.ts";
 import { belongsTo, describeScope } from "./scope.ts";
 

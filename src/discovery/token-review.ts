@@ -2,7 +2,7 @@
  * What an access token must be and may do for jobs by tag, judged in one place for the doctor, the set-up and the running daemon. Pure.
  */
 import type { Scope, TokenFacts } from "../gitlab/rest-api.ts";
-import { neededRoles, neededScopes, TOKEN_ENDS_SOON_MS } from "../gitlab/token-needs.ts";
+import { neededRoles, neededScopes, TOKEN_ENDS_SOON_MS } from "../gitlab/rest-api.ts";
 
 export interface TokenFinding {
   /** `warn`: works, or may work; `fail`: jobs by tag cannot be run. */

@@ -3,10 +3,12 @@ import type { LookupFunction } from "node:net";
 import type { Readable } from "node:stream";
 import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
+import type { Log } from "../base/log.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
-import { trustContext } from "../base/trust.ts";
-import { checkAuthorities, type GitLabTrust } from "./trust.ts";
+import { trustContext } from "../base/tls.ts";
+import type { GitLabConfig } from "./config.ts";
+import { checkAuthorities, type GitLabTrust, readGitLabTrust } from "./trust.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 60_000;
@@ -128,4 +130,17 @@ export function endToEndHeaders(headers: IncomingHttpHeaders): IncomingHttpHeade
   return Object.fromEntries(
     Object.entries(headers).filter(([name]) => !hopHeaders.has(name) && !named.has(name)),
   );
+}
+
+/**
+ * GitLab's HTTP as configured: its authorities, the certificate shown to it, and the proxy that leads there. Throws GitLabError when a file
+ * cannot be used.
+ */
+export async function connectGitLab(
+  { gitlab, proxy }: { readonly gitlab: GitLabConfig; readonly proxy: ProxyWays },
+  log?: Log,
+): Promise<GitLabHttp> {
+  const { url, ...files } = gitlab;
+  const trust = await readGitLabTrust({ files, ca: proxy.ca, log });
+  return createGitLabHttp({ url, trust, ways: proxy });
 }

@@ -2,10 +2,9 @@ import { crc32 } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
-import { crc32Combine } from "./crc32.ts";
-import { JobPayload } from "./payload.ts";
 import type { TraceStatus } from "./runner-api.ts";
-import { appendWithRecovery, maskSecrets } from "./trace.ts";
+import { JobPayload } from "./runner-api.ts";
+import { appendWithRecovery, crc32Combine, maskSecrets } from "./trace.ts";
 
 /** A trace as GitLab keeps it: a patch must begin where the trace ends, or repeat its last bytes. */
 function createTrace(content: string) {

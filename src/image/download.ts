@@ -8,7 +8,7 @@ import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
-import { trustContext } from "../base/trust.ts";
+import { trustContext } from "../base/tls.ts";
 import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";

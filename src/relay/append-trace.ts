@@ -1,8 +1,8 @@
 import type { Clock } from "../base/clock.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, header } from "../gitlab/answer.ts";
-import { traceStatusOf } from "../gitlab/job-status.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { traceStatusOf } from "../gitlab/runner-client.ts";
 import type { Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, readBody } from "./exchange.ts";

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
+import { createSampledLog, type SampledLog } from "../base/log.ts";
 import { createTokenBucket, type TokenBucket } from "../base/token-bucket.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { GuestEnd } from "../domain/events.ts";

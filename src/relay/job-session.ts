@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { Secret } from "../base/secret.ts";
 import { isJobResult } from "../domain/job-end.ts";
-import { JobPayload } from "../gitlab/payload.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import type { Job, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";

@@ -1,8 +1,8 @@
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { describeSize } from "../domain/size.ts";
-import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi, TraceStatus } from "../gitlab/runner-api.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
 import type { Job, Machine, Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";

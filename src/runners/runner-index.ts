@@ -5,7 +5,7 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { Demand, PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import { fingerprint, type Need, needsOf, poolOf, servedBy, tagsKey, takesSameSlot } from "./runner-pools.ts";
 

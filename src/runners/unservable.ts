@@ -5,8 +5,8 @@
  * A process that ends anywhere in between leaves a row for each of the two.
  */
 import type { Clock } from "../base/clock.ts";
+import { pauseUnless } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { pauseUnless } from "../base/pause.ts";
 import { Secret } from "../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
@@ -17,7 +17,7 @@ import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Claim, Store } from "../store/store.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries } from "./retries.ts";

@@ -8,7 +8,7 @@ import { withDeadline } from "../base/deadline.ts";
 import { plainText } from "../base/plain-text.ts";
 import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { JobPayload } from "../gitlab/payload.ts";
+import type { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
 import type { Machine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";

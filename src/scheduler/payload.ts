@@ -1,6 +1,6 @@
 import { FireRunnerError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
-import { JobPayload } from "../gitlab/payload.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import { SchedulerError } from "./errors.ts";
 

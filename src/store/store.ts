@@ -3,8 +3,8 @@ import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.t
 import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
 import type { Size } from "../domain/size.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
-import type { Deliveries } from "./deliveries.ts";
-import type { ManagedRunners } from "./managed-runner.ts";
+import type { Deliveries } from "./delivery-store.ts";
+import type { ManagedRunners } from "./runner-store.ts";
 
 /** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
 export interface Job {

@@ -1,5 +1,5 @@
-import type { Deliveries, KnownProject } from "../store/deliveries.ts";
-import type { ManagedRunner, ManagedRunners } from "../store/managed-runner.ts";
+import type { Deliveries, KnownProject } from "../store/delivery-store.ts";
+import type { ManagedRunner, ManagedRunners } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
 

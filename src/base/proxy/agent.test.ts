@@ -5,7 +5,7 @@ import { type CompanyProxyOptions, startCompanyProxy } from "../../../test/serve
 import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { describeError } from "../errors.ts";
 import { Secret } from "../secret.ts";
-import { trustContext } from "../trust.ts";
+import { trustContext } from "../tls.ts";
 import { createProxiedAgent } from "./agent.ts";
 import { type ProxyError, proxyErrorIn } from "./errors.ts";
 import type { ProxyWays } from "./ways.ts";

@@ -1,5 +1,5 @@
-import { certificateCode, unreachableProblems } from "../connection-failure.ts";
 import { causeIn, codeIn, describeError, FireRunnerError } from "../errors.ts";
+import { certificateCode, unreachableProblems } from "../system-errors.ts";
 import type { ProxyServer } from "./ways.ts";
 
 export type ProxyErrorCode =

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { proxiesOfEnvironment, proxyVariables } from "./environment.ts";
+import { proxiesOfEnvironment, proxyVariables } from "./config.ts";
 import { addressOf, authorizationOf, parseProxy } from "./server.ts";
 import { exceptionProblem, type ProxyServer, proxyFor, targetOfUrl } from "./ways.ts";
 

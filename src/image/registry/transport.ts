@@ -2,7 +2,7 @@ import type { Dispatcher } from "undici";
 import { describeError } from "../../base/errors.ts";
 import { createProxiedAgent } from "../../base/proxy/agent.ts";
 import { directWays, type ProxyWays } from "../../base/proxy/ways.ts";
-import { certificatesIn, trustContext } from "../../base/trust.ts";
+import { certificatesIn, trustContext } from "../../base/tls.ts";
 import { RegistryError } from "./errors.ts";
 import { isLocalRegistry } from "./reference.ts";
 

@@ -5,13 +5,13 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
-import { certificatesIn } from "../../base/trust.ts";
+import { certificatesIn } from "../../base/tls.ts";
 import { DAY_MS, formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readAnswer } from "../../gitlab/answer.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
 import type { GitLabError } from "../../gitlab/errors.ts";
-import { gitLabErrorFrom } from "../../gitlab/failure.ts";
+import { gitLabErrorFrom } from "../../gitlab/errors.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { answer, mergeFindings, sentence } from "./findings.ts";
 

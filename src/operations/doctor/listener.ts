@@ -5,7 +5,7 @@ import { createServer, isIP } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { listenOn, listenProblem } from "../../base/listen.ts";
-import type { TlsFiles } from "../../base/tls-files.ts";
+import type { TlsFiles } from "../../base/tls.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readServerPair } from "../../server/public/certificate.ts";

@@ -2,7 +2,7 @@
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Config } from "../../config/load.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
 import type { Finding, RunningFireRunner } from "./check.ts";
 
 const ANSWER_LIMIT_MS = 10_000;

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
 import { describeScope, namedScopeOf } from "../../discovery/scope.ts";
 import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
 import { installationMark } from "../../runners/runner-mark.ts";

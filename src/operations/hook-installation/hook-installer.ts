@@ -5,7 +5,7 @@ import type { Secret } from "../../base/secret.ts";
 import { formatDuration } from "../../base/units.ts";
 import { isSameUrl } from "../../discovery/hook-health.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
+import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/rest-api.ts";
 import type { Finding } from "../doctor/check.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-messages.ts";
 import type { Step } from "./step.ts";

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import type { Log } from "../../base/log.ts";
-import { createSampledLog } from "../../base/sampled-log.ts";
+import { createSampledLog } from "../../base/log.ts";
 import { MINUTE_MS } from "../../base/units.ts";
 import { advertisedAddress, type RelaySettings } from "../config.ts";
 import type { RelayCertificate } from "./certificate.ts";

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { type SecureContext, TLSSocket } from "node:tls";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
 import type { Store } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { Guest } from "../guest.ts";

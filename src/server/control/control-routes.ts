@@ -3,7 +3,7 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
 import { MIB_BYTES } from "../../base/units.ts";
-import type { ManagedRunner } from "../../store/managed-runner.ts";
+import type { ManagedRunner } from "../../store/runner-store.ts";
 import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
 import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";

@@ -1,7 +1,7 @@
 import { describeError } from "../../base/errors.ts";
 import { createMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
-import { stampOf, type TlsFiles, type TlsPair } from "../../base/tls-files.ts";
+import { stampOf, type TlsFiles, type TlsPair } from "../../base/tls.ts";
 import { readServerPair } from "./certificate.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * 3_600_000;

@@ -1,4 +1,4 @@
-import { readTlsPair, type TlsFiles, type TlsPair } from "../../base/tls-files.ts";
+import { readTlsPair, type TlsFiles, type TlsPair } from "../../base/tls.ts";
 import { HttpError } from "../errors.ts";
 
 /** Throws HttpError `door_certificate` that says which file is wrong, and how. A certificate that has expired is none. */

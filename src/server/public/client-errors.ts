@@ -1,7 +1,7 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import { describeError, systemCode } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
 import { canonicalAddress, limitKey } from "./address.ts";
 import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";

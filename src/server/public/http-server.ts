@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import { TLS_FLOOR, type TlsPair } from "../../base/tls-files.ts";
+import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
 import type { HttpConfig } from "../config.ts";
 
 /** GitLab sends up to 20 custom headers of up to 2,048 characters each, beside its own. */

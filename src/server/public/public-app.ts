@@ -5,7 +5,7 @@ import Fastify, {
   type FastifyRequest,
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { TlsPair } from "../../base/tls-files.ts";
+import type { TlsPair } from "../../base/tls.ts";
 import type { HttpConfig } from "../config.ts";
 import type { createClientErrors } from "./client-errors.ts";
 import { type HealthDeps, registerHealth } from "./health-routes.ts";

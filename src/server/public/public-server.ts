@@ -2,7 +2,7 @@ import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { createSampledLog } from "../../base/sampled-log.ts";
+import { createSampledLog } from "../../base/log.ts";
 import { createKeyedRateLimit } from "../../base/token-bucket.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { HttpConfig } from "../config.ts";

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
 import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { Client } from "./client.ts";

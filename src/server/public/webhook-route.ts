@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { AddressSet } from "./address.ts";
 import type { BodyBudget, KeptBody } from "./body-budget.ts";

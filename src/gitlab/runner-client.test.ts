@@ -3,9 +3,9 @@ import { aPayload } from "../../test/builders/payload.ts";
 import { answer, type Handler, startHttpServer, type TestServer } from "../../test/servers/http-server.ts";
 import { systemClock } from "../base/clock.ts";
 import { Secret } from "../base/secret.ts";
-import { createRunnerApi } from "./client.ts";
 import { createGitLabHttp, type GitLabHttp } from "./http.ts";
 import type { RunnerApi } from "./runner-api.ts";
+import { createRunnerApi } from "./runner-client.ts";
 
 const token = new Secret("glrt-token-of-the-runner");
 const jobToken = new Secret("glcbt-token-of-the-job");

@@ -6,9 +6,9 @@ import { answer, type Handler, startHttpServer } from "../../test/servers/http-s
 import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
-import { createRunnerApi } from "./client.ts";
 import type { GitLabError } from "./errors.ts";
 import { createGitLabHttp, type GitLabHttpOptions } from "./http.ts";
+import { createRunnerApi } from "./runner-client.ts";
 
 const token = new Secret("glrt-token-of-the-runner");
 

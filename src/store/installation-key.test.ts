@@ -3,7 +3,7 @@ import { chmod, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createKey, readKey } from "./key-file.ts";
+import { createKey, readKey } from "./installation-key.ts";
 
 describe("key file", () => {
   let directory: string;

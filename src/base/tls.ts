@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { createSecureContext } from "node:tls";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { describeError, systemCode } from "./errors.ts";
 import { readTrusted, UntrustedError } from "./trusted-file.ts";
 import { MIB_BYTES } from "./units.ts";
@@ -25,7 +25,7 @@ export interface TlsPair {
 export const TLS_FLOOR = "TLSv1.2";
 
 /** Makes the error of the room that needs the pair, of words that say which file is wrong, and how. */
-export type WrongFile = (message: string, options?: ErrorOptions & { hint?: string }) => Error;
+type WrongFile = (message: string, options?: ErrorOptions & { hint?: string }) => Error;
 
 /** Throws what `wrong` makes. A certificate that has expired is none of that. */
 export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<TlsPair> {
@@ -111,4 +111,45 @@ function parseKey(pem: Buffer, path: string, wrong: WrongFile): KeyObject {
 /** OpenSSL's `error:0480006C:PEM routines::no start line`, without the numbers. */
 function opensslWords(error: unknown): string {
   return describeError(error).replace(/^error:[0-9A-F]+:/i, "");
+}
+
+/** Of a file with authorities. All those of a system have some 250 KiB. */
+export const MOST_AUTHORITIES_BYTES = 4 * MIB_BYTES;
+
+/** What we show to a server that asks who we are. */
+interface OwnCertificate {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+}
+
+/**
+ * Trusts the authorities of Node and of the system, and besides them those in `authorities`, each a PEM text. Make it once for many
+ * connections: reading hundreds of certificates costs more than a request.
+ */
+export function trustContext(
+  authorities: readonly (string | undefined)[],
+  own?: OwnCertificate,
+): SecureContext {
+  const known = new Set([...getCACertificates("default"), ...getCACertificates("system")]);
+  for (const pem of authorities) if (pem !== undefined) known.add(pem);
+  return createSecureContext({ ca: [...known], ...(own ? { cert: own.cert, key: own.key } : {}) });
+}
+
+const block =
+  /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]*-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g;
+
+/**
+ * Every certificate of a PEM text, in its plain form. TLS ignores what it cannot read, and every connection would fail later with no hint
+ * at the file: so this throws an Error that says, in words, what is wrong with the text.
+ */
+export function certificatesIn(pem: string): readonly X509Certificate[] {
+  const blocks = pem.match(block) ?? [];
+  if (blocks.length === 0) throw new Error("it holds no certificate in PEM form");
+  return blocks.map((each, index) => {
+    try {
+      return new X509Certificate(each);
+    } catch (cause) {
+      throw new Error(`certificate ${index + 1} of ${blocks.length} in it is damaged`, { cause });
+    }
+  });
 }

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { type Log, silentLog } from "./log.ts";
+import { createSampledLog, type Log, silentLog } from "./log.ts";
 import { createManualClock } from "./manual-clock.ts";
-import { createSampledLog } from "./sampled-log.ts";
 
 function aSampledLog() {
   const clock = createManualClock();

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore } from "../../test/builders/store.ts";
-import { keepLists } from "./kept-lists.ts";
+import { keepLists } from "./reads.ts";
 
 test("whoever changed something sees it in the next list", async () => {
   await using kept = await aStore();
