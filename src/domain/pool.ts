@@ -18,7 +18,7 @@ export interface MachineKind {
 }
 
 /** Where a pool comes from; `key` is that of the runner (in the store) that was made for the tags. */
-export type PoolOrigin = { readonly kind: "configured" } | { readonly kind: "tags"; readonly key: string };
+type PoolOrigin = { readonly kind: "configured" } | { readonly kind: "tags"; readonly key: string };
 
 /** A named kind of machine, ready for use: defaults filled in, token read, driver decided. */
 export interface Pool extends Omit<MachineKind, "diskMib"> {
