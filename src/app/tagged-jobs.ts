@@ -20,7 +20,7 @@ import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { RunnerProvisioner } from "../runners/ports.ts";
+import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import { createRunnerProvisioner } from "../runners/provisioner.ts";
 import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";

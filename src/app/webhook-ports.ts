@@ -7,7 +7,7 @@ import type { Watcher } from "../discovery/watcher.ts";
 import type { WebhookReceiverStatus } from "../discovery/webhook-receiver.ts";
 import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
-import type { RunnerProvisioner } from "../runners/ports.ts";
+import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import type { Unservable } from "../runners/unservable.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
 import type { WaitingView, WebhookStatusView } from "../views/webhook-api.ts";

@@ -94,7 +94,7 @@ export function shortToken(token: Secret): string {
 interface Rejection {
   readonly jobId: number;
   readonly jobToken: Secret;
-  /** For the job's trace, in words. */
+  /** For the job's trace. */
   readonly reason: string;
 }
 

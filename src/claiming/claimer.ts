@@ -67,7 +67,7 @@ export interface ClaimingStatus {
   readonly runner: string;
   readonly state: "polling" | "waiting";
   readonly openPolls: number;
-  /** Why nothing is asked for now, in words; undefined when polling. */
+  /** Why nothing is asked for now; undefined when polling. */
   readonly reason: string | undefined;
   /** When GitLab is asked again, if that is known (epoch ms). */
   readonly until: number | undefined;
@@ -86,7 +86,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
     if (kind === "job:finished" || kind === "job:failing" || kind === "machine:gone") loop.wake();
   });
 
-  /** Why this pool cannot be polled, whatever is free and whether or not a job waits, in words. */
+  /** Why this pool cannot be polled, whatever is free and whether or not a job waits. */
   function poolBlocker({ pool }: PollState): string | undefined {
     if (ending.signal.aborted) return "FireRunner is ending";
     const unstored = poller.storeProblem();
@@ -147,7 +147,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
   };
 }
 
-/** Why no machine of this pool can be started, in words. */
+/** Why no machine of this pool can be started. */
 function notReady({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool): string | undefined {
   const health = canClaim(pool);
   if (!health.ok) return health.problem;

@@ -1,3 +1,4 @@
+/** Sends a poll and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
@@ -30,7 +31,7 @@ export interface PollerOptions {
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 export interface Poller {
   send(runner: PollState, reservation: Reservation, info: RunnerInfo, isShort: boolean): void;
-  /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
+  /** Why a claimed job cannot be stored. While it says something nothing more may be claimed. */
   storeProblem(): string | undefined;
   /** True while GitLab may yet give a job to a request that was sent for this pool. */
   isPolled(pool: string): boolean;

@@ -4,7 +4,7 @@ import { MINUTE_MS } from "../base/units.ts";
 import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
 import { EgressConfig } from "../domain/egress.ts";
 
-/** Where one secret comes from: the file's words, or a file that holds it. */
+/** Where one secret comes from: the file's own text, or a file that holds it. */
 const inlineSecret = (description: string) =>
   z.string().min(1).optional().meta({ description, secret: true });
 const secretFile = (description: string) => z.string().optional().meta({ description });
@@ -121,7 +121,7 @@ export const WebhookConfig = z
       .optional()
       .meta({
         description:
-          "The address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
+          "The address under which GitLab reaches the webhook listener, such as https://firerunner.example.org/webhook.",
       }),
     projects: z.array(pathOrId()).default([]).meta({
       description: "Projects (path or id) to look at even before their first webhook.",

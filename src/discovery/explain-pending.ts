@@ -14,7 +14,7 @@ export interface PendingExplainerOptions {
   readonly projects: ReadonlyMap<number, ProjectWatch>;
 }
 
-/** Why a job that was not claimed here waits, in words. */
+/** Why a job that was not claimed here waits. */
 export interface PendingExplainer {
   /** Empty when nothing is known of it. */
   explain(jobId: number): Promise<readonly string[]>;
@@ -46,9 +46,11 @@ export function createPendingExplainer({
       const projectId = (await store.deliveryOfJob(jobId))?.projectId ?? onlyOne(projects);
       if (projectId === undefined) return [];
       const watch = projects.get(projectId);
-      const words = await fromGitLab(projectId, jobId);
-      if (!watch) return [...words, "its project is not one of those that are served"];
-      return watch.problem === undefined ? words : [...words, `its project cannot be read: ${watch.problem}`];
+      const reasons = await fromGitLab(projectId, jobId);
+      if (!watch) return [...reasons, "its project is not one of those that are served"];
+      return watch.problem === undefined
+        ? reasons
+        : [...reasons, `its project cannot be read: ${watch.problem}`];
     },
   };
 }

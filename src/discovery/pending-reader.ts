@@ -1,4 +1,4 @@
-/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in shared. */
+/** Reads the pending jobs of one project and handles its failure: for that project, or for all when GitLab itself cannot be read. */
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
@@ -44,7 +44,7 @@ export interface PendingReader {
   reading(): number;
   /** Nothing is to be read before (epoch ms). */
   waitUntil(): number;
-  /** Why nothing can be read, in words. */
+  /** Why nothing can be read. */
   problem(): string | undefined;
   /** Resolves when nothing is under way; what is is interrupted. */
   stop(): Promise<void>;

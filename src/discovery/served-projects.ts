@@ -1,9 +1,8 @@
-/** Which projects are served, as GitLab and the store say. */
 /**
- * Whose pending jobs are looked at: the projects of the group (or the one project, or those the token's user is a member of), those
- * that the configuration names, and those that send webhooks, as far as they belong to what is served.
+ * Whose pending jobs are read: the projects of the group (or the one project, or those the token's user is a member of), those that
+ * the configuration names, and those that send webhooks, as far as they belong to what is served. The list is read every hour; a
+ * project that is not in it and sends webhooks is asked about by itself.
  */
-
 import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -143,7 +142,7 @@ export interface ProjectList {
   refresh(): void;
   /** GitLab is asked about one: it is not looked at and sends webhooks, or it is, and may be gone. */
   check(projectId: number): void;
-  /** Why the list could not be read, in words. */
+  /** Why the list could not be read. */
   problem(): string | undefined;
   problems(): readonly ProjectProblem[];
 }

@@ -19,7 +19,7 @@ export interface HostCapacity {
   readonly driver: string;
   readonly capacity: Capacity;
   readonly labels: Labels;
-  /** Why nothing new may go there, whatever it is, in words. */
+  /** Why nothing new may go there, whatever it is. */
   readonly closed: string | undefined;
   /** Images, by the names of pools, that cannot be used there, and why. */
   readonly unusable: ReadonlyMap<string, string>;
@@ -35,7 +35,7 @@ export interface HostRefusal {
   readonly images: ReadonlySet<string> | undefined;
   /** Given when it is the request itself that cannot be met; undefined for machines of every size. */
   readonly size: Size | undefined;
-  /** In words. */
+  /** A sentence. */
   readonly problem: string;
   /** It has cooled down: one machine may show whether it can by now. */
   readonly isOnTrial: boolean;
@@ -67,9 +67,9 @@ export interface Placement {
    * ever hold it, so that what comes later cannot take that away again and again.
    */
   reserveFuture(wanted: Wanted): void;
-  /** Why no host can take it now, in words; undefined when one can. */
+  /** Why no host can take it now; undefined when one can. */
   blocker(wanted: Wanted): string | undefined;
-  /** Why no host could take it even if nothing ran and all were well, in words. */
+  /** Why no host could take it even if nothing ran and all were well. */
   impossible(wanted: Wanted): string | undefined;
   /** The same state, to try things with. */
   clone(): Placement;
@@ -184,7 +184,7 @@ function placementOf(
   };
 }
 
-/** What all hosts have against it, in words; undefined when one has nothing. */
+/** What all hosts have against it; undefined when one has nothing. */
 function allAgainst(
   hosts: readonly HostCapacity[],
   wanted: Wanted,
@@ -222,7 +222,7 @@ function isSameSize(a: Size, b: Size): boolean {
 }
 
 /**
- * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
+ * Why waiting is of no use: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
 export function permanentBlocker(hosts: readonly HostCapacity[], wanted: Wanted): string | undefined {
@@ -247,7 +247,7 @@ function mismatch(host: HostCapacity, { driver, hostLabels }: Wanted): string | 
   return missing && `it has not the label ${missing}`;
 }
 
-/** The first label that is wanted and not there, in words; undefined when all are. */
+/** The first label that is wanted and not there; undefined when all are. */
 export function missingLabel(labels: Labels, wanted: Labels): string | undefined {
   for (const name in wanted) if (labels[name] !== wanted[name]) return `${name}: ${wanted[name]}`;
   return undefined;

@@ -1,4 +1,4 @@
-/** Makes runners in GitLab so that none is ever lost: the row comes first, then GitLab, then the token. */
+/** Makes runners in GitLab so that none is ever lost (the row comes first, then GitLab, then the token), within the configured limit. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
@@ -36,7 +36,7 @@ export interface RunnerCreator {
   create(route: Route, jobId: number | null): Promise<ManagedRunner>;
   /** When GitLab's list has to be read again (epoch ms). */
   sweepDueAt(): number;
-  /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Answers how many. */
+  /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Returns how many. */
   sweep(): Promise<number>;
 }
 

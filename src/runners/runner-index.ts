@@ -1,3 +1,4 @@
+/** What is known of our runners: their rows and tokens, their unfinished jobs, the jobs that wait for them, the pools they stand for. */
 import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Secret } from "../base/secret.ts";
@@ -17,7 +18,7 @@ interface RunnerIndexOptions {
   readonly clock: Pick<Clock, "now">;
 }
 
-/** What is known of our runners, their jobs, and the jobs that wait for them. Answers from memory; `refresh` reads the store. */
+/** What is known of our runners, their jobs, and the jobs that wait for them. Comes from memory; `refresh` reads the store. */
 export interface RunnerIndex {
   /** Throws StoreError. */
   refresh(): Promise<void>;
