@@ -132,13 +132,12 @@ export function readiness({
   tagged,
   reach,
 }: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach">): Readiness {
-  const { mode, pools } = scheduler.status();
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
   const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
   const outage = describeOutage(reach.outage(), systemClock.now());
   const parts = {
-    mode,
-    pools: pools.filter(isLasting),
+    mode: scheduler.mode(),
+    pools: scheduler.poolHealth().filter(isLasting),
     claiming: claimer.status().filter(isLasting),
     outage,
   };

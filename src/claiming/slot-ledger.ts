@@ -15,7 +15,7 @@ export function createLedger(placement: Placement, counts: Map<string, number>):
   const atLimit = (pool: Pool) => limitBlocker(pool, counts.get(pool.name) ?? 0);
   /** Jobs that are ours must get a machine, whatever else is asked for. */
   function reserveFor(wanted: Wanted): void {
-    if (placement.place(wanted) === undefined) placement.owe(wanted);
+    if (placement.place(wanted) === undefined) placement.reserveFuture(wanted);
   }
   return {
     add({ host, pool: name, size, isBeingMade }, pools) {
@@ -27,7 +27,7 @@ export function createLedger(placement: Placement, counts: Map<string, number>):
       reserveFor(wantedOf(pool));
       counts.set(pool.name, (counts.get(pool.name) ?? 0) + 1);
     },
-    obstacle: (pool) => atLimit(pool) ?? placement.obstacle(wantedOf(pool)),
+    obstacle: (pool) => atLimit(pool) ?? placement.blocker(wantedOf(pool)),
     coverEach(pools) {
       const trial = placement.clone();
       return pools

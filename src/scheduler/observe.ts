@@ -59,7 +59,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     hostProblems: collect([...answers], ([key, { problem }]) => [key, problem]),
     placement: deps.placement,
     starting,
-    shunned: own.shunned,
+    avoidedHosts: own.shunned,
     settled: settledIn(machines, answers),
     pools: deps.pools(),
     doors: own.doors,
@@ -81,7 +81,7 @@ function viewOf(
   key: string,
   rooms: ObserverDeps["rooms"],
 ): HostView {
-  return { listed, room: capacity && rooms.room(key, driver, capacity) };
+  return { listed, capacity: capacity && rooms.room(key, driver, capacity) };
 }
 
 function noteStrangers(
