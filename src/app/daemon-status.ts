@@ -1,6 +1,6 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
-import { neededAbilities } from "../config/needed-abilities.ts";
+import { neededAbilities } from "../config/machine-kinds.ts";
 import { namedScopeOf } from "../discovery/scope-source.ts";
 import { lackingNote } from "../domain/guest-abilities.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -10,7 +10,7 @@ import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
-import type { Readiness } from "../server/public/webhook-handler.ts";
+import type { Readiness } from "../server/public/webhook-route.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";
 import type { Components } from "./compose.ts";
 import type { TokenProblem } from "./pool-tokens.ts";

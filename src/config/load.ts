@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
+import { z } from "zod";
 import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
@@ -9,11 +11,17 @@ import { crossChecks } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { kindOfPool } from "./machine-kinds.ts";
+import {
+  type FileText,
+  modeProblem,
+  type ReadFile,
+  readLocalFile,
+  type SecretOptions,
+  unreadable,
+} from "./named-files.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { type FileText, modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
-import type { SecretOptions } from "./secret-source.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
@@ -54,7 +62,7 @@ export interface LoadOptions {
 /** Throws ConfigError with everything that is wrong, each with its place. */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
   const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
@@ -67,7 +75,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
@@ -108,7 +116,7 @@ const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).
 /** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
   const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
   const parsed = LocalSettings.safeParse(overlay.value);
@@ -118,7 +126,7 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
   return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
@@ -126,22 +134,22 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
 
 interface ReadSoFar {
   readonly readFile: ReadFile;
-  readonly standing: FileText | undefined;
+  readonly fileText: FileText | undefined;
   readonly setBy: ReadonlyMap<string, string>;
 }
 
 function secretOptionsOf(
   { file, env }: LoadOptions,
-  { readFile, standing, setBy }: ReadSoFar,
+  { readFile, fileText, setBy }: ReadSoFar,
 ): SecretOptions {
   return {
     readFile,
     besideFile: file,
     credentialsDirectory: env["CREDENTIALS_DIRECTORY"],
     inlineProblem: (path) =>
-      setBy.has(path.join(".")) || standing === undefined || file === undefined
+      setBy.has(path.join(".")) || fileText === undefined || file === undefined
         ? undefined
-        : modeProblem(file, standing),
+        : modeProblem(file, fileText),
   };
 }
 
@@ -162,11 +170,11 @@ export function defaultState(env: NodeJS.ProcessEnv, root: boolean): string {
 async function readSource(
   file: string | undefined,
   readFile: ReadFile,
-): Promise<{ source: Source; standing: FileText | undefined }> {
-  if (file === undefined) return { source: parseSource("environment", ""), standing: undefined };
+): Promise<{ source: Source; fileText: FileText | undefined }> {
+  if (file === undefined) return { source: parseSource("environment", ""), fileText: undefined };
   try {
-    const standing = await readFile(file);
-    return { source: parseSource(file, standing.text), standing };
+    const fileText = await readFile(file);
+    return { source: parseSource(file, fileText.text), fileText };
   } catch (cause) {
     const untrusted = cause instanceof UntrustedError ? cause : undefined;
     const why = untrusted?.message ?? unreadable(file, cause);
@@ -233,4 +241,38 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
   const { diskMib, ...kind } = kindOfPool(pool);
   return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
+}
+
+/** Where the configuration is looked for when nobody names it, in this order. */
+const DEFAULT_FILES = ["/etc/firerunner/config.yaml", "./firerunner.yaml"] as const;
+
+/** The file to read: the one that was named, else the first default that exists, else undefined. */
+export function findConfigFile(
+  named: string | undefined,
+  env: NodeJS.ProcessEnv,
+  exists: (path: string) => boolean = existsSync,
+): string | undefined {
+  return named ?? (env["FIRERUNNER_CONFIG"] || undefined) ?? DEFAULT_FILES.find((file) => exists(file));
+}
+
+const Tree = z.record(z.string(), z.unknown());
+const KeyPlace = z.object({ webhook: z.object({ signingKeyFile: z.string().min(1) }) });
+
+/**
+ * The path of the file in which the hook's signing key belongs, whether it is there or not: it can be made before the whole
+ * configuration, which asks for it, is read. Undefined when the key stands elsewhere, or the configuration cannot be read.
+ */
+export async function findSigningKeyFile(options: LoadOptions): Promise<string | undefined> {
+  const tree = Tree.safeParse(await readTree(options));
+  if (!tree.success) return undefined;
+  const parsed = KeyPlace.safeParse(overlayEnvironment(Settings, tree.data, options.env).value);
+  if (!parsed.success) return undefined;
+  const path = parsed.data.webhook.signingKeyFile;
+  return isAbsolute(path) ? path : join(options.file ? dirname(options.file) : ".", path);
+}
+
+async function readTree({ file, readFile = readLocalFile }: LoadOptions): Promise<unknown> {
+  if (file === undefined) return {};
+  const read = await readFile(file).catch(() => undefined);
+  return read && parseSource(file, read.text).value;
 }

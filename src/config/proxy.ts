@@ -3,11 +3,15 @@ import { proxiesOfEnvironment } from "../base/proxy/environment.ts";
 import { parseProxy } from "../base/proxy/server.ts";
 import type { ProxyServer, ProxyWays } from "../base/proxy/ways.ts";
 import { Secret } from "../base/secret.ts";
-import { authoritiesProblem } from "./authorities.ts";
 import type { ConfigProblem } from "./errors.ts";
+import {
+  authoritiesProblem,
+  type Check,
+  readNamedFile,
+  readSecret,
+  type SecretOptions,
+} from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
-import { type Check, readNamedFile } from "./secret-file.ts";
-import { readSecret, type SecretOptions } from "./secret-source.ts";
 import type { ConfigValue } from "./values.ts";
 
 export interface ReadProxy {

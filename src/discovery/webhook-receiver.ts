@@ -1,4 +1,4 @@
-/** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
+/** Behind the public server: reads authentic webhook requests, makes them durable, and tells what is new. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
-import type { WebhookHandler } from "../server/public/webhook-handler.ts";
+import type { WebhookHandler } from "../server/public/webhook-route.ts";
 import { newSigningKey, signDelivery } from "./signing-key.ts";
 import { createHookVerifier } from "./webhook-signature.ts";
 
@@ -37,7 +37,7 @@ function signed(given: Partial<{ key: Secret; id: string; timestamp: number; bod
   };
 }
 
-/** What the door would come to: `proven`, `refused`, or what the body's proof says. */
+/** What the public server would come to: `proven`, `refused`, or what the body's proof says. */
 function judge(
   verifier: Pick<WebhookHandler, "screen">,
   headers: IncomingHttpHeaders,

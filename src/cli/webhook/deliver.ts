@@ -45,7 +45,7 @@ export interface ListenerConnection {
 
 type Trust = NonNullable<Agent.Options["connect"]>;
 
-/** The door of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
+/** The public server of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
 export async function connectListener(
   config: Pick<Config, "http">,
   options: ListenerOptions,
@@ -113,7 +113,7 @@ async function trustFor(
   if (insecure) {
     if (isLoopback(url.hostname)) return { rejectUnauthorized: false };
     throw new CliError("cli_usage", "--insecure is for this computer's own addresses only", {
-      hint: "Name the certificate of the door's authority with --ca FILE.",
+      hint: "Name the certificate of the public server's authority with --ca FILE.",
     });
   }
   if (ca !== undefined) return { ca: [...systemAuthorities(), await readPem(ca)] };
@@ -145,7 +145,7 @@ async function readPem(path: string): Promise<string> {
 function hintFor(cause: unknown): string {
   const words = describeError(cause);
   if (/certificate|self-signed|unable to verify/i.test(words)) {
-    return "Name the certificate of the door's authority with --ca FILE; on this computer --insecure does without.";
+    return "Name the certificate of the public server's authority with --ca FILE; on this computer --insecure does without.";
   }
   return "Is FireRunner running (“firerunner status” shows where it listens), and no firewall between?";
 }

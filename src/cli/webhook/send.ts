@@ -58,7 +58,7 @@ export function addWebhookSend(webhook: Command, run: Run): void {
       "what tells this delivery from others; the same again is a duplicate (default: random)",
     )
     .option("--url <url>", "where to deliver, instead of the first address of http.listen")
-    .option("--ca <file>", "PEM file of the authority of the door's certificate")
+    .option("--ca <file>", "PEM file of the authority of the public server's certificate")
     .option("--insecure", "verify no certificate; for addresses of this computer only")
     .action(run<Options>(async (context, _args, options) => await sendSample(context, options)));
 }

@@ -6,7 +6,7 @@ import { systemCode } from "../../base/errors.ts";
 import type { TlsFiles } from "../../base/tls-pair.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
-import { readServerPair } from "../../server/public/certificate.ts";
+import { readServerPair } from "../../server/public/certificate-reloader.ts";
 import { type Listener, parseListener, reasonFor, resolveListener } from "../../server/public/listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
@@ -73,7 +73,7 @@ async function tryToListen({ host, port }: Listener): Promise<Finding> {
   return { level: "fail", message: why, hint };
 }
 
-/** Beside what keeps the door from opening, which is thrown: what keeps GitLab from trusting it. */
+/** Beside what keeps the public server from opening, which is thrown: what keeps GitLab from trusting it. */
 async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
   const { cert, validFrom, validUntil } = await readServerPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);

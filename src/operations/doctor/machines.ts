@@ -2,8 +2,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
-import { tagRulesOf } from "../../config/machine-kinds.ts";
-import { neededAbilities } from "../../config/needed-abilities.ts";
+import { neededAbilities, tagRulesOf } from "../../config/machine-kinds.ts";
 import { type BootImage, pushAgain } from "../../domain/boot-image.ts";
 import { lackingNote } from "../../domain/guest-abilities.ts";
 import { type Root, rootNamed } from "../../image/config.ts";

@@ -1,4 +1,4 @@
-/** The way that GitLab takes to the door, tried from here: GitLab may still see another (firewalls, its own DNS, its trust). */
+/** The way that GitLab takes to the public server, tried from here: GitLab may still see another (firewalls, its own DNS, its trust). */
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Config } from "../../config/load.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";

@@ -28,7 +28,7 @@ export interface ControlServer {
 }
 
 /**
- * The door for the command line: a unix socket that only this user may open. A socket left by a dead process is replaced, a
+ * The server for the command line: a unix socket that only this user may open. A socket left by a dead process is replaced, a
  * live one refused with `control_taken`.
  */
 export async function openControlServer(deps: ControlServerDeps): Promise<ControlServer> {

@@ -75,7 +75,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     drain: () => {},
     resume: () => {},
     reload: async () => [],
-    door: {
+    publicServer: {
       addresses: () => ["https://127.0.0.1:8443"],
       readiness: () => ({ ready: false, problems: ["no image"] }),
     },
@@ -228,7 +228,7 @@ describe("the status", () => {
   });
 
   test("is complete without door and webhook", async () => {
-    await open({ webhook: undefined, door: undefined });
+    await open({ webhook: undefined, publicServer: undefined });
 
     expect(Status.parse((await call("/v1/status")).body)).toMatchObject({ door: null, webhook: null });
   });

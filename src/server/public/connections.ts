@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 
 /** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
 const MOST_UNPROVEN = 1_000;
-/** When the door closes, a connection that has just been made may still send the request it was made for. */
+/** When the public server closes, a connection that has just been made may still send the request it was made for. */
 const FRESH_MS = 1_000;
 
 interface Connection {
@@ -14,7 +14,7 @@ interface Connection {
   hasSpoken: boolean;
 }
 
-/** All connections of the door, and who has to go when there are too many. */
+/** All connections of the public server, and who has to go when there are too many. */
 export interface Connections {
   readonly open: number;
   /** `isTls`: connections of this server begin with a handshake. */

@@ -1,6 +1,9 @@
 import { dirname, isAbsolute, join } from "node:path";
-import { systemCode } from "../base/errors.ts";
+import { describeError, systemCode } from "../base/errors.ts";
+import { certificatesIn } from "../base/trust.ts";
 import { changeableBy, openTrusted, ourselves, readableBy, UntrustedError } from "../base/trusted-file.ts";
+import type { PathProblem } from "./problems.ts";
+import type { Path } from "./source.ts";
 
 const MAX_FILE_BYTES = 1024 ** 2;
 const ROOT_GROUP = 0;
@@ -28,7 +31,7 @@ export type Checked<T> = { readonly value: T } | { readonly problem: string };
 /** Judges a secret by its form alone. `where` names its place. */
 export type Check<T> = (text: string, where: string) => Checked<T>;
 
-export interface FileOptions {
+interface FileOptions {
   readonly readFile: ReadFile;
   /** The configuration file; relative names are looked up beside it. */
   readonly besideFile: string | undefined;
@@ -99,5 +102,100 @@ export function unreadable(path: string, error: unknown): string {
       return `${path} is a link that leads in circles: correct it`;
     default:
       return `${path} cannot be read (${systemCode(error) ?? String(error)})`;
+  }
+}
+
+export interface SecretOptions extends FileOptions {
+  /** Why a secret may not stand where it stands; undefined when it may. */
+  readonly inlineProblem: (path: Path) => string | undefined;
+}
+
+/** A secret of the configuration: the key that holds it, or the key with `File` after it that names a file. */
+interface SecretPlace<Key extends string> {
+  readonly at: readonly string[];
+  readonly key: Key;
+  readonly from: Readonly<Partial<Record<Key | `${Key}File`, string | undefined>>>;
+}
+
+/** Reads a secret that is given one way or the other. */
+export async function readSecret<T, Key extends string>(
+  { at, key, from }: SecretPlace<Key>,
+  check: Check<T>,
+  options: SecretOptions,
+): Promise<Checked<T>> {
+  const inline = from[key];
+  if (inline === undefined) return await readSecretFile(from[`${key}File`] ?? "", check, options);
+  const path = [...at, key];
+  const problem = options.inlineProblem(path);
+  return problem ? { problem } : check(inline.trim(), path.join("."));
+}
+
+type Holds = "CERTIFICATE" | "PRIVATE KEY";
+
+/** What each file must hold. */
+const contents = {
+  certificateFile: "CERTIFICATE",
+  keyFile: "PRIVATE KEY",
+  clientCertificateFile: "CERTIFICATE",
+  clientKeyFile: "PRIVATE KEY",
+  caFile: "CERTIFICATE",
+} as const;
+
+/** The files of a section, `at` its path, with the places at which they were found, and what is wrong with them. */
+export async function findTlsFiles<
+  Files extends Readonly<Partial<Record<keyof typeof contents, string | undefined>>>,
+>(
+  at: readonly string[],
+  files: Files,
+  options: FileOptions,
+): Promise<{ files: Files; problems: readonly PathProblem[] }> {
+  const problems: PathProblem[] = [];
+  const places: Record<string, string> = {};
+  for (const [key, path] of Object.entries(files)) {
+    if (path === undefined) continue;
+    const found = await readNamedFile(path, options);
+    const judge = at.at(-1) !== "tls" && key === "caFile" ? authoritiesProblem : problemOf(key);
+    const problem = "problem" in found ? found.problem : judge(found.value);
+    if (problem) problems.push({ path: [...at, key], message: problem });
+    places[key] = "value" in found ? found.value.place : path;
+  }
+  return { files: { ...files, ...places }, problems };
+}
+
+const problemOf = (key: string) => (file: Parameters<typeof problemOfPem>[0]) =>
+  problemOfPem(file, contents[key as keyof typeof contents]);
+
+/** What is wrong with one file, in words; undefined when it can be used. */
+export async function tlsFileProblem(
+  path: string,
+  holds: Holds,
+  readFile: ReadFile,
+): Promise<string | undefined> {
+  const found = await readNamedFile(path, {
+    readFile,
+    besideFile: undefined,
+    credentialsDirectory: undefined,
+  });
+  return "problem" in found ? found.problem : problemOfPem(found.value, holds);
+}
+
+/** Only whether it is the right kind of file: who uses it judges the rest. */
+export function problemOfPem(file: FileText & { readonly place: string }, holds: Holds): string | undefined {
+  if (!new RegExp(`-----BEGIN [A-Z0-9 ]*${holds}-----`).test(file.text)) {
+    return `${file.place} is no PEM file with a ${holds.toLowerCase()}`;
+  }
+  return file.text.includes("PRIVATE KEY-----") ? modeProblem(file.place, file) : undefined;
+}
+
+/** What is wrong with a file of certificate authorities, in words; undefined when it can be used. */
+export function authoritiesProblem({ text, place }: { readonly text: string; readonly place: string }) {
+  if (text.includes("PRIVATE KEY-----")) {
+    return `${place} holds a private key: name a file with the authorities' certificates alone`;
+  }
+  try {
+    certificatesIn(text);
+    return undefined;
+  } catch (error) {
+    return `${place} cannot be used: ${describeError(error)}`;
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { configJsonSchema } from "./json-schema.ts";
+import { configJsonSchema } from "./values.ts";
 
 test("tells editors the forms people write, with defaults in words and secrets marked", () => {
   const schema = configJsonSchema() as never as {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { diffConfig } from "./diff.ts";
 import { type Config, loadConfig } from "./load.ts";
+import { diffConfig } from "./reload.ts";
 
 async function config(yaml: string, files: Readonly<Record<string, string>> = {}): Promise<Config> {
   return await loadConfig({

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createManualClock } from "../../base/manual-clock.ts";
-import { createUnprovenLimit } from "./unproven-limit.ts";
+import { createUnprovenLimit } from "./refusal.ts";
 
 function takeMany(limit: { take(key: string): number }, key: string, count: number): number[] {
   return Array.from({ length: count }, () => limit.take(key));

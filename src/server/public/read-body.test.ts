@@ -1,6 +1,6 @@
 import { setImmediate as nextRound } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { createFairQueue } from "./fair-queue.ts";
+import { createFairQueue } from "./read-body.ts";
 
 test("who had as much goes in the order of coming, a few in each round", async () => {
   const takeTurn = createFairQueue();
