@@ -122,7 +122,7 @@ export async function composeApp(
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
   const tokens = watchTokens({ api, images, config, log }, cleanups);
-  const slots = createSlots({ store, pools, rooms: scheduler.rooms, placement: vm.placement });
+  const slots = createSlots({ store, pools, hosts: scheduler.rooms, placement: vm.placement });
   cleanups.push(() => slots.close());
   const claimer: Claimer = createClaimer({
     ...{ api, store, pools, slots, clock },
@@ -133,7 +133,7 @@ export async function composeApp(
     canClaim: scheduler.canClaim,
     wanted: (pool) => tagged?.keeper.wanted(pool),
     assign: (jobId, pool) => tagged?.keeper.assign(jobId, pool) ?? pool,
-    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.doubt(pool)),
+    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.requestRecheck(pool)),
   });
   if (webhook) {
     tagged = await buildTaggedJobs({

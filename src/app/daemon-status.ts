@@ -1,10 +1,10 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/machine-kinds.ts";
-import { namedScopeOf } from "../discovery/scope-source.ts";
-import { lackingNote } from "../domain/guest-abilities.ts";
+import { namedScopeOf } from "../discovery/scope.ts";
+import { lackingNote } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolCapacity } from "../domain/pool-capacity.ts";
+import { poolCapacity } from "../domain/pool.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";

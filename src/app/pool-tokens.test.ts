@@ -76,7 +76,7 @@ test("a token that was good is looked at again when GitLab refuses it", async ()
   tokens.look();
   await settle();
   answers[aPool().runnerToken.reveal()] = forbidden;
-  for (const pool of ["small", "small", "tags:of-its-own"]) tokens.doubt(pool);
+  for (const pool of ["small", "small", "tags:of-its-own"]) tokens.requestRecheck(pool);
   await settle();
 
   expect(asked).toHaveLength(2);

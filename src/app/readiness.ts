@@ -1,4 +1,4 @@
-import type { ClaimingStatus } from "../claiming/claiming-status.ts";
+import type { ClaimingStatus } from "../claiming/claimer.ts";
 import type { PoolHealth } from "../scheduler/health.ts";
 import type { Readiness } from "../server/public/webhook-route.ts";
 

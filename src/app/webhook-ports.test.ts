@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
-import type { PendingJob } from "../discovery/demand.ts";
+import type { PendingJob } from "../discovery/pending-job.ts";
 import { normalEgress } from "../domain/egress.ts";
 import { WebhookStatusView } from "../views/webhook-api.ts";
 import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
@@ -20,7 +20,6 @@ const pending: PendingJob = {
     kind: {
       image: "base",
       driver: "qemu",
-      executor: "shell",
       concurrency: 1,
       egress: normalEgress("none"),
       hostLabels: {},

@@ -64,7 +64,7 @@ async function aClaimer(setup: {
   const slots = createSlots({
     store: testStore.store,
     pools: () => pools,
-    rooms: async () => [
+    hosts: async () => [
       aRoom({ capacity: { cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 } }),
     ],
     placement: "spread",

@@ -65,7 +65,7 @@ function startClaimer(setup: Setup = {}): Rig {
   const slots = createSlots({
     store,
     pools: () => pools,
-    rooms: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
+    hosts: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
     placement: "spread",
   });
   const claimer = createClaimer({
@@ -496,7 +496,7 @@ test("capacity that cannot be read stops claiming until it can", async () => {
   const slots = createSlots({
     store,
     pools: () => pools,
-    rooms: async () => {
+    hosts: async () => {
       if (away) throw problem;
       return [aRoom({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
     },

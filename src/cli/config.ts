@@ -69,7 +69,7 @@ async function notesOn(config: Config) {
   const { imageNotes } = await import("../image/image-notes.ts");
   const store = await openImages(imageDirectory(config));
   const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
-  return [...hostNotes(config.hosts), ...ofImages];
+  return [...config.notes, ...hostNotes(config.hosts), ...ofImages];
 }
 
 /** The settings as YAML that could be used again, each with its origin beside it, or above it where there is no room. */

@@ -65,7 +65,14 @@ async function askRunning({ state }: Config): Promise<RunningFireRunner | undefi
 async function tryConfig(context: Context): Promise<{ config?: Config; finding: Finding }> {
   try {
     const config = await context.loadConfig();
-    return { config, finding: { level: "ok", message: `${config.file ?? "the environment"} is in order` } };
+    const message = `${config.file ?? "the environment"} is in order`;
+    const [note, ...others] = config.notes;
+    if (!note) return { config, finding: { level: "ok", message } };
+    const more = others.length === 0 ? "" : `, and ${others.length} more like it (firerunner config check)`;
+    return {
+      config,
+      finding: { level: "warn", message: `${message}, but ${note.problem}${more}`, hint: note.hint },
+    };
   } catch (error) {
     return { finding: findingOf(error) };
   }

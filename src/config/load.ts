@@ -10,6 +10,7 @@ import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { crossChecks } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
+import { type IgnoredValue, withoutIgnoredValues, withoutIgnoredVariables } from "./ignored-settings.ts";
 import { kindOfPool } from "./machine-kinds.ts";
 import {
   type FileText,
@@ -41,8 +42,16 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
+  /** Settings that are there and do nothing. Told of, never refused. */
+  readonly notes: readonly ConfigNote[];
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
   readonly values: readonly ConfigValue[];
+}
+
+/** What is in order and may not be what was meant, in words. */
+interface ConfigNote {
+  readonly problem: string;
+  readonly hint: string;
 }
 
 /** A company's proxy, as it is in force. */
@@ -65,12 +74,12 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
+  const { overlay, value, ignored } = overlaid(asTree(source, options.file), options.env);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
-  const parsed = Settings.safeParse(overlay.value, { reportInput: true });
+  const parsed = Settings.safeParse(value, { reportInput: true });
   const problems: ConfigProblem[] = [...overlay.problems];
   if (!parsed.success) {
-    problems.push(...placed(wordIssues(Settings, parsed.error.issues, overlay.value), place));
+    problems.push(...placed(wordIssues(Settings, parsed.error.issues, value), place));
     refuse(problems, options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
@@ -97,6 +106,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
+    notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
       ...proxyValues(parsed.data.proxy, proxy.ways),
@@ -118,11 +128,11 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
   const readFile = options.readFile ?? readLocalFile;
   const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
-  const parsed = LocalSettings.safeParse(overlay.value);
+  const { overlay, value } = overlaid(asTree(source, options.file), options.env);
+  const parsed = LocalSettings.safeParse(value);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
   if (!parsed.success) {
-    refuse(placed(wordIssues(Settings, parsed.error.issues, overlay.value), place), options.file);
+    refuse(placed(wordIssues(Settings, parsed.error.issues, value), place), options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
@@ -150,6 +160,21 @@ function secretOptionsOf(
       setBy.has(path.join(".")) || fileText === undefined || file === undefined
         ? undefined
         : modeProblem(file, fileText),
+  };
+}
+
+/** The file's values with the environment's over them, without what does nothing. */
+function overlaid(tree: Record<string, unknown>, env: NodeJS.ProcessEnv) {
+  const variables = withoutIgnoredVariables(env);
+  const overlay = overlayEnvironment(Settings, tree, variables.env);
+  const { value, ignored } = withoutIgnoredValues(overlay.value);
+  return { overlay, value, ignored: [...variables.ignored, ...ignored] };
+}
+
+function noteOn({ path, name, reason }: IgnoredValue, place: (path: Path) => string): ConfigNote {
+  return {
+    problem: `${name} ${reason}`,
+    hint: path === undefined ? `unset ${name}` : `take it out: ${place(path)}`,
   };
 }
 

@@ -1,5 +1,5 @@
 import type { WebhookConfig } from "../discovery/config.ts";
-import { type AbilityName, wantedAbilities } from "../domain/guest-abilities.ts";
+import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { MachineKind } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
 import type { Config } from "./load.ts";
@@ -49,7 +49,7 @@ interface CommonSettings {
 function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
   const { image, driver, concurrency, egress, hostLabels } = settings;
   const named = driver === "auto" ? "qemu" : driver;
-  return { image, driver: named, executor: "shell", concurrency, egress, hostLabels };
+  return { image, driver: named, concurrency, egress, hostLabels };
 }
 
 function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {

@@ -1,15 +1,13 @@
-/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in trouble. */
+/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in shared. */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
 import type { Deliveries } from "../store/deliveries.ts";
 import type { ApiPace } from "./api-pace.ts";
-import type { MissedJobs } from "./missed-jobs.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
-import { readFailure } from "./read-failure.ts";
-import { createReadProblems } from "./read-problems.ts";
+import { createSharedReadFailures, readFailure } from "./read-failures.ts";
 
 /** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
 const READ_LIMIT_MS = 60_000;
@@ -23,7 +21,7 @@ const GONE_AFTER = 3;
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
   readonly store: Pick<Deliveries, "noteProjectRead">;
-  readonly book: PendingJobIndex;
+  readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
   readonly intervalMs: number;
@@ -52,10 +50,10 @@ export interface PendingReader {
 }
 
 export function createPendingReader(options: PendingReaderOptions): PendingReader {
-  const { rest, store, book, missed, pace, clock, random, log } = options;
+  const { rest, store, index, missed, pace, clock, random, log } = options;
   const ending = new AbortController();
   const working = new Set<Promise<void>>();
-  const trouble = createReadProblems(options);
+  const shared = createSharedReadFailures(options);
 
   function read(watch: ProjectWatch): void {
     const begun = beginRead(watch, clock.now());
@@ -78,10 +76,10 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
     pace.spend(Math.floor(jobs.length / PAGE_SIZE));
     if (!options.isServed(watch)) return;
     const isMissed = (job: ApiJob) => missed.isMissed(job, watch.hookedAt);
-    missed.add(watch.path, await book.replace(watch, jobs, isMissed));
-    noteRecovery(watch, trouble.end());
+    missed.add(watch.path, await index.replace(watch, jobs, isMissed));
+    noteRecovery(watch, shared.noteSuccess());
     const listed = new Set(jobs.map(({ id }) => id));
-    const shows = (jobId: number) => listed.has(jobId) || book.wasClaimed(jobId);
+    const shows = (jobId: number) => listed.has(jobId) || index.wasClaimed(jobId);
     endRead(watch, begun, shows, { now: clock.now(), intervalMs: options.intervalMs, random });
     await store.noteProjectRead(watch.id, begun.beganAt);
   }
@@ -93,9 +91,9 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
 
   function fail(watch: ProjectWatch, begun: Read, error: unknown): void {
     const failure = readFailure(error);
-    const words = describeError(error);
+    const message = describeError(error);
     const before = watch.problem;
-    const problem = trouble.begin(failure, words) ? words : undefined;
+    const problem = shared.noteFailure(failure, message) ? message : undefined;
     const limits = failure.isLasting ? lastingBackoff : passingBackoff;
     const waits = { problem, ...limits, atLeastMs: failure.waitMs };
     failRead(watch, begun, waits, { now: clock.now(), random });
@@ -113,8 +111,8 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   return {
     read,
     reading: () => working.size,
-    waitUntil: trouble.waitUntil,
-    problem: trouble.problem,
+    waitUntil: shared.waitUntil,
+    problem: shared.problem,
     async stop() {
       ending.abort();
       while (working.size > 0) await Promise.all(working);
@@ -141,4 +139,48 @@ async function withLimit<Result>(
     timer.abort();
     late.catch(() => {});
   }
+}
+
+/** A webhook may take so long: GitLab sends them from a queue. */
+const PATIENCE_MS = 10_000;
+/** GitLab's clock and ours may differ. */
+const SKEW_MS = 5_000;
+
+/** Counts the jobs that were found by looking although a webhook should have told of them. */
+export interface MissedJobs {
+  /** Whether hooks should have told of this job; `hookedAt`: when one last told of anything in its project. */
+  isMissed(job: ApiJob, hookedAt: number): boolean;
+  /** These were found and had been missed. Said once for as long as no hook comes. */
+  add(project: string, jobs: readonly ApiJob[]): void;
+  noteHook(): void;
+  count(): number;
+}
+
+export function createMissedJobs(deps: {
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+  readonly expectsHooks: boolean;
+}): MissedJobs {
+  const { clock, log, expectsHooks } = deps;
+  /** What happened while nobody listened was not missed by the hooks. */
+  const since = clock.now();
+  let count = 0;
+  let isSaid = false;
+  return {
+    isMissed({ createdAt }, hookedAt) {
+      const isOld = clock.now() - createdAt > PATIENCE_MS;
+      return expectsHooks && isOld && createdAt > since && hookedAt < createdAt - SKEW_MS;
+    },
+    add(project, jobs) {
+      const [first] = jobs;
+      if (!first) return;
+      count += jobs.length;
+      if (!isSaid) log.warn({ project, jobId: first.id }, "a job was found of which no webhook had told");
+      isSaid = true;
+    },
+    noteHook() {
+      isSaid = false;
+    },
+    count: () => count,
+  };
 }

@@ -36,10 +36,10 @@ export interface TokenCheck {
 export function createTokenCheck(options: TokenCheckOptions): TokenCheck {
   const { rest, clock, log } = options;
   const ending = new AbortController();
-  const loop = createWakeLoop(clock, look);
+  const loop = createWakeLoop(clock, tick);
   let standing: TokenStanding | undefined;
 
-  async function look(): Promise<number> {
+  async function tick(): Promise<number> {
     try {
       const facts = await rest.tokenFacts(ending.signal);
       settle({

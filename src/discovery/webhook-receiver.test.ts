@@ -30,7 +30,7 @@ beforeEach(() => {
     },
     clock,
     log: { ...silentLog, warn: (fields) => warnings.push(fields) },
-    onNews: (each) => news.push(each),
+    onHook: (each) => news.push(each),
     onJobEnded: (id) => ended.push(id),
   });
 });

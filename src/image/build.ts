@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
-import { abilityNames } from "../domain/guest-abilities.ts";
+import { abilityNames } from "../domain/images.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";

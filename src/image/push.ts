@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import type { ProxyWays } from "../base/proxy/ways.ts";
-import type { PublishedImage } from "../domain/boot-image.ts";
+import type { PublishedImage } from "../domain/images.ts";
 import { requireSpace, requireTools } from "./build-directory.ts";
 import { imageMissing } from "./errors.ts";
 import { shortDigest } from "./manifest.ts";

@@ -13,7 +13,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
 import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
-import type { BootImage, PublishedImage } from "../domain/boot-image.ts";
+import type { BootImage, PublishedImage } from "../domain/images.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 import {

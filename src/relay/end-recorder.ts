@@ -1,6 +1,6 @@
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Store } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
 

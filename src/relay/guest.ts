@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { RelaySettings } from "./config.ts";
 import type { JobSession } from "./job-session.ts";
 import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";

@@ -4,7 +4,7 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";

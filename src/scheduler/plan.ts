@@ -9,7 +9,7 @@
  */
 import { formatDuration } from "../base/units.ts";
 import type { FailureCause, JobFailure } from "../domain/job-end.ts";
-import { hopelessness } from "../domain/placement.ts";
+import { permanentBlocker } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
@@ -141,7 +141,7 @@ function problemOf(view: View, job: Job): JobFailure | undefined {
 function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
   if (!snapshot.pools.has(job.pool))
     return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
-  const hopeless = hopelessness(capacitiesIn(snapshot), wantedOf(snapshot, job));
+  const hopeless = permanentBlocker(capacitiesIn(snapshot), wantedOf(snapshot, job));
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
@@ -246,7 +246,7 @@ function planStarts(view: View): Action[] {
     const wanted = wantedOf(snapshot, job);
     const host = placement.place(wanted);
     if (host !== undefined) return [{ kind: "startMachine", jobId: job.id, host }];
-    placement.owe(wanted);
+    placement.reserveFuture(wanted);
     return [];
   });
 }

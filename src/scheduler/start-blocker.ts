@@ -37,7 +37,7 @@ export function placedMachines({ machines, hosts }: Snapshot): Map<string, Place
 /** Why a claimed job gets no machine just now, in words; undefined when it does. */
 export function startBlocker(snapshot: Snapshot, job: Job): string | undefined {
   if (job.state !== "claimed" || snapshot.starting.has(job.id)) return undefined;
-  return placementOf(snapshot, placedMachines(snapshot).values()).obstacle(wantedOf(snapshot, job));
+  return placementOf(snapshot, placedMachines(snapshot).values()).blocker(wantedOf(snapshot, job));
 }
 
 /** The hosts that can be asked, with what is taken: by machines that are not gone, and by those about to be. */
@@ -59,7 +59,7 @@ export function capacitiesIn({ hosts }: Snapshot): HostCapacity[] {
 export function wantedOf({ pools, shunned }: Snapshot, { id, pool: name, size }: Job): Wanted {
   const { driver = "", image = "", hostLabels = {} } = pools.get(name) ?? {};
   const avoided = shunned.get(id);
-  return { driver, image, size, hostLabels, ...(avoided ? { shunned: avoided } : {}) };
+  return { driver, image, size, hostLabels, ...(avoided ? { avoidedHosts: avoided } : {}) };
 }
 
 /** A host that would take it now, for a job that was tried on others. */

@@ -13,7 +13,6 @@ export function aPool({ egress = "none", ...overrides }: PoolOverrides = {}): Po
     size: aSize(),
     image: "base",
     driver: "fake",
-    executor: "shell",
     concurrency: 10,
     egress: normalEgress(egress),
     hostLabels: {},

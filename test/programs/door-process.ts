@@ -63,7 +63,7 @@ async function open({ directory, signingKey, token, settings }: DoorProcessOptio
   });
   const reception = createWebhookReceiver({
     ...{ verifier, store, clock: systemClock, log },
-    onNews: () => {},
+    onHook: () => {},
     onJobEnded: () => {},
   });
   desk = reception;

@@ -4,7 +4,7 @@
  */
 import { describeError } from "../../base/errors.ts";
 import type { ProxyWays } from "../../base/proxy/ways.ts";
-import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/boot-image.ts";
+import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
 import { isLocalRegistry } from "./reference.ts";
 import { createSession, type RegistrySession } from "./session.ts";
 import { createTransport } from "./transport.ts";

@@ -1,7 +1,6 @@
 import { formatDuration } from "../../base/units.ts";
-import { isSameUrl } from "../../discovery/hook-search.ts";
-import { hookState } from "../../discovery/hook-state.ts";
-import { describeScope } from "../../discovery/scope-messages.ts";
+import { hookState, isSameUrl } from "../../discovery/hook-health.ts";
+import { describeScope } from "../../discovery/scope.ts";
 import type { ApiHook, Scope } from "../../gitlab/rest-api.ts";
 import type { Finding } from "./check.ts";
 import { mergeFindings } from "./findings.ts";

@@ -1,12 +1,11 @@
 /** What jobs by tag need of GitLab: the API token, the scope and the role in it, room for runners, the hook. Only looks. */
 import type { Clock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
-import { describeScope } from "../../discovery/scope-messages.ts";
-import { namedScopeOf } from "../../discovery/scope-source.ts";
-import { installationMark } from "../../domain/installation.ts";
+import { describeScope, namedScopeOf } from "../../discovery/scope.ts";
 import { connectGitLab } from "../../gitlab/connect.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
+import { installationMark } from "../../runners/runner-mark.ts";
 import { reviewRole, reviewToken } from "../setup/token-review.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError, FireRunnerError } from "../../base/errors.ts";
 import type { Secret } from "../../base/secret.ts";
 import { formatDuration } from "../../base/units.ts";
-import { isSameUrl } from "../../discovery/hook-search.ts";
+import { isSameUrl } from "../../discovery/hook-health.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
 import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
 import type { Finding } from "../doctor/check.ts";

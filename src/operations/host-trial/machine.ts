@@ -2,7 +2,7 @@ import { describeError } from "../../base/errors.ts";
 import { newMachineId } from "../../base/ids.ts";
 import type { Log } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { RelayLink, VmDriver } from "../../vm/driver.ts";
 import type { TrialEndpoint } from "./endpoint.ts";

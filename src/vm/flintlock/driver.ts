@@ -1,7 +1,7 @@
 import { isMachineId } from "../../base/ids.ts";
 import { createListeners } from "../../base/listeners.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import type { DriverMachine, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";

@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import type { AskRegistry } from "../../domain/boot-image.ts";
+import type { AskRegistry } from "../../domain/images.ts";
 import type { MachineSpec } from "../driver.ts";
 import { type Addresses, createAddresses } from "./addresses.ts";
 import type { FlintlockClient } from "./client.ts";

@@ -5,7 +5,7 @@
 import { stat } from "node:fs/promises";
 import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import { VmError } from "../errors.ts";
 import { hostBootId } from "../local/processes.ts";
 import type { Architecture } from "./architectures.ts";

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { installationMark } from "./installation.ts";
+import { installationMark } from "./runner-mark.ts";
 
 let directory: string;
 let machineIdFile: string;

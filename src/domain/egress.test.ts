@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { type EgressText, formatEgress, normalEgress } from "./egress.ts";
-import { Egress } from "./egress-config.ts";
+import { EgressConfig, type EgressText, formatEgress, normalEgress } from "./egress.ts";
 
 const nexus = { host: "nexus.example.org:8081", private: true };
 
@@ -41,10 +40,10 @@ describe("egress settings", () => {
     ],
     [{ mode: "list", hosts: [{ host: "10.0.0.5:22", private: true }] }, ["10.0.0.5:22"]],
   ])("%j is accepted, and shown as %j", (written, shown) => {
-    const egress = Egress.parse(written);
+    const egress = EgressConfig.parse(written);
 
     expect(formatEgress(egress)).toEqual(shown);
-    expect(Egress.parse(formatEgress(egress))).toEqual(egress);
+    expect(EgressConfig.parse(formatEgress(egress))).toEqual(egress);
   });
 
   test("an address that is written out opens itself and nothing beside it", () => {
@@ -91,7 +90,7 @@ describe("egress settings", () => {
     [privately("224.0.0.1"), "no host can be reached"],
     [privately("::ffff:10.0.0.0/104"), "no host can be reached"],
   ])("%j is refused: %s", (written, words) => {
-    const parsed = Egress.safeParse(written);
+    const parsed = EgressConfig.safeParse(written);
 
     expect(parsed.success).toBe(false);
     const { error } = parsed;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { aPool } from "../../test/builders/pool.ts";
 import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
-import { poolCapacity } from "./pool-capacity.ts";
+import { poolCapacity } from "./pool.ts";
 
 const GIB = 1_024;
 

@@ -4,7 +4,7 @@ import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import type { JobAnswer } from "../gitlab/runner-api.ts";
 import { ClaimingConfig } from "./config.ts";
-import { beginPoll, endPoll, newRunnerState, pollDueAt } from "./runner-state.ts";
+import { beginPoll, endPoll, newPollState, pollDueAt } from "./poll-schedule.ts";
 
 const config = ClaimingConfig.parse({});
 const startAt = 1_700_000_000_000;
@@ -15,7 +15,7 @@ const down: JobAnswer = { kind: "wait", waitMs: 0, problem: "GitLab answers 500"
 
 /** A runner whose polls happen one after the other at a time that the test sets. */
 function aRunner() {
-  const runner = newRunnerState(aPool());
+  const runner = newPollState(aPool());
   let now = startAt;
   const begin = (inTurn = false) => beginPoll(runner, now, inTurn, config);
   const end = (poll: ReturnType<typeof begin>, answer: JobAnswer) =>

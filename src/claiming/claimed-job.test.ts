@@ -7,8 +7,7 @@ import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
 import { JobPayload } from "../gitlab/payload.ts";
 import type { JobUpdate, RemoteJobStatus, TraceStatus } from "../gitlab/runner-api.ts";
-import { claimOf, keepJob, shortToken } from "./keep-job.ts";
-import { rejectJob } from "./reject-job.ts";
+import { claimOf, rejectJob, shortToken, storeClaim } from "./claimed-job.ts";
 
 const away = { kind: "unavailable", waitMs: 0, problem: "GitLab is away" } as const;
 const jobToken = new Secret("glcbt-1");
@@ -145,7 +144,7 @@ describe("keepJob", () => {
     const { deps, updates } = createGitLab();
     const store = { claim: async () => false };
 
-    expect(await keepJob({ ...deps, store, onTrouble: () => {} }, aClaim(), jobToken)).toBe(true);
+    expect(await storeClaim({ ...deps, store, onFailure: () => {} }, aClaim(), jobToken)).toBe(true);
     expect(updates).toEqual([]);
   });
 
@@ -157,7 +156,7 @@ describe("keepJob", () => {
         throw new Error("the disk is full");
       },
     };
-    const kept = keepJob({ ...deps, store, onTrouble: (text) => troubles.push(text) }, aClaim(), jobToken);
+    const kept = storeClaim({ ...deps, store, onFailure: (text) => troubles.push(text) }, aClaim(), jobToken);
     const outcome = watch(kept);
 
     await passTime(clock, 55_000);

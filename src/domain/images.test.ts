@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { abilityNames, guestAbilities, lackingNote, wantedAbilities } from "./guest-abilities.ts";
+import { abilityNames, guestAbilities, lackingNote, wantedAbilities } from "./images.ts";
 
 test("an image with all abilities is not spoken of", () => {
   expect(lackingNote({ name: "base", abilities: abilityNames }, wantedAbilities())).toBeUndefined();
