@@ -102,7 +102,7 @@ export async function composeApp(
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
-    ...{ store, http, api, pools, clock, ways: config().proxy },
+    ...{ store, http, api, pools, clock, proxies: config().proxy },
     bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ component: "relay" }),
     config: relayConfig,

@@ -1,6 +1,6 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
@@ -47,7 +47,7 @@ interface ConfigNote {
 }
 
 /** A company's proxy, as it is in force. */
-export interface CompanyProxy extends ProxyWays {
+export interface CompanyProxy extends ProxyRoutes {
   /** Where `proxy.caFile` was found. */
   readonly caFile?: string | undefined;
 }
@@ -89,7 +89,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     gitlab: secrets.gitlab,
-    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    proxy: { ...proxy.proxies, caFile: proxy.caFile },
     guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
@@ -101,7 +101,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
-      ...proxyValues(parsed.data.proxy, proxy.ways),
+      ...proxyValues(parsed.data.proxy, proxy.proxies),
     ],
   };
 }
@@ -131,7 +131,7 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
   const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
 }
 
 interface ReadSoFar {

@@ -6,7 +6,7 @@ import { type Dispatcher, fetch, type Response } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
-import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { trustContext } from "../base/tls.ts";
 import { formatBytes } from "../base/units.ts";
@@ -21,12 +21,12 @@ const MOST_REDIRECTS = 5;
 /** For all of a small file; a large one may take as long as it goes on coming. */
 const SMALL_FILE_LIMIT_MS = 60_000;
 
-/** By which ways a download may come. */
+/** By which proxies a download may come. */
 interface DownloadRules {
   /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
   readonly plainHttp: boolean;
   /** Through which proxies; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
 }
 
 export interface Download extends DownloadRules {
@@ -229,12 +229,12 @@ function isLoopback({ hostname }: URL): boolean {
 }
 
 async function withDispatcher<T>(
-  { ways = directWays }: DownloadRules,
+  { proxies = directRoutes }: DownloadRules,
   use: (dispatcher: Dispatcher) => Promise<T>,
 ): Promise<T> {
-  const secureContext = trustContext([ways.ca]);
+  const secureContext = trustContext([proxies.ca]);
   const dispatcher = createProxiedAgent({
-    ways,
+    proxies,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     secureContext: () => secureContext,
     headersTimeoutMs: SILENCE_TIMEOUT_MS,

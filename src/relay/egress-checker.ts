@@ -1,5 +1,5 @@
 import { isIP, type LookupFunction } from "node:net";
-import type { ProxyServer } from "../base/proxy/ways.ts";
+import type { ProxyServer } from "../base/proxy/routes.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
 import type { Destination } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";

@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { GuestEnd } from "../domain/events.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
@@ -51,7 +51,7 @@ export interface RelayOptions {
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
   /** Through which proxies guests' other hosts are reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** Replaces the resolution of names that guests ask for. */
   readonly resolve?: Resolve;
 }
@@ -159,9 +159,9 @@ function complaintsTo(audit: Audit) {
   };
 }
 
-function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+function dialerOf({ config, guard = createAddressGuard(), http, proxies, resolve }: RelayOptions): Dialer {
   const limits = { guard, connectTimeoutMs: config.connectTimeout };
-  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
+  return createDialer({ ...limits, proxies, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
 function trialsOf({ trials }: RelayAddress, doors: GuestEndpoints): RelayTrials {

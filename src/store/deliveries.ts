@@ -1,3 +1,4 @@
+/** What is kept of webhooks: deliveries, each once, and of which projects there is news. */
 import type { Kysely, Transaction } from "kysely";
 import type { Delivery, DeliveryStore, KnownProject } from "./delivery-store.ts";
 import { chunksOf, takeNumbers } from "./meta.ts";

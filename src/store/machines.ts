@@ -1,3 +1,4 @@
+/** The rows of machines with the hashes of their secrets, and those of drained hosts. */
 import type { Kysely } from "kysely";
 import { isLinkSecret, linkHashOf, newLinkSecret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
@@ -116,7 +117,7 @@ async function markHeard({ tx, now, record }: Change, id: string): Promise<boole
 
 type MachineLinks = Pick<Store, "issueLink">;
 
-/** Only the hash of a secret is kept: whoever reads the database learns nothing that opens a door. */
+/** Only the hash of a secret is kept: whoever reads the database learns nothing that opens a connection. */
 export function createMachineLinks(write: Write, random: (size: number) => Uint8Array): MachineLinks {
   return {
     async issueLink(machineId) {

@@ -3,7 +3,7 @@
  * takes: through the same proxy, with the same authorities, with or without TLS.
  */
 import { describeError } from "../../base/errors.ts";
-import type { ProxyWays } from "../../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../../base/proxy/routes.ts";
 import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
 import { isLocalRegistry } from "./reference.ts";
 import { createSession, type RegistrySession } from "./session.ts";
@@ -18,11 +18,11 @@ const manifestTypes = [
 ].join(", ");
 
 /** Answers, of the two images, for the one with the worse answer. */
-export function registryAsker({ ways }: { readonly ways?: ProxyWays | undefined }): AskRegistry {
+export function registryAsker({ proxies }: { readonly proxies?: ProxyRoutes | undefined }): AskRegistry {
   return async ({ kernel, root, registry, pushed, cloudInit }, signal) => {
-    const own = { registryHere: registry, ways, ...pushed };
+    const own = { registryHere: registry, proxies, ...pushed };
     // A root of other people lies where its maker has put it.
-    const ofRoot = cloudInit ? { registryHere: registry, ways } : own;
+    const ofRoot = cloudInit ? { registryHere: registry, proxies } : own;
     const answers = await Promise.all([ask(kernel, own, signal), ask(root, ofRoot, signal)]);
     signal.throwIfAborted();
     const worst = (["gone", "locked", "unknown"] as const).find((state) =>
@@ -35,7 +35,7 @@ export function registryAsker({ ways }: { readonly ways?: ProxyWays | undefined 
 interface Way extends PushedBy {
   /** What this computer calls a registry that is local to hosts. */
   readonly registryHere: string | undefined;
-  readonly ways: ProxyWays | undefined;
+  readonly proxies: ProxyRoutes | undefined;
 }
 
 async function ask(

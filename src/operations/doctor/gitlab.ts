@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
-import { proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
+import { proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import { certificatesIn } from "../../base/tls.ts";
 import { DAY_MS, formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";

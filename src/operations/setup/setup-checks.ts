@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { systemClock } from "../../base/clock.ts";
 import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import type { Secret } from "../../base/secret.ts";
 import type { CompanyProxy } from "../../config/load.ts";
 import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
@@ -18,7 +18,10 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 const ANSWER_LIMIT_MS = 20_000;
 
 /** Asks the GitLab in question itself. */
-export function createSetupChecks(proxy: CompanyProxy = directWays, clock: Clock = systemClock): SetupChecks {
+export function createSetupChecks(
+  proxy: CompanyProxy = directRoutes,
+  clock: Clock = systemClock,
+): SetupChecks {
   return {
     checkPlace: async (place, signal) => {
       if (!URL.canParse(place.url)) return { level: "fail", message: `“${place.url}” is not an address` };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { proxiesOfEnvironment, proxyVariables } from "./config.ts";
+import { exceptionProblem, type ProxyServer, proxyFor, targetOfUrl } from "./routes.ts";
 import { addressOf, authorizationOf, parseProxy } from "./server.ts";
-import { exceptionProblem, type ProxyServer, proxyFor, targetOfUrl } from "./ways.ts";
 
 const http: ProxyServer = { origin: "http://plain.example.org:3128", namedBy: "http_proxy" };
 const https: ProxyServer = { origin: "http://secure.example.org:3128", namedBy: "https_proxy" };

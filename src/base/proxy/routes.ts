@@ -11,8 +11,8 @@ export interface ProxyServer {
   readonly namedBy: string;
 }
 
-/** Which ways out of this computer's network there are. */
-export interface ProxyWays {
+/** Through which proxies this computer's network is left. */
+export interface ProxyRoutes {
   /** For `http://` targets. */
   readonly http: ProxyServer | undefined;
   /** For `https://` targets, and for connections of which only host and port are known. */
@@ -23,7 +23,7 @@ export interface ProxyWays {
   readonly ca: string | undefined;
 }
 
-export const directWays: ProxyWays = { http: undefined, https: undefined, except: [], ca: undefined };
+export const directRoutes: ProxyRoutes = { http: undefined, https: undefined, except: [], ca: undefined };
 
 /** Where a connection is to end. `host` without brackets; `secure` is false for `http://` alone. */
 export interface ProxyTarget {
@@ -33,11 +33,11 @@ export interface ProxyTarget {
 }
 
 /** The proxy that leads to `target`; undefined when it is reached directly. This computer itself is never behind a proxy. */
-export function proxyFor(target: ProxyTarget, ways: ProxyWays): ProxyServer | undefined {
-  const proxy = target.secure ? ways.https : ways.http;
+export function proxyFor(target: ProxyTarget, proxies: ProxyRoutes): ProxyServer | undefined {
+  const proxy = target.secure ? proxies.https : proxies.http;
   const host = plainHost(target.host);
   if (proxy === undefined || isLoopback(host)) return undefined;
-  return ways.except.some((entry) => isMeant(entry, host, target.port)) ? undefined : proxy;
+  return proxies.except.some((entry) => isMeant(entry, host, target.port)) ? undefined : proxy;
 }
 
 /** The target of a URL; its port may be left out. */
