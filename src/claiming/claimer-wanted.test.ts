@@ -16,7 +16,13 @@ import { ClaimingConfig } from "./config.ts";
 
 const size = aSize({ cpus: 1, memoryMib: 1_024 });
 const standing = aPool({ name: "standing", size, runnerToken: new Secret("glrt-standing") });
-const tagged = aPool({ name: "tags:a", size, runnerToken: new Secret("glrt-tagged"), concurrency: 100 });
+const tagged = aPool({
+  name: "tags:a",
+  origin: { kind: "tags", key: "r-a" },
+  size,
+  runnerToken: new Secret("glrt-tagged"),
+  concurrency: 100,
+});
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {

@@ -131,6 +131,7 @@ const status: DaemonStatus = {
   pools: [
     {
       name: "small",
+      origin: "configured",
       ok: false,
       problems: [{ problem: "no image", hint: "build one" }],
       accelerator: "kvm",

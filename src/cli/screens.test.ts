@@ -101,6 +101,7 @@ async function fillStore(store: TestStore["store"]): Promise<void> {
 
 const pool: DaemonStatus["pools"][number] = {
   name: NAME,
+  origin: "configured",
   ok: true,
   problems: [{ problem: SENTENCE, hint: HINT }],
   ...{ accelerator: "tcg", driver: "flintlock", image: NAME },

@@ -257,5 +257,6 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
   const { diskMib, ...kind } = kindOfPool(pool);
-  return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
+  const size = { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib };
+  return { ...kind, name, origin: { kind: "configured" }, size, runnerToken };
 }

@@ -48,7 +48,7 @@ export interface RunnerProvisionerOptions {
   readonly scope: () => Promise<Scope>;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
-  readonly isPolled: (pool: string) => boolean;
+  readonly isPolled: (runner: Pick<ManagedRunner, "pool" | "jobId">) => boolean;
   readonly config: () => WebhookConfig["runners"];
   /** The mark by which this installation knows its runners in GitLab. */
   readonly installation: string;

@@ -55,8 +55,8 @@ export interface Unservable {
   stop(): Promise<void>;
   /** The configuration may have changed, and what was in the way may be gone. */
   wake(): void;
-  /** A request may be sent for this pool, or is open: its runner has to stay. Answers also before the runner is made. */
-  isPolled(pool: string): boolean;
+  /** It is being claimed to fail it: the runner made for it must stay. True from before that runner is made. */
+  isFailing(jobId: number): boolean;
   /** Why a job waits on although such jobs are failed here, in words; undefined when it is failed soon, or such jobs wait. */
   blocker(job: LeftAlone): string | undefined;
 }
@@ -118,7 +118,7 @@ export function createUnservable(options: UnservableOptions): Unservable {
       ripeness.pardon();
       loop.wake();
     },
-    isPolled: (pool) => working.has(Number(/^job:(\d+)(?:#\d+)?$/.exec(pool)?.[1])),
+    isFailing: (jobId) => working.has(jobId),
     blocker(job) {
       if (config() !== "fail") return undefined;
       const wasInVain = ripeness.rests(job.job.id) && !working.has(job.job.id);

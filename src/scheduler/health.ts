@@ -300,8 +300,12 @@ function describe(pool: string, finding: Finding & { checkedAt?: number }, image
 }
 
 /** What the log speaks of: not of each of the many pools that differ only in size. */
-function named(pools: ReadonlyMap<string, unknown>, bases: ReadonlyMap<string, unknown>): string[] {
-  return [...[...pools.keys()].filter((name) => !name.includes(":")), ...bases.keys()];
+function named(
+  pools: ReadonlyMap<string, Pick<Pool, "origin">>,
+  bases: ReadonlyMap<string, unknown>,
+): string[] {
+  const configured = [...pools].filter(([, { origin }]) => origin.kind === "configured");
+  return [...configured.map(([name]) => name), ...bases.keys()];
 }
 
 async function findImage(images: ImageSource, name: string): Promise<FoundImage> {

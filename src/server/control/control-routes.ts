@@ -141,11 +141,15 @@ function noConsole(id: string, host: string): HttpError {
 }
 
 /** A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once. */
-function isShown(pool: string, waiting: readonly WaitingView[], unfinished: readonly JobView[]): boolean {
+function isShown(
+  { name, origin }: Pick<Status["pools"][number], "name" | "origin">,
+  waiting: readonly WaitingView[],
+  unfinished: readonly JobView[],
+): boolean {
   return (
-    !pool.includes(":") ||
-    waiting.some((job) => job.pool === pool) ||
-    unfinished.some((job) => job.pool === pool)
+    origin === "configured" ||
+    waiting.some((job) => job.pool === name) ||
+    unfinished.some((job) => job.pool === name)
   );
 }
 
@@ -176,7 +180,7 @@ async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
   return {
     ...daemon,
     pools: daemon.pools
-      .filter(({ name }) => isShown(name, waiting, unfinished))
+      .filter((pool) => isShown(pool, waiting, unfinished))
       .map((pool) => ({
         ...pool,
         ...countsOf(pool.name, unfinished, waiting),

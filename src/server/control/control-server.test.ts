@@ -30,6 +30,7 @@ const daemonStatus: DaemonStatus = {
   pools: [
     {
       name: "small",
+      origin: "configured",
       ok: false,
       problems: [{ problem: "no image", hint: "build one" }],
       accelerator: null,

@@ -49,7 +49,8 @@ function aPool(name: string): DaemonStatus["pools"][number] {
     room: { machines: 4, byDisk: 4, note: null },
     claiming: "polling",
   };
-  return { name, ok: true, problems: [], size, ...rest };
+  const origin = name === "small" ? "configured" : "tags";
+  return { name, origin, ok: true, problems: [], size, ...rest };
 }
 
 async function open(change: Partial<ControlPorts> = {}): Promise<void> {
