@@ -58,7 +58,6 @@ function addressProblem(code: string, syscall: string, error: SystemError): stri
 
 function about(what: string, problem: string | undefined): string | undefined {
   return problem === undefined || what === "" ? undefined : `${what} ${problem}`;
-} ${words}`;
 }
 
 function placeOf(address: string | undefined, port: number | undefined): string {
