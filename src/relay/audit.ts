@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { formatHostPort } from "../base/host-port.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { EventDetails, EventKind } from "../domain/events.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import type { Target } from "./egress-policy.ts";
 import type { Guest } from "./guest.ts";
 
@@ -26,7 +26,7 @@ export interface Audit {
   ruleBroken(guest: Guest, rule: string): void;
 }
 
-export function createAudit({ store, clock }: { store: Store; clock: Clock }): Audit {
+export function createAudit({ store, clock }: { store: JobStore & EventStore; clock: Clock }): Audit {
   const egressRows = new WeakMap<Guest, number>();
 
   function isDue(guest: Guest, key: string, againAfterMs = MINUTE_MS): boolean {

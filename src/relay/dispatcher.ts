@@ -2,7 +2,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:ht
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { describeError, FireRunnerError } from "../base/errors.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore, MachineStore } from "../store/store.ts";
 import type { Admission } from "./admission.ts";
 import type { Audit } from "./audit.ts";
 import type { ChunkedWork } from "./chunked-work.ts";
@@ -23,7 +23,7 @@ const LINGER_MS = 2_000;
 export type Handle = (exchange: Exchange, route: Route) => Promise<void>;
 
 export interface DispatcherOptions {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore;
   readonly audit: Audit;
   readonly proxy: EgressProxy;
   readonly handle: Handle;

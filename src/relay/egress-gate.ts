@@ -1,6 +1,6 @@
 import { formatHostPort } from "../base/host-port.ts";
 import { type Egress, normalEgress } from "../domain/egress.ts";
-import type { Store } from "../store/store.ts";
+import type { MachineStore } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import { unreachable } from "./egress-dialer.ts";
 import type { NameRule } from "./egress-name-check.ts";
@@ -9,7 +9,7 @@ import { EgressRefusal, refusalIn } from "./egress-refusal.ts";
 import type { Guest } from "./guest.ts";
 
 export interface EgressGateOptions {
-  readonly store: Pick<Store, "machine">;
+  readonly store: Pick<MachineStore, "machine">;
   readonly audit: Audit;
   /** What a pool's guests may reach now; undefined for a pool that is no longer configured. */
   readonly egressOf: (pool: string) => Egress | undefined;

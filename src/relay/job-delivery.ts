@@ -1,6 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
-import type { Job, Machine, Store } from "../store/store.ts";
+import type { Job, JobStore, Machine, MachineStore } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, readJsonObject, relayHostOf, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
@@ -12,7 +12,7 @@ const LARGEST_AUTHORITIES_BYTES = 32 * 1024;
 const MAX_BODY_BYTES = 64 * 1024;
 
 export interface JobDeliveryOptions {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore;
   readonly http: GitLabHttp;
   readonly clock: Clock;
   readonly redeliverAfterMs: number;

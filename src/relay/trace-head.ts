@@ -4,7 +4,7 @@ import { describeSize } from "../domain/size.ts";
 import type { RunnerApi, TraceStatus } from "../gitlab/runner-api.ts";
 import { JobPayload } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
-import type { Job, Machine, Store } from "../store/store.ts";
+import type { Job, JobStore, Machine } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { foreignProxies } from "./job-proxies.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
@@ -89,7 +89,7 @@ export function line(colour: string, text: string): string {
  * GitLab's own 403 when the job is over (`onOver` has then been called with its status).
  */
 export async function ensureHead(
-  { api, store }: { api: Pick<RunnerApi, "appendTrace">; store: Store },
+  { api, store }: { api: Pick<RunnerApi, "appendTrace">; store: JobStore },
   session: JobSession,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<void> {

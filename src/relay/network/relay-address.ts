@@ -1,5 +1,5 @@
 import type { Secret } from "../../base/secret.ts";
-import type { Store } from "../../store/store.ts";
+import type { MachineStore } from "../../store/store.ts";
 import { RelayError } from "../errors.ts";
 import { type Network, type NetworkOptions, openNetwork } from "./network.ts";
 import { createTrialLinks } from "./trial-links.ts";
@@ -26,7 +26,7 @@ export interface Trials {
 }
 
 export interface RelayAddressOptions extends Omit<NetworkOptions, "directory" | "trials"> {
-  readonly store: Pick<Store, "checkLink" | "issueLink">;
+  readonly store: Pick<MachineStore, "checkLink" | "issueLink">;
   /** Without one the relay listens nowhere on the network. */
   readonly directory: string | undefined;
 }

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { type SecureContext, TLSSocket } from "node:tls";
 import type { SampledLog } from "../../base/log.ts";
-import type { Store } from "../../store/store.ts";
+import type { MachineStore } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { Guest } from "../guest.ts";
 import { type Handshake, readHandshake } from "./handshake.ts";
@@ -9,7 +9,7 @@ import type { TrialLinks } from "./trial-links.ts";
 import { createUnauthenticatedConnections } from "./unauthenticated-connections.ts";
 
 export interface RemoteListenerOptions {
-  readonly store: Pick<Store, "checkLink">;
+  readonly store: Pick<MachineStore, "checkLink">;
   /** Machines that try a host out, of which the store knows nothing. */
   readonly trials: Pick<TrialLinks, "check">;
   readonly settings: RelaySettings;
