@@ -60,7 +60,7 @@ beforeAll(async () => {
   const views = createViews({ store: kept.store, now: systemClock.now, explain: async () => [SENTENCE] });
   server = await openControlServer({
     ...{ stateDirectory: join(directory, "state"), views, ports },
-    log: silentLog,
+    ...{ clock: systemClock, log: silentLog },
   });
 });
 

@@ -3,7 +3,8 @@ import { rename, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type Dispatcher, fetch, type Response } from "undici";
-import type { Clock } from "../base/clock.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
@@ -76,10 +77,9 @@ export interface SmallDownload extends DownloadRules {
 
 /** Downloads a file that is small enough to be held. Throws as `download` does. */
 export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
-  const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
-  const both = signal ? AbortSignal.any([signal, limit]) : limit;
-  return await withDispatcher(rules, async (dispatcher) => {
-    const response = await request(url, {}, dispatcher, rules, both);
+  const limit = startDeadline(systemClock, SMALL_FILE_LIMIT_MS, signal);
+  const answer = withDispatcher(rules, async (dispatcher) => {
+    const response = await request(url, {}, dispatcher, rules, limit.signal);
     if (response.status !== 200) {
       await response.body?.cancel();
       throw refused(url, response.status);
@@ -91,6 +91,7 @@ export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDo
       throw cause instanceof ImageError ? cause : unreachable(url, cause);
     }
   });
+  return await answer.finally(limit.clear);
 }
 
 async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {

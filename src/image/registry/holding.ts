@@ -2,6 +2,8 @@
  * Whether registries still have what hosts are told to pull. Asked without a login, as a host asks, and on the way that a push from here
  * takes: through the same proxy, with the same authorities, with or without TLS.
  */
+import { systemClock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import type { ProxyRoutes } from "../../base/proxy/routes.ts";
 import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
@@ -49,11 +51,11 @@ async function ask(
   const registry = isLocalRegistry(host) ? registryHere : host;
   if (registry === undefined)
     return unknown(`${image} is in a registry of the host's own, which cannot be asked from here`);
-  const signal = AbortSignal.any([parent, AbortSignal.timeout(LIMIT_MS)]);
+  const limit = startDeadline(systemClock, LIMIT_MS, parent);
   let session: RegistrySession | undefined;
   try {
     const transport = createTransport({ registry, ...way });
-    session = createSession({ transport, credentials: async () => undefined, signal });
+    session = createSession({ transport, credentials: async () => undefined, signal: limit.signal });
     const { status } = await session.send({
       method: "HEAD",
       url: `/v2/${repository}/manifests/${reference}`,
@@ -66,6 +68,7 @@ async function ask(
     const isLocked = (error as { code?: unknown }).code === "registry_unauthorized";
     return isLocked ? locked(image, registry) : unknown(describeError(error));
   } finally {
+    limit.clear();
     await session?.close();
   }
 }

@@ -1,5 +1,5 @@
 import type { AddressInfo, Server, Socket } from "node:net";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, every } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import type { Log } from "../../base/log.ts";
@@ -57,15 +57,14 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   }
 
   async function close(): Promise<void> {
-    clearInterval(timer);
+    stopLooking();
     strangersLog.flush();
     const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
     entrance.clear();
     await Promise.all(closed);
   }
 
-  const timer = setInterval(() => void look(), MINUTE_MS);
-  timer.unref();
+  const stopLooking = every(clock, MINUTE_MS, () => void look());
   try {
     for (const text of settings.listen) servers.push(await listenOn(text, onConnection));
     const address = reachedAt(settings, servers[0]);

@@ -1,6 +1,6 @@
 import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, every } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/log.ts";
 import { createKeyedRateLimit } from "../../base/token-bucket.ts";
@@ -63,11 +63,11 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     clock,
     leftOut: "more warnings of clients at the door were left out",
   });
-  const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
-  const clientErrors = createClientErrors({ connections, tally, sampled });
+  const connections = createConnections({ clock, onDisplaced: () => void tally.displaced++ });
+  const clientErrors = createClientErrors({ connections, tally, sampled, clock });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
   const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
-  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled });
+  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled, clock });
   const opened = await openListeners(clock, {
     ...{ config, desk, readiness, log, connections, clientErrors, refuse, tally, sampled },
     clientOf: clientFor,
@@ -78,10 +78,10 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     isSpoilt: clientErrors.isSpoilt,
     limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
   });
-  const timer = setInterval(() => {
+  const stopLooking = every(clock, LOOK_MS, () => {
     sampled.tick();
     void opened.look(config);
-  }, LOOK_MS);
+  });
   return {
     addresses: opened.addresses,
     async reload(next) {
@@ -91,7 +91,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       return await opened.look(next);
     },
     async close() {
-      clearInterval(timer);
+      stopLooking();
       await opened.close();
       sampled.flush();
     },
