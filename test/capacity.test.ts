@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { createSlots, type Reservation, type Slots } from "../src/claiming/slots.ts";
 import type { LifecycleEvent } from "../src/domain/events.ts";
-import { type HostRoom, hostKey, type PlacementPolicy } from "../src/domain/placement.ts";
+import { type HostCapacity, hostKey, type PlacementPolicy } from "../src/domain/placement.ts";
 import { occupied, type Size } from "../src/domain/size.ts";
 import { SchedulerConfig } from "../src/scheduler/config.ts";
 import { type Action, plan } from "../src/scheduler/plan.ts";
@@ -58,7 +58,7 @@ const zoned = aPool({
 });
 
 interface Host {
-  room: HostRoom;
+  room: HostCapacity;
   isSilent: boolean;
   readonly there: Set<string>;
 }
@@ -95,7 +95,7 @@ class History {
         },
       },
       pools: () => this.pools,
-      rooms: async () => this.hosts.map(({ room }) => room),
+      hosts: async () => this.hosts.map(({ room }) => room),
       placement: this.placement,
     });
   }

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { silentLog } from "../src/base/log.ts";
 import { createManualClock } from "../src/base/manual-clock.ts";
-import { createHookDesk, type HookNews } from "../src/discovery/hook-desk.ts";
+import { createWebhookReceiver, type ReceivedHook } from "../src/discovery/webhook-receiver.ts";
 import { aJobHook, aPipelineHook, hookHeaders } from "./builders/hook.ts";
 import { hookMutations, mutate } from "./builders/hook-mutations.ts";
 
@@ -19,9 +19,9 @@ const collectGarbage = runInNewContext("gc") as () => void;
 
 /** A desk whose store forgets everything at once, so that whatever grows is the desk's own. */
 function aDesk() {
-  const news: HookNews[] = [];
+  const news: ReceivedHook[] = [];
   const kept: unknown[] = [];
-  const desk = createHookDesk({
+  const desk = createWebhookReceiver({
     verifier: { screen: () => "proven" },
     store: {
       keepDeliveries: async (rows) => {
@@ -32,7 +32,7 @@ function aDesk() {
     },
     clock: createManualClock(),
     log: silentLog,
-    onNews: (each) => news.push(each),
+    onHook: (each) => news.push(each),
     onJobEnded: () => {},
   });
   return { desk, news, kept };
@@ -43,7 +43,7 @@ function isId(value: unknown): boolean {
 }
 
 /** What may reach the store and the rest of the program. */
-function expectClean(news: readonly HookNews[], kept: readonly unknown[]): void {
+function expectClean(news: readonly ReceivedHook[], kept: readonly unknown[]): void {
   for (const { projectId, jobId, status } of news) {
     if (!isId(projectId) || !isId(jobId) || (status?.length ?? 0) > 32) throw new Error(JSON.stringify(news));
   }

@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import { silentLog } from "../src/base/log.ts";
 import { createManualClock, type ManualClock } from "../src/base/manual-clock.ts";
 import { WebhookConfig } from "../src/discovery/config.ts";
-import { createHookDesk } from "../src/discovery/hook-desk.ts";
 import { createWatcher, type Watcher } from "../src/discovery/watcher.ts";
+import { createWebhookReceiver } from "../src/discovery/webhook-receiver.ts";
 import type { Store } from "../src/store/store.ts";
 import { aJobHook, aPipelineHook, hookHeaders } from "./builders/hook.ts";
 import { aClaim } from "./builders/job.ts";
@@ -46,9 +46,9 @@ function aDaemon(store: Store, gitlab: RestGitLab, clock: ManualClock, claimed: 
     scope: async () => ({ kind: "group", id: 3, path: "group" }),
     config: { poll, projects },
   });
-  const desk = createHookDesk({
+  const desk = createWebhookReceiver({
     ...{ verifier: { screen: () => "proven" }, store, clock, log: silentLog },
-    onNews: watcher.news,
+    onHook: watcher.noteHook,
     onJobEnded: () => {},
   });
   let isOn = true;

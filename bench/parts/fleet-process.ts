@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
@@ -28,7 +28,7 @@ const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", fe
 const images: ImageSource = { resolve: async () => ({ ...publishedImage, runnerInfo }) };
 const cleanups: Cleanup[] = [];
 const sample = createSampler();
-let rooms: Rooms | undefined;
+let rooms: Components | undefined;
 
 async function start(options: FleetOptions): Promise<void> {
   const config = await loadConfig({ file: await writeConfig(options), env: {} });
@@ -41,14 +41,14 @@ async function start(options: FleetOptions): Promise<void> {
     }),
   );
   const instead = { fleet: createFleet(drivers), images };
-  rooms = await buildRooms({ config: () => config, log, version: "0.1.0", instead }, cleanups);
+  rooms = await composeApp({ config: () => config, log, version: "0.1.0", instead }, cleanups);
   playGuests(rooms);
   rooms.scheduler.start();
   rooms.claimer.start();
 }
 
 /** Guests take their jobs and are silent from then on, as those of a job that sleeps. */
-function playGuests({ store }: Rooms): void {
+function playGuests({ store }: Components): void {
   store.onEvent(({ kind, machineId, jobId }) => {
     if (kind !== "machine:booting" || machineId === null || jobId === null) return;
     void store.markReady(machineId).then(() => store.handOver(jobId, machineId));

@@ -3,19 +3,25 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
 import { systemClock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import { openImages } from "../../src/image/open-images.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createLog } from "../../src/telemetry/log.ts";
+import type { VmDriver } from "../../src/vm/driver.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
 import { createFleet } from "../../src/vm/fleet.ts";
+import { createQemuDriver } from "../../src/vm/qemu/driver.ts";
 
 interface BenchPool {
   readonly name: string;
   readonly token: string;
   readonly concurrency: number;
+  /** Machines that QEMU runs, small ones, instead of those in memory. */
+  readonly real?: boolean;
 }
 
 export interface RoomsOptions {
@@ -24,16 +30,19 @@ export interface RoomsOptions {
   readonly pools: readonly BenchPool[];
   /** Nothing paces what guests send: for measuring what the relay itself costs. */
   readonly unpaced: boolean;
+  /** Where the images are that real machines boot; needed where a pool has some. */
+  readonly imagesDirectory?: string;
 }
 
 export interface BenchRooms {
-  readonly rooms: Rooms;
+  readonly rooms: Components;
   readonly host: FakeHost;
   /** Where the relay listens for a machine. */
   relaySocket(machineId: string): string;
   stop(): Promise<void>;
 }
 
+const REMOVAL_MS = 4_000;
 const unpacedSettings = { updatesPerMinute: 1_000_000, requestsPerSecond: 100_000 };
 
 export const benchImage = {
@@ -44,7 +53,11 @@ export const benchImage = {
   layers: [],
 };
 
-const images: ImageSource = {
+/** Small, and many fit. */
+const realPool = { driver: "qemu", size: { cpus: 1, memory: "512MiB", disk: "2GiB" } };
+const realSettings = { cpuOvercommit: 4, memoryReserve: "1GiB" };
+
+const noImages: ImageSource = {
   resolve: async () => ({
     ...benchImage,
     runnerInfo: { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures },
@@ -58,14 +71,17 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
   const config = options.unpaced ? { ...loaded, relay: { ...loaded.relay, ...unpacedSettings } } : loaded;
   const host = createFakeHost(systemClock);
   const driver = createFakeDriver({ host, directory: join(stateDirectory, "m") });
+  const own = { stateDirectory, settings: config.vm, clock: systemClock, log: silentLog };
+  const real = options.imagesDirectory === undefined ? undefined : createQemuDriver(own);
+  const images = options.imagesDirectory === undefined ? noImages : openImages(() => config);
   const cleanups: Cleanup[] = [() => driver.close()];
-  const rooms = await buildRooms(
+  const rooms = await composeApp(
     {
       config: () => config,
       // To standard output, which the parent throws away: logging is part of the work.
       log: createLog({ settings: config.log, terminal: false }).log,
       version: "0.1.0",
-      instead: { fleet: createFleet([driver]), images },
+      instead: { fleet: createFleet(real ? [real, driver] : [driver]), images },
     },
     cleanups,
   );
@@ -75,17 +91,26 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
     relaySocket: driver.relaySocket,
     async stop() {
       await rooms.scheduler.stop();
+      // They would go on without us.
+      if (real) await destroyAll(real);
       for (const cleanUp of cleanups.reverse()) await cleanUp();
     },
   };
 }
 
+async function destroyAll(driver: VmDriver): Promise<void> {
+  const left = await driver.list(AbortSignal.timeout(REMOVAL_MS));
+  await Promise.all(left.map(({ id }) => driver.destroy(id, AbortSignal.timeout(REMOVAL_MS))));
+}
+
 /** A file beside the state directory, as an operator would write it. */
-async function writeConfig({ gitlabUrl, stateDirectory, pools }: RoomsOptions): Promise<string> {
-  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+async function writeConfig(options: RoomsOptions): Promise<string> {
+  const { gitlabUrl, stateDirectory, pools, imagesDirectory } = options;
+  // Real machines run as users of their own and must be able to pass through.
+  await mkdir(stateDirectory, { recursive: true, mode: 0o711 });
   const file = join(dirname(stateDirectory), "firerunner.yaml");
-  const poolOf = ({ token, concurrency }: BenchPool) => ({
-    driver: "fake",
+  const poolOf = ({ token, concurrency, real }: BenchPool) => ({
+    ...(real ? realPool : { driver: "fake" }),
     runner: { token },
     concurrency,
     egress: "none",
@@ -95,6 +120,7 @@ async function writeConfig({ gitlabUrl, stateDirectory, pools }: RoomsOptions): 
     state: stateDirectory,
     pools: Object.fromEntries(pools.map((pool) => [pool.name, poolOf(pool)])),
     log: { format: "json" },
+    ...(imagesDirectory === undefined ? {} : { vm: realSettings, images: { directory: imagesDirectory } }),
   });
   await writeFile(file, text, { mode: 0o600 });
   return file;

@@ -1,28 +1,28 @@
 /** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
 
 import { systemClock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
-import { takeOver } from "../config/take-over.ts";
+import { mergeReloadable } from "../config/merge-reloadable.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolRoom } from "../domain/pool-room.ts";
+import { poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
-import type { Door } from "../server/public/door.ts";
+import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import { capacitiesOf } from "../vm/fleet-capacity.ts";
-import { openDoors } from "./doors.ts";
-import { buildRooms, type Cleanup, type Rooms } from "./rooms.ts";
+import { type Cleanup, type Components, composeApp } from "./compose.ts";
+import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 
-export { newSigningKey, signDelivery } from "../gitlab/signing-key.ts";
+export { newSigningKey, signDelivery } from "../gitlab/webhook-signature.ts";
 export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
-export { createSetupDesk } from "../operations/setup/setup-desk.ts";
+export { createSetupChecks } from "../operations/setup/setup-checks.ts";
 export { createLog } from "../telemetry/log.ts";
+export { tryHostAlone } from "./host-trials.ts";
 export { openOfflineViews } from "./offline-views.ts";
-export { tryHostAlone } from "./trial-desk.ts";
 
 export interface AppOptions {
   readonly config: Config;
@@ -48,8 +48,8 @@ export function createApp(options: AppOptions): App {
   const { log, version } = options;
   const startedAt = systemClock.now();
   let config = options.config;
-  let rooms: Rooms | undefined;
-  let door: Door | undefined;
+  let rooms: Components | undefined;
+  let door: PublicServer | undefined;
   /** What was taken, to be given back in reverse order. */
   const cleanups: Cleanup[] = [];
 
@@ -57,8 +57,8 @@ export function createApp(options: AppOptions): App {
     try {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
-      rooms = await buildRooms({ ...options, config: () => config }, cleanups);
-      door = await openDoors(
+      rooms = await composeApp({ ...options, config: () => config }, cleanups);
+      door = await openServers(
         rooms,
         { config: () => config, about: { version, startedAt }, reload, log },
         cleanups,
@@ -67,21 +67,24 @@ export function createApp(options: AppOptions): App {
       await cleanUp(cleanups, log);
       throw error;
     }
+    tellNotes(config, log);
     const oneUser = oneUserProblem(config, process.getuid?.() ?? 0);
     if (oneUser) log.warn(oneUser, "machines run as the same user as FireRunner");
     rooms.scheduler.start();
     rooms.tagged?.start();
     rooms.claimer.start();
-    for (const pool of config.pools.values()) void verifyToken(rooms, pool, log);
+    rooms.tokens.look();
     void tellRoom(rooms, [...config.pools.values()], log);
   }
 
   async function reload(): Promise<readonly string[]> {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
-    config = takeOver(config, next);
+    config = mergeReloadable(config, next);
+    tellNotes(next, log);
     await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
+    rooms?.tokens.look();
     rooms?.tagged?.reload();
     rooms?.scheduler.wake("configuration read again");
     await rooms?.relay.reload();
@@ -102,27 +105,20 @@ export function createApp(options: AppOptions): App {
   return { start, reload, stop };
 }
 
-/** A wrong token is said at once and in words; claiming itself goes on trying, since somebody may put it right. */
-async function verifyToken({ api, images }: Rooms, pool: Pool, log: Log): Promise<void> {
-  const info = await images.resolve(pool.image).then(
-    ({ runnerInfo }) => runnerInfo,
-    () => undefined,
-  );
-  try {
-    const { id } = await api.verify(pool.runnerToken, undefined, info);
-    log.info({ pool: pool.name, runner: id }, "runner token is valid");
-  } catch (error) {
-    const hint = error instanceof FireRunnerError ? error.hint : undefined;
-    log.warn({ pool: pool.name, problem: describeError(error), hint }, "runner token could not be verified");
-  }
+function tellNotes({ notes }: Config, log: Log): void {
+  for (const note of notes) log.warn(note, "a setting does nothing");
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */
-async function tellRoom({ fleet }: Pick<Rooms, "fleet">, pools: readonly Pool[], log: Log): Promise<void> {
+async function tellRoom(
+  { fleet }: Pick<Components, "fleet">,
+  pools: readonly Pool[],
+  log: Log,
+): Promise<void> {
   try {
     const hosts = await capacitiesOf(fleet);
     for (const pool of pools) {
-      const { machines, byDisk, note } = poolRoom(pool, hosts);
+      const { machines, byDisk, note } = poolCapacity(pool, hosts);
       if (note === undefined) log.info({ pool: pool.name, machines, byDisk }, "room for machines");
       else
         log.warn(

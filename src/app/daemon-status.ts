@@ -1,19 +1,20 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/needed-abilities.ts";
-import { namedScopeOf } from "../discovery/scope-source.ts";
-import { lackingNote } from "../domain/guest-abilities.ts";
+import { namedScopeOf } from "../discovery/scope.ts";
+import { lackingNote } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolRoom } from "../domain/pool-room.ts";
-import { outageWords } from "../gitlab/reach.ts";
-import { hindrancesOf } from "../scheduler/explain.ts";
+import { poolCapacity } from "../domain/pool.ts";
+import { describeOutage } from "../gitlab/reach.ts";
+import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
-import type { Door } from "../server/public/door.ts";
-import type { Readiness } from "../server/public/hook-desk.ts";
+import type { PublicServer } from "../server/public/public-server.ts";
+import type { Readiness } from "../server/public/webhook-handler.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";
+import type { Components } from "./compose.ts";
+import type { TokenProblem } from "./pool-tokens.ts";
 import { readinessOf } from "./readiness.ts";
-import type { Rooms } from "./rooms.ts";
 import { createWebhookPorts } from "./webhook-ports.ts";
 
 /** What the rooms say of themselves, in the words of the control interface. */
@@ -24,7 +25,8 @@ export function describeDaemon(
     reach,
     pools: currentPools,
     standIns,
-  }: Pick<Rooms, "scheduler" | "claimer" | "reach" | "pools" | "standIns">,
+    tokens,
+  }: Pick<Components, "scheduler" | "claimer" | "reach" | "pools" | "standIns" | "tokens">,
   config: Config,
   about: { version: string; startedAt: number },
 ): DaemonStatus {
@@ -38,12 +40,13 @@ export function describeDaemon(
     configFile: config.file ?? null,
     stateDirectory: config.state,
     gitlabUrl: config.gitlab.url,
-    gitlabProblem: outageWords(reach.outage(), systemClock.now()) ?? null,
+    gitlabProblem: describeOutage(reach.outage(), systemClock.now()) ?? null,
     pools: pools.flatMap(({ pool: name, ok, problems, accelerator, image }) => {
       const pool = known.get(name);
       if (!pool) return [];
       return {
         name,
+        origin: pool.origin.kind,
         ok,
         problems: problems.map(({ problem, hint }) => ({ problem, hint: hint ?? null })),
         accelerator: accelerator ?? null,
@@ -54,6 +57,7 @@ export function describeDaemon(
         room: roomOf(pool, hosts),
         ...(image ? imageNoteOf(pool, image, config) : {}),
         claiming: claiming.get(name) ?? "not started",
+        ...tokenNoteOf(tokens.problem(name)),
       };
     }),
     hosts: hosts.map(({ isDrained, capacity, problem, hint, ...host }) => ({
@@ -76,27 +80,34 @@ function imageNoteOf(pool: Pool, { abilities, variant }: ReadyImage, config: Con
   return imageNote ? { imageNote } : {};
 }
 
+function tokenNoteOf(found: TokenProblem | undefined): Pick<PoolStatus, "tokenNote"> {
+  return found ? { tokenNote: { problem: found.problem, hint: found.hint ?? null } } : {};
+}
+
 /** Of hosts that have told what they have. */
-function roomOf(pool: Pool, hosts: ReturnType<Rooms["scheduler"]["status"]>["hosts"]): PoolStatus["room"] {
+function roomOf(
+  pool: Pool,
+  hosts: ReturnType<Components["scheduler"]["status"]>["hosts"],
+): PoolStatus["room"] {
   const known = hosts.flatMap(({ capacity, ...host }) => (capacity ? [{ ...host, capacity }] : []));
-  const { machines, byDisk, note } = poolRoom(pool, known);
+  const { machines, byDisk, note } = poolCapacity(pool, known);
   return { machines, byDisk: byDisk ?? null, note: note ?? null };
 }
 
 /** What the store cannot know of an unfinished job: what is in its way just now. */
 export async function explainWait(
-  { store, scheduler }: Pick<Rooms, "store" | "scheduler">,
+  { store, scheduler }: Pick<Components, "store" | "scheduler">,
   jobId: number,
 ): Promise<readonly string[]> {
   const job = await store.job(jobId);
-  return job ? hindrancesOf(job, scheduler.status(), systemClock.now()) : [];
+  return job ? blockersOf(job, scheduler.status(), systemClock.now()) : [];
 }
 
 /** `/v1/webhook` and what else people may ask of jobs by tag; undefined when none are served. */
 export function webhookPortsOf(
-  { claimer, tagged }: Pick<Rooms, "claimer" | "tagged">,
+  { claimer, tagged }: Pick<Components, "claimer" | "tagged">,
   config: () => Config,
-  door: Door | undefined,
+  door: PublicServer | undefined,
 ): WebhookPorts | undefined {
   const first = config().webhook;
   if (!first || !tagged) return undefined;
@@ -121,11 +132,13 @@ export function readiness({
   claimer,
   tagged,
   reach,
-}: Pick<Rooms, "scheduler" | "claimer" | "tagged" | "reach">): Readiness {
+  pools: currentPools,
+}: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach" | "pools">): Readiness {
   const { mode, pools } = scheduler.status();
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
-  const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
-  const outage = outageWords(reach.outage(), systemClock.now());
+  const known = currentPools();
+  const isLasting = ({ pool }: { readonly pool: string }) => known.get(pool)?.origin.kind !== "tags";
+  const outage = describeOutage(reach.outage(), systemClock.now());
   const parts = {
     mode,
     pools: pools.filter(isLasting),

@@ -3,15 +3,15 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
-import { installationMark } from "../domain/installation.ts";
 import { registryAsker } from "../image/registry/holding.ts";
+import { installationMark } from "../runners/runner-mark.ts";
 import type { Store } from "../store/store.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { createHostKeeper, type HostKeeper } from "./host-keeper.ts";
-import type { Cleanup } from "./rooms.ts";
+import type { Cleanup } from "./compose.ts";
+import { createHostRegistry, type HostRegistry } from "./host-registry.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -21,7 +21,7 @@ export interface FleetOptions {
 
 export interface KeptFleet {
   readonly fleet: ChangingFleet;
-  readonly keeper: HostKeeper<FlintlockHost>;
+  readonly keeper: HostRegistry<FlintlockHost>;
 }
 
 /** What was taken is added to `cleanups`. */
@@ -32,13 +32,13 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());
   const namespace = await namespaceOf(config, store.installationId);
-  const askRegistry = registryAsker({ ways: config.proxy });
+  const askRegistry = registryAsker({ proxies: config.proxy });
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },
       settings: config.vm.flintlock,
     });
-  const keeper = createHostKeeper<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
+  const keeper = createHostRegistry<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
   cleanups.push(() => keeper.close());
   await keeper.apply(config.hosts);
   return { fleet, keeper };

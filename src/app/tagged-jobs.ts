@@ -6,12 +6,11 @@ import type { Log } from "../base/log.ts";
 import type { Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
 import { tagRulesOf } from "../config/machine-kinds.ts";
-import { createHookDesk, type HookReception } from "../discovery/hook-desk.ts";
 import { createHookHealth, type HookHealth } from "../discovery/hook-health.ts";
-import { createScopeSource, namedScopeOf } from "../discovery/scope-source.ts";
+import { createScopeSource, namedScopeOf } from "../discovery/scope.ts";
 import { createTokenCheck, type TokenCheck } from "../discovery/token-check.ts";
 import { createWatcher, type Watcher } from "../discovery/watcher.ts";
-import { installationMark } from "../domain/installation.ts";
+import { createWebhookReceiver, type WebhookReceiver } from "../discovery/webhook-receiver.ts";
 import type { Labels } from "../domain/placement.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
@@ -21,11 +20,12 @@ import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import { createRunnerKeeper } from "../runners/create-runner-keeper.ts";
-import type { RunnerKeeper } from "../runners/runner-keeper.ts";
+import type { RunnerProvisioner } from "../runners/ports.ts";
+import { createRunnerProvisioner } from "../runners/provisioner.ts";
+import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/health.ts";
-import type { Screening } from "../server/public/hook-desk.ts";
+import type { Screening } from "../server/public/webhook-handler.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 
@@ -33,9 +33,9 @@ type Webhook = NonNullable<Config["webhook"]>;
 
 export interface TaggedJobs {
   readonly rest: GitLabRest;
-  readonly desk: HookReception<Screening>;
+  readonly desk: WebhookReceiver<Screening>;
   readonly watcher: Watcher;
-  readonly keeper: RunnerKeeper;
+  readonly keeper: RunnerProvisioner;
   readonly unservable: Unservable;
   readonly hookHealth: HookHealth;
   readonly tokenCheck: TokenCheck;
@@ -90,16 +90,16 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     state: options.config().state,
     installationId: store.installationId,
   });
-  const keeper = createRunnerKeeper({
+  const keeper = createRunnerProvisioner({
     ...{ demand: watcher.demand, store, rest, api, scope, rules, clock, random, installation, log },
     config: () => webhook().runners,
     hostname: hostname(),
     newKey: newRunnerKey,
     runnerInfo: options.runnerInfo,
-    isPolled: (pool) => options.isPolled(pool) || unservable.isPolled(pool),
+    isPolled: ({ pool, jobId }) => options.isPolled(pool) || (jobId !== null && unservable.isFailing(jobId)),
   });
   const unservable: Unservable = createUnservable({
-    ...{ keeper, store, api, rules, clock, random, log },
+    ...{ provisioner: keeper, store, api, rules, clock, random, log },
     leftAlone: () => watcher.status().leftAlone,
     config: () => webhook().unservable,
     runnerInfo: options.runnerInfo,
@@ -110,9 +110,9 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     tokens: () => webhook().secrets.tokens,
     now: clock.now,
   });
-  const desk = createHookDesk({
+  const desk = createWebhookReceiver({
     ...{ verifier, store, clock, log },
-    onNews: watcher.news,
+    onHook: watcher.noteHook,
     onJobEnded: options.onJobEnded,
   });
   const hookHealth = createHookHealth({

@@ -1,16 +1,16 @@
 import { describeError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
-import type { PendingJob } from "../discovery/demand.ts";
-import type { HookDeskStatus } from "../discovery/hook-counters.ts";
 import type { HookHealth } from "../discovery/hook-health.ts";
-import type { LeftAlone } from "../discovery/job-book.ts";
+import type { PendingJob } from "../discovery/pending-job.ts";
+import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { Watcher } from "../discovery/watcher.ts";
+import type { WebhookReceiverStatus } from "../discovery/webhook-receiver.ts";
 import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
-import type { RunnerKeeper } from "../runners/runner-keeper.ts";
+import type { RunnerProvisioner } from "../runners/ports.ts";
 import type { Unservable } from "../runners/unservable.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
-import type { WaitingView, WebhookStanding } from "../views/webhook-api.ts";
+import type { WaitingView, WebhookStatusView } from "../views/webhook-api.ts";
 
 /** More than people read; GitLab's own pages have them all. */
 const MOST_WAITING = 200;
@@ -19,13 +19,13 @@ export interface WebhookPortsOptions {
   readonly scope: NamedScope;
   /** The configuration in force. */
   readonly webhook: () => NonNullable<Config["webhook"]>;
-  readonly desk: { status(): HookDeskStatus };
+  readonly desk: { status(): WebhookReceiverStatus };
   readonly watcher: Pick<Watcher, "status" | "explain" | "demand">;
-  readonly keeper: Pick<RunnerKeeper, "create" | "retire" | "prune" | "problem" | "pools">;
-  readonly unservable: Pick<Unservable, "obstacle">;
+  readonly keeper: Pick<RunnerProvisioner, "create" | "retire" | "prune" | "problem" | "pools">;
+  readonly unservable: Pick<Unservable, "blocker">;
   readonly hookHealth: Pick<HookHealth, "status">;
   /** What was found out about the API token; null while nothing was. */
-  readonly token: () => WebhookStanding["token"];
+  readonly token: () => WebhookStatusView["token"];
   readonly budget: () => RateBudget | undefined;
   /** Requests that the door has turned away, by reason. */
   readonly refused: () => Readonly<Record<string, number>>;
@@ -47,7 +47,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
       const job = watcher.demand.find(jobId);
       if (job) return [...words, ...hindrances(job, options)];
       const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
-      return [...words, alone && options.unservable.obstacle(alone)].filter((each) => each !== undefined);
+      return [...words, alone && options.unservable.blocker(alone)].filter((each) => each !== undefined);
     },
     keeper,
   };
@@ -81,11 +81,11 @@ function viewOf(job: PendingJob, options: WebhookPortsOptions): WaitingView {
 function unservableView(alone: LeftAlone, { unservable }: WebhookPortsOptions) {
   const { id, name, tags, createdAt, webUrl } = alone.job;
   const { projectId, project } = alone;
-  const reason = [alone.reason, unservable.obstacle(alone)].filter((each) => each !== undefined).join("; ");
+  const reason = [alone.reason, unservable.blocker(alone)].filter((each) => each !== undefined).join("; ");
   return { id, projectId, project, name, tags: [...tags], createdAt, webUrl, reason };
 }
 
-function standingOf(options: WebhookPortsOptions): WebhookStanding {
+function standingOf(options: WebhookPortsOptions): WebhookStatusView {
   const { scope, webhook, desk, watcher, hookHealth, token, budget } = options;
   const { url, secrets, runners } = webhook();
   const { since, taken, duplicates, unreadable } = desk.status();

@@ -1,4 +1,4 @@
-import { systemWords } from "./system-words.ts";
+import { describeSystemError } from "./system-errors.ts";
 
 /**
  * The root of every error this program throws on purpose. `message` says what we were doing and what went wrong in
@@ -25,6 +25,17 @@ export class FireRunnerError extends Error {
   }
 }
 
+/** What the operator can do about an error, if it says so. */
+export function hintOf(error: unknown): string | undefined {
+  return error instanceof FireRunnerError ? error.hint : undefined;
+}
+
+/** What went wrong and what to do about it, on one line. */
+export function describeWithHint(error: unknown): string {
+  const hint = hintOf(error);
+  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
+}
+
 /** What Node advises to those who start it themselves. */
 const nodesAdvice = /; if the root CA is installed locally, .*$/;
 
@@ -32,7 +43,7 @@ const nodesAdvice = /; if the root CA is installed locally, .*$/;
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const message = error.message.replace(nodesAdvice, "");
-  const own = systemWords(error) || message || (error as NodeJS.ErrnoException).code || error.name;
+  const own = describeSystemError(error) || message || (error as NodeJS.ErrnoException).code || error.name;
   if (error.cause === undefined) return own;
   const behind = describeError(error.cause);
   return isSaid(behind, error.cause, own) ? own : `${own}: ${behind}`;

@@ -25,7 +25,7 @@ export class UntrustedError extends FireRunnerError {
 }
 
 /** Owner, group and mode, as `stat` gives them. */
-export type Standing = Pick<Stats, "uid" | "gid" | "mode">;
+export type PathTrust = Pick<Stats, "uid" | "gid" | "mode">;
 
 /** On whose behalf this program works. */
 export interface Us {
@@ -50,7 +50,7 @@ export function ourselves(): Us {
 }
 
 /** Why others could change this; undefined when they cannot. */
-export function changeableBy(path: string, { uid, gid, mode }: Standing, us: Us): Distrust | undefined {
+export function changeableBy(path: string, { uid, gid, mode }: PathTrust, us: Us): Distrust | undefined {
   if (uid !== ROOT && uid !== us.uid) {
     const trusted =
       us.uid === ROOT ? "root, who runs FireRunner" : `root or the user FireRunner runs as (${us.uid})`;
@@ -70,7 +70,11 @@ export function changeableBy(path: string, { uid, gid, mode }: Standing, us: Us)
 }
 
 /** Why others could read a secret in this file; undefined when they cannot. A group may that is root's or one of ours. */
-export function readableBy(path: string, { gid, mode }: Omit<Standing, "uid">, us: Us): Distrust | undefined {
+export function readableBy(
+  path: string,
+  { gid, mode }: Omit<PathTrust, "uid">,
+  us: Us,
+): Distrust | undefined {
   if ((mode & 0o004) !== 0) {
     return {
       problem: `${path} holds a secret and everyone on this computer may read it (mode ${octal(mode)})`,
@@ -133,7 +137,7 @@ export async function readTrusted(
 
 /**
  * Walks to `path` as the system does, link by link. Each directory on the way must be one in which others cannot put another thing
- * in place of what is there. Answers where the last part really lies.
+ * in place of what is there. Returns where the last part really lies.
  */
 async function requireTrustedWay(path: string, us: Us): Promise<string> {
   // Not by `resolve`, which takes `..` back before a link is followed.

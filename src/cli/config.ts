@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
+import { USUAL_WIDTH } from "../base/wrap.ts";
 import { hostNotes } from "../config/hosts.ts";
 import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
@@ -9,6 +10,9 @@ import { imageDirectory } from "../image/config.ts";
 import type { Run } from "./context.ts";
 import { openImages } from "./image/place.ts";
 import type { Output } from "./output.ts";
+
+/** Columns; the origins of longer settings stand further to the right. */
+const MOST_SETTING = 40;
 
 export function addConfig(program: Command, run: Run): void {
   const config = program.command("config").description("look at the configuration");
@@ -65,10 +69,10 @@ async function notesOn(config: Config) {
   const { imageNotes } = await import("../image/image-notes.ts");
   const store = await openImages(imageDirectory(config));
   const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
-  return [...hostNotes(config.hosts), ...ofImages];
+  return [...config.notes, ...hostNotes(config.hosts), ...ofImages];
 }
 
-/** The settings as YAML that could be used again, each with its origin beside it. */
+/** The settings as YAML that could be used again, each with its origin beside it, or above it where there is no room. */
 function printValues(output: Output, values: readonly ConfigValue[]): void {
   const lines: { text: string; origin: string }[] = [];
   let open: readonly string[] = [];
@@ -81,10 +85,17 @@ function printValues(output: Output, values: readonly ConfigValue[]): void {
     lines.push({ text: `${"  ".repeat(path.length - 1)}${path.at(-1)}: ${text}`, origin });
     open = path.slice(0, -1);
   }
-  const width = Math.min(60, Math.max(...lines.map(({ text }) => text.length)));
-  for (const { text, origin } of lines) {
-    output.line(origin ? `${text.padEnd(width)}  ${output.paint("dim", `# ${origin}`)}` : text);
-  }
+  const width = Math.min(MOST_SETTING, Math.max(...lines.map(({ text }) => text.length)));
+  for (const line of lines) printValue(output, line, width);
+}
+
+function printValue(output: Output, { text, origin }: { text: string; origin: string }, width: number): void {
+  const comment = output.paint("dim", `# ${origin}`);
+  const indent = /^ */.exec(text)?.[0] ?? "";
+  if (origin === "") output.exact(text);
+  else if (Math.max(text.length, width) + origin.length + 4 <= USUAL_WIDTH)
+    output.exact(`${text.padEnd(width)}  ${comment}`);
+  else for (const line of [`${indent}${comment}`, text]) output.exact(line);
 }
 
 function whatIsServed(pools: Config["pools"], tags: string | undefined): string {

@@ -1,10 +1,10 @@
-import type { Readable, Writable } from "node:stream";
+import type { Readable } from "node:stream";
 import { hasSettings } from "../config/environment.ts";
 import { ConfigError } from "../config/errors.ts";
 import { findConfigFile } from "../config/find-file.ts";
 import { findSigningKeyFile } from "../config/key-place.ts";
 import { type Config, type LocalConfig, loadConfig, loadLocalConfig } from "../config/load.ts";
-import { createOutput, type Output } from "./output.ts";
+import { createOutput, type Output, type ScreenStream } from "./output.ts";
 
 /** What the surroundings give to the command line. */
 export interface Surroundings {
@@ -12,8 +12,8 @@ export interface Surroundings {
   readonly env: NodeJS.ProcessEnv;
   /** Absent: nobody can be asked anything. */
   readonly stdin?: Readable & { isTTY?: boolean };
-  readonly stdout: Writable & { isTTY?: boolean; columns?: number };
-  readonly stderr: Writable & { isTTY?: boolean };
+  readonly stdout: ScreenStream;
+  readonly stderr: ScreenStream;
   readonly version: string;
   /** The command that runs this program again: program and first arguments. */
   readonly executable: readonly [string, ...string[]];

@@ -1,6 +1,7 @@
 import { plainText } from "../base/plain-text.ts";
 import type { Output } from "./output.ts";
 
+const MARK_WIDTH = 6;
 const NAME_WIDTH = 24;
 
 const marks = {
@@ -17,9 +18,10 @@ interface Told {
   readonly hint?: string | undefined;
 }
 
-/** One line, and another for what to do. */
+/** What was found, beside its name, and below it what to do. */
 export function printFinding(output: Output, { name, level, message, hint }: Told): void {
   const [colour, word] = marks[level];
-  output.line(`${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`);
-  if (hint !== undefined) output.line(`      ${" ".repeat(NAME_WIDTH)}  → ${plainText(hint)}`);
+  const told = `${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`;
+  output.line(told, [MARK_WIDTH + NAME_WIDTH + 2, MARK_WIDTH]);
+  if (hint !== undefined) output.line(`${" ".repeat(MARK_WIDTH)}→ ${plainText(hint)}`);
 }

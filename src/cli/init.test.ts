@@ -54,10 +54,10 @@ describe("init without a terminal", () => {
     const { code, out, err } = await init("--group", "top", ...door);
 
     expect(code, err).toBe(0);
-    expect(err).toContain("ok  the token “");
-    expect(err).toContain("ok  group top is number 501 in GitLab");
+    expect(err).toContain("ok    the token “");
+    expect(err).toContain("ok    group top is number 501 in GitLab");
     expect(out).toContain(`wrote ${config()}\n`);
-    expect(out).toContain(`firerunner --config ${config()} webhook install   # make GitLab call`);
+    expect(out).toContain(`firerunner --config ${config()} webhook install\n`);
     expect(out + err).not.toContain(apiToken);
     expect(await firerunner(["config", "check"])).toMatchObject({
       code: 0,
@@ -98,6 +98,7 @@ describe("init without a terminal", () => {
       err: expect.stringContaining("--group, --project or --instance"),
     });
     expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining("there is no such group") });
+    expect(unknown.err.split("there is no such group")).toHaveLength(2);
     expect(noToken).toMatchObject({ code: 2, err: expect.stringContaining("FIRERUNNER_WEBHOOK__API_TOKEN") });
     expect(await readdir(directory.path)).toEqual([]);
   });

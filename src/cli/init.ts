@@ -4,10 +4,10 @@ import { loadLocalConfig } from "../config/load.ts";
 import { type Context, createContext, type GlobalOptions, type Run } from "./context.ts";
 import { CliError } from "./errors.ts";
 import type { AnswerOptions } from "./init/answers.ts";
-import type { Asker } from "./init/asker.ts";
 import { canceled } from "./init/canceled.ts";
-import { createNoAsker } from "./init/no-asker.ts";
+import type { Prompter } from "./init/prompter.ts";
 import { type InitResult, runInit } from "./init/run-init.ts";
+import { createSilentPrompter } from "./init/silent-prompter.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
 import { loadApp } from "./load-app.ts";
 import { installWebhook } from "./webhook/install.ts";
@@ -52,7 +52,7 @@ async function init(
     });
   }
   using interrupt = signalOnInterrupt();
-  const { createSetupDesk, newSigningKey } = await loadApp();
+  const { createSetupChecks, newSigningKey } = await loadApp();
   // There is no configuration yet: the way to GitLab is that of the environment.
   const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);
@@ -60,7 +60,7 @@ async function init(
   const given = { ...fromEnvironment(env, options), ...options };
   const result = await runInit(
     { ...given, configFile, force: options.force === true, newSigningKey },
-    { asker, desk: createSetupDesk(proxy), signal: interrupt.signal },
+    { asker, desk: createSetupChecks(proxy), signal: interrupt.signal },
   ).catch((error: unknown) => {
     throw interrupt.signal.aborted ? canceled() : error;
   });
@@ -88,14 +88,14 @@ function defaultFile(): string {
   return process.getuid?.() === 0 ? "/etc/firerunner/config.yaml" : "firerunner.yaml";
 }
 
-async function createAsker({ output, stdin, stderr }: Context, signal: AbortSignal): Promise<Asker> {
-  if (output.json || stdin?.isTTY !== true || stderr.isTTY !== true) return createNoAsker(output);
+async function createAsker({ output, stdin, stderr }: Context, signal: AbortSignal): Promise<Prompter> {
+  if (output.json || stdin?.isTTY !== true || stderr.isTTY !== true) return createSilentPrompter(output);
   // Loaded only here: no other command asks anything.
-  const { createTerminalAsker } = await import("./init/terminal-asker.ts");
-  return createTerminalAsker({ input: stdin, output: stderr, signal });
+  const { createTerminalPrompter } = await import("./init/terminal-prompter.ts");
+  return createTerminalPrompter({ input: stdin, output: stderr, signal });
 }
 
-async function offerInstall(asker: Asker): Promise<boolean> {
+async function offerInstall(asker: Prompter): Promise<boolean> {
   if (!asker.canAsk) return false;
   return await asker.confirm({
     message: "Make the webhook in GitLab now? (It can be tried once FireRunner runs.)",
@@ -120,6 +120,9 @@ function printResult(
       : []),
   ];
   output.line("\nNext:");
-  for (const [index, [words, why]] of steps.entries()) output.line(`  ${index + 1}. ${words}   # ${why}`);
+  for (const [index, [words = "", why = ""]] of steps.entries()) {
+    output.line(`  ${index + 1}. ${why}:`);
+    output.exact(`     ${words}`);
+  }
   output.line("\nThen give a job the tag firecracker-2cpu-4gb.");
 }

@@ -1,10 +1,10 @@
 import type { Command } from "commander";
 import type { MachineView } from "../views/api.ts";
 import type { Run } from "./context.ts";
+import { ago, formatSize, machineTime } from "./messages.ts";
 import { countOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { ago, machineTime, sizeWords } from "./words.ts";
 
 interface Options {
   readonly all?: boolean;
@@ -55,7 +55,7 @@ function printMachines(output: Output, machines: readonly MachineView[]): void {
     ),
     machine.jobId === null ? "-" : String(machine.jobId),
     machine.pool,
-    sizeWords(machine.size),
+    formatSize(machine.size),
     `${machine.driver}@${machine.host}`,
     ago(machine.createdAt),
     machineTime(machine),

@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
+import { cellText, clockTime } from "./messages.ts";
 import { createOutput } from "./output.ts";
-import { cellText, clockTime } from "./words.ts";
 
 function open(options: { isTTY?: boolean; env?: NodeJS.ProcessEnv; json?: boolean } = {}) {
   const stdout = Object.assign(new PassThrough(), { isTTY: options.isTTY === true });

@@ -1,10 +1,9 @@
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { plainJson, plainText } from "../base/plain-text.ts";
+import { type Column, formatTable } from "../base/table.ts";
+import { USUAL_WIDTH, wrapped } from "../base/wrap.ts";
 import { CliError } from "./errors.ts";
-import { type Column, formatTable } from "./table.ts";
-
-const USUAL_COLUMNS = 80;
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -15,11 +14,16 @@ type Style = Parameters<typeof styleText>[0];
 export interface Output {
   /** True when results are wanted as JSON. */
   readonly json: boolean;
-  /** One line; a line feed at its start stands for an empty line before it. */
-  line(text?: string): void;
-  /** A table that fits the terminal, or 80 columns where there is none. */
+  /**
+   * A sentence, in as many lines as it takes on this screen; the next ones begin where `hang` says (base/wrap.ts). A line feed at its start
+   * stands for an empty line before it.
+   */
+  line(text?: string, hang?: Hang): void;
+  /** One line as it is, however long: what is to be read by a program, too. */
+  exact(text: string): void;
+  /** A table that fits this screen. */
   table(columns: readonly Column[], rows: readonly (readonly string[])[]): void;
-  note(text: string): void;
+  note(text: string, hang?: Hang): void;
   /** Prints `value` as JSON, or calls `human` when people read. */
   result(value: unknown, human: () => void): void;
   paint(style: Style, text: string): string;
@@ -29,9 +33,15 @@ export interface Output {
   raw(text: string): Promise<void>;
 }
 
+/** Columns to the right at which the lines after the first begin, and at least where a word has no room behind so many. */
+export type Hang = number | readonly [hang: number, least: number];
+
+/** A terminal, or what stands in its place: then it counts as 80 columns wide, so that the same words always give the same lines. */
+export type ScreenStream = Writable & { isTTY?: boolean; columns?: number };
+
 export interface OutputOptions {
-  readonly stdout: Writable & { isTTY?: boolean; columns?: number };
-  readonly stderr: Writable;
+  readonly stdout: ScreenStream;
+  readonly stderr: ScreenStream;
   readonly env: NodeJS.ProcessEnv;
   readonly json: boolean;
 }
@@ -41,13 +51,13 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
   const hasColours = isTerminal && !env["NO_COLOR"] && env["TERM"] !== "dumb";
   return {
     json,
-    line: (text = "") => void stdout.write(`${shownLine(text)}\n`),
+    line: (text = "", hang) => writeLines(stdout, shownLine(text), hang),
+    exact: (text) => void stdout.write(`${shownLine(text)}\n`),
     table(columns, rows) {
-      const width = isTerminal ? stdout.columns || USUAL_COLUMNS : USUAL_COLUMNS;
       const shown = rows.map((row) => row.map(shownLine));
-      for (const line of formatTable(columns, shown, width)) stdout.write(`${line}\n`);
+      for (const line of formatTable(columns, shown, screenWidth(stdout))) stdout.write(`${line}\n`);
     },
-    note: (text) => void stderr.write(`${shownLine(text)}\n`),
+    note: (text, hang) => writeLines(stderr, shownLine(text), hang),
     result(value, human) {
       if (json) stdout.write(`${plainJson(value, 2)}\n`);
       else human();
@@ -66,6 +76,18 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
       await write(stdout, text);
     },
   };
+}
+
+/** Of a terminal that does not tell, and of anything else, as it is usual. */
+export function screenWidth({ isTTY, columns }: ScreenStream): number {
+  return (isTTY === true && columns) || USUAL_WIDTH;
+}
+
+/** Each line of the text in as many lines as it takes; it is plain already. */
+export function writeLines(stream: ScreenStream, text: string, hang: Hang | undefined = undefined): void {
+  const [deep, least] = typeof hang === "object" ? hang : [hang, undefined];
+  for (const each of text.split("\n"))
+    for (const line of wrapped(each, screenWidth(stream), deep, least)) stream.write(`${line}\n`);
 }
 
 function write(stream: Writable, text: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import { plainJson, plainText } from "../base/plain-text.ts";
 import type { Surroundings } from "./context.ts";
+import { writeLines } from "./output.ts";
 
 /** The end of every failed command: what went wrong and what to do, or, for a fault of our own, where it happened. */
 export function printError(error: unknown, { stderr, argv }: Pick<Surroundings, "stderr" | "argv">): void {
@@ -10,13 +11,12 @@ export function printError(error: unknown, { stderr, argv }: Pick<Surroundings, 
   }
   if (!(error instanceof FireRunnerError)) {
     const trace = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    stderr.write(
-      `firerunner: this is a bug in FireRunner, please report it with these lines:\n${plainText(trace)}\n`,
-    );
+    stderr.write("firerunner: this is a bug in FireRunner, please report it with these lines:\n");
+    stderr.write(`${plainText(trace)}\n`);
     return;
   }
-  stderr.write(`firerunner: ${plainText(messageOf(error))}\n`);
-  if (error.hint) stderr.write(`  → ${plainText(error.hint)}\n`);
+  writeLines(stderr, `firerunner: ${plainText(messageOf(error))}`);
+  if (error.hint) writeLines(stderr, `  → ${plainText(error.hint)}`);
 }
 
 /** The cause is told only where it says more than the message. */

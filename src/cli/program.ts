@@ -11,6 +11,7 @@ import { addInit } from "./init.ts";
 import { addJobs } from "./jobs.ts";
 import { addLogs } from "./logs.ts";
 import { addMachines } from "./machines.ts";
+import { screenWidth, writeLines } from "./output.ts";
 import { printError } from "./print-error.ts";
 import { addReload } from "./reload.ts";
 import { addRunner } from "./runner.ts";
@@ -20,7 +21,8 @@ import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
 const epilogue = `
-Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 3 FireRunner does not run, 4 no such job, machine, runner or image.
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration,
+            3 FireRunner does not run, 4 no such job, machine, runner or image.
 docs/cli.md has the details.`;
 
 /** Runs one command line to its end and answers its exit code. Never throws: a failure is printed, with what to do. */
@@ -63,7 +65,9 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
-      writeErr: (text) => void stderr.write(text.replace(/^error: /, "firerunner: ")),
+      writeErr: (text) => writeLines(stderr, text.replace(/^error: /, "firerunner: ").replace(/\n$/, "")),
+      getOutHelpWidth: () => screenWidth(stdout),
+      getErrHelpWidth: () => screenWidth(stderr),
     })
     .exitOverride()
     .addHelpText("after", epilogue);

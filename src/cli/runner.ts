@@ -1,12 +1,13 @@
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
+import { ago, cellText, clockTime, formatSize } from "./messages.ts";
 import { tagsOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { ago, cellText, clockTime, sizeWords } from "./words.ts";
 
 /** A token that ends sooner is worth a word. */
 const SOON_MS = 14 * 24 * 3_600_000;
@@ -106,7 +107,7 @@ function printRunners(output: Output, runners: readonly RunnerView[]): void {
     runner.gitlabId === null ? "-" : String(runner.gitlabId),
     stateWord(output, runner),
     cellText(runner.tags.join(","), 50),
-    sizeWords(runner.size),
+    formatSize(runner.size),
     runner.jobId === null ? String(runner.unfinishedJobs) : `${runner.unfinishedJobs} (job ${runner.jobId})`,
     ago(runner.usedAt),
     runner.verifiedAt === null ? "never" : ago(runner.verifiedAt),
@@ -122,7 +123,8 @@ function stateWord(output: Output, { state }: RunnerView): string {
 /** Why it is to be deleted, or that its token ends soon. */
 function noteOf(output: Output, { reason, tokenExpiresAt, state }: RunnerView): string {
   if (reason !== null) return reason;
-  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - Date.now() > SOON_MS) return "";
+  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - systemClock.now() > SOON_MS)
+    return "";
   return output.paint("yellow", `its token ends ${clockTime(tokenExpiresAt)}`);
 }
 

@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { unbroken } from "../../test/harness/unbroken.ts";
 
 const main = join(import.meta.dirname, "../main.ts");
 const patience = { timeout: 30_000, interval: 50 };
@@ -91,13 +92,25 @@ test("SIGHUP takes over a changed configuration, and keeps the old one when the 
   expect(program.child.exitCode).toBeNull();
 }, 60_000);
 
+test("status tells that a token could not be verified, and what to do", async () => {
+  await running();
+
+  await expect
+    .poll(async () => {
+      const status = firerunner("status");
+      await status.ended();
+      return unbroken(status.out());
+    }, patience)
+    .toMatch(/! small: verifying the runner token: GitLab cannot be reached, .* → Check gitlab\.url/);
+}, 60_000);
+
 test("a second one on the same state directory is refused with the reason", async () => {
   await running();
 
   const second = firerunner("start");
 
   expect(await second.ended()).toBe(1);
-  expect(second.err()).toMatch(/another FireRunner \(process \d+\) already uses .*state/);
+  expect(unbroken(second.err())).toMatch(/another FireRunner \(process \d+\) already uses .*state/);
   expect(second.err()).toContain("→ ");
 }, 60_000);
 

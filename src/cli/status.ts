@@ -5,10 +5,10 @@ import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
+import { ago, clockTime, formatSize } from "./messages.ts";
 import type { Output } from "./output.ts";
+import { describeHook, describeListener, describeRunner, hookProblems } from "./webhook/messages.ts";
 import { printUnservable, printWaiting } from "./webhook/waiting.ts";
-import { doorWords, hookTroubles, hookWords, runnerWords } from "./webhook/words.ts";
-import { ago, clockTime, sizeWords } from "./words.ts";
 
 /** “firerunner webhook status” has them all. */
 const MOST_WAITING = 20;
@@ -27,6 +27,9 @@ export function addStatus(program: Command, run: Run): void {
     );
 }
 
+/** Where the words of the head's lines begin. */
+const FACTS = 10;
+
 const modes = {
   run: "takes jobs",
   drain: "takes no new jobs; running ones go on",
@@ -41,11 +44,11 @@ function printStatus(output: Output, status: Status): void {
   output.line(
     `FireRunner ${status.version} ${mode}, since ${clockTime(status.startedAt)} (${ago(status.startedAt)})`,
   );
-  output.line(`  GitLab  ${status.gitlabUrl}`);
+  output.line(`  GitLab  ${status.gitlabUrl}`, FACTS);
   if (status.gitlabProblem !== null)
     output.line(output.paint("yellow", `! ${plainText(status.gitlabProblem)}`));
-  output.line(`  config  ${status.configFile ?? "from the environment"}`);
-  output.line(`  state   ${status.stateDirectory} (process ${status.pid})`);
+  output.line(`  config  ${status.configFile ?? "from the environment"}`, FACTS);
+  output.line(`  state   ${status.stateDirectory} (process ${status.pid})`, FACTS);
   printDoor(output, status);
   printPools(output, status);
   printHosts(output, status);
@@ -63,16 +66,16 @@ function printStatus(output: Output, status: Status): void {
 
 function printDoor(output: Output, { door, webhook }: Status): void {
   if (webhook) {
-    output.line(`  door    ${doorWords(webhook.doors, webhook.url)}`);
-    output.line(`  hooks   ${hookWords(webhook)}`);
-    output.line(`  runners ${runnerWords(webhook)}`);
+    output.line(`  door    ${describeListener(webhook.doors, webhook.url)}`, FACTS);
+    output.line(`  hooks   ${describeHook(webhook)}`, FACTS);
+    output.line(`  runners ${describeRunner(webhook)}`, FACTS);
   } else if (door) {
-    output.line(`  door    ${doorWords(door.addresses, null)}`);
+    output.line(`  door    ${describeListener(door.addresses, null)}`, FACTS);
   }
 }
 
 function troublesOf({ troubles, door, webhook }: Status): string[] {
-  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookTroubles(webhook) : [])];
+  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookProblems(webhook) : [])];
 }
 
 function section(output: Output, title: string, isShown: boolean): void {
@@ -99,29 +102,45 @@ function printPools(output: Output, { pools }: Status): void {
     `${pool.running}/${pool.limit}`,
     String(pool.starting),
     String(pool.queued),
-    sizeWords(pool.size),
+    formatSize(pool.size),
     pool.accelerator ? `${pool.driver} (${pool.accelerator})` : pool.driver,
     pool.image,
-    pool.ok ? pool.claiming : "not asked",
+    askingWords(pool),
   ]);
   output.table(poolColumns, rows);
   for (const { name, room } of pools)
     if (room.note !== null) output.line(output.paint("yellow", `! ${name}: ${room.note}`));
-  printImageNotes(output, pools);
-  for (const { name, problems } of pools) {
-    for (const { problem, hint } of problems) {
-      output.line(output.paint("red", `! ${name}: ${problem}`));
-      if (hint) output.line(`  → ${hint}`);
-    }
+  for (const { names, problem, hint, colour } of notesOn(pools)) {
+    output.line(output.paint(colour, `! ${names.join(", ")}: ${problem}`));
+    if (hint) output.line(`  → ${hint}`);
   }
 }
 
-function printImageNotes(output: Output, pools: Status["pools"]): void {
-  for (const { name, imageNote } of pools) {
-    if (imageNote === undefined) continue;
-    output.line(output.paint("yellow", `! ${name}: ${imageNote.problem}`));
-    output.line(`  → ${imageNote.hint}`);
-  }
+/** What is wrong with a token is told with what to do, below. */
+function askingWords({ ok, tokenNote, claiming }: Status["pools"][number]): string {
+  if (!ok) return "not asked";
+  return tokenNote ? "its token is not verified" : claiming;
+}
+
+interface PoolNote {
+  readonly names: string[];
+  readonly problem: string;
+  readonly hint: string | null;
+  readonly colour: "yellow" | "red";
+}
+
+/** What is wrong with pools, told once of all that share it. */
+function notesOn(pools: Status["pools"]): PoolNote[] {
+  const notes: PoolNote[] = [];
+  const add = (name: string, note: Omit<PoolNote, "names">) => {
+    const same = notes.find(({ problem, hint }) => problem === note.problem && hint === note.hint);
+    if (same) same.names.push(name);
+    else notes.push({ names: [name], ...note });
+  };
+  for (const { name, imageNote } of pools) if (imageNote) add(name, { ...imageNote, colour: "yellow" });
+  for (const { name, tokenNote } of pools) if (tokenNote) add(name, { ...tokenNote, colour: "red" });
+  for (const { name, problems } of pools) for (const each of problems) add(name, { ...each, colour: "red" });
+  return notes;
 }
 
 /** Only hosts that matter here: of drivers that a pool uses, or with machines on them. */

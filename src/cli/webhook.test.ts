@@ -110,7 +110,13 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
   };
   const { explainPending = async () => [] } = change;
   const views = createViews({ store: kept.store, now: systemClock.now, explainPending });
-  control = await openControlServer({ stateDirectory: state, views, ports, log: silentLog });
+  control = await openControlServer({
+    stateDirectory: state,
+    views,
+    ports,
+    clock: systemClock,
+    log: silentLog,
+  });
   return kept.store;
 }
 
@@ -224,7 +230,7 @@ describe("webhook status", () => {
     const { code, out } = await firerunner("webhook", "status");
 
     expect(code).toBe(0);
-    expect(out).toMatch(/^door +listens on http:\/\/127\.0\.0\.1:8080; GitLab calls https:/m);
+    expect(out).toMatch(/^door +listens on http:\/\/127\.0\.0\.1:8080; GitLab calls\n +https:/m);
     expect(out).toMatch(/^! hook 9: switched off by GitLab$/m);
     expect(out).toMatch(/^! 2 jobs were found by looking/m);
     expect(out).toMatch(/^refused: its X-Gitlab-Token is wrong +5$/m);

@@ -3,10 +3,10 @@ import { plainText } from "../base/plain-text.ts";
 import type { EventView, JobStory } from "../views/api.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
+import { clockTime, stateWord } from "./messages.ts";
 import { jobArgument } from "./options.ts";
 import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
-import { clockTime, stateWord } from "./words.ts";
 
 /** What guests asked of the proxy fills pages; only what was refused, failed or is missing in a list explains something. */
 const quiet: ReadonlySet<string> = new Set(["egress:allowed", "egress:asked", "egress:connected"]);
@@ -44,7 +44,7 @@ function printStory(output: Output, story: JobStory, all: boolean): void {
   output.line();
   for (const event of events)
     if (all || !quiet.has(event.kind)) {
-      for (const line of eventLines(output, event, events[0])) output.line(line);
+      printEvent(output, event, events[0]);
     }
 }
 
@@ -58,9 +58,10 @@ function headOf(output: Output, story: JobStory): string {
 }
 
 /** Time of day, time since the first that is known, and what happened. */
-function eventLines(output: Output, event: EventView, first: EventView | undefined): string[] {
+function printEvent(output: Output, event: EventView, first: EventView | undefined): void {
   const sinceS = (event.at - (first?.at ?? event.at)) / 1000;
   const [head = "", ...rest] = plainText(event.text).split("\n");
-  const time = output.paint("dim", `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`);
-  return [`${time}  ${head}`, ...rest];
+  const time = `${clockTime(event.at)} ${`+${sinceS.toFixed(1)} s`.padStart(9)}`;
+  output.line(`${output.paint("dim", time)}  ${head}`, [time.length + 2, 4]);
+  for (const line of rest) output.line(line);
 }

@@ -1,5 +1,5 @@
 import { describeError } from "../base/errors.ts";
-import { certificatesIn } from "../base/trust.ts";
+import { certificatesIn } from "../base/tls.ts";
 
 /** What is wrong with a file of certificate authorities, in words; undefined when it can be used. */
 export function authoritiesProblem({ text, place }: { readonly text: string; readonly place: string }) {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Settings } from "./schema.ts";
 import { defaultOf, metaOf } from "./schema-tree.ts";
-import { inWords } from "./values.ts";
+import { formatValue } from "./values.ts";
 
 const unitPatterns = {
   duration: { pattern: "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$", examples: ["30s", "1h30m"] },
@@ -23,7 +23,7 @@ function translate(schema: z.core.$ZodType, json: Record<string, unknown>): void
   for (const own of ["unit", "secret", "default"]) delete json[own];
   if (meta.secret) json["writeOnly"] = true;
   if (meta.unit === "duration" || meta.unit === "size") Object.assign(json, unitPatterns[meta.unit]);
-  if (isLeaf(standard)) json["default"] = inWords(standard, meta);
+  if (isLeaf(standard)) json["default"] = formatValue(standard, meta);
   if (json["maximum"] === Number.MAX_SAFE_INTEGER) delete json["maximum"];
   if (json["minimum"] === Number.MIN_SAFE_INTEGER) delete json["minimum"];
 }

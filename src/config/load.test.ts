@@ -49,7 +49,6 @@ describe("a usable configuration", () => {
       name: "small",
       size: { cpus: 2, memoryMib: 4096, diskMib: 20_480 },
       driver: "qemu",
-      executor: "shell",
       concurrency: 10,
       egress: normalEgress("internet"),
     });
@@ -127,6 +126,40 @@ describe("a usable configuration", () => {
     expect(origins["pools.small.size.memory"]).toMatchObject({ value: "2GiB", origin: "default" });
     expect(JSON.stringify({ ...config, pools: [...config.pools] })).not.toContain("glrt-one");
     expect(inspect(config, { depth: 9 })).not.toContain("glrt-one");
+  });
+});
+
+describe("settings that do nothing any more", () => {
+  test("are accepted, told of with their place, and are no settings", async () => {
+    await write("api", "glpat-one");
+    const config = await load(
+      `${onePool}    executor: shell\n  other: { executor: auto }\nwebhook: { group: g, apiTokenFile: api, machine: { executor: docker } }\n`,
+    );
+
+    const says = "does nothing: scripts always run in the machine itself";
+    const notes = config.notes.map(({ problem, hint }) => [problem, hint.replace(`${directory}/`, "")]);
+    expect(notes).toEqual([
+      [`pools.small.executor ${says}`, "take it out: firerunner.yaml:5:5"],
+      [`pools.other.executor ${says}`, "take it out: firerunner.yaml:6:12"],
+      [`webhook.machine.executor ${says}`, "take it out: firerunner.yaml:7:52"],
+    ]);
+    expect(config.pools.get("small")?.runnerToken.reveal()).toBe("glrt-one");
+    expect(config.values.filter(({ path }) => path.includes("executor"))).toEqual([]);
+  });
+
+  test("also as variables of the environment", async () => {
+    const env = { FIRERUNNER_POOLS__SMALL__EXECUTOR: "shell", FIRERUNNER_POOLS__SMALL__CONCURRENCY: "3" };
+
+    const config = await load(onePool, { env });
+
+    expect(config.notes.map(({ hint }) => hint)).toEqual(["unset FIRERUNNER_POOLS__SMALL__EXECUTOR"]);
+    expect(config.pools.get("small")?.concurrency).toBe(3);
+  });
+
+  test("what looks like one elsewhere is a mistake as ever", async () => {
+    expect(await problemsOf(`${onePool}executor: shell\n`)).toEqual([
+      expect.stringContaining("firerunner.yaml:5:1: unknown key “executor”"),
+    ]);
   });
 });
 

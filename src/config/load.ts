@@ -1,13 +1,14 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { disagreements } from "./agreement.ts";
+import { crossChecks } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
+import { type IgnoredValue, withoutIgnoredValues, withoutIgnoredVariables } from "./ignored-settings.ts";
 import { kindOfPool } from "./machine-kinds.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
@@ -33,12 +34,20 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
+  /** Settings that are there and do nothing. Told of, never refused. */
+  readonly notes: readonly ConfigNote[];
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
   readonly values: readonly ConfigValue[];
 }
 
+/** What is in order and may not be what was meant, in words. */
+interface ConfigNote {
+  readonly problem: string;
+  readonly hint: string;
+}
+
 /** A company's proxy, as it is in force. */
-export interface CompanyProxy extends ProxyWays {
+export interface CompanyProxy extends ProxyRoutes {
   /** Where `proxy.caFile` was found. */
   readonly caFile?: string | undefined;
 }
@@ -57,12 +66,12 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const { source, standing } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
+  const { overlay, value, ignored } = overlaid(asTree(source, options.file), options.env);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
-  const parsed = Settings.safeParse(overlay.value, { reportInput: true });
+  const parsed = Settings.safeParse(value, { reportInput: true });
   const problems: ConfigProblem[] = [...overlay.problems];
   if (!parsed.success) {
-    problems.push(...placed(wordIssues(Settings, parsed.error.issues, overlay.value), place));
+    problems.push(...placed(wordIssues(Settings, parsed.error.issues, value), place));
     refuse(problems, options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
@@ -70,7 +79,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
-  const ofParts = [...disagreements(parsed.data), ...secrets.problems, ...proxy.problems];
+  const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
   refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
@@ -80,7 +89,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     gitlab: secrets.gitlab,
-    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    proxy: { ...proxy.proxies, caFile: proxy.caFile },
     guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
@@ -89,9 +98,10 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
+    notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
-      ...proxyValues(parsed.data.proxy, proxy.ways),
+      ...proxyValues(parsed.data.proxy, proxy.proxies),
     ],
   };
 }
@@ -110,18 +120,18 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
   const readFile = options.readFile ?? readLocalFile;
   const { source, standing } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
-  const parsed = LocalSettings.safeParse(overlay.value);
+  const { overlay, value } = overlaid(asTree(source, options.file), options.env);
+  const parsed = LocalSettings.safeParse(value);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
   if (!parsed.success) {
-    refuse(placed(wordIssues(Settings, parsed.error.issues, overlay.value), place), options.file);
+    refuse(placed(wordIssues(Settings, parsed.error.issues, value), place), options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
   const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
 }
 
 interface ReadSoFar {
@@ -142,6 +152,21 @@ function secretOptionsOf(
       setBy.has(path.join(".")) || standing === undefined || file === undefined
         ? undefined
         : modeProblem(file, standing),
+  };
+}
+
+/** The file's values with the environment's over them, without what does nothing. */
+function overlaid(tree: Record<string, unknown>, env: NodeJS.ProcessEnv) {
+  const variables = withoutIgnoredVariables(env);
+  const overlay = overlayEnvironment(Settings, tree, variables.env);
+  const { value, ignored } = withoutIgnoredValues(overlay.value);
+  return { overlay, value, ignored: [...variables.ignored, ...ignored] };
+}
+
+function noteOn({ path, name, reason }: IgnoredValue, place: (path: Path) => string): ConfigNote {
+  return {
+    problem: `${name} ${reason}`,
+    hint: path === undefined ? `unset ${name}` : `take it out: ${place(path)}`,
   };
 }
 
@@ -232,5 +257,6 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
   const { diskMib, ...kind } = kindOfPool(pool);
-  return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
+  const size = { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib };
+  return { ...kind, name, origin: { kind: "configured" }, size, runnerToken };
 }

@@ -47,7 +47,7 @@ interface CommonSettings {
 function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
   const { image, driver, concurrency, egress, hostLabels } = settings;
   const named = driver === "auto" ? "qemu" : driver;
-  return { image, driver: named, executor: "shell", concurrency, egress, hostLabels };
+  return { image, driver: named, concurrency, egress, hostLabels };
 }
 
 function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {

@@ -1,4 +1,4 @@
-import { type AbilityName, wantedAbilities } from "../domain/guest-abilities.ts";
+import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { Config } from "./load.ts";
 
 /** What this configuration wants of the images of its pools: what is wanted always, and what it asks for itself. */

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
-import { type Egress, egressInWords } from "../domain/egress.ts";
+import { type Egress, formatEgress } from "../domain/egress.ts";
 import { type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 
@@ -31,15 +31,15 @@ export function listValues(
   }
   if (entry)
     return Object.keys(tree).flatMap((key) => listValues(entry, tree[key], originOf, [...path, key]));
-  return [{ path, value: inWords(settings, metaOf(schema)), origin: originOf(path) }];
+  return [{ path, value: formatValue(settings, metaOf(schema)), origin: originOf(path) }];
 }
 
 /** A value as an operator would write it. */
-export function inWords(value: unknown, meta: FieldMeta): unknown {
+export function formatValue(value: unknown, meta: FieldMeta): unknown {
   if (meta.secret) return "[secret]";
   if (meta.unit === "duration" && typeof value === "number") return durationText(value);
   if (meta.unit === "size" && typeof value === "number") return sizeText(value);
-  if (meta.unit === "egress" && typeof value === "object") return egressInWords(value as Egress);
+  if (meta.unit === "egress" && typeof value === "object") return formatEgress(value as Egress);
   return value;
 }
 

@@ -83,7 +83,6 @@ describe("a configuration for jobs by tag", () => {
     expect(config.kinds.get("gpu")).toEqual({
       image: "gpu",
       driver: "fake",
-      executor: "shell",
       concurrency: 10,
       egress: normalEgress("internet"),
       hostLabels: {},
@@ -387,7 +386,6 @@ pools: { gpu: { image: gpu, size: { disk: 40GiB } } }`,
   const machine = {
     image: "small",
     driver: "qemu",
-    executor: "shell",
     egress: normalEgress("none"),
     concurrency: 3,
     diskMib: 5_120,

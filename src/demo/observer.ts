@@ -3,10 +3,14 @@ import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { Clock } from "../base/clock.ts";
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
+import { cutToWidth, visibleWidth } from "../base/wrap.ts";
 import type { Acts } from "./acts.ts";
 import type { Journal, Phase } from "./journal.ts";
 import { createLogLines } from "./log-lines.ts";
 import type { Screen } from "./screen.ts";
+
+/** Columns of a job's name before its log. */
+const MOST_NAME = 24;
 
 const phaseWords: Readonly<Record<Phase, string>> = {
   waiting: "waits for other jobs",
@@ -37,10 +41,15 @@ export function createObserver(parts: ObserverParts): Observer {
   const { gitlab, journal, acts, screen, clock, startedAt } = parts;
   const stops: (() => void)[] = [];
   const lastPhase = new Map<Job, Phase>();
-  const nameWidth = () => Math.max(...gitlab.jobs.all().map((job) => job.definition.name.length), 4);
+  function label({ definition }: Job): string {
+    const widths = gitlab.jobs.all().map((job) => visibleWidth(oneLine(job.definition.name)));
+    const width = Math.min(MOST_NAME, Math.max(...widths, 4));
+    const name = cutToWidth(oneLine(definition.name), width);
+    return name + " ".repeat(width - visibleWidth(name));
+  }
 
   function say(job: Job, text: string): void {
-    screen.print(`${oneLine(job.definition.name).padEnd(nameWidth())} ${text}`);
+    screen.exact(`${label(job)} ${text}`);
   }
 
   function follow(job: Job): void {
@@ -76,12 +85,7 @@ export function createObserver(parts: ObserverParts): Observer {
   return {
     foot() {
       const shown = gitlab.jobs.all().filter((job) => job.retriedAs === undefined);
-      return [
-        "─".repeat(60),
-        ...shown.map(
-          (job) => `${oneLine(job.definition.name).padEnd(nameWidth())} ${footWords(job, journal, clock)}`,
-        ),
-      ];
+      return ["─".repeat(60), ...shown.map((job) => `${label(job)} ${footWords(job, journal, clock)}`)];
     },
     stop() {
       for (const stop of stops.splice(0)) stop();

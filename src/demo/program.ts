@@ -45,7 +45,7 @@ export interface Daemon {
   /** Its exit status or signal, once it has ended. */
   ended(): number | string | undefined;
   /** The last lines of its log. */
-  logTail(): Promise<string>;
+  logTail(): Promise<readonly string[]>;
   /** SIGTERM; SIGKILL when it takes too long. Returns its exit status or signal. */
   stop(clock: Clock): Promise<number | string>;
 }
@@ -72,7 +72,7 @@ export async function startDaemon(
     pid: child.pid ?? 0,
     ended: () => status,
     async logTail() {
-      return (await readFile(logFile, "utf8")).trimEnd().split("\n").slice(-20).join("\n");
+      return (await readFile(logFile, "utf8")).trimEnd().split("\n").slice(-20);
     },
     async stop(clock) {
       child.kill("SIGTERM");

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { createLogLines } from "./log-lines.ts";
-import { createScreen, formatTable } from "./screen.ts";
+import { createScreen } from "./screen.ts";
 
 function lines(...parts: string[]): string[] {
   const reader = createLogLines();
@@ -66,11 +66,14 @@ test.each([true, false])("a name in a line steers no terminal (a terminal: %s)",
   expect(foot).toBe(isTTY ? `${plain}\n` : undefined);
 });
 
-test("a table's columns are as wide as their widest cell, colours aside", () => {
-  expect(
-    formatTable([
-      ["a", "b"],
-      ["\u001b[1mlong\u001b[0m", "c"],
-    ]),
-  ).toEqual(["a     b", "\u001b[1mlong\u001b[0m  c"]);
+test("a sentence is broken for the screen, a line of a log is not", () => {
+  const written: string[] = [];
+  const screen = createScreen({ write: (text) => written.push(text), isTTY: true, columns: 24 });
+  screen.print(`${screen.good("✓")} nothing is left of any machine`);
+  screen.exact("job │ nothing is left of any machine");
+
+  expect(written).toEqual([
+    "\u001b[32m✓\u001b[0m nothing is left of any\n  machine\n",
+    "job │ nothing is left of any machine\n",
+  ]);
 });

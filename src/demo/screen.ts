@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
-import { stripVTControlCharacters } from "node:util";
+import { every, systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
+import { cutToWidth, USUAL_WIDTH, wrapped } from "../base/wrap.ts";
 
 const CLEAR_LINE = "\u001b[2K";
 const UP = "\u001b[1A";
@@ -14,8 +15,15 @@ export interface Output {
 
 export interface Screen {
   readonly isLive: boolean;
-  /** A line that stays. What steers a terminal is taken out of it, but for the colours of this screen: names in it are others'. */
-  print(line?: string): void;
+  /** Columns. */
+  readonly width: number;
+  /**
+   * A sentence that stays, in as many lines as it takes. What steers a terminal is taken out of it, but for the colours of this screen:
+   * names in it are others'.
+   */
+  print(sentence?: string): void;
+  /** The same as one line, however long: of logs, and of tables that have their width already. */
+  exact(line: string): void;
   /** From now on `draw` gives the lines at the foot of a terminal, drawn again and again; elsewhere it is not called. */
   startFoot(draw: () => readonly string[]): void;
   stopFoot(): void;
@@ -29,7 +37,7 @@ export interface Screen {
 export function createScreen(output: Output): Screen {
   const isLive = output.isTTY === true;
   let draw: (() => readonly string[]) | undefined;
-  let timer: NodeJS.Timeout | undefined;
+  let stopTimer = () => {};
   let drawn = 0;
   /** Marks our own colours, so that nobody can write them: a parameter that means nothing, as long as those that are stripped elsewhere. */
   const mark = randomInt(1_000, 10_000);
@@ -42,6 +50,10 @@ export function createScreen(output: Output): Screen {
       .join("");
   }
 
+  function width(): number {
+    return (isLive && output.columns) || USUAL_WIDTH;
+  }
+
   function erase(): void {
     if (drawn > 0) output.write(`${`${UP}${CLEAR_LINE}`.repeat(drawn)}\r`);
     drawn = 0;
@@ -49,8 +61,8 @@ export function createScreen(output: Output): Screen {
 
   function drawFoot(): void {
     if (!draw) return;
-    const width = (output.columns || 100) - 1;
-    const lines = draw().map((line) => fitting(cleaned(line), width));
+    // A line that wraps would be counted as one, and leave half of itself behind.
+    const lines = draw().map((line) => cutToWidth(cleaned(line), width() - 1));
     erase();
     output.write(lines.map((line) => `${line}\n`).join(""));
     drawn = lines.length;
@@ -59,21 +71,27 @@ export function createScreen(output: Output): Screen {
   const paint = (code: string) => (text: string) =>
     isLive ? `\u001b[${code};${mark}m${text}\u001b[0;${mark}m` : text;
 
+  function write(lines: readonly string[]): void {
+    erase();
+    output.write(lines.map((line) => `${line}\n`).join(""));
+    drawFoot();
+  }
+
   return {
     isLive,
-    print(line = "") {
-      erase();
-      output.write(`${cleaned(line)}\n`);
-      drawFoot();
+    get width() {
+      return width();
     },
+    print: (sentence = "") => write(wrapped(cleaned(sentence), width())),
+    exact: (line) => write([cleaned(line)]),
     startFoot(next) {
       if (!isLive) return;
       draw = next;
       drawFoot();
-      timer = setInterval(drawFoot, REDRAW_MS);
+      stopTimer = every(systemClock, REDRAW_MS, drawFoot);
     },
     stopFoot() {
-      clearInterval(timer);
+      stopTimer();
       erase();
       draw = undefined;
     },
@@ -87,24 +105,4 @@ export function createScreen(output: Output): Screen {
 /** Without what a terminal would obey; spaces, which make columns, stay. */
 function inOneLine(text: string): string {
   return plainText(text).replaceAll("\n", " ");
-}
-
-/** A line that would wrap would be counted as one and leave half of itself behind: cut it, without its colours. */
-function fitting(line: string, width: number): string {
-  const plain = stripVTControlCharacters(line);
-  return plain.length <= width ? line : `${plain.slice(0, width - 1)}…`;
-}
-
-/** Columns as wide as their widest cell. Colours do not count. */
-export function formatTable(rows: readonly (readonly string[])[]): string[] {
-  const widthOf = (cell: string) => stripVTControlCharacters(cell).length;
-  const widths = (rows[0] ?? []).map((_, column) =>
-    Math.max(...rows.map((row) => widthOf(row[column] ?? ""))),
-  );
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - widthOf(cell)))
-      .join("  ")
-      .trimEnd(),
-  );
 }

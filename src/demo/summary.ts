@@ -1,10 +1,12 @@
 import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { Violation } from "@firerunner/gitlab-stand-in/violations";
+import { oneLine } from "../base/plain-text.ts";
+import { type Column, formatTable } from "../base/table.ts";
 import type { Acts } from "./acts.ts";
 import { type Journal, span } from "./journal.ts";
 import { describeEnd } from "./observer.ts";
 import type { Expectation } from "./pipeline.ts";
-import { formatTable, type Screen } from "./screen.ts";
+import type { Screen } from "./screen.ts";
 import { type Verdict, verdictOf } from "./verdict.ts";
 
 interface JobOutcome {
@@ -92,12 +94,10 @@ export function printSummary(screen: Screen, result: DemoResult): void {
   const mark = (good: boolean) => (good ? screen.good("✓") : screen.bad("✗"));
   const own = (sign: string) => (sign === "✓" ? screen.good(sign) : sign === "✗" ? screen.bad(sign) : sign);
   const words = (ms: number | null) => span(0, ms ?? undefined);
-  const head = ["", "job", "expected", "in GitLab", "queued", "boot", "prepare", "script", "reaction"];
   const rows = result.jobs.map((job) => [
     job.mark === null ? mark(job.asExpected) : own(job.mark),
-    job.name,
-    job.expected ?? "–",
-    job.result,
+    oneLine(job.name),
+    ...resultWords(job),
     words(job.queuedMs),
     words(job.bootMs),
     words(job.prepareMs),
@@ -106,7 +106,7 @@ export function printSummary(screen: Screen, result: DemoResult): void {
   ]);
   screen.print();
   if (rows.length > 0) {
-    for (const line of formatTable(telling([head.map(screen.bold), ...rows]))) screen.print(line);
+    for (const line of formatTable(...telling(screen, rows), screen.width)) screen.exact(line);
     screen.print();
   }
   if (result.sentence !== null) screen.print(`${mark(result.ok)} ${result.sentence}`);
@@ -119,8 +119,30 @@ export function printSummary(screen: Screen, result: DemoResult): void {
     screen.print(`${mark(false)} against GitLab's rules (${rule}), job ${jobId ?? "–"}: ${detail}`);
 }
 
-/** Without the columns in which no row says anything: an expectation and a reaction are the demo's own jobs' only. */
-function telling([head = [], ...rows]: readonly (readonly string[])[]): string[][] {
-  const kept = (_: string, column: number) => rows.some((row) => (row[column] ?? "–") !== "–");
-  return [head, ...rows].map((row) => row.filter(kept));
+/** All of them fit 80 columns, the sentences below their rows. */
+const columns: readonly Column[] = [
+  { title: "" },
+  { title: "job", cut: 12 },
+  { title: "in GitLab", cut: 14 },
+  { title: "how", below: true },
+  { title: "queued" },
+  { title: "boot" },
+  { title: "prepare" },
+  { title: "script" },
+  { title: "reaction" },
+];
+
+/** The result in one word, and how it came to that: the details behind the word, and what was expected instead. */
+function resultWords({ result, expected, asExpected }: JobOutcome): [result: string, how: string] {
+  const [, word = result, details = ""] = /^([\w-]+)(?:: |, | \()(.*?)\)?$/s.exec(result) ?? [];
+  const isNoted = !asExpected || (expected !== null && details !== "");
+  const judged = asExpected ? "as expected" : `expected: ${expected}`;
+  return [oneLine(word), oneLine([details, isNoted ? judged : ""].filter(Boolean).join("; "))];
+}
+
+/** Without the columns in which no row says anything: a reaction is the demo's own jobs' only. */
+function telling(screen: Screen, rows: readonly (readonly string[])[]): [readonly Column[], string[][]] {
+  const isKept = (_: unknown, at: number) => rows.some((row) => !["–", ""].includes(row[at] ?? ""));
+  const kept = columns.map((column) => ({ ...column, title: screen.bold(column.title) }));
+  return [kept.filter(isKept), rows.map((row) => row.filter(isKept))];
 }

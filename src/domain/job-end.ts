@@ -53,7 +53,7 @@ export interface JobFailure {
 /** As much of it as is known of a job that GitLab has the end of. A script that failed needs no reason. */
 export type JobEnding = Partial<JobFailure>;
 
-export interface FailureWords {
+export interface FailureMessage {
   /** GitLab's `failure_reason`: decides what “retry:when” of the job does. */
   readonly failureReason: "script_failure" | "job_execution_timeout" | "runner_system_failure";
   /** Behind `failed` in lists; empty for the job's own script. */
@@ -73,7 +73,7 @@ const moreTime =
 const moreMemory =
   "Give the job a machine with more memory (another pool or size), or let it do less at one time.";
 
-export const failures: Readonly<Record<FailureCause, FailureWords>> = {
+export const failures: Readonly<Record<FailureCause, FailureMessage>> = {
   script: {
     failureReason: "script_failure",
     label: "",
@@ -203,6 +203,6 @@ export function outcomeOf(job: EndedJob): string | null {
 }
 
 /** What GitLab is told of a job that FireRunner fails. */
-export function failureReasonOf(cause: FailureCause | null): FailureWords["failureReason"] {
+export function failureReasonOf(cause: FailureCause | null): FailureMessage["failureReason"] {
   return failures[cause ?? "machine"].failureReason;
 }

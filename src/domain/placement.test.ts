@@ -1,12 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { aRoom } from "../../test/builders/room.ts";
-import { createPlacement, type HostRoom, hostKey, type PlacementPolicy, type Wanted } from "./placement.ts";
+import {
+  createPlacement,
+  type HostCapacity,
+  hostKey,
+  type PlacementPolicy,
+  type Wanted,
+} from "./placement.ts";
 
 const size = { cpus: 2, memoryMib: 2_048, diskMib: 1_024 };
 const capacity = { cpus: 8, memoryMib: 8_192, machines: 8 };
 
-function aHost(name: string, overrides: Partial<HostRoom> = {}): HostRoom {
+function aHost(name: string, overrides: Partial<HostCapacity> = {}): HostCapacity {
   return aRoom({ key: `flintlock/${name}`, driver: "flintlock", capacity, ...overrides });
 }
 
@@ -45,7 +51,7 @@ describe("placing", () => {
     expect(placement.place(aWish({ hostLabels: { zone: "b" } }))).toBe("flintlock/b");
     expect(placement.place(aWish({ driver: "fake" }))).toBe("fake");
     expect(placement.place(aWish({ hostLabels: { zone: "c" } }))).toBeUndefined();
-    expect(placement.obstacle(aWish({ hostLabels: { zone: "c" } }))).toBe(
+    expect(placement.blocker(aWish({ hostLabels: { zone: "c" } }))).toBe(
       "no room for 2 CPUs, 2 GiB: a: it has not the label zone: c; b: it has not the label zone: c",
     );
   });
@@ -61,13 +67,13 @@ describe("placing", () => {
   });
 
   test("avoids a host where the last machine was lost, unless it is the only one", () => {
-    const shunned = new Set(["flintlock/a"]);
+    const avoidedHosts = new Set(["flintlock/a"]);
     const both = createPlacement([aHost("a"), aHost("b")], "spread");
     both.occupy("flintlock/b", size);
     const one = createPlacement([aHost("a")], "spread");
 
-    expect(both.place(aWish({ shunned }))).toBe("flintlock/b");
-    expect(one.place(aWish({ shunned }))).toBe("flintlock/a");
+    expect(both.place(aWish({ avoidedHosts }))).toBe("flintlock/b");
+    expect(one.place(aWish({ avoidedHosts }))).toBe("flintlock/a");
   });
 
   test("leaves closed hosts and unusable images alone, and says why nothing fits", () => {
@@ -80,12 +86,12 @@ describe("placing", () => {
     const placement = createPlacement(rooms, "spread");
 
     expect(placement.place(aWish())).toBeUndefined();
-    expect(placement.obstacle(aWish())).toBe(
+    expect(placement.blocker(aWish())).toBe(
       "no room for 2 CPUs, 2 GiB: a: it is drained; b: the image is not there; c: 0 of 1 CPUs, 0 of 1024 MiB and 0 of 1 machines are taken; and 1 more hosts",
     );
     expect(placement.impossible(aWish())).toBeUndefined();
     expect(placement.impossible(aWish({ size: { ...size, cpus: 64 } }))).toContain("no room for 64 CPUs");
-    expect(createPlacement([], "spread").obstacle(aWish())).toBe(
+    expect(createPlacement([], "spread").blocker(aWish())).toBe(
       "no room for 2 CPUs, 2 GiB: the flintlock driver has no host",
     );
   });
@@ -96,7 +102,7 @@ describe("placing", () => {
     const whole = aWish({ size: { ...size, cpus: 8 } });
 
     expect(placement.place(whole)).toBeUndefined();
-    placement.owe(whole);
+    placement.reserveFuture(whole);
 
     expect(placement.place(aWish())).toBeUndefined();
   });
@@ -105,10 +111,10 @@ describe("placing", () => {
     const placement = createPlacement([aHost("a", { capacity: { ...capacity, machines: 1 } })], "pack");
 
     expect(placement.clone().place(aWish())).toBe("flintlock/a");
-    expect(placement.obstacle(aWish())).toBeUndefined();
+    expect(placement.blocker(aWish())).toBeUndefined();
     expect(placement.place(aWish())).toBe("flintlock/a");
     placement.vacate("flintlock/a", size);
-    expect(placement.obstacle(aWish())).toBeUndefined();
+    expect(placement.blocker(aWish())).toBeUndefined();
   });
 });
 
@@ -161,7 +167,7 @@ test("no host is ever over its capacity in any history, and none is used that ma
             continue;
           }
           const wanted = aWish({ size: step.size, hostLabels: step.zone ? { zone: step.zone } : {} });
-          const hadRoom = placement.obstacle(wanted) === undefined;
+          const hadRoom = placement.blocker(wanted) === undefined;
           const host = placement.place(wanted);
           expect(host !== undefined).toBe(hadRoom);
           if (host === undefined) continue;

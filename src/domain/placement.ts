@@ -13,7 +13,7 @@ export type Labels = Readonly<Record<string, string>>;
 export type PlacementPolicy = "spread" | "pack";
 
 /** One host, as far as placement is concerned. */
-export interface HostRoom {
+export interface HostCapacity {
   /** See `hostKey`. */
   readonly key: string;
   readonly driver: string;
@@ -37,7 +37,7 @@ export interface HostRefusal {
   readonly size: Size | undefined;
   /** In words. */
   readonly problem: string;
-  /** It was left alone for long enough: one machine may show whether it can by now. */
+  /** It has cooled down: one machine may show whether it can by now. */
   readonly isOnTrial: boolean;
 }
 
@@ -49,26 +49,26 @@ export interface Wanted {
   /** All of them must be the host's. */
   readonly hostLabels: Labels;
   /** Hosts to go to only if there is no other, such as those where the last machine of the job failed. */
-  readonly shunned?: ReadonlySet<string>;
+  readonly avoidedHosts?: ReadonlySet<string>;
 }
 
 /** The hosts with what is taken on each. */
 export interface Placement {
   /**
-   * A machine that is there, whether or not there was room for it. Nothing happens for a host that is not known. One that is being
+   * A machine that is there, whether or not it fits. Nothing happens for a host that is not known. One that is being
    * made is the trial of a host on trial.
    */
   occupy(host: string, size: Size, isBeingMade?: boolean): void;
   vacate(host: string, size: Size): void;
-  /** Takes room on the best host and answers its key; undefined when none has any. */
+  /** Takes capacity on the best host and returns its key; undefined when no host has any. */
   place(wanted: Wanted): string | undefined;
   /**
-   * For a machine that is owed and fits nowhere now: takes room that others will leave, on the best host that could ever hold it.
-   * What comes later cannot take that room away from it again and again.
+   * For a machine that must be made and fits nowhere now: takes the capacity that others will leave, on the best host that could
+   * ever hold it, so that what comes later cannot take that away again and again.
    */
-  owe(wanted: Wanted): void;
+  reserveFuture(wanted: Wanted): void;
   /** Why no host can take it now, in words; undefined when one can. */
-  obstacle(wanted: Wanted): string | undefined;
+  blocker(wanted: Wanted): string | undefined;
   /** Why no host could take it even if nothing ran and all were well, in words. */
   impossible(wanted: Wanted): string | undefined;
   /** The same state, to try things with. */
@@ -97,7 +97,7 @@ export function livesOn(
  */
 const IMAGE_WORTH = 0.25;
 /** More than any difference of load. */
-const SHUNNED_COST = 10;
+const AVOIDED_COST = 10;
 /** A host on trial gets a machine when the others are half as full again: sooner is a risk, and never would be no trial. */
 const TRIAL_COST = 0.5;
 
@@ -106,11 +106,11 @@ const nothing: Taken = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
 /** What is taken of one host, as it changes. */
 type Account = { -readonly [Key in keyof Taken]: Taken[Key] };
 
-export function createPlacement(rooms: readonly HostRoom[], policy: PlacementPolicy): Placement {
-  return placementOf(rooms, policy, new Map(rooms.map(({ key }) => [key, { ...nothing }])), new Set());
+export function createPlacement(hosts: readonly HostCapacity[], policy: PlacementPolicy): Placement {
+  return placementOf(hosts, policy, new Map(hosts.map(({ key }) => [key, { ...nothing }])), new Set());
 }
 
-function change(at: Account | undefined, size: Size, by: 1 | -1): void {
+function changeTaken(at: Account | undefined, size: Size, by: 1 | -1): void {
   if (!at) return;
   at.cpus += by * size.cpus;
   at.memoryMib += by * size.memoryMib;
@@ -119,96 +119,98 @@ function change(at: Account | undefined, size: Size, by: 1 | -1): void {
 }
 
 function placementOf(
-  rooms: readonly HostRoom[],
+  hosts: readonly HostCapacity[],
   policy: PlacementPolicy,
   taken: ReadonlyMap<string, Account>,
   /** Hosts that are making a machine, or are about to. */
-  making: Set<string>,
+  creating: Set<string>,
 ): Placement {
-  const refusalOf = (room: HostRoom, wanted: Wanted) => refusal(room, wanted, making);
-  const takenOf = ({ key }: HostRoom): Taken => taken.get(key) ?? nothing;
+  const refusalOf = (host: HostCapacity, wanted: Wanted) => refusal(host, wanted, creating);
+  const takenOf = ({ key }: HostCapacity): Taken => taken.get(key) ?? nothing;
 
-  function occupy(host: string, size: Size, isBeingMade = false): void {
-    change(taken.get(host), size, 1);
-    if (isBeingMade) making.add(host);
+  function occupy(key: string, size: Size, isBeingMade = false): void {
+    changeTaken(taken.get(key), size, 1);
+    if (isBeingMade) creating.add(key);
   }
 
-  function best(wanted: Wanted, hasRoom: (room: HostRoom) => boolean): string | undefined {
+  function best(wanted: Wanted, hasSpace: (host: HostCapacity) => boolean): string | undefined {
     let found: { key: string; cost: number } | undefined;
-    for (const room of rooms) {
-      if (refusalOf(room, wanted) !== undefined || !hasRoom(room)) continue;
-      const cost = costOf(room, takenOf(room), wanted, policy);
-      if (found === undefined || cost < found.cost) found = { key: room.key, cost };
+    for (const host of hosts) {
+      if (refusalOf(host, wanted) !== undefined || !hasSpace(host)) continue;
+      const cost = costOf(host, takenOf(host), wanted, policy);
+      if (found === undefined || cost < found.cost) found = { key: host.key, cost };
     }
     return found?.key;
   }
 
-  function take(host: string | undefined, size: Size): string | undefined {
-    if (host !== undefined) occupy(host, size, true);
-    return host;
+  function take(key: string | undefined, size: Size): string | undefined {
+    if (key !== undefined) occupy(key, size, true);
+    return key;
   }
 
   function place(wanted: Wanted): string | undefined {
-    const host = best(wanted, (room) => fits(room.capacity, takenOf(room), wanted.size));
-    return take(host, wanted.size);
+    return take(
+      best(wanted, (host) => fits(host.capacity, takenOf(host), wanted.size)),
+      wanted.size,
+    );
   }
 
-  function owe(wanted: Wanted): void {
-    const host = best(wanted, (room) => fits(room.capacity, nothing, wanted.size));
-    take(host, wanted.size);
+  function reserveFuture(wanted: Wanted): void {
+    const key = best(wanted, (host) => fits(host.capacity, nothing, wanted.size));
+    take(key, wanted.size);
   }
 
-  const obstacle = (wanted: Wanted) =>
+  const blocker = (wanted: Wanted) =>
     allAgainst(
-      rooms,
+      hosts,
       wanted,
-      (room) => refusalOf(room, wanted) ?? fullness(room.capacity, takenOf(room), wanted.size),
+      (host) => refusalOf(host, wanted) ?? fullness(host.capacity, takenOf(host), wanted.size),
     );
 
   const impossible = (wanted: Wanted) =>
-    allAgainst(rooms, wanted, (room) => inability(room, wanted) ?? impossibility(room, wanted));
+    allAgainst(hosts, wanted, (host) => inability(host, wanted) ?? impossibility(host, wanted));
 
   return {
     occupy,
-    vacate: (host, size) => change(taken.get(host), size, -1),
+    vacate: (key, size) => changeTaken(taken.get(key), size, -1),
     place,
-    owe,
-    obstacle,
+    reserveFuture,
+    blocker,
     impossible,
     clone() {
       const copies = new Map([...taken].map(([key, each]) => [key, { ...each }]));
-      return placementOf(rooms, policy, copies, new Set(making));
+      return placementOf(hosts, policy, copies, new Set(creating));
     },
   };
 }
 
 /** What all hosts have against it, in words; undefined when one has nothing. */
 function allAgainst(
-  rooms: readonly HostRoom[],
+  hosts: readonly HostCapacity[],
   wanted: Wanted,
-  reasonOf: (room: HostRoom) => string | undefined,
+  reasonOf: (host: HostCapacity) => string | undefined,
 ): string | undefined {
   const reasons: string[] = [];
-  for (const room of rooms.filter(({ driver }) => driver === wanted.driver)) {
-    const reason = reasonOf(room);
+  for (const host of hosts.filter(({ driver }) => driver === wanted.driver)) {
+    const reason = reasonOf(host);
     if (reason === undefined) return undefined;
     reasons.push(reason);
   }
-  return summary(rooms, wanted, reasons);
+  return describeBlockers(hosts, wanted, reasons);
 }
 
 /** Why this host is none for the machine, full or not; undefined when it is one. */
-function refusal(room: HostRoom, wanted: Wanted, making: ReadonlySet<string>): string | undefined {
+function refusal(host: HostCapacity, wanted: Wanted, creating: ReadonlySet<string>): string | undefined {
   return (
-    unlikeness(room, wanted) ??
-    room.closed ??
-    room.unusable.get(wanted.image) ??
-    refusalsOf(room, wanted).find(({ isOnTrial }) => !isOnTrial || making.has(room.key))?.problem
+    mismatch(host, wanted) ??
+    host.closed ??
+    host.unusable.get(wanted.image) ??
+    refusalsOf(host, wanted).find(({ isOnTrial }) => !isOnTrial || creating.has(host.key))?.problem
   );
 }
 
 /** What the host did not make of this kind. */
-function refusalsOf({ refusals }: HostRoom, { image, size }: Wanted): readonly HostRefusal[] {
+function refusalsOf({ refusals }: HostCapacity, { image, size }: Wanted): readonly HostRefusal[] {
   return refusals.filter(
     ({ images, size: refused }) =>
       (images === undefined || images.has(image)) && (refused === undefined || isSameSize(refused, size)),
@@ -223,25 +225,25 @@ function isSameSize(a: Size, b: Size): boolean {
  * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
-export function hopelessness(rooms: readonly HostRoom[], wanted: Wanted): string | undefined {
-  const able = rooms.filter((room) => inability(room, wanted) === undefined);
+export function permanentBlocker(hosts: readonly HostCapacity[], wanted: Wanted): string | undefined {
+  const able = hosts.filter((host) => inability(host, wanted) === undefined);
   if (able.length === 0) return undefined;
-  return allAgainst(able, wanted, (room) => impossibility(room, wanted));
+  return allAgainst(able, wanted, (host) => impossibility(host, wanted));
 }
 
 /** Why it could not be there even if nothing ran, by what the host is and has. */
-function inability(room: HostRoom, wanted: Wanted): string | undefined {
-  return unlikeness(room, wanted) ?? fullness(room.capacity, nothing, wanted.size);
+function inability(host: HostCapacity, wanted: Wanted): string | undefined {
+  return mismatch(host, wanted) ?? fullness(host.capacity, nothing, wanted.size);
 }
 
 /** Why it cannot be there as it is asked for, by the host's own word. */
-function impossibility(room: HostRoom, wanted: Wanted): string | undefined {
-  return refusalsOf(room, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
+function impossibility(host: HostCapacity, wanted: Wanted): string | undefined {
+  return refusalsOf(host, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
 }
 
-function unlikeness(room: HostRoom, { driver, hostLabels }: Wanted): string | undefined {
-  if (room.driver !== driver) return `it is a host of ${room.driver}`;
-  const missing = missingLabel(room.labels, hostLabels);
+function mismatch(host: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
+  if (host.driver !== driver) return `it is a host of ${host.driver}`;
+  const missing = missingLabel(host.labels, hostLabels);
   return missing && `it has not the label ${missing}`;
 }
 
@@ -252,18 +254,18 @@ export function missingLabel(labels: Labels, wanted: Labels): string | undefined
 }
 
 /** Lower is better. Between 0 and 1 for the load, as it is once the machine is there. */
-function costOf(room: HostRoom, at: Taken, wanted: Wanted, policy: PlacementPolicy): number {
-  const { capacity } = room;
+function costOf(host: HostCapacity, at: Taken, wanted: Wanted, policy: PlacementPolicy): number {
+  const { capacity } = host;
   const load = Math.max(
     (at.cpus + wanted.size.cpus) / capacity.cpus,
     (at.memoryMib + wanted.size.memoryMib) / capacity.memoryMib,
     (at.machines + 1) / capacity.machines,
     capacity.diskMib === undefined ? 0 : (at.diskMib + wanted.size.diskMib) / capacity.diskMib,
   );
-  const pull = room.images.has(wanted.image) ? 0 : IMAGE_WORTH;
-  const shunned = wanted.shunned?.has(room.key) ? SHUNNED_COST : 0;
-  const trial = refusalsOf(room, wanted).length > 0 ? TRIAL_COST : 0;
-  return (policy === "spread" ? load : 1 - load) + pull + shunned + trial;
+  const pull = host.images.has(wanted.image) ? 0 : IMAGE_WORTH;
+  const avoided = wanted.avoidedHosts?.has(host.key) ? AVOIDED_COST : 0;
+  const trial = refusalsOf(host, wanted).length > 0 ? TRIAL_COST : 0;
+  return (policy === "spread" ? load : 1 - load) + pull + avoided + trial;
 }
 
 function fullness(capacity: Capacity, at: Taken, size: Size): string | undefined {
@@ -283,14 +285,18 @@ function diskFullness(diskMib: number, at: Taken, size: Size): string {
 const MOST_NAMED = 3;
 
 /** One host is spoken of directly; of many, some are named. */
-function summary(rooms: readonly HostRoom[], { driver, size }: Wanted, reasons: readonly string[]): string {
+function describeBlockers(
+  hosts: readonly HostCapacity[],
+  { driver, size }: Wanted,
+  reasons: readonly string[],
+): string {
   const what = `no room for ${describeSize(size)}`;
-  const hosts = rooms.filter((room) => room.driver === driver);
-  if (hosts.length === 0) return `${what}: the ${driver} driver has no host`;
-  if (hosts.length === 1 && hosts[0]?.key === driver) return `${what}: ${reasons[0]}`;
-  const named = hosts
+  const own = hosts.filter((host) => host.driver === driver);
+  if (own.length === 0) return `${what}: the ${driver} driver has no host`;
+  if (own.length === 1 && own[0]?.key === driver) return `${what}: ${reasons[0]}`;
+  const named = own
     .slice(0, MOST_NAMED)
     .map(({ key }, index) => `${key.slice(driver.length + 1)}: ${reasons[index]}`);
-  const others = hosts.length - named.length;
+  const others = own.length - named.length;
   return `${what}: ${named.join("; ")}${others > 0 ? `; and ${others} more hosts` : ""}`;
 }

@@ -3,7 +3,7 @@ import { createRecordingLog } from "../../test/builders/recording-log.ts";
 import { answer, startHttpServer } from "../../test/servers/http-server.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { createGitLabHttp } from "./http.ts";
-import { createReach, outageWords, watchReach } from "./reach.ts";
+import { createReach, describeOutage, watchReach } from "./reach.ts";
 
 function aReach() {
   const clock = createManualClock();
@@ -34,7 +34,9 @@ test("nothing but failures for two seconds is one, said once a minute and again 
   }
 
   expect(reach.outage()).toEqual({ since, problem: "it answers 502" });
-  expect(outageWords(reach.outage(), clock.now())).toBe("GitLab has not answered for 1m30s: it answers 502");
+  expect(describeOutage(reach.outage(), clock.now())).toBe(
+    "GitLab has not answered for 1m30s: it answers 502",
+  );
   expect(lines.map((line) => line.slice(0, 28))).toEqual(Array(2).fill("warn GitLab does not answer "));
   reach.answered();
   expect(reach.outage()).toBeUndefined();

@@ -2,7 +2,7 @@ import type { Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
-import { gitLabErrorFrom } from "./failure.ts";
+import { gitLabErrorFrom } from "./errors.ts";
 import type { GitLabHttp } from "./http.ts";
 
 /** A cut connection or a hiccup is no outage: nothing but failures for so long, and more than one. */
@@ -56,7 +56,7 @@ export function createReach({ clock, log }: { clock: Pick<Clock, "now">; log: Lo
 }
 
 /** For people who ask; undefined while GitLab answers. */
-export function outageWords(outage: Outage | undefined, now: number): string | undefined {
+export function describeOutage(outage: Outage | undefined, now: number): string | undefined {
   if (outage === undefined) return undefined;
   return `GitLab has not answered for ${formatDuration(Math.max(0, now - outage.since))}: ${outage.problem}`;
 }

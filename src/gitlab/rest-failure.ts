@@ -1,9 +1,6 @@
-import { type Answer, header, jsonOf } from "./answer.ts";
-import { GitLabError } from "./errors.ts";
-import { gitLabErrorOf } from "./failure.ts";
-import { requestedWaitMs } from "./requested-wait.ts";
+import { type Answer, header, jsonOf, messageOf, requestedWaitMs } from "./answer.ts";
+import { GitLabError, gitLabErrorOf } from "./errors.ts";
 import type { RestCall } from "./rest-client.ts";
-import { wordsOf } from "./words.ts";
 
 /** An answer that is no success, as an error that says what to change. */
 export function restErrorOf(answer: Answer, call: RestCall, now: number): GitLabError {
@@ -91,11 +88,11 @@ function forbidden(answer: Answer, { doing, scope, role }: RestCall): GitLabErro
 
 function refused(answer: Answer, call: RestCall): GitLabError {
   const message = `${call.doing}: GitLab refuses it (${answer.status})${says(answer)}`;
-  const hint = call.advise?.(wordsOf(answer));
+  const hint = call.advise?.(messageOf(answer));
   return new GitLabError("gitlab_refused", message, hint === undefined ? {} : { hint });
 }
 
 function says(answer: Answer): string {
-  const words = wordsOf(answer);
+  const words = messageOf(answer);
   return words === "" ? "" : `; it says: ${words}`;
 }

@@ -1,5 +1,5 @@
+import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
-import type { JobPayload } from "./payload.ts";
 
 /** What `info` of a job request says about the runner that will really run the job. JSON, passed on as it is. */
 export type RunnerInfo = Readonly<Record<string, unknown>>;
@@ -43,7 +43,7 @@ export interface JobUpdate {
 }
 
 /** GitLab's word on a job after a request that carries its token. */
-export type JobStanding =
+export type RemoteJobStatus =
   /** Still ours; `status` is `Job-Status` (`running`, `canceling`, or the new end state after an update). */
   | { readonly kind: "accepted"; readonly status: string | undefined }
   /** 202 of a final update: accepted, but send it again after `waitMs`. */
@@ -54,7 +54,7 @@ export type JobStanding =
   | { readonly kind: "unavailable"; readonly waitMs: number; readonly problem: string };
 
 /** Answer to an append: `sizeBytes` is what GitLab's trace now holds. */
-export type TraceStanding =
+export type TraceStatus =
   | {
       readonly kind: "accepted";
       readonly sizeBytes: number;
@@ -93,12 +93,52 @@ export interface RunnerApi {
   /** `POST /jobs/request`. Never aborted: an answer lost is a job lost. */
   requestJob(request: JobRequest): Promise<JobAnswer>;
   /** `PUT /jobs/:id`. `running` is a heartbeat and the way to hear of a cancel. */
-  updateJob(update: JobUpdate): Promise<JobStanding>;
+  updateJob(update: JobUpdate): Promise<RemoteJobStatus>;
   /** `PATCH /jobs/:id/trace` with `bytes` at offset `startBytes`. */
   appendTrace(append: {
     readonly jobId: number;
     readonly jobToken: Secret;
     readonly startBytes: number;
     readonly bytes: Uint8Array;
-  }): Promise<TraceStanding>;
+  }): Promise<TraceStatus>;
 }
+
+const Variable = z.looseObject({
+  key: z.string(),
+  value: z
+    .string()
+    .nullish()
+    .transform((value) => value ?? ""),
+  masked: z.boolean().nullish(),
+});
+
+const Dependency = z.looseObject({ id: z.number(), name: z.string(), token: z.string() });
+
+/**
+ * The fields of a job payload (`201` of `POST /jobs/request`) that FireRunner reads. Every other field is kept and passed on
+ * to the guest untouched: parse for reading, but change and forward the original JSON (see `rewritePayload` in relay/).
+ */
+export const JobPayload = z.looseObject({
+  id: z.number().int().positive(),
+  token: z.string().min(1),
+  job_info: z.looseObject({
+    name: z.string(),
+    stage: z.string().nullish(),
+    project_id: z.number().nullish(),
+    project_name: z.string().nullish(),
+    project_full_path: z.string().nullish(),
+  }),
+  git_info: z.looseObject({ repo_url: z.string() }).nullish(),
+  runner_info: z.looseObject({ timeout: z.number().nullish() }).nullish(),
+  variables: z.array(Variable).nullish(),
+  image: z.looseObject({ name: z.string() }).nullish(),
+  services: z.array(z.looseObject({ name: z.string() })).nullish(),
+  /** Only shown and left out: a shape that is not known is no reason to refuse the job. */
+  cache: z
+    .array(z.looseObject({ key: z.unknown() }))
+    .nullish()
+    .catch(null),
+  dependencies: z.array(Dependency).nullish(),
+  credentials: z.array(z.looseObject({ password: z.string().nullish() })).nullish(),
+});
+export type JobPayload = z.infer<typeof JobPayload>;

@@ -7,10 +7,11 @@ import { chmod, copyFile, readdir, readFile, rename, writeFile } from "node:fs/p
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
-import { abilityNames } from "../domain/guest-abilities.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import { abilityNames } from "../domain/images.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
+import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile, linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -30,7 +31,6 @@ import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
 import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
 import type { Variant } from "./variants.ts";
-import { openWorkshop, requireSpace, requireTools } from "./workshop.ts";
 
 export interface BuildOptions {
   /** Where images are kept; made when it is not there. */
@@ -44,7 +44,7 @@ export interface BuildOptions {
   /** Build everything anew, with the newest packages. */
   readonly force?: boolean;
   /** Through which proxies downloads come; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** Of apt and what it starts; by default this program's. */
   readonly environment?: NodeJS.ProcessEnv;
   readonly clock: Clock;
@@ -106,9 +106,9 @@ interface Making {
 async function makeImage(making: Making, onProgress: OnProgress): Promise<void> {
   const { options, base, runner, recipes, store } = making;
   await requireTools();
-  const workshop = await openWorkshop(options.directory);
+  const workshop = await openBuildDirectory(options.directory);
   try {
-    await requireSpace(workshop);
+    await requireBuildSpace(workshop, base.variant);
     const { kernelVersion, packages } = await provideBase(making, workshop, onProgress);
     onProgress({ phase: "kernel", line: `Making the initramfs for kernel ${kernelVersion}` });
     const baseFile = join(workshop, FILE_NAMES.base);

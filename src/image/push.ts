@@ -3,8 +3,9 @@
  * registry has is not sent again, and a layer that need not be sent is not compressed again either.
  */
 import type { Clock } from "../base/clock.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
-import type { PublishedImage } from "../domain/boot-image.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import type { PublishedImage } from "../domain/images.ts";
+import { requireSpace, requireTools } from "./build-directory.ts";
 import { imageMissing } from "./errors.ts";
 import { shortDigest } from "./manifest.ts";
 import { configOf, type LayerBlob, manifestOf, type OciDocument } from "./oci/documents.ts";
@@ -17,7 +18,6 @@ import type { PushTarget } from "./registry/reference.ts";
 import { createTransport } from "./registry/transport.ts";
 import { createSender, type SentBlobs } from "./send-blobs.ts";
 import { createImageStore, type ImageStore, type ListedImage } from "./store.ts";
-import { requireSpace, requireTools } from "./workshop.ts";
 
 export interface PushOptions {
   readonly directory: string;
@@ -30,7 +30,7 @@ export interface PushOptions {
   /** PEM of authorities to trust. */
   readonly ca?: string | undefined;
   /** Through which proxies registries are reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** docker's config.json, with logins. */
   readonly dockerConfig: string;
   readonly clock: Clock;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { judgeStatus } from "./release-signature.ts";
+import { evaluateStatus } from "./release-signature.ts";
 
 const OURS = "931DA69CFA3AFEBBC97DAA8C6C57C29C6BA75A4E";
 const SUBKEY = "0123456789ABCDEF0123456789ABCDEF01234567";
@@ -23,5 +23,5 @@ test.each([
   ["no signature", ["NODATA 1", "NODATA 2"], "none"],
   ["nothing", [], "none"],
 ])("gpgv's words about %s", (_, lines, kind) => {
-  expect(judgeStatus(lines, OURS).kind).toBe(kind);
+  expect(evaluateStatus(lines, OURS).kind).toBe(kind);
 });

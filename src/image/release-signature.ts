@@ -2,14 +2,16 @@
  * Whether a release's list of digests is signed by the one key that is trusted for it. The check is gpgv's; whose key it was is
  * compared here, with a fingerprint that comes with this program, so that it does not matter who served the key.
  */
+
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { ProcessError, run } from "../base/process.ts";
+import { requireTools } from "./build-directory.ts";
 import { ImageError } from "./errors.ts";
 import { publicKeysIn } from "./openpgp.ts";
-import { requireTools } from "./workshop.ts";
 
 export interface SignedList {
   /** How people find them: an address, or a path. */
@@ -32,10 +34,10 @@ const MOST_STATUS_LINES = 200;
 export async function requireSignature(signed: SignedList): Promise<void> {
   const keys = trustedKeysIn(signed);
   await requireTools("checking the signature of the official runner", { gpgv: "gpgv" });
-  let verdict: Verdict = { kind: "none" };
+  let verdict: SignatureResult = { kind: "none" };
   for (const key of keys) {
     // A file may hold an old copy of the key and one that has been prolonged: the first that is good is good enough.
-    verdict = judgeStatus(await askGpgv(signed, key), signed.fingerprint);
+    verdict = evaluateStatus(await askGpgv(signed, key), signed.fingerprint);
     if (verdict.kind === "good") return;
   }
   throw refusal(verdict, signed);
@@ -99,7 +101,7 @@ async function askGpgv({ list, signature, signal }: SignedList, key: Uint8Array)
   return lines;
 }
 
-export type Verdict =
+export type SignatureResult =
   | { readonly kind: "good" }
   /** Made with the right key, for other bytes than these. */
   | { readonly kind: "bad" }
@@ -114,7 +116,7 @@ export type Verdict =
   | { readonly kind: "none" };
 
 /** What status lines of gpgv (doc/DETAILS of GnuPG) mean for signatures of which one must be good, and none bad. */
-export function judgeStatus(lines: readonly string[], fingerprint: string): Verdict {
+export function evaluateStatus(lines: readonly string[], fingerprint: string): SignatureResult {
   const words = lines.map((line) => line.split(" "));
   const first = (keyword: string) => words.find(([word]) => word === keyword);
   if (first("BADSIG")) return { kind: "bad" };
@@ -133,7 +135,7 @@ export function judgeStatus(lines: readonly string[], fingerprint: string): Verd
   return first("GOODSIG") ? { kind: "good" } : { kind: "none" };
 }
 
-function refusal(verdict: Verdict, { names, fingerprint }: SignedList): ImageError {
+function refusal(verdict: SignatureResult, { names, fingerprint }: SignedList): ImageError {
   const distrust =
     "distrust where it came from; try without images.runnerMirror, or give a program you trust with --runner PATH";
   const wrong = (words: string) =>
@@ -162,7 +164,7 @@ function expired(atS: number | undefined, key: string, fingerprint: string): Ima
   const when = atS === undefined ? "" : ` on ${new Date(atS * 1000).toISOString().slice(0, 10)}`;
   return new ImageError(
     "image_key_expired",
-    `the signature is good, but the copy of GitLab's key in ${key} ran out${when} (this computer's clock says ${new Date().toISOString().slice(0, 10)})`,
+    `the signature is good, but the copy of GitLab's key in ${key} ran out${when} (this computer's clock says ${new Date(systemClock.now()).toISOString().slice(0, 10)})`,
     {
       hint:
         `GitLab prolongs this key from time to time: get a newer copy of ${fingerprint} and name it with --runner-key FILE or ` +

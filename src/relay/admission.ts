@@ -1,12 +1,12 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { MIB_BYTES } from "../base/units.ts";
 import type { RelaySettings } from "./config.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
 import { createHeldBytes } from "./held-bytes.ts";
 import { routeRules, type Served } from "./route-rules.ts";
 
-const MIB_BYTES = 1024 ** 2;
 /** One for all: each request ends by it, and where it was made says nothing. */
 const closed = new Error("the guest closed the connection");
 

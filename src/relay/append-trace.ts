@@ -1,7 +1,8 @@
 import type { Clock } from "../base/clock.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, header } from "../gitlab/answer.ts";
-import { traceStandingOf } from "../gitlab/job-standing.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { traceStatusOf } from "../gitlab/runner-client.ts";
 import type { Store } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, readBody } from "./exchange.ts";
@@ -11,7 +12,7 @@ import type { JobEnd } from "./job-end.ts";
 import { admit, type JobSession } from "./job-session.ts";
 import { ensureHead } from "./trace-head.ts";
 
-const MAX_PATCH_BYTES = 4 * 1024 * 1024;
+const MAX_PATCH_BYTES = 4 * MIB_BYTES;
 
 export interface AppendTraceOptions {
   readonly store: Store;
@@ -62,7 +63,7 @@ export function createAppendTrace(
   /** Makes what GitLab said durable, before the guest hears it. */
   async function settle(exchange: Exchange, session: JobSession, answer: Answer, endBytes: number) {
     const { guest } = exchange;
-    const standing = traceStandingOf(answer, endBytes, clock.now());
+    const standing = traceStatusOf(answer, endBytes, clock.now());
     await jobEnd.heard(guest, session, header(answer, "job-status"));
     if (standing.kind === "over") await jobEnd.over(session, standing.status);
     if (standing.kind === "accepted") await store.setTraceSize(session.jobId, standing.sizeBytes);
@@ -75,7 +76,7 @@ export function createAppendTrace(
 
   function shiftedHeaders(session: JobSession, answer: Answer, endBytes: number) {
     const interval = { "x-gitlab-trace-update-interval": String(options.intervalSeconds) };
-    const standing = traceStandingOf(answer, endBytes, clock.now());
+    const standing = traceStatusOf(answer, endBytes, clock.now());
     if (standing.kind !== "accepted" && standing.kind !== "elsewhere") return {};
     // Behind what the runner has told of are lines of ours, which it knows nothing of.
     const mostBytes = session.tail?.startBytes ?? Number.POSITIVE_INFINITY;

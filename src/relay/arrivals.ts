@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
+import type { ChunkedWork } from "./chunked-work.ts";
 import type { Guest } from "./guest.ts";
-import type { Piecework } from "./piecework.ts";
 
 export interface ArrivalsOptions {
-  readonly pieces: Piecework;
+  readonly pieces: ChunkedWork;
   /** Looks into the connection. */
   readonly begin: (socket: Socket) => void;
   /** One waits, because there were too many in too short a time. */

@@ -1,8 +1,9 @@
 import type { Clock } from "../base/clock.ts";
+import { formatHostPort } from "../base/host-port.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { EventDetails, EventKind } from "../domain/events.ts";
-import type { Store } from "../store/store.ts";
-import { describeTarget, type Target } from "./egress-policy.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
+import type { Target } from "./egress-policy.ts";
 import type { Guest } from "./guest.ts";
 
 /** Different things recorded of one machine, and records of it in all. A guest that causes more has been seen for what it is. */
@@ -25,7 +26,7 @@ export interface Audit {
   ruleBroken(guest: Guest, rule: string): void;
 }
 
-export function createAudit({ store, clock }: { store: Store; clock: Clock }): Audit {
+export function createAudit({ store, clock }: { store: JobStore & EventStore; clock: Clock }): Audit {
   const egressRows = new WeakMap<Guest, number>();
 
   function isDue(guest: Guest, key: string, againAfterMs = MINUTE_MS): boolean {
@@ -62,16 +63,16 @@ export function createAudit({ store, clock }: { store: Store; clock: Clock }): A
 
   return {
     asked(guest, target, unlisted = false) {
-      egress(guest, unlisted ? "egress:unlisted" : "egress:asked", { target: describeTarget(target) });
+      egress(guest, unlisted ? "egress:unlisted" : "egress:asked", { target: formatHostPort(target) });
     },
     connected(guest, target) {
-      egress(guest, "egress:connected", { target: describeTarget(target) });
+      egress(guest, "egress:connected", { target: formatHostPort(target) });
     },
     refused(guest, target, reason) {
-      egress(guest, "egress:refused", { target: describeTarget(target), reason });
+      egress(guest, "egress:refused", { target: formatHostPort(target), reason });
     },
     failed(guest, target, reason) {
-      egress(guest, "egress:failed", { target: describeTarget(target), reason });
+      egress(guest, "egress:failed", { target: formatHostPort(target), reason });
     },
     ruleBroken(guest, rule) {
       if (isDue(guest, rule)) note(guest, "guest:refused", { rule });

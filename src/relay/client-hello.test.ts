@@ -2,7 +2,7 @@ import { connect, createServer, type Server } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { createHelloReader, type HelloVerdict, MAX_HELLO_BYTES } from "./client-hello.ts";
+import { createHelloReader, type HelloResult, MAX_HELLO_BYTES } from "./client-hello.ts";
 
 let servers: Server[] = [];
 
@@ -61,12 +61,12 @@ function records(message: Buffer, sizes: readonly number[] = [16_384]): Buffer {
   return Buffer.concat(parts);
 }
 
-function read(sent: Buffer, cuts: readonly number[] = [], isSecond = false): HelloVerdict {
+function read(sent: Buffer, cuts: readonly number[] = [], isSecond = false): HelloResult {
   const reader = createHelloReader(isSecond);
   const edges = [...new Set([0, ...cuts.map((cut) => cut % (sent.length + 1)), sent.length])].toSorted(
     (a, b) => a - b,
   );
-  let verdict: HelloVerdict = { kind: "more" };
+  let verdict: HelloResult = { kind: "more" };
   for (const [index, edge] of edges.entries()) {
     if (verdict.kind !== "more") break;
     verdict = reader.push(sent.subarray(edge, edges[index + 1] ?? sent.length)).verdict;
@@ -77,7 +77,7 @@ function read(sent: Buffer, cuts: readonly number[] = [], isSecond = false): Hel
 const named = (name: string | undefined) => ({ kind: "hello", name });
 
 describe("a client's hello", () => {
-  test.each<[string, Buffer, HelloVerdict]>([
+  test.each<[string, Buffer, HelloResult]>([
     [
       "with a name",
       records(hello([namesExtension("gitlab.example.com")])),
@@ -189,7 +189,7 @@ describe("a client's hello", () => {
     expect(used).toBeLessThanOrEqual(2 * MAX_HELLO_BYTES + 1);
   });
 
-  test.each<[string, Buffer, HelloVerdict]>([
+  test.each<[string, Buffer, HelloResult]>([
     ["another name", records(hello([namesExtension("b.example")])), { kind: "hello", name: "b.example" }],
     [
       "another name behind a change of ciphers",

@@ -2,7 +2,7 @@
  * Reads the server's name (SNI) off the beginning of a TLS connection, as the client sends it. Everything in it is a stranger's: lengths
  * are checked before they are used, nothing beyond one message of bounded length is kept, and each byte is looked at once.
  */
-export type HelloVerdict =
+export type HelloResult =
   /** More bytes are needed to know. */
   | { readonly kind: "more" }
   /** The bytes are no client's hello. */
@@ -14,7 +14,7 @@ export type HelloVerdict =
 
 export interface HelloReader {
   /** With the next bytes; `used` of them belong to the hello, or to what came instead. */
-  push(chunk: Buffer): { readonly verdict: HelloVerdict; readonly used: number };
+  push(chunk: Buffer): { readonly verdict: HelloResult; readonly used: number };
 }
 
 const CHANGE_CIPHER_SPEC = 20;
@@ -40,7 +40,7 @@ export function createHelloReader(isSecond = false): HelloReader {
   let isSkipped = false;
   let sent = 0;
 
-  function nextByte(byte: number): HelloVerdict {
+  function nextByte(byte: number): HelloResult {
     sent += 1;
     if (sent > MAX_SENT_BYTES) return { kind: "broken" };
     if (recordLeft === 0) return nextOfHeader(byte);
@@ -50,7 +50,7 @@ export function createHelloReader(isSecond = false): HelloReader {
     return judgeMessage(message, isSecond);
   }
 
-  function nextOfHeader(byte: number): HelloVerdict {
+  function nextOfHeader(byte: number): HelloResult {
     header[headerLength] = byte;
     headerLength += 1;
     if (!isExpected(byte)) return { kind: message.length === 0 ? "other" : "broken" };
@@ -81,7 +81,7 @@ export function createHelloReader(isSecond = false): HelloReader {
 }
 
 /** Of as many bytes of the message as are here. */
-function judgeMessage(message: readonly number[], isSecond: boolean): HelloVerdict {
+function judgeMessage(message: readonly number[], isSecond: boolean): HelloResult {
   if (message[0] !== CLIENT_HELLO) return { kind: isSecond ? "other" : "broken" };
   if (message.length < MESSAGE_HEADER_BYTES + 2) return { kind: "more" };
   const [, high = 0, middle = 0, low = 0, major = 0, minor = 0] = message;
@@ -95,7 +95,7 @@ function judgeMessage(message: readonly number[], isSecond: boolean): HelloVerdi
 }
 
 /** Version, random, session, cipher suites, compression, extensions. */
-function nameIn(hello: Buffer): HelloVerdict {
+function nameIn(hello: Buffer): HelloResult {
   const body = reader(hello);
   body.take(2 + 32);
   body.take(body.number(1));

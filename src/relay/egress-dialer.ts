@@ -1,14 +1,14 @@
 import { connect, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
-import { createProxiedAgent } from "../base/proxy/agent.ts";
+import { formatHostPort } from "../base/host-port.ts";
+import { createProxiedAgent, openTunnel } from "../base/proxy/agent.ts";
 import { proxyErrorIn } from "../base/proxy/errors.ts";
-import { openTunnel } from "../base/proxy/tunnel.ts";
-import { directWays, type ProxyServer, type ProxyWays } from "../base/proxy/ways.ts";
-import { trustContext } from "../base/trust.ts";
+import { directRoutes, type ProxyRoutes, type ProxyServer } from "../base/proxy/routes.ts";
+import { trustContext } from "../base/tls.ts";
 import type { AddressGuard } from "./egress-addresses.ts";
-import { createJudge } from "./egress-judge.ts";
-import { type Destination, describeTarget, type Target } from "./egress-policy.ts";
+import { createEgressChecker } from "./egress-checker.ts";
+import type { Destination, Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf } from "./egress-refusal.ts";
 import { type Resolve, resolveByDns, resolveBySystem } from "./egress-resolve.ts";
 import { companyProxies, numericAddress } from "./egress-way.ts";
@@ -37,16 +37,20 @@ export interface DialerOptions {
   /** Replaces both ways of resolving names: asking DNS for a guest's, and the system's for those the operator named. */
   readonly resolve?: Resolve;
   /** Through which proxies others are reached; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
   /** PEM of authorities that other servers of GitLab's may have their certificates from, besides the public ones. */
   readonly authorities?: () => readonly string[];
 }
 
 export function createDialer(options: DialerOptions): Dialer {
-  const { guard, connectTimeoutMs, resolve, ways = directWays } = options;
+  const { guard, connectTimeoutMs, resolve, proxies = directRoutes } = options;
   const agents = new Map<string, Dispatcher>();
   const resolvers = { byDns: resolve ?? resolveByDns(), bySystem: resolve ?? resolveBySystem };
-  const judge = createJudge({ guard, resolvers, proxies: companyProxies(ways, resolvers.bySystem) });
+  const judge = createEgressChecker({
+    guard,
+    resolvers,
+    proxies: companyProxies(proxies, resolvers.bySystem),
+  });
   const secureContext = contextOf(options.authorities ?? (() => []));
 
   /** As many as the configuration has kinds of judging and proxies has, those it once had included. */
@@ -55,9 +59,9 @@ export function createDialer(options: DialerOptions): Dialer {
     const key = JSON.stringify([addresses, named, judge.proxyPort(destination), proxy?.origin]);
     const known = agents.get(key);
     if (known) return known;
-    const through = { ...ways, http: proxy, https: proxy, except: [] };
+    const through = { ...proxies, http: proxy, https: proxy, except: [] };
     const lookup = judge.lookupFor(destination);
-    const agent = createProxiedAgent({ ways: through, connectTimeoutMs, secureContext, lookup });
+    const agent = createProxiedAgent({ proxies: through, connectTimeoutMs, secureContext, lookup });
     agents.set(key, agent);
     return agent;
   }
@@ -110,7 +114,7 @@ function closedByProxy(target: Target, error: unknown): EgressRefusal | undefine
     proxy.status !== undefined && proxy.status !== 407
       ? `the network's proxy answers ${proxy.status}`
       : "the network's proxy cannot be used now (its administrator sees why with “firerunner doctor”)";
-  return new EgressRefusal(502, `${describeTarget(target)} cannot be reached`, why, { cause: error });
+  return new EgressRefusal(502, `${formatHostPort(target)} cannot be reached`, why, { cause: error });
 }
 
 function established(
@@ -138,6 +142,6 @@ function established(
 
 export function unreachable(target: Target, cause: unknown): EgressRefusal {
   const timedOut = cause instanceof Error && cause.name === "TimeoutError";
-  const message = `${describeTarget(target)} cannot be reached`;
+  const message = `${formatHostPort(target)} cannot be reached`;
   return new EgressRefusal(timedOut ? 504 : 502, message, reasonOf(cause), { cause });
 }

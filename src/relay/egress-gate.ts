@@ -1,14 +1,15 @@
+import { formatHostPort } from "../base/host-port.ts";
 import { type Egress, normalEgress } from "../domain/egress.ts";
-import type { Store } from "../store/store.ts";
+import type { MachineStore } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import { unreachable } from "./egress-dialer.ts";
 import type { NameRule } from "./egress-name-check.ts";
-import { type Destination, describeTarget, judgeTarget, type Target } from "./egress-policy.ts";
+import { type Destination, evaluateTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, refusalIn } from "./egress-refusal.ts";
 import type { Guest } from "./guest.ts";
 
 export interface EgressGateOptions {
-  readonly store: Pick<Store, "machine">;
+  readonly store: Pick<MachineStore, "machine">;
   readonly audit: Audit;
   /** What a pool's guests may reach now; undefined for a pool that is no longer configured. */
   readonly egressOf: (pool: string) => Egress | undefined;
@@ -34,7 +35,7 @@ export interface EgressGate {
 export function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateOptions): EgressGate {
   function closed(guest: Guest, target: Target, reason: string): EgressRefusal {
     audit.refused(guest, target, reason);
-    return new EgressRefusal(403, `${describeTarget(target)} is closed to this machine`, reason);
+    return new EgressRefusal(403, `${formatHostPort(target)} is closed to this machine`, reason);
   }
 
   return {
@@ -42,7 +43,7 @@ export function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateO
     async permit(guest, target) {
       const machine = await store.machine(guest.machineId);
       const egress = (machine && egressOf(machine.pool)) ?? normalEgress("none");
-      const verdict = judgeTarget(egress, target, gitlab);
+      const verdict = evaluateTarget(egress, target, gitlab);
       if (!verdict.allowed) throw closed(guest, target, verdict.reason);
       audit.asked(guest, target, verdict.unlisted);
       const { addresses, named, nameRule } = verdict;

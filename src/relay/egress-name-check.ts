@@ -1,5 +1,5 @@
 import { Transform } from "node:stream";
-import { createHelloReader, type HelloReader, type HelloVerdict } from "./client-hello.ts";
+import { createHelloReader, type HelloReader, type HelloResult } from "./client-hello.ts";
 
 /**
  * Which TLS name a tunnel must be for. `required`: it must be TLS, by that name. `checked`: where it begins as TLS does, by that name;
@@ -94,7 +94,7 @@ function createHellos(options: NameCheckOptions) {
 }
 
 function problemWith(
-  verdict: HelloVerdict,
+  verdict: HelloResult,
   { host, rule, isAddress }: NameCheckOptions,
   isSecond: boolean,
 ): string | undefined {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { formatHostPort } from "../base/host-port.ts";
 import { type EgressText, normalEgress } from "../domain/egress.ts";
-import { describeTarget, isListed, judgeTarget, parseTarget } from "./egress-policy.ts";
+import { evaluateTarget, isListed, parseTarget } from "./egress-policy.ts";
 
 const nexus = { host: "nexus.internal:8081", private: true };
 const below = { host: "*.x.corp.example", private: ["10.0.0.0/8"] };
@@ -10,7 +11,7 @@ const gitlab = { host: "gitlab.internal", port: 8443 };
 function judge(egress: EgressText, authority: string) {
   const target = parseTarget(authority);
   if (target === undefined) throw new Error(`${authority} is no target`);
-  const verdict = judgeTarget(normalEgress(egress), target, gitlab);
+  const verdict = evaluateTarget(normalEgress(egress), target, gitlab);
   if (!verdict.allowed) return "refused";
   if (verdict.unlisted) return "audited";
   if (verdict.addresses === "any") return "any";
@@ -72,7 +73,7 @@ describe("a target", () => {
   ])("%s is %s", (authority, expected) => {
     const target = parseTarget(authority);
 
-    expect(target && describeTarget(target)).toBe(expected);
+    expect(target && formatHostPort(target)).toBe(expected);
   });
 
   test.each([

@@ -19,7 +19,7 @@ export interface Destination {
   readonly named: boolean;
 }
 
-export type Verdict =
+export type EgressDecision =
   | {
       readonly allowed: true;
       readonly addresses: OpenAddresses;
@@ -35,7 +35,11 @@ export type Verdict =
 const MAIL_PORT = 25;
 
 /** Whether a pool's guests may reach a target by its name. What the name resolves to is judged apart. */
-export function judgeTarget({ mode, hosts, audit }: Egress, target: Target, gitlab: Target): Verdict {
+export function evaluateTarget(
+  { mode, hosts, audit }: Egress,
+  target: Target,
+  gitlab: Target,
+): EgressDecision {
   if (mode === "none") return refused("machines of this pool have no access to other hosts (egress: none)");
   if (target.host === gitlab.host && target.port === gitlab.port)
     return allowed("any", { named: true, nameRule: "required" });
@@ -46,7 +50,7 @@ export function judgeTarget({ mode, hosts, audit }: Egress, target: Target, gitl
   return allowed(false, { unlisted: mode === "list" });
 }
 
-function ofEntry({ host, anyBelow, private: opened }: EgressHost): Verdict {
+function ofEntry({ host, anyBelow, private: opened }: EgressHost): EgressDecision {
   const nameRule = opened === false || isIP(host) !== 0 ? "free" : "checked";
   return allowed(opened, { named: !anyBelow && opened !== false, nameRule });
 }
@@ -86,12 +90,12 @@ function canonical(ipv6: string): string {
 
 function allowed(
   addresses: OpenAddresses,
-  { named = false, unlisted = false, nameRule = "free" }: Partial<Extract<Verdict, { allowed: true }>>,
-): Verdict {
+  { named = false, unlisted = false, nameRule = "free" }: Partial<Extract<EgressDecision, { allowed: true }>>,
+): EgressDecision {
   return { allowed: true, addresses, named, nameRule, unlisted };
 }
 
-function refused(reason: string): Verdict {
+function refused(reason: string): EgressDecision {
   return { allowed: false, reason };
 }
 
@@ -107,8 +111,4 @@ export function parseTarget(authority: string, defaultPort?: number): Target | u
   if (port === undefined || port < 1 || port > 65_535) return undefined;
   const isHost = ipv6 === undefined ? hostName.test(host) : isIP(host) === 6;
   return isHost ? { host, port } : undefined;
-}
-
-export function describeTarget({ host, port }: Target): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -4,7 +4,7 @@ import type { Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
 import type { Egress } from "../domain/egress.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore, MachineStore } from "../store/store.ts";
 import type { Audit } from "./audit.ts";
 import type { RelaySettings } from "./config.ts";
 import type { DestinedRequest, Dialer } from "./egress-dialer.ts";
@@ -20,7 +20,7 @@ import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
 const LISTENERS_OF_TUNNEL = 30;
 
 export interface EgressProxyOptions {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore;
   readonly dialer: Dialer;
   readonly audit: Audit;
   readonly settings: RelaySettings;

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
+import { type ProxyRoutes, type ProxyServer, proxyFor } from "../base/proxy/routes.ts";
 import { addressOf } from "../base/proxy/server.ts";
-import { type ProxyServer, type ProxyWays, proxyFor } from "../base/proxy/ways.ts";
 import type { Target } from "./egress-policy.ts";
 import type { Resolve } from "./egress-resolve.ts";
 
@@ -33,7 +33,7 @@ export interface CompanyProxies {
   isOneOf(target: Target, addresses: readonly string[]): Promise<boolean>;
 }
 
-export function companyProxies(ways: ProxyWays, resolve: Resolve): CompanyProxies {
+export function companyProxies(ways: ProxyRoutes, resolve: Resolve): CompanyProxies {
   const proxies = [ways.http, ways.https].flatMap((each) => (each ? [addressOf(each)] : []));
   return {
     ports: proxies.map(({ port }) => port),

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
 
@@ -27,16 +28,11 @@ export async function readBody({ request, hold }: Exchange, maxBytes: number): P
   const tooLarge = () =>
     new Refusal(413, `the body is longer than ${maxBytes} bytes`, { rule: "body-too-large" });
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw tooLarge();
-    // Twice: its pieces, and what they are joined to.
-    hold(2 * chunk.length);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks, bytes);
+  // Twice: its pieces, and what they are joined to.
+  const count = (chunk: Uint8Array) => hold(2 * chunk.length);
+  const { bytes, cut } = await readBounded(request.iterator({ destroyOnReturn: false }), maxBytes, count);
+  if (cut !== undefined) throw cut instanceof TooLongError ? tooLarge() : cut;
+  return bytes;
 }
 
 /** Reads a small JSON object. Throws Refusal 400, 413 or 503. */

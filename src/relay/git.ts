@@ -1,13 +1,13 @@
 import type { Dispatcher } from "undici";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Store } from "../store/store.ts";
+import type { ChunkedWork } from "./chunked-work.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, relayHostOf } from "./exchange.ts";
 import { basicCredentials, type GuestCalls } from "./guest-calls.ts";
 import { headersFromGuest } from "./headers.ts";
 import { currentSession, isSecret, type JobSession } from "./job-session.ts";
 import { createHrefRewriter } from "./lfs-hrefs.ts";
-import type { Piecework } from "./piecework.ts";
 import type { Redirects } from "./redirects.ts";
 import { viaRelay, withRelayLocation } from "./relay-links.ts";
 import { type Passage, passThrough, streamAnswer } from "./streaming.ts";
@@ -18,7 +18,7 @@ export interface GitOptions {
   readonly calls: GuestCalls;
   readonly redirects: Pick<Redirects, "follow">;
   readonly idleTimeoutMs: number;
-  readonly pieces: Piecework;
+  readonly pieces: ChunkedWork;
 }
 
 export interface Git {

@@ -2,13 +2,13 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
+import { createTokenBucket } from "../base/token-bucket.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { GitLabHttp, GitLabRequest } from "../gitlab/http.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Guest } from "./guest.ts";
 import { isSecret, type JobSession } from "./job-session.ts";
-import { createTokenBucket } from "./token-bucket.ts";
 
 /**
  * Wrong credentials that one job may send to GitLab in all its life, and all jobs together. GitLab takes them for guesses of the

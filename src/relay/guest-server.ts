@@ -2,10 +2,10 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createArrivals } from "./arrivals.ts";
+import type { ChunkedWork } from "./chunked-work.ts";
 import type { RelaySettings } from "./config.ts";
-import { createConnectionTurns } from "./connection-turns.ts";
+import { createFairQueue } from "./fair-queue.ts";
 import type { Guest } from "./guest.ts";
-import type { Piecework } from "./piecework.ts";
 
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Headers of one request. Node leaves out what is beyond its limit, so one more than we take is asked for. */
@@ -20,7 +20,7 @@ const MOST_UNWANTED_BYTES = 256 * 1024;
 
 export interface GuestServerOptions {
   readonly settings: RelaySettings;
-  readonly pieces: Piecework;
+  readonly pieces: ChunkedWork;
   /** Must not throw. */
   readonly onRequest: (guest: Guest, request: IncomingMessage, response: ServerResponse) => void;
   /** Must not throw. */
@@ -47,7 +47,7 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
     ...{ pieces, onTooMany: options.onTooMany },
     begin: (socket) => server.emit("connection", socket),
   });
-  const turns = createConnectionTurns({ serve: begin, onTooMany: onSentAhead });
+  const turns = createFairQueue({ serve: begin, onTooMany: onSentAhead });
 
   /** The server never listens itself, so node does not watch its header timeouts: a slow header is our own to end. */
   function expectHeader(socket: Socket, withinMs: number): void {

@@ -1,7 +1,8 @@
 import { chmod, lstat, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { systemCode } from "../base/errors.ts";
+import { listenOn } from "../base/listen.ts";
 import { makeDirectory } from "../base/make-directory.ts";
 import { RelayError } from "./errors.ts";
 
@@ -39,7 +40,7 @@ export async function openGuestSocket(options: GuestSocketOptions): Promise<Gues
   server.on("drop", options.onTooMany);
   try {
     await makeWay(path);
-    await listen(server, path);
+    await listenOn(server, { path: path });
     // The machine's process runs as another user; the directory lets only that user in.
     await chmod(path, 0o666);
   } catch (cause) {
@@ -65,16 +66,6 @@ async function makeWay(path: string): Promise<void> {
   if (there === undefined) return;
   if (!there.isSocket()) throw new Error("something that is no socket lies in its place");
   await rm(path);
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
 }
 
 function cannotOpen(machineId: string, path: string, cause: unknown): RelayError {

@@ -1,12 +1,12 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { createSampledLog, type SampledLog } from "../base/sampled-log.ts";
+import { createSampledLog, type SampledLog } from "../base/log.ts";
+import { createTokenBucket, type TokenBucket } from "../base/token-bucket.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { RelaySettings } from "./config.ts";
 import type { JobSession } from "./job-session.ts";
-import { createTokenBucket, type TokenBucket } from "./token-bucket.ts";
 
 /** A burst of requests of any kind, in seconds of the sustained rate. */
 const REQUEST_BURST_S = 10;

@@ -1,33 +1,32 @@
 import { describeError } from "../base/errors.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { createAppendTrace } from "./append-trace.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
 import type { Audit } from "./audit.ts";
 import { awaitCancel } from "./await-cancel.ts";
+import type { ChunkedWork } from "./chunked-work.ts";
+import type { Handle } from "./dispatcher.ts";
 import type { Dialer } from "./egress-dialer.ts";
+import type { RecordEnd } from "./end-recorder.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import { createGit } from "./git.ts";
 import type { Guest } from "./guest.ts";
 import { createGuestCalls } from "./guest-calls.ts";
-import type { NoteEnd } from "./guest-ending.ts";
-import { createHandover } from "./handover.ts";
 import { createJobCaller } from "./job-call.ts";
+import { createJobDelivery } from "./job-delivery.ts";
 import { createJobEnd } from "./job-end.ts";
 import type { JobSession } from "./job-session.ts";
-import type { Piecework } from "./piecework.ts";
-import type { Handle } from "./reception.ts";
 import { createRedirects } from "./redirects.ts";
 import type { RelayOptions } from "./relay.ts";
 import { ensureHead } from "./trace-head.ts";
 import { createUpdateJob } from "./update-job.ts";
 
-const MIB_BYTES = 1024 ** 2;
-
 export interface HandlersContext {
   readonly dialer: Dialer;
   readonly audit: Audit;
-  readonly noteEnd: NoteEnd;
-  readonly pieces: Piecework;
+  readonly noteEnd: RecordEnd;
+  readonly pieces: ChunkedWork;
   /** Waited for at the stop. */
   readonly track: (work: Promise<void>) => void;
 }
@@ -58,7 +57,7 @@ export function createHandlers(
   const downloadArtifacts = createDownload(artifacts);
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const redeliverAfterMs = config.redeliverAfter;
-  const requestJob = createHandover({ store, http, clock, redeliverAfterMs, onHandOver: openTrace });
+  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onHandOver: openTrace });
 
   /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
   function openTrace(guest: Guest, session: JobSession): void {

@@ -1,8 +1,7 @@
 import type { Clock } from "../base/clock.ts";
-import { type Answer, readAnswer } from "../gitlab/answer.ts";
-import { gitLabErrorFrom } from "../gitlab/failure.ts";
+import { type Answer, readAnswer, requestedWaitMs } from "../gitlab/answer.ts";
+import { gitLabErrorFrom } from "../gitlab/errors.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
-import { requestedWaitMs } from "../gitlab/requested-wait.ts";
 import { Refusal } from "./errors.ts";
 import { type Exchange, reply } from "./exchange.ts";
 import type { Guest } from "./guest.ts";

@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../domain/job-end.ts";
 import type { JobResult } from "../domain/states.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
 import type { Guest } from "./guest.ts";
 import type { FinalUpdate, JobSession } from "./job-session.ts";
 
@@ -19,7 +19,7 @@ export interface JobEnd {
   over(session: JobSession, status: string | undefined): Promise<void>;
 }
 
-export function createJobEnd({ store, clock }: { store: Store; clock: Clock }): JobEnd {
+export function createJobEnd({ store, clock }: { store: JobStore; clock: Clock }): JobEnd {
   return {
     async heard(guest, session, status) {
       guest.standingAt = clock.now();

@@ -2,8 +2,8 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { Secret } from "../base/secret.ts";
 import { isJobResult } from "../domain/job-end.ts";
-import { JobPayload } from "../gitlab/payload.ts";
-import type { Job, Store } from "../store/store.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
+import type { Job, JobStore, MachineStore } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import type { Guest } from "./guest.ts";
 
@@ -66,7 +66,10 @@ export function sessionOf(job: Job, payload: string): JobSession {
 }
 
 /** The session of a guest whose job is running on this machine; undefined when there is none. */
-export async function currentSession(store: Store, guest: Guest): Promise<JobSession | undefined> {
+export async function currentSession(
+  store: JobStore & MachineStore,
+  guest: Guest,
+): Promise<JobSession | undefined> {
   const job = await jobOf(store, guest.machineId);
   if (job?.state !== "running") return undefined;
   return await sessionFor(store, guest, job);
@@ -77,7 +80,7 @@ export async function currentSession(store: Store, guest: Guest): Promise<JobSes
  * 403 with `Job-Status` when the job has ended, 503 while its end is being reported.
  */
 export async function admit(
-  store: Store,
+  store: JobStore & MachineStore,
   guest: Guest,
   { jobId, token }: { jobId: number; token: string | undefined },
 ): Promise<JobSession> {
@@ -105,14 +108,18 @@ export function isSecret(secret: Secret, given: string): boolean {
   return timingSafeEqual(digest(secret.reveal()), digest(given));
 }
 
-async function jobOf(store: Store, machineId: string): Promise<Job | undefined> {
+async function jobOf(store: JobStore & MachineStore, machineId: string): Promise<Job | undefined> {
   const machine = await store.machine(machineId);
   const jobId = machine?.jobId ?? undefined;
   const job = jobId === undefined ? undefined : await store.job(jobId);
   return job?.machineId === machineId ? job : undefined;
 }
 
-async function sessionFor(store: Store, guest: Guest, job: Job): Promise<JobSession | undefined> {
+async function sessionFor(
+  store: JobStore & MachineStore,
+  guest: Guest,
+  job: Job,
+): Promise<JobSession | undefined> {
   if (guest.session?.jobId === job.id) return guest.session;
   const payload = await store.payload(job.id);
   if (payload === undefined) return undefined;

@@ -1,8 +1,8 @@
 import { Readable, type Transform } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
+import { createChunkedWork } from "./chunked-work.ts";
 import { createHrefRewriter } from "./lfs-hrefs.ts";
-import { createPiecework } from "./piecework.ts";
 
 const rewrite = (href: string) =>
   href.startsWith("https://gitlab") ? `http://relay/?${href.length}` : undefined;
@@ -75,7 +75,7 @@ describe("the links of a batch", () => {
   });
 
   test("of many lists at once leave others their turn between two pieces", async () => {
-    const work = createPiecework();
+    const work = createChunkedWork();
     const piece = Buffer.from(`${'"href":"https://gitlab/long",'.repeat(2_000)}\n`);
     let pieces = 0;
     const lists = Array.from({ length: 20 }, () => {

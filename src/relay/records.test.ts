@@ -4,8 +4,8 @@ import { createManualClock } from "../base/manual-clock.ts";
 import type { Store } from "../store/store.ts";
 import { createAudit } from "./audit.ts";
 import { RelaySettings } from "./config.ts";
+import { createEndRecorder } from "./end-recorder.ts";
 import { createGuest } from "./guest.ts";
-import { createNoteEnd } from "./guest-ending.ts";
 
 /** One guest, and what is recorded of it. */
 function recorded() {
@@ -32,7 +32,7 @@ test("of one guest 2,000 events are recorded, and that there were more", async (
 
 test("of one guest that tells of its end in turn, four are recorded", async () => {
   const { guest, notes, store } = recorded();
-  const noteEnd = createNoteEnd({ store, log: silentLog });
+  const noteEnd = createEndRecorder({ store, log: silentLog });
   for (let round = 0; round < 10; round++) {
     await noteEnd(guest, "orderly");
     await noteEnd(guest, "orderly");

@@ -1,9 +1,10 @@
 import type { Dispatcher } from "undici";
+import { formatHostPort } from "../base/host-port.ts";
 import { header } from "../gitlab/answer.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { Audit } from "./audit.ts";
 import type { Dialer } from "./egress-dialer.ts";
-import { type Destination, describeTarget, isListed, parseTarget, type Target } from "./egress-policy.ts";
+import { type Destination, isListed, parseTarget, type Target } from "./egress-policy.ts";
 import { EgressRefusal, reasonOf, refusalIn } from "./egress-refusal.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
@@ -56,7 +57,7 @@ export function createRedirects(options: RedirectsOptions): Redirects {
   }
 
   function closed(guest: Guest, target: Target, cause: unknown): Refusal {
-    const name = describeTarget(target);
+    const name = formatHostPort(target);
     audit.refused(guest, target, "GitLab's redirect leads to an address that is not public");
     return new Refusal(
       502,
@@ -90,7 +91,7 @@ export function createRedirects(options: RedirectsOptions): Redirects {
       audit.failed(guest, target, reason);
       throw new EgressRefusal(
         502,
-        `${describeTarget(target)}, to which GitLab redirects, cannot be reached`,
+        `${formatHostPort(target)}, to which GitLab redirects, cannot be reached`,
         reason,
         { cause: error },
       );

@@ -1,8 +1,9 @@
 import type { Clock } from "../base/clock.ts";
+import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
@@ -10,19 +11,24 @@ import type { Store } from "../store/store.ts";
 import { createAdmission } from "./admission.ts";
 import { type Audit, createAudit } from "./audit.ts";
 import { tellCanceling } from "./await-cancel.ts";
+import { createChunkedWork } from "./chunked-work.ts";
 import type { RelaySettings } from "./config.ts";
-import { createDoors, type Doors } from "./doors.ts";
+import { createDispatcher } from "./dispatcher.ts";
 import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
 import { createDialer, type Dialer } from "./egress-dialer.ts";
 import { createEgressProxy } from "./egress-proxy.ts";
 import type { Resolve } from "./egress-resolve.ts";
+import { createEndRecorder } from "./end-recorder.ts";
 import { createGuest, type Guest } from "./guest.ts";
-import { createNoteEnd } from "./guest-ending.ts";
+import { createGuestEndpoints, type GuestEndpoints } from "./guest-endpoints.ts";
 import { createGuestServer } from "./guest-server.ts";
 import { createHandlers } from "./handlers.ts";
-import { createOutside, type Outside, type RelayLink, type Trials } from "./network/outside.ts";
-import { createPiecework } from "./piecework.ts";
-import { createReception } from "./reception.ts";
+import {
+  createRelayAddress,
+  type RelayAddress,
+  type RelayLink,
+  type Trials,
+} from "./network/relay-address.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
 const STOP_LIMIT_MS = 5_000;
@@ -45,7 +51,7 @@ export interface RelayOptions {
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
   readonly guard?: AddressGuard;
   /** Through which proxies guests' other hosts are reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** Replaces the resolution of names that guests ask for. */
   readonly resolve?: Resolve;
 }
@@ -86,12 +92,12 @@ export function createRelay(options: RelayOptions): Relay {
     egressOf: (pool) => options.pools().get(pool)?.egress,
     gitlabOrigin: http.origin,
   });
-  const noteEnd = createNoteEnd({ store, log });
-  const pieces = createPiecework();
+  const noteEnd = createEndRecorder({ store, log });
+  const pieces = createChunkedWork();
   const handle = createHandlers(options, { dialer, audit, noteEnd, pieces, track });
   const admission = createAdmission({ settings: config, machines: () => doors.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
-  const reception = createReception({ store, audit, proxy, handle, admission, pieces });
+  const reception = createDispatcher({ store, audit, proxy, handle, admission, pieces });
   const server = createGuestServer({
     ...{ settings: config, pieces },
     onRequest: (...request) => track(reception.request(...request)),
@@ -99,12 +105,12 @@ export function createRelay(options: RelayOptions): Relay {
     onTooMany,
     onSentAhead,
   });
-  const doors = createDoors({
+  const doors = createGuestEndpoints({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     ...{ serve: server.serve, onTooMany },
     maxConnections: config.connections,
   });
-  const outside = createOutside({
+  const outside = createRelayAddress({
     ...{ store, clock, log, onTooMany, settings: config, directory: options.directory },
     guest: doors.remoteGuest,
     serve: server.serve,
@@ -135,10 +141,7 @@ export function createRelay(options: RelayOptions): Relay {
     reload: outside.look,
     async stop() {
       await Promise.all([outside.close(), doors.closeAll()]);
-      const waiting = new AbortController();
-      const limit = clock.sleep(STOP_LIMIT_MS, waiting.signal).catch(() => {});
-      await Promise.race([Promise.allSettled(inFlight), limit]);
-      waiting.abort();
+      await atMost(clock, STOP_LIMIT_MS, Promise.allSettled(inFlight));
       await dialer.close();
     },
   };
@@ -156,12 +159,12 @@ function complaintsTo(audit: Audit) {
   };
 }
 
-function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+function dialerOf({ config, guard = createAddressGuard(), http, proxies, resolve }: RelayOptions): Dialer {
   const limits = { guard, connectTimeoutMs: config.connectTimeout };
-  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
+  return createDialer({ ...limits, proxies, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
-function trialsOf({ trials }: Outside, doors: Doors): RelayTrials {
+function trialsOf({ trials }: RelayAddress, doors: GuestEndpoints): RelayTrials {
   const { arePossible, firstWordAt } = trials;
   return {
     arePossible,

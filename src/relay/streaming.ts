@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { PassThrough, type Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import { gitLabErrorFrom } from "../gitlab/failure.ts";
+import { gitLabErrorFrom } from "../gitlab/errors.ts";
 import { Refusal } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { headersForGuest } from "./headers.ts";

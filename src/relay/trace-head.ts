@@ -1,10 +1,10 @@
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { describeSize } from "../domain/size.ts";
-import { JobPayload } from "../gitlab/payload.ts";
-import type { RunnerApi, TraceStanding } from "../gitlab/runner-api.ts";
+import type { RunnerApi, TraceStatus } from "../gitlab/runner-api.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
-import type { Job, Machine, Store } from "../store/store.ts";
+import type { Job, JobStore, Machine } from "../store/store.ts";
 import { Refusal } from "./errors.ts";
 import { foreignProxies } from "./job-proxies.ts";
 import { endedRefusal, type JobSession } from "./job-session.ts";
@@ -89,7 +89,7 @@ export function line(colour: string, text: string): string {
  * GitLab's own 403 when the job is over (`onOver` has then been called with its status).
  */
 export async function ensureHead(
-  { api, store }: { api: Pick<RunnerApi, "appendTrace">; store: Store },
+  { api, store }: { api: Pick<RunnerApi, "appendTrace">; store: JobStore },
   session: JobSession,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<void> {
@@ -103,7 +103,7 @@ export async function ensureHead(
 
 /** What a guest is told when GitLab has not taken lines of ours; that its job is over is told to `onOver` first. */
 export async function refusalOf(
-  standing: TraceStanding,
+  standing: TraceStatus,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<Refusal> {
   if (standing.kind === "over") {

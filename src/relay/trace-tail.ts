@@ -1,11 +1,10 @@
 import { crc32 } from "node:zlib";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { failures } from "../domain/job-end.ts";
-import { crc32Combine } from "../gitlab/crc32.ts";
-import { JobPayload } from "../gitlab/payload.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
-import { appendWithRecovery, maskSecrets } from "../gitlab/trace.ts";
-import type { Store } from "../store/store.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
+import { appendWithRecovery, crc32Combine, maskSecrets } from "../gitlab/trace.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import type { JobSession } from "./job-session.ts";
 import { line, refusalOf, YELLOW } from "./trace-head.ts";
 
@@ -14,7 +13,7 @@ const MOST_LINES = 10;
 
 interface Parts {
   readonly api: Pick<RunnerApi, "appendTrace">;
-  readonly store: Pick<Store, "events" | "payload" | "setTraceSize">;
+  readonly store: Pick<EventStore, "events"> & Pick<JobStore, "payload" | "setTraceSize">;
 }
 
 /**

@@ -8,14 +8,14 @@ import { tagRules } from "../../test/builders/tag-rules.ts";
 import { createSimProcess, type SimProcess } from "../../test/simulation/sim-process.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import { createJobBook, type JobBook } from "../discovery/job-book.ts";
+import { createPendingJobIndex, type PendingJobIndex } from "../discovery/pending-job-index.ts";
 import type { TagRules } from "../domain/routing.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { JobRequest, RunnerApi } from "../gitlab/runner-api.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
-import { createRunnerKeeper } from "./create-runner-keeper.ts";
-import type { RunnerKeeper } from "./runner-keeper.ts";
+import type { RunnerProvisioner } from "./ports.ts";
+import { createRunnerProvisioner } from "./provisioner.ts";
 import { createUnservable, type Unservable } from "./unservable.ts";
 
 const huge = "firecracker-99cpu-4gb";
@@ -25,8 +25,8 @@ const MINUTE_S = 60;
 /** One FireRunner, from its start to its end. */
 interface Life {
   readonly store: Store;
-  readonly book: JobBook;
-  readonly keeper: RunnerKeeper;
+  readonly book: PendingJobIndex;
+  readonly keeper: RunnerProvisioner;
   readonly unservable: Unservable;
   readonly process: SimProcess;
 }
@@ -86,21 +86,21 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
   const guarded = process.guard(counted(store), ["onEvent"]);
   const api = process.guard({ ...gitlab.api, requestJob } as RunnerApi);
   const life = { clock: process.guard(clock, ["now"]), random: () => 0.5, log: silentLog };
-  const book = createJobBook({ ...life, store: guarded, rules: () => rules });
-  const keeper = createRunnerKeeper({
+  const book = createPendingJobIndex({ ...life, store: guarded, rules: () => rules });
+  const keeper = createRunnerProvisioner({
     ...{ ...life, store: guarded, api, demand: book.demand },
     rest: process.guard(gitlab.rest) as GitLabRest,
     scope: async () => ({ kind: "group", id: 7, path: "g" }),
     rules: () => rules,
     runnerInfo: () => ({}),
-    isPolled: (pool) => unservable.isPolled(pool),
+    isPolled: ({ jobId }) => jobId !== null && unservable.isFailing(jobId),
     config: () => ({
       ...{ perJob: false, protected: false, keepUnused: 3_600_000, most, verifyInterval: 1_200_000 },
     }),
     ...{ installation: "test", hostname: "host", newKey: () => `r-${++keys}` },
   });
   const unservable: Unservable = createUnservable({
-    ...{ ...life, store: guarded, api, keeper },
+    ...{ ...life, store: guarded, api, provisioner: keeper },
     leftAlone: book.leftAlone,
     rules: () => rules,
     runnerInfo: () => ({}),
@@ -259,7 +259,7 @@ test("two runners at one time, while GitLab gives their jobs to nobody", async (
   expect(mostAtOnce).toBe(2);
   await pass(life, 5 * MINUTE_S);
   expect(gitlab.runners.size).toBe(0);
-  expect(life.unservable.obstacle(life.book.leftAlone()[0]!)).toContain("GitLab did not give it the job");
+  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("GitLab did not give it the job");
 });
 
 test("the last place for a runner is kept for jobs that can be served", async () => {
@@ -272,7 +272,7 @@ test("the last place for a runner is kept for jobs that can be served", async ()
 
   expect([...gitlab.runners.values()].map(({ tags }) => tags)).toEqual([[small]]);
   expect(given.size).toBe(0);
-  expect(life.unservable.obstacle(life.book.leftAlone()[0]!)).toContain("webhook.runners.most");
+  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("webhook.runners.most");
 });
 
 test("a job with several tags waits on: its runner would be given other people's jobs", async () => {
@@ -283,7 +283,7 @@ test("a job with several tags waits on: its runner would be given other people's
   await pass(life, 2 * MINUTE_S);
 
   expect(gitlab.runners.size).toBe(0);
-  const words = life.book.leftAlone().map(life.unservable.obstacle);
+  const words = life.book.leftAlone().map(life.unservable.blocker);
   expect(words).toEqual([
     expect.stringContaining("several tags"),
     expect.stringContaining("several tags"),

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { aJob, someTime } from "../../test/builders/job.ts";
-import { hindrancesOf } from "./explain.ts";
+import { blockersOf } from "./explain.ts";
 import type { SchedulerStatus } from "./status.ts";
 
 const now = someTime + 10_000;
@@ -28,7 +28,7 @@ test("a job waits for room on a full host, and for what is wrong with its pool",
   const obstacles = new Map([[4711, "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken"]]);
   const status = aStatus({ obstacles, pools: pool ? [{ ...pool, ok: false, problems }] : [] });
 
-  expect(hindrancesOf(aJob(), status, now)).toEqual([
+  expect(blockersOf(aJob(), status, now)).toEqual([
     "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken",
     "pool small: the image base is missing (run firerunner image build)",
   ]);
@@ -44,7 +44,7 @@ test("a host's trouble is told once, with what to do about it", () => {
     pools: pool ? [{ ...pool, ok: false, problems }] : [],
   });
 
-  expect(hindrancesOf(aJob(), status, now)).toEqual([obstacle, "look at the host"]);
+  expect(blockersOf(aJob(), status, now)).toEqual([obstacle, "look at the host"]);
 });
 
 test("a job with a machine waits for its host, and for what is tried again", () => {
@@ -58,7 +58,7 @@ test("a job with a machine waits for its host, and for what is tried again", () 
   const others = { lane: "job:1", name: "startMachine job 1", since: now, resting };
   const work = [{ lane: "job:4711", name: "startMachine job 4711", since: now, resting }, others];
 
-  expect(hindrancesOf(aJob(), aStatus({ hosts: [host], places, work }), now)).toEqual([
+  expect(blockersOf(aJob(), aStatus({ hosts: [host], places, work }), now)).toEqual([
     "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
     "flintlock/metal-1: it does not answer (start flintlockd)",
   ]);
@@ -67,7 +67,7 @@ test("a job with a machine waits for its host, and for what is tried again", () 
 test("a job waits for a pool that is gone, and for rounds that fail", () => {
   const lastRound = { at: now, tookMs: 0, reason: "tick", actions: [], error: "the database is locked" };
 
-  expect(hindrancesOf(aJob(), aStatus({ pools: [], lastRound }), now)).toEqual([
+  expect(blockersOf(aJob(), aStatus({ pools: [], lastRound }), now)).toEqual([
     "the last round failed: the database is locked",
     "its pool small is not configured any more",
   ]);
@@ -76,6 +76,6 @@ test("a job waits for a pool that is gone, and for rounds that fail", () => {
 test("nothing is in the way of a job that runs, nor of one that is over", () => {
   const broken = aStatus({ pools: [] });
 
-  expect(hindrancesOf(aJob({ state: "running" }), broken, now)).toEqual([]);
-  expect(hindrancesOf(aJob({ state: "finished" }), broken, now)).toEqual([]);
+  expect(blockersOf(aJob({ state: "running" }), broken, now)).toEqual([]);
+  expect(blockersOf(aJob({ state: "finished" }), broken, now)).toEqual([]);
 });

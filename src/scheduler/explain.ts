@@ -4,7 +4,7 @@ import type { Job } from "../store/store.ts";
 import type { SchedulerStatus } from "./status.ts";
 
 /** Empty when nothing is in the way, and for a finished job. */
-export function hindrancesOf(job: Job, status: SchedulerStatus, now: number): string[] {
+export function blockersOf(job: Job, status: SchedulerStatus, now: number): string[] {
   if (job.state === "finished") return [];
   const hindrances = [...troubledWork(job, status, now), ...hostProblems(job, status)];
   if (status.lastRound?.error !== undefined)

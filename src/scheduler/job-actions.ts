@@ -1,18 +1,18 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import type { NewMachine, Store } from "../store/store.ts";
+import type { EventStore, JobStore, MachineStore, NewMachine } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
+import { recordConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
-import type { Rest } from "./lanes.ts";
-import { recordLastWords } from "./last-words.ts";
 import type { Action } from "./plan.ts";
 import type { ImageSource, Pools } from "./ports.ts";
+import type { Cooldown } from "./task-queue.ts";
 import { traceLine } from "./trace-lines.ts";
 
 export interface JobActionDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly pools: Pools;
@@ -31,7 +31,7 @@ type Retry = Omit<Extract<Action, { readonly kind: "retryJob" }>, "kind">;
 export interface JobActions {
   /** Returns the id of the new machine, which is still to be created on `host`; undefined when the job had moved on. */
   startMachine(jobId: number, host: string): Promise<string | undefined>;
-  retry(retry: Retry, signal: AbortSignal): Promise<Rest | undefined>;
+  retry(retry: Retry, signal: AbortSignal): Promise<Cooldown | undefined>;
   fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void>;
 }
 
@@ -66,11 +66,11 @@ export function createJobActions(deps: JobActionDeps): JobActions {
   }
 
   /** The next machine waits a little, longer each time: what broke the last one may pass. */
-  async function retry(retry: Retry, signal: AbortSignal): Promise<Rest | undefined> {
+  async function retry(retry: Retry, signal: AbortSignal): Promise<Cooldown | undefined> {
     const { jobId, machineId, reason, counts } = retry;
     const job = await store.job(jobId);
     if (job?.state !== "starting" || job.machineId !== machineId) return undefined;
-    if (counts) await recordLastWords(deps, jobId, machineId, signal);
+    if (counts) await recordConsoleTail(deps, jobId, machineId, signal);
     const isNews = await shunHost(deps, jobId, machineId);
     if (!(await store.retryJob(jobId, reason, counts ? "counts" : "does not count"))) return undefined;
     const words = retryWords(retry, job.attempt, attempts, isNews);
@@ -81,7 +81,7 @@ export function createJobActions(deps: JobActionDeps): JobActions {
   async function fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void> {
     const job = await store.job(jobId);
     if (!job || job.state === "failing" || job.state === "finished") return;
-    const memory = await recordLastWords(deps, jobId, job.machineId, signal);
+    const memory = await recordConsoleTail(deps, jobId, job.machineId, signal);
     await store.failJob(jobId, withMemory(failure, memory));
   }
 

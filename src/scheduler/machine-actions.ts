@@ -1,17 +1,17 @@
 import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { livesOn } from "../domain/placement.ts";
-import type { Machine, Store } from "../store/store.ts";
+import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
+import { type ConsoleTailDeps, recordMemoryKills } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
-import { type LastWordsDeps, recordMemoryKills } from "./last-words.ts";
-import type { GuestDoor, ImageSource } from "./ports.ts";
+import type { GuestEndpoint, ImageSource } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 
-export interface MachineDeps extends LastWordsDeps {
-  readonly store: Store;
+export interface MachineDeps extends ConsoleTailDeps {
+  readonly store: JobStore & MachineStore & EventStore;
   readonly images: ImageSource;
-  readonly door: GuestDoor;
+  readonly door: GuestEndpoint;
   readonly log: Log;
   readonly refusals: Pick<Refusals, "note" | "noteMade">;
   /** Machines for which this process has the relay listen. */

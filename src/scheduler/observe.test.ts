@@ -4,15 +4,15 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
+import { createHostCapacities } from "./host-capacities.ts";
 import { createHostLists } from "./host-lists.ts";
-import { createHostRooms } from "./host-rooms.ts";
 import { observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
 
@@ -84,7 +84,7 @@ function hostsOf(only: VmDriver) {
   const lists = createHostLists({ fleet, clock, onLateAnswer: () => {} });
   return {
     lists,
-    rooms: createHostRooms({ fleet, health, refusals: { on: () => [] }, store }),
+    rooms: createHostCapacities({ fleet, health, refusals: { on: () => [] }, store }),
     placement: "spread",
   } as const;
 }

@@ -9,21 +9,21 @@
  */
 import { formatDuration } from "../base/units.ts";
 import type { FailureCause, JobFailure } from "../domain/job-end.ts";
-import { hopelessness } from "../domain/placement.ts";
+import { permanentBlocker } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
 import { failureOfExit } from "./exits.ts";
+import type { Snapshot } from "./snapshot.ts";
 import {
+  capacitiesIn,
   hasUntriedHost,
   type Placed,
   placedMachines,
   placementOf,
-  roomsIn,
-  startObstacle,
+  startBlocker,
   wantedOf,
-} from "./room-for-jobs.ts";
-import type { Snapshot } from "./snapshot.ts";
+} from "./start-blocker.ts";
 
 /** What can be done; each is idempotent. `host` is a key. */
 export type Action =
@@ -141,14 +141,14 @@ function problemOf(view: View, job: Job): JobFailure | undefined {
 function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
   if (!snapshot.pools.has(job.pool))
     return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
-  const hopeless = hopelessness(roomsIn(snapshot), wantedOf(snapshot, job));
+  const hopeless = permanentBlocker(capacitiesIn(snapshot), wantedOf(snapshot, job));
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
   // One host may have kept it for all the time that it had.
   if (waitedMs < 2 * policy.startLimit && hasUntriedHost(snapshot, job)) return undefined;
-  const obstacle = startObstacle(snapshot, job);
+  const obstacle = startBlocker(snapshot, job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
   const reason = obstacle === undefined ? words : `${words}: ${obstacle}`;
   return { reason, cause: "never-started" };
@@ -246,7 +246,7 @@ function planStarts(view: View): Action[] {
     const wanted = wantedOf(snapshot, job);
     const host = placement.place(wanted);
     if (host !== undefined) return [{ kind: "startMachine", jobId: job.id, host }];
-    placement.owe(wanted);
+    placement.reserveFuture(wanted);
     return [];
   });
 }

@@ -1,10 +1,10 @@
-import type { BootImage } from "../domain/boot-image.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
+import type { BootImage } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 
 /** The relay, as the scheduler sees it: the door through which guests speak. */
-export interface GuestDoor {
+export interface GuestEndpoint {
   /**
    * Listens for this machine: on a unix socket, or with `undefined` on the network, where its link's secret tells who calls.
    * Idempotent; replaces a stale socket file of an earlier process.

@@ -3,13 +3,14 @@
  * the kind for a while, longer each time, then one machine to show that it can, and is as good as any other once that one was made.
  * What the refusal is about decides what is kept away: everything, machines of one image, or those of one image and size.
  */
+
+import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { explainError, FireRunnerError } from "../base/errors.ts";
+import { explainError, hintOf } from "../base/errors.ts";
 import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { HostRefusal } from "../domain/placement.ts";
 import type { Size } from "../domain/size.ts";
-import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
-import { type HostTrouble, refusalIsAbout } from "../vm/driver.ts";
+import { type HostProblem, refusalIsAbout } from "../vm/driver.ts";
 
 const passing: BackoffLimits = { baseMs: 5 * SECOND_MS, capMs: 2 * MINUTE_MS };
 /** What asks for the impossible is no better in a minute; somebody may put it right at the host. */
@@ -33,12 +34,12 @@ export interface Refusals {
   /** As placement has to know it. `namesOf` gives the names of pools for an image's digest. */
   on(host: string, namesOf: (digest: string) => ReadonlySet<string>): readonly HostRefusal[];
   /** What is wrong with a host, its images included; where it was so more than once, also while it may be tried again. */
-  trouble(host: string): HostTrouble | undefined;
+  trouble(host: string): HostProblem | undefined;
   /** What keeps all machines of an image away from a host just now. */
-  closing(host: string, digest: string | undefined): HostTrouble | undefined;
+  closing(host: string, digest: string | undefined): HostProblem | undefined;
 }
 
-interface Kept extends HostTrouble {
+interface Kept extends HostProblem {
   readonly host: string;
   readonly about: "host" | "image" | "request";
   readonly asked: Asked;
@@ -72,7 +73,7 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
       const failures = (kept.get(key)?.failures ?? 0) + 1;
       const until = clock.now() + backoffMs(failures, random, about === "request" ? lasting : passing);
       const problem = `it did not make the last machine${subject[about]}: ${explainError(error)}`;
-      const hint = error instanceof FireRunnerError ? error.hint : undefined;
+      const hint = hintOf(error);
       kept.set(key, { host, about, asked, failures, until, problem, hint });
     },
     noteMade(host, asked) {

@@ -3,22 +3,23 @@
  * again: the tail is always the same bytes at the same place (`traceSize`, which a report does not move), and GitLab takes
  * a repetition of a trace's last bytes as what it is.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import { failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import type { JobStanding, RunnerApi } from "../gitlab/runner-api.ts";
-import type { Job, Store } from "../store/store.ts";
+import type { RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";
+import type { EventStore, Job, JobStore, MachineStore } from "../store/store.ts";
+import { recordedConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
-import type { Rest } from "./lanes.ts";
-import { recordedLastWords } from "./last-words.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
+import type { Cooldown } from "./task-queue.ts";
 import { failureTail } from "./trace-lines.ts";
 
 export interface ReporterDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly api: Pick<RunnerApi, "updateJob" | "appendTrace">;
   readonly clock: Clock;
   readonly random: () => number;
@@ -35,7 +36,7 @@ export async function report(
   deps: ReporterDeps,
   jobId: number,
   failures: number,
-): Promise<Rest | "postponed" | undefined> {
+): Promise<Cooldown | "postponed" | undefined> {
   const { store, log } = deps;
   const job = await store.job(jobId);
   if (job?.state !== "failing") return undefined;
@@ -80,7 +81,7 @@ async function appendTail(
   jobToken: Secret,
 ): Promise<Problem | undefined> {
   const machine = job.machineId === null ? undefined : await store.machine(job.machineId);
-  const console = machine && (await recordedLastWords(store, machine.id));
+  const console = machine && (await recordedConsoleTail(store, machine.id));
   const head = Buffer.from(job.traceHead);
   const tail = Buffer.from(failureTail(job, machine, console));
   let startBytes = job.traceSize;
@@ -100,8 +101,8 @@ async function conclude(
   deps: ReporterDeps,
   job: Job,
   failures: number,
-  answer: JobStanding,
-): Promise<Rest | "postponed" | undefined> {
+  answer: RemoteJobStatus,
+): Promise<Cooldown | "postponed" | undefined> {
   const { store } = deps;
   switch (answer.kind) {
     case "again":

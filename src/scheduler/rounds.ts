@@ -4,15 +4,15 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
-import { createDoubts } from "./doubts.ts";
+import type { HostCapacities } from "./host-capacities.ts";
 import { createHostLists } from "./host-lists.ts";
-import type { HostRooms } from "./host-rooms.ts";
 import { createIdleGate } from "./idle-gate.ts";
-import { createLanes, type LaneStatus, type Lanes } from "./lanes.ts";
 import { type Observed, observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
+import { createRecheckQueue } from "./recheck-queue.ts";
 import type { Refusals } from "./refusals.ts";
 import type { HostView, Mode } from "./snapshot.ts";
+import { createTaskQueue, type TaskQueue, type TaskStatus } from "./task-queue.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 import { createWaker } from "./waker.ts";
 
@@ -34,7 +34,7 @@ export interface RoundReport {
 }
 
 export interface RoundsDeps extends TaskDeps {
-  readonly rooms: HostRooms;
+  readonly rooms: HostCapacities;
   readonly refusals: Refusals;
   /** A host that could not be used in the last round can be in this one. */
   readonly onRecovery: (host: string) => void;
@@ -53,7 +53,7 @@ export interface Rounds {
   /** Waits for what is being done; after `limitMs` it is interrupted. */
   settle(limitMs: number, reason: unknown): Promise<void>;
   last(): { readonly report: RoundReport | undefined; readonly seen: Observed | undefined };
-  work(): LaneStatus[];
+  work(): TaskStatus[];
   /** When the first round could begin (epoch ms). */
   readonly since: number;
 }
@@ -63,7 +63,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
   const memory = newMemory(clock);
   const { doubts } = memory;
   const waker = createWaker(clock);
-  const lanes = createLanes({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
+  const lanes = createTaskQueue({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
   const lists = createHostLists({ ...deps, onLateAnswer: (key) => waker.wake(`${key} answers`) });
   const begin = createTasks(deps, memory, lanes);
   const idle = createIdleGate();
@@ -128,7 +128,7 @@ function newMemory(clock: Clock): Memory {
   return {
     doors: new Set(),
     askedAt: new Map(),
-    doubts: createDoubts(clock),
+    doubts: createRecheckQueue(clock),
     reportFailures: new Map(),
     starting: new Map(),
     shunned: new Map(),
@@ -161,7 +161,7 @@ function isIdle({ jobs, machines }: Observed): boolean {
 }
 
 /** What is remembered about jobs and machines that are over. */
-function forgetEnded(seen: Observed, memory: Memory, lanes: Lanes): void {
+function forgetEnded(seen: Observed, memory: Memory, lanes: TaskQueue): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
   memory.doubts.keep(jobs);
   for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.shunned])

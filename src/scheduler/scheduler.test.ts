@@ -7,7 +7,7 @@ import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
-import type { JobStanding, JobUpdate, RunnerApi } from "../gitlab/runner-api.ts";
+import type { JobUpdate, RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { VmError } from "../vm/errors.ts";
@@ -15,7 +15,7 @@ import { createFakeDriver, createFakeFleetDriver } from "../vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig, ShutdownConfig } from "./config.ts";
-import type { GuestDoor } from "./ports.ts";
+import type { GuestEndpoint } from "./ports.ts";
 import { createScheduler, type Scheduler, type SchedulerDeps } from "./scheduler.ts";
 
 let clock: ManualClock;
@@ -30,7 +30,7 @@ let schedulers: Scheduler[];
 interface TestGitLab {
   readonly updates: JobUpdate[];
   trace: Buffer;
-  answer: (update: JobUpdate) => JobStanding;
+  answer: (update: JobUpdate) => RemoteJobStatus;
   readonly api: RunnerApi;
 }
 
@@ -81,7 +81,7 @@ function aDoor() {
     lastHeardAt: () => clock.now(),
     lastStandingAt: (): number | undefined => undefined,
     listening: open,
-  } satisfies GuestDoor & { listening: unknown; hurried: unknown };
+  } satisfies GuestEndpoint & { listening: unknown; hurried: unknown };
 }
 
 function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
@@ -378,7 +378,7 @@ describe("a machine that dies while it runs a job", () => {
   test("is reported once more when GitLab asks for that", async () => {
     start();
     const machineId = await aRunningJob();
-    const answers: JobStanding[] = [{ kind: "again", waitMs: 1_000 }];
+    const answers: RemoteJobStatus[] = [{ kind: "again", waitMs: 1_000 }];
     gitlab.answer = ({ state }) =>
       (state === "failed" && answers.pop()) || { kind: "accepted", status: state };
 

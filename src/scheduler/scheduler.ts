@@ -1,13 +1,14 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
 
+import { startDeadline } from "../base/deadline.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
-import type { HostRoom } from "../domain/placement.ts";
+import type { HostCapacity } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
-import { createHostRooms } from "./host-rooms.ts";
+import { createHostCapacities } from "./host-capacities.ts";
 import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
@@ -56,7 +57,7 @@ export interface Scheduler {
   /** Whether jobs may be claimed for a pool now, and if not, why. */
   canClaim(pool: Pool): Claimability;
   /** What claims may count on: every host, with what it has. An image that was not tried on a host yet is unusable there. */
-  rooms(): Promise<readonly HostRoom[]>;
+  rooms(): Promise<readonly HostCapacity[]>;
   /** `info` for the job requests of a pool; undefined while its image is not known. */
   runnerInfo(pool: Pool): RunnerInfo | undefined;
   status(): SchedulerStatus;
@@ -66,7 +67,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, clock, config, fleet } = deps;
   const refusals = createRefusals(deps);
   const health = createHealth({ ...deps, refusals });
-  const rooms = createHostRooms({ fleet, health, refusals, store });
+  const rooms = createHostCapacities({ fleet, health, refusals, store });
   const stopped = new AbortController();
   const onRecovery = (host: string) => {
     refusals.forgive(host);
@@ -147,16 +148,11 @@ function claimability({ ok, problems }: PoolHealth): Claimability {
 
 /** False when it is not idle after `limitMs`, or as soon as `hurry` aborts. */
 async function isIdleWithin({ clock }: SchedulerDeps, rounds: Rounds, limitMs: number, hurry: AbortSignal) {
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, hurry]);
-  clock.sleep(limitMs, signal).then(
-    () => over.abort(),
-    () => {},
-  );
-  const isDone = await rounds.whenIdle(signal).then(
+  const patience = startDeadline(clock, limitMs, hurry);
+  const isDone = await rounds.whenIdle(patience.signal).then(
     () => true,
     () => false,
   );
-  over.abort();
+  patience.clear();
   return isDone;
 }

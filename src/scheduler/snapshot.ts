@@ -1,6 +1,6 @@
 /** What a round of the scheduler knows, as observe.ts gathers it and plan.ts decides by it. */
-import type { GuestEnd } from "../domain/guest-end.ts";
-import type { HostRoom, Labels, PlacementPolicy } from "../domain/placement.ts";
+import type { GuestEnd } from "../domain/events.ts";
+import type { HostCapacity, Labels, PlacementPolicy } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine } from "../vm/driver.ts";
 
@@ -10,7 +10,7 @@ export type Mode = "run" | "drain" | "end";
 /** What a host told in this round; `undefined` where it could not be asked, and then nothing is concluded. */
 export interface HostView {
   readonly listed: readonly DriverMachine[] | undefined;
-  readonly room: HostRoom | undefined;
+  readonly room: HostCapacity | undefined;
 }
 
 /** Everything `plan` looks at. How it is gathered without races is told in observe.ts. */

@@ -1,12 +1,12 @@
 import { hostKey, type Labels } from "../domain/placement.ts";
 import { type Capacity, occupied, type Taken } from "../domain/size.ts";
-import type { Fleet, HostTrouble } from "../vm/driver.ts";
+import type { Fleet, HostProblem } from "../vm/driver.ts";
 import type { PoolHealth } from "./health.ts";
-import type { LaneStatus } from "./lanes.ts";
 import type { Refusals } from "./refusals.ts";
-import { startObstacle } from "./room-for-jobs.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 import type { Mode } from "./snapshot.ts";
+import { startBlocker } from "./start-blocker.ts";
+import type { TaskStatus } from "./task-queue.ts";
 
 interface HostStatus {
   readonly key: string;
@@ -39,7 +39,7 @@ export interface SchedulerStatus {
   /** Where the machines of jobs are, by job: keys of hosts. */
   readonly places: ReadonlyMap<number, string>;
   /** What is being done, and what failed and will be repeated. */
-  readonly work: readonly LaneStatus[];
+  readonly work: readonly TaskStatus[];
 }
 
 export function composeStatus(parts: {
@@ -78,7 +78,7 @@ export function composeStatus(parts: {
     pools,
     obstacles: new Map(
       (seen?.jobs ?? []).flatMap((job): [number, string][] => {
-        const obstacle = seen && startObstacle(seen, job);
+        const obstacle = seen && startBlocker(seen, job);
         return obstacle === undefined ? [] : [[job.id, obstacle]];
       }),
     ),
@@ -91,7 +91,7 @@ export function composeStatus(parts: {
   };
 }
 
-function problemOf(problem: string | undefined): HostTrouble | undefined {
+function problemOf(problem: string | undefined): HostProblem | undefined {
   return problem === undefined ? undefined : { problem, hint: undefined };
 }
 

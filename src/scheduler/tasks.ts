@@ -9,23 +9,23 @@ import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
-import type { Doubts } from "./doubts.ts";
 import { SchedulerError } from "./errors.ts";
 import { createJobActions } from "./job-actions.ts";
-import type { Lanes, Rest, Task } from "./lanes.ts";
 import { createMachineActions } from "./machine-actions.ts";
 import type { Action } from "./plan.ts";
-import type { GuestDoor, ImageSource, Pools } from "./ports.ts";
+import { pollJobStatus } from "./poll-job-status.ts";
+import type { GuestEndpoint, ImageSource, Pools } from "./ports.ts";
+import type { RecheckQueue } from "./recheck-queue.ts";
 import type { Refusals } from "./refusals.ts";
 import { report } from "./report.ts";
-import { checkStanding } from "./standing.ts";
+import type { Cooldown, Task, TaskQueue } from "./task-queue.ts";
 
 export interface TaskDeps {
   readonly store: Store;
   readonly fleet: Fleet;
   readonly images: ImageSource;
   readonly api: RunnerApi;
-  readonly door: GuestDoor;
+  readonly door: GuestEndpoint;
   readonly pools: Pools;
   readonly clock: Clock;
   readonly log: Log;
@@ -41,7 +41,7 @@ export interface Memory {
   readonly doors: Set<string>;
   /** When GitLab last answered our own question how a job stands. */
   readonly askedAt: Map<number, number>;
-  readonly doubts: Doubts;
+  readonly doubts: RecheckQueue;
   /** Reports that GitLab did not take, by job. */
   readonly reportFailures: Map<number, number>;
   /** Hosts of jobs whose machine's row is being written, by job. */
@@ -83,7 +83,7 @@ function laneOf(action: Action): string {
 export function createTasks(
   deps: TaskDeps & { readonly refusals: Refusals },
   memory: Memory,
-  lanes: Lanes,
+  lanes: TaskQueue,
 ): Begin {
   const { store, config, log } = deps;
   const jobs = createJobActions({
@@ -105,7 +105,7 @@ export function createTasks(
     }
   }
 
-  async function tryReport(jobId: number): Promise<Rest | undefined> {
+  async function tryReport(jobId: number): Promise<Cooldown | undefined> {
     const failures = memory.reportFailures.get(jobId) ?? 0;
     const outcome = await report(deps, jobId, failures);
     if (outcome !== "postponed") return outcome;
@@ -113,15 +113,15 @@ export function createTasks(
     return undefined;
   }
 
-  async function askStanding(jobId: number): Promise<Rest | undefined> {
+  async function askStanding(jobId: number): Promise<Cooldown | undefined> {
     const dispel = memory.doubts.begin(jobId);
-    return await checkStanding({ ...deps, intervalMs: config.standingInterval }, jobId, () => {
+    return await pollJobStatus({ ...deps, intervalMs: config.standingInterval }, jobId, () => {
       memory.askedAt.set(jobId, deps.clock.now());
       dispel();
     });
   }
 
-  async function perform(action: Action, signal: AbortSignal): Promise<Rest | undefined> {
+  async function perform(action: Action, signal: AbortSignal): Promise<Cooldown | undefined> {
     switch (action.kind) {
       case "startMachine":
         return await startMachine(action.jobId, action.host);

@@ -84,7 +84,7 @@ const HookView = z.object({
 });
 
 /** What the rooms say of hooks, projects and the API token, beyond what the store holds. */
-export const WebhookStanding = z.object({
+export const WebhookStatusView = z.object({
   /** `group example/apps`, `project example/app`, `the whole GitLab`. */
   scope: z.string(),
   /** The address that GitLab is told to call; null when the configuration has none. */
@@ -119,10 +119,10 @@ export const WebhookStanding = z.object({
   /** The most runners that may exist. */
   mostRunners: z.number(),
 });
-export type WebhookStanding = z.infer<typeof WebhookStanding>;
+export type WebhookStatusView = z.infer<typeof WebhookStatusView>;
 
 /** `GET /v1/webhook`. */
-export const WebhookStatus = WebhookStanding.extend({
+export const WebhookStatus = WebhookStatusView.extend({
   /** Where the door listens; empty when `http.listen` names nothing. */
   doors: z.array(z.string()),
   lastDelivery: DeliveryView.nullable(),

@@ -1,6 +1,6 @@
 import { FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
-import type { BootImage } from "../domain/boot-image.ts";
+import type { BootImage } from "../domain/images.ts";
 import type { Capacity, Size } from "../domain/size.ts";
 
 export interface MachineSpec {
@@ -28,7 +28,7 @@ export interface RelayLink {
 }
 
 /** Why nothing new should be started on a host just now. */
-export interface HostTrouble {
+export interface HostProblem {
   readonly problem: string;
   readonly hint: string | undefined;
 }
@@ -76,7 +76,7 @@ export interface VmDriver {
   probe(image: BootImage, signal: AbortSignal): Promise<Probe>;
   capacity(): Promise<Capacity>;
   /** Why nothing new should be started here; undefined when all is well. Answers from memory, and may change at any time. */
-  trouble(): HostTrouble | undefined;
+  trouble(): HostProblem | undefined;
   /** Why no machine of this driver can have this size, in words; undefined when one can. Pure, and for any numbers. */
   sizeProblem(size: Size): string | undefined;
   /**

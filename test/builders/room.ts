@@ -1,7 +1,7 @@
-import type { HostRoom } from "../../src/domain/placement.ts";
+import type { HostCapacity } from "../../src/domain/placement.ts";
 
 /** A host that takes everything that fits. */
-export function aRoom(overrides: Partial<HostRoom> = {}): HostRoom {
+export function aRoom(overrides: Partial<HostCapacity> = {}): HostCapacity {
   return {
     key: "fake",
     driver: "fake",

@@ -1,7 +1,7 @@
-import type { Asker } from "../../src/cli/init/asker.ts";
+import type { Prompter } from "../../src/cli/init/prompter.ts";
 import type { Finding } from "../../src/operations/doctor/check.ts";
 
-export interface ScriptedAsker extends Asker {
+export interface ScriptedAsker extends Prompter {
   /** The options of the questions that were asked, in order. */
   readonly asked: string[];
   readonly shown: Finding[];

@@ -1,8 +1,8 @@
 import type { WebhookPorts } from "../../src/server/control/control-routes.ts";
-import type { WaitingView, WebhookStanding } from "../../src/views/webhook-api.ts";
+import type { WaitingView, WebhookStatusView } from "../../src/views/webhook-api.ts";
 import { aManagedRunner } from "./managed-runner.ts";
 
-export function aStanding(overrides: Partial<WebhookStanding> = {}): WebhookStanding {
+export function aStanding(overrides: Partial<WebhookStatusView> = {}): WebhookStatusView {
   return {
     scope: "group example/apps",
     url: "https://firerunner.example.org/webhook",

@@ -5,11 +5,10 @@ import { Agent, request } from "undici";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import { newSigningKey, signDelivery } from "../../src/gitlab/signing-key.ts";
-import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
+import { createHookVerifier, newSigningKey, signDelivery } from "../../src/gitlab/webhook-signature.ts";
 import { HttpConfig } from "../../src/server/config.ts";
-import { type Door, openDoor } from "../../src/server/public/door.ts";
-import type { Readiness } from "../../src/server/public/hook-desk.ts";
+import { openPublicServer, type PublicServer } from "../../src/server/public/public-server.ts";
+import type { Readiness } from "../../src/server/public/webhook-handler.ts";
 
 const signingKey = newSigningKey();
 export const secretToken = new Secret("a long secret token");
@@ -22,7 +21,7 @@ interface Answer {
 
 /** A real door on loopback in this process, with a desk that notes what it is given. */
 export interface TestDoor extends AsyncDisposable {
-  readonly door: Door;
+  readonly door: PublicServer;
   /** Of its first listener. */
   readonly address: string;
   /** Bodies that were taken; undefined for one that was not kept. */
@@ -50,7 +49,7 @@ export async function openTestDoor(options: TestDoorOptions = {}): Promise<TestD
   const warnings: { message: string; fields: object }[] = [];
   const note = (fields: object, message: string) => void warnings.push({ message, fields });
   const log: Log = { ...silentLog, warn: note, error: note, child: () => log };
-  const door = await openDoor({
+  const door = await openPublicServer({
     config: doorConfig(settings),
     desk: {
       screen: (headers) => verifier.screen(headers),

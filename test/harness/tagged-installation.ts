@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { stringify } from "yaml";
-import { openDoors } from "../../src/app/doors.ts";
-import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { freePort } from "../../src/demo/free-port.ts";
 import type { Capacity, Size } from "../../src/domain/size.ts";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
@@ -39,7 +39,7 @@ interface Run {
 
 export interface TaggedInstallation extends AsyncDisposable {
   readonly gitlab: StandInGitLab;
-  readonly rooms: Rooms;
+  readonly rooms: Components;
   readonly host: FakeHost;
   /** Each payload that a guest was given, with its machine's size. */
   readonly runs: readonly Run[];
@@ -79,9 +79,9 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const instead = { fleet: createFleet([driver]), images };
   const log = silentLog;
-  const rooms = await buildRooms({ config: () => config, log, version: "0", instead }, cleanups);
+  const rooms = await composeApp({ config: () => config, log, version: "0", instead }, cleanups);
   const about = { version: "0", startedAt: systemClock.now() };
-  await openDoors(rooms, { config: () => config, about, reload: async () => [], log }, cleanups);
+  await openServers(rooms, { config: () => config, about, reload: async () => [], log }, cleanups);
   const records = {
     runs: [] as Run[],
     guestProblems: [] as unknown[],
@@ -133,7 +133,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
   return await loadConfig({ file, env: {} });
 }
 
-async function installHook({ tagged }: Rooms, { webhook }: Config): Promise<void> {
+async function installHook({ tagged }: Components, { webhook }: Config): Promise<void> {
   if (!tagged || !webhook?.url) throw new Error("the configuration has no webhook");
   const scope = await tagged.rest.findScope({ kind: "group", name: servedGroup });
   const [signingToken] = webhook.secrets.signingKeys;

@@ -7,12 +7,18 @@ import {
 } from "node:http";
 
 const MIB = 1024 ** 2;
+/** The project of the job in a real machine. */
+const REAL = "/group/real.git/";
 
 /** A GitLab for guests that mean harm: the stand-in, with lists of large files, and 401 for wrong credentials, before it. */
-interface HostileGitLab {
+export interface HostileGitLab {
   readonly url: string;
   /** Wrong credentials that arrived. */
   guesses(): number;
+  /** From now on `group/real` is there: what its job waits for. */
+  letRealBegin(): void;
+  /** Requests of git and git-lfs for it that have arrived since then. */
+  requestsOfReal(): number;
   close(): Promise<void>;
 }
 
@@ -27,10 +33,14 @@ const deep = Buffer.from("[".repeat(4 * MIB - 8));
 
 export async function startHostileGitLab(standInUrl: string): Promise<HostileGitLab> {
   let guesses = 0;
+  let requestsOfReal = 0;
+  let isRealThere = false;
 
   function serve(request: IncomingMessage, response: ServerResponse): void {
     const url = request.url ?? "";
-    if (url.endsWith("/info/lfs/objects/batch")) void answerBatch(request, response);
+    if (url.startsWith(REAL) && isRealThere) requestsOfReal += 1;
+    if (url.startsWith(REAL) && !isRealThere) response.writeHead(404).end();
+    else if (url.endsWith("/info/lfs/objects/batch")) void answerBatch(request, response);
     else if (url.includes("/info/refs")) refs(request, response);
     else passOn(url, request, response);
   }
@@ -71,6 +81,10 @@ export async function startHostileGitLab(standInUrl: string): Promise<HostileGit
   return {
     url: `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`,
     guesses: () => guesses,
+    requestsOfReal: () => requestsOfReal,
+    letRealBegin: () => {
+      isRealThere = true;
+    },
     close: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

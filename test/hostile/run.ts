@@ -1,16 +1,17 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
-import { createStandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { Agent, request } from "undici";
-import { startChild } from "../../bench/parts/child.ts";
+import { type Child, startChild } from "../../bench/parts/child.ts";
 import type { MachineStarted, ManagerHandlers } from "../../bench/parts/manager-process.ts";
 import type { Sample } from "../../bench/parts/sampler.ts";
-import { startHostileGitLab } from "./gitlab.ts";
+import { type HostileGitLab, startHostileGitLab } from "./gitlab.ts";
 import { programs, type Victim } from "./programs.ts";
 import type { ProgramsHandlers } from "./programs-process.ts";
+import { addRealGuest, REAL_TAG, type RealGuest, type RealReport } from "./real-guest.ts";
 
 const HEAP_MIB = 200;
 const REFS = "/group/project.git/info/refs?service=git-upload-pack";
@@ -22,6 +23,8 @@ interface HostileReport {
   /** Requests that each program sent. */
   readonly sent: Readonly<Record<string, number>>;
   readonly guessesAtGitLab: number;
+  /** What the program in the real machine says, and its requests that went through the relay to GitLab. */
+  readonly real?: RealReport & { readonly requestsAtGitLab: number };
   readonly neighbourMs: { readonly alone: Latencies; readonly attacked: Latencies };
   readonly memoryMib: {
     readonly before: Memory;
@@ -46,58 +49,25 @@ interface HostileOptions {
   readonly seconds: number;
   /** How long the memory may take to come back. */
   readonly restSeconds: number;
+  /** Where the image `base` is; with it one guest more does harm, a job in a microVM that boots it. */
+  readonly imagesDirectory?: string;
 }
 
 /** A manager in a process of its own with a small heap, ten machines whose jobs do harm, and one neighbour that is watched. */
-export async function runHostile({ seconds, restSeconds }: HostileOptions): Promise<HostileReport> {
+export async function runHostile(options: HostileOptions): Promise<HostileReport> {
   const directory = await mkdtemp(join(tmpdir(), "fr-hostile-"));
+  // A real machine runs as a user of its own and must be able to pass through.
+  await chmod(directory, 0o711);
   const standIn = createStandInGitLab({ behaviour: { longPollMs: 3_000 } });
   await standIn.listen();
   const gitlab = await startHostileGitLab(standIn.url);
   const file = (path: string) => join(import.meta.dirname, path);
   const heap = [`--max-old-space-size=${HEAP_MIB}`, "--expose-gc"];
-  const manager = startChild<ManagerHandlers, MachineStarted>(
-    file("../../bench/parts/manager-process.ts"),
-    heap,
-  );
+  const manager: Manager = startChild(file("../../bench/parts/manager-process.ts"), heap);
   const attackers = startChild<ProgramsHandlers>(file("programs-process.ts"));
   try {
-    const count = Object.keys(programs).length + 1;
-    const started: MachineStarted[] = [];
-    manager.onNews((machine) => started.push(machine));
-    const { token } = standIn.runners.add({ runUntagged: true });
-    const project = await standIn.projects.add({ path: "group/project" });
-    for (let index = 0; index < count; index++) await standIn.addJob(project, { name: `job ${index}` });
-    await manager.call("start", {
-      gitlabUrl: gitlab.url,
-      stateDirectory: join(directory, "state"),
-      pools: [{ name: "small", token, concurrency: count }],
-      ...{ unpaced: false, running: [], claims: true },
-    });
-    while (started.length < count) await sleep(50);
-    const guests = await Promise.all(started.map(({ socketPath }) => enter(socketPath)));
-    const [neighbour, ...victims] = guests;
-    if (neighbour === undefined) throw new Error("there is no neighbour");
-
-    await measure(neighbour, 1_000);
-    const alone = await measure(neighbour, Math.min(10_000, seconds * 500));
-    await manager.call("collect", undefined);
-    const before = await quietest(manager.call, 3);
-    const over = new AbortController();
-    const most = watchMemory(manager.call, over.signal);
-    const [sent, attacked] = await Promise.all([
-      attackers.call("attack", { victims, seconds }),
-      measure(neighbour, seconds * 1_000),
-    ]);
-    over.abort();
-    const peak = await most;
-    await manager.call("collect", undefined).catch(() => {});
-    const after = await quietest(manager.call, restSeconds);
-    return {
-      ...{ seconds, isAlive: after.rss > 0, sent, guessesAtGitLab: gitlab.guesses() },
-      neighbourMs: { alone, attacked },
-      memoryMib: { before, most: peak, after },
-    };
+    const guests = await startMachines({ manager, standIn, gitlab, directory }, options);
+    return await attack({ ...guests, manager, attackers, gitlab }, options);
   } finally {
     await attackers.stop();
     await manager.stop();
@@ -105,6 +75,82 @@ export async function runHostile({ seconds, restSeconds }: HostileOptions): Prom
     await standIn.close();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+type Manager = Child<ManagerHandlers, MachineStarted>;
+
+interface Around {
+  readonly manager: Manager;
+  readonly standIn: StandInGitLab;
+  readonly gitlab: HostileGitLab;
+  readonly directory: string;
+}
+
+interface Guests {
+  readonly neighbour: Victim;
+  readonly victims: readonly Victim[];
+  readonly real: RealGuest | undefined;
+}
+
+/** Machines in memory, each with a job that its guest has taken, and where there are images a real one. */
+async function startMachines(
+  { manager, standIn, gitlab, directory }: Around,
+  { seconds, imagesDirectory }: HostileOptions,
+): Promise<Guests> {
+  const count = Object.keys(programs).length + 1;
+  const started: MachineStarted[] = [];
+  manager.onNews((machine) => started.push(machine));
+  const { token } = standIn.runners.add({ runUntagged: true });
+  const realToken = standIn.runners.add({ tags: [REAL_TAG] }).token;
+  const project = await standIn.projects.add({ path: "group/project" });
+  for (let index = 0; index < count; index++) await standIn.addJob(project, { name: `job ${index}` });
+  const pools = [{ name: "small", token, concurrency: count }];
+  const withReal = [...pools, { name: "real", token: realToken, concurrency: 1, real: true }];
+  await manager.call("start", {
+    gitlabUrl: gitlab.url,
+    stateDirectory: join(directory, "state"),
+    ...(imagesDirectory === undefined ? { pools } : { pools: withReal, imagesDirectory }),
+    ...{ unpaced: false, running: [], claims: true },
+  });
+  while (started.length < count) await sleep(50);
+  const guests = await Promise.all(started.map(({ socketPath }) => enter(socketPath)));
+  const [neighbour, ...victims] = guests;
+  if (neighbour === undefined) throw new Error("there is no neighbour");
+  const real = imagesDirectory === undefined ? undefined : await addRealGuest(standIn, seconds);
+  await real?.ready();
+  return { neighbour, victims, real };
+}
+
+interface Ready extends Guests, Pick<Around, "manager" | "gitlab"> {
+  readonly attackers: Child<ProgramsHandlers, never>;
+}
+
+async function attack(
+  { neighbour, victims, real, manager, attackers, gitlab }: Ready,
+  { seconds, restSeconds }: HostileOptions,
+): Promise<HostileReport> {
+  await measure(neighbour, 1_000);
+  const alone = await measure(neighbour, Math.min(10_000, seconds * 500));
+  await manager.call("collect", undefined);
+  const before = await quietest(manager.call, 3);
+  const over = new AbortController();
+  const most = watchMemory(manager.call, over.signal);
+  gitlab.letRealBegin();
+  const [sent, attacked] = await Promise.all([
+    attackers.call("attack", { victims, seconds }),
+    measure(neighbour, seconds * 1_000),
+  ]);
+  over.abort();
+  const peak = await most;
+  const told = await real?.done();
+  await manager.call("collect", undefined).catch(() => {});
+  const after = await quietest(manager.call, restSeconds);
+  return {
+    ...{ seconds, isAlive: after.rss > 0, sent, guessesAtGitLab: gitlab.guesses() },
+    ...(told ? { real: { ...told, requestsAtGitLab: gitlab.requestsOfReal() } } : {}),
+    neighbourMs: { alone, attacked },
+    memoryMib: { before, most: peak, after },
+  };
 }
 
 type Call = (name: "sample", argument: undefined) => Promise<Sample>;

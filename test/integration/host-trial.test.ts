@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import { trialDoor } from "../../src/operations/host-trial/door.ts";
+import { trialEndpoint } from "../../src/operations/host-trial/endpoint.ts";
 import { type HostTrialOptions, tryHost, tryReach } from "../../src/operations/host-trial/host-trial.ts";
 import type { TrialStep } from "../../src/views/trial-api.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
@@ -48,7 +48,7 @@ async function prepare({ daemon = {}, host = {}, relay = true, ...rest }: Settin
     settings,
     image: { name: "base", resolve: async () => publishedImage },
     askRegistry: async () => ({ state: "there", words: "it has both" }),
-    door: trialDoor(bench.relay.trials),
+    door: trialEndpoint(bench.relay.trials),
     bootDeadlineMs: 20_000,
     clock: systemClock,
     log: silentLog,

@@ -11,11 +11,11 @@ import { systemClock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { JobDefinition } from "../../src/ci/definition.ts";
-import { createRunnerApi } from "../../src/gitlab/client.ts";
 import { createGitLabHttp } from "../../src/gitlab/http.ts";
+import { createRunnerApi } from "../../src/gitlab/runner-client.ts";
 import { RelaySettings } from "../../src/relay/config.ts";
 import { createRelay, type Relay, type RelayOptions } from "../../src/relay/relay.ts";
-import type { GuestDoor } from "../../src/scheduler/ports.ts";
+import type { GuestEndpoint } from "../../src/scheduler/ports.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
@@ -154,7 +154,7 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     async restart(machines) {
       await relay.stop();
       relay = await newRelay();
-      const door: GuestDoor = relay;
+      const door: GuestEndpoint = relay;
       for (const { id, link, socketPath } of machines) await door.open(id, link ? undefined : socketPath);
     },
     async close() {

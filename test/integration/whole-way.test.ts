@@ -8,7 +8,7 @@ import { createRunnerDouble, shellFeatures, traceSummary } from "@firerunner/git
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { afterEach, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { buildRooms, type Cleanup, type Rooms } from "../../src/app/rooms.ts";
+import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { createLog } from "../../src/telemetry/log.ts";
@@ -111,7 +111,7 @@ async function strictNetwork() {
 type Network = Awaited<ReturnType<typeof strictNetwork>>;
 
 interface Running {
-  readonly rooms: Rooms;
+  readonly rooms: Components;
   /** Every line that was logged. */
   readonly logged: string[];
   /** All that guests were told. */
@@ -129,7 +129,7 @@ async function run(configFile: string, { machines }: Network): Promise<Running> 
   const driver = createFakeDriver({ host, directory: machines });
   const images = { resolve: async () => ({ ...bareImage, runnerInfo }) };
   const instead = { fleet: createFleet([driver]), images };
-  const rooms = await buildRooms({ config: () => config, log, version: "0", instead }, cleanups);
+  const rooms = await composeApp({ config: () => config, log, version: "0", instead }, cleanups);
   const [given, guestProblems]: [string[], unknown[]] = [[], []];
   playGuests(host, driver.relaySocket, given, guestProblems);
   cleanups.push(async () => {

@@ -8,11 +8,11 @@ import { serveParent } from "../../bench/parts/child.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import { createHookDesk, type HookReception } from "../../src/discovery/hook-desk.ts";
+import { createWebhookReceiver, type WebhookReceiver } from "../../src/discovery/webhook-receiver.ts";
 import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
 import { HttpConfig } from "../../src/server/config.ts";
-import type { DoorCounts } from "../../src/server/public/counts.ts";
-import { type Door, openDoor } from "../../src/server/public/door.ts";
+import type { RequestCounts } from "../../src/server/public/counts.ts";
+import { openPublicServer, type PublicServer } from "../../src/server/public/public-server.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 
@@ -25,7 +25,7 @@ export interface DoorProcessOptions {
 }
 
 export interface DoorReport {
-  readonly counts: DoorCounts;
+  readonly counts: RequestCounts;
   /** Deliveries that could not be understood. */
   readonly unreadable: number;
   readonly warnings: number;
@@ -46,8 +46,8 @@ const log: Log = {
   child: () => log,
 };
 let store: Store | undefined;
-let door: Door | undefined;
-let desk: HookReception<unknown> | undefined;
+let door: PublicServer | undefined;
+let desk: WebhookReceiver<unknown> | undefined;
 
 async function open({ directory, signingKey, token, settings }: DoorProcessOptions): Promise<string[]> {
   store = await createStore({
@@ -61,13 +61,13 @@ async function open({ directory, signingKey, token, settings }: DoorProcessOptio
     tokens: () => [new Secret(token)],
     now: systemClock.now,
   });
-  const reception = createHookDesk({
+  const reception = createWebhookReceiver({
     ...{ verifier, store, clock: systemClock, log },
-    onNews: () => {},
+    onHook: () => {},
     onJobEnded: () => {},
   });
   desk = reception;
-  door = await openDoor({
+  door = await openPublicServer({
     config: HttpConfig.parse(settings),
     desk: reception,
     readiness: () => ({ ready: true, problems: [] }),
@@ -82,7 +82,7 @@ async function report(): Promise<DoorReport> {
   delays.reset();
   const rows = await store?.deliveries({ limit: 1_000_000 });
   return {
-    ...{ counts: door?.counts() as DoorCounts, unreadable: desk?.status().unreadable ?? 0 },
+    ...{ counts: door?.counts() as RequestCounts, unreadable: desk?.status().unreadable ?? 0 },
     ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key), stalledMs },
   };
 }

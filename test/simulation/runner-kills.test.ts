@@ -9,12 +9,12 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { silentLog } from "../../src/base/log.ts";
 import { createManualClock, type ManualClock } from "../../src/base/manual-clock.ts";
-import type { Demand, PendingJob } from "../../src/discovery/demand.ts";
+import type { Demand, PendingJob } from "../../src/discovery/pending-job.ts";
 import { routeJob } from "../../src/domain/routing.ts";
 import type { GitLabRest } from "../../src/gitlab/rest-api.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
-import { createRunnerKeeper } from "../../src/runners/create-runner-keeper.ts";
-import type { RunnerKeeper } from "../../src/runners/runner-keeper.ts";
+import type { RunnerProvisioner } from "../../src/runners/ports.ts";
+import { createRunnerProvisioner } from "../../src/runners/provisioner.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { aManagingGitLab, type ManagingGitLab } from "../builders/managing-gitlab.ts";
@@ -72,7 +72,7 @@ interface World {
 
 interface Life {
   readonly process: SimProcess;
-  readonly keeper: RunnerKeeper;
+  readonly keeper: RunnerProvisioner;
   readonly store: Store;
 }
 
@@ -109,7 +109,7 @@ async function begin(world: World): Promise<void> {
   const store = await createStore({ ...file, clock, log: silentLog });
   const runners = { keepUnused: MINUTE, most: 50, verifyInterval: 5 * MINUTE, protected: false };
   let keys = 0;
-  const keeper = createRunnerKeeper({
+  const keeper = createRunnerProvisioner({
     ...{ installation, hostname: "host", log: silentLog, random: () => 0.5 },
     clock: process.guard(clock, ["now"]),
     store: process.guard(counted(world, store), ["onEvent"]),

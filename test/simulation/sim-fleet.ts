@@ -1,6 +1,6 @@
 /** A fleet whose hosts come and go, by themselves and by configuration, and which somebody looks after. */
-import { createHostDesk } from "../../src/app/host-desk.ts";
-import { createHostKeeper, type HostKeeper } from "../../src/app/host-keeper.ts";
+import { createHostCommands } from "../../src/app/host-commands.ts";
+import { createHostRegistry, type HostRegistry } from "../../src/app/host-registry.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { Pool } from "../../src/domain/pool.ts";
@@ -33,7 +33,7 @@ function shapeOf(seed: number, random: Random): Shape {
 /** What one life gives to those who look after the fleet. */
 interface Tools {
   readonly life: Life;
-  readonly keeper: HostKeeper<SimHost>;
+  readonly keeper: HostRegistry<SimHost>;
   readonly desk: Omit<HostPorts, "tryHost">;
 }
 
@@ -64,7 +64,7 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
     const host = hosts.find(({ name }) => name === event.detail.host);
     if (host && (host.state !== "well" || !configured.has(host))) harmed.add(event.machineId);
   });
-  let keeper: HostKeeper<SimHost> | undefined;
+  let keeper: HostRegistry<SimHost> | undefined;
   let tools: Tools | undefined;
 
   const fleet: Fleet = {
@@ -95,14 +95,14 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
     open(process, its) {
       const joined = createFleet([]);
       const make = (host: SimHost) => host.open(process);
-      keeper = createHostKeeper({ fleet: joined, store: its, make, isSame: () => true, log: silentLog });
+      keeper = createHostRegistry({ fleet: joined, store: its, make, isSame: () => true, log: silentLog });
       void keeper.apply(byName(configured));
       return joined;
     },
     attend(life) {
       if (!keeper) return;
       const { isLeaving } = keeper;
-      tools = { life, keeper, desk: createHostDesk({ ...life, isLeaving, onRoom: life.claimer.wake }) };
+      tools = { life, keeper, desk: createHostCommands({ ...life, isLeaving, onRoom: life.claimer.wake }) };
     },
     async trouble() {
       await Promise.all([harmHosts(fleet), lookAfter(fleet)]);

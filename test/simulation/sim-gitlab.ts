@@ -1,10 +1,10 @@
 import type { Clock } from "../../src/base/clock.ts";
 import type {
   JobAnswer,
-  JobStanding,
   JobUpdate,
+  RemoteJobStatus,
   RunnerApi,
-  TraceStanding,
+  TraceStatus,
 } from "../../src/gitlab/runner-api.ts";
 import { aPayload } from "../builders/payload.ts";
 import type { Random } from "./random.ts";
@@ -81,7 +81,7 @@ export function createSimGitLab(clock: Clock, random: Random, isFaulty: () => bo
     return { kind: "job", payload, raw: JSON.stringify(payload) };
   }
 
-  function update({ jobId, jobToken, state, failureReason }: JobUpdate): JobStanding {
+  function update({ jobId, jobToken, state, failureReason }: JobUpdate): RemoteJobStatus {
     const job = authorized(jobId, jobToken.reveal());
     if (!job) return { kind: "over", status: undefined };
     noteRate(job);
@@ -100,7 +100,7 @@ export function createSimGitLab(clock: Clock, random: Random, isFaulty: () => bo
       violations.push(`job ${job.id} was updated ${lastMinute} times in a minute`);
   }
 
-  function append(append: Parameters<RunnerApi["appendTrace"]>[0]): TraceStanding {
+  function append(append: Parameters<RunnerApi["appendTrace"]>[0]): TraceStatus {
     const job = authorized(append.jobId, append.jobToken.reveal());
     if (!job || isOver(job)) return { kind: "over", status: job?.status };
     const endBytes = append.startBytes + append.bytes.length;

@@ -4,10 +4,10 @@
  */
 import type { Clock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";
-import type { GuestEnd } from "../../src/domain/guest-end.ts";
+import type { GuestEnd } from "../../src/domain/events.ts";
 import type { JobResult } from "../../src/domain/states.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
-import type { GuestDoor } from "../../src/scheduler/ports.ts";
+import type { GuestEndpoint } from "../../src/scheduler/ports.ts";
 import type { Job, Store } from "../../src/store/store.ts";
 
 /** What the guest sees: no connection, "later", GitLab's 403, or an answer. */
@@ -18,7 +18,7 @@ export type RelayAnswer =
   | { readonly kind: "job"; readonly jobId: number }
   | { readonly kind: "accepted"; readonly status: string | undefined };
 
-export interface SimRelay extends GuestDoor {
+export interface SimRelay extends GuestEndpoint {
   /** Who comes from elsewhere proves who he is. Throws where the real one would refuse the connection. */
   admit(machineId: string, secret: string | undefined, isAgain: boolean): Promise<void>;
   openDoors(): string[];

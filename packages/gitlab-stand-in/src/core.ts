@@ -1,9 +1,10 @@
 import type { Clock } from "../../../src/base/clock.ts";
+import { MIB_BYTES } from "../../../src/base/units.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Groups } from "./groups.ts";
 import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/behaviour.ts";
 import type { Hooks } from "./hooks/book.ts";
-import type { JobBook } from "./jobs.ts";
+import type { Jobs } from "./jobs.ts";
 import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
 import type { ObjectStorage } from "./object-storage.ts";
 import type { Pipelines } from "./pipelines.ts";
@@ -44,8 +45,8 @@ export const gitlabBehaviour: Behaviour = {
   longPollMs: 50_000,
   heldFinalUpdates: 0,
   heldIntervalSeconds: 1,
-  maxArtifactBytes: 100 * 1024 ** 2,
-  maxTraceBytes: 100 * 1024 ** 2,
+  maxArtifactBytes: 100 * MIB_BYTES,
+  maxTraceBytes: 100 * MIB_BYTES,
   directDownload: false,
   runnerTokenLifeMs: undefined,
   runnersPerGroup: 1_000,
@@ -65,7 +66,7 @@ export interface Core {
   readonly projects: Projects;
   readonly tokens: AccessTokens;
   readonly runners: Runners;
-  readonly jobs: JobBook;
+  readonly jobs: Jobs;
   readonly pipelines: Pipelines;
   readonly hooks: Hooks;
   readonly limiter: RateLimiter;

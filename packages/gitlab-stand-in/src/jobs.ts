@@ -15,7 +15,7 @@ interface JobEnd {
 }
 
 /** Every job of the stand-in and the only place that changes a job's status. */
-export interface JobBook {
+export interface Jobs {
   all(): readonly Job[];
   get(id: number): Job | undefined;
   create(pipeline: Pipeline, definition: JobDefinition, retryCount: number): Job;
@@ -32,7 +32,7 @@ export interface JobBook {
   onChange(listener: (job: Job) => void): () => void;
 }
 
-export function createJobBook(clock: Clock): JobBook {
+export function createJobs(clock: Clock): Jobs {
   const all: Job[] = [];
   const created = createListeners<Job>();
   const changed = createListeners<Job>();

@@ -1,6 +1,6 @@
 import type { Clock } from "../../../src/base/clock.ts";
 import type { PipelineDefinition } from "../../../src/ci/definition.ts";
-import type { JobBook } from "./jobs.ts";
+import type { Jobs } from "./jobs.ts";
 import { isForgiven, type Job, type Pipeline, type Project } from "./model.ts";
 import { endStates, type JobProgress, type JobStatus, nextMoves, pipelineStatus } from "./progress.ts";
 import { markPipeline, readCommit } from "./repository.ts";
@@ -22,7 +22,7 @@ export interface Pipelines {
 }
 
 /** Starts jobs when those before them have ended, and tries failed ones again as their `retry` says. */
-export function createPipelines(clock: Clock, book: JobBook): Pipelines {
+export function createPipelines(clock: Clock, book: Jobs): Pipelines {
   let nextId = 11;
 
   function newest(pipeline: Pipeline): Job[] {

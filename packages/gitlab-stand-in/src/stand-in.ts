@@ -12,7 +12,7 @@ import { createGroups, type Groups } from "./groups.ts";
 import type { HookBehaviour } from "./hooks/behaviour.ts";
 import { createHooks, type Hooks } from "./hooks/book.ts";
 import { tellHooks } from "./hooks/news.ts";
-import { createJobBook, type JobBook } from "./jobs.ts";
+import { createJobs, type Jobs } from "./jobs.ts";
 import { createRateLimiter } from "./limits.ts";
 import { listen, shutDown } from "./listener.ts";
 import type { Job, Project } from "./model.ts";
@@ -42,7 +42,7 @@ export interface StandInGitLab {
   readonly groups: Groups;
   readonly tokens: AccessTokens;
   readonly runners: Runners;
-  readonly jobs: JobBook;
+  readonly jobs: Jobs;
   readonly pipelines: Pipelines;
   readonly hooks: Hooks;
   readonly faults: Faults;
@@ -123,7 +123,7 @@ function createCore(
   mkdirSync(artifactsDirectory, { recursive: true });
   const report: Core["report"] = (rule, detail, jobId) =>
     violations.push({ at: clock.now(), rule, detail, jobId });
-  const jobs = createJobBook(clock);
+  const jobs = createJobs(clock);
   const hookBehaviour = { ...gitlabBehaviour.hooks, ...options.behaviour?.hooks };
   const behaviour: Behaviour = { ...gitlabBehaviour, ...options.behaviour, hooks: hookBehaviour };
   const runners = createRunners(clock, () => behaviour.runnerTokenLifeMs);

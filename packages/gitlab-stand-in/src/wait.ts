@@ -1,16 +1,11 @@
-import type { JobBook } from "./jobs.ts";
+import type { Jobs } from "./jobs.ts";
 import type { Job } from "./model.ts";
 import type { JobStatus } from "./progress.ts";
 
 export type Reached = JobStatus | ((job: Job) => boolean);
 
 /** Resolves as soon as the job has come this far; rejects with what it looks like instead when `timeoutMs` is over. */
-export async function waitForJob(
-  book: JobBook,
-  job: Job,
-  reached: Reached,
-  timeoutMs = 30_000,
-): Promise<Job> {
+export async function waitForJob(book: Jobs, job: Job, reached: Reached, timeoutMs = 30_000): Promise<Job> {
   const holds = () => (typeof reached === "function" ? reached(job) : job.status === reached);
   if (holds()) return job;
   return await new Promise((resolve, reject) => {

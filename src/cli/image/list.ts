@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { formatBytes } from "../../base/units.ts";
 import type { ListedImage } from "../../image/store.ts";
 import type { Context, Run } from "../context.ts";
-import { clockTime } from "../words.ts";
+import { clockTime } from "../messages.ts";
 import { directoryOf, openImages, type Place, placeOption } from "./place.ts";
 
 export function addImageList(image: Command, run: Run): void {

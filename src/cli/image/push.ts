@@ -52,7 +52,7 @@ async function push(context: Context, [target = ""]: readonly string[], flags: P
       pullFrom: flags.pullFrom,
       plainHttp: flags.plainHttp,
       ca,
-      ways: (await context.loadLocalConfig()).proxy,
+      proxies: (await context.loadLocalConfig()).proxy,
       dockerConfig: join(env["DOCKER_CONFIG"] || join(env["HOME"] || homedir(), ".docker"), "config.json"),
       clock: systemClock,
       signal: interrupt.signal,
@@ -61,8 +61,8 @@ async function push(context: Context, [target = ""]: readonly string[], flags: P
   ).finally(screen.close);
   output.result({ name: flags.name, ...pushed }, () => {
     output.line(`image ${flags.name}: ${sentWords(pushed)}, tags ${pushed.tags.join(" and ")}`);
-    output.line(`kernel  ${pushed.published.kernel}`);
-    output.line(`root    ${pushed.published.root}`);
+    output.exact(`kernel  ${pushed.published.kernel}`);
+    output.exact(`root    ${pushed.published.root}`);
   });
   return exitCodes.ok;
 }

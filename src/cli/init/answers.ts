@@ -1,10 +1,10 @@
 /** The questions of `init`, each with its check. What was given as an option is checked in the same way and not asked for. */
 import type { Secret } from "../../base/secret.ts";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/setup-checks.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
 import { CliError } from "../errors.ts";
-import type { Asker } from "./asker.ts";
-import { askDoor, type Door, type DoorOptions } from "./door.ts";
 import { failUnlessAsked, isAccepted } from "./judgement.ts";
+import { askListener, type ListenerAnswers, type ListenerQuestionOptions } from "./listener.ts";
+import type { Prompter } from "./prompter.ts";
 import type { Questions } from "./questions.ts";
 import { askToken, type GivenToken, type TokenOptions } from "./token.ts";
 
@@ -13,10 +13,10 @@ export interface Answers {
   readonly token: GivenToken;
   readonly scope: ScopeName;
   /** Undefined: GitLab is not to call, and jobs are found by looking. */
-  readonly door: Door | undefined;
+  readonly door: ListenerAnswers | undefined;
 }
 
-export interface AnswerOptions extends TokenOptions, DoorOptions {
+export interface AnswerOptions extends TokenOptions, ListenerQuestionOptions {
   readonly url?: string | undefined;
   readonly caFile?: string | undefined;
   readonly group?: string | undefined;
@@ -29,7 +29,7 @@ export async function askAll(options: AnswerOptions, questions: Questions): Prom
   const place = await askPlace(options, questions);
   const token = await askToken(options, place, questions);
   const scope = await askScope(options, place, token.secret, questions);
-  const door = await askDoor(options, questions.asker);
+  const door = await askListener(options, questions.asker);
   return { place, token, scope, door };
 }
 
@@ -47,7 +47,7 @@ async function askPlace({ url, caFile }: AnswerOptions, questions: Questions): P
   }
 }
 
-async function askUrl(asker: Asker, initial?: string): Promise<string> {
+async function askUrl(asker: Prompter, initial?: string): Promise<string> {
   return await asker.text({
     message: "Where is your GitLab?",
     option: "--url",
@@ -66,7 +66,7 @@ function plainUrl(text: string): string {
   return whole.replace(/\/+$/, "");
 }
 
-async function askCaFile(asker: Asker): Promise<string> {
+async function askCaFile(asker: Prompter): Promise<string> {
   return await asker.text({
     message: "Which file holds the certificate of the authority behind GitLab's (PEM)?",
     option: "--ca-file",
@@ -99,7 +99,7 @@ function givenScope({ group, project, instance }: AnswerOptions): ScopeName | un
   return instance === true ? { kind: "instance" } : undefined;
 }
 
-async function chooseScope(asker: Asker): Promise<ScopeName> {
+async function chooseScope(asker: Prompter): Promise<ScopeName> {
   const kind = await asker.choose({
     message: "Whose jobs are to run here?",
     option: "--group, --project or --instance",

@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/setup-checks.ts";
-import type { Door } from "./door.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
+import type { ListenerAnswers } from "./listener.ts";
 
 export interface ConfigFacts {
   readonly place: GitLabPlace;
@@ -8,7 +8,7 @@ export interface ConfigFacts {
   /** As the configuration names them: relative names lie beside it. */
   readonly apiTokenFile: string;
   readonly signingKeyFile: string;
-  readonly door: Door | undefined;
+  readonly door: ListenerAnswers | undefined;
 }
 
 /** A configuration for jobs by tag, with what could be changed as comments. */
@@ -54,7 +54,7 @@ function scopeLine(scope: ScopeName): string {
   return scope.kind === "instance" ? "instance: true" : `${scope.kind}: ${scalar(scope.name)}`;
 }
 
-function doorKeys(door: Door | undefined, signingKeyFile: string): string {
+function doorKeys(door: ListenerAnswers | undefined, signingKeyFile: string): string {
   if (door === undefined) {
     return `  # GitLab does not call: new jobs are found by looking.
   # signingKeyFile: webhook.key
@@ -69,7 +69,7 @@ function doorKeys(door: Door | undefined, signingKeyFile: string): string {
   url: ${scalar(door.url)}`;
 }
 
-function httpSection(door: Door | undefined): string {
+function httpSection(door: ListenerAnswers | undefined): string {
   if (door === undefined) {
     return `# The door for webhooks; “firerunner webhook install” tells GitLab of it.
 # http:

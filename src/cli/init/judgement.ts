@@ -1,9 +1,9 @@
 import type { Finding } from "../../operations/doctor/check.ts";
 import { CliError } from "../errors.ts";
-import type { Asker } from "./asker.ts";
+import type { Prompter } from "./prompter.ts";
 
 /** False when it has to be asked again. A warning is a person's to judge, where there is one. */
-export async function isAccepted(findings: readonly Finding[], asker: Asker): Promise<boolean> {
+export async function isAccepted(findings: readonly Finding[], asker: Prompter): Promise<boolean> {
   if (findings.some(({ level }) => level === "fail")) {
     failUnlessAsked(findings, asker);
     return false;
@@ -13,13 +13,13 @@ export async function isAccepted(findings: readonly Finding[], asker: Asker): Pr
 }
 
 /** Throws `cli_setup` with what is wrong, where nobody can be asked for something better. */
-export function failUnlessAsked(findings: readonly Finding[], asker: Asker): void {
+export function failUnlessAsked(findings: readonly Finding[], asker: Prompter): void {
   if (asker.canAsk) return;
   const failed = findings.filter(({ level }) => level === "fail");
-  const hint = failed.find((finding) => finding.hint !== undefined)?.hint;
+  const hints = new Set(failed.flatMap(({ hint }) => hint ?? []));
   throw new CliError(
     "cli_setup",
     failed.map(({ message }) => message).join("; "),
-    hint === undefined ? {} : { hint },
+    hints.size === 0 ? {} : { hint: [...hints].join(" ") },
   );
 }

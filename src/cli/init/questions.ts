@@ -1,9 +1,9 @@
-import type { SetupDesk } from "../../operations/setup/setup-checks.ts";
-import type { Asker } from "./asker.ts";
+import type { SetupChecks } from "../../operations/setup/ports.ts";
+import type { Prompter } from "./prompter.ts";
 
 /** Who is asked, who judges the answers, and how long. */
 export interface Questions {
-  readonly asker: Asker;
-  readonly desk: SetupDesk;
+  readonly asker: Prompter;
+  readonly desk: SetupChecks;
   readonly signal: AbortSignal;
 }

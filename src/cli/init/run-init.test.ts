@@ -8,11 +8,11 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { Finding } from "../../operations/doctor/check.ts";
-import type { SetupDesk } from "../../operations/setup/setup-checks.ts";
+import type { SetupChecks } from "../../operations/setup/ports.ts";
 import { createOutput } from "../output.ts";
 import { canceled } from "./canceled.ts";
-import { createNoAsker } from "./no-asker.ts";
 import { type InitOptions, runInit } from "./run-init.ts";
+import { createSilentPrompter } from "./silent-prompter.ts";
 
 const key = `whsec_${"k".repeat(42)}A=`;
 const ok: Finding = { level: "ok", message: "fine" };
@@ -33,14 +33,14 @@ afterEach(async () => {
 });
 
 /** A GitLab where everything is right but what a test says. */
-function aDesk(answers: Partial<Record<keyof SetupDesk, readonly (readonly Finding[])[]>> = {}) {
+function aDesk(answers: Partial<Record<keyof SetupChecks, readonly (readonly Finding[])[]>> = {}) {
   const left = new Map(Object.entries(answers).map(([name, list]) => [name, [...list]]));
   const seen: unknown[][] = [];
   const next = (name: string, ...given: unknown[]) => {
     seen.push([name, ...given]);
     return left.get(name)?.shift() ?? [ok];
   };
-  const desk: SetupDesk = {
+  const desk: SetupChecks = {
     checkPlace: async (place) => next("checkPlace", place)[0] ?? ok,
     checkToken: async (_place, token) => next("checkToken", token.reveal()),
     checkScope: async (_place, _token, scope) => next("checkScope", scope),
@@ -49,9 +49,9 @@ function aDesk(answers: Partial<Record<keyof SetupDesk, readonly (readonly Findi
 }
 
 async function init(
-  asker: ScriptedAsker | ReturnType<typeof createNoAsker>,
+  asker: ScriptedAsker | ReturnType<typeof createSilentPrompter>,
   options: Partial<InitOptions> = {},
-  desk: SetupDesk = aDesk().desk,
+  desk: SetupChecks = aDesk().desk,
 ) {
   return await runInit(
     { configFile, force: false, newSigningKey: () => new Secret(key), ...options },
@@ -251,7 +251,7 @@ describe("the door", () => {
 describe("with nobody to ask", () => {
   const nobody = () => {
     const stderr = new PassThrough();
-    return createNoAsker(createOutput({ stdout: new PassThrough(), stderr, env: {}, json: false }));
+    return createSilentPrompter(createOutput({ stdout: new PassThrough(), stderr, env: {}, json: false }));
   };
   const given = { url: "https://gitlab.example.org", tokenText: "glpat-env", group: "g" };
 
@@ -287,7 +287,7 @@ describe("with nobody to ask", () => {
     expect(await readFile(configFile, "utf8")).toContain('group: "g"');
   });
 
-  test.each<[string, Partial<InitOptions>, keyof SetupDesk]>([
+  test.each<[string, Partial<InitOptions>, keyof SetupChecks]>([
     ["address", {}, "checkPlace"],
     ["token", {}, "checkToken"],
     ["scope", {}, "checkScope"],

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/secret-file.ts";
 import { checkApiToken } from "../../config/secret-forms.ts";
-import type { GitLabPlace } from "../../operations/setup/setup-checks.ts";
+import type { GitLabPlace } from "../../operations/setup/ports.ts";
 import { CliError } from "../errors.ts";
 import { isAccepted } from "./judgement.ts";
 import type { Questions } from "./questions.ts";

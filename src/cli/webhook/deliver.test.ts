@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { HttpConfig } from "../../server/config.ts";
-import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
+import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
 
 let authority: CertificateAuthority;
 let directory: string;
@@ -39,8 +39,8 @@ async function listen(tls?: { key: string; cert: string }): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-async function deliver(http: object, options: DoorOptions = {}): Promise<DoorAnswer> {
-  const door = await openDoor({ http: HttpConfig.parse(http) }, options);
+async function deliver(http: object, options: ListenerOptions = {}): Promise<ListenerAnswer> {
+  const door = await connectListener({ http: HttpConfig.parse(http) }, options);
   try {
     return await door.deliver({ "content-type": "application/json" }, "{}");
   } finally {

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
 import { z } from "zod";
+import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { plainText } from "../../base/plain-text.ts";
 import type { Config } from "../../config/load.ts";
@@ -22,7 +23,7 @@ const Message = z
   })
   .pipe(z.object({ message: z.string() }));
 
-export interface DoorOptions {
+export interface ListenerOptions {
   /** Instead of the configured address. */
   readonly url?: string;
   /** PEM file of an authority to trust besides the system's. */
@@ -30,33 +31,36 @@ export interface DoorOptions {
   readonly insecure?: boolean;
 }
 
-export interface DoorAnswer {
+export interface ListenerAnswer {
   readonly status: number;
   /** What it said, on one line. */
   readonly text: string;
   readonly tookMs: number;
 }
 
-export interface Door {
+export interface ListenerConnection {
   readonly url: string;
-  deliver(headers: Record<string, string>, body: string): Promise<DoorAnswer>;
+  deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer>;
   close(): Promise<void>;
 }
 
 type Trust = NonNullable<Agent.Options["connect"]>;
 
 /** The door of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
-export async function openDoor(config: Pick<Config, "http">, options: DoorOptions): Promise<Door> {
+export async function connectListener(
+  config: Pick<Config, "http">,
+  options: ListenerOptions,
+): Promise<ListenerConnection> {
   const url = options.url === undefined ? ownAddress(config.http.listen) : doorAddress(options.url);
   const connect = await trustFor(url, config, options);
   const agent = new Agent({ connect, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: ANSWER_LIMIT_MS });
 
-  async function deliver(headers: Record<string, string>, body: string): Promise<DoorAnswer> {
-    const begin = performance.now();
+  async function deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer> {
+    const begin = systemClock.now();
     try {
       const answer = await request(url, { method: "POST", headers, body, dispatcher: agent });
       const text = wordsOf(await answer.body.text());
-      return { status: answer.statusCode, text, tookMs: performance.now() - begin };
+      return { status: answer.statusCode, text, tookMs: systemClock.now() - begin };
     } catch (cause) {
       throw new CliError("cli_door", `delivering to ${url} failed: ${describeError(cause)}`, {
         cause,
@@ -104,7 +108,7 @@ function doorAddress(text: string): URL {
 async function trustFor(
   url: URL,
   { http }: Pick<Config, "http">,
-  { url: given, ca, insecure = false }: DoorOptions,
+  { url: given, ca, insecure = false }: ListenerOptions,
 ): Promise<Trust> {
   if (url.protocol === "http:") return {};
   if (insecure) {

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { setTimeout as delay } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { z } from "zod";
+import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { plainText } from "../../base/plain-text.ts";
 import type { JobStory } from "../../views/api.ts";
@@ -14,7 +14,7 @@ import { exitCodes } from "../exit-codes.ts";
 import { loadApp } from "../load-app.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
-import { type DoorAnswer, type DoorOptions, openDoor } from "./deliver.ts";
+import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
 import { requireWebhook } from "./require-webhook.ts";
 import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
 import { deliveryHeaders } from "./sign.ts";
@@ -23,7 +23,7 @@ import { deliveryHeaders } from "./sign.ts";
 const REACTION_LIMIT_MS = 5_000;
 const LOOK_MS = 500;
 
-interface Options extends DoorOptions {
+interface Options extends ListenerOptions {
   readonly event: HookEvent;
   readonly file?: string;
   readonly id?: string;
@@ -69,14 +69,14 @@ async function sendSample(context: Context, options: Options): Promise<number> {
   const { secrets } = requireWebhook(config);
   const [signingKey, token] = [secrets.signingKeys[0], secrets.tokens[0]];
   const { event, id = randomUUID() } = options;
-  const now = Date.now();
+  const now = systemClock.now();
   const { project: projectId, job, status } = options;
   const body = options.file
     ? await readBody(options.file)
     : sampleBody({ event, projectId, id: job, status }, now);
   const { signDelivery: sign } = await loadApp();
   const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token, sign });
-  const door = await openDoor(config, options);
+  const door = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
     const answer = await door.deliver(headers, body);
@@ -123,12 +123,12 @@ async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | 
 
 /** What “why” says of the job as soon as FireRunner has noticed it, or has had time for that. */
 async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | null> {
-  const until = Date.now() + REACTION_LIMIT_MS;
+  const until = systemClock.now() + REACTION_LIMIT_MS;
   while (true) {
     const story = await storyOf(daemon, jobId);
     const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
-    if (isSeen || Date.now() >= until) return story ? wordsOf(story) : null;
-    await delay(LOOK_MS);
+    if (isSeen || systemClock.now() >= until) return story ? wordsOf(story) : null;
+    await systemClock.sleep(LOOK_MS);
   }
 }
 
@@ -146,7 +146,7 @@ function wordsOf({ explanation: { summary, cause } }: JobStory): string {
 interface Sent {
   readonly url: string;
   readonly id: string;
-  readonly answer: DoorAnswer;
+  readonly answer: ListenerAnswer;
   readonly outcome: Outcome | undefined;
 }
 

@@ -3,10 +3,10 @@ import { plainText } from "../../base/plain-text.ts";
 import type { WebhookStatus } from "../../views/webhook-api.ts";
 import { withDaemon } from "../client.ts";
 import type { Run } from "../context.ts";
+import { ago, cellText, clockTime } from "../messages.ts";
 import type { Output } from "../output.ts";
-import { ago, cellText, clockTime } from "../words.ts";
+import { describeListener, describeRunner, hookProblems } from "./messages.ts";
 import { printUnservable, printWaiting } from "./waiting.ts";
-import { doorWords, hookTroubles, runnerWords } from "./words.ts";
 
 const RECENT = 10;
 
@@ -38,20 +38,20 @@ export function addWebhookStatus(webhook: Command, run: Run): void {
 
 function printStanding(output: Output, status: WebhookStatus): void {
   const { scope, url, accepts, hooks, projects, budget, token } = status;
-  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`);
+  const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`, 12);
   line("scope", scope);
-  line("door", doorWords(status.doors, url));
+  line("door", describeListener(status.doors, url));
   line("accepts", `${count(accepts.signingKeys, "signing key")}, ${count(accepts.tokens, "secret token")}`);
   for (const hook of hooks) line("hook", `${hook.id} at ${hook.url}: ${hook.words}`);
   line("projects", `${projects.known} known, ${projects.due} with news to be read`);
   if (status.leftAlone > 0)
     line("left alone", `${count(status.leftAlone, "job")} that ask for a machine that cannot be had`);
-  line("runners", runnerWords(status));
+  line("runners", describeRunner(status));
   if (budget) {
     line("API", `${budget.remaining} of ${budget.limit} requests left until ${clockTime(budget.resetsAt)}`);
   }
   line("API token", token?.summary ?? "has not been looked at yet");
-  for (const trouble of hookTroubles(status)) output.line(output.paint("yellow", `! ${plainText(trouble)}`));
+  for (const trouble of hookProblems(status)) output.line(output.paint("yellow", `! ${plainText(trouble)}`));
 }
 
 function printRequests(output: Output, { requests, missedByHooks, lastDelivery }: WebhookStatus): void {

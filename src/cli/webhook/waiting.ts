@@ -1,6 +1,6 @@
 import type { WaitingView, WebhookStatus } from "../../views/webhook-api.ts";
+import { ago, cellText } from "../messages.ts";
 import type { Output } from "../output.ts";
-import { ago, cellText } from "../words.ts";
 
 const columns = [
   { title: "JOB" },

@@ -2,18 +2,18 @@ import { systemClock } from "../../base/clock.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import type { Pool } from "../../domain/pool.ts";
-import { createRunnerApi } from "../../gitlab/client.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
+import { createRunnerApi } from "../../gitlab/runner-client.ts";
 import { oneUserProblem } from "../one-user.ts";
+import { capacityChecks } from "./capacity.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
-import { doorChecks } from "./door.ts";
 import { egressChecks } from "./egress.ts";
 import { answer } from "./findings.ts";
 import { fleetChecks } from "./fleet.ts";
 import { answerOfGitLab, gitlabChecks } from "./gitlab.ts";
+import { listenerChecks } from "./listener.ts";
 import { machineChecks } from "./machines.ts";
 import { relayChecks } from "./relay.ts";
-import { roomChecks } from "./room.ts";
 import { taggedChecks } from "./tagged.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
@@ -30,12 +30,12 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     ...egressChecks({ config }),
     { name: "user", run: answer(async () => userFinding(config)) },
     ...machineChecks(config),
-    ...roomChecks(config),
+    ...capacityChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
     ...fleetChecks(config, systemClock),
     ...relayChecks({ config, running, clock: systemClock }),
-    ...doorChecks({ config, url: webhook?.url, running, clock: systemClock }),
+    ...listenerChecks({ config, url: webhook?.url, running, clock: systemClock }),
     clockCheck(config),
   ];
 }

@@ -1,4 +1,4 @@
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, hintOf } from "../../base/errors.ts";
 import type { Finding } from "./check.ts";
 
 const order = { ok: 0, warn: 1, fail: 2 } as const;
@@ -12,14 +12,15 @@ export function answer(
     try {
       return await ask(signal);
     } catch (error) {
-      const hint = error instanceof FireRunnerError ? error.hint : undefined;
-      return {
-        level: worst,
-        message: describeError(error),
-        ...(hint === undefined ? {} : { hint: sentence(hint) }),
-      };
+      return { level: worst, ...wentWrong(error) };
     }
   };
+}
+
+/** What an error comes to for people: doctor's words, and those of whatever else tells of the same. */
+export function wentWrong(error: unknown): Pick<Finding, "message" | "hint"> {
+  const hint = hintOf(error);
+  return { message: describeError(error), ...(hint === undefined ? {} : { hint: sentence(hint) }) };
 }
 
 /** Several findings of one question as one, as bad as the worst of them. What is in order is left out where something is not. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ApiHook } from "../../gitlab/rest-api.ts";
-import { type HookExpectations, judgeHooks } from "./hooks.ts";
+import { evaluateHooks, type HookExpectations } from "./hooks.ts";
 
 const url = "https://firerunner.example.org/webhook";
 const hook: ApiHook = {
@@ -26,7 +26,7 @@ const wanted: HookExpectations = {
 test("a hook that leads here and sends what is wanted is well", () => {
   const other = { ...hook, id: 4, url: "https://elsewhere.example.org/webhook", jobEvents: false };
 
-  expect(judgeHooks([other, { ...hook, url: `${url}/` }], wanted)).toEqual({
+  expect(evaluateHooks([other, { ...hook, url: `${url}/` }], wanted)).toEqual({
     level: "ok",
     message: "hook 3 leads here and works",
   });
@@ -43,7 +43,7 @@ describe("a hook in trouble is a warning, with the command that repairs it", () 
     ["does not sign what it sends", { signingTokenPresent: false }],
     ["GitLab is older than 19.0", { signingTokenPresent: undefined }],
   ])("%s", (words, changes) => {
-    const finding = judgeHooks([{ ...hook, ...changes }], wanted);
+    const finding = evaluateHooks([{ ...hook, ...changes }], wanted);
 
     expect(finding).toMatchObject({ level: "warn", hint: expect.stringContaining("webhook install") });
     expect(finding.message).toContain(words);
@@ -59,7 +59,7 @@ describe("what proves a delivery", () => {
     [1, 0, false, "warn"],
     [0, 0, true, "warn"],
   ])("with %i keys, %i tokens and a hook that says %s", (keys, tokens, signingTokenPresent, level) => {
-    const finding = judgeHooks([{ ...hook, signingTokenPresent }], { ...wanted, keys, tokens });
+    const finding = evaluateHooks([{ ...hook, signingTokenPresent }], { ...wanted, keys, tokens });
 
     expect(finding.level).toBe(level);
   });
@@ -72,7 +72,7 @@ describe("without a hook that leads here jobs are found by looking", () => {
     ["no address", { url: undefined }, "webhook.url is missing"],
     ["a whole GitLab", { scope: { kind: "instance" } }, "no webhook for the jobs of all"],
   ])("%s", (_what, changes, words) => {
-    const finding = judgeHooks([], { ...wanted, ...changes });
+    const finding = evaluateHooks([], { ...wanted, ...changes });
 
     expect(finding.level).toBe("warn");
     expect(finding.message).toContain(words);
@@ -81,7 +81,7 @@ describe("without a hook that leads here jobs are found by looking", () => {
 });
 
 test("two hooks that lead here are one too many", () => {
-  expect(judgeHooks([hook, { ...hook, id: 9 }], wanted)).toEqual({
+  expect(evaluateHooks([hook, { ...hook, id: 9 }], wanted)).toEqual({
     level: "warn",
     message: "2 hooks lead here (3, 9): every event comes 2 times",
     hint: "Delete all but one in GitLab.",

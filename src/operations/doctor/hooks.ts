@@ -1,7 +1,6 @@
 import { formatDuration } from "../../base/units.ts";
-import { isSameUrl } from "../../discovery/hook-search.ts";
-import { hookStanding } from "../../discovery/hook-standing.ts";
-import { describeScope } from "../../discovery/scope-words.ts";
+import { hookState, isSameUrl } from "../../discovery/hook-health.ts";
+import { describeScope } from "../../discovery/scope.ts";
 import type { ApiHook, Scope } from "../../gitlab/rest-api.ts";
 import type { Finding } from "./check.ts";
 import { mergeFindings } from "./findings.ts";
@@ -22,7 +21,7 @@ export interface HookExpectations {
 }
 
 /** Whether GitLab tells of jobs: of the hooks that lead here, what each should be and is not. Never worse than `warn`. */
-export function judgeHooks(all: readonly ApiHook[], wanted: HookExpectations): Finding {
+export function evaluateHooks(all: readonly ApiHook[], wanted: HookExpectations): Finding {
   const { scope, url, pollMs } = wanted;
   const byLooking = `jobs are found by looking, every ${formatDuration(pollMs)}`;
   if (url === undefined) return withoutUrl(wanted, byLooking);
@@ -53,7 +52,7 @@ function withoutUrl({ isOpen }: HookExpectations, byLooking: string): Finding {
 }
 
 function judgeHook(hook: ApiHook, wanted: HookExpectations): Finding[] {
-  const { ok, words } = hookStanding(hook, wanted.now);
+  const { ok, words } = hookState(hook, wanted.now);
   const problems = [
     ok ? undefined : words,
     hook.pipelineEvents ? undefined : "does not send pipeline events",

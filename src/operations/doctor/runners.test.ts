@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { describeRunner } from "../../runners/runner-mark.ts";
-import { judgeRunners, type RunnersSeen } from "./runners.ts";
+import { evaluateRunners, type RunnersSeen } from "./runners.ts";
 
 function runners(ours: number, others = 0): RunnersSeen["runners"] {
   const mark = { hostname: "host", tags: ["firecracker-2cpu-4gb"] };
@@ -20,11 +20,11 @@ const seen = {
 } as const;
 
 test("runners are counted, those of this installation apart", () => {
-  expect(judgeRunners({ ...seen, runners: runners(3, 2) })).toEqual({
+  expect(evaluateRunners({ ...seen, runners: runners(3, 2) })).toEqual({
     level: "ok",
     message: "GitLab lists 6 for group example, 3 of them FireRunner's; webhook.runners.most is 50",
   });
-  expect(judgeRunners({ ...seen, mark: "", runners: runners(3, 2) }).message).toContain("4 of them");
+  expect(evaluateRunners({ ...seen, mark: "", runners: runners(3, 2) }).message).toContain("4 of them");
 });
 
 test.each([
@@ -37,7 +37,7 @@ test.each([
   ],
   ["GitLab's own limit is near", { runners: runners(1, 900) }, "may allow 1000", "administrator"],
 ])("%s", (_what, changes, words, hint) => {
-  const finding = judgeRunners({ ...seen, ...changes });
+  const finding = evaluateRunners({ ...seen, ...changes });
 
   expect(finding).toMatchObject({ level: "warn", hint: expect.stringContaining(hint) });
   expect(finding.message).toContain(words);
@@ -48,5 +48,5 @@ test.each([
   ["a GitLab of one's own", { runners: runners(1, 47) }],
   ["a whole GitLab", { runners: runners(1, 2_000), scope: { kind: "instance" } as const }],
 ])("%s is no reason to warn", (_what, changes) => {
-  expect(judgeRunners({ ...seen, ...changes }).level).toBe("ok");
+  expect(evaluateRunners({ ...seen, ...changes }).level).toBe("ok");
 });

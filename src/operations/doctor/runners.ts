@@ -1,4 +1,4 @@
-import { describeScope } from "../../discovery/scope-words.ts";
+import { describeScope } from "../../discovery/scope.ts";
 import type { ApiRunner, Scope } from "../../gitlab/rest-api.ts";
 import { readMark } from "../../runners/runner-mark.ts";
 import type { Finding } from "./check.ts";
@@ -22,7 +22,7 @@ export interface RunnersSeen {
 }
 
 /** Whether there is room for more runners. Without it only jobs whose tags have a runner already are served. */
-export function judgeRunners(seen: RunnersSeen): Finding {
+export function evaluateRunners(seen: RunnersSeen): Finding {
   const { scope, runners, mark, most } = seen;
   const ours = runners.filter(({ description }) => isOurs(description, mark)).length;
   const findings: Finding[] = [

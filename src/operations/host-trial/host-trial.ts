@@ -5,14 +5,14 @@
  */
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { type AskRegistry, type BootImage, pushAgain } from "../../domain/boot-image.ts";
+import { type AskRegistry, type BootImage, pushAgain } from "../../domain/images.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { VmDriver } from "../../vm/driver.ts";
 import { createFlintlockClient } from "../../vm/flintlock/client.ts";
 import { createFlintlockDriver } from "../../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../../vm/flintlock/host.ts";
 import type { FlintlockDriverOptions } from "../../vm/flintlock/parts.ts";
-import type { TrialDoor } from "./door.ts";
+import type { TrialEndpoint } from "./endpoint.ts";
 import { tryMachine } from "./machine.ts";
 import { reachHost } from "./reach.ts";
 import { type Found, type StepContext, step } from "./step.ts";
@@ -24,7 +24,7 @@ export interface HostTrialOptions {
   readonly settings: FlintlockDriverOptions["settings"];
   readonly image: { readonly name: string; resolve(): Promise<BootImage> };
   readonly askRegistry: AskRegistry;
-  readonly door: TrialDoor;
+  readonly door: TrialEndpoint;
   readonly bootDeadlineMs: number;
   readonly clock: Clock;
   readonly log: Log;

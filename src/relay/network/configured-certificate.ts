@@ -3,13 +3,13 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { readTrusted, UntrustedError } from "../../base/trusted-file.ts";
-import { HOUR_MS } from "../../base/units.ts";
+import { HOUR_MS, MIB_BYTES } from "../../base/units.ts";
 import type { RelayTls } from "../config.ts";
 import { contextOf, isFor, type RelayCertificate, unusable, validUntilOf } from "./certificate.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * HOUR_MS;
 /** The authority travels in a machine's metadata, which has room for 48 kB. */
-const LARGEST_FILE_BYTES = 1024 ** 2;
+const LARGEST_FILE_BYTES = MIB_BYTES;
 const LARGEST_CA_BYTES = 12 * 1024;
 
 export interface ConfiguredCertificateOptions {

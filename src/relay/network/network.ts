@@ -1,18 +1,18 @@
 import type { AddressInfo, Server, Socket } from "node:net";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, every } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import type { Log } from "../../base/log.ts";
-import { createSampledLog } from "../../base/sampled-log.ts";
+import { createSampledLog } from "../../base/log.ts";
 import { MINUTE_MS } from "../../base/units.ts";
 import { advertisedAddress, type RelaySettings } from "../config.ts";
 import type { RelayCertificate } from "./certificate.ts";
 import { createConfiguredCertificate } from "./configured-certificate.ts";
-import { createEntrance, type EntranceOptions } from "./entrance.ts";
 import { listenOn } from "./listen.ts";
 import { createOwnCertificate } from "./own-certificate.ts";
+import { createRemoteListener, type RemoteListenerOptions } from "./remote-listener.ts";
 
-export interface NetworkOptions extends Omit<EntranceOptions, "strangersLog"> {
+export interface NetworkOptions extends Omit<RemoteListenerOptions, "strangersLog"> {
   readonly clock: Clock;
   readonly log: Log;
   /** Where our own authority is kept. */
@@ -37,7 +37,7 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
     clock,
     leftOut: "more connections to the relay were refused",
   });
-  const entrance = createEntrance({ ...options, strangersLog });
+  const entrance = createRemoteListener({ ...options, strangersLog });
   const servers: Server[] = [];
   let certificate: RelayCertificate | undefined;
 
@@ -57,15 +57,14 @@ export async function openNetwork(options: NetworkOptions): Promise<Network> {
   }
 
   async function close(): Promise<void> {
-    clearInterval(timer);
+    stopLooking();
     strangersLog.flush();
     const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
     entrance.clear();
     await Promise.all(closed);
   }
 
-  const timer = setInterval(() => void look(), MINUTE_MS);
-  timer.unref();
+  const stopLooking = every(clock, MINUTE_MS, () => void look());
   try {
     for (const text of settings.listen) servers.push(await listenOn(text, onConnection));
     const address = reachedAt(settings, servers[0]);

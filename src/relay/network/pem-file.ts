@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { makeDirectory } from "../../base/make-directory.ts";
 import { readTrusted } from "../../base/trusted-file.ts";
-import { syncDirectoryOf } from "../../store/private-file.ts";
+import { syncDirectoryOf } from "../../store/installation-key.ts";
 import type { KeyPair } from "./issue-certificate.ts";
 
 const LARGEST_FILE_BYTES = 64 * 1024;

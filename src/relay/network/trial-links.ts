@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
-import { isLinkSecret, linkHashOf, newLinkSecret } from "../../base/link-secret.ts";
 import type { Secret } from "../../base/secret.ts";
+import { isLinkSecret, linkHashOf, newLinkSecret } from "../../base/secret.ts";
 
 interface TrialLink {
   readonly secretHash: string;

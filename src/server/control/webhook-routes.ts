@@ -8,7 +8,7 @@ import {
 } from "../../views/webhook-api.ts";
 import { toRunnerView } from "../../views/webhook-views.ts";
 import { HttpError } from "../errors.ts";
-import type { DoorPorts, RouteDeps, WebhookPorts } from "./control-routes.ts";
+import type { ListenerPorts, RouteDeps, WebhookPorts } from "./control-routes.ts";
 
 const RunnersQuery = z.object({
   gone: z
@@ -72,7 +72,7 @@ async function knownRunner(views: WebhookViews, name: string): Promise<RunnerVie
 /** Everything of `GET /v1/webhook`: the rooms' word, and what the store holds. */
 export async function composeWebhook(
   webhook: WebhookPorts,
-  door: DoorPorts | undefined,
+  door: ListenerPorts | undefined,
   views: WebhookViews,
 ): Promise<WebhookStatus> {
   const [standing, runners, projects, [lastDelivery = null]] = await Promise.all([

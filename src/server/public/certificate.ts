@@ -1,8 +1,8 @@
-import { readTlsPair, type TlsFiles, type TlsPair } from "../../base/tls-pair.ts";
+import { readTlsPair, type TlsFiles, type TlsPair } from "../../base/tls.ts";
 import { HttpError } from "../errors.ts";
 
 /** Throws HttpError `door_certificate` that says which file is wrong, and how. A certificate that has expired is none. */
-export async function readDoorPair(files: TlsFiles): Promise<TlsPair> {
+export async function readServerPair(files: TlsFiles): Promise<TlsPair> {
   return await readTlsPair(
     files,
     (message, options) =>

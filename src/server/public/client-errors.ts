@@ -1,7 +1,8 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
+import { after, type Clock } from "../../base/clock.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
 import { canonicalAddress, limitKey } from "./address.ts";
 import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";
@@ -27,10 +28,11 @@ export interface ClientErrorDeps {
   readonly connections: Connections;
   readonly tally: Tally;
   readonly sampled: SampledLog;
+  readonly clock: Clock;
 }
 
 /** What becomes of connections that never hold a whole request: one line in the log, a short answer, the end. */
-export function createClientErrors({ connections, tally, sampled }: ClientErrorDeps) {
+export function createClientErrors({ connections, tally, sampled, clock }: ClientErrorDeps) {
   const handled = new WeakSet<object>();
 
   function note(error: Error, socket: Socket): void {
@@ -52,7 +54,7 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
     if (!socket.writable || systemCode(error) === "ECONNRESET") return void socket.destroy();
     const status = statusOf[systemCode(error) ?? ""] ?? "400 Bad Request";
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    after(clock, LINGER_MS, () => socket.destroy());
   }
 
   return {

@@ -11,7 +11,7 @@ export type RefusalReason =
   | "too many";
 
 /** Since the door was opened. */
-export interface DoorCounts {
+export interface RequestCounts {
   /** Authentic deliveries that were answered 200. */
   readonly accepted: number;
   /** Those of them whose body was too long, or found no room in memory. */

@@ -1,15 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import type { Client } from "./client.ts";
-import type { Readiness } from "./hook-desk.ts";
-import type { UnprovenLimit } from "./unproven-limit.ts";
+import type { Readiness } from "./webhook-handler.ts";
 
 export interface HealthDeps {
   readonly readiness: () => Readiness | Promise<Readiness>;
   readonly clientOf: (request: FastifyRequest) => Client;
   /** A limit of its own: those who watch ask often, and must not use up what a client may send unproven. */
-  readonly limit: UnprovenLimit;
+  readonly limit: KeyedRateLimit;
   readonly log: Log;
 }
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { TakeTurn } from "./turns.ts";
+import type { TakeTurn } from "./fair-queue.ts";
 
 /** A body of more than this many chunks that are so short was cut into crumbs to cost us time; no proxy does that. */
 const MANY_CHUNKS = 4_096;

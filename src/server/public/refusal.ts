@@ -1,12 +1,15 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { Clock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
+import type { SampledLog } from "../../base/log.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { Client } from "./client.ts";
 import type { RefusalReason, Tally } from "./counts.ts";
 import { readBody } from "./read-body.ts";
-import type { UnprovenLimit } from "./unproven-limit.ts";
 
 /** What is read of a refused body, so that its sender gets to read the answer: one that still writes would miss it. */
-const DRAINED_BYTES = 1024 ** 2;
+const DRAINED_BYTES = MIB_BYTES;
 const DRAINED_MS = 1_000;
 
 export interface Refusal {
@@ -20,16 +23,17 @@ export type Refuse = (request: FastifyRequest, reply: FastifyReply, refusal: Ref
 
 export interface RefuseDeps {
   readonly clientOf: (request: FastifyRequest) => Client;
-  readonly limit: UnprovenLimit;
+  readonly limit: KeyedRateLimit;
   readonly tally: Tally;
   readonly sampled: SampledLog;
+  readonly clock: Clock;
 }
 
 /**
  * Answers a request that has proved nothing, and closes its connection. A client that sends too many is told 429, without
  * anything being read or explained.
  */
-export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): Refuse {
+export function createRefuse({ clientOf, limit, tally, sampled, clock }: RefuseDeps): Refuse {
   return async (request, reply, refusal) => {
     const client = clientOf(request);
     const waitS = limit.take(client.key);
@@ -42,7 +46,7 @@ export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): R
       "a request at the door was refused",
     );
     if (waitS > 0) reply.header("retry-after", waitS);
-    else await drain(request);
+    else await drain(clock, request);
     reply.code(status).header("connection", "close").send({ message });
   };
 }
@@ -52,8 +56,10 @@ function tooMany(waitS: number): Refusal {
   return { reason: "too many", status: 429, message };
 }
 
-async function drain({ raw }: FastifyRequest): Promise<void> {
+async function drain(clock: Clock, { raw }: FastifyRequest): Promise<void> {
   const hasBody = "transfer-encoding" in raw.headers || Number(raw.headers["content-length"] ?? 0) > 0;
   if (!hasBody || Number(raw.headers["content-length"] ?? 0) > DRAINED_BYTES) return;
-  await readBody(raw, { mostBytes: DRAINED_BYTES, signal: AbortSignal.timeout(DRAINED_MS) });
+  const patience = startDeadline(clock, DRAINED_MS);
+  await readBody(raw, { mostBytes: DRAINED_BYTES, signal: patience.signal });
+  patience.clear();
 }

@@ -1,27 +1,28 @@
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { AddressSet } from "./address.ts";
-import type { BodyRoom, KeptBody } from "./body-room.ts";
+import type { BodyBudget, KeptBody } from "./body-budget.ts";
 import type { Client } from "./client.ts";
 import type { Connections } from "./connections.ts";
 import type { Tally } from "./counts.ts";
-import type { HookDesk, Screening } from "./hook-desk.ts";
+import type { TakeTurn } from "./fair-queue.ts";
 import { type BodyEnd, readBody } from "./read-body.ts";
 import type { Refusal, Refuse } from "./refusal.ts";
-import type { TakeTurn } from "./turns.ts";
+import type { Screening, WebhookHandler } from "./webhook-handler.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
-const MOST_BODY_BYTES = 32 * 1024 ** 2;
+const MOST_BODY_BYTES = 32 * MIB_BYTES;
 const TRY_AGAIN_S = 10;
 
 export interface WebhookRouteDeps {
-  readonly desk: HookDesk | undefined;
+  readonly desk: WebhookHandler | undefined;
   readonly clientOf: (request: FastifyRequest) => Client;
   readonly allowed: () => AddressSet;
   readonly bodyLimitBytes: number;
-  readonly room: BodyRoom;
+  readonly room: BodyBudget;
   readonly takeTurn: TakeTurn;
   readonly connections: Connections;
   /** Something was wrong with the connection already, and has been logged. */
@@ -149,7 +150,7 @@ async function giveUp(
   deps: WebhookRouteDeps,
 ): Promise<void> {
   if (end === "too-long") {
-    const message = `a body of more than ${MOST_BODY_BYTES / 1024 ** 2} MiB is not read to its end`;
+    const message = `a body of more than ${MOST_BODY_BYTES / MIB_BYTES} MiB is not read to its end`;
     return await deps.refuse(request, reply, { reason: "too long", status: 413, message });
   }
   reply.hijack();
@@ -186,7 +187,7 @@ function apologize(
     .send({ message: "the delivery could not be kept; FireRunner's log says why" });
 }
 
-function deskOf(desk: HookDesk | undefined): HookDesk {
+function deskOf(desk: WebhookHandler | undefined): WebhookHandler {
   if (desk === undefined) throw new TypeError("a webhook was let in without anybody to receive it");
   return desk;
 }

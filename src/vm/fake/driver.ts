@@ -7,7 +7,7 @@ import type { DriverMachine, LocalVmDriver, MachineSpec, VmDriver } from "../dri
 import { checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
 import { followFakeConsole } from "./console.ts";
 import type { FakeHost } from "./host.ts";
-import { createMaking } from "./making.ts";
+import { createInFlightCreates } from "./in-flight-creates.ts";
 
 export interface FakeDriverOptions {
   readonly host: FakeHost;
@@ -51,7 +51,7 @@ function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver
   const { host, capacity = roomForAll, directory } = options;
   const exits = createListeners<string>();
   const closed = new AbortController();
-  const making = createMaking(host, closed.signal, wantsLink);
+  const making = createInFlightCreates(host, closed.signal, wantsLink);
   const stopHearing = host.onEnd(exits.emit);
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "cockatiel";
 import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
-import type { HostTrouble } from "../driver.ts";
+import type { HostProblem } from "../driver.ts";
 import type { FlintlockClient } from "./client.ts";
 import { FlintlockError } from "./errors.ts";
 import { hostFailure } from "./failure.ts";
@@ -12,7 +12,7 @@ const LONGEST_REST_MS = 30 * SECOND_MS;
 
 export interface GuardedClient extends FlintlockClient {
   /** What the last call failed with, if the host itself was the reason. */
-  trouble(): HostTrouble | undefined;
+  trouble(): HostProblem | undefined;
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../../base/clock.ts";
 import { formatDuration, SECOND_MS } from "../../base/units.ts";
-import type { HostTrouble } from "../driver.ts";
+import type { HostProblem } from "../driver.ts";
 import type { Addresses } from "./addresses.ts";
 import { FlintlockError } from "./errors.ts";
 import type { Listing, Snapshot } from "./listing.ts";
@@ -18,7 +18,7 @@ export const restartDaemon = `containerd may have been restarted below it: ${res
 
 export interface Health {
   /** From memory; undefined when there is no sign of sickness. */
-  trouble(): HostTrouble | undefined;
+  trouble(): HostProblem | undefined;
   noteStuck(uids: readonly string[]): void;
   /** It takes orders and carries out none. */
   isDeaf(): boolean;
@@ -48,7 +48,7 @@ export function createHealth(deps: HealthDeps): Health {
   });
 
   /** A list that fails for good is as bad for addresses: no machine could be given one. */
-  function listTrouble(): HostTrouble | undefined {
+  function listTrouble(): HostProblem | undefined {
     const failing = listing.failing() ?? deps.addresses.failing();
     if (!failing) return undefined;
     const isPoisoned = failing.error instanceof FlintlockError && failing.error.code === "vm_host_sick";
@@ -62,7 +62,7 @@ export function createHealth(deps: HealthDeps): Health {
     };
   }
 
-  function stuckTrouble(): HostTrouble | undefined {
+  function stuckTrouble(): HostProblem | undefined {
     if (stuck.size === 0) return undefined;
     const limit = formatDuration(deps.deleteTimeoutMs);
     return {
@@ -117,7 +117,7 @@ function watchDeafness({ host, listing, clock, patienceMs, isBehindOthers }: Hea
   });
 
   return {
-    trouble(): HostTrouble | undefined {
+    trouble(): HostProblem | undefined {
       if (deaf === undefined) return undefined;
       const forMs = clock.now() - quietSince;
       return {

@@ -2,7 +2,7 @@ import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { diskUses, freeMib, roomForDisks } from "./volume.ts";
+import { diskUses, freeForDisks, freeMib } from "./volume.ts";
 
 const MIB = 1024 ** 2;
 
@@ -12,7 +12,7 @@ test("a sparse disk takes up what was written of it, and the room for disks does
   for (const id of ["fr-aaaaaaaa", "fr-bbbbbbbb"]) await mkdir(join(machines, id));
   const disk = await open(join(machines, "fr-aaaaaaaa", "scratch.img"), "w");
   await disk.truncate(64 * MIB);
-  const before = await roomForDisks(machines, "scratch.img");
+  const before = await freeForDisks(machines, "scratch.img");
   const empty = await diskUses(machines, "scratch.img");
 
   await disk.write(Buffer.alloc(32 * MIB, 1));
@@ -28,5 +28,5 @@ test("a sparse disk takes up what was written of it, and the room for disks does
   expect(written.get("fr-aaaaaaaa")?.writtenMib).toBeLessThan(34);
   expect(await freeMib(machines)).toBeGreaterThan(0);
   // Others use the volume meanwhile: what they do is not held against this.
-  expect(Math.abs((await roomForDisks(machines, "scratch.img")) - before)).toBeLessThan(2_048);
+  expect(Math.abs((await freeForDisks(machines, "scratch.img")) - before)).toBeLessThan(2_048);
 });

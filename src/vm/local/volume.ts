@@ -1,8 +1,9 @@
 /** The volume on which the machines' scratch disks lie: what is free there, and what each disk takes up of it. */
+
 import { readdir, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { MIB_BYTES } from "../../base/units.ts";
 
-const MIB_BYTES = 1024 ** 2;
 /** What `blocks` of a file's status count, whatever the file system's own blocks. */
 const STAT_BLOCK_BYTES = 512;
 
@@ -37,7 +38,7 @@ export async function diskUses(machines: string, name: string): Promise<Readonly
  * How much the scratch disks of machines could take up together, in MiB: what is free and what they take up already. As machines
  * write, one becomes the other, so that the sum changes only with what others do on the volume.
  */
-export async function roomForDisks(machines: string, name: string): Promise<number> {
+export async function freeForDisks(machines: string, name: string): Promise<number> {
   const free = await freeMib(machines);
   const uses = await diskUses(machines, name);
   return free + [...uses.values()].reduce((sum, { writtenMib }) => sum + writtenMib, 0);

@@ -3,16 +3,16 @@
  * on disk for this boot of the host, this program and this image.
  */
 import { stat } from "node:fs/promises";
+import type { KeyedMutex } from "../../base/keyed-mutex.ts";
 import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import { VmError } from "../errors.ts";
 import { hostBootId } from "../local/processes.ts";
 import type { Architecture } from "./architectures.ts";
 import { type Accelerator, smokeArguments } from "./arguments.ts";
 import { kvmAccess, type Programs } from "./host-facts.ts";
 import { type LaunchUser, unprivileged } from "./launch.ts";
-import type { Turns } from "./turns.ts";
 import { remembered } from "./verdict.ts";
 
 /** What `timeout` ends with when it had to kill. */
@@ -35,7 +35,7 @@ export interface AcceleratorOptions {
   /** The user for smoke boots, when machines have users of their own. */
   readonly smokeUid: number | undefined;
   /** One trial boot at a time: side by side they would spoil each other's deadline. */
-  readonly turns: Turns;
+  readonly turns: KeyedMutex;
 }
 
 export interface SmokeBoot {
@@ -73,7 +73,7 @@ async function kvmProblem(
   const { smokeUid, trialBootMs: deadlineMs } = options;
   const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
   const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs };
-  const verdict = await options.turns.take(options.cachePath, async () =>
+  const verdict = await options.turns.run(options.cachePath, async () =>
     remembered(options.cachePath, await verdictKey(boot), () => smokeBoot(boot, signal)),
   );
   if (verdict === undefined) return { gid: device.gid };

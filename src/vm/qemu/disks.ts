@@ -6,7 +6,7 @@ import type { VmConfig } from "../config.ts";
 import { hostCapacity } from "../local/capacity.ts";
 import { createDiskGuard, type DiskGuard } from "../local/disk-guard.ts";
 import { hostResources } from "../local/host-resources.ts";
-import { diskUses, freeMib, roomForDisks } from "../local/volume.ts";
+import { diskUses, freeForDisks, freeMib } from "../local/volume.ts";
 import { inside } from "./files.ts";
 import type { RunningMachines } from "./machines.ts";
 
@@ -17,7 +17,7 @@ import type { RunningMachines } from "./machines.ts";
 const OVERHEAD_MIB = 80;
 
 export async function capacityOf(machines: string, settings: VmConfig): Promise<Capacity> {
-  const host = { ...hostResources(), diskMib: await roomForDisks(machines, inside.scratch) };
+  const host = { ...hostResources(), diskMib: await freeForDisks(machines, inside.scratch) };
   return hostCapacity(host, { ...settings, overheadMib: OVERHEAD_MIB });
 }
 

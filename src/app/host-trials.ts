@@ -1,0 +1,131 @@
+/** Trials of hosts, within the FireRunner that runs and without one. */
+import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
+import { describeError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/load.ts";
+import { connectGitLab } from "../gitlab/http.ts";
+import { createRunnerApi } from "../gitlab/runner-client.ts";
+import { openImages } from "../image/open-images.ts";
+import { registryAsker } from "../image/registry/holding.ts";
+import { trialEndpoint } from "../operations/host-trial/endpoint.ts";
+import { tryHost } from "../operations/host-trial/host-trial.ts";
+import { hostOf } from "../operations/host-trial/order.ts";
+import { createRelay, type RelayTrials } from "../relay/relay.ts";
+import { HttpError } from "../server/errors.ts";
+import { createStore } from "../store/create-store.ts";
+import { acquireStateLock } from "../store/state-lock.ts";
+import type { Store } from "../store/store.ts";
+import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
+import type { Cleanup } from "./compose.ts";
+import { namespaceOf } from "./fleet.ts";
+
+export interface HostTrials {
+  /** Throws `bad_request` at once while another trial runs: each begins by removing what an earlier one left. */
+  tryHost(order: TrialOrder, signal: AbortSignal): AsyncIterable<TrialStep>;
+}
+
+export interface HostTrialsDeps {
+  readonly config: () => Config;
+  readonly store: Pick<Store, "installationId">;
+  /** Undefined without a relay: guests are then not waited for. */
+  readonly trials: RelayTrials | undefined;
+  readonly log: Log;
+}
+
+export function createHostTrials(deps: HostTrialsDeps): HostTrials {
+  let underWay: string | undefined;
+
+  function refuseSecond(): void {
+    if (underWay === undefined) return;
+    throw new HttpError("bad_request", `another trial runs just now, of the host ${underWay}`, {
+      hint: "wait for its end",
+    });
+  }
+
+  async function* run(order: TrialOrder, signal: AbortSignal): AsyncGenerator<TrialStep> {
+    refuseSecond();
+    underWay = order.host.name;
+    try {
+      yield* tryHost(await optionsFor(deps, order), signal);
+    } finally {
+      underWay = undefined;
+    }
+  }
+
+  return {
+    tryHost(order, signal) {
+      refuseSecond();
+      return run(order, signal);
+    },
+  };
+}
+
+async function optionsFor({ config, store, trials, log }: HostTrialsDeps, order: TrialOrder) {
+  const { vm, scheduler, proxy } = config();
+  const images = openImages(config);
+  return {
+    host: hostOf(order),
+    namespace: await namespaceOf(config(), store.installationId),
+    settings: vm.flintlock,
+    image: { name: order.image, resolve: () => images.resolve(order.image) },
+    askRegistry: registryAsker({ proxies: proxy }),
+    door: trialEndpoint(trials),
+    bootDeadlineMs: scheduler.bootDeadline,
+    clock: systemClock,
+    log: log.child({ component: "trial" }),
+  };
+}
+
+/**
+ * A trial without a FireRunner that runs: this process takes its place for so long, with its state directory and its relay. Throws
+ * StoreError when one runs after all.
+ */
+export async function* tryHostAlone(
+  config: Config,
+  order: TrialOrder,
+  { log, signal, version }: { readonly log: Log; readonly signal: AbortSignal; readonly version: string },
+): AsyncGenerator<TrialStep> {
+  const cleanups: Cleanup[] = [];
+  try {
+    const deps = await openRooms(config, { log, version }, cleanups);
+    yield* createHostTrials(deps).tryHost(order, signal);
+  } finally {
+    for (const cleanup of cleanups.toReversed()) {
+      try {
+        await cleanup();
+      } catch (error) {
+        log.warn({ problem: describeError(error) }, "letting go failed");
+      }
+    }
+  }
+}
+
+/** As much of FireRunner as a trial needs. No job is claimed, so nothing is asked of GitLab. */
+async function openRooms(
+  config: Config,
+  { log, version }: { readonly log: Log; readonly version: string },
+  cleanups: Cleanup[],
+): Promise<HostTrialsDeps> {
+  const { state, relay: relayConfig } = config;
+  const clock = systemClock;
+  const lock = await acquireStateLock(state);
+  cleanups.push(() => lock.release());
+  const store = await createStore({
+    ...{ clock, log, database: join(state, "firerunner.db"), keyFile: join(state, "key") },
+  });
+  cleanups.push(() => store.close());
+  if (relayConfig.listen.length === 0) return { config: () => config, store, trials: undefined, log };
+  const http = await connectGitLab(config);
+  cleanups.push(() => http.close());
+  const relay = createRelay({
+    ...{ store, http, clock, log, config: relayConfig },
+    api: createRunnerApi({ http, clock, version, systemId: "" }),
+    pools: () => config.pools,
+    bootData: async () => undefined,
+    directory: join(state, "relay"),
+  });
+  cleanups.push(() => relay.stop());
+  await relay.start();
+  return { config: () => config, store, trials: relay.trials, log };
+}

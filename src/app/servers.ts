@@ -1,0 +1,112 @@
+/** The two doors: one for the command line of this computer, one for the network. */
+import { systemClock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { Config } from "../config/load.ts";
+import { hostKey } from "../domain/placement.ts";
+import type { ControlPorts } from "../server/control/control-routes.ts";
+import { openControlServer } from "../server/control/control-server.ts";
+import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
+import type { Store } from "../store/store.ts";
+import { createViews } from "../views/views.ts";
+import type { Fleet } from "../vm/driver.ts";
+import type { Cleanup, Components } from "./compose.ts";
+import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
+import { createHostCommands } from "./host-commands.ts";
+import { createHostTrials } from "./host-trials.ts";
+
+export interface ServersOptions {
+  /** The configuration in force. */
+  readonly config: () => Config;
+  readonly about: { readonly version: string; readonly startedAt: number };
+  readonly reload: () => Promise<readonly string[]>;
+  readonly log: Log;
+}
+
+/** Opens both. Answers the one to the network; undefined when the configuration wants none. */
+export async function openServers(
+  rooms: Components,
+  options: ServersOptions,
+  cleanups: Cleanup[],
+): Promise<PublicServer | undefined> {
+  const door = await openNetworkDoor(rooms, options);
+  if (door) cleanups.push(() => door.close());
+  const control = await openControl(rooms, options, door);
+  cleanups.push(() => control.close());
+  return door;
+}
+
+async function openNetworkDoor(
+  rooms: Components,
+  { config, log }: ServersOptions,
+): Promise<PublicServer | undefined> {
+  const { http } = config();
+  if (http.listen.length === 0) return undefined;
+  return await openPublicServer({
+    config: http,
+    desk: rooms.tagged?.desk,
+    readiness: () => readiness(rooms),
+    clock: systemClock,
+    log: log.child({ component: "server" }),
+  });
+}
+
+async function openControl(rooms: Components, options: ServersOptions, door: PublicServer | undefined) {
+  const { config, about, reload, log } = options;
+  const webhook = webhookPortsOf(rooms, config, door);
+  const explain = async (jobId: number) => await explainWait(rooms, jobId);
+  const ports: ControlPorts = {
+    ...steeringOf(rooms),
+    hosts: {
+      ...createHostCommands({
+        ...rooms,
+        isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
+        onRoom: () => rooms.claimer.wake(),
+      }),
+      ...createHostTrials({ config, store: rooms.store, trials: rooms.relay.trials, log }),
+    },
+    status: () => describeDaemon(rooms, config(), about),
+    explain,
+    reload,
+    door: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    webhook,
+  };
+  const views = createViews({
+    store: rooms.store,
+    now: systemClock.now,
+    explain,
+    ...(webhook ? { explainPending: webhook.explainPending } : {}),
+  });
+  return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });
+}
+
+function steeringOf({
+  store,
+  scheduler,
+  claimer,
+  fleet,
+}: Components): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
+  return {
+    console: async (id, bytes) => (await driverOf(store, fleet, id))?.console(id, bytes) ?? "",
+    followConsole: (id, signal) => followConsole(store, fleet, id, signal),
+    drain: () => scheduler.drain(),
+    resume() {
+      scheduler.resume();
+      claimer.wake();
+    },
+  };
+}
+
+async function driverOf(store: Store, fleet: Fleet, machineId: string) {
+  const machine = await store.machine(machineId);
+  return machine && fleet.hosts().get(hostKey(machine));
+}
+
+async function* followConsole(
+  store: Store,
+  fleet: Fleet,
+  machineId: string,
+  signal: AbortSignal,
+): AsyncIterable<string> {
+  const driver = await driverOf(store, fleet, machineId);
+  if (driver) yield* driver.followConsole(machineId, signal);
+}

@@ -1,0 +1,49 @@
+import { systemClock } from "../base/clock.ts";
+import { oneLine } from "../base/plain-text.ts";
+import { formatDuration, formatMib } from "../base/units.ts";
+import type { JobView, MachineView } from "../views/api.ts";
+import type { Output } from "./output.ts";
+
+/** `14:03:07`, with the date when it is not today. */
+export function clockTime(at: number, now: number = systemClock.now()): string {
+  const [date, time] = [isoDay(at), new Date(at).toTimeString().slice(0, 8)];
+  return date === isoDay(now) ? time : `${date} ${time}`;
+}
+
+function isoDay(at: number): string {
+  const date = new Date(at);
+  const two = (value: number) => String(value).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+export function ago(at: number, now: number = systemClock.now()): string {
+  return `${formatDuration(Math.max(0, now - at))} ago`;
+}
+
+export function formatSize({ cpus, memoryMib }: { cpus: number; memoryMib: number }): string {
+  return `${cpus} CPU, ${formatMib(memoryMib)}`;
+}
+
+/** The state, or for an ended job how it ended, coloured. */
+export function stateWord(output: Output, { state, result, outcome }: JobView): string {
+  if (state === "finished") {
+    const colour = result === "success" ? "green" : result === "canceled" ? "yellow" : "red";
+    return output.paint(colour, outcome ?? result ?? "ended");
+  }
+  return output.paint(state === "failing" ? "red" : "cyan", state);
+}
+
+/** One line, short enough for a table, without control characters. */
+export function cellText(text: string, limit = 40): string {
+  const line = oneLine(text);
+  return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
+}
+
+/** How long a job has been at it, or took. */
+export function jobTime(job: JobView, now: number = systemClock.now()): string {
+  return formatDuration(Math.max(0, (job.finishedAt ?? now) - job.claimedAt));
+}
+
+export function machineTime(machine: MachineView, now: number = systemClock.now()): string {
+  return formatDuration(Math.max(0, (machine.goneAt ?? now) - machine.createdAt));
+}

@@ -1,0 +1,172 @@
+import { Server as TlsServer } from "node:https";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { type Clock, every } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import { createSampledLog } from "../../base/log.ts";
+import { createKeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
+import type { HttpConfig } from "../config.ts";
+import { createAddressSet } from "./address.ts";
+import { createBodyBudget } from "./body-budget.ts";
+import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
+import { type Client, clientOf } from "./client.ts";
+import { createClientErrors } from "./client-errors.ts";
+import { createConnections } from "./connections.ts";
+import { createTally, type RequestCounts } from "./counts.ts";
+import { createFairQueue } from "./fair-queue.ts";
+import { tlsOptions } from "./http-server.ts";
+import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
+import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
+import { createRefuse } from "./refusal.ts";
+import type { Readiness, WebhookHandler } from "./webhook-handler.ts";
+
+/** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
+const BODY_ROOM_BYTES = 32 * MIB_BYTES;
+const HEALTH_PER_MINUTE = 600;
+/** How often the certificate's files are looked at. */
+const LOOK_MS = 10_000;
+/** How long requests may still be answered when the door closes. */
+const CLOSE_LIMIT_MS = 5_000;
+
+export interface PublicServerDeps {
+  readonly config: HttpConfig;
+  /** Undefined: no webhooks are taken, only questions after health. */
+  readonly desk: WebhookHandler | undefined;
+  readonly readiness: () => Readiness | Promise<Readiness>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Where the network comes in. */
+export interface PublicServer {
+  /** As bound, such as `https://0.0.0.0:8443`; empty when `http.listen` is. */
+  readonly addresses: readonly string[];
+  /**
+   * Takes over the allow-list, the proxies, the limit and the certificate, without cutting any connection. Answers in words whether a
+   * certificate was taken or refused. Never rejects.
+   */
+  reload(config: HttpConfig): Promise<string[]>;
+  /** Takes nothing new, lets what is being answered be answered for at most 5 s, and cuts the rest. */
+  close(): Promise<void>;
+  counts(): RequestCounts;
+}
+
+/** Listens wherever the configuration says, and takes webhooks. Throws HttpError `door_listen`, `door_certificate`. */
+export async function openPublicServer(deps: PublicServerDeps): Promise<PublicServer> {
+  const { clock, log, desk, readiness } = deps;
+  let config = deps.config;
+  let allowed = createAddressSet(config.allow);
+  let trusted = createAddressSet(config.trustedProxies);
+  const tally = createTally();
+  const sampled = createSampledLog({
+    log,
+    clock,
+    leftOut: "more warnings of clients at the door were left out",
+  });
+  const connections = createConnections({ clock, onDisplaced: () => void tally.displaced++ });
+  const clientErrors = createClientErrors({ connections, tally, sampled, clock });
+  const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
+  const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
+  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled, clock });
+  const opened = await openListeners(clock, {
+    ...{ config, desk, readiness, log, connections, clientErrors, refuse, tally, sampled },
+    clientOf: clientFor,
+    allowed: () => allowed,
+    bodyLimitBytes: config.bodyLimit * MIB_BYTES,
+    room: createBodyBudget(BODY_ROOM_BYTES),
+    takeTurn: createFairQueue(),
+    isSpoilt: clientErrors.isSpoilt,
+    limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
+  });
+  const stopLooking = every(clock, LOOK_MS, () => {
+    sampled.tick();
+    void opened.look(config);
+  });
+  return {
+    addresses: opened.addresses,
+    async reload(next) {
+      config = next;
+      allowed = createAddressSet(next.allow);
+      trusted = createAddressSet(next.trustedProxies);
+      return await opened.look(next);
+    },
+    async close() {
+      stopLooking();
+      await opened.close();
+      sampled.flush();
+    },
+    counts: () => ({ ...tally, refused: { ...tally.refused }, openConnections: connections.open }),
+  };
+}
+
+interface Listeners {
+  readonly addresses: readonly string[];
+  /** Looks whether the certificate has changed. */
+  look(config: HttpConfig): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+/** Opens every listener, or none. */
+async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listeners> {
+  const { config, connections, log } = deps;
+  const apps: FastifyInstance[] = [];
+  const keeper = await keepCertificate(clock, deps, apps);
+  const addresses: string[] = [];
+  const close = async () => {
+    const closing = apps.map((app) => app.close());
+    await connections.finish(CLOSE_LIMIT_MS);
+    await Promise.all(closing);
+  };
+  try {
+    for (const text of config.listen) {
+      addresses.push(...(await openAll(deps, parseListener(text), keeper, apps)));
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  for (const address of addresses) log.info({ address }, "the door is open");
+  return {
+    addresses,
+    async look({ tls }) {
+      const words = keeper && tls ? await keeper.look(tls) : undefined;
+      return words === undefined ? [] : [words];
+    },
+    close,
+  };
+}
+
+async function keepCertificate(
+  clock: Clock,
+  { config, log }: PublicAppDeps,
+  apps: readonly FastifyInstance[],
+): Promise<CertificateReloader | undefined> {
+  if (config.tls === undefined || config.listen.every((text) => !parseListener(text).isTls)) return undefined;
+  return await createCertificateReloader(config.tls, {
+    log,
+    now: clock.now,
+    onPair: (pair) => {
+      for (const { server } of apps)
+        if (server instanceof TlsServer) server.setSecureContext(tlsOptions(pair));
+    },
+  });
+}
+
+/** Every address of one entry of `http.listen`; at least one of them must work. */
+async function openAll(
+  deps: PublicAppDeps,
+  listener: Listener,
+  keeper: CertificateReloader | undefined,
+  apps: FastifyInstance[],
+): Promise<string[]> {
+  const bound: string[] = [];
+  const places = await resolveListener(listener);
+  for (const [index, place] of places.entries()) {
+    const app = createPublicApp(deps, place.isTls ? keeper?.pair : undefined);
+    apps.push(app);
+    const isOptional = bound.length > 0 || index < places.length - 1;
+    const address = await bind(app, place, isOptional);
+    if (address !== undefined) bound.push(address);
+  }
+  return bound;
+}
