@@ -15,7 +15,7 @@ import { type Cleanup, type Components, composeApp } from "./compose.ts";
 import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 
-export { newSigningKey, signDelivery } from "../gitlab/signing-key.ts";
+export { newSigningKey, signDelivery } from "../gitlab/webhook-signature.ts";
 export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
 export { createSetupChecks } from "../operations/setup/setup-checks.ts";

@@ -46,6 +46,7 @@ export function describeDaemon(
       if (!pool) return [];
       return {
         name,
+        origin: pool.origin.kind,
         ok,
         problems: problems.map(({ problem, hint }) => ({ problem, hint: hint ?? null })),
         accelerator: accelerator ?? null,
@@ -131,10 +132,12 @@ export function readiness({
   claimer,
   tagged,
   reach,
-}: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach">): Readiness {
+  pools: currentPools,
+}: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach" | "pools">): Readiness {
   const { mode, pools } = scheduler.status();
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
-  const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
+  const known = currentPools();
+  const isLasting = ({ pool }: { readonly pool: string }) => known.get(pool)?.origin.kind !== "tags";
   const outage = describeOutage(reach.outage(), systemClock.now());
   const parts = {
     mode,

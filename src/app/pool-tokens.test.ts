@@ -4,7 +4,7 @@ import { createRecordingLog } from "../../test/builders/recording-log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
-import { gitLabErrorOf, tokenRefusal } from "../gitlab/failure.ts";
+import { gitLabErrorOf, tokenRefusal } from "../gitlab/errors.ts";
 import { answer } from "../operations/doctor/findings.ts";
 import { createPoolTokens } from "./pool-tokens.ts";
 

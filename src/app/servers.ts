@@ -76,7 +76,7 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
     explain,
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
-  return await openControlServer({ stateDirectory: config().state, views, ports, log });
+  return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });
 }
 
 function steeringOf({

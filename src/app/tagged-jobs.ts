@@ -96,7 +96,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     hostname: hostname(),
     newKey: newRunnerKey,
     runnerInfo: options.runnerInfo,
-    isPolled: (pool) => options.isPolled(pool) || unservable.isPolled(pool),
+    isPolled: ({ pool, jobId }) => options.isPolled(pool) || (jobId !== null && unservable.isFailing(jobId)),
   });
   const unservable: Unservable = createUnservable({
     ...{ provisioner: keeper, store, api, rules, clock, random, log },

@@ -34,7 +34,7 @@ interface World {
   readonly claiming?: string;
   readonly perJob?: boolean;
   readonly isProtected?: boolean;
-  readonly obstacle?: string;
+  readonly blocker?: string;
 }
 
 function aWorld({
@@ -43,7 +43,7 @@ function aWorld({
   claiming,
   perJob = false,
   isProtected = false,
-  obstacle,
+  blocker,
 }: World = {}) {
   const webhook = {
     url: "https://firerunner.example.org/webhook",
@@ -83,7 +83,7 @@ function aWorld({
       pools: () => new Map(pools.map((name) => [name, {}])),
     },
     hookHealth: { status: () => ({ hooks: [], problem: "there is no hook" }) },
-    unservable: { obstacle: () => obstacle },
+    unservable: { blocker: () => blocker },
     token: () => null,
     budget: () => undefined,
     refused: () => ({ "wrong signature": 3 }),
@@ -110,7 +110,7 @@ describe("jobs by tag, seen from outside", () => {
   });
 
   test("a job that cannot be served and is not failed although it should be says why, in the lists and in `why`", async () => {
-    const world = aWorld({ obstacle: "it has several tags" });
+    const world = aWorld({ blocker: "it has several tags" });
 
     expect((await world.status()).unservable[0]?.reason).toBe(
       "no host has so many CPUs; it has several tags",

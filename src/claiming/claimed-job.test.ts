@@ -5,8 +5,8 @@ import { aPool } from "../../test/builders/pool.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
-import { JobPayload } from "../gitlab/payload.ts";
 import type { JobUpdate, RemoteJobStatus, TraceStatus } from "../gitlab/runner-api.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import { claimOf, rejectJob, shortToken, storeClaim } from "./claimed-job.ts";
 
 const away = { kind: "unavailable", waitMs: 0, problem: "GitLab is away" } as const;

@@ -2,19 +2,19 @@
  * What becomes of a job that GitLab has given: made durable as a claim, or, where that cannot be, ended in GitLab with a reason in its
  * log. GitLab calls the job running from its answer on and cannot take it back, so one of the two must happen.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
+import { pauseUnless } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { pauseUnless } from "../base/pause.ts";
 import type { Secret } from "../base/secret.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { failureReasonOf } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import type { JobPayload } from "../gitlab/payload.ts";
-import type { JobAnswer, RunnerApi } from "../gitlab/runner-api.ts";
+import type { JobAnswer, JobPayload, RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";
-import type { Claim, Store } from "../store/store.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 
 /** How long a claimed job may wait until it can be stored, before it is failed in GitLab. */
 const STORE_LIMIT_MS = MINUTE_MS;
@@ -38,7 +38,7 @@ export interface RejectionDeps {
 }
 
 interface StoreClaimDeps extends RejectionDeps {
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   /** Called with every failed try: nothing more must be claimed until this call returns. */
   readonly onFailure: (problem: string) => void;
 }

@@ -1,5 +1,7 @@
 import type { Command } from "commander";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { systemClock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
 import { hostChecks } from "../operations/doctor/host.ts";
@@ -80,14 +82,15 @@ async function tryConfig(context: Context): Promise<{ config?: Config; finding: 
 
 async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Finding> {
   try {
-    return await check.run(AbortSignal.any([interrupt, AbortSignal.timeout(CHECK_LIMIT_MS)]));
+    const limit = { limitMs: CHECK_LIMIT_MS, parent: interrupt };
+    return await withDeadline(systemClock, limit, check.run);
   } catch (error) {
     return findingOf(error);
   }
 }
 
 function findingOf(error: unknown): Finding {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 

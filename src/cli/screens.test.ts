@@ -63,7 +63,7 @@ beforeAll(async () => {
   const views = createViews({ store: kept.store, now: systemClock.now, explain: async () => [SENTENCE] });
   server = await openControlServer({
     ...{ stateDirectory: join(directory, "state"), views, ports },
-    log: silentLog,
+    ...{ clock: systemClock, log: silentLog },
   });
 });
 
@@ -104,6 +104,7 @@ async function fillStore(store: TestStore["store"]): Promise<void> {
 
 const pool: DaemonStatus["pools"][number] = {
   name: NAME,
+  origin: "configured",
   ok: true,
   problems: [{ problem: SENTENCE, hint: HINT }],
   ...{ accelerator: "tcg", driver: "flintlock", image: NAME },

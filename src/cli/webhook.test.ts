@@ -113,7 +113,13 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
   };
   const { explainPending = async () => [] } = change;
   const views = createViews({ store: kept.store, now: systemClock.now, explainPending });
-  control = await openControlServer({ stateDirectory: state, views, ports, log: silentLog });
+  control = await openControlServer({
+    stateDirectory: state,
+    views,
+    ports,
+    clock: systemClock,
+    log: silentLog,
+  });
   return kept.store;
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { z } from "zod";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
@@ -55,7 +55,7 @@ interface ConfigNote {
 }
 
 /** A company's proxy, as it is in force. */
-export interface CompanyProxy extends ProxyWays {
+export interface CompanyProxy extends ProxyRoutes {
   /** Where `proxy.caFile` was found. */
   readonly caFile?: string | undefined;
 }
@@ -97,7 +97,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     gitlab: secrets.gitlab,
-    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    proxy: { ...proxy.proxies, caFile: proxy.caFile },
     guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
@@ -109,7 +109,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
-      ...proxyValues(parsed.data.proxy, proxy.ways),
+      ...proxyValues(parsed.data.proxy, proxy.proxies),
     ],
   };
 }
@@ -139,7 +139,7 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
   const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
 }
 
 interface ReadSoFar {
@@ -265,7 +265,8 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
   const { diskMib, ...kind } = kindOfPool(pool);
-  return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
+  const size = { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib };
+  return { ...kind, name, origin: { kind: "configured" }, size, runnerToken };
 }
 
 /** Where the configuration is looked for when nobody names it, in this order. */

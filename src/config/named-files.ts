@@ -1,11 +1,12 @@
 import { dirname, isAbsolute, join } from "node:path";
 import { describeError, systemCode } from "../base/errors.ts";
-import { certificatesIn } from "../base/trust.ts";
+import { certificatesIn } from "../base/tls.ts";
 import { changeableBy, openTrusted, ourselves, readableBy, UntrustedError } from "../base/trusted-file.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Path } from "./source.ts";
 
-const MAX_FILE_BYTES = 1024 ** 2;
+const MAX_FILE_BYTES = MIB_BYTES;
 const ROOT_GROUP = 0;
 
 /** A file's text with its permission bits and its group; without one, root's. */

@@ -3,12 +3,13 @@
  * Facts: `alert_status` and `disabled_until` of GitLab's hooks API.
  */
 /** Finds the hooks that lead here: of what is served, or else of single projects, as where GitLab's plan has no group hooks. */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeWithHint } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import { readFailure } from "./read-failures.ts";
@@ -68,7 +69,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
       if (ending.signal.aborted) return clock.now() + INTERVAL_MS;
       failures++;
       const ownMs = backoffMs(failures, random, retryBackoff);
-      return settle(describeHookError(error), Math.max(ownMs, readFailure(error).waitMs));
+      return settle(describeWithHint(error), Math.max(ownMs, readFailure(error).waitMs));
     }
   }
 
@@ -163,7 +164,7 @@ async function ofScope(
     return { hooks: found, problem: found.length === 0 ? noHook(scope, url) : null };
   } catch (error) {
     if (!isRefusal(error)) throw error;
-    return { hooks: [], problem: describeHookError(error) };
+    return { hooks: [], problem: describeWithHint(error) };
   }
 }
 
@@ -195,12 +196,6 @@ const noInstanceHooks =
 
 function noHook(scope: Scope, url: string): string {
   return `${describeScope(scope)} has no webhook that leads to ${url}, and no project that sent one has: “firerunner webhook install” makes it`;
-}
-
-/** What went wrong and what to do about it. */
-function describeHookError(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
-  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }
 
 /** Written differently, they may still be the same: `https://EXAMPLE.org:443/webhook/`. */

@@ -1,9 +1,10 @@
 /** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in shared. */
 import type { Clock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/deliveries.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
@@ -20,7 +21,7 @@ const GONE_AFTER = 3;
 
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
-  readonly store: Pick<Deliveries, "noteProjectRead">;
+  readonly store: Pick<DeliveryStore, "noteProjectRead">;
   readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
@@ -72,7 +73,8 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   }
 
   async function seeThrough(watch: ProjectWatch, begun: Read): Promise<void> {
-    const jobs = await withLimit(clock, ending.signal, (signal) => rest.pendingJobs(watch.id, signal));
+    const limit = { limitMs: READ_LIMIT_MS, parent: ending.signal, late: tooLong, cleanUpMs: 0 };
+    const jobs = await withDeadline(clock, limit, (signal) => rest.pendingJobs(watch.id, signal));
     pace.spend(Math.floor(jobs.length / PAGE_SIZE));
     if (!options.isServed(watch)) return;
     const isMissed = (job: ApiJob) => missed.isMissed(job, watch.hookedAt);
@@ -120,25 +122,8 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   };
 }
 
-async function withLimit<Result>(
-  clock: Clock,
-  ending: AbortSignal,
-  work: (signal: AbortSignal) => Promise<Result>,
-): Promise<Result> {
-  const timer = new AbortController();
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, ending]);
-  const late = clock.sleep(READ_LIMIT_MS, AbortSignal.any([timer.signal, ending])).then(() => {
-    const error = new Error(`GitLab's answer took longer than ${READ_LIMIT_MS / 1_000} s`);
-    over.abort(error);
-    throw error;
-  });
-  try {
-    return await Promise.race([work(signal), late]);
-  } finally {
-    timer.abort();
-    late.catch(() => {});
-  }
+function tooLong(): Error {
+  return new Error(`GitLab's answer took longer than ${READ_LIMIT_MS / 1_000} s`);
 }
 
 /** A webhook may take so long: GitLab sends them from a queue. */

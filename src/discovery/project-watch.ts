@@ -3,7 +3,7 @@
  * that waits, and now and then in any case. Times are epoch ms.
  */
 /** Which project is read next, and when. Pure. */
-import { backoffMs } from "../gitlab/backoff.ts";
+import { backoffMs } from "../base/backoff.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ReceivedHook } from "./webhook-receiver.ts";

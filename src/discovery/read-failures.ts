@@ -1,6 +1,6 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 
 /** What a failed request to GitLab's API says about the next ones. */

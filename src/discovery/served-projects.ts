@@ -3,14 +3,15 @@
  * Whose pending jobs are looked at: the projects of the group (or the one project, or those the token's user is a member of), those
  * that the configuration names, and those that send webhooks, as far as they belong to what is served.
  */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { Deliveries, KnownProject } from "../store/deliveries.ts";
+import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
 import { readFailure } from "./read-failures.ts";
 import { belongsTo, describeScope } from "./scope.ts";
 
@@ -18,7 +19,7 @@ import { belongsTo, describeScope } from "./scope.ts";
 const KEEP_SILENT_MS = 7 * 24 * HOUR_MS;
 
 interface ServedProjectsOptions {
-  readonly store: Pick<Deliveries, "projects" | "noteProjects" | "forgetProject">;
+  readonly store: Pick<DeliveryStore, "projects" | "noteProjects" | "forgetProject">;
   readonly rest: Pick<GitLabRest, "projectsOf" | "findProject">;
   /** What is configured, found out from GitLab; may throw. */
   readonly scope: () => Promise<Scope>;

@@ -1,8 +1,6 @@
 import { z } from "zod";
-import { parseDurationMs, parseSizeBytes } from "../base/units.ts";
+import { MIB_BYTES, parseDurationMs, parseSizeBytes } from "../base/units.ts";
 import { EgressConfig } from "./egress.ts";
-
-const MIB_BYTES = 1024 ** 2;
 
 /** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
 export function durationMs(): z.ZodType<number, string> {

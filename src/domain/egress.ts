@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { z } from "zod";
+import { formatHostPort } from "../base/host-port.ts";
 import { addressKind, isSingle } from "./address-kinds.ts";
 
 /** What guests of a pool may reach beside the relay: the one form that everything after the configuration works with. */
@@ -96,7 +97,7 @@ function writtenHost(entry: EgressHost): EgressHostText {
 }
 
 function describeEgressHost({ host, port, anyBelow }: Omit<EgressHost, "private">): string {
-  return `${anyBelow ? "*." : ""}${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return `${anyBelow ? "*." : ""}${formatHostPort({ host, port })}`;
 }
 
 /** Wider ranges hold more than a company's own networks. */

@@ -25,6 +25,13 @@ describe("the room for machines of a pool", () => {
     );
   });
 
+  test("is a matter of the kind of machine for a pool of jobs by tag, whatever its name", () => {
+    const tagged = { ...pool, origin: { kind: "tags", key: "r-a" } } as const;
+
+    expect(poolCapacity(tagged, [host(65 * GIB)]).note).toContain("(webhook.machine.disk)");
+    expect(poolCapacity({ ...pool, name: "a:b" }, [host(65 * GIB)]).note).toContain("pools.a:b.size.disk");
+  });
+
   test("is none when one disk is more than there is", () => {
     const { note, ...room } = poolCapacity(pool, [host(12 * GIB)]);
 

@@ -1,4 +1,4 @@
-/** How many machines of a pool its hosts could run at one time if nothing else ran there, and whether it is disk that allows no more. */
+/** Pools: named kinds of machines, and how many machines of one its hosts could run at one time. */
 import type { Secret } from "../base/secret.ts";
 import { formatMib } from "../base/units.ts";
 import type { Egress } from "./egress.ts";
@@ -17,10 +17,14 @@ export interface MachineKind {
   readonly diskMib: number;
 }
 
+/** Where a pool comes from; `key` is that of the runner (in the store) that was made for the tags. */
+type PoolOrigin = { readonly kind: "configured" } | { readonly kind: "tags"; readonly key: string };
+
 /** A named kind of machine, ready for use: defaults filled in, token read, driver decided. */
 export interface Pool extends Omit<MachineKind, "diskMib"> {
-  /** A name of the configuration; or, for jobs by tag, one with a colon, which no name of the configuration holds. */
+  /** For people and for rows: a name of the configuration, `tags:TAG,TAG`, or `job:ID` where a runner is made for one job. */
   readonly name: string;
+  readonly origin: PoolOrigin;
   readonly size: Size;
   /** The token of the GitLab runner whose jobs it serves. Never given to a machine. */
   readonly runnerToken: Secret;
@@ -35,9 +39,9 @@ interface PoolCapacity {
   readonly note: string | undefined;
 }
 
-/** `hosts`: all there are. */
+/** What hosts could run if nothing else ran there, and whether it is disk that allows no more. `hosts`: all there are. */
 export function poolCapacity(
-  pool: Pick<Pool, "name" | "size" | "driver" | "hostLabels" | "concurrency">,
+  pool: Pick<Pool, "name" | "origin" | "size" | "driver" | "hostLabels" | "concurrency">,
   hosts: readonly Pick<HostCapacity, "key" | "driver" | "labels" | "capacity">[],
 ): PoolCapacity {
   const { size, concurrency } = pool;
@@ -59,7 +63,7 @@ export function poolCapacity(
 }
 
 function noteOf(
-  { name, size, driver }: Parameters<typeof poolCapacity>[0],
+  { name, origin, size, driver }: Parameters<typeof poolCapacity>[0],
   machines: number,
   besideDisk: number,
   hosts: readonly Pick<HostCapacity, "key" | "capacity">[],
@@ -69,8 +73,8 @@ function noteOf(
     machines === 0
       ? `no machine, since the disk of one (${formatMib(size.diskMib)}) is more than the ${formatMib(most)} there are for disks`
       : `${machines} ${machines === 1 ? "machine" : "machines"} at one time (${formatMib(size.diskMib)} each), where all else allows ${besideDisk}`;
-  // Pools of jobs by tag have a colon in their names.
-  const own = name.includes(":") ? "the disk of its kind (webhook.machine.disk)" : `pools.${name}.size.disk`;
+  const own =
+    origin.kind === "tags" ? "the disk of its kind (webhook.machine.disk)" : `pools.${name}.size.disk`;
   const promised = driver === "flintlock" ? "the hosts' disk (vm.flintlock.hosts)" : "vm.overcommit.disk";
   return `disk allows ${count}: free some space, lower ${own}, or raise ${promised}`;
 }

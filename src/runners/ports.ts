@@ -1,5 +1,5 @@
 import type { Pool } from "../domain/pool.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 
 /**
  * Makes the runners that the waiting jobs need, keeps them online, and deletes them: the pools of jobs by tag. What it cannot do

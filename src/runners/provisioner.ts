@@ -10,7 +10,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Route, TagRules } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries, type Retries } from "./retries.ts";
@@ -48,7 +48,7 @@ export interface RunnerProvisionerOptions {
   readonly scope: () => Promise<Scope>;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
-  readonly isPolled: (pool: string) => boolean;
+  readonly isPolled: (runner: Pick<ManagedRunner, "pool" | "jobId">) => boolean;
   readonly config: () => WebhookConfig["runners"];
   /** The mark by which this installation knows its runners in GitLab. */
   readonly installation: string;

@@ -1,8 +1,8 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeWithHint, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 
 const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
@@ -45,7 +45,7 @@ export function createRetries(deps: {
     // What nobody has tried again for so long is not wanted any more.
     for (const [name, { dueAt }] of failures) if (dueAt < clock.now() - HOUR_MS) failures.delete(name);
     const before = failures.get(work);
-    const problem = describeFailure(error);
+    const problem = describeWithHint(error);
     const tries = (before?.tries ?? 0) + 1;
     const restMs = isFree(error) ? 0 : waitMsOf(error, tries, random);
     failures.set(work, { tries, problem, error, dueAt: clock.now() + restMs });
@@ -81,10 +81,4 @@ function waitMsOf(error: unknown, tries: number, random: () => number): number {
 
 function isPassing(error: unknown): boolean {
   return !(error instanceof FireRunnerError) || error.retryable;
-}
-
-/** What went wrong and what to do about it, on one line. */
-function describeFailure(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
-  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }

@@ -1,5 +1,5 @@
 import { routeJob, type TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import { RunnerError } from "./errors.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import type { RunnerCreator } from "./runner-creator.ts";

@@ -2,7 +2,7 @@ import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import { type Route, routeJob, type TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 
 /** For a runner whose token cannot be read any more: nothing is asked for with it, but its jobs go on. */
 const noToken = new Secret("");
@@ -12,14 +12,14 @@ const noToken = new Secret("");
  * for, in the kind of machine that needs no rule.
  */
 export function poolOf(
-  { pool, tags, size }: ManagedRunner,
+  { key, pool, tags, size }: ManagedRunner,
   rules: TagRules,
   runnerToken: Secret = noToken,
 ): Pool {
   const routing = routeJob(tags, rules);
   const found = routing.kind === "route" ? routing.route : { kind: rules.kind, size };
   const { diskMib: _, ...kind } = found.kind;
-  return { ...kind, name: pool, size: found.size, runnerToken };
+  return { ...kind, name: pool, origin: { kind: "tags", key }, size: found.size, runnerToken };
 }
 
 /** What of pools decides who else has to hear of a change. */

@@ -8,7 +8,7 @@ import { routeJob, type TagRules } from "../domain/routing.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import type { RunnerIndex } from "./runner-index.ts";
 import { tagsKey } from "./runner-pools.ts";
@@ -22,7 +22,7 @@ interface RunnerUpkeepOptions {
   readonly index: RunnerIndex;
   readonly config: () => WebhookConfig["runners"];
   /** A request is open that may bring a job of this pool. */
-  readonly isPolled: (pool: string) => boolean;
+  readonly isPolled: (runner: Pick<ManagedRunner, "pool" | "jobId">) => boolean;
   readonly rules: () => TagRules;
   readonly clock: Pick<Clock, "now">;
 }
@@ -58,7 +58,7 @@ export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
   }
 
   function reasonToRetire(row: ManagedRunner, now: number): string | undefined {
-    if (isNeeded(row) || options.isPolled(row.pool)) return undefined;
+    if (isNeeded(row) || options.isPolled(row)) return undefined;
     const routing = routeJob(row.tags, options.rules());
     // Kept online it would only make GitLab say that such jobs have a runner.
     if (routing.kind === "refused") return routing.reason;
@@ -78,7 +78,7 @@ export function createRunnerUpkeep(options: RunnerUpkeepOptions): RunnerUpkeep {
   return {
     updateUse,
     remove,
-    isRemovable: ({ pool }) => index.unfinished(pool) === 0 && !options.isPolled(pool),
+    isRemovable: (row) => index.unfinished(row.pool) === 0 && !options.isPolled(row),
   };
 }
 

@@ -93,7 +93,7 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
     scope: async () => ({ kind: "group", id: 7, path: "g" }),
     rules: () => rules,
     runnerInfo: () => ({}),
-    isPolled: (pool) => unservable.isPolled(pool),
+    isPolled: ({ jobId }) => jobId !== null && unservable.isFailing(jobId),
     config: () => ({
       ...{ perJob: false, protected: false, keepUnused: 3_600_000, most, verifyInterval: 1_200_000 },
     }),

@@ -5,8 +5,8 @@
  * A process that ends anywhere in between leaves a row for each of the two.
  */
 import type { Clock } from "../base/clock.ts";
+import { pauseUnless } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { pauseUnless } from "../base/pause.ts";
 import { Secret } from "../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
@@ -17,8 +17,8 @@ import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
-import type { Claim, Store } from "../store/store.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries } from "./retries.ts";
 
@@ -40,7 +40,7 @@ export interface UnservableOptions {
   readonly leftAlone: () => readonly LeftAlone[];
   readonly provisioner: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
   readonly api: Pick<RunnerApi, "requestJob" | "appendTrace" | "updateJob">;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   readonly config: () => WebhookConfig["unservable"];
@@ -55,8 +55,8 @@ export interface Unservable {
   stop(): Promise<void>;
   /** The configuration may have changed, and what was in the way may be gone. */
   wake(): void;
-  /** A request may be sent for this pool, or is open: its runner has to stay. Answers also before the runner is made. */
-  isPolled(pool: string): boolean;
+  /** It is being claimed to fail it: the runner made for it must stay. True from before that runner is made. */
+  isFailing(jobId: number): boolean;
   /** Why a job waits on although such jobs are failed here, in words; undefined when it is failed soon, or such jobs wait. */
   blocker(job: LeftAlone): string | undefined;
 }
@@ -118,7 +118,7 @@ export function createUnservable(options: UnservableOptions): Unservable {
       ripeness.pardon();
       loop.wake();
     },
-    isPolled: (pool) => working.has(Number(/^job:(\d+)(?:#\d+)?$/.exec(pool)?.[1])),
+    isFailing: (jobId) => working.has(jobId),
     blocker(job) {
       if (config() !== "fail") return undefined;
       const wasInVain = ripeness.rests(job.job.id) && !working.has(job.job.id);

@@ -1,8 +1,8 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import type { NewMachine, Store } from "../store/store.ts";
+import type { EventStore, JobStore, MachineStore, NewMachine } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { recordConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
@@ -12,7 +12,7 @@ import type { Cooldown } from "./task-queue.ts";
 import { traceLine } from "./trace-lines.ts";
 
 export interface JobActionDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly pools: Pools;

@@ -10,6 +10,7 @@ export type PoolOverrides = Partial<Omit<Pool, "egress">> & { readonly egress?: 
 export function aPool({ egress = "none", ...overrides }: PoolOverrides = {}): Pool {
   return {
     name: "small",
+    origin: { kind: "configured" },
     size: aSize(),
     image: "base",
     driver: "fake",

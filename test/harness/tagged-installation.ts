@@ -12,7 +12,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { freePort } from "../../src/demo/free-port.ts";
 import type { Capacity, Size } from "../../src/domain/size.ts";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import { openTestDoor, rawRequest, secretToken, signed, type TestDoor } from "../harness/door.ts";
 import { openRawSocket, type RawSocket } from "../harness/raw-socket.ts";
 

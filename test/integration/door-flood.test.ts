@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startChild } from "../../bench/parts/child.ts";
-import { newSigningKey, signDelivery } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey, signDelivery } from "../../src/gitlab/webhook-signature.ts";
 import { aJobHook, aPipelineHook, hookHeaders } from "../builders/hook.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { watchOthersCpu } from "../harness/cpu-share.ts";

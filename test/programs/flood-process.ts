@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { serveParent } from "../../bench/parts/child.ts";
-import { newSigningKey, signDelivery } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey, signDelivery } from "../../src/gitlab/webhook-signature.ts";
 
 export interface FloodOptions {
   /** `https://…` and `http://…`; each attacker takes the next. */

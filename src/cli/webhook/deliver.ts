@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
 import { z } from "zod";
+import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { plainText } from "../../base/plain-text.ts";
 import type { Config } from "../../config/load.ts";
@@ -55,11 +56,11 @@ export async function connectListener(
   const agent = new Agent({ connect, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: ANSWER_LIMIT_MS });
 
   async function deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer> {
-    const begin = performance.now();
+    const begin = systemClock.now();
     try {
       const answer = await request(url, { method: "POST", headers, body, dispatcher: agent });
       const text = wordsOf(await answer.body.text());
-      return { status: answer.statusCode, text, tookMs: performance.now() - begin };
+      return { status: answer.statusCode, text, tookMs: systemClock.now() - begin };
     } catch (cause) {
       throw new CliError("cli_door", `delivering to ${url} failed: ${describeError(cause)}`, {
         cause,

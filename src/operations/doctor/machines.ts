@@ -108,7 +108,7 @@ async function onFleet({ hosts, proxy }: Wanted, image: BootImage, signal: Abort
     };
   }
   if (image.published) {
-    const { state, words } = await registryAsker({ ways: proxy })(image.published, signal);
+    const { state, words } = await registryAsker({ proxies: proxy })(image.published, signal);
     if (state === "gone" || state === "locked")
       return {
         level: "fail",

@@ -1,11 +1,11 @@
 /** Makes GitLab tell us of jobs: creates the hook or repairs it, and proves with GitLab's own test event that it works. */
 import type { Clock } from "../../base/clock.ts";
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
 import type { Secret } from "../../base/secret.ts";
 import { formatDuration } from "../../base/units.ts";
 import { isSameUrl } from "../../discovery/hook-health.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
+import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/rest-api.ts";
 import type { Finding } from "../doctor/check.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-messages.ts";
 import type { Step } from "./step.ts";
@@ -77,7 +77,7 @@ async function* step<Value>(
 }
 
 function failureOf(error: unknown): Finding & { readonly level: "fail" } {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 

@@ -1,4 +1,4 @@
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
 import type { Finding } from "../doctor/check.ts";
 
 /** How GitLab words what kept it from delivering (lib/gitlab/http, Net::HTTP, OpenSSL), and what to do about each. */
@@ -63,7 +63,7 @@ export function explainTestFailure(error: unknown, url: string): Finding & { rea
     return { level: "fail", message, hint };
   }
   if (codeOf(error) !== "gitlab_refused") {
-    const hint = error instanceof FireRunnerError ? error.hint : undefined;
+    const hint = hintOf(error);
     return { level: "fail", message, ...(hint === undefined ? {} : { hint }) };
   }
   const known = causes.find(({ words }) => words.test(message));

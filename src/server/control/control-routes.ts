@@ -2,7 +2,8 @@ import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
-import type { ManagedRunner } from "../../store/managed-runner.ts";
+import { MIB_BYTES } from "../../base/units.ts";
+import type { ManagedRunner } from "../../store/runner-store.ts";
 import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
 import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
@@ -81,7 +82,7 @@ const ConsoleQuery = z.object({
     .number()
     .int()
     .min(0)
-    .max(8 * 1024 ** 2)
+    .max(8 * MIB_BYTES)
     .default(65_536),
 });
 
@@ -140,11 +141,15 @@ function noConsole(id: string, host: string): HttpError {
 }
 
 /** A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once. */
-function isShown(pool: string, waiting: readonly WaitingView[], unfinished: readonly JobView[]): boolean {
+function isShown(
+  { name, origin }: Pick<Status["pools"][number], "name" | "origin">,
+  waiting: readonly WaitingView[],
+  unfinished: readonly JobView[],
+): boolean {
   return (
-    !pool.includes(":") ||
-    waiting.some((job) => job.pool === pool) ||
-    unfinished.some((job) => job.pool === pool)
+    origin === "configured" ||
+    waiting.some((job) => job.pool === name) ||
+    unfinished.some((job) => job.pool === name)
   );
 }
 
@@ -175,7 +180,7 @@ async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
   return {
     ...daemon,
     pools: daemon.pools
-      .filter(({ name }) => isShown(name, waiting, unfinished))
+      .filter((pool) => isShown(pool, waiting, unfinished))
       .map((pool) => ({
         ...pool,
         ...countsOf(pool.name, unfinished, waiting),

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { silentLog } from "../../base/log.ts";
-import type { TlsFiles, TlsPair } from "../../base/tls-pair.ts";
+import type { TlsFiles, TlsPair } from "../../base/tls.ts";
 import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
 
 type Issued = Awaited<ReturnType<CertificateAuthority["issue"]>>;

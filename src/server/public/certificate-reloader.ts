@@ -1,6 +1,7 @@
 import { describeError } from "../../base/errors.ts";
+import { createMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
-import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "../../base/tls-pair.ts";
+import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "../../base/tls.ts";
 import { HttpError } from "../errors.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * 3_600_000;
@@ -28,7 +29,7 @@ export async function createCertificateReloader(
   // Before reading: what changes in between is seen at the next look.
   let stamp = await stampOf([first.certificateFile, first.keyFile]);
   let pair = await readServerPair(first);
-  let queue: Promise<unknown> = Promise.resolve();
+  const oneByOne = createMutex();
   warnOfDates();
 
   function warnOfDates(): void {
@@ -64,12 +65,8 @@ export async function createCertificateReloader(
     get pair() {
       return pair;
     },
-    async refresh(files) {
-      // One after the other, so that a slow look does not put an older pair in place of a newer one.
-      const answer = queue.then(() => lookOnce(files));
-      queue = answer;
-      return await answer;
-    },
+    // So that a slow look does not put an older pair in place of a newer one.
+    refresh: (files) => oneByOne(() => lookOnce(files)),
   };
 }
 

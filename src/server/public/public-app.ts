@@ -8,10 +8,11 @@ import Fastify, {
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { TLS_FLOOR, type TlsPair } from "../../base/tls-pair.ts";
+import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import type { HttpConfig } from "../config.ts";
 import type { Client } from "./client.ts";
-import type { createClientErrors, UnprovenLimit } from "./refusal.ts";
+import type { createClientErrors } from "./refusal.ts";
 import type { Readiness } from "./webhook-route.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
 
@@ -89,7 +90,7 @@ interface HealthDeps {
   readonly readiness: () => Readiness | Promise<Readiness>;
   readonly clientOf: (request: FastifyRequest) => Client;
   /** A limit of its own: those who watch ask often, and must not use up what a client may send unproven. */
-  readonly limit: UnprovenLimit;
+  readonly limit: KeyedRateLimit;
   readonly log: Log;
 }
 

@@ -1,8 +1,10 @@
 import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, every } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { createSampledLog } from "../../base/sampled-log.ts";
+import { createSampledLog } from "../../base/log.ts";
+import { createKeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { HttpConfig } from "../config.ts";
 import { createBodyBudget } from "./body-budget.ts";
 import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
@@ -11,18 +13,11 @@ import { createConnections } from "./connections.ts";
 import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
 import { createPublicApp, type PublicAppDeps, tlsOptions } from "./public-app.ts";
 import { createFairQueue } from "./read-body.ts";
-import {
-  createClientErrors,
-  createRefuse,
-  createTally,
-  createUnprovenLimit,
-  type RequestCounts,
-} from "./refusal.ts";
+import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";
 import type { Readiness, WebhookHandler } from "./webhook-route.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
-const BODY_ROOM_BYTES = 32 * 1024 ** 2;
-const MIB_BYTES = 1024 ** 2;
+const BODY_ROOM_BYTES = 32 * MIB_BYTES;
 const HEALTH_PER_MINUTE = 600;
 /** How often the certificate's files are looked at. */
 const LOOK_MS = 10_000;
@@ -64,11 +59,11 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     clock,
     leftOut: "more warnings of clients at the public server were left out",
   });
-  const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
-  const clientErrors = createClientErrors({ connections, tally, sampled });
+  const connections = createConnections({ clock, onDisplaced: () => void tally.displaced++ });
+  const clientErrors = createClientErrors({ connections, tally, sampled, clock });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
-  const unproven = createUnprovenLimit(clock, () => config.unprovenPerMinute);
-  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled });
+  const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
+  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled, clock });
   const opened = await openListeners(clock, {
     ...{ config, handler, readiness, log, connections, clientErrors, refuse, tally, sampled },
     clientOf: clientFor,
@@ -77,12 +72,12 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     bodies: createBodyBudget(BODY_ROOM_BYTES),
     takeTurn: createFairQueue(),
     isSpoilt: clientErrors.isSpoilt,
-    limit: createUnprovenLimit(clock, () => HEALTH_PER_MINUTE),
+    limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
   });
-  const timer = setInterval(() => {
+  const stopLooking = every(clock, LOOK_MS, () => {
     sampled.tick();
     void opened.look(config);
-  }, LOOK_MS);
+  });
   return {
     addresses: opened.addresses,
     async reload(next) {
@@ -92,7 +87,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       return await opened.look(next);
     },
     async close() {
-      clearInterval(timer);
+      stopLooking();
       await opened.close();
       sampled.flush();
     },

@@ -1,15 +1,18 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { Clock } from "../../base/clock.ts";
+import { after, type Clock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import { type Client, canonicalAddress, limitKey } from "./client.ts";
 import type { Connections } from "./connections.ts";
 import { readBody } from "./read-body.ts";
 
 /** What is read of a refused body, so that its sender gets to read the answer: one that still writes would miss it. */
-const DRAINED_BYTES = 1024 ** 2;
+const DRAINED_BYTES = MIB_BYTES;
 const DRAINED_MS = 1_000;
 
 export interface Refusal {
@@ -23,16 +26,17 @@ export type Refuse = (request: FastifyRequest, reply: FastifyReply, refusal: Ref
 
 interface RefuseDeps {
   readonly clientOf: (request: FastifyRequest) => Client;
-  readonly limit: UnprovenLimit;
+  readonly limit: KeyedRateLimit;
   readonly tally: Tally;
   readonly sampled: SampledLog;
+  readonly clock: Clock;
 }
 
 /**
- * Returns a request that has proved nothing, and closes its connection. A client that sends too many is told 429, without
+ * Answers a request that has proved nothing, and closes its connection. A client that sends too many is told 429, without
  * anything being read or explained.
  */
-export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): Refuse {
+export function createRefuse({ clientOf, limit, tally, sampled, clock }: RefuseDeps): Refuse {
   return async (request, reply, refusal) => {
     const client = clientOf(request);
     const waitS = limit.take(client.key);
@@ -45,7 +49,7 @@ export function createRefuse({ clientOf, limit, tally, sampled }: RefuseDeps): R
       "a request at the public server was refused",
     );
     if (waitS > 0) reply.header("retry-after", waitS);
-    else await drain(request);
+    else await drain(clock, request);
     reply.code(status).header("connection", "close").send({ message });
   };
 }
@@ -55,10 +59,12 @@ function tooMany(waitS: number): Refusal {
   return { reason: "too many", status: 429, message };
 }
 
-async function drain({ raw }: FastifyRequest): Promise<void> {
+async function drain(clock: Clock, { raw }: FastifyRequest): Promise<void> {
   const hasBody = "transfer-encoding" in raw.headers || Number(raw.headers["content-length"] ?? 0) > 0;
   if (!hasBody || Number(raw.headers["content-length"] ?? 0) > DRAINED_BYTES) return;
-  await readBody(raw, { mostBytes: DRAINED_BYTES, signal: AbortSignal.timeout(DRAINED_MS) });
+  const patience = startDeadline(clock, DRAINED_MS);
+  await readBody(raw, { mostBytes: DRAINED_BYTES, signal: patience.signal });
+  patience.clear();
 }
 
 /** Why a request was refused, in words that a status can show. */
@@ -102,50 +108,6 @@ export function createTally(): Tally {
   return { accepted: 0, withoutBody: 0, failed: 0, broken: 0, displaced: 0, refused: {} };
 }
 
-const MINUTE_MS = 60_000;
-/** Clients remembered at one time; the one that was silent for longest is forgotten first. */
-const MOST_CLIENTS = 10_000;
-
-interface Bucket {
-  readonly tokens: number;
-  readonly filledAt: number;
-}
-
-/**
- * Counts the requests that prove nothing, per client. It is our own and not a plugin's because one count serves all listeners, and
- * broken requests that never become one of Fastify's as well, and because its size follows the configuration while running.
- */
-export interface UnprovenLimit {
-  /** Counts one request. Returns 0, or in how many seconds the next would be within the limit. */
-  take(key: string): number;
-}
-
-/** A bucket for each key: `perMinute` at once, filled up evenly within a minute. */
-export function createUnprovenLimit(clock: Pick<Clock, "now">, perMinute: () => number): UnprovenLimit {
-  const buckets = new Map<string, Bucket>();
-
-  function fill(key: string, limit: number): number {
-    const bucket = buckets.get(key);
-    if (bucket === undefined) return limit;
-    // A clock that was set back must not take anything away.
-    const passedMs = Math.max(0, clock.now() - bucket.filledAt);
-    return Math.min(limit, bucket.tokens + (passedMs * limit) / MINUTE_MS);
-  }
-
-  return {
-    take(key) {
-      const limit = perMinute();
-      const tokens = fill(key, limit);
-      const isWithin = tokens >= 1;
-      // Deleted first, so that the map stays in the order of use.
-      buckets.delete(key);
-      buckets.set(key, { tokens: isWithin ? tokens - 1 : tokens, filledAt: clock.now() });
-      if (buckets.size > MOST_CLIENTS) buckets.delete(buckets.keys().next().value ?? "");
-      return isWithin ? 0 : Math.ceil(((1 - tokens) * 60) / limit);
-    },
-  };
-}
-
 /** How long a client may take to read why it was cut off. */
 const LINGER_MS = 1_000;
 
@@ -154,7 +116,7 @@ const statusOf: Readonly<Record<string, string>> = {
   HPE_HEADER_OVERFLOW: "431 Request Header Fields Too Large",
 };
 
-const wordsOf: Readonly<Record<string, string>> = {
+const reasonOf: Readonly<Record<string, string>> = {
   ERR_HTTP_REQUEST_TIMEOUT: "it was too slow",
   ERR_TLS_HANDSHAKE_TIMEOUT: "it never finished the TLS handshake",
   ERR_SSL_HTTP_REQUEST: "it spoke plain HTTP to an address that speaks TLS",
@@ -167,16 +129,17 @@ interface ClientErrorDeps {
   readonly connections: Connections;
   readonly tally: Tally;
   readonly sampled: SampledLog;
+  readonly clock: Clock;
 }
 
 /** What becomes of connections that never hold a whole request: one line in the log, a short answer, the end. */
-export function createClientErrors({ connections, tally, sampled }: ClientErrorDeps) {
+export function createClientErrors({ connections, tally, sampled, clock }: ClientErrorDeps) {
   const handled = new WeakSet<object>();
 
   function note(error: Error, socket: Socket): void {
     const client = canonicalAddress(socket.remoteAddress) ?? "unknown";
     const code = systemCode(error) ?? "";
-    const why = wordsOf[code] ?? `it broke the protocol: ${describeError(error)}`;
+    const why = reasonOf[code] ?? `it broke the protocol: ${describeError(error)}`;
     tally.broken++;
     const key = client === "unknown" ? client : limitKey(client);
     sampled.write("warn", `${key} ${code}`, { client, why }, "a connection at the public server was cut");
@@ -192,7 +155,7 @@ export function createClientErrors({ connections, tally, sampled }: ClientErrorD
     if (!socket.writable || systemCode(error) === "ECONNRESET") return void socket.destroy();
     const status = statusOf[systemCode(error) ?? ""] ?? "400 Bad Request";
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    after(clock, LINGER_MS, () => socket.destroy());
   }
 
   return {

@@ -2,7 +2,8 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { SampledLog } from "../../base/sampled-log.ts";
+import type { SampledLog } from "../../base/log.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { BodyBudget, KeptBody } from "./body-budget.ts";
 import type { AddressSet, Client } from "./client.ts";
 import type { Connections } from "./connections.ts";
@@ -10,7 +11,7 @@ import { type BodyEnd, readBody, type TakeTurn } from "./read-body.ts";
 import type { Refusal, Refuse, Tally } from "./refusal.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
-const MOST_BODY_BYTES = 32 * 1024 ** 2;
+const MOST_BODY_BYTES = 32 * MIB_BYTES;
 const TRY_AGAIN_S = 10;
 
 export interface WebhookRouteDeps {
@@ -146,7 +147,7 @@ async function giveUp(
   deps: WebhookRouteDeps,
 ): Promise<void> {
   if (end === "too-long") {
-    const message = `a body of more than ${MOST_BODY_BYTES / 1024 ** 2} MiB is not read to its end`;
+    const message = `a body of more than ${MOST_BODY_BYTES / MIB_BYTES} MiB is not read to its end`;
     return await deps.refuse(request, reply, { reason: "too long", status: 413, message });
   }
   reply.hijack();
