@@ -51,7 +51,7 @@ export async function createOwnCertificate(options: OwnCertificateOptions): Prom
 
   async function renew(): Promise<KeyPair> {
     const order = { server: { name: serverName, issuer: authority }, ...validity(clock, SERVER_DAYS) };
-    const pair = await issueCertificate(order);
+    const pair = issueCertificate(order);
     await writePair(path, pair).catch((cause: unknown) => {
       throw unusable(path, cause, "check the rights and the free space of the state directory");
     });
@@ -81,7 +81,7 @@ async function keptAuthority(directory: string, clock: Clock): Promise<KeyPair> 
   try {
     const kept = await readPair(path);
     if (kept) return kept;
-    const made = await issueCertificate(validity(clock, AUTHORITY_DAYS));
+    const made = issueCertificate(validity(clock, AUTHORITY_DAYS));
     await writePair(path, made);
     return made;
   } catch (cause) {
