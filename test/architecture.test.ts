@@ -52,15 +52,15 @@ const mayImport: Record<string, readonly string[]> = {
  * real connection does, as the kernel's own time-outs do, and are set for every request.
  */
 const ownTimers: Readonly<Record<string, string>> = {
-  "src/relay/admission.ts": "how long one request of a guest may take",
-  "src/relay/dispatcher.ts": "how long a refused guest may go on sending, and wait for its answer",
-  "src/relay/egress-dialer.ts": "connecting",
-  "src/relay/egress-name-check.ts": "how long a guest's TLS client may say nothing",
-  "src/relay/egress-proxy.ts": "socket.setTimeout: an idle tunnel",
-  "src/relay/egress-way.ts": "name resolution",
-  "src/relay/guest-server.ts": "slow headers, bodies that stop, connections that linger",
-  "src/relay/network/remote-listener.ts": "a slow handshake",
-  "src/relay/streaming.ts": "a body that stops",
+  "src/relay/gateway/admission.ts": "how long one request of a guest may take",
+  "src/relay/gateway/dispatcher.ts": "how long a refused guest may go on sending, and wait for its answer",
+  "src/relay/egress/egress-dialer.ts": "connecting",
+  "src/relay/egress/egress-name-check.ts": "how long a guest's TLS client may say nothing",
+  "src/relay/egress/egress-proxy.ts": "socket.setTimeout: an idle tunnel",
+  "src/relay/egress/addresses.ts": "name resolution",
+  "src/relay/gateway/guest-server.ts": "slow headers, bodies that stop, connections that linger",
+  "src/relay/remote/remote-listener.ts": "a slow handshake",
+  "src/relay/gateway/exchange.ts": "a body that stops",
   "src/server/public/http-server.ts": "server.setTimeout: an idle connection",
   "packages/gitlab-stand-in/src/exchange.ts":
     "lets an answer's last bytes leave before the connection is cut",

@@ -6,11 +6,15 @@ import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import type { Config } from "../../config/load.ts";
 import type { Egress } from "../../domain/egress.ts";
-import { createAddressGuard } from "../../relay/egress-addresses.ts";
-import { createDialer, type Dialer } from "../../relay/egress-dialer.ts";
-import { type Destination, evaluateTarget, type Target } from "../../relay/egress-policy.ts";
-import { refusalIn } from "../../relay/egress-refusal.ts";
-import type { Resolve } from "../../relay/egress-resolve.ts";
+import type { Resolve } from "../../relay/egress/addresses.ts";
+import { createAddressGuard } from "../../relay/egress/addresses.ts";
+import { createDialer, type Dialer } from "../../relay/egress/egress-dialer.ts";
+import {
+  type Destination,
+  evaluateTarget,
+  refusalIn,
+  type Target,
+} from "../../relay/egress/egress-policy.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { mergeFindings, sentence } from "./findings.ts";
 
