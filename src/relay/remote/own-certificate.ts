@@ -1,17 +1,13 @@
-import { createPrivateKey, generateKeyPairSync, X509Certificate } from "node:crypto";
-import { mkdtemp, open, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { isIP } from "node:net";
-import { tmpdir } from "node:os";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { open, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { makeDirectory } from "../../base/make-directory.ts";
-import { run } from "../../base/process.ts";
 import { readTrusted } from "../../base/trusted-file.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import { syncDirectoryOf } from "../../store/installation-key.ts";
-import { RelayError } from "../errors.ts";
 import {
   contextOf,
   isFor,
@@ -20,6 +16,7 @@ import {
   unusable,
   validUntilOf,
 } from "./certificate.ts";
+import { issueCertificate } from "./issue-certificate.ts";
 
 const DAY_MS = 24 * HOUR_MS;
 
@@ -69,7 +66,7 @@ export async function createOwnCertificate(options: OwnCertificateOptions): Prom
 
   async function renew(): Promise<KeyPair> {
     const order = { server: { name: serverName, issuer: authority }, ...validity(clock, SERVER_DAYS) };
-    const pair = await issueCertificate(order);
+    const pair = issueCertificate(order);
     await writePair(path, pair).catch((cause: unknown) => {
       throw unusable(path, cause, "check the rights and the free space of the state directory");
     });
@@ -99,7 +96,7 @@ async function keptAuthority(directory: string, clock: Clock): Promise<KeyPair> 
   try {
     const kept = await readPair(path);
     if (kept) return kept;
-    const made = await issueCertificate(validity(clock, AUTHORITY_DAYS));
+    const made = issueCertificate(validity(clock, AUTHORITY_DAYS));
     await writePair(path, made);
     return made;
   } catch (cause) {
@@ -112,112 +109,6 @@ async function keptAuthority(directory: string, clock: Clock): Promise<KeyPair> 
 function validity(clock: Clock, days: number) {
   const now = clock.now();
   return { validFrom: now - BACKDATED_DAYS * DAY_MS, validUntil: now + days * DAY_MS };
-}
-
-interface CertificateOrder {
-  /** A server's own name or address; without it, the certificate is an authority's, signed by itself. */
-  readonly server?: { readonly name: string; readonly issuer: KeyPair };
-  /** Epoch ms. */
-  readonly validFrom: number;
-  readonly validUntil: number;
-}
-
-/** X.509 allows 64 characters here. Clients look at the alternative names; some only when they know them. */
-const LONGEST_COMMON_NAME = 64;
-
-/** Without a configuration of its own, openssl would read the system's. */
-const configuration = (names: string) => `
-[req]
-distinguished_name = nothing
-[nothing]
-[ca]
-default_ca = own
-[own]
-database = index
-new_certs_dir = .
-rand_serial = yes
-default_md = sha256
-policy = any
-[any]
-commonName = supplied
-[authority]
-basicConstraints = critical,CA:true,pathlen:0
-keyUsage = critical,keyCertSign,cRLSign
-subjectKeyIdentifier = hash
-[server]
-basicConstraints = critical,CA:false
-keyUsage = critical,digitalSignature
-extendedKeyUsage = serverAuth
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-${names}
-`;
-
-/**
- * Makes a key (P-256) and a certificate for it. Node can read certificates but not write them, so openssl does, in a directory of
- * its own that is gone afterwards. Throws RelayError `relay_certificate`.
- */
-async function issueCertificate(order: CertificateOrder): Promise<KeyPair> {
-  const { server, validFrom, validUntil } = order;
-  const directory = await mkdtemp(join(tmpdir(), "firerunner-certificate-"));
-  const openssl = (...args: string[]) => run("openssl", args, { cwd: directory });
-  const put = (name: string, text: string) => writeFile(join(directory, name), text, { mode: 0o600 });
-  try {
-    const key = newKey();
-    await put("key", key);
-    await put("index", "");
-    await put(
-      "configuration",
-      configuration(server ? `subjectAltName = ${alternativeName(server.name)}` : ""),
-    );
-    if (server) await put("issuer", server.issuer.certificate);
-    if (server) await put("issuer-key", server.issuer.key);
-    const config = ["-config", "configuration"];
-    await openssl(
-      "req",
-      "-new",
-      ...config,
-      "-key",
-      "key",
-      "-subj",
-      subjectOf(server?.name),
-      "-out",
-      "request",
-    );
-    await openssl(
-      ...["ca", "-batch", "-notext", ...config, "-in", "request", "-out", "certificate"],
-      ...(server ? ["-cert", "issuer", "-keyfile", "issuer-key"] : ["-selfsign", "-keyfile", "key"]),
-      ...["-extensions", server ? "server" : "authority"],
-      ...["-startdate", asn1Time(validFrom), "-enddate", asn1Time(validUntil)],
-    );
-    return { certificate: await readFile(join(directory, "certificate"), "utf8"), key };
-  } catch (cause) {
-    throw new RelayError("relay_certificate", "making a certificate for the relay failed", {
-      cause,
-      hint: "install openssl, or give certificate files of your own as relay.tls",
-    });
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
-}
-
-function newKey(): string {
-  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  return privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-}
-
-function alternativeName(name: string): string {
-  return `${isIP(name) === 0 ? "DNS" : "IP"}:${name}`;
-}
-
-function subjectOf(name: string | undefined): string {
-  if (name === undefined) return "/CN=FireRunner relay authority";
-  return `/CN=${name.length <= LONGEST_COMMON_NAME ? name : "FireRunner relay"}`;
-}
-
-/** `20261124093000Z` */
-function asn1Time(at: number): string {
-  return `${new Date(at).toISOString().slice(0, 19).replace(/\D/g, "")}Z`;
 }
 
 const LARGEST_FILE_BYTES = 64 * 1024;
