@@ -95,7 +95,7 @@ class History {
         },
       },
       pools: () => this.pools,
-      rooms: async () => this.hosts.map(({ room }) => room),
+      hosts: async () => this.hosts.map(({ room }) => room),
       placement: this.placement,
     });
   }

@@ -32,7 +32,7 @@ function aDesk() {
     },
     clock: createManualClock(),
     log: silentLog,
-    onNews: (each) => news.push(each),
+    onHook: (each) => news.push(each),
     onJobEnded: () => {},
   });
   return { desk, news, kept };

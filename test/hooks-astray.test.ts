@@ -48,7 +48,7 @@ function aDaemon(store: Store, gitlab: RestGitLab, clock: ManualClock, claimed: 
   });
   const desk = createWebhookReceiver({
     ...{ verifier: { screen: () => "proven" }, store, clock, log: silentLog },
-    onNews: watcher.news,
+    onHook: watcher.noteHook,
     onJobEnded: () => {},
   });
   let isOn = true;

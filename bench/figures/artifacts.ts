@@ -1,10 +1,9 @@
 import { rm } from "node:fs/promises";
 import type { Job } from "@firerunner/gitlab-stand-in/model";
+import { MIB_BYTES } from "../../src/base/units.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { createFakeInstallation } from "../parts/installation.ts";
-
-const MIB_BYTES = 1024 ** 2;
 
 export const artifacts: Figure = {
   name: "artifacts",

@@ -1,4 +1,5 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { MIB_BYTES } from "../../src/base/units.ts";
 
 const RESOLUTION_MS = 5;
 
@@ -31,8 +32,8 @@ export function createSampler(): () => Sample {
     sampledAt = now;
     return {
       cpuPercent: ((used.user + used.system) / 1_000 / elapsedMs) * 100,
-      rssMib: rss / 1024 ** 2,
-      heldMib: (heapUsed + external) / 1024 ** 2,
+      rssMib: rss / MIB_BYTES,
+      heldMib: (heapUsed + external) / MIB_BYTES,
       loopDelayP99Ms: late,
     };
   };

@@ -3,11 +3,10 @@
 import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
-import { mergeReloadable } from "../config/merge-reloadable.ts";
+import { diffConfig, mergeReloadable } from "../config/reload.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolCapacity } from "../domain/pool-capacity.ts";
+import { poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
@@ -16,7 +15,7 @@ import { type Cleanup, type Components, composeApp } from "./compose.ts";
 import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 
-export { newSigningKey, signDelivery } from "../gitlab/signing-key.ts";
+export { newSigningKey, signDelivery } from "../gitlab/webhook-signature.ts";
 export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
 export { createSetupChecks } from "../operations/setup/setup-checks.ts";
@@ -67,6 +66,7 @@ export function createApp(options: AppOptions): App {
       await cleanUp(cleanups, log);
       throw error;
     }
+    tellNotes(config, log);
     const oneUser = oneUserProblem(config, process.getuid?.() ?? 0);
     if (oneUser) log.warn(oneUser, "machines run as the same user as FireRunner");
     rooms.scheduler.start();
@@ -80,6 +80,7 @@ export function createApp(options: AppOptions): App {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
     config = mergeReloadable(config, next);
+    tellNotes(next, log);
     await rooms?.hostKeeper?.apply(config.hosts);
     rooms?.claimer.reload();
     rooms?.tokens.look();
@@ -101,6 +102,10 @@ export function createApp(options: AppOptions): App {
   }
 
   return { start, reload, stop };
+}
+
+function tellNotes({ notes }: Config, log: Log): void {
+  for (const note of notes) log.warn(note, "a setting does nothing");
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */

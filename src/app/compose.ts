@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { systemClock } from "../base/clock.ts";
+import { every, systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
@@ -10,11 +10,11 @@ import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
 import type { Pool } from "../domain/pool.ts";
-import { createRunnerApi } from "../gitlab/client.ts";
-import { connectGitLab } from "../gitlab/connect.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
+import { connectGitLab } from "../gitlab/http.ts";
 import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { renderBootData } from "../guest/boot.ts";
 import { openImages } from "../image/open-images.ts";
 import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
@@ -102,7 +102,7 @@ export async function composeApp(
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
-    ...{ store, http, api, pools, clock, ways: config().proxy },
+    ...{ store, http, api, pools, clock, proxies: config().proxy },
     bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ component: "relay" }),
     config: relayConfig,
@@ -122,7 +122,7 @@ export async function composeApp(
     disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
   const tokens = watchTokens({ api, images, config, log }, cleanups);
-  const slots = createSlots({ store, pools, rooms: scheduler.rooms, placement: vm.placement });
+  const slots = createSlots({ store, pools, hosts: scheduler.rooms, placement: vm.placement });
   cleanups.push(() => slots.close());
   const claimer: Claimer = createClaimer({
     ...{ api, store, pools, slots, clock },
@@ -133,7 +133,7 @@ export async function composeApp(
     canClaim: scheduler.canClaim,
     wanted: (pool) => tagged?.keeper.wanted(pool),
     assign: (jobId, pool) => tagged?.keeper.assign(jobId, pool) ?? pool,
-    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.doubt(pool)),
+    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.requestRecheck(pool)),
   });
   if (webhook) {
     tagged = await buildTaggedJobs({
@@ -226,8 +226,7 @@ function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
     store.prune(systemClock.now() - keepMs()).catch((error) => {
       log.warn({ problem: describeError(error) }, "old history could not be deleted");
     });
-  const timer = setInterval(once, HOUR_MS);
-  return () => clearInterval(timer);
+  return every(systemClock, HOUR_MS, once);
 }
 
 /** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */

@@ -1,16 +1,16 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
-import { neededAbilities } from "../config/needed-abilities.ts";
-import { namedScopeOf } from "../discovery/scope-source.ts";
-import { lackingNote } from "../domain/guest-abilities.ts";
+import { neededAbilities } from "../config/machine-kinds.ts";
+import { namedScopeOf } from "../discovery/scope.ts";
+import { lackingNote } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
-import { poolCapacity } from "../domain/pool-capacity.ts";
+import { poolCapacity } from "../domain/pool.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
 import type { WebhookPorts } from "../server/control/control-routes.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
-import type { Readiness } from "../server/public/webhook-handler.ts";
+import type { Readiness } from "../server/public/webhook-route.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";
 import type { Components } from "./compose.ts";
 import type { TokenProblem } from "./pool-tokens.ts";
@@ -46,6 +46,7 @@ export function describeDaemon(
       if (!pool) return [];
       return {
         name,
+        origin: pool.origin.kind,
         ok,
         problems: problems.map(({ problem, hint }) => ({ problem, hint: hint ?? null })),
         accelerator: accelerator ?? null,
@@ -131,9 +132,11 @@ export function readiness({
   claimer,
   tagged,
   reach,
-}: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach">): Readiness {
+  pools: currentPools,
+}: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach" | "pools">): Readiness {
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
-  const isLasting = ({ pool }: { readonly pool: string }) => !pool.includes(":");
+  const known = currentPools();
+  const isLasting = ({ pool }: { readonly pool: string }) => known.get(pool)?.origin.kind !== "tags";
   const outage = describeOutage(reach.outage(), systemClock.now());
   const parts = {
     mode: scheduler.mode(),

@@ -3,8 +3,8 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
-import { installationMark } from "../domain/installation.ts";
 import { registryAsker } from "../image/registry/holding.ts";
+import { installationMark } from "../runners/runner-mark.ts";
 import type { Store } from "../store/store.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
@@ -32,7 +32,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());
   const namespace = await namespaceOf(config, store.installationId);
-  const askRegistry = registryAsker({ ways: config.proxy });
+  const askRegistry = registryAsker({ proxies: config.proxy });
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },

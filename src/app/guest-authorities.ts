@@ -1,6 +1,6 @@
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/trust.ts";
+import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/tls.ts";
 import { readTrusted } from "../base/trusted-file.ts";
 import type { Config } from "../config/load.ts";
 

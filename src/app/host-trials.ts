@@ -4,8 +4,8 @@ import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
-import { createRunnerApi } from "../gitlab/client.ts";
-import { connectGitLab } from "../gitlab/connect.ts";
+import { connectGitLab } from "../gitlab/http.ts";
+import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
 import { registryAsker } from "../image/registry/holding.ts";
 import { trialEndpoint } from "../operations/host-trial/endpoint.ts";
@@ -69,7 +69,7 @@ async function optionsFor({ config, store, trials, log }: HostTrialsDeps, order:
     namespace: await namespaceOf(config(), store.installationId),
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
-    askRegistry: registryAsker({ ways: proxy }),
+    askRegistry: registryAsker({ proxies: proxy }),
     door: trialEndpoint(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,

@@ -4,7 +4,7 @@ import { createRecordingLog } from "../../test/builders/recording-log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
-import { gitLabErrorOf, tokenRefusal } from "../gitlab/failure.ts";
+import { gitLabErrorOf, tokenRefusal } from "../gitlab/errors.ts";
 import { answer } from "../operations/doctor/findings.ts";
 import { createPoolTokens } from "./pool-tokens.ts";
 
@@ -76,7 +76,7 @@ test("a token that was good is looked at again when GitLab refuses it", async ()
   tokens.look();
   await settle();
   answers[aPool().runnerToken.reveal()] = forbidden;
-  for (const pool of ["small", "small", "tags:of-its-own"]) tokens.doubt(pool);
+  for (const pool of ["small", "small", "tags:of-its-own"]) tokens.requestRecheck(pool);
   await settle();
 
   expect(asked).toHaveLength(2);

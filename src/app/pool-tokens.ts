@@ -24,7 +24,7 @@ export interface PoolTokens {
   /** Asks about every token that is new, or not known to be good. */
   look(): void;
   /** GitLab has refused a request with this pool's token. Pools that are not of the configuration are no matter of ours. */
-  doubt(pool: string): void;
+  requestRecheck(pool: string): void;
   /** Why the token could not be verified, in doctor's words; undefined while nothing speaks against it. */
   problem(pool: string): TokenProblem | undefined;
   stop(): void;
@@ -112,7 +112,7 @@ export function createPoolTokens(options: PoolTokensOptions): PoolTokens {
         if (!isGood) begin(pool);
       }
     },
-    doubt(name) {
+    requestRecheck(name) {
       const pool = options.pools().get(name);
       if (pool && !watches.get(name)?.isAsking) begin(pool);
     },

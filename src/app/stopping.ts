@@ -1,5 +1,6 @@
 /** The orderly end: no new jobs, what GitLab may still give is taken, and running jobs have their time. Says what it waits for. */
 import type { Clock } from "../base/clock.ts";
+import { atMost } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Claimer } from "../claiming/claimer.ts";
@@ -23,10 +24,7 @@ export async function stopWork(deps: StoppingDeps, hurry: AbortSignal): Promise<
   scheduler.drain();
   const asked = Promise.all([others(), claimer.stop()]);
   for (const words of waitsFor(deps)) log.info({}, words);
-  const over = new AbortController();
-  const isLate = clock.sleep(limits.pollLimit, AbortSignal.any([over.signal, hurry])).catch(() => {});
-  await Promise.race([asked, isLate]);
-  over.abort();
+  await atMost(clock, limits.pollLimit, asked, hurry);
   const left = claimer.openPolls();
   // Whoever waits for them for ever is not told of by anybody else.
   asked.catch(() => {});

@@ -7,11 +7,10 @@ import type { Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
 import { tagRulesOf } from "../config/machine-kinds.ts";
 import { createHookHealth, type HookHealth } from "../discovery/hook-health.ts";
-import { createScopeSource, namedScopeOf } from "../discovery/scope-source.ts";
+import { createScopeSource, namedScopeOf } from "../discovery/scope.ts";
 import { createTokenCheck, type TokenCheck } from "../discovery/token-check.ts";
 import { createWatcher, type Watcher } from "../discovery/watcher.ts";
 import { createWebhookReceiver, type WebhookReceiver } from "../discovery/webhook-receiver.ts";
-import { installationMark } from "../domain/installation.ts";
 import type { Labels } from "../domain/placement.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
@@ -23,9 +22,10 @@ import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
 import type { RunnerProvisioner } from "../runners/ports.ts";
 import { createRunnerProvisioner } from "../runners/provisioner.ts";
+import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/health.ts";
-import type { Screening } from "../server/public/webhook-handler.ts";
+import type { Screening } from "../server/public/webhook-route.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 
@@ -96,10 +96,10 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     hostname: hostname(),
     newKey: newRunnerKey,
     runnerInfo: options.runnerInfo,
-    isPolled: (pool) => options.isPolled(pool) || unservable.isPolled(pool),
+    isPolled: ({ pool, jobId }) => options.isPolled(pool) || (jobId !== null && unservable.isFailing(jobId)),
   });
   const unservable: Unservable = createUnservable({
-    ...{ keeper, store, api, rules, clock, random, log },
+    ...{ provisioner: keeper, store, api, rules, clock, random, log },
     leftAlone: () => watcher.status().leftAlone,
     config: () => webhook().unservable,
     runnerInfo: options.runnerInfo,
@@ -112,7 +112,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
   });
   const desk = createWebhookReceiver({
     ...{ verifier, store, clock, log },
-    onNews: watcher.news,
+    onHook: watcher.noteHook,
     onJobEnded: options.onJobEnded,
   });
   const hookHealth = createHookHealth({

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
-import type { PendingJob } from "../discovery/demand.ts";
+import type { PendingJob } from "../discovery/pending-job.ts";
 import { normalEgress } from "../domain/egress.ts";
 import { WebhookStatusView } from "../views/webhook-api.ts";
 import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
@@ -20,7 +20,6 @@ const pending: PendingJob = {
     kind: {
       image: "base",
       driver: "qemu",
-      executor: "shell",
       concurrency: 1,
       egress: normalEgress("none"),
       hostLabels: {},
@@ -35,7 +34,7 @@ interface World {
   readonly claiming?: string;
   readonly perJob?: boolean;
   readonly isProtected?: boolean;
-  readonly obstacle?: string;
+  readonly blocker?: string;
 }
 
 function aWorld({
@@ -44,7 +43,7 @@ function aWorld({
   claiming,
   perJob = false,
   isProtected = false,
-  obstacle,
+  blocker,
 }: World = {}) {
   const webhook = {
     url: "https://firerunner.example.org/webhook",
@@ -84,7 +83,7 @@ function aWorld({
       pools: () => new Map(pools.map((name) => [name, {}])),
     },
     hookHealth: { status: () => ({ hooks: [], problem: "there is no hook" }) },
-    unservable: { obstacle: () => obstacle },
+    unservable: { blocker: () => blocker },
     token: () => null,
     budget: () => undefined,
     refused: () => ({ "wrong signature": 3 }),
@@ -95,7 +94,7 @@ function aWorld({
 
 describe("jobs by tag, seen from outside", () => {
   test("their standing is what the rooms say", async () => {
-    const standing = WebhookStatusView.parse(await aWorld().standing());
+    const standing = WebhookStatusView.parse(await aWorld().status());
 
     expect(standing).toMatchObject({
       scope: "group example/apps",
@@ -111,9 +110,9 @@ describe("jobs by tag, seen from outside", () => {
   });
 
   test("a job that cannot be served and is not failed although it should be says why, in the lists and in `why`", async () => {
-    const world = aWorld({ obstacle: "it has several tags" });
+    const world = aWorld({ blocker: "it has several tags" });
 
-    expect((await world.standing()).unservable[0]?.reason).toBe(
+    expect((await world.status()).unservable[0]?.reason).toBe(
       "no host has so many CPUs; it has several tags",
     );
     expect(await world.explainPending(12)).toContain("it has several tags");

@@ -1,10 +1,10 @@
 import { describeError } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
-import type { PendingJob } from "../discovery/demand.ts";
-import type { WebhookReceiverStatus } from "../discovery/hook-counters.ts";
 import type { HookHealth } from "../discovery/hook-health.ts";
+import type { PendingJob } from "../discovery/pending-job.ts";
 import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { Watcher } from "../discovery/watcher.ts";
+import type { WebhookReceiverStatus } from "../discovery/webhook-receiver.ts";
 import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
 import type { RunnerProvisioner } from "../runners/ports.ts";
@@ -22,7 +22,7 @@ export interface WebhookPortsOptions {
   readonly desk: { status(): WebhookReceiverStatus };
   readonly watcher: Pick<Watcher, "status" | "explain" | "demand">;
   readonly keeper: Pick<RunnerProvisioner, "create" | "retire" | "prune" | "problem" | "pools">;
-  readonly unservable: Pick<Unservable, "obstacle">;
+  readonly unservable: Pick<Unservable, "blocker">;
   readonly hookHealth: Pick<HookHealth, "status">;
   /** What was found out about the API token; null while nothing was. */
   readonly token: () => WebhookStatusView["token"];
@@ -38,7 +38,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
   const { watcher, keeper } = options;
   const view = (job: PendingJob) => viewOf(job, options);
   return {
-    standing: () => standingOf(options),
+    status: () => standingOf(options),
     waiting: () => watcher.demand.pending().slice(0, MOST_WAITING).map(view),
     async explainPending(jobId) {
       const words = await watcher
@@ -47,9 +47,9 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
       const job = watcher.demand.find(jobId);
       if (job) return [...words, ...hindrances(job, options)];
       const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
-      return [...words, alone && options.unservable.obstacle(alone)].filter((each) => each !== undefined);
+      return [...words, alone && options.unservable.blocker(alone)].filter((each) => each !== undefined);
     },
-    keeper,
+    runners: keeper,
   };
 }
 
@@ -81,7 +81,7 @@ function viewOf(job: PendingJob, options: WebhookPortsOptions): WaitingView {
 function unservableView(alone: LeftAlone, { unservable }: WebhookPortsOptions) {
   const { id, name, tags, createdAt, webUrl } = alone.job;
   const { projectId, project } = alone;
-  const reason = [alone.reason, unservable.obstacle(alone)].filter((each) => each !== undefined).join("; ");
+  const reason = [alone.reason, unservable.blocker(alone)].filter((each) => each !== undefined).join("; ");
   return { id, projectId, project, name, tags: [...tags], createdAt, webUrl, reason };
 }
 

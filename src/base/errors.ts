@@ -25,6 +25,17 @@ export class FireRunnerError extends Error {
   }
 }
 
+/** What the operator can do about an error, if it says so. */
+export function hintOf(error: unknown): string | undefined {
+  return error instanceof FireRunnerError ? error.hint : undefined;
+}
+
+/** What went wrong and what to do about it, on one line. */
+export function describeWithHint(error: unknown): string {
+  const hint = hintOf(error);
+  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
+}
+
 /** What Node advises to those who start it themselves. */
 const nodesAdvice = /; if the root CA is installed locally, .*$/;
 

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 const run = promisify(execFile);
 
 test("a dump of the program or of what it starts holds no memory", async () => {
-  const module = new URL("./no-dumps.ts", import.meta.url).href;
+  const module = new URL("./process.ts", import.meta.url).href;
   const script = `
     import { execFileSync } from "node:child_process";
     import { readFileSync } from "node:fs";

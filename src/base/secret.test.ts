@@ -1,7 +1,8 @@
+import { randomBytes } from "node:crypto";
 import { inspect } from "node:util";
 import { pino } from "pino";
 import { describe, expect, test } from "vitest";
-import { Secret } from "./secret.ts";
+import { isLinkSecret, linkHashOf, newLinkSecret, Secret } from "./secret.ts";
 
 describe("secret", () => {
   const secret = new Secret("glrt-very-secret");
@@ -31,4 +32,14 @@ describe("secret", () => {
     expect(lines.join()).toContain("[secret]");
     expect(lines.join()).not.toContain("very-secret");
   });
+});
+
+test("a secret opens by its own hash alone, and nothing opens where none is kept", () => {
+  const [one, other] = [newLinkSecret(randomBytes).reveal(), newLinkSecret(randomBytes).reveal()];
+
+  expect(one).toMatch(/^[0-9a-f]{64}$/);
+  expect(isLinkSecret(one, linkHashOf(one))).toBe(true);
+  expect(isLinkSecret(other, linkHashOf(one))).toBe(false);
+  expect(isLinkSecret(one, undefined)).toBe(false);
+  expect(isLinkSecret("", undefined)).toBe(false);
 });

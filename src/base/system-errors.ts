@@ -1,5 +1,5 @@
 /** What the operating system's error codes mean, in words: “ENOENT: no such file or directory, open '/x'” is no sentence for people. */
-import { unreachableProblems } from "./connection-failure.ts";
+import { formatHostPort } from "./host-port.ts";
 
 type SystemError = NodeJS.ErrnoException & {
   dest?: string;
@@ -45,22 +45,47 @@ export function describeSystemError(error: Error): string | undefined {
   const { code = "", syscall, path, dest = path } = error as SystemError;
   if (syscall === undefined) return undefined;
   if (code in ofProcess) return ofProcess[code];
-  if (dest === undefined) return addressWords(code, syscall, error);
+  if (dest === undefined) return addressProblem(code, syscall, error);
   return about(syscall.startsWith("spawn") ? `the program ${dest}` : dest, ofFiles[code]);
 }
 
-function addressWords(code: string, syscall: string, error: SystemError): string | undefined {
+function addressProblem(code: string, syscall: string, error: SystemError): string | undefined {
   const where = error.hostname ?? placeOf(error.address, error.port);
   if (syscall === "listen" || syscall === "bind") return about(where, ofAddresses[code]);
   const problem = unreachableProblems[code];
   return problem && (where === "" ? problem : `${where}: ${problem}`);
 }
 
-function about(what: string, words: string | undefined): string | undefined {
-  return words === undefined || what === "" ? undefined : `${what} ${words}`;
+function about(what: string, problem: string | undefined): string | undefined {
+  return problem === undefined || what === "" ? undefined : `${what} ${problem}`;
 }
 
 function placeOf(address: string | undefined, port: number | undefined): string {
   if (address === undefined) return "";
-  return port === undefined ? address : `${address.includes(":") ? `[${address}]` : address}:${port}`;
+  return port === undefined ? address : formatHostPort({ host: address, port });
 }
+
+/** What the codes mean with which Node and its HTTP client say that a connection failed. */
+
+/** The other side's certificate is not to be trusted. */
+export const certificateCode =
+  /^(CERT_|ERR_TLS_CERT|DEPTH_ZERO_SELF_SIGNED|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET|DECRYPT)|INVALID_CA|HOSTNAME_MISMATCH)/;
+
+/** Something speaks on that port, but not what was expected. */
+export const wrongProtocolCode = /^(ERR_SSL_|EPROTO$|HPE_)/;
+
+/** In words, of the other side. */
+export const unreachableProblems: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "the connection was refused",
+  ENOTFOUND: "its name cannot be resolved",
+  EAI_AGAIN: "its name cannot be resolved just now",
+  EHOSTUNREACH: "there is no route to it",
+  ENETUNREACH: "there is no route to it",
+  ETIMEDOUT: "the connection timed out",
+  ECONNRESET: "the connection was cut",
+  EPIPE: "the connection was cut",
+  UND_ERR_CONNECT_TIMEOUT: "no connection within 10 s",
+  UND_ERR_HEADERS_TIMEOUT: "no answer in time",
+  UND_ERR_BODY_TIMEOUT: "the answer stopped halfway",
+  UND_ERR_SOCKET: "the connection was cut",
+};

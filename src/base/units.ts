@@ -1,5 +1,9 @@
 import { FireRunnerError } from "./errors.ts";
 
+const KIB_BYTES = 1024;
+export const MIB_BYTES = 1024 ** 2;
+const GIB_BYTES = 1024 ** 3;
+
 export const SECOND_MS = 1_000;
 export const MINUTE_MS = 60_000;
 export const HOUR_MS = 3_600_000;
@@ -17,9 +21,9 @@ const durationUnits: Readonly<Record<string, number>> = {
 
 const sizeUnits: Readonly<Record<string, number>> = {
   b: 1,
-  kib: 1024,
-  mib: 1024 ** 2,
-  gib: 1024 ** 3,
+  kib: KIB_BYTES,
+  mib: MIB_BYTES,
+  gib: GIB_BYTES,
   tib: 1024 ** 4,
   kb: 1e3,
   mb: 1e6,
@@ -64,9 +68,9 @@ function short(value: number): number {
 
 /** Bytes for people, in binary units: `"91 MiB"`. */
 export function formatBytes(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`;
-  if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(1)} KiB`;
-  return formatMib(bytes / 1024 ** 2);
+  if (bytes < KIB_BYTES) return `${bytes} B`;
+  if (bytes < MIB_BYTES) return `${(bytes / KIB_BYTES).toFixed(1)} KiB`;
+  return formatMib(bytes / MIB_BYTES);
 }
 
 /** 350 → `"350 ms"`, 4200 → `"4.2 s"`, 192000 → `"3m12s"`. For people. */

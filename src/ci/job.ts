@@ -1,10 +1,10 @@
 /** One job of the file, and the jobs of the pipeline that it becomes. */
 import type { z } from "zod";
 import { DEFAULT_JOB_TIMEOUT_SECONDS, type JobDefinition, type Notice } from "./definition.ts";
-import { type CiDocument, type Hash, isHash, resolveReferences } from "./document.ts";
+import { type CiDocument, type Hash, isHash, mergeDeep, resolveReferences } from "./document.ts";
 import { CiFileError, MissingPartError, type Place } from "./errors.ts";
-import { extended } from "./extends.ts";
 import type { Assembled } from "./include.ts";
+import { type Instance, instancesOf } from "./job-names.ts";
 import {
   JobKeywords,
   jobKeywords,
@@ -13,7 +13,6 @@ import {
   RuleKeywords,
   unknownArtifactKeys,
 } from "./keywords.ts";
-import { type Instance, instancesOf } from "./parallel.ts";
 import type { Push, Variables } from "./push.ts";
 import { fittingRule, isLetIn } from "./rules.ts";
 
@@ -40,7 +39,7 @@ export interface Draft {
   readonly dependencies: readonly string[] | undefined;
 }
 
-export interface JobOfFile {
+interface JobOfFile {
   readonly instances: readonly string[];
   /** Those that GitLab adds to the pipeline. */
   readonly drafts: readonly Draft[];
@@ -207,4 +206,33 @@ export function read<Schema extends z.ZodType>(
   const [issue] = result.error.issues;
   const where = [...path, ...(issue?.path ?? []).map(String)];
   throw new CiFileError(document.placeOf(...where), `“${where.join(": ")}” is wrong: ${issue?.message}`);
+}
+
+const MAX_DEPTH = 11;
+
+/**
+ * The job with everything it inherits by `extends`: mappings are merged, everything else is replaced. Throws CiFileError, and
+ * MissingPartError for a parent that is in no file.
+ */
+function extended(document: CiDocument, name: string, job: Hash, chain: readonly string[] = []): Hash {
+  const place = () => document.placeOf(chain[0] ?? name, "extends");
+  if (chain.includes(name))
+    throw new CiFileError(place(), `“${chain[0]}” extends itself: ${[...chain, name].join(" → ")}`);
+  if (chain.length >= MAX_DEPTH)
+    throw new CiFileError(place(), `extends goes deeper than ${MAX_DEPTH} levels`);
+  const { extends: given, ...own } = job;
+  if (given === undefined || given === null) return own;
+  const parents = (Array.isArray(given) ? given : [given]).flat(MAX_DEPTH).map(String);
+  let merged: Hash = {};
+  for (const parent of parents) {
+    const base = document.root[parent];
+    if (!isHash(base))
+      throw new MissingPartError(
+        place(),
+        `“${name}” extends “${parent}”, which is not in this file`,
+        `“${parent}”`,
+      );
+    merged = mergeDeep(merged, extended(document, parent, base, [...chain, name]));
+  }
+  return mergeDeep(merged, own);
 }

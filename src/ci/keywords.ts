@@ -19,7 +19,7 @@ const Scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String);
 const VariableValue = z.union([Scalar, z.null().transform(() => "")]);
 
 /** A value, or `{value, description, options, expand}`, of which the value counts; one that is only described is empty. */
-export const Variables = z.record(
+export const VariableMap = z.record(
   z.string(),
   z.union([
     VariableValue,
@@ -91,7 +91,7 @@ export const jobKeywords = {
   script: Script,
   before_script: Script,
   after_script: Script,
-  variables: Variables,
+  variables: VariableMap,
   tags: listOf(Scalar),
   needs: listOf(Need),
   dependencies: listOf(z.string()),
@@ -137,7 +137,7 @@ export const unknownGlobalKeywords = ["services", "cache", "spec", "pages:deploy
 export const RuleKeywords = z.looseObject({
   when: z.enum(["on_success", "on_failure", "always", "manual", "delayed", "never"]).nullish(),
   allow_failure: z.boolean().nullish(),
-  variables: Variables.nullish(),
+  variables: VariableMap.nullish(),
   needs: listOf(Need).nullish(),
 });
 export type RuleKeywords = z.infer<typeof RuleKeywords>;

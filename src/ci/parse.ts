@@ -1,19 +1,18 @@
 import { z } from "zod";
-import { checkPipeline } from "./check.ts";
 import type { JobDefinition, Notice, PipelineDefinition } from "./definition.ts";
 import { type Hash, isHash, resolveReferences } from "./document.ts";
-import { CiFileError, MissingPartError } from "./errors.ts";
+import { CiFileError, MissingPartError, type Place } from "./errors.ts";
 import { type Assembled, assemble, assembleAlone, type ReadFile } from "./include.ts";
 import { type Draft, type Globals, leftOut, perhapsIn, type Reading, read, readJob } from "./job.ts";
+import { type Asking, type JobNames, resolveDependencies, resolveNeeds } from "./job-names.ts";
 import {
   defaultKeywords,
   globalKeywords,
   jobKeywords,
   oldGlobalKeywords,
   unknownGlobalKeywords,
-  Variables,
+  VariableMap,
 } from "./keywords.ts";
-import { type Asking, type JobNames, resolveDependencies, resolveNeeds } from "./needs.ts";
 import { type Push, plainPush } from "./push.ts";
 import { fittingRule } from "./rules.ts";
 
@@ -115,7 +114,7 @@ function workflowVariables(
   const variables = { ...globals.variables, ...push.variables };
   const rule = fittingRule(workflow["rules"], { push, variables, place });
   if (rule === undefined || rule["when"] === "never") return undefined;
-  return read(Variables, rule["variables"] ?? {}, document, ["workflow", "rules"]);
+  return read(VariableMap, rule["variables"] ?? {}, document, ["workflow", "rules"]);
 }
 
 interface Jobs {
@@ -171,4 +170,60 @@ function finished({ document, notices }: Reading, draft: Draft, names: JobNames)
     ...(needs ? { needs: resolveNeeds(needs, asking("needs")) } : {}),
     ...(dependencies ? { dependencies: resolveDependencies(dependencies, asking("dependencies")) } : {}),
   };
+}
+
+/** Where a keyword of a job of the pipeline stands. */
+type PlaceOf = (job: JobDefinition, keyword: string) => Place;
+
+type ByName = ReadonlyMap<string, JobDefinition>;
+
+/** What GitLab refuses although each job is well formed. Throws CiFileError. */
+function checkPipeline(jobs: readonly JobDefinition[], stages: readonly string[], placeOf: PlaceOf): void {
+  const byName = new Map(jobs.map((job) => [job.name, job]));
+  for (const job of jobs) {
+    if (!stages.includes(job.stage)) {
+      const known = stages.filter((stage) => !stage.startsWith(".")).join(", ");
+      throw new CiFileError(
+        placeOf(job, "stage"),
+        `“${job.name}” is in the stage “${job.stage}”, which is none of ${known}`,
+      );
+    }
+    checkOrder(job, byName, stages, placeOf);
+  }
+  checkCycles(jobs, byName, placeOf);
+}
+
+/** What a job waits for or takes from may stand in its own stage, but in no later one. */
+function checkOrder(job: JobDefinition, byName: ByName, stages: readonly string[], placeOf: PlaceOf): void {
+  const isLater = (name: string) => stages.indexOf(byName.get(name)?.stage ?? "") > stages.indexOf(job.stage);
+  const need = job.needs?.find((each) => isLater(each.job));
+  if (need)
+    throw new CiFileError(
+      placeOf(job, "needs"),
+      `“${job.name}” needs “${need.job}”, which is in a later stage`,
+    );
+  const dependency = job.dependencies?.find(isLater);
+  if (dependency !== undefined)
+    throw new CiFileError(
+      placeOf(job, "dependencies"),
+      `“${job.name}” depends on “${dependency}”, which is in a later stage`,
+    );
+}
+
+/** Each job is looked at once: there may be thousands with many needs. */
+function checkCycles(jobs: readonly JobDefinition[], byName: ByName, placeOf: PlaceOf): void {
+  const done = new Set<string>();
+  function follow(job: JobDefinition, chain: readonly string[]): void {
+    if (chain.includes(job.name)) {
+      const circle = [...chain.slice(chain.indexOf(job.name)), job.name].join(" → ");
+      throw new CiFileError(placeOf(job, "needs"), `needs go in a circle: ${circle}`);
+    }
+    if (done.has(job.name)) return;
+    for (const need of job.needs ?? []) {
+      const other = byName.get(need.job);
+      if (other) follow(other, [...chain, job.name]);
+    }
+    done.add(job.name);
+  }
+  for (const job of jobs) follow(job, []);
 }

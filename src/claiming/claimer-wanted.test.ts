@@ -10,13 +10,19 @@ import { Secret } from "../base/secret.ts";
 import { createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Pool } from "../domain/pool.ts";
-import { JobPayload } from "../gitlab/payload.ts";
 import type { JobAnswer, JobRequest, RunnerApi } from "../gitlab/runner-api.ts";
+import { JobPayload } from "../gitlab/runner-api.ts";
 import { ClaimingConfig } from "./config.ts";
 
 const size = aSize({ cpus: 1, memoryMib: 1_024 });
 const standing = aPool({ name: "standing", size, runnerToken: new Secret("glrt-standing") });
-const tagged = aPool({ name: "tags:a", size, runnerToken: new Secret("glrt-tagged"), concurrency: 100 });
+const tagged = aPool({
+  name: "tags:a",
+  origin: { kind: "tags", key: "r-a" },
+  size,
+  runnerToken: new Secret("glrt-tagged"),
+  concurrency: 100,
+});
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {
@@ -64,7 +70,7 @@ async function aClaimer(setup: {
   const slots = createSlots({
     store: testStore.store,
     pools: () => pools,
-    rooms: async () => [
+    hosts: async () => [
       aRoom({ capacity: { cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 } }),
     ],
     placement: "spread",

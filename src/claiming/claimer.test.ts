@@ -12,8 +12,8 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
-import { createRunnerApi } from "../gitlab/client.ts";
 import { createGitLabHttp } from "../gitlab/http.ts";
+import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { StoreError } from "../store/errors.ts";
 import type { Claim, Store } from "../store/store.ts";
 import { type Claimer, createClaimer, type Health } from "./claimer.ts";
@@ -65,7 +65,7 @@ function startClaimer(setup: Setup = {}): Rig {
   const slots = createSlots({
     store,
     pools: () => pools,
-    rooms: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
+    hosts: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
     placement: "spread",
   });
   const claimer = createClaimer({
@@ -496,7 +496,7 @@ test("capacity that cannot be read stops claiming until it can", async () => {
   const slots = createSlots({
     store,
     pools: () => pools,
-    rooms: async () => {
+    hosts: async () => {
       if (away) throw problem;
       return [aRoom({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
     },

@@ -3,16 +3,15 @@ import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
+import { claimOf, rejectUnusable, shortToken, storeClaim } from "./claimed-job.ts";
 import type { ClaimingConfig } from "./config.ts";
-import { claimOf, keepJob, shortToken } from "./keep-job.ts";
-import { type RejectionDeps, rejectJob } from "./reject-job.ts";
-import { beginPoll, endPoll, type Poll, type RunnerState } from "./runner-state.ts";
+import { beginPoll, endPoll, type Poll, type PollState } from "./poll-schedule.ts";
 import type { Reservation } from "./slots.ts";
 
 export interface PollerOptions {
   readonly api: RunnerApi;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly clock: Clock;
   readonly log: Log;
   /** [0, 1) */
@@ -30,7 +29,7 @@ export interface PollerOptions {
 
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 export interface Poller {
-  send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void;
+  send(runner: PollState, reservation: Reservation, info: RunnerInfo, isShort: boolean): void;
   /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
   storeProblem(): string | undefined;
   /** True while GitLab may yet give a job to a request that was sent for this pool. */
@@ -48,8 +47,8 @@ export function createPoller(options: PollerOptions): Poller {
   /** Jobs that the store refuses, by id, and why. */
   const unstored = new Map<number, string>();
 
-  function send(runner: RunnerState, reservation: Reservation, info: RunnerInfo, inTurn: boolean): void {
-    const poll = beginPoll(runner, clock.now(), inTurn, config);
+  function send(runner: PollState, reservation: Reservation, info: RunnerInfo, isShort: boolean): void {
+    const poll = beginPoll(runner, clock.now(), isShort, config);
     const work = seeThrough(runner, poll, reservation, info)
       .catch((error: unknown) => log.error({ pool: runner.pool.name, err: error }, "poll failed"))
       .finally(() => {
@@ -60,7 +59,7 @@ export function createPoller(options: PollerOptions): Poller {
   }
 
   async function seeThrough(
-    runner: RunnerState,
+    runner: PollState,
     poll: Poll,
     reservation: Reservation,
     info: RunnerInfo,
@@ -75,16 +74,16 @@ export function createPoller(options: PollerOptions): Poller {
     logChange(log, runner, problem);
     onEnd();
     if (answer.kind === "wait" && answer.fatal) options.onRefused?.(pool.name);
-    if (answer.kind === "unusable") await refuseUnusable(options, pool, answer);
+    if (answer.kind === "unusable") await rejectUnusable(options, pool, answer);
   }
 
   async function keep(pool: Pool, answer: JobAnswer & { kind: "job" }, pollMs: number): Promise<boolean> {
     const { payload, raw } = answer;
-    const onTrouble = (problem: string) => unstored.set(payload.id, problem);
+    const onFailure = (problem: string) => unstored.set(payload.id, problem);
     const { name, size } = options.assign?.(payload.id, pool) ?? pool;
     const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
     try {
-      return await keepJob({ ...options, store, onTrouble }, claim, new Secret(payload.token));
+      return await storeClaim({ ...options, store, onFailure }, claim, new Secret(payload.token));
     } finally {
       unstored.delete(payload.id);
     }
@@ -101,23 +100,7 @@ export function createPoller(options: PollerOptions): Poller {
   };
 }
 
-/** Ends a job in GitLab that was given in an answer nobody can read. */
-export async function refuseUnusable(
-  deps: RejectionDeps,
-  pool: Pool,
-  answer: JobAnswer & { kind: "unusable" },
-): Promise<void> {
-  const { jobId, jobToken, problem } = answer;
-  const about = { pool: pool.name, jobId, problem };
-  if (jobId === undefined || jobToken === undefined) {
-    deps.log.error(about, "GitLab gave a job that cannot be read and so cannot be ended");
-    return;
-  }
-  deps.log.error(about, "GitLab gave a job that cannot be used");
-  await rejectJob(deps, { jobId, jobToken, reason: problem });
-}
-
-function logChange(log: Log, runner: RunnerState, problemBefore: string | undefined): void {
+function logChange(log: Log, runner: PollState, problemBefore: string | undefined): void {
   const { pool, problem } = runner;
   if (problem === problemBefore) return;
   const about = { pool: pool.name, runner: shortToken(pool.runnerToken) };

@@ -8,8 +8,7 @@ import { aSize } from "../../test/builders/size.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { slotHoldingJobStates } from "../domain/states.ts";
 import type { Job, Machine } from "../store/store.ts";
-import { occupants } from "./slot-rules.ts";
-import { createSlots, type Reservation } from "./slots.ts";
+import { createSlots, occupants, type Reservation } from "./slots.ts";
 
 const oneCpu = aSize({ cpus: 1, memoryMib: 1_024 });
 const small = aPool({ name: "small", size: oneCpu, concurrency: 10 });
@@ -48,7 +47,7 @@ function slotsOver(rows: ReturnType<typeof createRows>, cpus: number, pools = [s
   return createSlots({
     store: rows,
     pools: () => new Map(pools.map((pool) => [pool.name, pool])),
-    rooms: async () => [aRoom({ capacity: { cpus, memoryMib: cpus * 1_024, machines: cpus } })],
+    hosts: async () => [aRoom({ capacity: { cpus, memoryMib: cpus * 1_024, machines: cpus } })],
     placement: "spread",
   });
 }
@@ -95,7 +94,7 @@ describe("slots", () => {
 
     expect(second).toBeDefined();
     expect(slots.reserve(small)).toBeUndefined();
-    expect(slots.obstacle(small)).toContain("2 of 2 CPUs");
+    expect(slots.blocker(small)).toContain("2 of 2 CPUs");
     first?.release();
     expect(slots.reserve(small)).toBeDefined();
   });
@@ -138,7 +137,7 @@ describe("slots", () => {
     const slots = slotsOver(createRows({ jobs: [aJob({ id: 1, size: oneCpu })] }), 8, [limited]);
     await slots.refresh();
 
-    expect(slots.obstacle(limited)).toContain("limit of 1 jobs");
+    expect(slots.blocker(limited)).toContain("limit of 1 jobs");
   });
 
   test("say that a machine can never fit", async () => {
@@ -153,13 +152,13 @@ describe("slots", () => {
     const rows = createRows();
     const slots = slotsOver(rows, 5);
     await slots.refresh();
-    expect(slots.coverEach([small, large])).toBe(true);
+    expect(slots.fitsOneOfEach([small, large])).toBe(true);
 
     rows.set({ jobs: [aJob({ id: 1, size: oneCpu })] });
     await slots.refresh();
 
-    expect(slots.coverEach([small, large])).toBe(false);
-    expect(slots.coverEach([large])).toBe(true);
+    expect(slots.fitsOneOfEach([small, large])).toBe(false);
+    expect(slots.fitsOneOfEach([large])).toBe(true);
   });
 
   test("read again after a failed reading", async () => {

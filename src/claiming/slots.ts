@@ -1,14 +1,15 @@
 import {
   createPlacement,
   type HostCapacity,
+  hostKey,
   type Placement,
   type PlacementPolicy,
   type Wanted,
 } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { Store } from "../store/store.ts";
-import { createLedger, type Ledger } from "./slot-ledger.ts";
-import { countByPool, type Occupant, occupants, wantedOf } from "./slot-rules.ts";
+import type { Size } from "../domain/size.ts";
+import { slotHoldingJobStates } from "../domain/states.ts";
+import type { Job, Machine, Store } from "../store/store.ts";
 
 /**
  * The ledger of slots: what is free on each host is its capacity, minus every machine that is not gone, minus every job that still
@@ -18,19 +19,19 @@ import { countByPool, type Occupant, occupants, wantedOf } from "./slot-rules.ts
 export interface Slots {
   /** Reads hosts and, if rows have changed, rows. Throws what the store or a driver throws. */
   refresh(): Promise<void>;
-  /** Takes a slot for one poll, or answers undefined when `obstacle` has something to say. */
+  /** Takes a slot for one poll, or returns undefined when there is a `blocker`. */
   reserve(pool: Pool): Reservation | undefined;
   /** Why no slot can be had now, in words. */
-  obstacle(pool: Pool): string | undefined;
+  blocker(pool: Pool): string | undefined;
   /** Why no slot could be had even if nothing ran, in words. */
   impossible(pool: Pool): string | undefined;
-  /** The same of any machine, whatever room there is for disks: that changes by itself. Undefined while no host is known. */
+  /** The same of any machine, whatever disk is free: that changes by itself. Undefined while no host is known. */
   neverHeld(wanted: Wanted): string | undefined;
   /**
    * True when one more machine of each of these pools fits beside the machines and jobs there are. Pools that have reached
    * their limit of jobs do not count.
    */
-  coverEach(pools: readonly Pool[]): boolean;
+  fitsOneOfEach(pools: readonly Pool[]): boolean;
   close(): void;
 }
 
@@ -41,11 +42,11 @@ export interface Reservation {
   release(): void;
 }
 
-export interface SlotsOptions {
+interface SlotsOptions {
   readonly store: Pick<Store, "jobs" | "machines" | "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** Every host with what it has and what it may not be used for. */
-  readonly rooms: () => Promise<readonly HostCapacity[]>;
+  readonly hosts: () => Promise<readonly HostCapacity[]>;
   readonly placement: PlacementPolicy;
 }
 
@@ -56,21 +57,21 @@ interface Held {
   handedDuring: number | undefined;
 }
 
-export function createSlots({ store, pools, rooms: readRooms, placement: policy }: SlotsOptions): Slots {
+export function createSlots({ store, pools, hosts: readHosts, placement: policy }: SlotsOptions): Slots {
   const neverHeld = neverHeldBy(policy);
   const held = new Set<Held>();
   let rows: readonly Occupant[] = [];
-  let rooms: readonly HostCapacity[] = [];
+  let hosts: readonly HostCapacity[] = [];
   /** Made anew when something has changed. */
   let ledgers: Ledgers | undefined;
   let changed = true;
   let readings = 0;
-  const forget = store.onEvent(({ kind }) => {
+  const unsubscribe = store.onEvent(({ kind }) => {
     changed ||= kind.startsWith("job:") || kind.startsWith("machine:");
   });
 
   async function refresh(): Promise<void> {
-    rooms = await readRooms();
+    hosts = await readHosts();
     ledgers = undefined;
     if (!changed) return;
     changed = false;
@@ -89,13 +90,13 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
   }
 
   function current(): Ledgers {
-    ledgers ??= ledgersOf(createPlacement(rooms, policy), rows, [...held], pools());
+    ledgers ??= ledgersOf(createPlacement(hosts, policy), rows, [...held], pools());
     return ledgers;
   }
 
   function reserve(pool: Pool): Reservation | undefined {
     const { all } = current();
-    if (all.obstacle(pool) !== undefined) return undefined;
+    if (all.blocker(pool) !== undefined) return undefined;
     all.take(pool);
     const own: Held = { pool, jobId: undefined, handedDuring: undefined };
     held.add(own);
@@ -114,34 +115,35 @@ export function createSlots({ store, pools, rooms: readRooms, placement: policy 
   }
 
   function impossible(pool: Pool): string | undefined {
-    if (rooms.length === 0) return undefined;
-    const problem = createPlacement(rooms, policy).impossible(wantedOf(pool));
+    if (hosts.length === 0) return undefined;
+    const problem = createPlacement(hosts, policy).impossible(wantedOf(pool));
     return problem && `a machine of this pool never fits here: ${problem}`;
   }
 
   return {
     refresh,
     reserve,
-    obstacle: (pool) => current().all.obstacle(pool),
+    blocker: (pool) => current().all.blocker(pool),
     impossible,
-    neverHeld: (wanted) => neverHeld(rooms, wanted),
-    coverEach: (wanted) => current().existing.coverEach(wanted),
-    close: () => void forget(),
+    neverHeld: (wanted) => neverHeld(hosts, wanted),
+    fitsOneOfEach: (wanted) => current().existing.fitsOneOfEach(wanted),
+    close: () => void unsubscribe(),
   };
 }
 
 /** Asked of every job that waits, so the hosts are gone through once for each reading of them. */
 function neverHeldBy(policy: PlacementPolicy) {
-  let known: { readonly rooms: readonly HostCapacity[]; readonly placement: Placement } | undefined;
-  return (rooms: readonly HostCapacity[], wanted: Wanted): string | undefined => {
-    if (rooms.length === 0) return undefined;
-    if (known?.rooms !== rooms) known = { rooms, placement: createPlacement(rooms.map(withoutDisk), policy) };
+  let known: { readonly hosts: readonly HostCapacity[]; readonly placement: Placement } | undefined;
+  return (hosts: readonly HostCapacity[], wanted: Wanted): string | undefined => {
+    if (hosts.length === 0) return undefined;
+    if (known?.hosts !== hosts)
+      known = { hosts, placement: createPlacement(hosts.map(withoutDiskLimit), policy) };
     return known.placement.impossible(wanted);
   };
 }
 
-function withoutDisk(room: HostCapacity): HostCapacity {
-  return { ...room, capacity: { ...room.capacity, diskMib: undefined } };
+function withoutDiskLimit(host: HostCapacity): HostCapacity {
+  return { ...host, capacity: { ...host.capacity, diskMib: undefined } };
 }
 
 interface Ledgers {
@@ -176,4 +178,93 @@ async function read(store: SlotsOptions["store"]): Promise<Occupant[]> {
   const jobs = await store.jobs({ unfinished: true });
   const machines = await store.machines({ live: true });
   return occupants(jobs, machines);
+}
+
+/** What is taken, on hosts and of the pools' limits. */
+interface Ledger {
+  add(occupant: Occupant, pools: ReadonlyMap<string, Pool>): void;
+  take(pool: Pool): void;
+  blocker(pool: Pool): string | undefined;
+  fitsOneOfEach(pools: readonly Pool[]): boolean;
+  clone(): Ledger;
+}
+
+function createLedger(placement: Placement, counts: Map<string, number>): Ledger {
+  const atLimit = (pool: Pool) => limitBlocker(pool, counts.get(pool.name) ?? 0);
+  /** Jobs that are ours must get a machine, whatever else is asked for. */
+  function reserveFor(wanted: Wanted): void {
+    if (placement.place(wanted) === undefined) placement.reserveFuture(wanted);
+  }
+  return {
+    add({ host, pool: name, size, isBeingMade }, pools) {
+      const pool = pools.get(name);
+      if (host !== undefined) placement.occupy(host, size, isBeingMade);
+      else if (pool) reserveFor({ ...wantedOf(pool), size });
+    },
+    take(pool) {
+      reserveFor(wantedOf(pool));
+      counts.set(pool.name, (counts.get(pool.name) ?? 0) + 1);
+    },
+    blocker: (pool) => atLimit(pool) ?? placement.blocker(wantedOf(pool)),
+    fitsOneOfEach(pools) {
+      const trial = placement.clone();
+      return pools
+        .filter((pool) => atLimit(pool) === undefined)
+        .every((pool) => trial.place(wantedOf(pool)) !== undefined);
+    },
+    clone: () => createLedger(placement.clone(), new Map(counts)),
+  };
+}
+
+/** Somebody who holds a slot. */
+interface Occupant {
+  /** The key of the host; undefined for a job that has none yet. */
+  readonly host: string | undefined;
+  readonly pool: string;
+  /** The job that it counts for in the pool's limit; null for a machine without its job. */
+  readonly jobId: number | null;
+  readonly size: Size;
+  /** A machine that its host has yet to make. */
+  readonly isBeingMade: boolean;
+}
+
+/**
+ * Who holds slots according to the rows. Every machine that is not gone holds one; so does a job that has yet to get a machine,
+ * or whose machine is being destroyed before it took the payload. A job and its machine are one.
+ */
+export function occupants(jobs: readonly Job[], machines: readonly Machine[]): Occupant[] {
+  const holding = jobs.filter((job) => slotHoldingJobStates.includes(job.state));
+  const unserved = new Map(holding.map((job) => [job.id, job]));
+  const ofMachines = machines.map((machine): Occupant => {
+    const { pool, size, jobId, state } = machine;
+    const job = jobId === null ? undefined : unserved.get(jobId);
+    const serves = job !== undefined && (state !== "stopping" || job.state === "running");
+    if (serves) unserved.delete(job.id);
+    const isBeingMade = state === "creating";
+    const at = { host: hostKey(machine), size, isBeingMade };
+    return { ...at, pool: job?.pool ?? pool, jobId: serves ? job.id : null };
+  });
+  // A running job without a machine is about to fail and gets no other.
+  const ofJobs = [...unserved.values()]
+    .filter(({ state }) => state !== "running")
+    .map(({ id, pool, size }): Occupant => ({ host: undefined, pool, jobId: id, size, isBeingMade: false }));
+  return [...ofMachines, ...ofJobs];
+}
+
+/** Jobs of each pool that count towards its limit. */
+function countByPool(taken: readonly Occupant[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { pool, jobId } of taken) if (jobId !== null) counts.set(pool, (counts.get(pool) ?? 0) + 1);
+  return counts;
+}
+
+/** Why a pool with so many jobs gets no more, in words. */
+function limitBlocker(pool: Pool, count: number): string | undefined {
+  if (count < pool.concurrency) return undefined;
+  return `the pool's limit of ${pool.concurrency} jobs at one time is reached`;
+}
+
+/** What a machine of the pool asks of its host. */
+function wantedOf({ driver, image, size, hostLabels }: Pool): Wanted {
+  return { driver, image, size, hostLabels };
 }

@@ -2,10 +2,10 @@ import type { Command } from "commander";
 import { stringify } from "yaml";
 import { USUAL_WIDTH } from "../base/wrap.ts";
 import { hostNotes } from "../config/hosts.ts";
-import { configJsonSchema } from "../config/json-schema.ts";
 import type { Config } from "../config/load.ts";
-import { neededAbilities } from "../config/needed-abilities.ts";
+import { neededAbilities } from "../config/machine-kinds.ts";
 import type { ConfigValue } from "../config/values.ts";
+import { configJsonSchema } from "../config/values.ts";
 import { imageDirectory } from "../image/config.ts";
 import type { Run } from "./context.ts";
 import { openImages } from "./image/place.ts";
@@ -69,7 +69,7 @@ async function notesOn(config: Config) {
   const { imageNotes } = await import("../image/image-notes.ts");
   const store = await openImages(imageDirectory(config));
   const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
-  return [...hostNotes(config.hosts), ...ofImages];
+  return [...config.notes, ...hostNotes(config.hosts), ...ofImages];
 }
 
 /** The settings as YAML that could be used again, each with its origin beside it, or above it where there is no room. */

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism, freemem, homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
+import { MIB_BYTES } from "../base/units.ts";
 import type { Run } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { signalOnInterrupt } from "./interrupt.ts";
@@ -54,5 +55,5 @@ function sharedImages(env: NodeJS.ProcessEnv): string {
 async function availableMemoryMib(): Promise<number> {
   const text = await readFile("/proc/meminfo", "utf8").catch(() => "");
   const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(text)?.[1];
-  return kib === undefined ? freemem() / 1024 ** 2 : Number(kib) / 1024;
+  return kib === undefined ? freemem() / MIB_BYTES : Number(kib) / 1024;
 }

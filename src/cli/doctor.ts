@@ -1,5 +1,7 @@
 import type { Command } from "commander";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { systemClock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
 import { hostChecks } from "../operations/doctor/host.ts";
@@ -65,7 +67,14 @@ async function askRunning({ state }: Config): Promise<RunningFireRunner | undefi
 async function tryConfig(context: Context): Promise<{ config?: Config; finding: Finding }> {
   try {
     const config = await context.loadConfig();
-    return { config, finding: { level: "ok", message: `${config.file ?? "the environment"} is in order` } };
+    const message = `${config.file ?? "the environment"} is in order`;
+    const [note, ...others] = config.notes;
+    if (!note) return { config, finding: { level: "ok", message } };
+    const more = others.length === 0 ? "" : `, and ${others.length} more like it (firerunner config check)`;
+    return {
+      config,
+      finding: { level: "warn", message: `${message}, but ${note.problem}${more}`, hint: note.hint },
+    };
   } catch (error) {
     return { finding: findingOf(error) };
   }
@@ -73,14 +82,15 @@ async function tryConfig(context: Context): Promise<{ config?: Config; finding: 
 
 async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Finding> {
   try {
-    return await check.run(AbortSignal.any([interrupt, AbortSignal.timeout(CHECK_LIMIT_MS)]));
+    const limit = { limitMs: CHECK_LIMIT_MS, parent: interrupt };
+    return await withDeadline(systemClock, limit, check.run);
   } catch (error) {
     return findingOf(error);
   }
 }
 
 function findingOf(error: unknown): Finding {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 

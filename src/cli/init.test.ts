@@ -98,6 +98,7 @@ describe("init without a terminal", () => {
       err: expect.stringContaining("--group, --project or --instance"),
     });
     expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining("there is no such group") });
+    expect(unknown.err.split("there is no such group")).toHaveLength(2);
     expect(noToken).toMatchObject({ code: 2, err: expect.stringContaining("FIRERUNNER_WEBHOOK__API_TOKEN") });
     expect(await readdir(directory.path)).toEqual([]);
   });

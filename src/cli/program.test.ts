@@ -115,6 +115,7 @@ async function openDaemon(): Promise<void> {
     stateDirectory: join(directory, "state"),
     views,
     ports,
+    clock: systemClock,
     log: silentLog,
   });
 }
@@ -131,6 +132,7 @@ const status: DaemonStatus = {
   pools: [
     {
       name: "small",
+      origin: "configured",
       ok: false,
       problems: [{ problem: "no image", hint: "build one" }],
       accelerator: "kvm",

@@ -92,6 +92,18 @@ test("SIGHUP takes over a changed configuration, and keeps the old one when the 
   expect(program.child.exitCode).toBeNull();
 }, 60_000);
 
+test("status tells that a token could not be verified, and what to do", async () => {
+  await running();
+
+  await expect
+    .poll(async () => {
+      const status = firerunner("status");
+      await status.ended();
+      return unbroken(status.out());
+    }, patience)
+    .toMatch(/! small: verifying the runner token: GitLab cannot be reached, .* → Check gitlab\.url/);
+}, 60_000);
+
 test("a second one on the same state directory is refused with the reason", async () => {
   await running();
 

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import type { App } from "../app/app.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { keepMemoryOutOfDumps } from "../base/no-dumps.ts";
+import { keepMemoryOutOfDumps } from "../base/process.ts";
 import type { Run } from "./context.ts";
 import { loadApp } from "./load-app.ts";
 
@@ -63,7 +63,7 @@ async function reload(app: App, log: Log): Promise<void> {
   try {
     log.info({ changes: await app.reload() }, "configuration read again");
   } catch (error) {
-    const hint = error instanceof FireRunnerError ? error.hint : undefined;
+    const hint = hintOf(error);
     log.error(
       { problem: describeError(error), hint },
       "configuration not usable, the old one stays in force",

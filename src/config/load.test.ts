@@ -5,7 +5,14 @@ import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
-import { type Config, defaultState, type LoadOptions, loadConfig } from "./load.ts";
+import {
+  type Config,
+  defaultState,
+  findConfigFile,
+  findSigningKeyFile,
+  type LoadOptions,
+  loadConfig,
+} from "./load.ts";
 
 let directory: string;
 
@@ -49,7 +56,6 @@ describe("a usable configuration", () => {
       name: "small",
       size: { cpus: 2, memoryMib: 4096, diskMib: 20_480 },
       driver: "qemu",
-      executor: "shell",
       concurrency: 10,
       egress: normalEgress("internet"),
     });
@@ -127,6 +133,40 @@ describe("a usable configuration", () => {
     expect(origins["pools.small.size.memory"]).toMatchObject({ value: "2GiB", origin: "default" });
     expect(JSON.stringify({ ...config, pools: [...config.pools] })).not.toContain("glrt-one");
     expect(inspect(config, { depth: 9 })).not.toContain("glrt-one");
+  });
+});
+
+describe("settings that do nothing any more", () => {
+  test("are accepted, told of with their place, and are no settings", async () => {
+    await write("api", "glpat-one");
+    const config = await load(
+      `${onePool}    executor: shell\n  other: { executor: auto }\nwebhook: { group: g, apiTokenFile: api, machine: { executor: docker } }\n`,
+    );
+
+    const says = "does nothing: scripts always run in the machine itself";
+    const notes = config.notes.map(({ problem, hint }) => [problem, hint.replace(`${directory}/`, "")]);
+    expect(notes).toEqual([
+      [`pools.small.executor ${says}`, "take it out: firerunner.yaml:5:5"],
+      [`pools.other.executor ${says}`, "take it out: firerunner.yaml:6:12"],
+      [`webhook.machine.executor ${says}`, "take it out: firerunner.yaml:7:52"],
+    ]);
+    expect(config.pools.get("small")?.runnerToken.reveal()).toBe("glrt-one");
+    expect(config.values.filter(({ path }) => path.includes("executor"))).toEqual([]);
+  });
+
+  test("also as variables of the environment", async () => {
+    const env = { FIRERUNNER_POOLS__SMALL__EXECUTOR: "shell", FIRERUNNER_POOLS__SMALL__CONCURRENCY: "3" };
+
+    const config = await load(onePool, { env });
+
+    expect(config.notes.map(({ hint }) => hint)).toEqual(["unset FIRERUNNER_POOLS__SMALL__EXECUTOR"]);
+    expect(config.pools.get("small")?.concurrency).toBe(3);
+  });
+
+  test("what looks like one elsewhere is a mistake as ever", async () => {
+    expect(await problemsOf(`${onePool}executor: shell\n`)).toEqual([
+      expect.stringContaining("firerunner.yaml:5:1: unknown key “executor”"),
+    ]);
   });
 });
 
@@ -352,3 +392,37 @@ vm: { flintlock: { hosts: { metal: { address: "10.0.0.2:9090", plaintext: true, 
 
   expect(problems).toEqual([expect.stringContaining(`pools.small.size cannot work: ${problem}`)]);
 });
+
+test("the file that is named wins, then the variable, then the defaults in order", () => {
+  const env = { FIRERUNNER_CONFIG: "/by/variable" };
+  const all = () => true;
+
+  expect(findConfigFile("/by/option", env, all)).toBe("/by/option");
+  expect(findConfigFile(undefined, env, all)).toBe("/by/variable");
+  expect(findConfigFile(undefined, { FIRERUNNER_CONFIG: "" }, all)).toBe("/etc/firerunner/config.yaml");
+  expect(findConfigFile(undefined, {}, (path) => path.startsWith("./"))).toBe("./firerunner.yaml");
+  expect(findConfigFile(undefined, {}, () => false)).toBeUndefined();
+});
+
+async function find(text: string, env: NodeJS.ProcessEnv = {}): Promise<string | undefined> {
+  const readFile = async () => ({ text, mode: 0o600 });
+  return await findSigningKeyFile({ file: "/etc/firerunner/config.yaml", env, readFile });
+}
+
+test("the key's file is looked for beside the configuration, whatever else is unfinished", async () => {
+  expect(await find("webhook: { signingKeyFile: hook.key, group: }")).toBe("/etc/firerunner/hook.key");
+  expect(await find("webhook: { signingKeyFile: /run/hook.key }")).toBe("/run/hook.key");
+});
+
+test("the environment has the last word", async () => {
+  const env = { FIRERUNNER_WEBHOOK__SIGNING_KEY_FILE: "/run/other.key" };
+
+  expect(await find("webhook: { signingKeyFile: hook.key }", env)).toBe("/run/other.key");
+});
+
+test.each(["webhook: { signingKey: whsec_x }", "pools: {}", "[", "- a list", ""])(
+  "there is none in “%s”",
+  async (text) => {
+    expect(await find(text)).toBeUndefined();
+  },
+);

@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import { dirname, isAbsolute, join } from "node:path";
+import { z } from "zod";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
@@ -8,12 +10,19 @@ import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { crossChecks } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
+import { type IgnoredValue, withoutIgnoredValues, withoutIgnoredVariables } from "./ignored-settings.ts";
 import { kindOfPool } from "./machine-kinds.ts";
+import {
+  type FileText,
+  modeProblem,
+  type ReadFile,
+  readLocalFile,
+  type SecretOptions,
+  unreadable,
+} from "./named-files.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { type FileText, modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
-import type { SecretOptions } from "./secret-source.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
@@ -33,12 +42,20 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
+  /** Settings that are there and do nothing. Told of, never refused. */
+  readonly notes: readonly ConfigNote[];
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
   readonly values: readonly ConfigValue[];
 }
 
+/** What is in order and may not be what was meant, in words. */
+interface ConfigNote {
+  readonly problem: string;
+  readonly hint: string;
+}
+
 /** A company's proxy, as it is in force. */
-export interface CompanyProxy extends ProxyWays {
+export interface CompanyProxy extends ProxyRoutes {
   /** Where `proxy.caFile` was found. */
   readonly caFile?: string | undefined;
 }
@@ -54,20 +71,20 @@ export interface LoadOptions {
 /** Throws ConfigError with everything that is wrong, each with its place. */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
+  const { overlay, value, ignored } = overlaid(asTree(source, options.file), options.env);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
-  const parsed = Settings.safeParse(overlay.value, { reportInput: true });
+  const parsed = Settings.safeParse(value, { reportInput: true });
   const problems: ConfigProblem[] = [...overlay.problems];
   if (!parsed.success) {
-    problems.push(...placed(wordIssues(Settings, parsed.error.issues, overlay.value), place));
+    problems.push(...placed(wordIssues(Settings, parsed.error.issues, value), place));
     refuse(problems, options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
@@ -80,7 +97,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     gitlab: secrets.gitlab,
-    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    proxy: { ...proxy.proxies, caFile: proxy.caFile },
     guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
@@ -89,9 +106,10 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),
+    notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
-      ...proxyValues(parsed.data.proxy, proxy.ways),
+      ...proxyValues(parsed.data.proxy, proxy.proxies),
     ],
   };
 }
@@ -108,40 +126,55 @@ const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).
 /** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
-  const overlay = overlayEnvironment(Settings, asTree(source, options.file), options.env);
-  const parsed = LocalSettings.safeParse(overlay.value);
+  const { overlay, value } = overlaid(asTree(source, options.file), options.env);
+  const parsed = LocalSettings.safeParse(value);
   const place = (path: Path) => placeOf(path, overlay.setBy, source) ?? options.file ?? "environment";
   if (!parsed.success) {
-    refuse(placed(wordIssues(Settings, parsed.error.issues, overlay.value), place), options.file);
+    refuse(placed(wordIssues(Settings, parsed.error.issues, value), place), options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
 }
 
 interface ReadSoFar {
   readonly readFile: ReadFile;
-  readonly standing: FileText | undefined;
+  readonly fileText: FileText | undefined;
   readonly setBy: ReadonlyMap<string, string>;
 }
 
 function secretOptionsOf(
   { file, env }: LoadOptions,
-  { readFile, standing, setBy }: ReadSoFar,
+  { readFile, fileText, setBy }: ReadSoFar,
 ): SecretOptions {
   return {
     readFile,
     besideFile: file,
     credentialsDirectory: env["CREDENTIALS_DIRECTORY"],
     inlineProblem: (path) =>
-      setBy.has(path.join(".")) || standing === undefined || file === undefined
+      setBy.has(path.join(".")) || fileText === undefined || file === undefined
         ? undefined
-        : modeProblem(file, standing),
+        : modeProblem(file, fileText),
+  };
+}
+
+/** The file's values with the environment's over them, without what does nothing. */
+function overlaid(tree: Record<string, unknown>, env: NodeJS.ProcessEnv) {
+  const variables = withoutIgnoredVariables(env);
+  const overlay = overlayEnvironment(Settings, tree, variables.env);
+  const { value, ignored } = withoutIgnoredValues(overlay.value);
+  return { overlay, value, ignored: [...variables.ignored, ...ignored] };
+}
+
+function noteOn({ path, name, reason }: IgnoredValue, place: (path: Path) => string): ConfigNote {
+  return {
+    problem: `${name} ${reason}`,
+    hint: path === undefined ? `unset ${name}` : `take it out: ${place(path)}`,
   };
 }
 
@@ -162,11 +195,11 @@ export function defaultState(env: NodeJS.ProcessEnv, root: boolean): string {
 async function readSource(
   file: string | undefined,
   readFile: ReadFile,
-): Promise<{ source: Source; standing: FileText | undefined }> {
-  if (file === undefined) return { source: parseSource("environment", ""), standing: undefined };
+): Promise<{ source: Source; fileText: FileText | undefined }> {
+  if (file === undefined) return { source: parseSource("environment", ""), fileText: undefined };
   try {
-    const standing = await readFile(file);
-    return { source: parseSource(file, standing.text), standing };
+    const fileText = await readFile(file);
+    return { source: parseSource(file, fileText.text), fileText };
   } catch (cause) {
     const untrusted = cause instanceof UntrustedError ? cause : undefined;
     const why = untrusted?.message ?? unreadable(file, cause);
@@ -232,5 +265,40 @@ function makePools(pools: Settings["pools"], tokens: ReadonlyMap<string, Secret>
 
 function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secret): Pool {
   const { diskMib, ...kind } = kindOfPool(pool);
-  return { ...kind, name, size: { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib }, runnerToken };
+  const size = { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib };
+  return { ...kind, name, origin: { kind: "configured" }, size, runnerToken };
+}
+
+/** Where the configuration is looked for when nobody names it, in this order. */
+const DEFAULT_FILES = ["/etc/firerunner/config.yaml", "./firerunner.yaml"] as const;
+
+/** The file to read: the one that was named, else the first default that exists, else undefined. */
+export function findConfigFile(
+  named: string | undefined,
+  env: NodeJS.ProcessEnv,
+  exists: (path: string) => boolean = existsSync,
+): string | undefined {
+  return named ?? (env["FIRERUNNER_CONFIG"] || undefined) ?? DEFAULT_FILES.find((file) => exists(file));
+}
+
+const Tree = z.record(z.string(), z.unknown());
+const KeyPlace = z.object({ webhook: z.object({ signingKeyFile: z.string().min(1) }) });
+
+/**
+ * The path of the file in which the hook's signing key belongs, whether it is there or not: it can be made before the whole
+ * configuration, which asks for it, is read. Undefined when the key stands elsewhere, or the configuration cannot be read.
+ */
+export async function findSigningKeyFile(options: LoadOptions): Promise<string | undefined> {
+  const tree = Tree.safeParse(await readTree(options));
+  if (!tree.success) return undefined;
+  const parsed = KeyPlace.safeParse(overlayEnvironment(Settings, tree.data, options.env).value);
+  if (!parsed.success) return undefined;
+  const path = parsed.data.webhook.signingKeyFile;
+  return isAbsolute(path) ? path : join(options.file ? dirname(options.file) : ".", path);
+}
+
+async function readTree({ file, readFile = readLocalFile }: LoadOptions): Promise<unknown> {
+  if (file === undefined) return {};
+  const read = await readFile(file).catch(() => undefined);
+  return read && parseSource(file, read.text).value;
 }

@@ -83,7 +83,6 @@ describe("a configuration for jobs by tag", () => {
     expect(config.kinds.get("gpu")).toEqual({
       image: "gpu",
       driver: "fake",
-      executor: "shell",
       concurrency: 10,
       egress: normalEgress("internet"),
       hostLabels: {},
@@ -276,7 +275,7 @@ describe("the secrets of webhooks", () => {
   });
 });
 
-describe("the certificate of the door", () => {
+describe("the certificate of the public server", () => {
   const yaml =
     `${webhook}http: { listen: [":8443"], tls: { certificateFile: c.pem, keyFile: k.pem } }`.replace(
       '":8443"',
@@ -387,7 +386,6 @@ pools: { gpu: { image: gpu, size: { disk: 40GiB } } }`,
   const machine = {
     image: "small",
     driver: "qemu",
-    executor: "shell",
     egress: normalEgress("none"),
     concurrency: 3,
     diskMib: 5_120,

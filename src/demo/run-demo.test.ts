@@ -134,7 +134,7 @@ test("a pipeline without jobs is said in a sentence, and is no success", async (
 test.each([
   ["no repository", "/nowhere/at/all", /could not be read as a Git repository/],
   ["no .gitlab-ci.yml", undefined, /has no \.gitlab-ci\.yml/],
-])("says what is wrong with --repo: %s", async (_name, path, message) => {
+])("says what is wrong with --repo before an image is built: %s", async (_name, path, message) => {
   const repo = path ?? (await aRepository("x"));
   if (!path) {
     await run("git", ["-C", repo, "mv", ".gitlab-ci.yml", "other.yml"]);
@@ -153,6 +153,7 @@ test.each([
   }
 
   await expect(runDemo(options({ repo }))).rejects.toThrow(message);
+  expect(printed.join("")).not.toContain("Image:");
   expect(await leftInDirectory()).toEqual([]);
 });
 

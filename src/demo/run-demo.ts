@@ -57,9 +57,37 @@ interface Stage {
 /** Runs real jobs in real machines against a stand-in GitLab. Resolves to the exit code: 0 when all went as expected. */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const clock = options.clock ?? systemClock;
-  const { json = false, signal } = options;
+  const { json = false } = options;
   const screen = createScreen(json ? options.progress : options.results);
   const startedAt = clock.now();
+  const workspace = await createWorkspace(options.temporaryDirectory);
+  const behaviour = { longPollMs: LONG_POLL_MS };
+  const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab, behaviour });
+  let daemon: Daemon | undefined;
+  try {
+    await gitlab.listen();
+    const subject = await prepareSubject(gitlab, options.repo);
+    announce(screen, gitlab, subject);
+    if (partsOf(subject).every(({ definition }) => definition.jobs.length === 0))
+      return tellOfNothing(options, screen, subject);
+    await buildImage(options, screen);
+    await configure(options, workspace, gitlab, subject);
+    daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
+    const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
+    await untilReady(stage);
+    if (subject.tagged) await installHook(stage);
+    const result = await perform(stage);
+    tell(options, screen, result);
+    screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
+    return result.ok ? 0 : 1;
+  } finally {
+    await cleanUp({ options, screen, workspace, gitlab, clock }, daemon);
+  }
+}
+
+/** After the repository was read: a mistake there is told at once. */
+async function buildImage(options: DemoOptions, screen: Screen): Promise<void> {
+  const { json = false, signal } = options;
   screen.print("Image: built once, then taken from the cache");
   // For a look at the program the stand-in runner does, where the official one cannot be had.
   const build = [
@@ -73,29 +101,6 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     "auto",
   ];
   await runCommand(options.executable, build, { wordsTo: json ? 2 : 1, signal });
-
-  const workspace = await createWorkspace(options.temporaryDirectory);
-  const behaviour = { longPollMs: LONG_POLL_MS };
-  const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab, behaviour });
-  let daemon: Daemon | undefined;
-  try {
-    await gitlab.listen();
-    const subject = await prepareSubject(gitlab, options.repo);
-    announce(screen, gitlab, subject);
-    if (partsOf(subject).every(({ definition }) => definition.jobs.length === 0))
-      return tellOfNothing(options, screen, subject);
-    await configure(options, workspace, gitlab, subject);
-    daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
-    const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
-    await untilReady(stage);
-    if (subject.tagged) await installHook(stage);
-    const result = await perform(stage);
-    tell(options, screen, result);
-    screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
-    return result.ok ? 0 : 1;
-  } finally {
-    await cleanUp({ options, screen, workspace, gitlab, clock }, daemon);
-  }
 }
 
 function tell({ json = false, results }: DemoOptions, screen: Screen, result: DemoResult): void {

@@ -1,6 +1,7 @@
 /** How fast jobs may be looked for: as configured, slower when GitLab's own limit comes near, and not at all when GitLab asks to wait. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { createTokenBucket } from "../base/token-bucket.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { RateBudget } from "../gitlab/rest-api.ts";
 
@@ -24,7 +25,7 @@ export interface ApiPace {
 }
 
 export interface ApiPaceOptions {
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Clock;
   readonly log: Log;
   readonly requestsPerMinute: number;
   readonly budget: () => RateBudget | undefined;
@@ -34,8 +35,7 @@ export function createApiPace(options: ApiPaceOptions): ApiPace {
   const { clock, log, requestsPerMinute } = options;
   const fullPerMs = requestsPerMinute / MINUTE_MS;
   const burst = Math.max(LEAST_BURST, fullPerMs * BURST_MS);
-  let tokens = burst;
-  let filledAt = clock.now();
+  const bucket = createTokenBucket(clock, perMs, burst);
   let heldUntil = 0;
   let isSlow = false;
 
@@ -43,15 +43,6 @@ export function createApiPace(options: ApiPaceOptions): ApiPace {
     const share = shareLeft(options.budget(), clock.now());
     noteSlowness(share < SCARCE);
     return fullPerMs * Math.max(SLOWEST, Math.min(1, share / SCARCE));
-  }
-
-  function fill(): number {
-    const now = clock.now();
-    const rate = perMs();
-    // A clock that was set back must not take tokens away.
-    tokens = Math.min(burst, tokens + Math.max(0, now - filledAt) * rate);
-    filledAt = now;
-    return rate;
   }
 
   function noteSlowness(slow: boolean): void {
@@ -68,14 +59,10 @@ export function createApiPace(options: ApiPaceOptions): ApiPace {
 
   return {
     readyAt(isUrgent) {
-      const rate = fill();
-      const missing = (isUrgent ? 1 : Math.max(1, burst / 2)) - tokens;
-      return Math.max(heldUntil, clock.now() + Math.ceil(Math.max(0, missing) / rate));
+      const wanted = isUrgent ? 1 : Math.max(1, burst / 2);
+      return Math.max(heldUntil, clock.now() + bucket.waitMs(wanted));
     },
-    spend(requests = 1) {
-      fill();
-      tokens -= requests;
-    },
+    spend: (requests = 1) => bucket.spend(requests),
     holdUntil(at) {
       heldUntil = Math.max(heldUntil, at);
     },

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
-import { DriverName, durationMs, Executor, HostLabels, sizeMib } from "../domain/config.ts";
-import { Egress } from "../domain/egress-config.ts";
+import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
+import { EgressConfig } from "../domain/egress.ts";
 
 /** Where one secret comes from: the file's words, or a file that holds it. */
 const inlineSecret = (description: string) =>
@@ -26,7 +26,7 @@ const TagRule = z
     tag: z.string().min(1).meta({ description: "A tag of the job beside the one that names its size." }),
     image: z.string().optional().meta({ description: "The image that machines of such jobs boot." }),
     pool: z.string().optional().meta({
-      description: "The pool whose image, driver, executor, egress, host labels and disk such jobs get.",
+      description: "The pool whose image, driver, egress, host labels and disk such jobs get.",
     }),
     hostLabels: HostLabels.optional().meta({
       description: "Labels that the host must have; those of all rules whose tag the job has.",
@@ -45,8 +45,7 @@ const TaggedMachine = z.strictObject({
   disk: sizeMib().default(20_480).meta({
     description: "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
   }),
-  executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
-  egress: Egress.prefault("internet").meta({
+  egress: EgressConfig.prefault("internet").meta({
     description: "What guests may reach beside GitLab; as in pools.",
   }),
   hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),

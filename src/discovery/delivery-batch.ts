@@ -1,9 +1,9 @@
 /**
  * Group commit: a flush of the disk takes as long for hundreds of deliveries as for one. What arrives while one batch is being
- * made durable is the next batch. How many wait is bounded by the requests that the door lets in.
+ * made durable is the next batch. How many wait is bounded by the requests that the public server lets in.
  */
 import type { Clock } from "../base/clock.ts";
-import type { Delivery } from "../store/deliveries.ts";
+import type { Delivery } from "../store/delivery-store.ts";
 
 /** So that nobody waits long for the transaction of one batch. */
 const MOST_ROWS = 500;

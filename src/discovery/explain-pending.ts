@@ -2,15 +2,15 @@ import { describeError } from "../base/errors.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import { describeSize } from "../domain/size.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/deliveries.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ProjectWatch } from "./project-watch.ts";
 
 export interface PendingExplainerOptions {
-  readonly store: Pick<Deliveries, "deliveryOfJob">;
+  readonly store: Pick<DeliveryStore, "deliveryOfJob">;
   readonly rest: Pick<GitLabRest, "job">;
   readonly rules: () => TagRules;
-  readonly book: Pick<PendingJobIndex, "find">;
+  readonly index: Pick<PendingJobIndex, "find">;
   readonly projects: ReadonlyMap<number, ProjectWatch>;
 }
 
@@ -24,12 +24,12 @@ export function createPendingExplainer({
   store,
   rest,
   rules,
-  book,
+  index,
   projects,
 }: PendingExplainerOptions): PendingExplainer {
   async function fromGitLab(projectId: number, jobId: number): Promise<string[]> {
     try {
-      return wordsOf(await rest.job(projectId, jobId), rules());
+      return explainJob(await rest.job(projectId, jobId), rules());
     } catch (error) {
       return [`what GitLab says of it cannot be read: ${describeError(error)}`];
     }
@@ -37,9 +37,11 @@ export function createPendingExplainer({
 
   return {
     async explain(jobId) {
-      const sighting = book.find(jobId);
-      if (sighting) {
-        return "reason" in sighting.answer ? [sighting.answer.reason] : wordsOfPending(sighting.job, rules());
+      const observed = index.find(jobId);
+      if (observed) {
+        return "reason" in observed.outcome
+          ? [observed.outcome.reason]
+          : explainPendingJob(observed.job, rules());
       }
       const projectId = (await store.deliveryOfJob(jobId))?.projectId ?? onlyOne(projects);
       if (projectId === undefined) return [];
@@ -56,8 +58,8 @@ function onlyOne(projects: ReadonlyMap<number, ProjectWatch>): number | undefine
   return others.length === 0 ? first : undefined;
 }
 
-function wordsOf(job: ApiJob, rules: TagRules): string[] {
-  if (job.status === "pending") return wordsOfPending(job, rules);
+function explainJob(job: ApiJob, rules: TagRules): string[] {
+  if (job.status === "pending") return explainPendingJob(job, rules);
   return [endings[job.status] ?? `in GitLab it is ${job.status}, and so not waiting for a runner`];
 }
 
@@ -70,7 +72,7 @@ const endings: Readonly<Record<string, string>> = {
   canceled: "it was canceled in GitLab",
 };
 
-function wordsOfPending(job: ApiJob, rules: TagRules): string[] {
+function explainPendingJob(job: ApiJob, rules: TagRules): string[] {
   const routing = routeJob(job.tags, rules);
   if (routing.kind === "refused") return [routing.reason];
   if (routing.kind === "route") {

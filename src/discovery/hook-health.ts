@@ -2,15 +2,18 @@
  * Watches the hook that leads here: GitLab switches a hook off after failed deliveries, and what happens meanwhile is never told.
  * Facts: `alert_status` and `disabled_until` of GitLab's hooks API.
  */
+/** Finds the hooks that lead here: of what is served, or else of single projects, as where GitLab's plan has no group hooks. */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
+import { describeWithHint } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
-import type { Scope } from "../gitlab/rest-api.ts";
-import { describeHookError, type FoundHook, findHooks, type HookSearchOptions } from "./hook-search.ts";
-import { hookState } from "./hook-state.ts";
-import { readFailure } from "./read-failure.ts";
+import { GitLabError } from "../gitlab/errors.ts";
+import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
+import { readFailure } from "./read-failures.ts";
+import { describeScope } from "./scope.ts";
 
 const INTERVAL_MS = 5 * MINUTE_MS;
 const retryBackoff = { baseMs: 10_000, capMs: 10 * MINUTE_MS };
@@ -49,12 +52,12 @@ export interface HookHealth {
 export function createHookHealth(options: HookHealthOptions): HookHealth {
   const { url, clock, random, log } = options;
   const ending = new AbortController();
-  const loop = createWakeLoop(clock, look);
+  const loop = createWakeLoop(clock, tick);
   let found: readonly FoundHook[] = [];
   let problem: string | null = null;
   let failures = 0;
 
-  async function look(): Promise<number> {
+  async function tick(): Promise<number> {
     if (url === undefined) return settle(withoutUrl, INTERVAL_MS);
     try {
       const scope = await options.scope();
@@ -66,7 +69,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
       if (ending.signal.aborted) return clock.now() + INTERVAL_MS;
       failures++;
       const ownMs = backoffMs(failures, random, retryBackoff);
-      return settle(describeHookError(error), Math.max(ownMs, readFailure(error).waitMs));
+      return settle(describeWithHint(error), Math.max(ownMs, readFailure(error).waitMs));
     }
   }
 
@@ -112,4 +115,119 @@ const withoutUrl =
 function viewOf({ hook, project }: FoundHook, now: number): HookView {
   const { ok, words } = hookState(hook, now);
   return { id: hook.id, url: hook.url, ok, words: project === undefined ? words : `of ${project}: ${words}` };
+}
+
+/** Of the projects that sent hooks last, so many are looked at: each costs a request. */
+const MOST_PROJECTS = 20;
+
+interface HookSearchOptions {
+  readonly rest: Pick<GitLabRest, "hooksOf">;
+  /** Those of which hooks have told, the last first. */
+  readonly hookedProjects: () => readonly { readonly id: number; readonly path: string }[];
+}
+
+interface FoundHook {
+  readonly hook: ApiHook;
+  /** The project it is on; undefined for one on what is served. */
+  readonly project: string | undefined;
+}
+
+interface FoundHooks {
+  readonly hooks: readonly FoundHook[];
+  /** Why there are none, and what to do, in words. */
+  readonly problem: string | null;
+}
+
+/** Throws what keeps GitLab from answering. */
+async function findHooks(
+  options: HookSearchOptions,
+  scope: Scope,
+  url: string,
+  signal: AbortSignal,
+): Promise<FoundHooks> {
+  const own = await ofScope(options, scope, url, signal);
+  if (own.hooks.length > 0 || scope.kind === "project") return own;
+  const hooks = await ofProjects(options, url, signal);
+  return hooks.length > 0 ? { hooks, problem: null } : own;
+}
+
+async function ofScope(
+  { rest }: HookSearchOptions,
+  scope: Scope,
+  url: string,
+  signal: AbortSignal,
+): Promise<FoundHooks> {
+  if (scope.kind === "instance") return { hooks: [], problem: noInstanceHooks };
+  try {
+    const hooks = (await rest.hooksOf(scope, signal)).filter((hook) => isSameUrl(hook.url, url));
+    const found = hooks.map((hook) => ({ hook, project: undefined }));
+    return { hooks: found, problem: found.length === 0 ? noHook(scope, url) : null };
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    return { hooks: [], problem: describeWithHint(error) };
+  }
+}
+
+async function ofProjects(
+  { rest, hookedProjects }: HookSearchOptions,
+  url: string,
+  signal: AbortSignal,
+): Promise<FoundHook[]> {
+  const found: FoundHook[] = [];
+  for (const { id, path } of hookedProjects().slice(0, MOST_PROJECTS)) {
+    const hooks = await rest.hooksOf({ kind: "project", id, path }, signal).catch((error: unknown) => {
+      if (isRefusal(error)) return [];
+      throw error;
+    });
+    for (const hook of hooks) if (isSameUrl(hook.url, url)) found.push({ hook, project: path });
+  }
+  return found;
+}
+
+/** Groups without the plan for hooks, projects that are gone, roles that do not reach so far. */
+function isRefusal(error: unknown): boolean {
+  return (
+    error instanceof GitLabError && (error.code === "gitlab_forbidden" || error.code === "gitlab_not_found")
+  );
+}
+
+const noInstanceHooks =
+  "GitLab has no webhook for the jobs of all its projects: install one per group or project (“firerunner webhook install --group PATH”); jobs elsewhere are found by looking";
+
+function noHook(scope: Scope, url: string): string {
+  return `${describeScope(scope)} has no webhook that leads to ${url}, and no project that sent one has: “firerunner webhook install” makes it`;
+}
+
+/** Written differently, they may still be the same: `https://EXAMPLE.org:443/webhook/`. */
+export function isSameUrl(one: string, other: string): boolean {
+  return normalUrl(one) === normalUrl(other);
+}
+
+function normalUrl(text: string): string {
+  const url = URL.parse(text);
+  return url === null ? text : `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
+}
+
+/** How a hook is, in words, and whether that is well. */
+export function hookState(hook: ApiHook, now: number): { readonly ok: boolean; readonly words: string } {
+  const { alertStatus, disabledUntil } = hook;
+  if (alertStatus === "disabled") {
+    return failing(
+      "switched off by GitLab after many failed deliveries: send it a test (“firerunner webhook install”), which switches it on",
+    );
+  }
+  if (alertStatus === "temporarily_disabled" || (disabledUntil ?? 0) > now) {
+    const until = disabledUntil === undefined ? "" : ` until ${new Date(disabledUntil).toISOString()}`;
+    return failing(
+      `switched off by GitLab${until} after failed deliveries; jobs are found by looking meanwhile`,
+    );
+  }
+  if (!hook.jobEvents) {
+    return failing("does not send job events: “firerunner webhook install” repairs it");
+  }
+  return { ok: true, words: "works" };
+}
+
+function failing(words: string): { readonly ok: boolean; readonly words: string } {
+  return { ok: false, words };
 }

@@ -2,6 +2,9 @@
  * What a webhook says, as far as it is used. Both events are read narrowly: no date, no runner, no commit is looked at, so that a
  * GitLab which writes these otherwise is understood as well. Facts: `lib/gitlab/data_builder/{build,pipeline}.rb` of GitLab.
  */
+
+import { createHash } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import { z } from "zod";
 
 /** Up to here whatever is in a body is read within a few milliseconds. */
@@ -117,4 +120,38 @@ function isQuickToParse(body: Buffer): boolean {
 /** Without half of a character at its end, and without what a database or a terminal would stumble over. */
 function cutTo(length: number): (text: string) => string {
   return (text) => text.slice(0, length).replaceAll(/\p{C}/gu, "\ufffd");
+}
+
+/** What GitLab sends is a UUID; a few printable characters more do no harm. */
+const plainKey = /^[\x21-\x7e]{1,100}$/;
+
+/**
+ * By what a delivery is known again: `webhook-id` (GitLab 19.0), which equals `Idempotency-Key` (17.4); before these
+ * `X-Gitlab-Event-UUID`, which all hooks of one event share, with what the hook is about; else what the body says. Undefined when
+ * there is neither.
+ */
+export function deliveryKey(
+  headers: IncomingHttpHeaders,
+  body: Buffer | undefined,
+  about: string,
+): string | undefined {
+  const own = boundedKey(firstValue(headers["webhook-id"]) ?? firstValue(headers["idempotency-key"]));
+  if (own !== undefined) return own;
+  const event = boundedKey(firstValue(headers["x-gitlab-event-uuid"]));
+  if (event !== undefined) return `${event} ${about}`;
+  return body === undefined ? undefined : digest(body);
+}
+
+function firstValue(value: string | string[] | undefined): string | undefined {
+  const text = Array.isArray(value) ? value[0] : value;
+  return text === "" ? undefined : text;
+}
+
+/** Two that differ stay different. */
+function boundedKey(text: string | undefined): string | undefined {
+  return text === undefined || plainKey.test(text) ? text : digest(text);
+}
+
+function digest(data: string | Buffer): string {
+  return `sha256:${createHash("sha256").update(data).digest("hex")}`;
 }

@@ -1,15 +1,14 @@
-/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in trouble. */
+/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in shared. */
 import type { Clock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/deliveries.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { ApiPace } from "./api-pace.ts";
-import type { MissedJobs } from "./missed-jobs.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
-import { readFailure } from "./read-failure.ts";
-import { createReadProblems } from "./read-problems.ts";
+import { createSharedReadFailures, readFailure } from "./read-failures.ts";
 
 /** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
 const READ_LIMIT_MS = 60_000;
@@ -22,8 +21,8 @@ const GONE_AFTER = 3;
 
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
-  readonly store: Pick<Deliveries, "noteProjectRead">;
-  readonly book: PendingJobIndex;
+  readonly store: Pick<DeliveryStore, "noteProjectRead">;
+  readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
   readonly intervalMs: number;
@@ -52,10 +51,10 @@ export interface PendingReader {
 }
 
 export function createPendingReader(options: PendingReaderOptions): PendingReader {
-  const { rest, store, book, missed, pace, clock, random, log } = options;
+  const { rest, store, index, missed, pace, clock, random, log } = options;
   const ending = new AbortController();
   const working = new Set<Promise<void>>();
-  const trouble = createReadProblems(options);
+  const shared = createSharedReadFailures(options);
 
   function read(watch: ProjectWatch): void {
     const begun = beginRead(watch, clock.now());
@@ -74,14 +73,15 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   }
 
   async function seeThrough(watch: ProjectWatch, begun: Read): Promise<void> {
-    const jobs = await withLimit(clock, ending.signal, (signal) => rest.pendingJobs(watch.id, signal));
+    const limit = { limitMs: READ_LIMIT_MS, parent: ending.signal, late: tooLong, cleanUpMs: 0 };
+    const jobs = await withDeadline(clock, limit, (signal) => rest.pendingJobs(watch.id, signal));
     pace.spend(Math.floor(jobs.length / PAGE_SIZE));
     if (!options.isServed(watch)) return;
     const isMissed = (job: ApiJob) => missed.isMissed(job, watch.hookedAt);
-    missed.add(watch.path, await book.replace(watch, jobs, isMissed));
-    noteRecovery(watch, trouble.end());
+    missed.add(watch.path, await index.replace(watch, jobs, isMissed));
+    noteRecovery(watch, shared.noteSuccess());
     const listed = new Set(jobs.map(({ id }) => id));
-    const shows = (jobId: number) => listed.has(jobId) || book.wasClaimed(jobId);
+    const shows = (jobId: number) => listed.has(jobId) || index.wasClaimed(jobId);
     endRead(watch, begun, shows, { now: clock.now(), intervalMs: options.intervalMs, random });
     await store.noteProjectRead(watch.id, begun.beganAt);
   }
@@ -93,9 +93,9 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
 
   function fail(watch: ProjectWatch, begun: Read, error: unknown): void {
     const failure = readFailure(error);
-    const words = describeError(error);
+    const message = describeError(error);
     const before = watch.problem;
-    const problem = trouble.begin(failure, words) ? words : undefined;
+    const problem = shared.noteFailure(failure, message) ? message : undefined;
     const limits = failure.isLasting ? lastingBackoff : passingBackoff;
     const waits = { problem, ...limits, atLeastMs: failure.waitMs };
     failRead(watch, begun, waits, { now: clock.now(), random });
@@ -113,8 +113,8 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   return {
     read,
     reading: () => working.size,
-    waitUntil: trouble.waitUntil,
-    problem: trouble.problem,
+    waitUntil: shared.waitUntil,
+    problem: shared.problem,
     async stop() {
       ending.abort();
       while (working.size > 0) await Promise.all(working);
@@ -122,23 +122,50 @@ export function createPendingReader(options: PendingReaderOptions): PendingReade
   };
 }
 
-async function withLimit<Result>(
-  clock: Clock,
-  ending: AbortSignal,
-  work: (signal: AbortSignal) => Promise<Result>,
-): Promise<Result> {
-  const timer = new AbortController();
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, ending]);
-  const late = clock.sleep(READ_LIMIT_MS, AbortSignal.any([timer.signal, ending])).then(() => {
-    const error = new Error(`GitLab's answer took longer than ${READ_LIMIT_MS / 1_000} s`);
-    over.abort(error);
-    throw error;
-  });
-  try {
-    return await Promise.race([work(signal), late]);
-  } finally {
-    timer.abort();
-    late.catch(() => {});
-  }
+function tooLong(): Error {
+  return new Error(`GitLab's answer took longer than ${READ_LIMIT_MS / 1_000} s`);
+}
+
+/** A webhook may take so long: GitLab sends them from a queue. */
+const PATIENCE_MS = 10_000;
+/** GitLab's clock and ours may differ. */
+const SKEW_MS = 5_000;
+
+/** Counts the jobs that were found by looking although a webhook should have told of them. */
+export interface MissedJobs {
+  /** Whether hooks should have told of this job; `hookedAt`: when one last told of anything in its project. */
+  isMissed(job: ApiJob, hookedAt: number): boolean;
+  /** These were found and had been missed. Said once for as long as no hook comes. */
+  add(project: string, jobs: readonly ApiJob[]): void;
+  noteHook(): void;
+  count(): number;
+}
+
+export function createMissedJobs(deps: {
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+  readonly expectsHooks: boolean;
+}): MissedJobs {
+  const { clock, log, expectsHooks } = deps;
+  /** What happened while nobody listened was not missed by the hooks. */
+  const since = clock.now();
+  let count = 0;
+  let isSaid = false;
+  return {
+    isMissed({ createdAt }, hookedAt) {
+      const isOld = clock.now() - createdAt > PATIENCE_MS;
+      return expectsHooks && isOld && createdAt > since && hookedAt < createdAt - SKEW_MS;
+    },
+    add(project, jobs) {
+      const [first] = jobs;
+      if (!first) return;
+      count += jobs.length;
+      if (!isSaid) log.warn({ project, jobId: first.id }, "a job was found of which no webhook had told");
+      isSaid = true;
+    },
+    noteHook() {
+      isSaid = false;
+    },
+    count: () => count,
+  };
 }

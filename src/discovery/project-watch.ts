@@ -2,7 +2,11 @@
  * When a project's pending jobs are to be read: soon after a hook told of news, a little later where the news is of no use to a job
  * that waits, and now and then in any case. Times are epoch ms.
  */
-import { backoffMs } from "../gitlab/backoff.ts";
+/** Which project is read next, and when. Pure. */
+import { backoffMs } from "../base/backoff.ts";
+import type { ApiPace } from "./api-pace.ts";
+import type { PendingJobIndex } from "./pending-job-index.ts";
+import type { ReceivedHook } from "./webhook-receiver.ts";
 
 /** A burst of hooks is one read: it waits for this long a pause between them … */
 const QUIET_MS = 50;
@@ -59,24 +63,24 @@ export function newProjectWatch(
 }
 
 /** A read is asked for at once. `jobId`: a job that it should show. */
-export function callAtOnce(watch: ProjectWatch, now: number, jobId?: number): void {
+export function requestRead(watch: ProjectWatch, now: number, jobId?: number): void {
   if (watch.burst) watch.burst.lastAt = now;
   else watch.burst = { firstAt: now, lastAt: now };
   if (jobId !== undefined && watch.awaited.size < MOST_AWAITED) watch.awaited.set(jobId, 0);
 }
 
 /** There is news, but none that a waiting job depends on. */
-export function callSoon(watch: ProjectWatch, now: number): void {
+function requestLaterRead(watch: ProjectWatch, now: number): void {
   watch.lazyAt = Math.min(watch.lazyAt, now + LAZY_MS);
 }
 
 /** From when on a read must not wait for others: somebody waits for it, or it was put off for too long. */
-export function urgentAt({ burst, rereadAt, pollAt, waitUntil }: ProjectWatch): number {
+function urgentAt({ burst, rereadAt, pollAt, waitUntil }: ProjectWatch): number {
   const burstAt = burst ? Math.min(burst.lastAt + QUIET_MS, burst.firstAt + LONGEST_BURST_MS) : NEVER;
   return Math.max(waitUntil, Math.min(burstAt, rereadAt, pollAt + LONGEST_PUT_OFF_MS));
 }
 
-export function dueAt(watch: ProjectWatch): number {
+function dueAt(watch: ProjectWatch): number {
   return Math.max(watch.waitUntil, Math.min(urgentAt(watch), watch.lazyAt, watch.pollAt));
 }
 
@@ -140,4 +144,57 @@ export function failRead(
   watch.waitUntil = after.now + Math.max(failure.atLeastMs, backoffMs(watch.failures, after.random, failure));
   watch.burst ??= read.burst;
   watch.pollAt = Math.min(watch.pollAt, watch.waitUntil);
+}
+
+/** Either a project to be read now, or when to look again at the latest (epoch ms; infinite when nothing is ever due). */
+type NextRead = { readonly watch: ProjectWatch } | { readonly nextAt: number };
+
+export function nextRead(
+  watches: Iterable<ProjectWatch>,
+  pace: Pick<ApiPace, "readyAt">,
+  waitUntil: number,
+  now: number,
+): NextRead {
+  let next: ProjectWatch | undefined;
+  let firstDueAt = Number.POSITIVE_INFINITY;
+  for (const watch of watches) {
+    if (watch.isReading) continue;
+    firstDueAt = Math.min(firstDueAt, dueAt(watch));
+    if (dueAt(watch) <= now && (!next || comesBefore(watch, next, now))) next = watch;
+  }
+  if (!next) return { nextAt: firstDueAt };
+  const readyAt = Math.max(waitUntil, pace.readyAt(urgentAt(next) <= now));
+  return readyAt <= now ? { watch: next } : { nextAt: readyAt };
+}
+
+/** Those that somebody waits for come first, and among them who has waited longest. */
+function comesBefore(one: ProjectWatch, other: ProjectWatch, now: number): boolean {
+  const isUrgent = urgentAt(one) <= now;
+  if (isUrgent !== urgentAt(other) <= now) return isUrgent;
+  return isUrgent ? urgentAt(one) < urgentAt(other) : dueAt(one) < dueAt(other);
+}
+
+type Index = Pick<PendingJobIndex, "find" | "wasClaimed">;
+
+/**
+ * Has a hook's project read: at once for a job that waits, or may do so, or is believed to; a little later for what concerns nobody
+ * who waits. Each job has some four hooks, and the API's rate limit is not to be spent on three of them.
+ */
+export function noteHook(watch: ProjectWatch, news: ReceivedHook, index: Index, now: number): void {
+  const { jobId, status } = news;
+  watch.hookedAt = now;
+  if (jobId !== null && status !== "pending") watch.awaited.delete(jobId);
+  if (isNewlyWaiting(news, index)) requestRead(watch, now, jobId ?? undefined);
+  else if (concernsWaiting(news, index)) requestRead(watch, now);
+  else requestLaterRead(watch, now);
+}
+
+function isNewlyWaiting({ jobId, status }: ReceivedHook, index: Index): boolean {
+  return jobId !== null && status === "pending" && !index.wasClaimed(jobId);
+}
+
+/** A pipeline at work may have new jobs; a job that is listed and waits no more is not to be waited for; and who knows of the rest. */
+function concernsWaiting({ jobId, status }: ReceivedHook, index: Index): boolean {
+  if (jobId !== null) return index.find(jobId) !== undefined;
+  return status === null || status === "pending" || status === "running";
 }

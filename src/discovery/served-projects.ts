@@ -1,19 +1,25 @@
 /** Which projects are served, as GitLab and the store say. */
+/**
+ * Whose pending jobs are looked at: the projects of the group (or the one project, or those the token's user is a member of), those
+ * that the configuration names, and those that send webhooks, as far as they belong to what is served.
+ */
+
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
+import { createWakeLoop } from "../base/wake-loop.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { Deliveries, KnownProject } from "../store/deliveries.ts";
-import { readFailure } from "./read-failure.ts";
-import { belongsTo, describeScope } from "./scope-messages.ts";
-import { createUnknownProjects, type UnknownProjects } from "./unknown-projects.ts";
+import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
+import { readFailure } from "./read-failures.ts";
+import { belongsTo, describeScope } from "./scope.ts";
 
 /** A project that GitLab does not list (too many of them, archived) is looked at for so long after its last webhook. */
 const KEEP_SILENT_MS = 7 * 24 * HOUR_MS;
 
-export interface ServedProjectsOptions {
-  readonly store: Pick<Deliveries, "projects" | "noteProjects" | "forgetProject">;
+interface ServedProjectsOptions {
+  readonly store: Pick<DeliveryStore, "projects" | "noteProjects" | "forgetProject">;
   readonly rest: Pick<GitLabRest, "projectsOf" | "findProject">;
   /** What is configured, found out from GitLab; may throw. */
   readonly scope: () => Promise<Scope>;
@@ -32,25 +38,25 @@ export interface ProjectProblem {
   readonly problem: string;
 }
 
-export interface ServedProjects {
+interface ServedProjects {
   /** Asks GitLab for the projects. Throws what keeps GitLab from answering. */
   refresh(): Promise<void>;
   /** Asks GitLab about those of which that is to be found out. Throws as well. */
-  lookAtStrangers(): Promise<void>;
-  readonly strangers: UnknownProjects;
+  checkUnknown(): Promise<void>;
+  readonly unknown: UnknownProjects;
   /** What is wrong with the projects that the configuration names. */
   namedProblems(): readonly ProjectProblem[];
 }
 
-export function createServedProjects(options: ServedProjectsOptions, signal: AbortSignal): ServedProjects {
+function createServedProjects(options: ServedProjectsOptions, signal: AbortSignal): ServedProjects {
   const { store, rest, clock, onServe, onDrop } = options;
-  const strangers = createUnknownProjects(options);
+  const unknownProjects = createUnknownProjects(options);
   const served = new Set<number>();
   let namedProblems: readonly ProjectProblem[] = [];
 
   function serve(project: Pick<KnownProject, "id" | "path" | "hookedAt">): void {
     served.add(project.id);
-    strangers.welcome(project.id);
+    unknownProjects.remove(project.id);
     onServe(project);
   }
 
@@ -69,12 +75,12 @@ export function createServedProjects(options: ServedProjectsOptions, signal: Abo
     await store.noteProjects([...listed, ...named]);
     const current = new Set([...listed, ...named].map(({ id }) => id));
     for (const project of await store.projects()) await decide(scope, project, current.has(project.id));
-    strangers.forgetRefusals();
+    unknownProjects.forgetRefusals();
   }
 
   async function decide(scope: Scope, project: KnownProject, isListed: boolean): Promise<void> {
     if (isListed || mayStay(scope, project)) serve(project);
-    else if (project.path === "") strangers.add(project.id);
+    else if (project.path === "") unknownProjects.add(project.id);
     else await forget(project.id);
   }
 
@@ -95,9 +101,9 @@ export function createServedProjects(options: ServedProjectsOptions, signal: Abo
     return found;
   }
 
-  async function lookAtStrangers(): Promise<void> {
-    for (let id = strangers.next(); id !== undefined && !signal.aborted; id = strangers.next()) {
-      const project = await strangers.ask(id, await options.scope(), signal);
+  async function checkUnknown(): Promise<void> {
+    for (let id = unknownProjects.next(); id !== undefined && !signal.aborted; id = unknownProjects.next()) {
+      const project = await unknownProjects.ask(id, await options.scope(), signal);
       if (!project) await forget(id);
       else {
         await store.noteProjects([project]);
@@ -106,7 +112,7 @@ export function createServedProjects(options: ServedProjectsOptions, signal: Abo
     }
   }
 
-  return { refresh, lookAtStrangers, strangers, namedProblems: () => namedProblems };
+  return { refresh, checkUnknown, unknown: unknownProjects, namedProblems: () => namedProblems };
 }
 
 async function find(
@@ -117,7 +123,148 @@ async function find(
   try {
     return await rest.findProject(name, signal);
   } catch (error) {
-    if (!readFailure(error).isAboutProject) throw error;
+    if (!readFailure(error).isOfProject) throw error;
     return { project: name, problem: describeError(error) };
   }
+}
+
+const REFRESH_MS = HOUR_MS;
+const retryBackoff = { baseMs: 5_000, capMs: 600_000 };
+
+export interface ProjectListOptions extends ServedProjectsOptions {
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+export interface ProjectList {
+  start(): void;
+  stop(): Promise<void>;
+  /** Asks GitLab again soon. */
+  refresh(): void;
+  /** GitLab is asked about one: it is not looked at and sends webhooks, or it is, and may be gone. */
+  check(projectId: number): void;
+  /** Why the list could not be read, in words. */
+  problem(): string | undefined;
+  problems(): readonly ProjectProblem[];
+}
+
+export function createProjectList(options: ProjectListOptions): ProjectList {
+  const { clock, log, random } = options;
+  const ending = new AbortController();
+  const projects = createServedProjects(options, ending.signal);
+  const loop = createWakeLoop(clock, tick);
+  let dueAt = 0;
+  let failures = 0;
+  let problem: string | undefined;
+
+  async function tick(): Promise<number> {
+    try {
+      if (clock.now() >= dueAt) {
+        await projects.refresh();
+        dueAt = clock.now() + REFRESH_MS;
+      }
+      await projects.checkUnknown();
+      noteGood();
+      return dueAt;
+    } catch (error) {
+      if (ending.signal.aborted) return dueAt;
+      return noteFailure(error);
+    }
+  }
+
+  function noteGood(): void {
+    if (problem !== undefined) log.info({}, "GitLab's list of projects can be read again");
+    problem = undefined;
+    failures = 0;
+  }
+
+  function noteFailure(error: unknown): number {
+    const message = describeError(error);
+    if (message !== problem) log.warn({ problem: message }, "GitLab's list of projects cannot be read");
+    problem = message;
+    failures++;
+    return clock.now() + Math.max(readFailure(error).waitMs, backoffMs(failures, random, retryBackoff));
+  }
+
+  return {
+    start: loop.start,
+    async stop() {
+      ending.abort();
+      await loop.stop();
+    },
+    refresh() {
+      dueAt = 0;
+      loop.wake();
+    },
+    check(projectId) {
+      // While GitLab cannot be asked, what it is asked for waits.
+      if (projects.unknown.add(projectId) && failures === 0) loop.wake();
+    },
+    problem: () => problem,
+    problems: () => [...projects.namedProblems(), ...projects.unknown.problems()],
+  };
+}
+
+/** Projects that wait to be asked about, and refusals that are remembered. More than this send hooks by mistake. */
+const MOST_UNKNOWN = 1_000;
+
+/** Projects that send webhooks and are not served, or may be gone: GitLab is asked about each, and a refusal is said once. */
+interface UnknownProjects {
+  /** Whether GitLab has to be asked about it. */
+  add(projectId: number): boolean;
+  next(): number | undefined;
+  /** The project, if it belongs to the scope. Throws when GitLab cannot be asked now. */
+  ask(projectId: number, scope: Scope, signal: AbortSignal): Promise<ApiProject | undefined>;
+  remove(projectId: number): void;
+  /** Things may have changed: whoever sends hooks again is asked about again. */
+  forgetRefusals(): void;
+  problems(): readonly ProjectProblem[];
+}
+
+function createUnknownProjects(deps: {
+  readonly rest: Pick<GitLabRest, "findProject">;
+  readonly log: Log;
+}): UnknownProjects {
+  const { rest, log } = deps;
+  const waiting = new Set<number>();
+  /** Why it is not served, by project; said in the log already. */
+  const refused = new Map<number, ProjectProblem>();
+  const forgiven = new Set<number>();
+
+  function refuse(projectId: number, project: string, problem: string): void {
+    waiting.delete(projectId);
+    if (refused.size < MOST_UNKNOWN) refused.set(projectId, { project, problem });
+    if (!forgiven.has(projectId)) log.warn({ project, problem }, "a project is not served");
+  }
+
+  return {
+    add(projectId) {
+      if (refused.has(projectId) || waiting.has(projectId) || waiting.size >= MOST_UNKNOWN) return false;
+      waiting.add(projectId);
+      return true;
+    },
+    next: () => waiting.values().next().value,
+    async ask(projectId, scope, signal) {
+      try {
+        const project = await rest.findProject(String(projectId), signal);
+        if (belongsTo(scope, project)) return project;
+        refuse(projectId, project.path, `it does not belong to ${describeScope(scope)}`);
+      } catch (error) {
+        if (!readFailure(error).isOfProject) throw error;
+        refuse(projectId, `project ${projectId}`, describeError(error));
+      }
+      return undefined;
+    },
+    remove(projectId) {
+      waiting.delete(projectId);
+      refused.delete(projectId);
+      forgiven.delete(projectId);
+    },
+    forgetRefusals() {
+      forgiven.clear();
+      for (const projectId of refused.keys()) forgiven.add(projectId);
+      refused.clear();
+    },
+    problems: () => [...refused.values()],
+  };
 }

@@ -4,6 +4,7 @@ import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { Scope, TokenFacts } from "../gitlab/rest-api.ts";
 import { createTokenCheck, type TokenCheck } from "./token-check.ts";
+import { reviewRole, reviewToken } from "./token-review.ts";
 
 const DAY = 86_400_000;
 const group: Scope = { kind: "group", id: 3, path: "example" };
@@ -63,14 +64,14 @@ describe("an API token", () => {
     facts = { ...facts, scopes: ["read_api"] };
 
     expect(await problems()).toEqual([
-      expect.stringContaining("lacks the scope create_runner, to make runners"),
-      expect.stringContaining("lacks the scope manage_runner, to delete runners"),
+      expect.stringContaining("lacks the scope create_runner, which is needed to make runners"),
+      expect.stringContaining("lacks the scope manage_runner, which is needed to delete runners"),
     ]);
   });
 
   test.each<[string, Scope, number | undefined, string[]]>([
     ["Owner of a group", group, 50, []],
-    ["Maintainer of a group", group, 40, ["only the access level 40"]],
+    ["Maintainer of a group", group, 40, ["has the access level 40 there"]],
     ["no member", group, undefined, ["is no member"]],
     ["Maintainer of a project", { ...group, kind: "project" }, 40, []],
     ["no administrator", { kind: "instance" }, undefined, ["is no administrator"]],
@@ -78,6 +79,21 @@ describe("an API token", () => {
     level = has;
 
     expect(await problems(scope)).toEqual(words.map((each) => expect.stringContaining(each)));
+  });
+
+  test("with narrow scopes has no problem: only the hook's installation needs more", async () => {
+    facts = { ...facts, scopes: ["read_api", "create_runner", "manage_runner"] };
+
+    expect(await problems()).toEqual([]);
+  });
+
+  test("is judged as the doctor does, word for word", async () => {
+    facts = { ...facts, scopes: ["read_api"], expiresAt: clock.now() + DAY };
+    level = 40;
+    const findings = [...reviewToken(facts, clock.now()), reviewRole(group, facts, level)];
+
+    expect(findings.map((each) => each.level)).toEqual(["warn", "fail", "fail", "warn"]);
+    expect(await problems()).toEqual(findings.map(({ message, hint }) => `${message}. ${hint}`));
   });
 
   test("of an administrator needs no role", async () => {
@@ -94,7 +110,7 @@ describe("the end of an API token", () => {
 
     expect(await problems()).toEqual([]);
     await clock.advance(3 * DAY);
-    expect(check?.status()?.problems).toEqual([expect.stringContaining("expires in")]);
+    expect(check?.status()?.problems).toEqual([expect.stringContaining("ends soon")]);
     await clock.advance(14 * DAY);
     expect(check?.status()?.problems).toEqual([expect.stringContaining("has expired or was revoked")]);
     expect(logged.length).toBeGreaterThan(0);

@@ -59,7 +59,8 @@ afterEach(async () => {
 });
 
 const pending = () => watcher.demand.pending().map(({ id }) => id);
-const hook = (jobId: number, status = "pending", projectId = 7) => watcher.news({ projectId, jobId, status });
+const hook = (jobId: number, status = "pending", projectId = 7) =>
+  watcher.noteHook({ projectId, jobId, status });
 const kinds = async (jobId: number) => (await store.events({ jobId })).map(({ kind }) => kind);
 const said = (level: string) => logged.filter((each) => each.level === level).map(({ message }) => message);
 

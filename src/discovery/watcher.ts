@@ -1,30 +1,33 @@
 /**
  * Finds the jobs that wait in GitLab. A webhook only wakes: what waits is read from GitLab, project by project, first where somebody
- * told of news, and slowly everywhere, since webhooks can be lost. Nothing that GitLab answers ends it.
+ * hook of news, and slowly everywhere, since webhooks can be lost. Nothing that GitLab answers ends it.
  */
 
 import { createWakeLoop } from "../base/wake-loop.ts";
 import { type ApiPace, createApiPace } from "./api-pace.ts";
 import type { WebhookConfig } from "./config.ts";
-import type { Demand } from "./demand.ts";
 import {
   createPendingExplainer,
   type PendingExplainer,
   type PendingExplainerOptions,
 } from "./explain-pending.ts";
-import { callForRead } from "./hook-calls.ts";
-import { createMissedJobs, type MissedJobs } from "./missed-jobs.ts";
-import { nextRead } from "./next-read.ts";
+import type { Demand } from "./pending-job.ts";
 import {
   createPendingJobIndex,
   type LeftAlone,
   type PendingJobIndex,
   type PendingJobIndexOptions,
 } from "./pending-job-index.ts";
-import { createPendingReader, type PendingReader, type PendingReaderOptions } from "./pending-reader.ts";
-import { createProjectList, type ProjectList, type ProjectListOptions } from "./project-list.ts";
-import { callAtOnce, newProjectWatch, type ProjectWatch } from "./project-watch.ts";
+import {
+  createMissedJobs,
+  createPendingReader,
+  type MissedJobs,
+  type PendingReader,
+  type PendingReaderOptions,
+} from "./pending-reader.ts";
+import { newProjectWatch, nextRead, noteHook, type ProjectWatch, requestRead } from "./project-watch.ts";
 import type { ProjectProblem } from "./served-projects.ts";
+import { createProjectList, type ProjectList, type ProjectListOptions } from "./served-projects.ts";
 import type { ReceivedHook } from "./webhook-receiver.ts";
 
 /** Projects that are read at one time. */
@@ -47,11 +50,11 @@ export interface WatcherOptions
 
 interface WatcherStatus {
   readonly projects: number;
-  /** Projects of which a hook has told news that were not looked at yet. */
+  /** Projects of which a hook has hook news that were not looked at yet. */
   readonly due: number;
   /** Jobs that wait and name a machine that cannot be had. */
   readonly leftAlone: readonly LeftAlone[];
-  /** Jobs that a webhook should have told of. */
+  /** Jobs that a webhook should have hook of. */
   readonly missedByHooks: number;
   /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every look. */
   readonly canFind: boolean;
@@ -65,18 +68,18 @@ export interface Watcher extends PendingExplainer {
   start(): void;
   /** Nothing more is asked of GitLab; resolves when what was asked has ended. */
   stop(): Promise<void>;
-  /** A webhook has told of something. */
-  news(news: ReceivedHook): void;
+  /** A webhook has hook of something. */
+  noteHook(news: ReceivedHook): void;
   /** Reads one project at once, or all soon: the configuration may have changed, or nobody knows what happened. */
   wake(projectId?: number): void;
   status(): WatcherStatus;
-  /** Projects of which hooks have told, the last first. */
+  /** Projects of which hooks have hook, the last first. */
   hookedProjects(): readonly Pick<ProjectWatch, "id" | "path">[];
 }
 
-interface Parts {
+interface WatcherState {
   readonly watches: ReadonlyMap<number, ProjectWatch>;
-  readonly book: PendingJobIndex;
+  readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly list: ProjectList;
   readonly reader: PendingReader;
@@ -87,16 +90,19 @@ export function createWatcher(options: WatcherOptions): Watcher {
   const { clock, log, config, rest } = options;
   const { requestsPerMinute, interval: intervalMs } = config.poll;
   const watches = new Map<number, ProjectWatch>();
-  const book = createPendingJobIndex(options);
+  const index = createPendingJobIndex(options);
   const missed = createMissedJobs({ clock, log, expectsHooks: options.expectsHooks });
   const pace = createApiPace({ clock, log, requestsPerMinute, budget: () => rest.budget });
   const list = createProjectList({ ...options, named: config.projects, onServe, onDrop });
-  const loop = createWakeLoop(clock, look);
+  const loop = createWakeLoop(clock, tick);
   const isServed = (watch: ProjectWatch) => watches.get(watch.id) === watch;
   const onGone = ({ id }: ProjectWatch) => list.check(id);
-  const ways = { book, missed, pace, isServed, onGone, onEnd: loop.wake };
-  const reader = createPendingReader({ ...options, ...ways, intervalMs });
-  const parts: Parts = { watches, book, missed, list, reader, pace };
+  const onEnd = loop.wake;
+  const reader = createPendingReader({
+    ...{ rest, store: options.store, random: options.random, clock, log },
+    ...{ index, missed, pace, intervalMs, isServed, onGone, onEnd },
+  });
+  const state: WatcherState = { watches, index, missed, list, reader, pace };
 
   function onServe(project: { id: number; path: string; hookedAt: number | null }): void {
     const known = watches.get(project.id);
@@ -107,24 +113,24 @@ export function createWatcher(options: WatcherOptions): Watcher {
 
   function onDrop(id: number): void {
     watches.delete(id);
-    book.dropProject(id);
+    index.dropProject(id);
   }
 
-  async function look(): Promise<number> {
-    await book.settle();
+  async function tick(): Promise<number> {
+    await index.settle();
     const settleAt = clock.now() + SETTLE_MS;
     while (reader.reading() < READS_AT_ONCE) {
-      const turn = nextRead(watches.values(), pace, reader.waitUntil(), clock.now());
-      if ("nextAt" in turn) return Math.min(settleAt, turn.nextAt);
-      reader.read(turn.watch);
+      const next = nextRead(watches.values(), pace, reader.waitUntil(), clock.now());
+      if ("nextAt" in next) return Math.min(settleAt, next.nextAt);
+      reader.read(next.watch);
     }
     return settleAt;
   }
 
   return {
-    demand: book.demand,
-    explain: createPendingExplainer({ ...options, book, projects: watches }).explain,
-    status: () => statusOf(parts),
+    demand: index.demand,
+    explain: createPendingExplainer({ ...options, index, projects: watches }).explain,
+    status: () => watcherStatus(state),
     hookedProjects: () =>
       [...watches.values()]
         .filter(({ hookedAt }) => hookedAt > 0)
@@ -136,40 +142,40 @@ export function createWatcher(options: WatcherOptions): Watcher {
     },
     async stop() {
       await Promise.all([list.stop(), loop.stop(), reader.stop()]);
-      book.close();
+      index.close();
     },
-    news(told) {
-      tell(parts, told, clock.now());
+    noteHook(hook) {
+      applyHook(state, hook, clock.now());
       loop.wake();
     },
     wake(projectId) {
       const watch = projectId === undefined ? undefined : watches.get(projectId);
-      if (watch) callAtOnce(watch, clock.now());
-      else callAll(watches, clock.now());
+      if (watch) requestRead(watch, clock.now());
+      else requestAllReads(watches, clock.now());
       loop.wake();
     },
   };
 }
 
-function tell({ watches, book, missed, list }: Parts, told: ReceivedHook, now: number): void {
-  const { projectId } = told;
+function applyHook({ watches, index, missed, list }: WatcherState, hook: ReceivedHook, now: number): void {
+  const { projectId } = hook;
   const watch = projectId === null ? undefined : watches.get(projectId);
   missed.noteHook();
-  if (watch) callForRead(watch, told, book, now);
-  else if (projectId === null) callAll(watches, now);
+  if (watch) noteHook(watch, hook, index, now);
+  else if (projectId === null) requestAllReads(watches, now);
   else list.check(projectId);
 }
 
-function callAll(watches: ReadonlyMap<number, ProjectWatch>, now: number): void {
+function requestAllReads(watches: ReadonlyMap<number, ProjectWatch>, now: number): void {
   for (const watch of watches.values()) watch.pollAt = Math.min(watch.pollAt, now);
 }
 
-function statusOf({ watches, book, missed, list, reader, pace }: Parts): WatcherStatus {
+function watcherStatus({ watches, index, missed, list, reader, pace }: WatcherState): WatcherStatus {
   const all = [...watches.values()];
   return {
     projects: all.length,
     due: all.filter(({ burst }) => burst !== undefined).length,
-    leftAlone: book.leftAlone(),
+    leftAlone: index.leftAlone(),
     missedByHooks: missed.count(),
     // Projects that are known already are read even while their list is not to be had.
     canFind: reader.problem() === undefined && (list.problem() === undefined || all.length > 0),

@@ -1,15 +1,13 @@
-/** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
+/** Behind the public server: reads authentic webhook requests, makes them durable, and tells what is new. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { createSampledLog } from "../base/sampled-log.ts";
-import type { Deliveries } from "../store/deliveries.ts";
-import type { Store } from "../store/store.ts";
+import { createSampledLog } from "../base/log.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
+import type { JobStore } from "../store/store.ts";
 import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
-import { deliveryKey } from "./delivery-key.ts";
-import { createHookCounters, type WebhookReceiverStatus } from "./hook-counters.ts";
-import { type HookReading, readHook } from "./hook-payload.ts";
+import { deliveryKey, type HookReading, readHook } from "./hook-payload.ts";
 
 const WARN_EVERY_MS = 10_000;
 const LONGEST_EVENT_NAME = 64;
@@ -27,13 +25,13 @@ export interface ReceivedHook {
   readonly status: string | null;
 }
 
-export interface WebhookReceiverOptions<Screening> {
+interface WebhookReceiverOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
-  readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
+  readonly store: Pick<DeliveryStore, "keepDeliveries"> & Pick<JobStore, "job">;
   readonly clock: Clock;
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */
-  readonly onNews: (news: ReceivedHook) => void;
+  readonly onHook: (news: ReceivedHook) => void;
   /** GitLab says that a job of ours, which has not ended here, was ended there by somebody. It may be wrong or late. */
   readonly onJobEnded: (jobId: number) => void;
 }
@@ -57,7 +55,7 @@ const ENDED_BY_OTHERS = "canceled";
 export function createWebhookReceiver<Screening>(
   options: WebhookReceiverOptions<Screening>,
 ): WebhookReceiver<Screening> {
-  const { verifier, store, clock, log, onNews, onJobEnded } = options;
+  const { verifier, store, clock, log, onHook, onJobEnded } = options;
   const batch = createDeliveryBatch((deliveries) => store.keepDeliveries(deliveries), clock);
   const leftOut = "more webhook requests could not be read";
   const sampled = createSampledLog({ log, clock, leftOut, windowMs: WARN_EVERY_MS });
@@ -68,22 +66,22 @@ export function createWebhookReceiver<Screening>(
     counters.count(event);
     const reading = readHook(event, body);
     if (reading.kind === "other") return `${event ?? "this event"} is not used here`;
-    const news = newsOf(reading);
+    const news = hookOf(reading);
     if (reading.kind === "unreadable") {
       counters.countUnreadable();
       const { projectId, problem } = reading;
       const fields = { event, bytes: body?.length, projectId, problem };
       sampled.write("warn", "unreadable", fields, "a webhook request cannot be read");
     }
-    const key = deliveryKey(headers, body, describeNews(news));
+    const key = deliveryKey(headers, body, describeHook(news));
     const isNew = key === undefined || (await keep({ key, event: event ?? reading.kind, ...news }));
     if (!isNew) {
       counters.countDuplicate();
       return "known already";
     }
-    onNews(news);
+    onHook(news);
     tellEnd(news);
-    return answerTo(reading, news);
+    return responseText(reading, news);
   }
 
   /** While the database is busy or the disk full GitLab waits rather than being told of it. True when the delivery is new. */
@@ -120,18 +118,57 @@ function eventOf(headers: IncomingHttpHeaders): string | undefined {
   return text?.slice(0, LONGEST_EVENT_NAME).replaceAll(/[^\x20-\x7e]/g, "?");
 }
 
-function newsOf(reading: Exclude<HookReading, { kind: "other" }>): ReceivedHook {
+function hookOf(reading: Exclude<HookReading, { kind: "other" }>): ReceivedHook {
   if (reading.kind === "unreadable") return { projectId: reading.projectId, jobId: null, status: null };
   const { projectId, jobId, status } = reading;
   return { projectId, jobId, status };
 }
 
-function answerTo(reading: HookReading, news: ReceivedHook): string {
+function responseText(reading: HookReading, news: ReceivedHook): string {
   if (reading.kind === "unreadable") return `taken, but not understood: ${reading.problem}`;
-  return `taken: ${describeNews(news)}`;
+  return `taken: ${describeHook(news)}`;
 }
 
-function describeNews({ projectId, jobId, status }: ReceivedHook): string {
+function describeHook({ projectId, jobId, status }: ReceivedHook): string {
   const subject = jobId === null ? "pipeline" : `job ${jobId}`;
   return `${subject} of project ${projectId ?? "unknown"} ${status ?? ""}`.trimEnd();
+}
+
+/** GitLab has some twenty events; the names come from outside. */
+const MOST_EVENT_NAMES = 50;
+
+/** What has come since the start of the program. */
+export interface WebhookReceiverStatus {
+  readonly since: number;
+  /** Authentic requests by event, those that came twice included. */
+  readonly taken: Readonly<Record<string, number>>;
+  readonly duplicates: number;
+  /** Those whose body could not be used. */
+  readonly unreadable: number;
+  /** Epoch ms. */
+  readonly lastAt: number | undefined;
+}
+
+function createHookCounters(clock: Pick<Clock, "now">) {
+  const since = clock.now();
+  const taken = new Map<string, number>();
+  let duplicates = 0;
+  let unreadable = 0;
+  let lastAt: number | undefined;
+  return {
+    count(event = "(none)") {
+      const name = taken.has(event) || taken.size < MOST_EVENT_NAMES ? event : "(others)";
+      taken.set(name, (taken.get(name) ?? 0) + 1);
+      lastAt = clock.now();
+    },
+    countDuplicate: () => void duplicates++,
+    countUnreadable: () => void unreadable++,
+    status: (): WebhookReceiverStatus => ({
+      since,
+      taken: Object.fromEntries(taken),
+      duplicates,
+      unreadable,
+      lastAt,
+    }),
+  };
 }

@@ -11,7 +11,6 @@ describe("pool settings", () => {
       image: "base",
       driver: "auto",
       runner,
-      executor: "auto",
       concurrency: 10,
       egress: { mode: "internet", hosts: [], audit: false },
       hostLabels: {},

@@ -1,8 +1,6 @@
 import { z } from "zod";
-import { parseDurationMs, parseSizeBytes } from "../base/units.ts";
-import { Egress } from "./egress-config.ts";
-
-const MIB_BYTES = 1024 ** 2;
+import { MIB_BYTES, parseDurationMs, parseSizeBytes } from "../base/units.ts";
+import { EgressConfig } from "./egress.ts";
 
 /** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
 export function durationMs(): z.ZodType<number, string> {
@@ -45,8 +43,6 @@ export const HostLabels = z.record(label, label.meta({ description: "A label's v
 /** What runs the machines; `auto` takes the best that this computer can. */
 export const DriverName = z.enum(["auto", "qemu", "flintlock", "fake"]);
 
-export const Executor = z.enum(["auto", "shell"]);
-
 const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
   memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
@@ -77,12 +73,11 @@ export const Pool = z.strictObject({
       description:
         "The GitLab runner whose jobs this pool serves. Without one the pool is for the rules of “webhook”.",
     }),
-  executor: Executor.default("auto").meta({ description: "How the guest's runner runs jobs." }),
   concurrency: z.number().int().min(1).default(10).meta({ description: "Jobs of this pool at one time." }),
   hostLabels: HostLabels.default({}).meta({
     description: "Labels that a host must have for machines of this pool, such as zone: a.",
   }),
-  egress: Egress.prefault("internet").meta({
+  egress: EgressConfig.prefault("internet").meta({
     description:
       "What guests may reach beside GitLab: none, internet (public addresses only), a list of hosts, or a map; see docs/security.md.",
   }),

@@ -1,4 +1,3 @@
-import type { GuestEnd } from "./guest-end.ts";
 import type { FailureCause } from "./job-end.ts";
 import type { JobResult } from "./states.ts";
 
@@ -77,3 +76,9 @@ export type LifecycleEvent = {
     readonly detail: EventDetails[Kind];
   };
 }[EventKind];
+
+/**
+ * What a guest on another host tells of its end, since its host may not. `orderly`: it is about to power off. `restarted`: it had
+ * ended, and its host has started it again on its used disk.
+ */
+export type GuestEnd = "orderly" | "restarted";

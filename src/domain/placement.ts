@@ -37,7 +37,7 @@ export interface HostRefusal {
   readonly size: Size | undefined;
   /** In words. */
   readonly problem: string;
-  /** It was left alone for long enough: one machine may show whether it can by now. */
+  /** It has cooled down: one machine may show whether it can by now. */
   readonly isOnTrial: boolean;
 }
 
@@ -55,16 +55,16 @@ export interface Wanted {
 /** The hosts with what is taken on each. */
 export interface Placement {
   /**
-   * A machine that is there, whether or not there was room for it. Nothing happens for a host that is not known. One that is being
+   * A machine that is there, whether or not it fits. Nothing happens for a host that is not known. One that is being
    * made is the trial of a host on trial.
    */
   occupy(host: string, size: Size, isBeingMade?: boolean): void;
   vacate(host: string, size: Size): void;
-  /** Takes room on the best host and returns its key; undefined when none has any. */
+  /** Takes capacity on the best host and returns its key; undefined when no host has any. */
   place(wanted: Wanted): string | undefined;
   /**
-   * For a machine that must come and fits nowhere now: takes room that others will leave, on the best host that could ever hold it.
-   * What comes later cannot take that room away from it again and again.
+   * For a machine that must be made and fits nowhere now: takes the capacity that others will leave, on the best host that could
+   * ever hold it, so that what comes later cannot take that away again and again.
    */
   reserveFuture(wanted: Wanted): void;
   /** Whether a host can take it now, of those beside `except`. */
@@ -112,7 +112,7 @@ export function createPlacement(hosts: readonly HostCapacity[], policy: Placemen
   return placementOf(hosts, policy, new Map(hosts.map(({ key }) => [key, { ...nothing }])), new Set());
 }
 
-function change(at: Account | undefined, size: Size, by: 1 | -1): void {
+function changeTaken(at: Account | undefined, size: Size, by: 1 | -1): void {
   if (!at) return;
   at.cpus += by * size.cpus;
   at.memoryMib += by * size.memoryMib;
@@ -134,24 +134,24 @@ function placementOf(
     (host: HostCapacity) =>
       fits(host.capacity, takenOf(host), size);
 
-  function occupy(host: string, size: Size, isBeingMade = false): void {
-    change(taken.get(host), size, 1);
-    if (isBeingMade) creating.add(host);
+  function occupy(key: string, size: Size, isBeingMade = false): void {
+    changeTaken(taken.get(key), size, 1);
+    if (isBeingMade) creating.add(key);
   }
 
-  function best(wanted: Wanted, fitsOn: (host: HostCapacity) => boolean): string | undefined {
+  function best(wanted: Wanted, hasSpace: (host: HostCapacity) => boolean): string | undefined {
     let found: { key: string; cost: number } | undefined;
     for (const host of hosts) {
-      if (refusalOf(host, wanted) !== undefined || !fitsOn(host)) continue;
+      if (refusalOf(host, wanted) !== undefined || !hasSpace(host)) continue;
       const cost = costOf(host, takenOf(host), wanted, policy);
       if (found === undefined || cost < found.cost) found = { key: host.key, cost };
     }
     return found?.key;
   }
 
-  function take(host: string | undefined, size: Size): string | undefined {
-    if (host !== undefined) occupy(host, size, true);
-    return host;
+  function take(key: string | undefined, size: Size): string | undefined {
+    if (key !== undefined) occupy(key, size, true);
+    return key;
   }
 
   function place(wanted: Wanted): string | undefined {
@@ -180,7 +180,7 @@ function placementOf(
 
   return {
     occupy,
-    vacate: (host, size) => change(taken.get(host), size, -1),
+    vacate: (key, size) => changeTaken(taken.get(key), size, -1),
     place,
     reserveFuture,
     canPlace,
@@ -205,13 +205,13 @@ function allAgainst(
     if (reason === undefined) return undefined;
     reasons.push(reason);
   }
-  return summary(hosts, wanted, reasons);
+  return describeBlockers(hosts, wanted, reasons);
 }
 
 /** Why this host is none for the machine, full or not; undefined when it is one. */
 function refusal(host: HostCapacity, wanted: Wanted, creating: ReadonlySet<string>): string | undefined {
   return (
-    unlikeness(host, wanted) ??
+    mismatch(host, wanted) ??
     host.closed ??
     host.unusable.get(wanted.image) ??
     refusalsOf(host, wanted).find(({ isOnTrial }) => !isOnTrial || creating.has(host.key))?.problem
@@ -234,7 +234,7 @@ function isSameSize(a: Size, b: Size): boolean {
  * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
-export function hopelessness(hosts: readonly HostCapacity[], wanted: Wanted): string | undefined {
+export function permanentBlocker(hosts: readonly HostCapacity[], wanted: Wanted): string | undefined {
   const able = hosts.filter((host) => inability(host, wanted) === undefined);
   if (able.length === 0) return undefined;
   return allAgainst(able, wanted, (host) => impossibility(host, wanted));
@@ -242,7 +242,7 @@ export function hopelessness(hosts: readonly HostCapacity[], wanted: Wanted): st
 
 /** Why it could not be there even if nothing ran, by what the host is and has. */
 function inability(host: HostCapacity, wanted: Wanted): string | undefined {
-  return unlikeness(host, wanted) ?? fullness(host.capacity, nothing, wanted.size);
+  return mismatch(host, wanted) ?? fullness(host.capacity, nothing, wanted.size);
 }
 
 /** Why it cannot be there as it is asked for, by the host's own word. */
@@ -250,7 +250,7 @@ function impossibility(host: HostCapacity, wanted: Wanted): string | undefined {
   return refusalsOf(host, wanted).find(({ size, isOnTrial }) => size !== undefined && !isOnTrial)?.problem;
 }
 
-function unlikeness(host: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
+function mismatch(host: HostCapacity, { driver, hostLabels }: Wanted): string | undefined {
   if (host.driver !== driver) return `it is a host of ${host.driver}`;
   const missing = missingLabel(host.labels, hostLabels);
   return missing && `it has not the label ${missing}`;
@@ -294,18 +294,18 @@ function diskFullness(diskMib: number, at: Taken, size: Size): string {
 const MOST_NAMED = 3;
 
 /** One host is spoken of directly; of many, some are named. */
-function summary(
+function describeBlockers(
   hosts: readonly HostCapacity[],
   { driver, size }: Wanted,
   reasons: readonly string[],
 ): string {
   const what = `no room for ${describeSize(size)}`;
-  const ofDriver = hosts.filter((host) => host.driver === driver);
-  if (ofDriver.length === 0) return `${what}: the ${driver} driver has no host`;
-  if (ofDriver.length === 1 && ofDriver[0]?.key === driver) return `${what}: ${reasons[0]}`;
-  const named = ofDriver
+  const own = hosts.filter((host) => host.driver === driver);
+  if (own.length === 0) return `${what}: the ${driver} driver has no host`;
+  if (own.length === 1 && own[0]?.key === driver) return `${what}: ${reasons[0]}`;
+  const named = own
     .slice(0, MOST_NAMED)
     .map(({ key }, index) => `${key.slice(driver.length + 1)}: ${reasons[index]}`);
-  const others = ofDriver.length - named.length;
+  const others = own.length - named.length;
   return `${what}: ${named.join("; ")}${others > 0 ? `; and ${others} more hosts` : ""}`;
 }

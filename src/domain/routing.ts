@@ -3,8 +3,7 @@ import { formatMib } from "../base/units.ts";
 import type { Labels } from "./placement.ts";
 import type { MachineKind } from "./pool.ts";
 import type { Size } from "./size.ts";
-import { describeTag } from "./tag-text.ts";
-import { readTag, type TagReading, type TagSize } from "./tags.ts";
+import { describeTag, readTag, type TagReading, type TagSize } from "./tags.ts";
 
 /** What the configuration says about tags. */
 export interface TagRules {

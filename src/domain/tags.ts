@@ -1,5 +1,4 @@
 /** The grammar of tags that ask for a machine: `PREFIX-<N>cpu-<M>gb`, or `mb`, fractions for both, in any case. */
-import { describeTag } from "./tag-text.ts";
 
 const GIB_MIB = 1024;
 
@@ -59,4 +58,13 @@ function plainNumber(text: string): string {
 /** Only A to Z: `toLowerCase` would make a k of the Kelvin sign and can change the length. */
 function asciiLower(text: string): string {
   return text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+const LONGEST = 80;
+
+/** A tag in a sentence for people. Tags are other people's words: nothing in them may move a terminal's cursor or fill a log. */
+export function describeTag(tag: string): string {
+  const printable = tag.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
+  const letters = [...printable];
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST).join("")}…` : printable;
 }

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { GitLabError } from "./errors.ts";
-import { byPages } from "./pages.ts";
 import type { ApiHook, HookSettings, Scope } from "./rest-api.ts";
 import type { RestCall, RestClient } from "./rest-client.ts";
+import { byPages } from "./rest-client.ts";
 
 const Hook = z
   .object({

@@ -2,7 +2,7 @@ import type { Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
-import { gitLabErrorFrom } from "./failure.ts";
+import { gitLabErrorFrom } from "./errors.ts";
 import type { GitLabHttp } from "./http.ts";
 
 /** A cut connection or a hiccup is no outage: nothing but failures for so long, and more than one. */

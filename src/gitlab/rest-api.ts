@@ -1,5 +1,7 @@
 /** GitLab's REST API, as far as FireRunner uses it with an access token. Facts: docs/gitlab.md. */
+/** What an access token must be allowed for jobs by tag. Facts: docs/gitlab.md. */
 import type { Secret } from "../base/secret.ts";
+import { HOUR_MS } from "../base/units.ts";
 
 /** Where runners are made and hooks live. `path` is for people and `id` for requests; an instance has neither. */
 export type Scope =
@@ -142,3 +144,19 @@ export interface GitLabRest {
     signal?: AbortSignal,
   ): Promise<void>;
 }
+
+/** The narrowest scope for each thing that is done with the token; `api` covers them all. */
+export const neededScopes = {
+  read_api: "to find waiting jobs",
+  create_runner: "to make runners",
+  manage_runner: "to delete runners",
+} as const;
+
+/** GitLab's access levels for making runners, and hooks. */
+export const neededRoles = {
+  project: { level: 40, role: "Maintainer" },
+  group: { level: 50, role: "Owner" },
+} as const;
+
+/** An end that is nearer is worth a word: time enough to come back from holidays. */
+export const TOKEN_ENDS_SOON_MS = 14 * 24 * HOUR_MS;

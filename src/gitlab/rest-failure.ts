@@ -1,8 +1,5 @@
-import { type Answer, header, jsonOf } from "./answer.ts";
-import { messageOf } from "./answer-message.ts";
-import { GitLabError } from "./errors.ts";
-import { gitLabErrorOf } from "./failure.ts";
-import { requestedWaitMs } from "./requested-wait.ts";
+import { type Answer, header, jsonOf, messageOf, requestedWaitMs } from "./answer.ts";
+import { GitLabError, gitLabErrorOf } from "./errors.ts";
 import type { RestCall } from "./rest-client.ts";
 
 /** An answer that is no success, as an error that says what to change. */

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { Secret } from "../base/secret.ts";
 import { GitLabError } from "./errors.ts";
-import { byPages } from "./pages.ts";
 import type { ApiRunner, NewApiRunner, RunnerTokenGiven, Scope } from "./rest-api.ts";
 import type { RestCall, RestClient } from "./rest-client.ts";
-import { expiresAt } from "./verify.ts";
+import { byPages } from "./rest-client.ts";
+import { expiresAt } from "./runner-client.ts";
 
 /** GitLab's `TAG_LIST_MAX_LENGTH`. */
 const MOST_TAGS = 50;
@@ -65,7 +65,7 @@ export function createRunnerCalls(client: RestClient) {
         role: "the role that may create such a runner",
         signal,
       };
-      await client.send(call).catch(unlessMissing);
+      await client.send(call).catch(tolerateMissing);
     },
 
     async deleteRunner(id: number, signal?: AbortSignal): Promise<void> {
@@ -77,7 +77,7 @@ export function createRunnerCalls(client: RestClient) {
         role: "the role that may create such a runner; a runner of several projects only an administrator deletes",
         signal,
       };
-      await client.send(call).catch(unlessMissing);
+      await client.send(call).catch(tolerateMissing);
     },
 
     async hasRunningJobs(id: number, signal?: AbortSignal): Promise<boolean> {
@@ -151,13 +151,13 @@ async function hasJobs(
     // A GitLab before 17.0 has no such status, and refuses to look for it.
     if (status === "canceling" && error instanceof GitLabError && error.code === "gitlab_refused")
       return false;
-    unlessMissing(error);
+    tolerateMissing(error);
     return false;
   }
 }
 
 /** One that is gone already is as good as deleted, and has no jobs. */
-function unlessMissing(error: unknown): void {
+function tolerateMissing(error: unknown): void {
   if (!(error instanceof GitLabError) || error.code !== "gitlab_not_found") throw error;
 }
 

@@ -1,11 +1,11 @@
+/** A job's log at GitLab: appending where GitLab may have more or less than we think, secrets masked, checksums of parts. */
 import type { Secret } from "../base/secret.ts";
-import type { JobPayload } from "./payload.ts";
-import type { RunnerApi, TraceStatus } from "./runner-api.ts";
+import type { JobPayload, RunnerApi, TraceStatus } from "./runner-api.ts";
 
 /** More corrections than this mean that somebody else writes to the same trace. */
 const MOST_CORRECTIONS = 3;
 
-export interface TraceAppend {
+interface TraceAppend {
   readonly api: Pick<RunnerApi, "appendTrace">;
   readonly jobId: number;
   readonly jobToken: Secret;
@@ -27,13 +27,13 @@ export async function appendWithRecovery(append: TraceAppend): Promise<TraceStat
       return { kind: "accepted", sizeBytes: fromBytes, status: undefined, intervalMs: undefined };
     }
     const rest = bytes.subarray(fromBytes - startBytes);
-    const standing = await api.appendTrace({ jobId, jobToken, startBytes: fromBytes, bytes: rest });
-    if (standing.kind !== "elsewhere" || standing.sizeBytes < startBytes) return standing;
+    const status = await api.appendTrace({ jobId, jobToken, startBytes: fromBytes, bytes: rest });
+    if (status.kind !== "elsewhere" || status.sizeBytes < startBytes) return status;
     if (correction === MOST_CORRECTIONS) {
       const problem = `writing the trace of job ${jobId}: GitLab's size of it keeps changing`;
       return { kind: "unavailable", waitMs: 0, problem };
     }
-    fromBytes = standing.sizeBytes;
+    fromBytes = status.sizeBytes;
   }
 }
 
@@ -72,4 +72,40 @@ function formsOf(secret: string): string[] {
 
 function escapeRegExp(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
+
+const POLYNOMIAL = 0xedb88320;
+
+/**
+ * The CRC-32 of two byte strings put together, from the CRC of each and the length of the second: the first CRC is shifted by
+ * that many zero bytes, each doubling being one squared matrix over GF(2). `node:zlib`'s `crc32` gives the parts.
+ */
+export function crc32Combine(first: number, second: number, secondLengthBytes: number): number {
+  let shifted = first;
+  // The operator for one zero bit, squared three times: one zero byte.
+  let operator = square(square(square(oneZeroBit())));
+  for (let left = secondLengthBytes; left > 0; left = Math.floor(left / 2)) {
+    if (left % 2 === 1) shifted = times(operator, shifted);
+    operator = square(operator);
+  }
+  return (shifted ^ second) >>> 0;
+}
+
+/** 32 columns; column i is where bit i goes. */
+type Matrix = readonly number[];
+
+function oneZeroBit(): Matrix {
+  return Array.from({ length: 32 }, (_, bit) => (bit === 0 ? POLYNOMIAL : 1 << (bit - 1)));
+}
+
+function times(matrix: Matrix, vector: number): number {
+  let sum = 0;
+  for (let bit = 0; bit < 32; bit++) {
+    if ((vector >>> bit) & 1) sum ^= matrix[bit] ?? 0;
+  }
+  return sum;
+}
+
+function square(matrix: Matrix): Matrix {
+  return matrix.map((column) => times(matrix, column));
 }

@@ -10,9 +10,9 @@ import { type CertificateAuthority, makeCertificateAuthority } from "../../test/
 import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
-import { createRunnerApi } from "./client.ts";
-import { gitLabErrorFrom } from "./failure.ts";
+import { gitLabErrorFrom } from "./errors.ts";
 import { createGitLabHttp } from "./http.ts";
+import { createRunnerApi } from "./runner-client.ts";
 import { type GitLabFiles, readGitLabTrust } from "./trust.ts";
 
 let authority: CertificateAuthority;

@@ -1,8 +1,7 @@
 import type { SecureContext } from "node:tls";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { readTlsPair, stampOf } from "../base/tls-pair.ts";
-import { certificatesIn, MOST_AUTHORITIES_BYTES, trustContext } from "../base/trust.ts";
+import { certificatesIn, MOST_AUTHORITIES_BYTES, readTlsPair, stampOf, trustContext } from "../base/tls.ts";
 import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { GitLabError } from "./errors.ts";
 

@@ -6,8 +6,7 @@
 import { performance } from "node:perf_hooks";
 import { expect, test, vi } from "vitest";
 import { Secret } from "../base/secret.ts";
-import { newSigningKey, signDelivery } from "./signing-key.ts";
-import { createHookVerifier } from "./webhook-signature.ts";
+import { createHookVerifier, newSigningKey, signDelivery } from "./webhook-signature.ts";
 
 /** Long, so that a difference at the end is far from one at the start. */
 const token = "t".repeat(4_096);

@@ -5,15 +5,15 @@ import { join } from "node:path";
 import { makeDirectory } from "../base/make-directory.ts";
 import { run } from "../base/process.ts";
 import { requireTrusted } from "../base/trusted-file.ts";
-import { formatBytes } from "../base/units.ts";
+import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 import type { Variant } from "./variants.ts";
 
 /** A build needs about this much for a short while; the finished image takes about a sixth of it. */
 const BUILD_SPACE_BYTES: Readonly<Record<Variant, number>> = {
-  base: 1_200 * 1024 ** 2,
-  full: 1_800 * 1024 ** 2,
+  base: 1_200 * MIB_BYTES,
+  full: 1_800 * MIB_BYTES,
 };
 
 const BUILD_TOOLS: Readonly<Record<string, string>> = {

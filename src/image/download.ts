@@ -3,11 +3,13 @@ import { rename, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type Dispatcher, fetch, type Response } from "undici";
-import type { Clock } from "../base/clock.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
-import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
-import { trustContext } from "../base/trust.ts";
+import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
+import { readBounded, TooLongError } from "../base/read-bounded.ts";
+import { trustContext } from "../base/tls.ts";
 import { formatBytes } from "../base/units.ts";
 import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";
@@ -20,12 +22,12 @@ const MOST_REDIRECTS = 5;
 /** For all of a small file; a large one may take as long as it goes on coming. */
 const SMALL_FILE_LIMIT_MS = 60_000;
 
-/** By which ways a download may come. */
+/** By which proxies a download may come. */
 interface DownloadRules {
   /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
   readonly plainHttp: boolean;
   /** Through which proxies; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
 }
 
 export interface Download extends DownloadRules {
@@ -75,10 +77,9 @@ export interface SmallDownload extends DownloadRules {
 
 /** Downloads a file that is small enough to be held. Throws as `download` does. */
 export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
-  const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
-  const both = signal ? AbortSignal.any([signal, limit]) : limit;
-  return await withDispatcher(rules, async (dispatcher) => {
-    const response = await request(url, {}, dispatcher, rules, both);
+  const limit = startDeadline(systemClock, SMALL_FILE_LIMIT_MS, signal);
+  const answer = withDispatcher(rules, async (dispatcher) => {
+    const response = await request(url, {}, dispatcher, rules, limit.signal);
     if (response.status !== 200) {
       await response.body?.cancel();
       throw refused(url, response.status);
@@ -90,18 +91,15 @@ export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDo
       throw cause instanceof ImageError ? cause : unreachable(url, cause);
     }
   });
+  return await answer.finally(limit.clear);
 }
 
 async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
-    // Leaving the loop ends the transfer.
-    if (length > maxBytes) throw tooLong(url, maxBytes);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  if (response.body === null) return Buffer.alloc(0);
+  // One that is too long is not read on, which ends the transfer.
+  const { bytes, cut } = await readBounded(response.body, maxBytes);
+  if (cut !== undefined) throw cut instanceof TooLongError ? tooLong(url, maxBytes) : cut;
+  return bytes;
 }
 
 async function fetchWhole(wanted: Download, part: string, dispatcher: Dispatcher): Promise<void> {
@@ -232,12 +230,12 @@ function isLoopback({ hostname }: URL): boolean {
 }
 
 async function withDispatcher<T>(
-  { ways = directWays }: DownloadRules,
+  { proxies = directRoutes }: DownloadRules,
   use: (dispatcher: Dispatcher) => Promise<T>,
 ): Promise<T> {
-  const secureContext = trustContext([ways.ca]);
+  const secureContext = trustContext([proxies.ca]);
   const dispatcher = createProxiedAgent({
-    ways,
+    proxies,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     secureContext: () => secureContext,
     headersTimeoutMs: SILENCE_TIMEOUT_MS,

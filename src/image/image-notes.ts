@@ -1,4 +1,4 @@
-import { type AbilityName, type ImageNote, lackingNote } from "../domain/guest-abilities.ts";
+import { type AbilityName, type ImageNote, lackingNote } from "../domain/images.ts";
 import type { ImageStore } from "./store.ts";
 
 /** What the images of these names lack of what is wanted of them; nothing of those that are not here. Reads image.json only. */

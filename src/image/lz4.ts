@@ -1,3 +1,4 @@
+import { MIB_BYTES } from "../base/units.ts";
 import { ImageError } from "./errors.ts";
 
 /**
@@ -6,7 +7,7 @@ import { ImageError } from "./errors.ts";
  */
 
 const LEGACY_MAGIC = 0x184c2102;
-const BLOCK_BYTES = 8 * 1024 * 1024;
+const BLOCK_BYTES = 8 * MIB_BYTES;
 
 export function isLegacyLz4(data: Buffer): boolean {
   return data.length > 8 && data.readUInt32LE(0) === LEGACY_MAGIC;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { storeImage } from "../../test/builders/stored-image.ts";
-import { abilityNames } from "../domain/guest-abilities.ts";
+import { abilityNames } from "../domain/images.ts";
 import { remember } from "./published.ts";
 import { withRoots } from "./roots.ts";
 import { createImageStore, type ImageStore } from "./store.ts";

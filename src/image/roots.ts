@@ -2,7 +2,7 @@
  * Roots of other people: an OCI image that hosts of a fleet pull, booted with the kernel and the initramfs of an image of ours. What is
  * known of its runner is what is known of that image's: gitlab-runner says the same of itself wherever it is of the same version.
  */
-import { abilityNames } from "../domain/guest-abilities.ts";
+import { abilityNames } from "../domain/images.ts";
 import { type Root, type Roots, rootNamed } from "./config.ts";
 import { sha256 } from "./manifest.ts";
 import type { ImageStore, ResolvedImage } from "./store.ts";

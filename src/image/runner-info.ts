@@ -3,6 +3,7 @@
  * without rights, in namespaces of its own with an empty network, a root directory with the system's programs alone, and limits on
  * what it takes. What it says is bounded, and taken for data.
  */
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
@@ -10,6 +11,8 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { after, systemClock } from "../base/clock.ts";
+import { readBounded } from "../base/read-bounded.ts";
 import { ImageError } from "./errors.ts";
 import { parseJson } from "./json.ts";
 
@@ -94,10 +97,10 @@ async function askOnce(
       output = (output + text).slice(-LAST_WORDS);
     });
   let isLate = false;
-  const timer = setTimeout(() => {
+  const stopTimer = after(systemClock, options.deadlineMs ?? DEADLINE_MS, () => {
     isLate = true;
     child.kill("SIGKILL");
-  }, options.deadlineMs ?? DEADLINE_MS);
+  });
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const failure = new Promise<never>((_, reject) => {
     child.on("error", (cause) => reject(brokenRunner(runner, "could not be run", output, cause)));
@@ -111,7 +114,7 @@ async function askOnce(
   try {
     return await Promise.race([identity, failure]);
   } finally {
-    clearTimeout(timer);
+    stopTimer();
     failure.catch(() => {});
     child.kill("SIGKILL");
     await Promise.race([closed, failure.catch(() => {})]);
@@ -163,18 +166,8 @@ function startConfined(
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  try {
-    for await (const chunk of request) {
-      length += (chunk as Buffer).length;
-      if (length > REQUEST_MAX_BYTES) return undefined;
-      chunks.push(chunk as Buffer);
-    }
-  } catch {
-    return undefined;
-  }
-  return parseJson(Buffer.concat(chunks).toString("utf8"));
+  const { bytes, cut } = await readBounded(request, REQUEST_MAX_BYTES);
+  return cut === undefined ? parseJson(bytes.toString("utf8")) : undefined;
 }
 
 /** Words of unshare, mount and the like, which come before the runner's own. */

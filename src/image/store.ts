@@ -9,11 +9,13 @@
  *
  * The files of an image are immutable. Building a name anew writes another directory and then moves the name.
  */
+
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../base/errors.ts";
 import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
-import type { BootImage, PublishedImage } from "../domain/boot-image.ts";
+import { MIB_BYTES } from "../base/units.ts";
+import type { BootImage, PublishedImage } from "../domain/images.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 import {
@@ -28,7 +30,7 @@ import { createNames, emptyWhenAbsent } from "./names.ts";
 import { type Publication, readPublications } from "./published.ts";
 import { createSeals } from "./seals.ts";
 
-const MANIFEST_MAX_BYTES = 4 * 1024 ** 2;
+const MANIFEST_MAX_BYTES = 4 * MIB_BYTES;
 
 /** An image with what its runner says of itself; fits `ImageSource` of the scheduler. */
 export interface ResolvedImage extends BootImage {

@@ -1,5 +1,5 @@
 import type { Pool } from "../domain/pool.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 
 /**
  * Makes the runners that the waiting jobs need, keeps them online, and deletes them: the pools of jobs by tag. What it cannot do
@@ -18,12 +18,12 @@ export interface RunnerProvisioner {
   /** One pool for each runner that is active or retiring: jobs of both may be unfinished. */
   pools(): ReadonlyMap<string, Pool>;
   onPoolsChange(listener: () => void): () => void;
-  /** Jobs that may be claimed through a pool now: 0 for a retiring runner. Undefined for a pool that is not of its making. */
+  /** Jobs that may be claimed through a pool now: 0 for a retiring runner. Undefined for a pool that is not of its creator. */
   wanted(pool: string): number | undefined;
   /** The pool in whose machine a claimed job belongs: its own tags' where GitLab gave it to a runner with more tags. */
   assign(jobId: number, pool: Pool): Pool;
   /** GitLab refused this pool's token: look whether its runner was deleted or its token changed. */
-  doubt(pool: string): void;
+  requestRecheck(pool: string): void;
   /** Why jobs with these tags have no runner, in words; undefined when nothing is in the way. */
   problem(tags: readonly string[]): string | undefined;
   status(): Promise<readonly ManagedRunner[]>;

@@ -4,7 +4,7 @@ import { aClaim } from "../../test/builders/job.ts";
 import { createRandom } from "../../test/simulation/random.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
-import type { Demand, PendingJob } from "../discovery/demand.ts";
+import type { Demand, PendingJob } from "../discovery/pending-job.ts";
 import { normalEgress } from "../domain/egress.ts";
 import type { TagRules } from "../domain/routing.ts";
 import { routeJob } from "../domain/routing.ts";
@@ -19,7 +19,6 @@ const log = pino({ level: "silent" });
 const kind = {
   image: "base",
   driver: "fake",
-  executor: "shell",
   concurrency: 10,
   egress: normalEgress("none"),
   hostLabels: {},
@@ -269,7 +268,7 @@ test("a runner deleted by hand is made again when its token is doubted", async (
   keeper.start();
   await settle(3);
   gitlab.runners.clear();
-  keeper.doubt(`tags:${small}`);
+  keeper.requestRecheck(`tags:${small}`);
   await settle();
 
   expect(gitlab.runners.size).toBe(1);

@@ -5,29 +5,38 @@ import type { Log } from "../base/log.ts";
 import { SECOND_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
-import type { Demand } from "../discovery/demand.ts";
+import type { Demand } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Route, TagRules } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries, type Retries } from "./retries.ts";
 import { createRunnerCommands } from "./runner-commands.ts";
-import { createRunnerCreator, type RunnerCreator } from "./runner-creator.ts";
-import { createRunnerIndex, type RunnerIndex } from "./runner-index.ts";
-import { createWithinLimit, isOwnLimit, type LimitParts, makeWithinLimit } from "./runner-limit.ts";
-import { type Need, tagsKey } from "./runner-needs.ts";
-import { activeRunners } from "./runner-selection.ts";
-import { createRunnerSettings } from "./runner-settings.ts";
-import { createRunnerUpkeep, type RunnerUpkeep } from "./runner-upkeep.ts";
-import { createRunnerVerifying, type RunnerVerifying } from "./runner-verifying.ts";
+import {
+  createBelowLimit,
+  createRunnerCreator,
+  createWithinLimit,
+  isOwnLimit,
+  type LimitDeps,
+  type RunnerCreator,
+} from "./runner-creator.ts";
+import { activeRunners, createRunnerIndex, type RunnerIndex } from "./runner-index.ts";
+import { type Need, tagsKey } from "./runner-pools.ts";
+import {
+  createRunnerSettings,
+  createRunnerUpkeep,
+  createRunnerVerifier,
+  type RunnerUpkeep,
+  type RunnerVerifier,
+} from "./runner-upkeep.ts";
 
 /** Longest time between two looks at what nothing announces. */
 const TICK_MS = 15 * SECOND_MS;
-/** Of so many runners GitLab hears in one look: jobs that need a new runner are not to wait for hundreds of others. */
-const VERIFIES_PER_LOOK = 10;
+/** Of so many runners GitLab hears in one tick: jobs that need a new runner are not to wait for hundreds of others. */
+const VERIFIES_PER_TICK = 10;
 const READING = "reading the store";
 const noSize = { cpus: 1, memoryMib: 512 };
 
@@ -39,7 +48,7 @@ export interface RunnerProvisionerOptions {
   readonly scope: () => Promise<Scope>;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
-  readonly isPolled: (pool: string) => boolean;
+  readonly isPolled: (runner: Pick<ManagedRunner, "pool" | "jobId">) => boolean;
   readonly config: () => WebhookConfig["runners"];
   /** The mark by which this installation knows its runners in GitLab. */
   readonly installation: string;
@@ -53,58 +62,63 @@ export interface RunnerProvisionerOptions {
 
 export function createRunnerProvisioner(options: RunnerProvisionerOptions): RunnerProvisioner {
   const { clock } = options;
-  const book = createRunnerIndex({ ...options, perJob: () => options.config().perJob });
+  const index = createRunnerIndex({ ...options, perJob: () => options.config().perJob });
   const settings = createRunnerSettings();
-  const making = createRunnerCreator({ ...options, book, settings });
-  const care = createRunnerUpkeep({ ...options, book });
-  const verifying = createRunnerVerifying({ ...options, book, settings });
+  const creator = createRunnerCreator({ ...options, index, settings });
+  const upkeep = createRunnerUpkeep({ ...options, index });
+  const verifier = createRunnerVerifier({ ...options, index, settings });
   const retries = createRetries({ ...options, isFree: isOwnLimit });
   const { store, config } = options;
-  const parts: Parts = { options, store, config, book, making, care, verifying, retries };
+  const state: ProvisionerState = { options, store, config, index, creator, upkeep, verifier, retries };
   /** The loop and the command line never change runners at the same time. */
-  const inTurn = pLimit(1);
+  const exclusively = pLimit(1);
   const loop = createWakeLoop(clock, async () => {
-    const restMs = await inTurn(() => look(parts));
-    return clock.now() + restMs;
+    const waitMs = await exclusively(() => tick(state));
+    return clock.now() + waitMs;
   });
-  const forget = book.onNews(loop.wake);
+  const unsubscribe = index.onJobsChange(loop.wake);
 
   return {
-    load: book.refresh,
+    load: index.refresh,
     start: loop.start,
     async stop() {
       retries.end();
-      forget();
+      unsubscribe();
       await loop.stop();
-      await inTurn(async () => {});
-      book.close();
+      await exclusively(async () => {});
+      index.close();
     },
     wake() {
-      retries.pardon();
+      retries.forgetFailures();
       loop.wake();
     },
-    pools: book.pools,
-    onPoolsChange: book.onPoolsChange,
-    wanted: book.wanted,
-    assign: book.assign,
-    doubt(pool) {
-      const row = book.rows().find((each) => each.pool === pool && each.state === "active");
-      if (row) void inTurn(() => verify(parts, row)).then(loop.wake);
+    pools: index.pools,
+    onPoolsChange: index.onPoolsChange,
+    wanted: index.wanted,
+    assign: index.assign,
+    requestRecheck(pool) {
+      const row = index.rows().find((each) => each.pool === pool && each.state === "active");
+      if (row) void exclusively(() => verify(state, row)).then(loop.wake);
     },
-    problem: (tags) => retries.problem(makingOf(tagsKey(tags))) ?? retries.problem(READING),
+    problem: (tags) => retries.problem(creationFor(tagsKey(tags))) ?? retries.problem(READING),
     status: () => options.store.runners(),
     createForUnservable: ({ id, tags }) =>
-      inTurn(() => createWithinLimit(parts, anyRoute(options, tags), id)),
-    ...createRunnerCommands({ ...options, ...parts, inTurn: (work) => inTurn(work), wake: loop.wake }),
+      exclusively(() => createBelowLimit(state, anyRoute(options, tags), id)),
+    ...createRunnerCommands({
+      ...options,
+      ...state,
+      exclusively: (work) => exclusively(work),
+      wake: loop.wake,
+    }),
   };
 }
 
-interface Parts extends LimitParts {
+interface ProvisionerState extends LimitDeps {
   readonly options: RunnerProvisionerOptions;
-  readonly book: RunnerIndex;
-  readonly making: RunnerCreator;
-  readonly care: RunnerUpkeep;
-  readonly verifying: RunnerVerifying;
+  readonly index: RunnerIndex;
+  readonly creator: RunnerCreator;
+  readonly upkeep: RunnerUpkeep;
+  readonly verifier: RunnerVerifier;
   readonly retries: Retries;
 }
 
@@ -114,65 +128,65 @@ function anyRoute({ rules }: RunnerProvisionerOptions, tags: readonly string[]):
   return { tags: tags.toSorted(), kind, size: { ...noSize, diskMib: kind.diskMib } };
 }
 
-function makingOf(key: string): string {
-  return `making a runner for ${key}`;
+function creationFor(key: string): string {
+  return `creator a runner for ${key}`;
 }
 
-/** Each row is brought one step further; what one step has changed, the rows after it see in the next. Answers how long to rest. */
-async function look(parts: Parts): Promise<number> {
-  const { options, book, making, care, retries } = parts;
-  await retries.attempt(READING, book.refresh);
-  if (options.clock.now() >= making.sweepDueAt()) await retries.attempt("sweep", making.sweep);
-  for (const need of book.needs().values()) await serve(parts, need);
-  const active = book.rows().filter(({ state }) => state === "active");
-  for (const row of active) await retries.attempt(`sorting ${row.key}`, () => care.sort(row));
-  const restMs = await verifySome(parts, parts.verifying.verifyDue(active));
-  await retries.attempt(READING, book.refresh);
-  const before = book.rows().length;
-  for (const row of book.rows().filter(({ state }) => state === "retiring")) {
-    if (care.isRemovable(row)) await retries.attempt(`deleting ${row.key}`, () => care.remove(row));
+/** Each row is brought one step further; what one step has changed, the rows after it see in the next. Returns how long to wait (ms). */
+async function tick(state: ProvisionerState): Promise<number> {
+  const { options, index, creator, upkeep, retries } = state;
+  await retries.attempt(READING, index.refresh);
+  if (options.clock.now() >= creator.sweepDueAt()) await retries.attempt("sweep", creator.sweep);
+  for (const need of index.needs().values()) await serve(state, need);
+  const active = index.rows().filter(({ state }) => state === "active");
+  for (const row of active) await retries.attempt(`sorting ${row.key}`, () => upkeep.updateUse(row));
+  const waitMs = await verifySome(state, state.verifier.verifyDue(active));
+  await retries.attempt(READING, index.refresh);
+  const before = index.rows().length;
+  for (const row of index.rows().filter(({ state }) => state === "retiring")) {
+    if (upkeep.isRemovable(row)) await retries.attempt(`deleting ${row.key}`, () => upkeep.remove(row));
   }
-  await retries.attempt(READING, book.refresh);
-  return book.rows().length < before && isSomebodyKeptOut(parts) ? 0 : restMs;
+  await retries.attempt(READING, index.refresh);
+  return index.rows().length < before && isSomebodyKeptOut(state) ? 0 : waitMs;
 }
 
 /** A runner waits to be made until another is gone. */
-function isSomebodyKeptOut({ book, retries }: Parts): boolean {
-  return [...book.needs().keys()].some((key) => isOwnLimit(retries.error(makingOf(key))));
+function isSomebodyKeptOut({ index, retries }: ProvisionerState): boolean {
+  return [...index.needs().keys()].some((key) => isOwnLimit(retries.error(creationFor(key))));
 }
 
-/** Answers how long to rest before the others. After a failure they wait: GitLab may be out of reach for them, too. */
-async function verifySome(parts: Parts, due: readonly ManagedRunner[]): Promise<number> {
+/** Returns how long to wait before the others. After a failure they wait: GitLab may be out of reach for them, too. */
+async function verifySome(state: ProvisionerState, due: readonly ManagedRunner[]): Promise<number> {
   let verified = 0;
   for (const row of due) {
-    if (verified === VERIFIES_PER_LOOK) return 0;
-    const outcome = await verify(parts, row);
+    if (verified === VERIFIES_PER_TICK) return 0;
+    const outcome = await verify(state, row);
     if (outcome === "failed") return TICK_MS;
     if (outcome === "done") verified++;
   }
   return TICK_MS;
 }
 
-function verify({ verifying, retries }: Parts, row: ManagedRunner): ReturnType<Retries["attempt"]> {
-  return retries.attempt(`verifying ${row.key}`, () => verifying.verify(row));
+function verify({ verifier, retries }: ProvisionerState, row: ManagedRunner): ReturnType<Retries["attempt"]> {
+  return retries.attempt(`verifier ${row.key}`, () => verifier.verify(row));
 }
 
-async function serve(parts: Parts, { key, route, jobIds }: Need): Promise<void> {
-  const { book, options, retries } = parts;
-  for (const jobId of missing(book, key, options.config().perJob ? jobIds : [null])) {
-    await retries.attempt(makingOf(key), () => makeWithinLimit(parts, route, jobId));
+async function serve(state: ProvisionerState, { key, route, jobIds }: Need): Promise<void> {
+  const { index, options, retries } = state;
+  for (const jobId of missing(index, key, options.config().perJob ? jobIds : [null])) {
+    await retries.attempt(creationFor(key), () => createWithinLimit(state, route, jobId));
   }
 }
 
 /** The jobs, or the one `null` for all of them, that have no runner yet. */
 function missing(
-  book: RunnerIndex,
+  index: RunnerIndex,
   key: string,
   wanted: readonly (number | null)[],
 ): readonly (number | null)[] {
   const isForAll = wanted[0] === null;
-  const free = activeRunners(book, key).filter(
-    ({ pool, jobId }) => !book.isUsed(pool) && (jobId === null) === isForAll,
+  const free = activeRunners(index, key).filter(
+    ({ pool, jobId }) => !index.isUsed(pool) && (jobId === null) === isForAll,
   );
   return wanted.slice(free.length);
 }

@@ -1,8 +1,8 @@
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { describeWithHint, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
-import { backoffMs } from "../gitlab/backoff.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 
 const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
@@ -18,7 +18,7 @@ export interface Retries {
   /** What the last try failed with; undefined when it went well. */
   error(work: string): unknown;
   /** Whatever was wrong may have been put right. */
-  pardon(): void;
+  forgetFailures(): void;
   /** Nothing is begun any more. */
   end(): void;
 }
@@ -45,9 +45,9 @@ export function createRetries(deps: {
     // What nobody has tried again for so long is not wanted any more.
     for (const [name, { dueAt }] of failures) if (dueAt < clock.now() - HOUR_MS) failures.delete(name);
     const before = failures.get(work);
-    const problem = errorInWords(error);
+    const problem = describeWithHint(error);
     const tries = (before?.tries ?? 0) + 1;
-    const restMs = isFree(error) ? 0 : restOf(error, tries, random);
+    const restMs = isFree(error) ? 0 : waitMsOf(error, tries, random);
     failures.set(work, { tries, problem, error, dueAt: clock.now() + restMs });
     if (before?.problem !== problem) log.warn({ work, problem }, "work on runners failed");
   }
@@ -66,25 +66,19 @@ export function createRetries(deps: {
     },
     problem: (work) => failures.get(work)?.problem,
     error: (work) => failures.get(work)?.error,
-    pardon: () => failures.clear(),
+    forgetFailures: () => failures.clear(),
     end() {
       isEnding = true;
     },
   };
 }
 
-function restOf(error: unknown, tries: number, random: () => number): number {
-  const limits = passes(error) ? passingBackoff : lastingBackoff;
+function waitMsOf(error: unknown, tries: number, random: () => number): number {
+  const limits = isPassing(error) ? passingBackoff : lastingBackoff;
   const askedMs = error instanceof GitLabError ? error.waitMs : 0;
   return Math.max(askedMs, backoffMs(tries, random, limits));
 }
 
-function passes(error: unknown): boolean {
+function isPassing(error: unknown): boolean {
   return !(error instanceof FireRunnerError) || error.retryable;
-}
-
-/** What went wrong and what to do about it, on one line. */
-function errorInWords(error: unknown): string {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
-  return hint === undefined ? describeError(error) : `${describeError(error)}; ${hint}`;
 }

@@ -1,27 +1,27 @@
 import { routeJob, type TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
 import { RunnerError } from "./errors.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import type { RunnerCreator } from "./runner-creator.ts";
+import { createWithinLimit, type LimitDeps } from "./runner-creator.ts";
 import type { RunnerIndex } from "./runner-index.ts";
-import { type LimitParts, makeWithinLimit } from "./runner-limit.ts";
-import { tagsKey } from "./runner-needs.ts";
-import { activeRunners, idleRunners } from "./runner-selection.ts";
+import { activeRunners, idleRunners } from "./runner-index.ts";
+import { tagsKey } from "./runner-pools.ts";
 
-interface PeopleParts extends LimitParts {
+interface CommandDeps extends LimitDeps {
   readonly rules: () => TagRules;
-  readonly book: RunnerIndex;
-  readonly making: RunnerCreator;
+  readonly index: RunnerIndex;
+  readonly creator: RunnerCreator;
   /** Waits until nobody else changes runners. */
-  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly exclusively: <T>(work: () => Promise<T>) => Promise<T>;
   readonly wake: () => void;
 }
 
 /** What people ask for. Errors are theirs to read, and nothing is tried again by itself. */
 export function createRunnerCommands(
-  parts: PeopleParts,
+  parts: CommandDeps,
 ): Pick<RunnerProvisioner, "create" | "retire" | "prune"> {
-  const { store, book, making, inTurn, wake } = parts;
+  const { store, index, creator, exclusively, wake } = parts;
 
   async function create(tags: readonly string[]): Promise<ManagedRunner> {
     const { config, rules } = parts;
@@ -34,27 +34,27 @@ export function createRunnerCommands(
         "runners are made for single jobs here (webhook.runners.perJob)",
       );
     }
-    await book.refresh();
-    const [known] = activeRunners(book, tagsKey(routing.route.tags));
-    return known ?? (await makeWithinLimit(parts, routing.route, null));
+    await index.refresh();
+    const [known] = activeRunners(index, tagsKey(routing.route.tags));
+    return known ?? (await createWithinLimit(parts, routing.route, null));
   }
 
   async function retire(keyOrId: string): Promise<ManagedRunner> {
-    await book.refresh();
+    await index.refresh();
     const isMeant = ({ key, gitlabId }: ManagedRunner) => key === keyOrId || String(gitlabId) === keyOrId;
-    const found = book.rows().find(isMeant);
+    const found = index.rows().find(isMeant);
     if (!found) throw new RunnerError("runner_unknown", `there is no runner ${keyOrId} of this FireRunner`);
     await store.retireRunner(found.key, "somebody asked for it");
-    await book.refresh();
+    await index.refresh();
     wake();
-    return book.rows().find(isMeant) ?? found;
+    return index.rows().find(isMeant) ?? found;
   }
 
   async function prune(): Promise<readonly string[]> {
-    await book.refresh();
-    const idle = idleRunners(book);
+    await index.refresh();
+    const idle = idleRunners(index);
     for (const { key } of idle) await store.retireRunner(key, "pruned: no job asks for it");
-    const strays = await making.sweep();
+    const strays = await creator.sweep();
     wake();
     return [
       `${idle.length} unused ${idle.length === 1 ? "runner is" : "runners are"} being deleted`,
@@ -63,9 +63,9 @@ export function createRunnerCommands(
   }
 
   return {
-    create: (tags) => inTurn(() => create(tags)),
-    retire: (keyOrId) => inTurn(() => retire(keyOrId)),
-    prune: () => inTurn(prune),
+    create: (tags) => exclusively(() => create(tags)),
+    retire: (keyOrId) => exclusively(() => retire(keyOrId)),
+    prune: () => exclusively(prune),
   };
 }
 

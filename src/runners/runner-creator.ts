@@ -5,21 +5,22 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import { type Route, tagPoolName } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
+import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
-import type { RunnerIndex } from "./runner-index.ts";
+import { RunnerError } from "./errors.ts";
+import { idleRunners, type RunnerIndex } from "./runner-index.ts";
 import { describeRunner, readMark } from "./runner-mark.ts";
-import type { RunnerSettings } from "./runner-settings.ts";
+import type { RunnerSettings } from "./runner-upkeep.ts";
 
 /** How often GitLab's list is compared with ours. */
 const SWEEP_MS = 10 * MINUTE_MS;
 /** After an answer was lost: a slow server may have made the runner only after the list was read. */
 const SWEEP_SOON_MS = 2 * MINUTE_MS;
 
-export interface RunnerCreatorOptions {
+interface RunnerCreatorOptions {
   readonly store: Store;
   readonly rest: GitLabRest;
-  readonly book: RunnerIndex;
+  readonly index: RunnerIndex;
   readonly settings: Pick<RunnerSettings, "noteTold">;
   readonly scope: () => Promise<Scope>;
   readonly config: () => WebhookConfig["runners"];
@@ -32,7 +33,7 @@ export interface RunnerCreatorOptions {
 
 export interface RunnerCreator {
   /** Resolves when it is active. Throws what is in the way; a runner of which GitLab's answer was lost is found by the next sweep. */
-  make(route: Route, jobId: number | null): Promise<ManagedRunner>;
+  create(route: Route, jobId: number | null): Promise<ManagedRunner>;
   /** When GitLab's list has to be read again (epoch ms). */
   sweepDueAt(): number;
   /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Answers how many. */
@@ -40,16 +41,16 @@ export interface RunnerCreator {
 }
 
 export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreator {
-  const { store, rest, book, clock, log } = options;
+  const { store, rest, index, clock, log } = options;
   /** Keys whose creation is under way: their rows are no leftovers. */
   const underWay = new Set<string>();
   let sweepDueAt = 0;
 
-  async function make(route: Route, jobId: number | null): Promise<ManagedRunner> {
+  async function create(route: Route, jobId: number | null): Promise<ManagedRunner> {
     const scope = await options.scope();
     const key = options.newKey();
     const isProtected = options.config().protected;
-    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, book.rows());
+    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, index.rows());
     underWay.add(key);
     try {
       await store.addRunner({ key, pool, tags: route.tags, jobId, size: route.size });
@@ -69,8 +70,8 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     } finally {
       underWay.delete(key);
     }
-    await book.refresh();
-    return requireRow(book, key);
+    await index.refresh();
+    return requireRow(index, key);
   }
 
   /** What GitLab has of this installation, by key. */
@@ -83,11 +84,11 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
 
   async function sweep(): Promise<number> {
     const inGitLab = await listOurs();
-    await book.refresh();
-    const known = new Set([...book.rows().map(({ key }) => key), ...underWay]);
+    await index.refresh();
+    const known = new Set([...index.rows().map(({ key }) => key), ...underWay]);
     let deleted = 0;
     for (const [key, id] of inGitLab) if (!known.has(key)) deleted += await deleteStray(id, key);
-    const unanswered = book.rows().filter(({ key, state }) => state === "creating" && !underWay.has(key));
+    const unanswered = index.rows().filter(({ key, state }) => state === "creating" && !underWay.has(key));
     for (const { key } of unanswered) {
       const id = inGitLab.get(key);
       if (id === undefined) await store.markRunnerGone(key);
@@ -105,7 +106,7 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     return 1;
   }
 
-  return { make, sweep, sweepDueAt: () => sweepDueAt };
+  return { create, sweep, sweepDueAt: () => sweepDueAt };
 }
 
 const lostAnswer = "GitLab's answer with its token was lost";
@@ -119,8 +120,59 @@ function freeName(name: string, rows: readonly ManagedRunner[]): string {
   }
 }
 
-function requireRow(book: RunnerIndex, key: string): ManagedRunner {
-  const row = book.rows().find((each) => each.key === key);
+function requireRow(index: RunnerIndex, key: string): ManagedRunner {
+  const row = index.rows().find((each) => each.key === key);
   if (row) return row;
   throw new TypeError(`runner ${key} was stored and is not there`);
+}
+
+export interface LimitDeps {
+  readonly store: Pick<RunnerStore, "retireRunner">;
+  readonly config: () => WebhookConfig["runners"];
+  readonly index: Pick<RunnerIndex, "refresh" | "rows" | "needs" | "unfinished">;
+  readonly creator: Pick<RunnerCreator, "create">;
+}
+
+/**
+ * Makes a runner, unless there are as many as may be: then the one that has been idle for longest goes, and this is thrown. GitLab
+ * is not asked for what is known to be too much.
+ */
+export async function createWithinLimit(
+  { store, config, index, creator }: LimitDeps,
+  route: Route,
+  jobId: number | null,
+): Promise<ManagedRunner> {
+  const { most } = config();
+  if (index.rows().length < most) return await creator.create(route, jobId);
+  const isLeaving = index
+    .rows()
+    .some(({ state, pool }) => state === "retiring" && index.unfinished(pool) === 0);
+  const [spare] = isLeaving ? [] : idleRunners(index).toSorted((a, b) => a.usedAt - b.usedAt);
+  if (spare) await store.retireRunner(spare.key, "another set of tags needs its place");
+  const hint = spare || isLeaving ? "one of them is making room" : "raise it, if GitLab's plan allows more";
+  throw new RunnerError(
+    "runner_limit",
+    `there are ${most} runners already, as many as webhook.runners.most allows`,
+    { hint },
+  );
+}
+
+/** The same for a job that can only be failed: no runner makes room for it, and the last place is not for it. */
+export async function createBelowLimit(
+  { config, index, creator }: Pick<LimitDeps, "config" | "index" | "creator">,
+  route: Route,
+  jobId: number,
+): Promise<ManagedRunner> {
+  const { most } = config();
+  await index.refresh();
+  if (index.rows().length + 1 < most) return await creator.create(route, jobId);
+  throw new RunnerError(
+    "runner_limit",
+    `there are ${index.rows().length} runners already, and the last of webhook.runners.most (${most}) is kept for jobs that can be served`,
+  );
+}
+
+/** Costs nothing to run into again, and ends as soon as another runner is gone. */
+export function isOwnLimit(error: unknown): boolean {
+  return error instanceof RunnerError && error.code === "runner_limit";
 }

@@ -93,14 +93,14 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
     scope: async () => ({ kind: "group", id: 7, path: "g" }),
     rules: () => rules,
     runnerInfo: () => ({}),
-    isPolled: (pool) => unservable.isPolled(pool),
+    isPolled: ({ jobId }) => jobId !== null && unservable.isFailing(jobId),
     config: () => ({
       ...{ perJob: false, protected: false, keepUnused: 3_600_000, most, verifyInterval: 1_200_000 },
     }),
     ...{ installation: "test", hostname: "host", newKey: () => `r-${++keys}` },
   });
   const unservable: Unservable = createUnservable({
-    ...{ ...life, store: guarded, api, keeper },
+    ...{ ...life, store: guarded, api, provisioner: keeper },
     leftAlone: book.leftAlone,
     rules: () => rules,
     runnerInfo: () => ({}),
@@ -259,7 +259,7 @@ test("two runners at one time, while GitLab gives their jobs to nobody", async (
   expect(mostAtOnce).toBe(2);
   await pass(life, 5 * MINUTE_S);
   expect(gitlab.runners.size).toBe(0);
-  expect(life.unservable.obstacle(life.book.leftAlone()[0]!)).toContain("GitLab did not give it the job");
+  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("GitLab did not give it the job");
 });
 
 test("the last place for a runner is kept for jobs that can be served", async () => {
@@ -272,7 +272,7 @@ test("the last place for a runner is kept for jobs that can be served", async ()
 
   expect([...gitlab.runners.values()].map(({ tags }) => tags)).toEqual([[small]]);
   expect(given.size).toBe(0);
-  expect(life.unservable.obstacle(life.book.leftAlone()[0]!)).toContain("webhook.runners.most");
+  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("webhook.runners.most");
 });
 
 test("a job with several tags waits on: its runner would be given other people's jobs", async () => {
@@ -283,7 +283,7 @@ test("a job with several tags waits on: its runner would be given other people's
   await pass(life, 2 * MINUTE_S);
 
   expect(gitlab.runners.size).toBe(0);
-  const words = life.book.leftAlone().map(life.unservable.obstacle);
+  const words = life.book.leftAlone().map(life.unservable.blocker);
   expect(words).toEqual([
     expect.stringContaining("several tags"),
     expect.stringContaining("several tags"),

@@ -1,25 +1,24 @@
 /**
  * With `webhook.unservable: fail`, jobs whose tag asks for a machine that cannot be had are claimed and failed, with the reason in
  * their log. For each a runner is made that has the job's tag alone; GitLab gives it jobs with exactly that tag and no others, so that
- * nobody else's job is ever taken. The claim and the failure are one row, which the scheduler reports; the keeper deletes the runner.
+ * nobody else's job is ever taken. The claim and the failure are one row, which the scheduler reports; the provisioner deletes the runner.
  * A process that ends anywhere in between leaves a row for each of the two.
  */
 import type { Clock } from "../base/clock.ts";
+import { pauseUnless } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { pauseUnless } from "../base/pause.ts";
 import { Secret } from "../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
-import { claimOf, keepJob } from "../claiming/keep-job.ts";
-import { refuseUnusable } from "../claiming/poller.ts";
+import { claimOf, rejectUnusable, storeClaim } from "../claiming/claimed-job.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/managed-runner.ts";
-import type { Claim, Store } from "../store/store.ts";
+import type { ManagedRunner } from "../store/runner-store.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries } from "./retries.ts";
 
@@ -34,14 +33,14 @@ const PER_PROJECT_AND_MINUTE = 5;
 const POLL_MS = 2 * SECOND_MS;
 const POLLS = 15;
 /** After GitLab gave nothing for a job that is still listed, as with one of an unprotected branch for a protected runner. */
-const REST_MS = 10 * MINUTE_MS;
-const MAKING = "making a runner for a job that cannot be served";
+const COOLDOWN_MS = 10 * MINUTE_MS;
+const CREATING = "making a runner for a job that cannot be served";
 
 export interface UnservableOptions {
   readonly leftAlone: () => readonly LeftAlone[];
-  readonly keeper: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
+  readonly provisioner: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
   readonly api: Pick<RunnerApi, "requestJob" | "appendTrace" | "updateJob">;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   readonly config: () => WebhookConfig["unservable"];
@@ -56,14 +55,14 @@ export interface Unservable {
   stop(): Promise<void>;
   /** The configuration may have changed, and what was in the way may be gone. */
   wake(): void;
-  /** A request may be sent for this pool, or is open: its runner has to stay. Answers also before the runner is made. */
-  isPolled(pool: string): boolean;
+  /** It is being claimed to fail it: the runner made for it must stay. True from before that runner is made. */
+  isFailing(jobId: number): boolean;
   /** Why a job waits on although such jobs are failed here, in words; undefined when it is failed soon, or such jobs wait. */
-  obstacle(job: LeftAlone): string | undefined;
+  blocker(job: LeftAlone): string | undefined;
 }
 
 export function createUnservable(options: UnservableOptions): Unservable {
-  const { keeper, config, clock, log } = options;
+  const { provisioner, config, clock, log } = options;
   const ending = new AbortController();
   const deps = { ...options, ending: ending.signal };
   const retries = createRetries({ ...options, isFree: () => false });
@@ -97,9 +96,9 @@ export function createUnservable(options: UnservableOptions): Unservable {
   async function seeThrough(job: LeftAlone): Promise<void> {
     const { id, tags } = job.job;
     let runner: ManagedRunner | undefined;
-    await retries.attempt(MAKING, async () => {
+    await retries.attempt(CREATING, async () => {
       limit.note(job.projectId);
-      runner = await keeper.createForUnservable({ id, tags });
+      runner = await provisioner.createForUnservable({ id, tags });
     });
     if (!runner) return;
     ripeness.rest(id);
@@ -115,15 +114,15 @@ export function createUnservable(options: UnservableOptions): Unservable {
       await Promise.all(working.values());
     },
     wake() {
-      retries.pardon();
+      retries.forgetFailures();
       ripeness.pardon();
       loop.wake();
     },
-    isPolled: (pool) => working.has(Number(/^job:(\d+)(?:#\d+)?$/.exec(pool)?.[1])),
-    obstacle(job) {
+    isFailing: (jobId) => working.has(jobId),
+    blocker(job) {
       if (config() !== "fail") return undefined;
       const wasInVain = ripeness.rests(job.job.id) && !working.has(job.job.id);
-      return cannotBeAlone(job) ?? retries.problem(MAKING) ?? (wasInVain ? notGiven : undefined);
+      return cannotBeAlone(job) ?? retries.problem(CREATING) ?? (wasInVain ? notGiven : undefined);
     },
   };
 }
@@ -151,7 +150,7 @@ function createRipeness({ rules, clock }: Pick<UnservableOptions, "rules" | "clo
     /** GitLab is asked for it now, and not again for a while. */
     rest(jobId: number): void {
       const seen = known.get(jobId);
-      if (seen) seen.restsUntil = clock.now() + REST_MS;
+      if (seen) seen.restsUntil = clock.now() + COOLDOWN_MS;
     },
     rests,
     pardon(): void {
@@ -201,9 +200,9 @@ type PollDeps = UnservableOptions & { readonly ending: AbortSignal };
 
 /** Asks GitLab now and then, until it has given a job or the job is not to be failed any more. */
 async function claimThrough(deps: PollDeps, runner: ManagedRunner, job: LeftAlone): Promise<void> {
-  const { clock, ending, keeper } = deps;
+  const { clock, ending, provisioner } = deps;
   for (let polls = 0; polls < POLLS && (await isWanted(deps, runner, job)); polls++) {
-    const pool = keeper.pools().get(runner.pool);
+    const pool = provisioner.pools().get(runner.pool);
     if (pool && (await poll(deps, pool, job.job.tags))) return;
     await pauseUnless(clock, POLL_MS, ending);
   }
@@ -211,7 +210,7 @@ async function claimThrough(deps: PollDeps, runner: ManagedRunner, job: LeftAlon
 
 /** Nobody else has taken it, it was not canceled, nothing that it asks for can be had by now, and the runner is in use. */
 async function isWanted(deps: PollDeps, { key }: ManagedRunner, job: LeftAlone): Promise<boolean> {
-  const rows = await deps.keeper.status();
+  const rows = await deps.provisioner.status();
   const isActive = rows.some((row) => row.key === key && row.state === "active");
   const waits = deps.leftAlone().some((each) => each.job.id === job.job.id);
   return (
@@ -227,7 +226,7 @@ async function poll(deps: PollDeps, pool: Pool, tags: readonly string[]): Promis
   const sentAt = deps.clock.now();
   const answer = await deps.api.requestJob({ token: pool.runnerToken, info });
   if (answer.kind === "job") return await keep(deps, pool, tags, answer, deps.clock.now() - sentAt);
-  if (answer.kind === "unusable") await refuseUnusable(deps, pool, answer);
+  if (answer.kind === "unusable") await rejectUnusable(deps, pool, answer);
   return answer.kind === "unusable" || (answer.kind === "wait" && answer.fatal);
 }
 
@@ -239,18 +238,18 @@ async function keep(
   { payload, raw }: JobAnswer & { kind: "job" },
   pollMs: number,
 ): Promise<boolean> {
-  const { keeper, log } = deps;
+  const { provisioner, log } = deps;
   const routing = routeJob(tags, deps.rules());
   let claim: Claim;
   if (routing.kind === "route") {
-    const own = keeper.assign(payload.id, { ...pool, size: routing.route.size });
+    const own = provisioner.assign(payload.id, { ...pool, size: routing.route.size });
     claim = claimOf({ ...pool, name: own.name, size: own.size }, payload, raw, pollMs);
   } else {
     const reason = routing.kind === "refused" ? routing.reason : "its tag names no machine any more";
     claim = { ...claimOf(pool, payload, raw, pollMs), failure: failureOf(reason) };
   }
-  const onTrouble = (problem: string) => log.warn({ jobId: payload.id, problem }, "waiting for the store");
-  await keepJob({ ...deps, onTrouble }, claim, new Secret(payload.token));
+  const onFailure = (problem: string) => log.warn({ jobId: payload.id, problem }, "waiting for the store");
+  await storeClaim({ ...deps, onFailure }, claim, new Secret(payload.token));
   return true;
 }
 

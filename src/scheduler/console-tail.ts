@@ -2,16 +2,18 @@
  * What a machine wrote last, fit to be shown in a job's trace: no control characters, no secrets, no half lines. It is
  * recorded before the machine may be destroyed and read again when GitLab is told, however often that is tried.
  */
+
 import type { Clock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
 import { plainText } from "../base/plain-text.ts";
 import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { JobPayload } from "../gitlab/payload.ts";
+import type { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
-import type { Machine, Store } from "../store/store.ts";
+import type { EventStore, Machine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { memoryKills, memoryLine, tellingLines } from "./console-lines.ts";
-import { withDeadline } from "./deadline.ts";
+import { limitOf } from "./errors.ts";
 import { readPayload } from "./payload.ts";
 
 const READ_BYTES = 16_384;
@@ -75,7 +77,7 @@ export async function recordMemoryKills(
 }
 
 /** A machine that could not be destroyed is tried again, and again. */
-async function isNoted(store: Pick<Store, "events">, machineId: string): Promise<boolean> {
+async function isNoted(store: Pick<EventStore, "events">, machineId: string): Promise<boolean> {
   return (await store.events({ machineId })).some(({ kind }) => kind === "machine:out-of-memory");
 }
 
@@ -88,14 +90,14 @@ async function readConsole(
   const driver = fleet.hosts().get(hostKey(machine));
   if (!driver) return undefined;
   const doing = `reading the console of ${machine.id}`;
-  return await withDeadline(clock, READ_LIMIT_MS, signal, doing, () =>
+  return await withDeadline(clock, limitOf(doing, READ_LIMIT_MS, signal), () =>
     driver.console(machine.id, READ_BYTES),
   );
 }
 
 /** The recorded last lines of a machine, or undefined. */
 export async function recordedConsoleTail(
-  store: Pick<Store, "events">,
+  store: Pick<EventStore, "events">,
   machineId: string,
 ): Promise<string | undefined> {
   const events = await store.events({ machineId });

@@ -1,4 +1,6 @@
+import type { Limit } from "../base/deadline.ts";
 import { FireRunnerError } from "../base/errors.ts";
+import { formatDuration } from "../base/units.ts";
 
 export type SchedulerErrorCode =
   /** A call took longer than it may and was given up. */
@@ -17,4 +19,10 @@ export class SchedulerError extends FireRunnerError {
   constructor(code: SchedulerErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
     super(code, message, { ...options, retryable: true });
   }
+}
+
+/** A time limit for a call; `doing` says what it does, for the error `scheduler_deadline`. */
+export function limitOf(doing: string, limitMs: number, parent: AbortSignal): Limit {
+  const words = () => `${doing} took longer than ${formatDuration(limitMs)}`;
+  return { limitMs, parent, late: () => new SchedulerError("scheduler_deadline", words()) };
 }

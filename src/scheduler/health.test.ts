@@ -57,8 +57,8 @@ test("a pool that comes later is ready at once when its base is", async () => {
   const { health, current } = createSubject([]);
   await health.refresh(signal);
 
-  current.set("tags:x", aPool({ name: "tags:x" }));
-  current.set("tags:y", aPool({ name: "tags:y", image: "missing" }));
+  current.set("tags:x", aPool({ name: "tags:x", origin: { kind: "tags", key: "r-x" } }));
+  current.set("tags:y", aPool({ name: "tags:y", origin: { kind: "tags", key: "r-y" }, image: "missing" }));
 
   expect(health.of("tags:x")).toMatchObject({ ok: true, runnerInfo: { name: "base" } });
   expect(health.of("tags:y")).toMatchObject({

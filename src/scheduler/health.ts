@@ -2,14 +2,16 @@
  * Whether machines of a pool could be started now. Looked at in the background and remembered, so that the claimer and
  * `/readyz` have the answer at once. Unknown is not healthy: nothing is claimed before the first look is done.
  */
+
 import type { Clock } from "../base/clock.ts";
-import { describeError, FireRunnerError } from "../base/errors.ts";
+import { atMost, withDeadline } from "../base/deadline.ts";
+import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
 import { missingLabel } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Fleet, HostProblem, VmDriver } from "../vm/driver.ts";
-import { atMost, withDeadline } from "./deadline.ts";
+import { limitOf } from "./errors.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 
@@ -298,8 +300,12 @@ function describe(pool: string, finding: Finding & { checkedAt?: number }, image
 }
 
 /** What the log speaks of: not of each of the many pools that differ only in size. */
-function named(pools: ReadonlyMap<string, unknown>, bases: ReadonlyMap<string, unknown>): string[] {
-  return [...[...pools.keys()].filter((name) => !name.includes(":")), ...bases.keys()];
+function named(
+  pools: ReadonlyMap<string, Pick<Pool, "origin">>,
+  bases: ReadonlyMap<string, unknown>,
+): string[] {
+  const configured = [...pools].filter(([, { origin }]) => origin.kind === "configured");
+  return [...configured.map(([name]) => name), ...bases.keys()];
 }
 
 async function findImage(images: ImageSource, name: string): Promise<FoundImage> {
@@ -319,7 +325,7 @@ async function tryHost(
   if ("problem" in found) return { problems: [found.problem] };
   try {
     const doing = `trying the ${driver.name} driver`;
-    const probe = await withDeadline(clock, PROBE_LIMIT_MS, signal, doing, (each) =>
+    const probe = await withDeadline(clock, limitOf(doing, PROBE_LIMIT_MS, signal), (each) =>
       driver.probe(found.image, each),
     );
     if (!probe.usable) return { problems: [{ problem: probe.problem, hint: probe.hint }] };
@@ -343,7 +349,7 @@ async function diskProblems(disk: DiskWatch): Promise<PoolProblem[]> {
 function asProblem(error: unknown): PoolProblem {
   return {
     problem: describeError(error),
-    hint: error instanceof FireRunnerError ? error.hint : undefined,
+    hint: hintOf(error),
   };
 }
 

@@ -2,12 +2,14 @@
  * Asks every host what it holds, so that one that does not answer holds up nobody: a round waits for it once, for a moment. Its
  * answer counts whenever it comes, since it is kept with what was known when the question was asked.
  */
+
 import type { Clock } from "../base/clock.ts";
+import { atMost, withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import { formatDuration } from "../base/units.ts";
 import type { Capacity } from "../domain/size.ts";
 import type { DriverMachine, Fleet, VmDriver } from "../vm/driver.ts";
-import { atMost, withDeadline } from "./deadline.ts";
+import { limitOf } from "./errors.ts";
 
 /** How long a round waits for hosts that answered the last time. */
 const PATIENCE_MS = 1_000;
@@ -105,7 +107,7 @@ type Told = Pick<HostAnswer, "listed" | "capacity" | "problem">;
 async function answerOf(clock: Clock, key: string, driver: VmDriver, signal: AbortSignal): Promise<Told> {
   const doing = `asking ${key} for its machines`;
   try {
-    return await withDeadline(clock, ANSWER_LIMIT_MS, signal, doing, async (each) => {
+    return await withDeadline(clock, limitOf(doing, ANSWER_LIMIT_MS, signal), async (each) => {
       const [list, capacity] = await Promise.allSettled([driver.list(each), driver.capacity()]);
       const failed = [list, capacity].find(({ status }) => status === "rejected");
       return {

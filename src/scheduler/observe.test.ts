@@ -4,7 +4,7 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
@@ -76,7 +76,7 @@ async function plannedWhen(
   return plan(snapshot, policy, clock.now());
 }
 
-const nothing = { starting: new Map<number, string>(), shunned: new Map<number, Set<string>>() };
+const nothing = { starting: new Map<number, string>(), avoidedHosts: new Map<number, Set<string>>() };
 
 function hostsOf(only: VmDriver) {
   const fleet = createFleet([only]);

@@ -139,7 +139,7 @@ function problemOf(view: View, job: Job): JobFailure | undefined {
 function startProblem({ snapshot, starts, policy, now }: View, job: Job): JobFailure | undefined {
   if (!snapshot.pools.has(job.pool))
     return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
-  const hopeless = starts.hopelessness(job);
+  const hopeless = starts.permanentBlocker(job);
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);

@@ -1,5 +1,5 @@
-import type { BootImage } from "../domain/boot-image.ts";
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
+import type { BootImage } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 

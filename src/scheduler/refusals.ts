@@ -3,12 +3,13 @@
  * the kind for a while, longer each time, then one machine to show that it can, and is as good as any other once that one was made.
  * What the refusal is about decides what is kept away: everything, machines of one image, or those of one image and size.
  */
+
+import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-import { explainError, FireRunnerError } from "../base/errors.ts";
+import { explainError, hintOf } from "../base/errors.ts";
 import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { HostRefusal } from "../domain/placement.ts";
 import type { Size } from "../domain/size.ts";
-import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
 import { type HostProblem, refusalIsAbout } from "../vm/driver.ts";
 
 const passing: BackoffLimits = { baseMs: 5 * SECOND_MS, capMs: 2 * MINUTE_MS };
@@ -72,7 +73,7 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
       const failures = (kept.get(key)?.failures ?? 0) + 1;
       const until = clock.now() + backoffMs(failures, random, about === "request" ? lasting : passing);
       const problem = `it did not make the last machine${subject[about]}: ${explainError(error)}`;
-      const hint = error instanceof FireRunnerError ? error.hint : undefined;
+      const hint = hintOf(error);
       kept.set(key, { host, about, asked, failures, until, problem, hint });
     },
     noteMade(host, asked) {

@@ -142,7 +142,7 @@ function newMemory(clock: Clock): Memory {
     doubts: createRecheckQueue(clock),
     reportFailures: new Map(),
     starting: new Map(),
-    shunned: new Map(),
+    avoidedHosts: new Map(),
   };
 }
 
@@ -175,7 +175,7 @@ function isIdle({ jobs, machines }: Observed): boolean {
 function forgetEnded(seen: Observed, memory: Memory, lanes: TaskQueue): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
   memory.doubts.keep(jobs);
-  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.shunned])
+  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.avoidedHosts])
     for (const id of ofJobs.keys()) if (!jobs.has(id)) ofJobs.delete(id);
   const used = new Set<string>();
   for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);

@@ -1,5 +1,6 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
 
+import { startDeadline } from "../base/deadline.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import type { HostCapacity } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -137,7 +138,11 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   };
 }
 
-async function forgetMachine({ store, door }: SchedulerDeps, machineId: string, reason: string): Promise<void> {
+async function forgetMachine(
+  { store, door }: SchedulerDeps,
+  machineId: string,
+  reason: string,
+): Promise<void> {
   await store.stopMachine(machineId, reason, "host-lost");
   await door.close(machineId);
   await store.markGone(machineId);
@@ -155,16 +160,11 @@ function claimability({ ok, problems }: PoolHealth): Claimability {
 
 /** False when it is not idle after `limitMs`, or as soon as `hurry` aborts. */
 async function isIdleWithin({ clock }: SchedulerDeps, rounds: Rounds, limitMs: number, hurry: AbortSignal) {
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, hurry]);
-  clock.sleep(limitMs, signal).then(
-    () => over.abort(),
-    () => {},
-  );
-  const isDone = await rounds.whenIdle(signal).then(
+  const patience = startDeadline(clock, limitMs, hurry);
+  const isDone = await rounds.whenIdle(patience.signal).then(
     () => true,
     () => false,
   );
-  over.abort();
+  patience.clear();
   return isDone;
 }

@@ -1,5 +1,5 @@
 /** What a round of the scheduler knows, as observe.ts gathers it and plan.ts decides by it. */
-import type { GuestEnd } from "../domain/guest-end.ts";
+import type { GuestEnd } from "../domain/events.ts";
 import type { HostCapacity, Labels, PlacementPolicy } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine } from "../vm/driver.ts";

@@ -6,9 +6,9 @@
 import {
   createPlacement,
   type HostCapacity,
-  hopelessness,
   hostKey,
   type Placement,
+  permanentBlocker,
   type Wanted,
 } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
@@ -44,7 +44,7 @@ export interface Starts {
   /** Why a claimed job gets no machine just now, in words; undefined when it does, or is being given one. */
   blocker(job: Job): string | undefined;
   /** Why waiting is of no use to a job, in words; undefined while it may be. */
-  hopelessness(job: Job): string | undefined;
+  permanentBlocker(job: Job): string | undefined;
   /** Whether a host would take it now, of those where no machine of it was lost. Only for a job that was tried on others. */
   hasUntriedHost(job: Job): boolean;
   wantedOf(job: Job): Wanted;
@@ -69,7 +69,7 @@ export function startsIn(snapshot: Snapshot, machines?: ReadonlyMap<string, Plac
     wantedOf,
     placement: () => current().clone(),
     blocker: (job) => (job.state !== "claimed" || isStarting(job) ? undefined : blockerOf(job)),
-    hopelessness: onceForEachKind((job) => hopelessness(capacities, wantedOf(job))),
+    permanentBlocker: onceForEachKind((job) => permanentBlocker(capacities, wantedOf(job))),
     hasUntriedHost(job) {
       const tried = snapshot.avoidedHosts.get(job.id);
       return tried !== undefined && (isStarting(job) || current().canPlace(wantedOf(job), tried));

@@ -3,10 +3,12 @@
  * time, and after a failure it rests for a while. Rounds never wait for lanes, so a call that hangs holds up nothing but
  * its own job or machine.
  */
+
+import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
+import { startDeadline, withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
-import { type BackoffLimits, backoffMs } from "../gitlab/backoff.ts";
-import { withDeadline } from "./deadline.ts";
+import { limitOf } from "./errors.ts";
 
 export interface Task {
   readonly lane: string;
@@ -86,7 +88,7 @@ export function createTaskQueue(deps: {
     const controller = new AbortController();
     const since = clock.now();
     const ended = task
-      .limiter(() => withDeadline(clock, task.limitMs, controller.signal, task.name, task.work))
+      .limiter(() => withDeadline(clock, limitOf(task.name, task.limitMs, controller.signal), task.work))
       .then(
         (rest) => succeed(task, since, rest),
         (error: unknown) => fail(task, since, error),
@@ -120,15 +122,12 @@ export function createTaskQueue(deps: {
   }
 
   async function settle(limitMs: number, reason: unknown): Promise<void> {
-    const timer = new AbortController();
-    clock.sleep(limitMs, timer.signal).then(
-      () => {
-        for (const { controller } of running.values()) controller.abort(reason);
-      },
-      () => {},
-    );
+    const patience = startDeadline(clock, limitMs);
+    patience.signal.addEventListener("abort", () => {
+      for (const { controller } of running.values()) controller.abort(reason);
+    });
     while (running.size > 0) await Promise.all([...running.values()].map(({ ended }) => ended));
-    timer.abort();
+    patience.clear();
   }
 
   return {

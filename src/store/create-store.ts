@@ -5,29 +5,28 @@ import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
-import { createDrainedHostChanges } from "./drained-hosts.ts";
+import { createKeepDeliveries, createProjectChanges } from "./deliveries.ts";
 import { StoreError, toStoreError } from "./errors.ts";
-import { createNote } from "./events.ts";
-import { installationKey, refuseWrongKey, retireUnreadable } from "./installation-key.ts";
+import {
+  ensurePrivateFile,
+  installationKey,
+  makeStateDirectory,
+  refuseWrongKey,
+  retireUnreadable,
+} from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
-import { createKeepDeliveries } from "./keep-deliveries.ts";
-import { keepLists } from "./kept-lists.ts";
-import { checkLink, createMachineLinks } from "./machine-links.ts";
-import { createMachineMoves } from "./machines.ts";
+import { checkLink, createDrainedHostChanges, createMachineLinks, createMachineMoves } from "./machines.ts";
 import { installationIdOf } from "./meta.ts";
 import { migrate } from "./migrate.ts";
-import { ensurePrivateFile, makeStateDirectory } from "./private-file.ts";
-import { createProjectChanges } from "./projects.ts";
 import { prune } from "./prune.ts";
-import { createReads, named } from "./reads.ts";
+import { createReads, keepLists, named } from "./reads.ts";
 import { noReserve, type Reserve } from "./reserve.ts";
-import { readRunnerToken } from "./runner-tokens.ts";
-import { createRunnerMoves } from "./runners.ts";
+import { createRunnerMoves, readRunnerToken } from "./runners.ts";
 import { type Flush, IN_MEMORY, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
-import { createWriter } from "./writer.ts";
+import { createNote, createWriter } from "./writer.ts";
 
 export interface StoreOptions {
   /** An SQLite file, made when it is missing (`:memory:` for none), or another database that Kysely speaks to. */

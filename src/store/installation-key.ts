@@ -1,10 +1,14 @@
+/** The key that seals payloads and tokens: its file, whether it is the right one, and the files and directories that only we may use. */
+import { open, rename } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { Kysely } from "kysely";
+import { systemCode } from "../base/errors.ts";
+import { makeDirectory } from "../base/make-directory.ts";
+import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { StoreError } from "./errors.ts";
-import { createKey, readKey } from "./key-file.ts";
-import { eraseToken } from "./runner-tokens.ts";
-import { retireRunner } from "./runners.ts";
+import { eraseToken, retireRunner } from "./runners.ts";
 import type { Tables } from "./tables.ts";
-import type { Vault } from "./vault.ts";
+import { KEY_BYTES, type Vault } from "./vault.ts";
 import type { Write } from "./writer.ts";
 
 /** The key of the key file, made when it is missing and no payload needs the one that was there. Throws `store_key`. */
@@ -53,4 +57,84 @@ function opens(open: () => string): boolean {
   } catch {
     return false;
   }
+}
+
+const LONGEST_KEY_FILE_BYTES = 4_096;
+
+/** The installation's key, or undefined when there is none yet. Refuses a key that others can read or could have put there. */
+export async function readKey(path: string): Promise<Uint8Array | undefined> {
+  const key = await readTrusted(path, { maxBytes: LONGEST_KEY_FILE_BYTES, secret: true }).catch(
+    (error: unknown) => {
+      if (systemCode(error) === "ENOENT") return undefined;
+      throw error instanceof UntrustedError ? untrusted(error) : unreadable(path, error);
+    },
+  );
+  if (key === undefined) return undefined;
+  if (key.length === KEY_BYTES && key.some((byte) => byte !== 0)) return key;
+  if (key.length === KEY_BYTES) {
+    throw new StoreError("store_key", `the key file ${path} holds no key: all of its bytes are zero`, {
+      hint: "restore it from a backup; if no job is unfinished, delete it: a new one is made",
+    });
+  }
+  throw new StoreError("store_key", `the key file ${path} has ${key.length} bytes instead of ${KEY_BYTES}`, {
+    hint: "restore it from a backup; if no job is unfinished, delete it: a new one is made",
+  });
+}
+
+/** Makes a key that is wholly there or not at all, whenever the power goes. */
+export async function createKey(path: string, random: (size: number) => Uint8Array): Promise<Uint8Array> {
+  const key = random(KEY_BYTES);
+  const temporary = `${path}.new`;
+  try {
+    await using file = await open(temporary, "w", 0o600);
+    await file.chmod(0o600);
+    await file.writeFile(key);
+    await file.sync();
+    await rename(temporary, path);
+    await syncDirectoryOf(path);
+  } catch (cause) {
+    throw new StoreError("store_key", `the key file ${path} cannot be written`, {
+      cause,
+      hint: "check that the state directory exists, has room, and belongs to the user FireRunner runs as",
+    });
+  }
+  return key;
+}
+
+function untrusted(cause: UntrustedError): StoreError {
+  return new StoreError("store_key", cause.message, {
+    cause,
+    hint: `${cause.remedy}; if others may have read or written it, end all jobs and delete it: a new one is made`,
+  });
+}
+
+function unreadable(path: string, cause: unknown): StoreError {
+  return new StoreError("store_key", `the key file ${path} cannot be read`, {
+    cause,
+    hint: "it must belong to the user FireRunner runs as",
+  });
+}
+
+/**
+ * Makes a directory of ours when it is missing. Others may pass through, because machines run as another user and have
+ * their directories below, but cannot list it; every file in it is readable for us alone. Throws UntrustedError when others can change
+ * what is in it: whoever can do that says what machines boot and which key seals payloads.
+ */
+export async function makeStateDirectory(path: string): Promise<void> {
+  await makeDirectory(path, 0o711);
+  await requireTrusted(path);
+}
+
+/** Makes `path` exist with mode 0600 before anything is written to it. Keeps what is there, unless it is another's. */
+export async function ensurePrivateFile(path: string): Promise<void> {
+  await using file = await open(path, "a", 0o600);
+  await requireTrusted(path);
+  await file.chmod(0o600);
+  await syncDirectoryOf(path);
+}
+
+/** A new name in a directory survives a power cut only once the directory itself is on the disk. */
+export async function syncDirectoryOf(path: string): Promise<void> {
+  await using directory = await open(dirname(path), "r");
+  await directory.sync();
 }

@@ -126,3 +126,115 @@ describeOnEveryDatabase("machines", (context) => {
     expect(`${first}`).not.toContain(first.reveal());
   });
 });
+
+describeOnEveryDatabase("links of machines", (context) => {
+  const id = "fr-aaaaaaaa";
+
+  async function newMachine(machineId = id, jobId = 4711) {
+    await context.store.claim(aClaim({ jobId }));
+    await context.store.startJob(jobId, aNewMachine({ id: machineId }));
+  }
+
+  async function issue(machineId = id): Promise<string> {
+    const secret = await context.store.issueLink(machineId);
+    if (secret === undefined) throw new Error("no secret");
+    return secret.reveal();
+  }
+
+  test("a secret has 256 bits, differs each time and opens its own machine only", async () => {
+    await newMachine();
+    await newMachine("fr-bbbbbbbb", 4712);
+    const [mine, others] = [await issue(), await issue("fr-bbbbbbbb")];
+
+    expect(mine).toMatch(/^[0-9a-f]{64}$/);
+    expect(mine).not.toBe(others);
+    expect(await context.store.checkLink(id, mine)).toBe(true);
+    expect(await context.store.checkLink(id, others)).toBe(false);
+    expect(await context.store.checkLink("fr-bbbbbbbb", mine)).toBe(false);
+    expect(await context.store.checkLink(id, "")).toBe(false);
+  });
+
+  test("a new secret takes the place of the old one", async () => {
+    await newMachine();
+    const [first, second] = [await issue(), await issue()];
+
+    expect(await context.store.checkLink(id, first)).toBe(false);
+    expect(await context.store.checkLink(id, second)).toBe(true);
+  });
+
+  test("a secret is good over a restart and through the machine's life, until it is stopped", async () => {
+    await newMachine();
+    const secret = await issue();
+    await context.reopen();
+    const good: boolean[] = [await context.store.checkLink(id, secret)];
+    const steps = [
+      () => context.store.markBooting(id),
+      () => context.store.markReady(id),
+      () => context.store.handOver(4711, id),
+      () => context.store.stopMachine(id, "its job has ended"),
+      () => context.store.markGone(id),
+    ];
+    for (const step of steps) {
+      await step();
+      good.push(await context.store.checkLink(id, secret));
+    }
+
+    expect(good).toEqual([true, true, true, true, false, false]);
+  });
+
+  test("a machine given up before it took its job is let in no more", async () => {
+    await newMachine();
+    const secret = await issue();
+    await context.store.retryJob(4711, "the machine crashed");
+
+    expect(await context.store.checkLink(id, secret)).toBe(false);
+  });
+
+  test("only a machine that is being created gets one", async () => {
+    await newMachine();
+    const secret = await issue();
+    await context.store.markBooting(id);
+
+    expect(await context.store.issueLink(id)).toBeUndefined();
+    expect(await context.store.issueLink("fr-zzzzzzzz")).toBeUndefined();
+    expect(await context.store.checkLink(id, secret)).toBe(true);
+    expect(await context.store.checkLink("fr-zzzzzzzz", "")).toBe(false);
+  });
+
+  test("a machine that is gone is forgotten like any other", async () => {
+    await newMachine();
+    await issue();
+    await context.store.stopMachine(id, "done");
+    await context.store.markGone(id);
+    await context.store.finishJob(4711, "success");
+    await context.clock.advance(10);
+
+    expect(await context.store.prune(context.clock.now())).toBeGreaterThan(1);
+    expect(await context.store.machine(id)).toBeUndefined();
+  });
+});
+
+describeOnEveryDatabase("drained hosts", (context) => {
+  test("stay drained over a restart, until they are resumed", async () => {
+    await context.store.drainHost("flintlock/metal-2");
+    await context.store.drainHost("flintlock/metal-1");
+    await context.reopen();
+    const drained = await context.store.drainedHosts();
+    await context.store.resumeHost("flintlock/metal-1");
+
+    expect(drained).toEqual(["flintlock/metal-1", "flintlock/metal-2"]);
+    expect(await context.store.drainedHosts()).toEqual(["flintlock/metal-2"]);
+  });
+
+  test("are told of once, however often they are drained", async () => {
+    const told: string[] = [];
+    context.store.onEvent(({ kind }) => told.push(kind));
+
+    await context.store.drainHost("qemu");
+    await context.store.drainHost("qemu");
+    await context.store.resumeHost("qemu");
+    await context.store.resumeHost("qemu");
+
+    expect(told).toEqual(["host:drained", "host:resumed"]);
+  });
+});

@@ -1,15 +1,19 @@
+/** The rows of machines with the hashes of their secrets, and those of drained hosts. */
 import type { Kysely } from "kysely";
+import { isLinkSecret, linkHashOf, newLinkSecret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../domain/states.ts";
-import { eraseLink } from "./machine-links.ts";
-import type { Machine, NewMachine, Store } from "./store.ts";
+import type { HostStore, Machine, MachineStore, NewMachine } from "./store.ts";
 import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
 
 const DEFAULT_LIMIT = 100;
 
-type MachineMoves = Pick<Store, "markBooting" | "markHeard" | "markReady" | "stopMachine" | "markGone">;
+type MachineMoves = Pick<
+  MachineStore,
+  "markBooting" | "markHeard" | "markReady" | "stopMachine" | "markGone"
+>;
 
 export function createMachineMoves(write: Write): MachineMoves {
   return {
@@ -112,4 +116,86 @@ async function markHeard({ tx, now, record }: Change, id: string): Promise<boole
   if (!row) return false;
   record("machine:heard", { jobId: row.jobId, machineId: id }, {});
   return true;
+}
+
+type MachineLinks = Pick<MachineStore, "issueLink">;
+
+/** Only the hash of a secret is kept: whoever reads the database learns nothing that opens a connection. */
+export function createMachineLinks(write: Write, random: (size: number) => Uint8Array): MachineLinks {
+  return {
+    async issueLink(machineId) {
+      const secret = newLinkSecret(random);
+      // Its host gets the secret next: after a power cut it must still be the one that opens.
+      const isIssued = await write(
+        `making a link for ${machineId}`,
+        (change) => keepHash(change, machineId, linkHashOf(secret.reveal())),
+        "power-cut",
+      );
+      return isIssued ? secret : undefined;
+    },
+  };
+}
+
+async function keepHash({ tx }: Change, machineId: string, secretHash: string): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await tx
+    .insertInto("machineLinks")
+    .columns(["machineId", "secretHash"])
+    .expression(
+      tx
+        .selectFrom("machines")
+        .select(({ val }) => ["id", val(secretHash).as("secretHash")])
+        .where("id", "=", machineId)
+        .where("state", "=", "creating"),
+    )
+    .onConflict((conflict) => conflict.column("machineId").doUpdateSet({ secretHash }))
+    .executeTakeFirst();
+  return numInsertedOrUpdatedRows === 1n;
+}
+
+/** In a time that does not depend on where a wrong secret differs. */
+export async function checkLink(db: Kysely<Tables>, machineId: string, secret: string): Promise<boolean> {
+  const row = await db
+    .selectFrom("machineLinks")
+    .select("secretHash")
+    .where("machineId", "=", machineId)
+    .executeTakeFirst();
+  return isLinkSecret(secret, row?.secretHash);
+}
+
+/** From now on its secret opens nothing. */
+async function eraseLink({ tx }: Pick<Change, "tx">, machineId: string): Promise<void> {
+  await tx.deleteFrom("machineLinks").where("machineId", "=", machineId).execute();
+}
+
+export function createDrainedHostChanges(write: Write): Pick<HostStore, "drainHost" | "resumeHost"> {
+  return {
+    async drainHost(key) {
+      await write(`draining ${key}`, async ({ tx, now, record }) => {
+        const { numInsertedOrUpdatedRows } = await tx
+          .insertInto("drainedHosts")
+          .values({ key, drainedAt: now })
+          .onConflict((conflict) => conflict.doNothing())
+          .executeTakeFirst();
+        if (numInsertedOrUpdatedRows !== 1n) return false;
+        record("host:drained", { jobId: null, machineId: null }, { host: key });
+        return true;
+      });
+    },
+    async resumeHost(key) {
+      await write(`resuming ${key}`, async ({ tx, record }) => {
+        const { numDeletedRows } = await tx
+          .deleteFrom("drainedHosts")
+          .where("key", "=", key)
+          .executeTakeFirst();
+        if (numDeletedRows !== 1n) return false;
+        record("host:resumed", { jobId: null, machineId: null }, { host: key });
+        return true;
+      });
+    },
+  };
+}
+
+export async function readDrainedHosts(db: Kysely<Tables>): Promise<string[]> {
+  const rows = await db.selectFrom("drainedHosts").select("key").orderBy("key").execute();
+  return rows.map(({ key }) => key);
 }

@@ -1,7 +1,7 @@
 import type { Transaction } from "kysely";
 import { HOUR_MS } from "../base/units.ts";
 import { unfinishedJobStates } from "../domain/states.ts";
-import { deleteDeliveries } from "./keep-deliveries.ts";
+import { deleteDeliveries } from "./deliveries.ts";
 import type { Tables } from "./tables.ts";
 import type { Write } from "./writer.ts";
 

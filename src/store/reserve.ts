@@ -2,15 +2,17 @@
  * Space that is kept for the store on the disk of the state directory: a file of a fixed size. When the disk is full it is removed, so
  * that the ends of jobs can be written and machines be taken away; it is made again when there is room.
  */
+
 import { randomBytes } from "node:crypto";
 import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { MIB_BYTES } from "../base/units.ts";
 
-const CHUNK_BYTES = 1024 ** 2;
+const CHUNK_BYTES = MIB_BYTES;
 /** As much has to be free, in parts of the reserve, before it is made: it must not be what fills the disk. */
 const ROOM_FOR_IT = 4;
-const AGAIN_MS = 10_000;
+const RETRY_MS = 10_000;
 
 export interface Reserve {
   /** Makes it where it is missing and there is room; looks no more often than every ten seconds. Never rejects. */
@@ -42,7 +44,7 @@ export function createReserve(path: string, bytes: number, clock: Clock): Reserv
 
   return {
     async keep() {
-      if (isThere || clock.now() - lookedAt < AGAIN_MS) return await making;
+      if (isThere || clock.now() - lookedAt < RETRY_MS) return await making;
       lookedAt = clock.now();
       making = make().catch(async () => await rm(`${path}.new`, { force: true }).catch(() => {}));
       await making;

@@ -1,17 +1,16 @@
 import { createHash } from "node:crypto";
-import type { Kysely } from "kysely";
-import type { Secret } from "../base/secret.ts";
+import type { Kysely, Transaction } from "kysely";
+import { Secret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import { liveRunnerStates, type RunnerState, runnerSourcesOf } from "../domain/states.ts";
-import type { ManagedRunner, ManagedRunners, NewRunner } from "./managed-runner.ts";
-import { eraseToken, keepToken } from "./runner-tokens.ts";
+import type { ManagedRunner, NewRunner, RunnerStore } from "./runner-store.ts";
 import { type RunnerRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";
 
 const MOST_GONE = 100;
 
-type RunnerMoves = Omit<ManagedRunners, "runners" | "runnerToken">;
+type RunnerMoves = Omit<RunnerStore, "runners" | "runnerToken">;
 
 interface Given {
   readonly gitlabId: number;
@@ -177,4 +176,26 @@ async function noteTime(
     .where("state", "in", liveRunnerStates)
     .where((eb) => eb.or([eb(column, "is", null), eb(column, "<", at)]))
     .execute();
+}
+
+async function keepToken(tx: Transaction<Tables>, vault: Vault, key: string, token: Secret): Promise<void> {
+  const sealed = vault.runnerTokens.seal(key, token.reveal());
+  await tx
+    .insertInto("runnerTokens")
+    .values({ key, sealed })
+    .onConflict((conflict) => conflict.column("key").doUpdateSet({ sealed }))
+    .execute();
+}
+
+export async function eraseToken(tx: Transaction<Tables>, key: string): Promise<void> {
+  await tx.deleteFrom("runnerTokens").where("key", "=", key).execute();
+}
+
+export async function readRunnerToken(
+  db: Kysely<Tables>,
+  vault: Vault,
+  key: string,
+): Promise<Secret | undefined> {
+  const row = await db.selectFrom("runnerTokens").select("sealed").where("key", "=", key).executeTakeFirst();
+  return row && new Secret(vault.runnerTokens.open(key, row.sealed));
 }

@@ -2,7 +2,7 @@ import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { StoreError, toStoreError } from "./errors.ts";
-import { makeStateDirectory } from "./private-file.ts";
+import { makeStateDirectory } from "./installation-key.ts";
 
 /**
  * One FireRunner per state directory. The lock is an exclusive transaction on a database file that never holds anything:

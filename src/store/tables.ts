@@ -1,8 +1,8 @@
 import type { EventKind } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
-import type { Delivery, KnownProject } from "./deliveries.ts";
-import type { ManagedRunner } from "./managed-runner.ts";
+import type { Delivery, KnownProject } from "./delivery-store.ts";
+import type { ManagedRunner } from "./runner-store.ts";
 
 /** The tables as queries see them; the columns are these names in snake case. Times are epoch ms. */
 export interface Tables {
@@ -125,7 +125,7 @@ interface MetaRow {
   value: string;
 }
 
-/** Gathers the columns of a size into one value: a row as rooms see it. */
+/** Gathers the columns of a size into one value: a row as the other modules see it. */
 export function withSize<Row extends SizeColumns>(row: Row) {
   const { cpus, memoryMib, diskMib, ...rest } = row;
   return { ...rest, size: { cpus, memoryMib, diskMib } };

@@ -1,3 +1,4 @@
+/** One transaction after the other, each with its events: how the log is written, read and told to listeners. */
 import { setImmediate } from "node:timers/promises";
 import type { Kysely, Transaction } from "kysely";
 import pLimit from "p-limit";
@@ -5,9 +6,10 @@ import type { Clock } from "../base/clock.ts";
 import type { Listeners } from "../base/listeners.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import { toStoreError } from "./errors.ts";
-import { appendEvents } from "./events.ts";
+import { takeNumbers } from "./meta.ts";
 import { noReserve, type Reserve } from "./reserve.ts";
-import type { Tables } from "./tables.ts";
+import type { Store } from "./store.ts";
+import type { EventRow, Tables } from "./tables.ts";
 
 /** One transaction in the making. */
 export interface Change {
@@ -24,7 +26,7 @@ interface About {
 }
 
 /** An event before it has a number. */
-export type Draft = Omit<LifecycleEvent, "seq">;
+type Draft = Omit<LifecycleEvent, "seq">;
 
 /**
  * Runs `change` as one transaction; `what` names it for errors ("storing job 7"). A change that answers `false` was
@@ -42,7 +44,7 @@ export type Write = <Result>(
  */
 type Lasting = "crash" | "power-cut";
 
-export interface Writer {
+interface Writer {
   readonly write: Write;
   /** Another number whenever a change begins and whenever one has ended. */
   revision(): number;
@@ -115,4 +117,50 @@ export function createWriter(deps: {
       }
     });
   return { write, revision: () => revision, close: () => inTurn(() => db.destroy()) };
+}
+
+const DEFAULT_LIMIT = 1_000;
+
+/** Gives the drafts the next numbers and writes them. Part of the transaction of whatever happened. */
+async function appendEvents(tx: Transaction<Tables>, drafts: readonly Draft[]): Promise<LifecycleEvent[]> {
+  if (drafts.length === 0) return [];
+  const first = await takeNumbers(tx, "event", drafts.length);
+  const events = drafts.map((draft, index) => ({ seq: first + index, ...draft }) as LifecycleEvent);
+  await tx
+    .insertInto("events")
+    .values(events.map((event) => ({ ...event, detail: JSON.stringify(event.detail) })))
+    .execute();
+  return events;
+}
+
+export async function readEvents(
+  db: Kysely<Tables>,
+  filter: Parameters<Store["events"]>[0],
+): Promise<LifecycleEvent[]> {
+  let query = db.selectFrom("events").selectAll().orderBy("seq");
+  if (filter.jobId !== undefined) query = query.where("jobId", "=", filter.jobId);
+  if (filter.machineId !== undefined) query = query.where("machineId", "=", filter.machineId);
+  if (filter.afterSeq !== undefined) query = query.where("seq", ">", filter.afterSeq);
+  const rows = await query.limit(filter.limit ?? DEFAULT_LIMIT).execute();
+  return rows.map(toEvent);
+}
+
+function toEvent(row: EventRow): LifecycleEvent {
+  return { ...row, detail: JSON.parse(row.detail) } as LifecycleEvent;
+}
+
+/** Records something that is not a move. An event of a machine also belongs to the machine's job. */
+export function createNote(write: Write): Store["note"] {
+  return async (kind, about, detail) => {
+    const { jobId, machineId = null } = about;
+    await write(`recording ${kind}`, async ({ tx, record }) => {
+      const job = jobId ?? (machineId === null ? null : await jobOfMachine(tx, machineId));
+      record(kind, { jobId: job, machineId }, detail);
+    });
+  };
+}
+
+async function jobOfMachine(tx: Transaction<Tables>, machineId: string): Promise<number | null> {
+  const row = await tx.selectFrom("machines").select("jobId").where("id", "=", machineId).executeTakeFirst();
+  return row?.jobId ?? null;
 }

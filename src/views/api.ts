@@ -138,6 +138,8 @@ const PoolStatus = z.object({
   /** What its image lacks of what it is wanted for, and the command that mends it. */
   imageNote: z.object({ problem: z.string(), hint: z.string() }).optional(),
   /** Why GitLab could not be asked about its runner token, or refused it, and what to do. */
+  /** `tags`: made for a set of tags, as its runner is. */
+  origin: z.enum(["configured", "tags"]).default("configured"),
   tokenNote: z.object({ problem: z.string(), hint: z.string().nullable() }).optional(),
   /** How its jobs are asked for: `polling`, or why not, in words. */
   claiming: z.string(),

@@ -3,7 +3,7 @@ import { connect, createServer, type Server } from "node:net";
 import { dirname } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../base/ids.ts";
-import type { BootImage } from "../domain/boot-image.ts";
+import type { BootImage } from "../domain/images.ts";
 import type { Size } from "../domain/size.ts";
 import type { ExitKind, MachineSpec, VmDriver } from "./driver.ts";
 

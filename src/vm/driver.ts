@@ -1,6 +1,6 @@
 import { FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
-import type { BootImage } from "../domain/boot-image.ts";
+import type { BootImage } from "../domain/images.ts";
 import type { Capacity, Size } from "../domain/size.ts";
 
 export interface MachineSpec {

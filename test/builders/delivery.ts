@@ -1,4 +1,4 @@
-import type { Delivery } from "../../src/store/deliveries.ts";
+import type { Delivery } from "../../src/store/delivery-store.ts";
 
 /** A Job Hook as the desk hands it to the store. */
 export function aDelivery(

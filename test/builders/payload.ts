@@ -1,4 +1,4 @@
-import type { JobPayload } from "../../src/gitlab/payload.ts";
+import type { JobPayload } from "../../src/gitlab/runner-api.ts";
 
 export interface PayloadOverrides extends Record<string, unknown> {
   id?: number;

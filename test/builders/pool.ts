@@ -10,10 +10,10 @@ export type PoolOverrides = Partial<Omit<Pool, "egress">> & { readonly egress?: 
 export function aPool({ egress = "none", ...overrides }: PoolOverrides = {}): Pool {
   return {
     name: "small",
+    origin: { kind: "configured" },
     size: aSize(),
     image: "base",
     driver: "fake",
-    executor: "shell",
     concurrency: 10,
     egress: normalEgress(egress),
     hostLabels: {},

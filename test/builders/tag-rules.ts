@@ -7,7 +7,6 @@ export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
   return {
     image: "base",
     driver: "fake",
-    executor: "shell",
     concurrency: 100,
     egress: normalEgress("none"),
     hostLabels: {},

@@ -3,7 +3,7 @@ import type { Clock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import type { AskRegistry } from "../../src/domain/boot-image.ts";
+import type { AskRegistry } from "../../src/domain/images.ts";
 import type { DriverSight, VmDriverHarness } from "../../src/vm/driver.contract.ts";
 import type { MachineSpec, RelayLink } from "../../src/vm/driver.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";

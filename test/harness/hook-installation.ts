@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { stringify } from "yaml";
 import type { Secret } from "../../src/base/secret.ts";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
 import { eventually } from "./eventually.ts";
 

@@ -7,7 +7,7 @@ import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Pool } from "undici";
 import type { Secret } from "../../src/base/secret.ts";
-import { signDelivery } from "../../src/gitlab/signing-key.ts";
+import { signDelivery } from "../../src/gitlab/webhook-signature.ts";
 import { aJobHook, hookHeaders } from "../builders/hook.ts";
 
 /** What GitLab tells of one job, in its order. */

@@ -12,7 +12,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { freePort } from "../../src/demo/free-port.ts";
 import type { Capacity, Size } from "../../src/domain/size.ts";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
 import { createFakeDriver } from "../../src/vm/fake/driver.ts";
 import { createFakeHost, type FakeHost } from "../../src/vm/fake/host.ts";
@@ -64,7 +64,7 @@ const image = {
 const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
 const images: ImageSource = { resolve: async () => ({ ...image, runnerInfo }) };
 
-/** Starts all of it; GitLab's hook leads to the door. */
+/** Starts all of it; GitLab's hook leads to the public server. */
 export async function startTaggedInstallation(options: TaggedOptions = {}): Promise<TaggedInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-tagged-"));
   const cleanups: Cleanup[] = [() => rm(directory, { recursive: true, force: true, maxRetries: 5 })];

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import { openTestDoor, rawRequest, secretToken, signed, type TestDoor } from "../harness/door.ts";
 import { openRawSocket, type RawSocket } from "../harness/raw-socket.ts";
 
@@ -16,7 +16,7 @@ async function openClient(here: TestDoor) {
   return await openRawSocket(here.address);
 }
 
-/** The door still takes what is authentic. */
+/** The public server still takes what is authentic. */
 async function expectAlive(here: TestDoor): Promise<void> {
   const answer = await here.send("/webhook", signed(Buffer.from(body)), Buffer.from(body));
   expect(answer.status).toBe(200);

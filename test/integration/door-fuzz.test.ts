@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Pool } from "undici";
 import { expect, test } from "vitest";
 import { startChild } from "../../bench/parts/child.ts";
-import { newSigningKey, signDelivery } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey, signDelivery } from "../../src/gitlab/webhook-signature.ts";
 import { aJobHook, aPipelineHook, hookHeaders } from "../builders/hook.ts";
 import { hookMutations, mutate } from "../builders/hook-mutations.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";

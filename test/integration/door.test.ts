@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { newSigningKey } from "../../src/gitlab/signing-key.ts";
+import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import { doorConfig, openTestDoor, secretToken, signed, type TestDoorOptions } from "../harness/door.ts";
 
 const small = Buffer.from('{"object_kind":"build"}');

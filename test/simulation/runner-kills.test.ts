@@ -9,7 +9,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { silentLog } from "../../src/base/log.ts";
 import { createManualClock, type ManualClock } from "../../src/base/manual-clock.ts";
-import type { Demand, PendingJob } from "../../src/discovery/demand.ts";
+import type { Demand, PendingJob } from "../../src/discovery/pending-job.ts";
 import { routeJob } from "../../src/domain/routing.ts";
 import type { GitLabRest } from "../../src/gitlab/rest-api.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";
-import type { GuestEnd } from "../../src/domain/guest-end.ts";
+import type { GuestEnd } from "../../src/domain/events.ts";
 import type { JobResult } from "../../src/domain/states.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
 import type { GuestEndpoint } from "../../src/scheduler/ports.ts";

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Secret } from "../../src/base/secret.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";

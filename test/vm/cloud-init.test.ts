@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { guestFile } from "../../src/base/guest-files.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { makeSquashfsFromDirectory } from "../../src/image/squashfs.ts";
 import { StaticAddressSchema } from "../../src/vm/flintlock/gen/types_pb.js";
 import { guestCommandLine, renderMetadata } from "../../src/vm/flintlock/metadata.ts";

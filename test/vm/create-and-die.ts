@@ -1,7 +1,7 @@
 /** Run as a program: creates a machine, says so, and waits to be killed. `node create-and-die.ts STATE ID IMAGE-JSON` */
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { VmConfig } from "../../src/vm/config.ts";
 import { createQemuDriver } from "../../src/vm/qemu/driver.ts";
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { createImageStore } from "../../src/image/store.ts";
 import { type RunnerGitLab, startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { testImageDirectory } from "../harness/image.ts";

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import type { z } from "zod";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { VmConfig } from "../../src/vm/config.ts";
 import type { VmDriverHarness } from "../../src/vm/driver.contract.ts";
 import type { VmDriver } from "../../src/vm/driver.ts";

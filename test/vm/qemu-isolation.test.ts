@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
+import { createKeyedMutex } from "../../src/base/keyed-mutex.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
 import { hostProcesses } from "../../src/vm/local/processes.ts";
 import { programPath } from "../../src/vm/local/programs.ts";
 import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/architectures.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
-import { createKeyedMutex } from "../../src/vm/qemu/keyed-mutex.ts";
 import { createQemuHarness, type QemuHarness } from "./qemu-harness.ts";
 import { tinyImage } from "./tiny-image.ts";
 

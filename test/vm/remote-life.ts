@@ -1,6 +1,6 @@
 import type { JobDefinition } from "../../src/ci/definition.ts";
 import { freePort } from "../../src/demo/free-port.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { type BenchMachine, createRelayBench, type RelayBench } from "../integration/relay-bench.ts";

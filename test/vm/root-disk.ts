@@ -1,7 +1,7 @@
 import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 import { testImageDirectory } from "../harness/image.ts";
 
 const DISK_SIZE = "2G";

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFil
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
-import type { BootImage } from "../../src/domain/boot-image.ts";
+import type { BootImage } from "../../src/domain/images.ts";
 
 /**
  * The smallest guest that can show what a driver promises: Debian's kernel and one initramfs with busybox. It brings its

@@ -1,4 +1,5 @@
 import type { Clock } from "../../../src/base/clock.ts";
+import { MIB_BYTES } from "../../../src/base/units.ts";
 import type { Budgets } from "./budgets.ts";
 import type { Groups } from "./groups.ts";
 import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/behaviour.ts";
@@ -44,8 +45,8 @@ export const gitlabBehaviour: Behaviour = {
   longPollMs: 50_000,
   heldFinalUpdates: 0,
   heldIntervalSeconds: 1,
-  maxArtifactBytes: 100 * 1024 ** 2,
-  maxTraceBytes: 100 * 1024 ** 2,
+  maxArtifactBytes: 100 * MIB_BYTES,
+  maxTraceBytes: 100 * MIB_BYTES,
   directDownload: false,
   runnerTokenLifeMs: undefined,
   runnersPerGroup: 1_000,

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../../src/base/clock.ts";
+import { readWhole } from "../../../src/base/read-bounded.ts";
 import type { Fault } from "./faults.ts";
 
 export type RouteName =
@@ -67,18 +68,9 @@ export function refuse(status: number, message: string, headers: Record<string, 
   return json(status, { message }, headers);
 }
 
-export class BodyTooLarge extends Error {}
-
-/** Reads a whole body. Throws BodyTooLarge as soon as it passes `maxBytes`; the connection can still carry the answer. */
+/** Reads a whole body. Throws TooLongError as soon as it passes `maxBytes`; the connection can still carry the answer. */
 export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-    size += chunk.length;
-    if (size > maxBytes) throw new BodyTooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  return await readWhole(request.iterator({ destroyOnReturn: false }), maxBytes);
 }
 
 /** Sends `reply`, spoiled by `fault` where one is given. Resolves when the answer is out or cut. */

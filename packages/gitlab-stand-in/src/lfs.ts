@@ -1,8 +1,9 @@
 import { Readable } from "node:stream";
+import { MIB_BYTES } from "../../../src/base/units.ts";
 import { type Exchange, json, type Reply, readBody, refuse } from "./exchange.ts";
 import type { Project } from "./model.ts";
 
-const MAX_BATCH_BYTES = 1024 * 1024;
+const MAX_BATCH_BYTES = MIB_BYTES;
 const MEDIA_TYPE = "application/vnd.git-lfs+json";
 
 interface Wanted {

@@ -1,15 +1,10 @@
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { listenOn } from "../../../src/base/listen.ts";
 
 /** Listens on loopback and returns the port. */
 export async function listen(server: Server, port: number): Promise<number> {
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
+  await listenOn(server, { port, host: "127.0.0.1" });
   return (server.address() as AddressInfo).port;
 }
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { Argument, type Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { proxyVariables } from "../../base/proxy/environment.ts";
+import { proxyVariables } from "../../base/proxy/config.ts";
 import type { BuildOptions } from "../../image/build.ts";
 import { type Variant, variants } from "../../image/variants.ts";
 import { createBuildScreen } from "../build-screen.ts";
@@ -57,7 +57,7 @@ async function build(context: Context, [chosen]: readonly string[], flags: Build
       ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
       ...(flags.allowHttpMirror ? { allowHttpMirror: true } : {}),
     },
-    ways: proxy,
+    proxies: proxy,
     environment: { ...context.env, ...proxyVariables(proxy) },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),

@@ -16,10 +16,10 @@ export async function isAccepted(findings: readonly Finding[], asker: Prompter):
 export function failUnlessAsked(findings: readonly Finding[], asker: Prompter): void {
   if (asker.canAsk) return;
   const failed = findings.filter(({ level }) => level === "fail");
-  const hint = failed.find((finding) => finding.hint !== undefined)?.hint;
+  const hints = new Set(failed.flatMap(({ hint }) => hint ?? []));
   throw new CliError(
     "cli_setup",
     failed.map(({ message }) => message).join("; "),
-    hint === undefined ? {} : { hint },
+    hints.size === 0 ? {} : { hint: [...hints].join(" ") },
   );
 }

@@ -17,7 +17,9 @@ export function createSilentPrompter(output: Output): Prompter {
     choose: missing,
     confirm: missing,
     show({ level, message, hint }) {
-      output.note(plainText(`${level === "fail" ? "FAIL" : level.padEnd(4)}  ${message}`), 6);
+      // A failure ends the command, and is told then.
+      if (level === "fail") return;
+      output.note(plainText(`${level.padEnd(4)}  ${message}`), 6);
       if (hint !== undefined) output.note(plainText(`      → ${hint}`));
     },
     note: (text) => output.note(plainText(text)),

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Secret } from "../../base/secret.ts";
-import { signDelivery as sign } from "../../gitlab/signing-key.ts";
+import { signDelivery as sign } from "../../gitlab/webhook-signature.ts";
 import { deliveryHeaders } from "./sign.ts";
 
 test("a delivery has the headers of GitLab, signed as Standard Webhooks describes it", () => {

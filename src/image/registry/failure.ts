@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/connection-failure.ts";
 import { codeIn, FireRunnerError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
+import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/system-errors.ts";
 import { parseJson } from "../json.ts";
 import { RegistryError } from "./errors.ts";
 

@@ -1,11 +1,12 @@
 import type { Clock } from "../../base/clock.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import { RegistryError } from "./errors.ts";
 import { pauseAfter } from "./retry.ts";
 import type { RegistrySession } from "./session.ts";
 import { createUploadCalls, type Upload, type UploadRequest } from "./upload-calls.ts";
 
 /** Few enough requests, each short enough for the limits of proxies. */
-const CHUNK_BYTES = 16 * 1024 ** 2;
+const CHUNK_BYTES = 16 * MIB_BYTES;
 /** Failures in a row, without a byte arriving in between. */
 const FAILURES_MAX = 5;
 

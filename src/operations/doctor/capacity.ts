@@ -4,7 +4,7 @@ import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
 import { hostKey } from "../../domain/placement.ts";
 import type { Pool } from "../../domain/pool.ts";
-import { poolCapacity } from "../../domain/pool-capacity.ts";
+import { poolCapacity } from "../../domain/pool.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
 import { capacitiesOf, type HostTotals } from "../../vm/fleet-capacity.ts";
 import type { DoctorCheck, Finding } from "./check.ts";

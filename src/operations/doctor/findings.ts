@@ -1,4 +1,4 @@
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, hintOf } from "../../base/errors.ts";
 import type { Finding } from "./check.ts";
 
 const order = { ok: 0, warn: 1, fail: 2 } as const;
@@ -19,7 +19,7 @@ export function answer(
 
 /** What an error comes to for people: doctor's words, and those of whatever else tells of the same. */
 export function wentWrong(error: unknown): Pick<Finding, "message" | "hint"> {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { message: describeError(error), ...(hint === undefined ? {} : { hint: sentence(hint) }) };
 }
 

@@ -3,11 +3,10 @@ import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { requireTrusted, UntrustedError } from "../../base/trusted-file.ts";
-import { formatMib } from "../../base/units.ts";
+import { formatMib, MIB_BYTES } from "../../base/units.ts";
 import type { Config, LocalConfig } from "../../config/load.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 
-const MIB_BYTES = 1024 ** 2;
 const MIN_FREE_MIB = 1_024;
 const COMFORTABLE_FREE_MIB = 10 * 1_024;
 /** Each machine has a console, a monitor and a relay with a few connections. */

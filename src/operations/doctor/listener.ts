@@ -1,13 +1,15 @@
 /** Whether webhooks could come in: the addresses to listen on, and the certificate. */
+
 import { X509Certificate } from "node:crypto";
 import { createServer, isIP } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
-import type { TlsFiles } from "../../base/tls-pair.ts";
+import { listenOn, listenProblem } from "../../base/listen.ts";
+import type { TlsFiles } from "../../base/tls.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
-import { readServerPair } from "../../server/public/certificate.ts";
-import { type Listener, parseListener, reasonFor, resolveListener } from "../../server/public/listener.ts";
+import { readServerPair } from "../../server/public/certificate-reloader.ts";
+import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
 import { checkReachability } from "./reachability.ts";
@@ -61,19 +63,17 @@ function isDoorOf(address: string, { isTls, port }: Listener): boolean {
 /** For a moment, without taking any connection: also proves that this user may. */
 async function tryToListen({ host, port }: Listener): Promise<Finding> {
   const server = createServer((socket) => socket.destroy());
-  const code = await new Promise<string | undefined>((resolve) => {
-    server.once("error", (error) => resolve(systemCode(error) ?? "unknown"));
-    server.listen({ host, port, exclusive: true }, () => resolve(undefined));
-  });
-  if (code === undefined) {
-    await new Promise((resolve) => server.close(resolve));
-    return { level: "ok", message: "free, and this user may listen there" };
+  try {
+    await listenOn(server, { host, port, exclusive: true });
+  } catch (error) {
+    const { why, hint } = listenProblem(systemCode(error), port, "http.listen");
+    return { level: "fail", message: why, hint };
   }
-  const [why, hint] = reasonFor(code, port);
-  return { level: "fail", message: why, hint };
+  await new Promise((resolve) => server.close(resolve));
+  return { level: "ok", message: "free, and this user may listen there" };
 }
 
-/** Beside what keeps the door from opening, which is thrown: what keeps GitLab from trusting it. */
+/** Beside what keeps the public server from opening, which is thrown: what keeps GitLab from trusting it. */
 async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
   const { cert, validFrom, validUntil } = await readServerPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);

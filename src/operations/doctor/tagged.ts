@@ -1,13 +1,12 @@
 /** What jobs by tag need of GitLab: the API token, the scope and the role in it, room for runners, the hook. Only looks. */
 import type { Clock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
-import { describeScope } from "../../discovery/scope-messages.ts";
-import { namedScopeOf } from "../../discovery/scope-source.ts";
-import { installationMark } from "../../domain/installation.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
+import { describeScope, namedScopeOf } from "../../discovery/scope.ts";
+import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import type { GitLabRest } from "../../gitlab/rest-api.ts";
-import { reviewRole, reviewToken } from "../setup/token-review.ts";
+import { installationMark } from "../../runners/runner-mark.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
 import { evaluateHooks } from "./hooks.ts";
@@ -50,7 +49,8 @@ async function withRest<T>(
 }
 
 async function checkToken({ clock }: TaggedCheckOptions, rest: GitLabRest, signal: AbortSignal) {
-  return mergeFindings(reviewToken(await rest.tokenFacts(signal), clock.now()));
+  const facts = await rest.tokenFacts(signal);
+  return mergeFindings([...reviewToken(facts, clock.now()), ...reviewHookScope(facts)]);
 }
 
 async function checkScope({ webhook }: TaggedCheckOptions, rest: GitLabRest, signal: AbortSignal) {

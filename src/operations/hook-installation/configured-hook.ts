@@ -1,6 +1,6 @@
 import { systemClock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
-import { connectGitLab } from "../../gitlab/connect.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";
 import { installHook } from "./hook-installer.ts";
 import type { HookRequest, Step } from "./step.ts";

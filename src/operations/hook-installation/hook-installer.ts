@@ -1,11 +1,11 @@
 /** Makes GitLab tell us of jobs: creates the hook or repairs it, and proves with GitLab's own test event that it works. */
 import type { Clock } from "../../base/clock.ts";
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
 import type { Secret } from "../../base/secret.ts";
 import { formatDuration } from "../../base/units.ts";
-import { isSameUrl } from "../../discovery/hook-search.ts";
+import { isSameUrl } from "../../discovery/hook-health.ts";
 import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/token-needs.ts";
+import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/rest-api.ts";
 import type { Finding } from "../doctor/check.ts";
 import { explainTestFailure, hasNothingToSend } from "./hook-test-messages.ts";
 import type { Step } from "./step.ts";
@@ -26,7 +26,7 @@ export interface HookInstallOptions {
     "tokenFacts" | "findScope" | "accessLevel" | "hooksOf" | "createHook" | "updateHook" | "testHook"
   >;
   readonly scope: NamedScope;
-  /** The door, as GitLab reaches it. */
+  /** The public server, as GitLab reaches it. */
   readonly url: string;
   /** Those that the hook is to use. */
   readonly signingKey: Secret | undefined;
@@ -77,7 +77,7 @@ async function* step<Value>(
 }
 
 function failureOf(error: unknown): Finding & { readonly level: "fail" } {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 
@@ -150,7 +150,7 @@ function judgeAddress(url: string): Found<true> {
     return { value: true, level: "warn", message: `${url} is not encrypted`, hint };
   }
   if (pathname !== "/webhook") {
-    const hint = "The door answers at /webhook only: a proxy must map this path to it.";
+    const hint = "The public server answers at /webhook only: a proxy must map this path to it.";
     return { value: true, level: "warn", message: `${url} does not end with /webhook`, hint };
   }
   return { value: true, level: "ok", message: url };

@@ -5,7 +5,7 @@
  */
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { type AskRegistry, type BootImage, pushAgain } from "../../domain/boot-image.ts";
+import { type AskRegistry, type BootImage, pushAgain } from "../../domain/images.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { VmDriver } from "../../vm/driver.ts";
 import { createFlintlockClient } from "../../vm/flintlock/client.ts";

@@ -1,8 +1,9 @@
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { newMachineId } from "../../base/ids.ts";
 import type { Log } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { RelayLink, VmDriver } from "../../vm/driver.ts";
 import type { TrialEndpoint } from "./endpoint.ts";
@@ -97,9 +98,9 @@ async function look({ driver, signal }: Tried): Promise<Found<true>> {
   };
 }
 
-async function removeQuietly({ driver, id, log }: Tried): Promise<void> {
+async function removeQuietly({ driver, id, log, clock }: Tried): Promise<void> {
   try {
-    await driver.destroy(id, AbortSignal.timeout(QUIET_REMOVAL_MS));
+    await withDeadline(clock, { limitMs: QUIET_REMOVAL_MS }, (late) => driver.destroy(id, late));
   } catch (error) {
     log.warn(
       { machineId: id, host: driver.host, problem: describeError(error) },

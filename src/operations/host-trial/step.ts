@@ -1,5 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
-import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { describeError, hintOf } from "../../base/errors.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
 
 export interface StepContext {
@@ -40,6 +40,6 @@ export async function* step<Value>(
 }
 
 export function failureOf(error: unknown): Words & { readonly level: "fail" } {
-  const hint = error instanceof FireRunnerError ? error.hint : undefined;
+  const hint = hintOf(error);
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }

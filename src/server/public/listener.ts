@@ -2,6 +2,7 @@ import { lookup } from "node:dns/promises";
 import type { AddressInfo } from "node:net";
 import type { FastifyInstance } from "fastify";
 import { systemCode } from "../../base/errors.ts";
+import { listenProblem } from "../../base/listen.ts";
 import { HttpError } from "../errors.ts";
 
 /** Connections that the kernel holds until we take them: a burst of strangers must not make others wait for a retry. */
@@ -31,7 +32,7 @@ export async function resolveListener(listener: Listener): Promise<Listener[]> {
 }
 
 /**
- * Answers where it listens, as an address people can use. Undefined when this computer has no such address and `isOptional`.
+ * Returns where it listens, as an address people can use. Undefined when this computer has no such address and `isOptional`.
  * Throws HttpError `door_listen`.
  */
 export async function bind(
@@ -43,38 +44,14 @@ export async function bind(
   try {
     await app.listen({ host, port, backlog: BACKLOG });
   } catch (cause) {
-    const code = systemCode(cause) ?? "";
-    if (isOptional && ["EADDRNOTAVAIL", "EAFNOSUPPORT"].includes(code)) return undefined;
-    const [why, hint] = reasonFor(code, port);
+    const code = systemCode(cause);
+    if (isOptional && (code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT")) return undefined;
+    const { why, hint } = listenProblem(code, port, "http.listen");
     throw failed(listener, why, hint, cause);
   }
   const bound = app.server.address() as AddressInfo;
   const name = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
   return `${isTls ? "https" : "http"}://${name}:${bound.port}`;
-}
-
-/** Why the system refuses an address, by its error code, and what to do. */
-export function reasonFor(code: string, port: number): [why: string, hint: string] {
-  switch (code) {
-    case "EADDRINUSE":
-      return [
-        "another program listens there",
-        `Choose another port in http.listen, or end that program: “ss -ltnp 'sport = :${port}'” names it. ([::] covers 0.0.0.0 as well.)`,
-      ];
-    case "EACCES":
-      return [
-        "this user may not",
-        "Choose a port above 1023, or give the service the right: AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit.",
-      ];
-    case "EADDRNOTAVAIL":
-    case "EAFNOSUPPORT":
-      return [
-        "this computer has no such address",
-        "“ip address” lists those it has; 0.0.0.0 stands for all of them.",
-      ];
-    default:
-      return [`the system refuses it (${code || "for an unknown reason"})`, "Choose another address."];
-  }
 }
 
 function failed(listener: Listener, why: string, hint: string, cause: unknown): HttpError {

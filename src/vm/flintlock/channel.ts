@@ -1,5 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
-import { outOfTime, startDeadline, untilAborted } from "./deadline.ts";
+import { outOfTime, startDeadline, untilAborted } from "../../base/deadline.ts";
 import { diagnose, factsOf } from "./diagnose.ts";
 import { FlintlockError, flintlockError } from "./errors.ts";
 import { createHistory } from "./history.ts";

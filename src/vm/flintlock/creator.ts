@@ -1,6 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { formatDuration, SECOND_MS } from "../../base/units.ts";
-import { type AskRegistry, type PublishedImage, pushAgain } from "../../domain/boot-image.ts";
+import { type AskRegistry, type PublishedImage, pushAgain } from "../../domain/images.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { Addresses } from "./addresses.ts";

@@ -1,5 +1,5 @@
+import { outOfTime } from "../../base/deadline.ts";
 import { splitHostPort } from "../../base/host-port.ts";
-import { outOfTime } from "./deadline.ts";
 import { failureOf } from "./errors.ts";
 import { type Failure, type HostFacts, hostFailure } from "./failure.ts";
 import type { FlintlockHost } from "./host.ts";

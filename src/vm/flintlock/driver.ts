@@ -1,7 +1,8 @@
+import { atMost } from "../../base/deadline.ts";
 import { isMachineId } from "../../base/ids.ts";
 import { createListeners } from "../../base/listeners.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import type { DriverMachine, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";
@@ -131,12 +132,9 @@ function createPolling(parts: Parts): () => void {
   };
 }
 
-async function close({ creates, pauses, closed, callsEnd, client }: Parts): Promise<void> {
+async function close({ creates, clock, closed, callsEnd, client }: Parts): Promise<void> {
   closed.abort(new Error("the driver is closed"));
-  const over = new AbortController();
-  const patience = pauses.pause(LAST_ANSWER_MS, over.signal).catch(() => {});
-  await Promise.race([creates.settled(), patience]);
-  over.abort();
+  await atMost(clock, LAST_ANSWER_MS, creates.settled());
   callsEnd.abort(new Error("the driver is closed"));
   client.close();
 }

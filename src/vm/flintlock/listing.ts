@@ -1,9 +1,9 @@
 import type { Clock } from "../../base/clock.ts";
+import { untilAborted } from "../../base/deadline.ts";
 import { createListeners } from "../../base/listeners.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import type { FlintlockClient, ListQuery } from "./client.ts";
 import { listDisturbed } from "./daemon-failures.ts";
-import { untilAborted } from "./deadline.ts";
 import { FlintlockError } from "./errors.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
 import type { Pauses } from "./pause.ts";

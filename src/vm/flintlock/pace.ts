@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
-import type { PublishedImage } from "../../domain/boot-image.ts";
+import type { PublishedImage } from "../../domain/images.ts";
 
 /** Machines whose times are remembered. */
 const MOST_TIMES = 20;

@@ -1,7 +1,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import type { AskRegistry } from "../../domain/boot-image.ts";
+import type { AskRegistry } from "../../domain/images.ts";
 import type { MachineSpec } from "../driver.ts";
 import { type Addresses, createAddresses } from "./addresses.ts";
 import type { FlintlockClient } from "./client.ts";
@@ -38,6 +38,7 @@ export interface Parts {
   readonly remover: Remover;
   readonly creates: Creates;
   readonly pauses: Pauses;
+  readonly clock: Clock;
   /** The machines that are known to be ours, by uid: of several with one id they are the ones to keep. */
   readonly made: ReadonlySet<string>;
   /** Ends all waiting. */
@@ -91,7 +92,7 @@ export function createParts(unguarded: FlintlockClient, options: FlintlockDriver
   const creates = createCreates(make, closed.signal);
   listing.onList((snapshot) => forgetGone(made, snapshot));
   keepOneOfEach({ listing, creates, remover, made, closed: closed.signal, log });
-  return { client, listing, health, addresses, remover, creates, pauses, made, closed, callsEnd };
+  return { client, listing, health, addresses, remover, creates, pauses, clock, made, closed, callsEnd };
 }
 
 /** A create that was overtaken by its own repetition leaves two machines of one id. */

@@ -1,4 +1,4 @@
-import type { PublishedImage } from "../../domain/boot-image.ts";
+import type { PublishedImage } from "../../domain/images.ts";
 import type { MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { MicroVmRequest } from "./client.ts";

@@ -1,7 +1,6 @@
 import { availableParallelism, totalmem } from "node:os";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { HostResources } from "./capacity.ts";
-
-const MIB_BYTES = 1024 ** 2;
 
 /** This computer, or the part of it that a container or a service unit leaves us. */
 export function hostResources(): Omit<HostResources, "diskMib"> {

@@ -2,10 +2,8 @@ import { open, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { ProcessError, run } from "../../base/process.ts";
-import { formatMib } from "../../base/units.ts";
+import { formatMib, MIB_BYTES } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
-
-const MIB_BYTES = 1024 ** 2;
 
 export interface ScratchDisk {
   readonly path: string;

@@ -1,8 +1,9 @@
 /** The volume on which the machines' scratch disks lie: what is free there, and what each disk takes up of it. */
+
 import { readdir, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { MIB_BYTES } from "../../base/units.ts";
 
-const MIB_BYTES = 1024 ** 2;
 /** What `blocks` of a file's status count, whatever the file system's own blocks. */
 const STAT_BLOCK_BYTES = 512;
 

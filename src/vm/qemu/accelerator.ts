@@ -3,15 +3,15 @@
  * on disk for this boot of the host, this program and this image.
  */
 import { stat } from "node:fs/promises";
+import type { KeyedMutex } from "../../base/keyed-mutex.ts";
 import { ProcessError, run } from "../../base/process.ts";
 import { formatDuration } from "../../base/units.ts";
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import { VmError } from "../errors.ts";
 import { hostBootId } from "../local/processes.ts";
 import type { Architecture } from "./architectures.ts";
 import { type Accelerator, smokeArguments } from "./arguments.ts";
 import { kvmAccess, type Programs } from "./host-facts.ts";
-import type { KeyedMutex } from "./keyed-mutex.ts";
 import { type LaunchUser, unprivileged } from "./launch.ts";
 import { remembered } from "./verdict.ts";
 
@@ -73,7 +73,7 @@ async function kvmProblem(
   const { smokeUid, trialBootMs: deadlineMs } = options;
   const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: device.gid };
   const boot: SmokeBoot = { ...host, accelerator: "kvm", tscKhz: undefined, user, deadlineMs };
-  const verdict = await options.turns.take(options.cachePath, async () =>
+  const verdict = await options.turns.run(options.cachePath, async () =>
     remembered(options.cachePath, await verdictKey(boot), () => smokeBoot(boot, signal)),
   );
   if (verdict === undefined) return { gid: device.gid };

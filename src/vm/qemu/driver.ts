@@ -1,7 +1,9 @@
 import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -14,13 +16,11 @@ import { capacityOf, guardDisks } from "./disks.ts";
 import { readExit } from "./exit.ts";
 import { type MachineFiles, machineFiles, socketPathExcess } from "./files.ts";
 import { createIdentity } from "./identity.ts";
-import { createKeyedMutex } from "./keyed-mutex.ts";
 import { createMachineDirectory } from "./machine-directory.ts";
 import { createRunningMachines } from "./machines.ts";
 import { createOperations } from "./operations.ts";
 import { probeHost } from "./probe.ts";
 
-const MIB_BYTES = 1024 ** 2;
 /**
  * User ids above everything that Debian, `/etc/subuid` (up to 600,100,000) and systemd's containers (up to 1,879,048,191)
  * hand out, and below 2^31, where some file systems stop.

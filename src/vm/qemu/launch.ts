@@ -3,16 +3,17 @@
  * directory the machine's. Not `-daemonize`: that would change to `/`, and the short relative names are worth more than
  * its exit status. The directory is entered before rights are given up, so no parent needs to be open to the machine's user.
  */
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, writeFile } from "node:fs/promises";
 import { setPriority } from "node:os";
+import { MIB_BYTES } from "../../base/units.ts";
 import { processMark } from "../local/processes.ts";
 import { programPath } from "../local/programs.ts";
 import type { MachineFiles } from "./files.ts";
 
 /** Processes and threads that one machine's user may have: virtual CPUs, I/O threads, and one socat per connection. */
 const MAX_TASKS = 512;
-const MIB_BYTES = 1024 ** 2;
 const NICENESS = 5;
 const OOM_SCORE = 500;
 

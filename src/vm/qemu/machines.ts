@@ -1,6 +1,7 @@
 /** The machines this driver knows to run: one watch each, and the sweep that keeps their console files short. */
 import { rm } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
+import { atMost } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { createListeners } from "../../base/listeners.ts";
 import type { Log } from "../../base/log.ts";
@@ -127,9 +128,7 @@ async function endMachine(clock: Clock, machine: Known | undefined, exit: Exit):
   if (!machine || machine.ended) return;
   machine.fate ??= exit;
   await killProcess(machine.watch.process);
-  const over = new AbortController();
-  await Promise.race([machine.watch.ended, clock.sleep(END_MS, over.signal).catch(() => {})]);
-  over.abort();
+  await atMost(clock, END_MS, machine.watch.ended);
 }
 
 async function noteEnd(log: Log, id: string, files: MachineFiles, exit: Exit): Promise<void> {

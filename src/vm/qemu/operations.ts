@@ -1,4 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
+import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { VmConfig } from "../config.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -7,7 +9,6 @@ import type { AcceleratorOptions } from "./accelerator.ts";
 import { readExit } from "./exit.ts";
 import type { MachineFiles } from "./files.ts";
 import type { Identity } from "./identity.ts";
-import { createKeyedMutex } from "./keyed-mutex.ts";
 import type { MachineDirectory } from "./machine-directory.ts";
 import type { RunningMachines } from "./machines.ts";
 import { examineHost } from "./probe.ts";
@@ -51,7 +52,8 @@ export function createOperations(deps: OperationsDeps): Operations {
       const { process, qmp } = await startMachine(start, workplace, clock, signal);
       await running.watch(spec.id, files, process, qmp);
     } catch (error) {
-      await identity.killAll(files, await workplace.userOf(files), AbortSignal.timeout(CLEAN_UP_MS));
+      const user = await workplace.userOf(files);
+      await withDeadline(clock, { limitMs: CLEAN_UP_MS }, (late) => identity.killAll(files, user, late));
       await workplace.clear(files);
       throw error;
     }
@@ -59,7 +61,7 @@ export function createOperations(deps: OperationsDeps): Operations {
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     checkSpec(spec);
-    await turns.take(spec.id, async () => {
+    await turns.run(spec.id, async () => {
       const abort = new AbortController();
       const either = AbortSignal.any([signal, abort.signal]);
       creating.set(spec.id, { abort, startedAt: clock.now() });
@@ -79,7 +81,7 @@ export function createOperations(deps: OperationsDeps): Operations {
   async function destroy(id: string, signal: AbortSignal): Promise<void> {
     const files = filesOf(id);
     creating.get(id)?.abort.abort();
-    await turns.take(id, async () => {
+    await turns.run(id, async () => {
       signal.throwIfAborted();
       running.forget(id);
       await identity.killAll(files, await workplace.userOf(files), signal);

@@ -1,4 +1,4 @@
-import type { BootImage } from "../../domain/boot-image.ts";
+import type { BootImage } from "../../domain/images.ts";
 import type { Probe } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { type AcceleratorOptions, type Choice, chooseAccelerator } from "./accelerator.ts";

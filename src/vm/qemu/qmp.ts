@@ -1,10 +1,12 @@
 /** A client for QEMU's machine protocol: one JSON object per line; a greeting, answers by id, and events in between. */
+
 import { connect, type Socket } from "node:net";
 import { createListeners } from "../../base/listeners.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 
 /** A hypervisor that was taken over must not fill our memory with one endless line. */
-const LINE_BYTES = 1024 ** 2;
+const LINE_BYTES = MIB_BYTES;
 
 export interface QmpEvent {
   readonly event: string;

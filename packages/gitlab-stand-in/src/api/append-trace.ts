@@ -1,5 +1,6 @@
+import { TooLongError } from "../../../../src/base/read-bounded.ts";
 import type { Core } from "../core.ts";
-import { BodyTooLarge, type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
+import { type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
 import type { Job } from "../model.ts";
 import { authenticateJob, jobTokenHeader, tooMany } from "./authenticate.ts";
 import { traceIntervalSeconds } from "./update-job.ts";
@@ -29,7 +30,7 @@ export async function appendTrace(core: Core, exchange: Exchange): Promise<Reply
 }
 
 function tooLargeAsNothing(error: unknown): undefined {
-  if (!(error instanceof BodyTooLarge)) throw error;
+  if (!(error instanceof TooLongError)) throw error;
 }
 
 function rangeStart(exchange: Exchange): number | undefined {

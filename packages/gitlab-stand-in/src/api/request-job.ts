@@ -1,5 +1,6 @@
+import { TooLongError } from "../../../../src/base/read-bounded.ts";
 import type { Core } from "../core.ts";
-import { BodyTooLarge, type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
+import { type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
 import type { Job, Runner } from "../model.ts";
 import { dependenciesOf, jobPayload } from "../payload.ts";
 import { refuseRunnerToken } from "../runner-token.ts";
@@ -46,7 +47,7 @@ async function readRequest(core: Core, exchange: Exchange): Promise<ReadRequest 
   try {
     bytes = await readBody(exchange.request, MAX_BODY_BYTES);
   } catch (error) {
-    if (!(error instanceof BodyTooLarge)) throw error;
+    if (!(error instanceof TooLongError)) throw error;
     core.report("bad-request", "job request of more than 32 KiB");
     return refuse(413, "413 Request Entity Too Large");
   }

@@ -1,3 +1,4 @@
+import { MIB_BYTES } from "../../../../src/base/units.ts";
 import type { Core } from "../core.ts";
 import { type Exchange, json, type Reply, readBody } from "../exchange.ts";
 import type { Job } from "../model.ts";
@@ -5,7 +6,7 @@ import { failureReasons } from "../payload.ts";
 import { authenticateJob, tooMany } from "./authenticate.ts";
 import { parseObject } from "./verify.ts";
 
-const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_BODY_BYTES = MIB_BYTES;
 
 /** `PUT /jobs/:id`: a heartbeat (`running`) or the end of the job. `Job-Status` is the status after the update. */
 export async function updateJob(core: Core, exchange: Exchange): Promise<Reply> {

@@ -1,7 +1,8 @@
+import { MIB_BYTES } from "../../../../src/base/units.ts";
 import { type Exchange, readBody, refuse } from "../exchange.ts";
 import { invalidParameter, Refused } from "./refused.ts";
 
-const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_BODY_BYTES = MIB_BYTES;
 
 /** Parameters by name, each read in the form that the route declares. A name that is not there is undefined. */
 export interface Input {
