@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { configJsonSchema } from "../src/config/json-schema.ts";
+import { configJsonSchema } from "../src/config/values.ts";
 
 const root = join(import.meta.dirname, "..");
 const page = join(root, "docs/configuration.md");

@@ -3,9 +3,8 @@
 import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
-import { mergeReloadable } from "../config/merge-reloadable.ts";
+import { diffConfig, mergeReloadable } from "../config/reload.ts";
 import type { Pool } from "../domain/pool.ts";
 import { poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";

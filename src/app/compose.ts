@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { systemClock } from "../base/clock.ts";
+import { every, systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
@@ -102,7 +102,7 @@ export async function composeApp(
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
-    ...{ store, http, api, pools, clock, ways: config().proxy },
+    ...{ store, http, api, pools, clock, proxies: config().proxy },
     bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ component: "relay" }),
     config: relayConfig,
@@ -226,8 +226,7 @@ function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
     store.prune(systemClock.now() - keepMs()).catch((error) => {
       log.warn({ problem: describeError(error) }, "old history could not be deleted");
     });
-  const timer = setInterval(once, HOUR_MS);
-  return () => clearInterval(timer);
+  return every(systemClock, HOUR_MS, once);
 }
 
 /** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */

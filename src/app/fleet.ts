@@ -32,7 +32,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());
   const namespace = await namespaceOf(config, store.installationId);
-  const askRegistry = registryAsker({ ways: config.proxy });
+  const askRegistry = registryAsker({ proxies: config.proxy });
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },

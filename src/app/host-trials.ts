@@ -69,7 +69,7 @@ async function optionsFor({ config, store, trials, log }: HostTrialsDeps, order:
     namespace: await namespaceOf(config(), store.installationId),
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
-    askRegistry: registryAsker({ ways: proxy }),
+    askRegistry: registryAsker({ proxies: proxy }),
     door: trialEndpoint(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,

@@ -43,7 +43,7 @@ async function openNetworkDoor(
   if (http.listen.length === 0) return undefined;
   return await openPublicServer({
     config: http,
-    desk: rooms.tagged?.desk,
+    handler: rooms.tagged?.desk,
     readiness: () => readiness(rooms),
     clock: systemClock,
     log: log.child({ component: "server" }),
@@ -67,7 +67,7 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
     status: () => describeDaemon(rooms, config(), about),
     explain,
     reload,
-    door: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    publicServer: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
     webhook,
   };
   const views = createViews({
@@ -76,7 +76,7 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
     explain,
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
-  return await openControlServer({ stateDirectory: config().state, views, ports, log });
+  return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });
 }
 
 function steeringOf({

@@ -25,7 +25,7 @@ import { createRunnerProvisioner } from "../runners/provisioner.ts";
 import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/health.ts";
-import type { Screening } from "../server/public/webhook-handler.ts";
+import type { Screening } from "../server/public/webhook-route.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 

@@ -38,7 +38,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
   const { watcher, keeper } = options;
   const view = (job: PendingJob) => viewOf(job, options);
   return {
-    standing: () => standingOf(options),
+    status: () => standingOf(options),
     waiting: () => watcher.demand.pending().slice(0, MOST_WAITING).map(view),
     async explainPending(jobId) {
       const words = await watcher
@@ -49,7 +49,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
       const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
       return [...words, alone && options.unservable.blocker(alone)].filter((each) => each !== undefined);
     },
-    keeper,
+    runners: keeper,
   };
 }
 

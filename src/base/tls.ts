@@ -1,3 +1,4 @@
+/** Certificates: pairs read from files and checked, and whom a connection trusts. */
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
@@ -24,10 +25,10 @@ export interface TlsPair {
 
 export const TLS_FLOOR = "TLSv1.2";
 
-/** Makes the error of the room that needs the pair, of words that say which file is wrong, and how. */
+/** Makes the error of the module that needs the pair, of a message that says which file is wrong, and how. */
 type WrongFile = (message: string, options?: ErrorOptions & { hint?: string }) => Error;
 
-/** Throws what `wrong` makes. A certificate that has expired is none of that. */
+/** Throws what `wrong` makes. A certificate that has expired is returned. */
 export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<TlsPair> {
   const { certificateFile, keyFile } = files;
   const cert = await read(certificateFile, "certificate", wrong);
@@ -41,7 +42,7 @@ export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<Tl
   try {
     createSecureContext({ cert, key, minVersion: TLS_FLOOR });
   } catch (cause) {
-    throw wrong(`the certificate in ${certificateFile} cannot be used: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the certificate in ${certificateFile} cannot be used: ${opensslMessage(cause)}`, { cause });
   }
   return {
     cert,
@@ -74,8 +75,8 @@ async function read(path: string, what: string, wrong: WrongFile): Promise<Buffe
       EACCES: "may not be read by this user",
       EISDIR: "is a directory",
     };
-    const words = why[systemCode(cause) as keyof typeof why] ?? `cannot be read: ${describeError(cause)}`;
-    throw wrong(`the file of the ${what}, ${path}, ${words}`, { cause });
+    const problem = why[systemCode(cause) as keyof typeof why] ?? `cannot be read: ${describeError(cause)}`;
+    throw wrong(`the file of the ${what}, ${path}, ${problem}`, { cause });
   }
 }
 
@@ -88,7 +89,7 @@ function parseCertificate(pem: Buffer, path: string, wrong: WrongFile): X509Cert
   try {
     return new X509Certificate(pem);
   } catch (cause) {
-    throw wrong(`the certificate in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the certificate in ${path} is damaged: ${opensslMessage(cause)}`, { cause });
   }
 }
 
@@ -104,12 +105,12 @@ function parseKey(pem: Buffer, path: string, wrong: WrongFile): KeyObject {
         hint: "Decrypt it (openssl pkey -in KEY -out PLAIN) and let the file be read by this user only.",
       });
     }
-    throw wrong(`the key in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the key in ${path} is damaged: ${opensslMessage(cause)}`, { cause });
   }
 }
 
 /** OpenSSL's `error:0480006C:PEM routines::no start line`, without the numbers. */
-function opensslWords(error: unknown): string {
+function opensslMessage(error: unknown): string {
   return describeError(error).replace(/^error:[0-9A-F]+:/i, "");
 }
 

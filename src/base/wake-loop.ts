@@ -1,34 +1,33 @@
-import type { Clock } from "./clock.ts";
-import { pauseUnless } from "./clock.ts";
+import { type Clock, pauseUnless } from "./clock.ts";
 
-/** Looks, rests until the time that the look named or until woken, and looks again. Never two looks at once. */
+/** Polls, sleeps until the time that the poll named or until woken, and polls again. Never two polls at once. */
 export interface WakeLoop {
   start(): void;
   wake(): void;
-  /** No look begins after this; resolves when the last one has ended. */
+  /** No poll begins after this; resolves when the last one has ended. */
   stop(): Promise<void>;
 }
 
-/** `look` must not throw; it answers when to look again at the latest (epoch ms). */
-export function createWakeLoop(clock: Clock, look: () => Promise<number>): WakeLoop {
+/** `poll` must not throw; it returns when to poll again at the latest (epoch ms). */
+export function createWakeLoop(clock: Clock, poll: () => Promise<number>): WakeLoop {
   let running = Promise.resolve();
   let stopped = false;
   let woken = false;
-  let rest = new AbortController();
+  let sleep = new AbortController();
 
   async function loop(): Promise<void> {
     while (!stopped) {
       woken = false;
-      rest = new AbortController();
-      const untilAt = await look();
-      if (!woken) await pauseUnless(clock, Math.max(1, untilAt - clock.now()), rest.signal);
+      sleep = new AbortController();
+      const untilAt = await poll();
+      if (!woken) await pauseUnless(clock, Math.max(1, untilAt - clock.now()), sleep.signal);
     }
   }
 
   function wake(): void {
     woken = true;
     // A burst wakes hundreds of times, and an abort without a reason makes an error with its stack.
-    if (!rest.signal.aborted) rest.abort("woken");
+    if (!sleep.signal.aborted) sleep.abort("woken");
   }
 
   return {

@@ -14,7 +14,7 @@ import { describeError } from "../base/errors.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import { shortToken } from "./claimed-job.ts";
 import { clearWaits, newPollState, noteWanted, type PollState, sendDuePolls } from "./poll-schedule.ts";
 import { createPoller, type PollerOptions } from "./poller.ts";
@@ -29,7 +29,7 @@ const REREAD_MS = 1_000;
 export type Health = { readonly ok: true } | { readonly ok: false; readonly problem: string };
 
 interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" | "onEnd"> {
-  readonly store: Pick<Store, "claim" | "onEvent">;
+  readonly store: Pick<JobStore, "claim"> & Pick<EventStore, "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   readonly slots: Slots;
   /** What the runner in the pool's image says about itself; undefined while the image is not ready. */

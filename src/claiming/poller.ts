@@ -4,7 +4,7 @@ import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
 import { claimOf, rejectUnusable, shortToken, storeClaim } from "./claimed-job.ts";
 import type { ClaimingConfig } from "./config.ts";
 import { beginPoll, endPoll, type Poll, type PollState } from "./poll-schedule.ts";
@@ -12,7 +12,7 @@ import type { Reservation } from "./slots.ts";
 
 export interface PollerOptions {
   readonly api: RunnerApi;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly clock: Clock;
   readonly log: Log;
   /** [0, 1) */

@@ -115,6 +115,7 @@ async function openDaemon(): Promise<void> {
     stateDirectory: join(directory, "state"),
     views,
     ports,
+    clock: systemClock,
     log: silentLog,
   });
 }

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
@@ -122,7 +123,8 @@ function stateWord(output: Output, { state }: RunnerView): string {
 /** Why it is to be deleted, or that its token ends soon. */
 function noteOf(output: Output, { reason, tokenExpiresAt, state }: RunnerView): string {
   if (reason !== null) return reason;
-  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - Date.now() > SOON_MS) return "";
+  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - systemClock.now() > SOON_MS)
+    return "";
   return output.paint("yellow", `its token ends ${clockTime(tokenExpiresAt)}`);
 }
 

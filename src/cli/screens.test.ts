@@ -54,13 +54,16 @@ beforeAll(async () => {
     drain: () => {},
     resume: () => {},
     reload: async () => [SENTENCE, `pool ${NAME}: ${SENTENCE}`],
-    door: { addresses: () => [ADDRESS, ADDRESS], readiness: () => ({ ready: false, problems: [SENTENCE] }) },
-    webhook: aWebhookPorts([], { standing: () => standing, waiting: () => [waiting] }),
+    publicServer: {
+      addresses: () => [ADDRESS, ADDRESS],
+      readiness: () => ({ ready: false, problems: [SENTENCE] }),
+    },
+    webhook: aWebhookPorts([], { status: () => standing, waiting: () => [waiting] }),
   };
   const views = createViews({ store: kept.store, now: systemClock.now, explain: async () => [SENTENCE] });
   server = await openControlServer({
     ...{ stateDirectory: join(directory, "state"), views, ports },
-    log: silentLog,
+    ...{ clock: systemClock, log: silentLog },
   });
 });
 

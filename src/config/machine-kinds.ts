@@ -1,6 +1,8 @@
 import type { WebhookConfig } from "../discovery/config.ts";
+import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { MachineKind } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
+import type { Config } from "./load.ts";
 import type { Settings } from "./schema.ts";
 
 /** What machines of a pool are, with or without a runner. */
@@ -52,4 +54,14 @@ function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
 
 function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {
   return image === undefined ? undefined : { ...kind, image };
+}
+
+/** What this configuration wants of the images of its pools: what is wanted always, and what it asks for itself. */
+export function neededAbilities({
+  gitlab,
+  proxy,
+  guests,
+}: Pick<Config, "gitlab" | "proxy" | "guests">): AbilityName[] {
+  const hasAuthorities = [gitlab, proxy, guests].some(({ caFile }) => caFile !== undefined);
+  return wantedAbilities(hasAuthorities ? ["authorities"] : []);
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type Config, loadConfig } from "./load.ts";
-import { mergeReloadable } from "./merge-reloadable.ts";
+import { mergeReloadable } from "./reload.ts";
 
 async function config(yaml: string): Promise<Config> {
   return await loadConfig({ file: "/f.yaml", env: {}, readFile: async () => ({ text: yaml, mode: 0o600 }) });

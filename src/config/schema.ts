@@ -32,7 +32,7 @@ export const Settings = z.strictObject({
   webhook: WebhookConfig.optional().meta({
     description: "Jobs by tag: found by webhook and API, each in a machine of the size that its tag names.",
   }),
-  http: HttpConfig.prefault({}).meta({ description: "The door to the network: webhooks and health." }),
+  http: HttpConfig.prefault({}).meta({ description: "The public server: webhooks and health." }),
   state: z
     .string()
     .refine((path) => path.startsWith("/"), "give an absolute path")

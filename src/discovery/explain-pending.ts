@@ -2,12 +2,12 @@ import { describeError } from "../base/errors.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import { describeSize } from "../domain/size.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ProjectWatch } from "./project-watch.ts";
 
 export interface PendingExplainerOptions {
-  readonly store: Pick<Deliveries, "deliveryOfJob">;
+  readonly store: Pick<DeliveryStore, "deliveryOfJob">;
   readonly rest: Pick<GitLabRest, "job">;
   readonly rules: () => TagRules;
   readonly index: Pick<PendingJobIndex, "find">;

@@ -10,7 +10,7 @@ import type { Log } from "../base/log.ts";
 import type { EventKind, LifecycleEvent } from "../domain/events.ts";
 import { type Route, routeJob, type TagRules } from "../domain/routing.ts";
 import type { ApiJob } from "../gitlab/rest-api.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import type { Demand, PendingJob } from "./pending-job.ts";
 
 /** Of one project. The oldest are kept: they come first. */
@@ -55,7 +55,7 @@ export interface PendingJobIndex {
 }
 
 export interface PendingJobIndexOptions {
-  readonly store: Pick<Store, "job" | "events" | "note" | "onEvent">;
+  readonly store: Pick<JobStore, "job"> & Pick<EventStore, "events" | "note" | "onEvent">;
   readonly rules: () => TagRules;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
@@ -232,7 +232,7 @@ const recordedKinds: readonly EventKind[] = ["job:noticed", "job:left-alone", "j
 const NOTICED = "noticed";
 
 function createPendingJobEvents(options: {
-  readonly store: Pick<Store, "events" | "note">;
+  readonly store: Pick<EventStore, "events" | "note">;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
 }): PendingJobEvents {
@@ -292,7 +292,7 @@ function createPendingJobEvents(options: {
   };
 }
 
-async function lastRecorded(store: Pick<Store, "events">, jobId: number): Promise<string | undefined> {
+async function lastRecorded(store: Pick<EventStore, "events">, jobId: number): Promise<string | undefined> {
   const events = await store.events({ jobId });
   const isRecorded = (event: LifecycleEvent): event is Extract<LifecycleEvent, { kind: RecordedKind }> =>
     recordedKinds.includes(event.kind);
@@ -312,7 +312,10 @@ interface ClaimedJobs {
   close(): void;
 }
 
-function watchClaims(store: Pick<Store, "job" | "onEvent">, onClaim: (jobId: number) => void): ClaimedJobs {
+function watchClaims(
+  store: Pick<JobStore, "job"> & Pick<EventStore, "onEvent">,
+  onClaim: (jobId: number) => void,
+): ClaimedJobs {
   const lately = new Set<number>();
   const close = store.onEvent(({ kind, jobId }) => {
     if (kind !== "job:claimed" || jobId === null) return;

@@ -4,7 +4,7 @@ import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
@@ -21,7 +21,7 @@ const GONE_AFTER = 3;
 
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
-  readonly store: Pick<Deliveries, "noteProjectRead">;
+  readonly store: Pick<DeliveryStore, "noteProjectRead">;
   readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;

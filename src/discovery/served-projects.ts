@@ -10,7 +10,7 @@ import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { Deliveries, KnownProject } from "../store/delivery-store.ts";
+import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
 import { readFailure } from "./read-failures.ts";
 import { belongsTo, describeScope } from "./scope.ts";
 
@@ -18,7 +18,7 @@ import { belongsTo, describeScope } from "./scope.ts";
 const KEEP_SILENT_MS = 7 * 24 * HOUR_MS;
 
 interface ServedProjectsOptions {
-  readonly store: Pick<Deliveries, "projects" | "noteProjects" | "forgetProject">;
+  readonly store: Pick<DeliveryStore, "projects" | "noteProjects" | "forgetProject">;
   readonly rest: Pick<GitLabRest, "projectsOf" | "findProject">;
   /** What is configured, found out from GitLab; may throw. */
   readonly scope: () => Promise<Scope>;

@@ -67,6 +67,8 @@ export interface Placement {
    * ever hold it, so that what comes later cannot take that away again and again.
    */
   reserveFuture(wanted: Wanted): void;
+  /** Whether a host can take it now, of those beside `except`. */
+  canPlace(wanted: Wanted, except: ReadonlySet<string>): boolean;
   /** Why no host can take it now; undefined when one can. */
   blocker(wanted: Wanted): string | undefined;
   /** Why no host could take it even if nothing ran and all were well. */
@@ -127,6 +129,10 @@ function placementOf(
 ): Placement {
   const refusalOf = (host: HostCapacity, wanted: Wanted) => refusal(host, wanted, creating);
   const takenOf = ({ key }: HostCapacity): Taken => taken.get(key) ?? nothing;
+  const fitsNow =
+    ({ size }: Wanted) =>
+    (host: HostCapacity) =>
+      fits(host.capacity, takenOf(host), size);
 
   function occupy(key: string, size: Size, isBeingMade = false): void {
     changeTaken(taken.get(key), size, 1);
@@ -149,16 +155,18 @@ function placementOf(
   }
 
   function place(wanted: Wanted): string | undefined {
-    return take(
-      best(wanted, (host) => fits(host.capacity, takenOf(host), wanted.size)),
-      wanted.size,
-    );
+    return take(best(wanted, fitsNow(wanted)), wanted.size);
   }
 
   function reserveFuture(wanted: Wanted): void {
-    const key = best(wanted, (host) => fits(host.capacity, nothing, wanted.size));
-    take(key, wanted.size);
+    const fitsOnEmpty = ({ capacity }: HostCapacity) => fits(capacity, nothing, wanted.size);
+    take(best(wanted, fitsOnEmpty), wanted.size);
   }
+
+  const canPlace = (wanted: Wanted, except: ReadonlySet<string>) =>
+    hosts.some(
+      (host) => !except.has(host.key) && refusalOf(host, wanted) === undefined && fitsNow(wanted)(host),
+    );
 
   const blocker = (wanted: Wanted) =>
     allAgainst(
@@ -175,6 +183,7 @@ function placementOf(
     vacate: (key, size) => changeTaken(taken.get(key), size, -1),
     place,
     reserveFuture,
+    canPlace,
     blocker,
     impossible,
     clone() {

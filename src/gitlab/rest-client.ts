@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Clock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
 import type { Secret } from "../base/secret.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, header, jsonOf, rateBudgetOf, readAnswer } from "./answer.ts";
@@ -77,8 +78,8 @@ export function createRestClient({ http, clock, version, token, answerTimeoutMs 
   }
 
   async function exchange(call: RestCall, headers: Record<string, string>): Promise<Answer> {
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const signal = call.signal ? AbortSignal.any([call.signal, deadline]) : deadline;
+    const deadline = startDeadline(clock, timeoutMs, call.signal);
+    const { signal } = deadline;
     try {
       const { method, path, body } = call;
       const json = body === undefined ? {} : { body: JSON.stringify(body) };
@@ -88,8 +89,10 @@ export function createRestClient({ http, clock, version, token, answerTimeoutMs 
       return answer;
     } catch (error) {
       call.signal?.throwIfAborted();
-      if (deadline.aborted) throw tooSlow(call, timeoutMs, error);
+      if (deadline.isOver()) throw tooSlow(call, timeoutMs, error);
       throw gitLabErrorFrom(error, call.doing);
+    } finally {
+      deadline.clear();
     }
   }
 

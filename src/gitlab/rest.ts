@@ -1,3 +1,7 @@
+/**
+ * GitLab's REST API with an access token: jobs, projects and groups, and the token itself here; runners in runners.ts, webhooks in
+ * hooks.ts. What is sent and what a failure means are in rest-client.ts and rest-failure.ts. Facts: docs/gitlab.md.
+ */
 import { z } from "zod";
 import { GitLabError } from "./errors.ts";
 import { createHookCalls } from "./hooks.ts";

@@ -5,7 +5,7 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import { type Route, tagPoolName } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import { RunnerError } from "./errors.ts";
 import { idleRunners, type RunnerIndex } from "./runner-index.ts";
@@ -127,7 +127,7 @@ function requireRow(index: RunnerIndex, key: string): ManagedRunner {
 }
 
 export interface LimitDeps {
-  readonly store: Pick<Store, "retireRunner">;
+  readonly store: Pick<RunnerStore, "retireRunner">;
   readonly config: () => WebhookConfig["runners"];
   readonly index: Pick<RunnerIndex, "refresh" | "rows" | "needs" | "unfinished">;
   readonly creator: Pick<RunnerCreator, "create">;

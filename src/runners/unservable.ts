@@ -18,7 +18,7 @@ import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/runner-store.ts";
-import type { Claim, Store } from "../store/store.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 import type { RunnerProvisioner } from "./provisioner.ts";
 import { createRetries } from "./retries.ts";
 
@@ -40,7 +40,7 @@ export interface UnservableOptions {
   readonly leftAlone: () => readonly LeftAlone[];
   readonly provisioner: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
   readonly api: Pick<RunnerApi, "requestJob" | "appendTrace" | "updateJob">;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   readonly config: () => WebhookConfig["unservable"];

@@ -21,7 +21,7 @@ function isRange(text: string): boolean {
 
 const listener = /^(https?:\/\/)?(\[[0-9a-f:.]+\]|[a-z0-9.-]+):(\d{1,5})$/i;
 
-/** Where the door listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
+/** Where the public server listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
 const Listener = z
   .string()
   .refine(
@@ -30,7 +30,7 @@ const Listener = z
   )
   .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535, "a port is at most 65535");
 
-/** `http`: the door to the network. Nothing listens unless `listen` names an address. */
+/** `http`: the public server. Nothing listens unless `listen` names an address. */
 export const HttpConfig = z
   .strictObject({
     listen: z.array(Listener).default([]).meta({

@@ -64,7 +64,7 @@ const image = {
 const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
 const images: ImageSource = { resolve: async () => ({ ...image, runnerInfo }) };
 
-/** Starts all of it; GitLab's hook leads to the door. */
+/** Starts all of it; GitLab's hook leads to the public server. */
 export async function startTaggedInstallation(options: TaggedOptions = {}): Promise<TaggedInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-tagged-"));
   const cleanups: Cleanup[] = [() => rm(directory, { recursive: true, force: true, maxRetries: 5 })];

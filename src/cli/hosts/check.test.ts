@@ -68,6 +68,7 @@ async function open(hosts: Partial<HostPorts> = {}): Promise<void> {
     stateDirectory: join(directory, "state"),
     views,
     ports,
+    clock: systemClock,
     log: silentLog,
   });
 }

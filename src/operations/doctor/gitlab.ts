@@ -1,10 +1,12 @@
 /** Whether GitLab's API is where the configuration says, on the way that the configuration says: proxy, certificates, answer. */
+
 import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
-import { proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
+import { proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import { certificatesIn } from "../../base/tls.ts";
 import { DAY_MS, formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
@@ -67,9 +69,11 @@ async function ask({ config, clock }: GitLabCheckOptions, signal: AbortSignal): 
   const http = await connectGitLab(config);
   try {
     const startedAt = clock.now();
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
-    const response = await http.request({ method: "GET", path: "/api/v4/version", signal: limit });
-    const { status } = await readAnswer(response, MAX_ANSWER_BYTES);
+    const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
+    const { status } = await withDeadline(clock, limit, async (either) => {
+      const response = await http.request({ method: "GET", path: "/api/v4/version", signal: either });
+      return await readAnswer(response, MAX_ANSWER_BYTES);
+    });
     return { status, tookMs: clock.now() - startedAt };
   } finally {
     await http.dispatcher.destroy();

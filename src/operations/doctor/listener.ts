@@ -8,7 +8,7 @@ import { listenOn, listenProblem } from "../../base/listen.ts";
 import type { TlsFiles } from "../../base/tls.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
-import { readServerPair } from "../../server/public/certificate.ts";
+import { readServerPair } from "../../server/public/certificate-reloader.ts";
 import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
@@ -73,7 +73,7 @@ async function tryToListen({ host, port }: Listener): Promise<Finding> {
   return { level: "ok", message: "free, and this user may listen there" };
 }
 
-/** Beside what keeps the door from opening, which is thrown: what keeps GitLab from trusting it. */
+/** Beside what keeps the public server from opening, which is thrown: what keeps GitLab from trusting it. */
 async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
   const { cert, validFrom, validUntil } = await readServerPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);

@@ -10,10 +10,9 @@ import { silentLog } from "../../base/log.ts";
 import { formatDuration, HOUR_MS, SECOND_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { advertisedAddress } from "../../relay/config.ts";
-import { isFor, validUntilOf } from "../../relay/network/certificate.ts";
-import { createConfiguredCertificate } from "../../relay/network/configured-certificate.ts";
-import { listenOn } from "../../relay/network/listen.ts";
-import { readPair } from "../../relay/network/pem-file.ts";
+import { createConfiguredCertificate, isFor, validUntilOf } from "../../relay/remote/certificate.ts";
+import { readPair } from "../../relay/remote/own-certificate.ts";
+import { listenOn } from "../../relay/remote/remote-listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer } from "./findings.ts";
 

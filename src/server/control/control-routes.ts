@@ -7,7 +7,7 @@ import type { ManagedRunner } from "../../store/runner-store.ts";
 import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
 import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
-import type { Readiness } from "../public/webhook-handler.ts";
+import type { Readiness } from "../public/webhook-route.ts";
 import { tailThenFollow } from "./console-stream.ts";
 import { type HostPorts, registerHostRoutes } from "./host-routes.ts";
 import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
@@ -23,29 +23,29 @@ export interface ControlPorts {
   followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
   drain(): void | Promise<void>;
   resume(): void | Promise<void>;
-  /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
+  /** Reads the configuration again. Returns what changed, in words; throws when it cannot be used. */
   reload(): Promise<readonly string[]>;
   readonly hosts: HostPorts;
-  /** The door to the network; undefined when `http.listen` names nothing. */
-  readonly door?: ListenerPorts | undefined;
+  /** The public server; undefined when `http.listen` names nothing. */
+  readonly publicServer?: PublicServerPorts | undefined;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
   readonly webhook?: WebhookPorts | undefined;
 }
 
-export interface ListenerPorts {
+export interface PublicServerPorts {
   /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
   addresses(): readonly string[];
   readiness(): Readiness | Promise<Readiness>;
 }
 
 export interface WebhookPorts {
-  standing(): WebhookStatusView | Promise<WebhookStatusView>;
+  status(): WebhookStatusView | Promise<WebhookStatusView>;
   /** Jobs that wait in GitLab for a machine of ours, oldest first. */
   waiting(): readonly WaitingView[];
   /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */
   explainPending(jobId: number): Promise<readonly string[]>;
   /** The runner keeper, as far as people may ask something of it. */
-  readonly keeper: {
+  readonly runners: {
     create(tags: readonly string[]): Promise<ManagedRunner>;
     retire(keyOrId: string): Promise<ManagedRunner>;
     prune(): Promise<readonly string[]>;
@@ -167,14 +167,14 @@ function countsOf(
 }
 
 async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
-  const { webhook, door } = ports;
+  const { webhook, publicServer } = ports;
   const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
     ports.status(),
     views.jobs({ live: true }),
     views.jobs({ limit: 100 }),
     views.machines({ live: true }),
-    webhook ? composeWebhook(webhook, door, views) : null,
-    door ? door.readiness() : null,
+    webhook ? composeWebhook(webhook, publicServer, views) : null,
+    publicServer ? publicServer.readiness() : null,
   ]);
   const waiting = tagged?.waiting ?? [];
   return {
@@ -191,7 +191,10 @@ async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
       .filter(({ state }) => state === "finished")
       .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
       .slice(0, RECENT),
-    door: door && readiness ? { addresses: [...door.addresses()], problems: [...readiness.problems] } : null,
+    door:
+      publicServer && readiness
+        ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
+        : null,
     webhook: tagged,
   };
 }

@@ -1,19 +1,19 @@
 import { describeError } from "../../base/errors.ts";
 import { createMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
-import { stampOf, type TlsFiles, type TlsPair } from "../../base/tls.ts";
-import { readServerPair } from "./certificate.ts";
+import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "../../base/tls.ts";
+import { HttpError } from "../errors.ts";
 
 const WARN_BEFORE_MS = 14 * 24 * 3_600_000;
 
 /** Keeps the certificate that the files hold in use. */
 export interface CertificateReloader {
   readonly pair: TlsPair;
-  /** Reads the files if they have changed since the last look. Answers what came of it, in words, or undefined. Never rejects. */
-  look(files: TlsFiles): Promise<string | undefined>;
+  /** Reads the files if they have changed since the last look. Returns what came of it, in words, or undefined. Never rejects. */
+  refresh(files: TlsFiles): Promise<string | undefined>;
 }
 
-export interface CertificateReloaderDeps {
+interface CertificateReloaderDeps {
   readonly log: Log;
   readonly now: () => number;
   /** To be used for every connection from now on. Throws when it cannot be used. */
@@ -34,10 +34,10 @@ export async function createCertificateReloader(
 
   function warnOfDates(): void {
     const dates = { validFrom: day(pair.validFrom), validUntil: day(pair.validUntil) };
-    if (now() >= pair.validUntil) log.warn(dates, "the certificate of the door has expired");
-    else if (now() < pair.validFrom) log.warn(dates, "the certificate of the door is not yet valid");
+    if (now() >= pair.validUntil) log.warn(dates, "the certificate of the public server has expired");
+    else if (now() < pair.validFrom) log.warn(dates, "the certificate of the public server is not yet valid");
     else if (pair.validUntil - now() < WARN_BEFORE_MS) {
-      log.warn(dates, "the certificate of the door expires soon");
+      log.warn(dates, "the certificate of the public server expires soon");
     }
   }
 
@@ -56,7 +56,7 @@ export async function createCertificateReloader(
       return `http.tls: ${why}; the old certificate stays`;
     }
     const validUntil = day(pair.validUntil);
-    log.info({ validUntil }, "the door has a new certificate");
+    log.info({ validUntil }, "the public server has a new certificate");
     warnOfDates();
     return `http.tls: new certificate, valid until ${validUntil}`;
   }
@@ -66,10 +66,22 @@ export async function createCertificateReloader(
       return pair;
     },
     // So that a slow look does not put an older pair in place of a newer one.
-    look: (files) => oneByOne(() => lookOnce(files)),
+    refresh: (files) => oneByOne(() => lookOnce(files)),
   };
 }
 
 function day(at: number): string {
   return new Date(at).toISOString().slice(0, 10);
+}
+
+/** Throws HttpError `door_certificate` that says which file is wrong, and how. A certificate that has expired is none. */
+export async function readServerPair(files: TlsFiles): Promise<TlsPair> {
+  return await readTlsPair(
+    files,
+    (message, options) =>
+      new HttpError("door_certificate", message, {
+        hint: "http.tls names a PEM file with the certificate and its chain, and one with its private key.",
+        ...options,
+      }),
+  );
 }
