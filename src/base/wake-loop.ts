@@ -1,5 +1,5 @@
 /** Loops that sleep until something is due or somebody wakes them: `createWaker` for a loop of one's own, `createWakeLoop` for a whole one. */
-import { type Clock, pauseUnless } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** Any number of wakes before the next round are one. */
 export interface Waker {
@@ -43,35 +43,27 @@ export interface WakeLoop {
   stop(): Promise<void>;
 }
 
-/** `poll` must not throw; it returns when to poll again at the latest (epoch ms). Wakes from before a poll need no other one. */
+/** `poll` must not throw; it returns when to poll again at the latest (epoch ms). Wakes from before the start need no other poll. */
 export function createWakeLoop(clock: Clock, poll: () => Promise<number>): WakeLoop {
+  const stopping = new AbortController();
+  let waker = createWaker(clock);
   let running = Promise.resolve();
-  let stopped = false;
-  let woken = false;
-  let sleep = new AbortController();
 
   async function loop(): Promise<void> {
-    while (!stopped) {
-      woken = false;
-      sleep = new AbortController();
+    while (!stopping.signal.aborted) {
       const untilAt = await poll();
-      if (!woken) await pauseUnless(clock, Math.max(1, untilAt - clock.now()), sleep.signal);
+      await waker.next(Math.max(1, untilAt - clock.now()), stopping.signal);
     }
-  }
-
-  function wake(): void {
-    woken = true;
-    if (!sleep.signal.aborted) sleep.abort("woken");
   }
 
   return {
     start() {
+      waker = createWaker(clock);
       running = loop();
     },
-    wake,
+    wake: () => waker.wake("woken"),
     async stop() {
-      stopped = true;
-      wake();
+      stopping.abort("stopped");
       await running;
     },
   };
