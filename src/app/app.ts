@@ -11,7 +11,8 @@ import { oneUserProblem } from "../operations/one-user.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import { capacitiesOf } from "../vm/fleet-capacity.ts";
-import { type Cleanup, type Components, composeApp } from "./compose.ts";
+import { type Components, composeApp } from "./compose.ts";
+import type { Cleanup } from "./fleet.ts";
 import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 

@@ -28,7 +28,7 @@ import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { buildFleet } from "./fleet.ts";
+import { buildFleet, type Cleanup } from "./fleet.ts";
 import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
 import type { HostRegistry } from "./host-registry.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
@@ -42,9 +42,6 @@ const MIB_BYTES = 1024 ** 2;
 const SILENT_AFTER_INTERVALS = 3;
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
 const RESERVE_BYTES = 16 * MIB_BYTES;
-
-/** Gives back one thing that was taken. */
-export type Cleanup = () => Promise<unknown> | unknown;
 
 /** The rooms, built and joined. */
 export interface Components {

@@ -8,7 +8,7 @@ import { poolCapacity } from "../domain/pool.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
-import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { WebhookPorts } from "../server/control/ports.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import type { Readiness } from "../server/public/webhook-route.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";

@@ -10,8 +10,10 @@ import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import type { Cleanup } from "./compose.ts";
 import { createHostRegistry, type HostRegistry } from "./host-registry.ts";
+
+/** Gives back one thing that was taken. */
+export type Cleanup = () => Promise<unknown> | unknown;
 
 export interface FleetOptions {
   readonly config: Config;

@@ -1,16 +1,18 @@
 /** The two doors: one for the command line of this computer, one for the network. */
+
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { ControlPorts } from "../server/control/control-routes.ts";
 import { openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts } from "../server/control/ports.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
 import type { Store } from "../store/store.ts";
 import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
-import type { Cleanup, Components } from "./compose.ts";
+import type { Components } from "./compose.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
+import type { Cleanup } from "./fleet.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
 

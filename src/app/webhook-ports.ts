@@ -9,7 +9,7 @@ import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
 import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import type { Unservable } from "../runners/unservable.ts";
-import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { WebhookPorts } from "../server/control/ports.ts";
 import type { WaitingView, WebhookStatusView } from "../views/webhook-api.ts";
 
 /** More than people read; GitLab's own pages have them all. */

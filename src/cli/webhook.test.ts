@@ -13,8 +13,8 @@ import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { ControlPorts, WebhookPorts } from "../server/control/control-routes.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts, WebhookPorts } from "../server/control/ports.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
 

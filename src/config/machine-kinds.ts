@@ -2,7 +2,6 @@ import type { WebhookConfig } from "../discovery/config.ts";
 import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { MachineKind } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
-import type { Config } from "./load.ts";
 import type { Settings } from "./schema.ts";
 
 /** What machines of a pool are, with or without a runner. */
@@ -56,12 +55,17 @@ function ofImage(kind: MachineKind, image: string | undefined): MachineKind | un
   return image === undefined ? undefined : { ...kind, image };
 }
 
+/** A part of the configuration that may name certificate authorities. */
+interface Trusting {
+  readonly caFile?: string | undefined;
+}
+
 /** What this configuration wants of the images of its pools: what is wanted always, and what it asks for itself. */
 export function neededAbilities({
   gitlab,
   proxy,
   guests,
-}: Pick<Config, "gitlab" | "proxy" | "guests">): AbilityName[] {
+}: Readonly<Record<"gitlab" | "proxy" | "guests", Trusting>>): AbilityName[] {
   const hasAuthorities = [gitlab, proxy, guests].some(({ caFile }) => caFile !== undefined);
   return wantedAbilities(hasAuthorities ? ["authorities"] : []);
 }

@@ -7,7 +7,7 @@ import { type Answer, header, jsonOf, rateBudgetOf, readAnswer } from "./answer.
 import { GitLabError, gitLabErrorFrom } from "./errors.ts";
 import type { GitLabHttp } from "./http.ts";
 import type { RateBudget } from "./rest-api.ts";
-import { restErrorOf } from "./rest-failure.ts";
+import { type RestCall, restErrorOf } from "./rest-failure.ts";
 
 /** A hundred jobs with long commit messages stay far below. */
 const MAX_ANSWER_BYTES = 16 * MIB_BYTES;
@@ -23,25 +23,6 @@ export interface RestOptions {
   readonly token: () => Secret;
   /** Longest time for one whole answer. Default 60 s. */
   readonly answerTimeoutMs?: number;
-}
-
-/** One request, with what its failure has to be explained by. */
-export interface RestCall {
-  readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  /** Below `/api/v4`, with the query. */
-  readonly path: string;
-  readonly body?: object;
-  /** What we are doing, for the message of an error. */
-  readonly doing: string;
-  /** The narrowest scope of an access token that allows the call; `api` always does. */
-  readonly scope: "api" | "read_api" | "read_user" | "create_runner" | "manage_runner";
-  /** What the token's user needs besides, such as `the role Owner in group x`. */
-  readonly role?: string;
-  /** What a 404 means here and what to do. */
-  readonly missing?: string;
-  /** What to do about a refusal (400, 422 and the like), by GitLab's words. */
-  readonly advise?: (words: string) => string | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Sends each call once: when to try again is the caller's to say. Throws GitLabError, or the signal's reason. */

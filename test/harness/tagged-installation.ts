@@ -1,11 +1,13 @@
 /** Jobs by tag with everything but a hypervisor: the real rooms and doors, fake machines, and the stand-in GitLab with its hooks. */
+
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { stringify } from "yaml";
-import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { type Components, composeApp } from "../../src/app/compose.ts";
+import type { Cleanup } from "../../src/app/fleet.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";

@@ -14,8 +14,8 @@ import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { type DaemonStatus, JobReport, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
-import type { ControlPorts } from "./control-routes.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
+import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const machineId = "fr-aaaaaaaa";

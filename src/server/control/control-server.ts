@@ -9,7 +9,8 @@ import type { Log } from "../../base/log.ts";
 import { SOCKET_NAME, type Views } from "../../views/api.ts";
 import type { WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
-import { type ControlPorts, registerRoutes } from "./control-routes.ts";
+import { registerRoutes } from "./control-routes.ts";
+import type { ControlPorts } from "./ports.ts";
 import { answerErrors } from "./problems.ts";
 
 /** The longest path the operating system takes for a unix socket, without the closing zero. */

@@ -14,8 +14,8 @@ import { Secret } from "../../base/secret.ts";
 import { type DaemonStatus, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
 import { DeliveryList, RunnerList, WebhookStatus } from "../../views/webhook-api.ts";
-import type { ControlPorts } from "./control-routes.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
+import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const pool = "tags:firecracker-2cpu-4gb";

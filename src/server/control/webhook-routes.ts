@@ -8,7 +8,7 @@ import {
 } from "../../views/webhook-api.ts";
 import { toRunnerView } from "../../views/webhook-views.ts";
 import { HttpError } from "../errors.ts";
-import type { PublicServerPorts, RouteDeps, WebhookPorts } from "./control-routes.ts";
+import type { PublicServerPorts, RouteDeps, WebhookPorts } from "./ports.ts";
 
 const RunnersQuery = z.object({
   gone: z
