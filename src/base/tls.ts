@@ -3,8 +3,9 @@ import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { describeError, systemCode } from "./errors.ts";
+import { createMutex } from "./keyed-mutex.ts";
 import { readTrusted, UntrustedError } from "./trusted-file.ts";
-import { MIB_BYTES } from "./units.ts";
+import { DAY_MS, MIB_BYTES } from "./units.ts";
 
 const LARGEST_FILE_BYTES = MIB_BYTES;
 
@@ -52,8 +53,51 @@ export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<Tl
   };
 }
 
+/** What was read of files that change while we run, as it was when it could last be used. */
+export interface FileBacked<Value> {
+  readonly value: Value;
+  /** Reads the files anew if they have changed since the last time. Never rejects. One after the other, so that no older value comes last. */
+  refresh(): Promise<"unchanged" | "renewed" | { readonly unusable: unknown }>;
+}
+
+export interface FileBackedOptions<Value> {
+  /** Which files it is of; other ones than before count as a change. */
+  readonly paths: () => readonly string[];
+  readonly read: () => Promise<Value>;
+  /** Takes the new value into use: returns false when it is no other than the present one, and throws when it cannot be used. */
+  readonly use?: (next: Value, present: Value) => boolean;
+}
+
+/** Throws what `read` throws. */
+export async function createFileBacked<Value>(options: FileBackedOptions<Value>): Promise<FileBacked<Value>> {
+  const { paths, read, use = () => true } = options;
+  const oneByOne = createMutex();
+  // Before reading: what changes in between is seen the next time.
+  let stamp = await stampOf(paths());
+  let value = await read();
+  return {
+    get value() {
+      return value;
+    },
+    refresh: () =>
+      oneByOne(async () => {
+        const seen = await stampOf(paths());
+        if (seen === stamp) return "unchanged";
+        stamp = seen;
+        try {
+          const next = await read();
+          if (!use(next, value)) return "unchanged";
+          value = next;
+          return "renewed";
+        } catch (error) {
+          return { unusable: error };
+        }
+      }),
+  };
+}
+
 /** Changes whenever one of the files does; a file that cannot be read has a stamp too. */
-export async function stampOf(paths: readonly string[]): Promise<string> {
+async function stampOf(paths: readonly string[]): Promise<string> {
   const stamps = paths.map(async (path) => {
     try {
       const { ino, size, mtimeNs } = await stat(path, { bigint: true });
@@ -63,6 +107,19 @@ export async function stampOf(paths: readonly string[]): Promise<string> {
     }
   });
   return (await Promise.all(stamps)).join("\n");
+}
+
+/** An end that is nearer than this is worth a warning: time enough to renew it. */
+const ENDS_SOON_MS = 14 * DAY_MS;
+
+/** How a certificate stands in time. */
+export function validityOf(
+  { validFrom, validUntil }: { readonly validFrom: number; readonly validUntil: number },
+  now: number,
+): "good" | "ends soon" | "has ended" | "not yet valid" {
+  if (now >= validUntil) return "has ended";
+  if (now < validFrom) return "not yet valid";
+  return validUntil - now < ENDS_SOON_MS ? "ends soon" : "good";
 }
 
 async function read(path: string, what: string, wrong: WrongFile): Promise<Buffer> {

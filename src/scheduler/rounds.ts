@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { createWaker } from "../base/wake-loop.ts";
 import type { HostCapacities } from "./host-capacities.ts";
 import { createHostLists } from "./host-lists.ts";
 import { createIdleGate } from "./idle-gate.ts";
@@ -15,7 +16,6 @@ import type { HostView, Mode } from "./snapshot.ts";
 import { type Starts, startsIn } from "./starts.ts";
 import { createTaskQueue, type TaskQueue, type TaskStatus } from "./task-queue.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
-import { createWaker } from "./waker.ts";
 
 /** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
 const ROUND_GAP_MS = 20;

@@ -3,8 +3,9 @@ import { createSecureContext, type SecureContext } from "node:tls";
 import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import { createFileBacked, TLS_FLOOR, validityOf } from "../../base/tls.ts";
 import { readTrusted, UntrustedError } from "../../base/trusted-file.ts";
-import { HOUR_MS, MIB_BYTES } from "../../base/units.ts";
+import { MIB_BYTES } from "../../base/units.ts";
 import type { RelayTls } from "../config.ts";
 import { RelayError } from "../errors.ts";
 
@@ -18,7 +19,6 @@ export interface RelayCertificate {
   look(): Promise<void>;
 }
 
-const TLS_FLOOR = "TLSv1.2";
 const { SSL_OP_NO_RENEGOTIATION } = constants;
 
 /** Throws when the pair cannot be used. */
@@ -45,7 +45,6 @@ export function unusable(what: string, cause: unknown, hint: string): RelayError
   return new RelayError("relay_certificate", `${what} cannot be used`, { cause, hint });
 }
 
-const WARN_BEFORE_MS = 14 * 24 * HOUR_MS;
 /** The authority travels in a machine's metadata, which has room for 48 kB. */
 const LARGEST_FILE_BYTES = MIB_BYTES;
 const LARGEST_CA_BYTES = 12 * 1024;
@@ -61,36 +60,38 @@ interface ConfiguredCertificateOptions {
 export async function createConfiguredCertificate(
   options: ConfiguredCertificateOptions,
 ): Promise<RelayCertificate> {
-  const { log, clock } = options;
-  let current = await load(options);
+  const { log, clock, files } = options;
+  const kept = await createFileBacked({
+    paths: () => Object.values(files),
+    read: () => load(options),
+    use: (next, present) => next.text !== present.text,
+  });
   let warnedOn: string | undefined;
   warnOfEnd();
 
   function warnOfEnd(): void {
-    const until = validUntilOf(current.certificate);
+    const { validFrom, validTo } = new X509Certificate(kept.value.certificate);
+    const dates = { validFrom: Date.parse(validFrom), validUntil: Date.parse(validTo) };
     const today = new Date(clock.now()).toISOString().slice(0, 10);
-    if (until - clock.now() > WARN_BEFORE_MS || warnedOn === today) return;
+    const validity = validityOf(dates, clock.now());
+    if (warnedOn === today || validity === "good" || validity === "not yet valid") return;
     warnedOn = today;
-    log.warn({ until: new Date(until) }, "the relay's certificate ends soon, or has ended");
+    log.warn({ until: new Date(dates.validUntil) }, "the relay's certificate ends soon, or has ended");
   }
 
   return {
     get ca() {
-      return current.ca;
+      return kept.value.ca;
     },
     get context() {
-      return current.context;
+      return kept.value.context;
     },
     async look() {
-      try {
-        const next = await load(options);
-        if (next.text !== current.text) log.info({}, "the relay has a new certificate");
-        current = next;
-      } catch (error) {
-        log.warn(
-          { why: describeError(error) },
-          "the relay's new certificate cannot be used; the old one stays",
-        );
+      const outcome = await kept.refresh();
+      if (outcome === "renewed") log.info({}, "the relay has a new certificate");
+      if (typeof outcome === "object") {
+        const why = describeError(outcome.unusable);
+        log.warn({ why }, "the relay's new certificate cannot be used; the old one stays");
       }
       warnOfEnd();
     },
