@@ -144,13 +144,10 @@ export const WebhookConfig = z
       })
       .prefault({})
       .meta({ description: "Limits of what tags may ask for.", reload: "live" }),
-    rules: z
-      .array(TagRule)
-      .default([])
-      .meta({
-        description: "What further tags of a job choose; the first that matches counts.",
-        reload: "live",
-      }),
+    rules: z.array(TagRule).default([]).meta({
+      description: "What further tags of a job choose; the first that matches counts.",
+      reload: "live",
+    }),
     unservable: z.enum(["wait", "fail"]).default("wait").meta({
       reload: "live",
       description:

@@ -46,13 +46,10 @@ export const HttpConfig = z
       })
       .optional()
       .meta({ description: "Certificate of the TLS addresses. Both files are read again when they change." }),
-    allow: z
-      .array(AddressRange)
-      .default([])
-      .meta({
-        description: "Clients that may deliver webhooks, as address ranges; empty: all.",
-        reload: "live",
-      }),
+    allow: z.array(AddressRange).default([]).meta({
+      description: "Clients that may deliver webhooks, as address ranges; empty: all.",
+      reload: "live",
+    }),
     trustedProxies: z
       .array(AddressRange)
       .default([])

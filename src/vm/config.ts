@@ -57,12 +57,9 @@ export const VmConfig = z
     flintlock: FlintlockConfig.prefault({}).meta({
       description: "The flintlock driver: machines on other hosts.",
     }),
-    placement: z
-      .enum(["spread", "pack"])
-      .default("spread")
-      .meta({
-        description: "Where a machine goes that fits on several hosts: the emptiest, or the fullest.",
-      }),
+    placement: z.enum(["spread", "pack"]).default("spread").meta({
+      description: "Where a machine goes that fits on several hosts: the emptiest, or the fullest.",
+    }),
   })
   .meta({ reload: "restart" });
 export type VmConfig = z.infer<typeof VmConfig>;
