@@ -1,6 +1,9 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import type { z } from "zod";
 import { type Config, loadConfig } from "./load.ts";
-import { diffConfig } from "./reload.ts";
+import { diffConfig, mergeReloadable } from "./reload.ts";
+import { Settings } from "./schema.ts";
+import { fieldsOf, metaOf, type ReloadMark, valuesOf } from "./schema-tree.ts";
 
 async function config(yaml: string, files: Readonly<Record<string, string>> = {}): Promise<Config> {
   return await loadConfig({
@@ -128,3 +131,151 @@ test("a webhook section that comes or goes waits for a restart, in one line", as
   expect(diffConfig(without, with_)).toEqual({ live: [], restart: ["webhook added (after a restart)"] });
   expect(diffConfig(with_, without)).toEqual({ live: [], restart: ["webhook removed (after a restart)"] });
 });
+
+async function whole(yaml: string): Promise<Config> {
+  return await loadConfig({ file: "/f.yaml", env: {}, readFile: async () => ({ text: yaml, mode: 0o600 }) });
+}
+
+const gitlab = "gitlab: { url: https://gitlab.example.com }\n";
+
+test("a reload changes what is live and keeps what waits for a restart", async () => {
+  const running = await whole(
+    `${gitlab}state: /a\nwebhook: { group: g, apiToken: one }\nhttp: { bodyLimit: 1MiB, listen: [] }`,
+  );
+  const next = await whole(
+    "gitlab: { url: https://other.example.com }\nstate: /b\n" +
+      "webhook: { project: g/p, apiToken: two, token: hook-token, installation: i, sizes: { maxCpus: 2 } }\n" +
+      "http: { bodyLimit: 2MiB, listen: [http://127.0.0.1:1], allow: [10.0.0.1], unprovenPerMinute: 7 }",
+  );
+
+  const now = mergeReloadable(running, next);
+
+  expect(now).toMatchObject({ state: "/a", gitlab: { url: "https://gitlab.example.com" } });
+  expect(now.http).toMatchObject({ bodyLimit: 1, listen: [], allow: ["10.0.0.1"], unprovenPerMinute: 7 });
+  expect(now.webhook).toMatchObject({ group: "g", sizes: { maxCpus: 2 } });
+  expect(now.webhook?.project ?? now.webhook?.installation).toBeUndefined();
+  expect(now.webhook?.secrets.apiToken.reveal()).toBe("two");
+});
+
+test("jobs by tag neither begin nor end with a reload", async () => {
+  const without = await whole(`${gitlab}pools: { a: { runner: { token: t } } }`);
+  const withIt = await whole(`${gitlab}webhook: { group: g, apiToken: one }`);
+
+  expect(mergeReloadable(without, withIt).webhook).toBeUndefined();
+  expect(mergeReloadable(withIt, without).webhook).toBe(withIt.webhook);
+});
+
+test("what waits for a restart is told until there is one, and no more once it is as it was", async () => {
+  const running = await config("pools: { a: { runner: { token: t } } }\nstate: /a\nlog: { level: info }");
+  const next = await config("pools: { a: { runner: { token: t } } }\nstate: /b\nlog: { level: debug }");
+
+  const now = mergeReloadable(running, next);
+
+  expect(diffConfig(now, next)).toEqual({ live: [], restart: ["state: /a → /b (after a restart)"] });
+  expect(diffConfig(now, running)).toEqual({ live: ["log.level: debug → info"], restart: [] });
+});
+
+test("a certificate that is named for the first time, or no more, waits for a restart; another one does not", async () => {
+  const tls = (file: string) =>
+    `webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /${file}, keyFile: /k } }`;
+  const files = {
+    "/c": "-----BEGIN CERTIFICATE-----",
+    "/d": "-----BEGIN CERTIFICATE-----",
+    "/k": "-----BEGIN PRIVATE KEY-----",
+  };
+  const none = await config("webhook: { group: g, apiToken: t, token: hook-token }");
+  const [first, second] = [await config(tls("c"), files), await config(tls("d"), files)];
+
+  expect(diffConfig(none, first).live).toEqual([]);
+  expect(mergeReloadable(none, first).http.tls).toBeUndefined();
+  expect(diffConfig(first, none).live).toEqual([]);
+  expect(mergeReloadable(first, none).http.tls).toEqual(first.http.tls);
+  expect(diffConfig(first, second)).toEqual({ live: ["http.tls.certificateFile: /c → /d"], restart: [] });
+  expect(mergeReloadable(first, second).http.tls).toEqual(second.http.tls);
+});
+
+/** Every key of the schema with what it, or the nearest section around it, says of a reload; `*` stands for names. */
+function keysOf(
+  schema: z.core.$ZodType,
+  path: readonly string[] = [],
+  above: unknown = undefined,
+): { path: readonly string[]; mark: unknown }[] {
+  const mark = metaOf(schema).reload ?? above;
+  const entry = valuesOf(schema);
+  if (entry) return keysOf(entry, [...path, "*"], mark);
+  const fields = fieldsOf(schema);
+  if (!fields) return [{ path, mark }];
+  return [...fields].flatMap(([key, field]) => keysOf(field, [...path, key], mark));
+}
+
+describe("every key", () => {
+  const keys = keysOf(Settings);
+
+  test("says whether it is live or waits for a restart", () => {
+    const marks: readonly ReloadMark[] = ["live", "restart"];
+
+    expect(keys.length).toBeGreaterThan(140);
+    expect(keys.filter(({ mark }) => !marks.some((each) => each === mark))).toEqual([]);
+  });
+
+  test("is told by the difference as the merged configuration has it", async () => {
+    const full = await config(
+      "webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /c, keyFile: /k } }",
+      { "/c": "-----BEGIN CERTIFICATE-----", "/k": "-----BEGIN PRIVATE KEY-----" },
+    );
+    // What the configuration in force holds in another form: pools, hosts and secrets have tests of their own; a proxy is one value.
+    const plain = keys.filter(
+      ({ path: [section, key = ""] }) =>
+        section !== "pools" && section !== "proxy" && !/apiToken|signingKey|^token/.test(key),
+    );
+    const wrong = plain.filter(({ path, mark }) => {
+      if (path.includes("*")) return false;
+      const next = changed(full, path);
+      const { live, restart } = diffConfig(full, next);
+      const isTaken = valueAt(mergeReloadable(full, next), path) === OTHER;
+      const told = (lines: readonly string[]) => lines.some((line) => line.startsWith(`${path.join(".")}:`));
+      return isTaken !== (mark === "live") || told(live) !== isTaken || told(restart) === isTaken;
+    });
+
+    expect(plain.length).toBeGreaterThan(90);
+    expect(wrong.map(({ path }) => path.join("."))).toEqual([]);
+  });
+
+  test.each([
+    ["history.keep", "live"],
+    ["log.level", "live"],
+    ["images.roots.*.root", "live"],
+    ["vm.flintlock.hosts.*.cpus", "live"],
+    ["pools.*.size.cpus", "live"],
+    ["webhook.runners.most", "live"],
+    ["webhook.poll.interval", "restart"],
+    ["http.allow", "live"],
+    ["http.listen", "restart"],
+    ["scheduler.bootDeadline", "restart"],
+    ["images.directory", "restart"],
+    ["proxy.url", "restart"],
+    ["claiming.parallelPolls", "restart"],
+    ["shutdown.drainLimit", "restart"],
+  ])("%s: %s", (name, mark) => {
+    expect(keys.find(({ path }) => path.join(".") === name)?.mark).toBe(mark);
+  });
+});
+
+const OTHER = "something else";
+
+/** The configuration with one key changed, both as it is in force and as `config show` lists it. */
+function changed(config: Config, path: readonly string[]): Config {
+  const values = config.values.filter((value) => value.path.join(".") !== path.join("."));
+  return { ...(withValue(config, path) as Config), values: [...values, { path, value: OTHER, origin: "f" }] };
+}
+
+function withValue(tree: unknown, [key = "", ...rest]: readonly string[]): unknown {
+  const node = tree as Readonly<Record<string, unknown>>;
+  return { ...node, [key]: rest.length === 0 ? OTHER : withValue(node[key], rest) };
+}
+
+function valueAt(tree: unknown, path: readonly string[]): unknown {
+  let here = tree;
+  for (const key of path) here = (here as Readonly<Record<string, unknown>> | undefined)?.[key];
+  return here;
+}

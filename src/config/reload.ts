@@ -1,10 +1,81 @@
+/**
+ * What a reload changes. Each key says so itself, by `reload` in its schema's `.meta()` (or its section's): `mergeReloadable` makes
+ * the configuration that is in force afterwards, `diffConfig` tells what changed, and both follow those marks, as does the column
+ * of docs/configuration.md. A section that may be left out (`webhook`, `http.tls`) comes and goes by its own mark, whatever its keys say.
+ */
+import type { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { isSameHost } from "./hosts.ts";
 import type { Config } from "./load.ts";
+import { Settings } from "./schema.ts";
+import { fieldsOf, isOptional, metaOf, type ReloadMark, valuesOf } from "./schema-tree.ts";
 import type { Webhook } from "./secrets.ts";
 import type { ConfigValue } from "./values.ts";
 
-/** What changed between two configurations, in words. */
+type Schema = z.core.$ZodType;
+type Tree = Readonly<Record<string, unknown>>;
+
+/** What is in force after a reload: `next`, with everything that waits for a restart as it is in `running`. */
+export function mergeReloadable(running: Config, next: Config): Config {
+  const sections = mergeFields(Settings, asTree(running), asTree(next), undefined);
+  return { ...(sections as unknown as Config), values: mergeValues(running.values, next.values) };
+}
+
+/** `next`, with those fields of the schema that are not live as they are in `running`. */
+function mergeFields(schema: Schema, running: Tree, next: Tree, above: ReloadMark | undefined): Tree {
+  const fields = [...(fieldsOf(schema) ?? [])].filter(([key]) => key in running || key in next);
+  const merged = fields.map(([key, field]) => [key, mergeField(field, running[key], next[key], above)]);
+  return { ...next, ...Object.fromEntries(merged) };
+}
+
+function mergeField(schema: Schema, running: unknown, next: unknown, above: ReloadMark | undefined): unknown {
+  const [mark, ...others] = marksWithin(schema, above);
+  if (others.length === 0) return mark === "live" ? next : running;
+  const own = metaOf(schema).reload ?? above;
+  if (running === undefined || next === undefined) return own === "live" ? next : running;
+  return mergeFields(schema, asTree(running), asTree(next), own);
+}
+
+/** The marks that count for a part of the configuration: one where all of it is the same. */
+function marksWithin(schema: Schema, above: ReloadMark | undefined): Set<ReloadMark | undefined> {
+  const own = metaOf(schema).reload ?? above;
+  const below = [...(fieldsOf(schema)?.values() ?? [])].flatMap((field) => [...marksWithin(field, own)]);
+  const comesAndGoes = below.length === 0 || isOptional(schema);
+  return new Set(comesAndGoes ? [own, ...below] : below);
+}
+
+function asTree(value: unknown): Tree {
+  return value as Tree;
+}
+
+function mergeValues(running: readonly ConfigValue[], next: readonly ConfigValue[]): ConfigValue[] {
+  const isLive = liveness(running, next);
+  return [...running.filter((value) => !isLive(value)), ...next.filter(isLive)];
+}
+
+/** Tells of a setting whether a reload takes it over. */
+function liveness(running: readonly ConfigValue[], next: readonly ConfigValue[]) {
+  const [before, after] = [sectionsIn(running), sectionsIn(next)];
+  const comesOrGoes = (section: string) => before.has(section) !== after.has(section);
+  return ({ path }: ConfigValue): boolean => {
+    let here: Schema | undefined = Settings;
+    let mark: ReloadMark | undefined;
+    for (const [depth, key] of path.entries()) {
+      here = here && (fieldsOf(here)?.get(key) ?? valuesOf(here));
+      if (here === undefined) break;
+      mark = metaOf(here).reload ?? mark;
+      if (fieldsOf(here) && isOptional(here) && comesOrGoes(path.slice(0, depth + 1).join("."))) break;
+    }
+    return mark === "live";
+  };
+}
+
+/** The dotted paths of everything above a setting. */
+function sectionsIn(values: readonly ConfigValue[]): ReadonlySet<string> {
+  return new Set(values.flatMap(({ path }) => path.map((_, depth) => path.slice(0, depth).join("."))));
+}
+
+/** What changed between two configurations, one message each. */
 interface ConfigDiff {
   /** Changes that a running FireRunner takes over at once. */
   readonly live: readonly string[];
@@ -12,43 +83,21 @@ interface ConfigDiff {
   readonly restart: readonly string[];
 }
 
-/** Read anew each time they are used; everything else is given to its room once, at start. */
-const livePaths: readonly string[] = [
-  "pools",
-  "log",
-  "webhook",
-  "http.allow",
-  "http.trustedProxies",
-  "http.unprovenPerMinute",
-  "http.tls",
-  "vm.flintlock.hosts",
-  "images.roots",
-];
-/** Exceptions below the live ones: whose jobs are found and how, and under which name runners are found again, stay for a life. */
-const restartPaths: readonly string[] = [
-  "log.format",
-  "webhook.group",
-  "webhook.project",
-  "webhook.instance",
-  "webhook.installation",
-  "webhook.url",
-  "webhook.projects",
-  "webhook.poll",
-];
-
-export function diffConfig(old: Config, next: Config): ConfigDiff {
+/** `running` is what `mergeReloadable` returned before, so that what waits for a restart is told until there is one. */
+export function diffConfig(running: Config, next: Config): ConfigDiff {
   const live = [
-    ...poolChanges(old, next),
-    ...hostChanges(old, next),
-    ...webhookSecretChanges(old.webhook, next.webhook),
+    ...poolChanges(running, next),
+    ...hostChanges(running, next),
+    ...webhookSecretChanges(running.webhook, next.webhook),
   ];
-  const restart = webhookComesOrGoes(old, next);
-  const before = new Map(old.values.map((each) => [each.path.join("."), each]));
+  const restart = webhookComesOrGoes(running, next);
+  const isLive = liveness(running.values, next.values);
+  const before = new Map(running.values.map((each) => [each.path.join("."), each]));
   const after = new Map(next.values.map((each) => [each.path.join("."), each]));
-  for (const name of new Set([...before.keys(), ...after.keys()])) {
-    const change = changeOf(name, before.get(name), after.get(name), old, next);
+  for (const [name, value] of new Map([...before, ...after])) {
+    const change = changeOf(name, before.get(name), after.get(name), running, next);
     if (change === undefined) continue;
-    if (isLive(name)) live.push(change);
+    if (isLive(value)) live.push(change);
     else restart.push(`${change} (after a restart)`);
   }
   return { live, restart };
@@ -134,36 +183,7 @@ function isOfHostThatComesOrGoes(value: ConfigValue | undefined, old: Config, ne
   return driver === "flintlock" && hosts === "hosts" && !(old.hosts.has(name) && next.hosts.has(name));
 }
 
-function isLive(name: string): boolean {
-  const isIn = (paths: readonly string[]) =>
-    paths.some((path) => name === path || name.startsWith(`${path}.`));
-  return isIn(livePaths) && !isIn(restartPaths);
-}
-
 function show(entry: ConfigValue | undefined): string {
   if (entry === undefined) return "not set";
   return typeof entry.value === "string" ? entry.value : JSON.stringify(entry.value);
-}
-
-/**
- * What is in force after a reload: `next`, with what waits for a restart as it was. So a room that reads the configuration anew
- * each time sees only what diff.ts calls live.
- */
-export function mergeReloadable(running: Config, next: Config): Config {
-  const { allow, trustedProxies, unprovenPerMinute, tls = running.http.tls } = next.http;
-  return {
-    ...next,
-    state: running.state,
-    gitlab: running.gitlab,
-    vm: running.vm,
-    relay: running.relay,
-    http: { ...running.http, allow, trustedProxies, unprovenPerMinute, tls },
-    webhook: webhookOf(running.webhook, next.webhook),
-  };
-}
-
-function webhookOf(running: Config["webhook"], next: Config["webhook"]): Config["webhook"] {
-  if (running === undefined || next === undefined) return running;
-  const { group, project, instance, installation, url, projects, poll } = running;
-  return { ...next, group, project, instance, installation, url, projects, poll };
 }

@@ -82,8 +82,9 @@ export function configJsonSchema(): Record<string, unknown> {
 function translate(schema: z.core.$ZodType, json: Record<string, unknown>): void {
   const meta = metaOf(schema);
   const standard = defaultOf(schema);
-  for (const own of ["unit", "secret", "default"]) delete json[own];
+  for (const own of ["unit", "secret", "reload", "default"]) delete json[own];
   if (meta.secret) json["writeOnly"] = true;
+  if (meta.reload) json["x-reload"] = meta.reload;
   if (meta.unit === "duration" || meta.unit === "size") Object.assign(json, unitPatterns[meta.unit]);
   if (isLeaf(standard)) json["default"] = formatValue(standard, meta);
   if (json["maximum"] === Number.MAX_SAFE_INTEGER) delete json["maximum"];

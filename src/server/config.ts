@@ -39,20 +39,23 @@ export const HttpConfig = z
     }),
     tls: z
       .strictObject({
-        certificateFile: z.string().meta({ description: "PEM file with the certificate and its chain." }),
-        keyFile: z.string().meta({ description: "PEM file with the private key." }),
+        certificateFile: z
+          .string()
+          .meta({ description: "PEM file with the certificate and its chain.", reload: "live" }),
+        keyFile: z.string().meta({ description: "PEM file with the private key.", reload: "live" }),
       })
       .optional()
       .meta({ description: "Certificate of the TLS addresses. Both files are read again when they change." }),
-    allow: z
-      .array(AddressRange)
-      .default([])
-      .meta({ description: "Clients that may deliver webhooks, as address ranges; empty: all." }),
+    allow: z.array(AddressRange).default([]).meta({
+      description: "Clients that may deliver webhooks, as address ranges; empty: all.",
+      reload: "live",
+    }),
     trustedProxies: z
       .array(AddressRange)
       .default([])
-      .meta({ description: "Proxies whose X-Forwarded-For is believed." }),
+      .meta({ description: "Proxies whose X-Forwarded-For is believed.", reload: "live" }),
     unprovenPerMinute: z.number().int().min(1).max(100_000).default(60).meta({
+      reload: "live",
       description:
         "Requests of one client address in a minute that prove nothing (no valid signature or token); an IPv6 client is its /64.",
     }),
@@ -67,5 +70,6 @@ export const HttpConfig = z
     path: ["tls"],
     message:
       "an address of “listen” speaks TLS: give tls.certificateFile and tls.keyFile, or write http:// before it",
-  });
+  })
+  .meta({ reload: "restart" });
 export type HttpConfig = z.infer<typeof HttpConfig>;

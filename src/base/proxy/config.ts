@@ -55,7 +55,8 @@ export const ProxySettings = z
   })
   .refine((proxy) => proxy.username !== undefined || (proxy.password ?? proxy.passwordFile) === undefined, {
     message: "a password needs “username”",
-  });
+  })
+  .meta({ reload: "restart" });
 export type ProxySettings = z.infer<typeof ProxySettings>;
 
 interface EnvironmentProxies {
