@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { every, systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { HOUR_MS } from "../base/units.ts";
+import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
@@ -37,7 +37,6 @@ import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
-const MIB_BYTES = 1024 ** 2;
 /** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
 const SILENT_AFTER_INTERVALS = 3;
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */

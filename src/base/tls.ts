@@ -110,7 +110,7 @@ async function stampOf(paths: readonly string[]): Promise<string> {
 }
 
 /** An end that is nearer than this is worth a warning: time enough to renew it. */
-const ENDS_SOON_MS = 14 * DAY_MS;
+export const CERTIFICATE_ENDS_SOON_MS = 14 * DAY_MS;
 
 /** How a certificate stands in time. */
 export function validityOf(
@@ -119,7 +119,7 @@ export function validityOf(
 ): "good" | "ends soon" | "has ended" | "not yet valid" {
   if (now >= validUntil) return "has ended";
   if (now < validFrom) return "not yet valid";
-  return validUntil - now < ENDS_SOON_MS ? "ends soon" : "good";
+  return validUntil - now < CERTIFICATE_ENDS_SOON_MS ? "ends soon" : "good";
 }
 
 async function read(path: string, what: string, wrong: WrongFile): Promise<Buffer> {

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
+import { DAY_MS } from "../base/units.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -10,7 +11,7 @@ import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
 
 /** A token that ends sooner is worth a word. */
-const SOON_MS = 14 * 24 * 3_600_000;
+const SOON_MS = 14 * DAY_MS;
 
 export function addRunner(program: Command, run: Run): void {
   const runner = program.command("runner").description("the GitLab runners that are made for tags");

@@ -7,7 +7,7 @@ import { withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
-import { certificatesIn } from "../../base/tls.ts";
+import { CERTIFICATE_ENDS_SOON_MS, certificatesIn } from "../../base/tls.ts";
 import { DAY_MS, formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readAnswer } from "../../gitlab/answer.ts";
@@ -21,7 +21,6 @@ const ANSWER_LIMIT_MS = 15_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** Left out again where the sentence says it already. */
 const ASKING = "asking GitLab";
-const SOON_MS = 14 * DAY_MS;
 
 export interface GitLabCheckOptions {
   readonly config: Pick<Config, "gitlab" | "proxy" | "guests">;
@@ -210,7 +209,7 @@ function judgeDates(certificate: X509Certificate, key: string, now: number): Fin
     return { level: "fail", message: `${told} is not yet valid`, hint: "Check this computer's clock." };
   }
   const message = `${told} is valid until ${day(until)}`;
-  return until - now < SOON_MS
+  return until - now < CERTIFICATE_ENDS_SOON_MS
     ? { level: "warn", message: `${message}, which is soon`, hint: renew }
     : { level: "ok", message };
 }

@@ -5,7 +5,7 @@ import { createServer, isIP } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { listenOn, listenProblem } from "../../base/listen.ts";
-import type { TlsFiles } from "../../base/tls.ts";
+import { CERTIFICATE_ENDS_SOON_MS, type TlsFiles } from "../../base/tls.ts";
 import { formatDuration, HOUR_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readServerPair } from "../../server/public/certificate-reloader.ts";
@@ -13,8 +13,6 @@ import { type Listener, parseListener, resolveListener } from "../../server/publ
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
 import { checkReachability } from "./reachability.ts";
-
-const SOON_MS = 14 * 24 * HOUR_MS;
 
 export interface ListenerCheckOptions {
   readonly config: Pick<Config, "gitlab" | "http" | "proxy">;
@@ -94,7 +92,7 @@ function judgeDates(validFrom: number, validUntil: number, now: number): Finding
     const message = `the certificate is valid only from ${new Date(validFrom).toISOString()} on`;
     return [{ level: "warn", message, hint: "Is this computer's clock right?" }];
   }
-  if (validUntil - now >= SOON_MS) return [];
+  if (validUntil - now >= CERTIFICATE_ENDS_SOON_MS) return [];
   return [{ level: "warn", message: `the certificate expires in ${formatDuration(validUntil - now)}`, hint }];
 }
 
