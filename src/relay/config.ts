@@ -36,7 +36,7 @@ export const RelaySettings = z
       .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
       .refine(
         (text) => splitHostPort(text).host !== "10.0.2.100",
-        "machines have 10.0.2.100 themselves, as their own door to the relay: name another address of this computer",
+        "machines have 10.0.2.100 themselves, as their own address of the relay: name another address of this computer",
       )
       .optional()
       .meta({

@@ -107,7 +107,7 @@ export function createRelay(options: RelayOptions): Relay {
     endOf: (machineId) => endpoints.guest(machineId)?.end,
     close: endpoints.close,
     lastHeardAt: (machineId) => endpoints.guest(machineId)?.lastHeardAt(),
-    lastStandingAt: (machineId) => endpoints.guest(machineId)?.standingAt,
+    lastStandingAt: (machineId) => endpoints.guest(machineId)?.statusAt,
     tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),
     reload: relayAddress.look,
     async stop() {

@@ -7,7 +7,7 @@ import { type AddressKind, addressKind, isIn, isSingle, rangesOf } from "../../d
 import type { PrivateAddresses } from "../../domain/egress.ts";
 import type { Target } from "./egress-policy.ts";
 
-/** Answers why an address must not be reached, in words, or undefined when it may be. `opened`: what the operator allows besides. */
+/** Returns why an address must not be reached, or undefined when it may be. `opened`: what the operator allows besides. */
 export type AddressGuard = (address: string, opened?: PrivateAddresses) => string | undefined;
 
 const OTHERWISE = "it is loopback, private, link-local or otherwise not public";

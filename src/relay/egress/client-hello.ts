@@ -47,7 +47,7 @@ export function createHelloReader(isSecond = false): HelloReader {
     recordLeft -= 1;
     if (isSkipped) return { kind: "more" };
     message.push(byte);
-    return judgeMessage(message, isSecond);
+    return evaluateMessage(message, isSecond);
   }
 
   function nextOfHeader(byte: number): HelloResult {
@@ -81,7 +81,7 @@ export function createHelloReader(isSecond = false): HelloReader {
 }
 
 /** Of as many bytes of the message as are here. */
-function judgeMessage(message: readonly number[], isSecond: boolean): HelloResult {
+function evaluateMessage(message: readonly number[], isSecond: boolean): HelloResult {
   if (message[0] !== CLIENT_HELLO) return { kind: isSecond ? "other" : "broken" };
   if (message.length < MESSAGE_HEADER_BYTES + 2) return { kind: "more" };
   const [, high = 0, middle = 0, low = 0, major = 0, minor = 0] = message;

@@ -12,7 +12,7 @@ export interface EgressChecker {
   /** Resolves the names of one kind of destination and checks all their addresses. */
   lookupFor(destination: Destination): LookupFunction;
   /** Checks what can be checked ahead, and answers which proxy leads there; undefined when it is reached directly. Throws EgressRefusal. */
-  wayTo(destination: Destination, secure: boolean): Promise<ProxyServer | undefined>;
+  proxyTo(destination: Destination, secure: boolean): Promise<ProxyServer | undefined>;
   /** The destination's port if one of the proxies has it too. */
   proxyPort(destination: Destination): number | undefined;
 }
@@ -69,7 +69,7 @@ export function createEgressChecker({ guard, resolvers, proxies }: EgressChecker
         refuseProxy(host, port, addresses),
       );
     },
-    async wayTo(destination, secure) {
+    async proxyTo(destination, secure) {
       check(destination);
       const { target } = destination;
       const proxy = proxies.leadingTo(target, secure);

@@ -14,15 +14,15 @@ import { EgressRefusal, reasonOf } from "./egress-policy.ts";
 
 /**
  * Reaches hosts that a guest, or GitLab on its behalf, has named. A name is resolved here and nowhere else, every address it has
- * is judged, and the connection goes to an address that was judged: a second look-up that answers differently cannot happen. Where a
- * company's proxy leads to the host, it resolves the name itself: then addresses are judged as far as they are known here.
+ * is checked, and the connection goes to an address that was checked: a second look-up that answers differently cannot happen. Where a
+ * company's proxy leads to the host, it resolves the name itself: then addresses are checked as far as they are known here.
  */
 export interface Dialer {
   /** A TCP connection, established. Throws EgressRefusal: 403 when an address is forbidden, 502 or 504 when it cannot be reached. */
   connect(destination: Destination, signal: AbortSignal): Promise<Socket>;
   /** An HTTP(S) request to a destination. Throws EgressRefusal as `connect` does, perhaps as a cause. */
   request(destination: Destination, wanted: DestinedRequest): Promise<Dispatcher.ResponseData>;
-  /** Judges an address written as such; names are judged when they are resolved. Throws EgressRefusal. */
+  /** Checks an address written as such; names are checked when they are resolved. Throws EgressRefusal. */
   check(destination: Destination): void;
   close(): Promise<void>;
 }
@@ -45,7 +45,7 @@ export function createDialer(options: DialerOptions): Dialer {
   const { guard, connectTimeoutMs, resolve, proxies = directRoutes } = options;
   const agents = new Map<string, Dispatcher>();
   const resolvers = { byDns: resolve ?? resolveByDns(), bySystem: resolve ?? resolveBySystem };
-  const judge = createEgressChecker({
+  const checker = createEgressChecker({
     guard,
     resolvers,
     proxies: companyProxies(proxies, resolvers.bySystem),
@@ -55,11 +55,11 @@ export function createDialer(options: DialerOptions): Dialer {
   /** As many as the configuration has kinds of judging and proxies has, those it once had included. */
   function agentFor(destination: Destination, proxy: ProxyServer | undefined): Dispatcher {
     const { addresses, named } = destination;
-    const key = JSON.stringify([addresses, named, judge.proxyPort(destination), proxy?.origin]);
+    const key = JSON.stringify([addresses, named, checker.proxyPort(destination), proxy?.origin]);
     const known = agents.get(key);
     if (known) return known;
     const through = { ...proxies, http: proxy, https: proxy, except: [] };
-    const lookup = judge.lookupFor(destination);
+    const lookup = checker.lookupFor(destination);
     const agent = createProxiedAgent({ proxies: through, connectTimeoutMs, secureContext, lookup });
     agents.set(key, agent);
     return agent;
@@ -75,9 +75,9 @@ export function createDialer(options: DialerOptions): Dialer {
   }
 
   return {
-    check: judge.check,
+    check: checker.check,
     async request(destination, wanted) {
-      const proxy = await judge.wayTo(destination, !wanted.origin.startsWith("http:"));
+      const proxy = await checker.proxyTo(destination, !wanted.origin.startsWith("http:"));
       const asking = agentFor(destination, proxy).request(wanted);
       return await asking.catch((error: unknown) => {
         throw closedByProxy(destination.target, error) ?? error;
@@ -85,9 +85,9 @@ export function createDialer(options: DialerOptions): Dialer {
     },
     async connect(destination, signal) {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]);
-      const proxy = await judge.wayTo(destination, true);
+      const proxy = await checker.proxyTo(destination, true);
       if (proxy !== undefined) return await tunnel(destination, proxy, signal);
-      return await established(destination.target, { lookup: judge.lookupFor(destination), signal: limit });
+      return await established(destination.target, { lookup: checker.lookupFor(destination), signal: limit });
     },
     async close() {
       await Promise.all([...agents.values()].map((agent) => agent.destroy()));

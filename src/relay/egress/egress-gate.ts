@@ -42,10 +42,10 @@ export function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateO
     async permit(guest, target) {
       const machine = await store.machine(guest.machineId);
       const egress = (machine && egressOf(machine.pool)) ?? normalEgress("none");
-      const verdict = evaluateTarget(egress, target, gitlab);
-      if (!verdict.allowed) throw closed(guest, target, verdict.reason);
-      audit.asked(guest, target, verdict.unlisted);
-      const { addresses, named, nameRule } = verdict;
+      const decision = evaluateTarget(egress, target, gitlab);
+      if (!decision.allowed) throw closed(guest, target, decision.reason);
+      audit.asked(guest, target, decision.unlisted);
+      const { addresses, named, nameRule } = decision;
       return { destination: { target, addresses, named }, nameRule };
     },
     async audited(guest, { target }, reach) {

@@ -37,7 +37,7 @@ type EgressDecision =
 
 const MAIL_PORT = 25;
 
-/** Whether a pool's guests may reach a target by its name. What the name resolves to is judged apart. */
+/** Whether a pool's guests may reach a target by its name. What the name resolves to is checked apart. */
 export function evaluateTarget(
   { mode, hosts, audit }: Egress,
   target: Target,
@@ -139,7 +139,7 @@ export function refusalIn(error: unknown): EgressRefusal | undefined {
   return causeIn(error, EgressRefusal);
 }
 
-const wordsOfCodes: Readonly<Record<string, string>> = {
+const messageOfCode: Readonly<Record<string, string>> = {
   ECONNREFUSED: "the connection was refused: nobody listens there",
   ECONNRESET: "the connection was broken off",
   UND_ERR_SOCKET: "the connection was broken off",
@@ -161,8 +161,8 @@ const wordsOfCodes: Readonly<Record<string, string>> = {
 export function reasonOf(error: unknown): string {
   for (let at = error; at instanceof Error; at = at.cause) {
     if (at.name === "TimeoutError") return "it did not answer in time";
-    const words = wordsOfCodes[(at as NodeJS.ErrnoException).code ?? ""];
-    if (words !== undefined) return words;
+    const message = messageOfCode[(at as NodeJS.ErrnoException).code ?? ""];
+    if (message !== undefined) return message;
   }
   return "it did not answer";
 }

@@ -35,7 +35,7 @@ export interface EgressProxy {
   forward(exchange: Exchange): Promise<void>;
 }
 
-/** The guest's way to other hosts, by the rules of its pool: a name is judged first, then every address it has. */
+/** The guest's way to other hosts, by the rules of its pool: a name is checked first, then every address it has. */
 export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
   const { store, dialer, audit, settings, egressOf } = options;
   const gitlabUrl = new URL(options.gitlabOrigin);
@@ -119,7 +119,7 @@ interface Ends {
   readonly check: Transform | undefined;
 }
 
-/** Both directions, each with its own end: one side may have said all and still listen. Answers why it was broken off, if it was. */
+/** Both directions, each with its own end: one side may have said all and still listen. Returns why it was broken off, if it was. */
 async function join({ guest, upstream, check }: Ends, idleTimeoutMs: number): Promise<unknown> {
   for (const socket of [guest, upstream]) {
     // Two pipelines listen to each: that is no leak, which Node warns of from eleven on.

@@ -114,7 +114,7 @@ const forgeable =
 
 /**
  * Leaves of a request only the headers and the parts of the query that its route may have, so that nothing behind it sees another.
- * What is left out is forgotten at once: a request that waits must not keep it. Answers the query as it is now, with its `?`, or empty.
+ * What is left out is forgotten at once: a request that waits must not keep it. Returns the query as it is now, with its `?`, or empty.
  */
 export function keepAllowed(request: IncomingMessage, served: Served, query: string): string {
   const rule = routeRules[served];

@@ -37,7 +37,7 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
   const { maxConnections } = options;
   const endpoints = new Map<string, Endpoint>();
   /** Opening and closing one machine's endpoint never overlap. */
-  const turns = createKeyedMutex();
+  const byMachine = createKeyedMutex();
 
   async function open(machineId: string, path: string | undefined): Promise<void> {
     const endpoint = endpoints.get(machineId);
@@ -69,8 +69,8 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
   }
 
   return {
-    open: (machineId, path) => turns.run(machineId, () => open(machineId, path)),
-    close: (machineId) => turns.run(machineId, () => close(machineId)),
+    open: (machineId, path) => byMachine.run(machineId, () => open(machineId, path)),
+    close: (machineId) => byMachine.run(machineId, () => close(machineId)),
     guest: (machineId) => endpoints.get(machineId)?.guest,
     remoteGuest(machineId) {
       const endpoint = endpoints.get(machineId);
@@ -79,7 +79,7 @@ export function createGuestEndpoints(options: GuestEndpointsOptions): GuestEndpo
     count: () => endpoints.size,
     async closeAll() {
       const all = [...endpoints.keys()];
-      await Promise.all(all.map((machineId) => turns.run(machineId, () => close(machineId))));
+      await Promise.all(all.map((machineId) => byMachine.run(machineId, () => close(machineId))));
     },
   };
 }

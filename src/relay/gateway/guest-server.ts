@@ -46,7 +46,7 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
     ...{ pieces, onTooMany: options.onTooMany },
     begin: (socket) => server.emit("connection", socket),
   });
-  const turns = createFairQueue({ serve: begin, onTooMany: onSentAhead });
+  const fairQueue = createFairQueue({ serve: begin, onTooMany: onSentAhead });
 
   /** The server never listens itself, so node does not watch its header timeouts: a slow header is our own to end. */
   function expectHeader(socket: Socket, withinMs: number): void {
@@ -76,14 +76,14 @@ export function createGuestServer(options: GuestServerOptions): GuestServer {
     const guest = guests.get(request.socket);
     if (guest === undefined) return void request.socket.destroy();
     if (hasTooManyHeaders(request)) return refuse(request.socket, TOO_LARGE);
-    turns.arrive(guest, request, response);
+    fairQueue.arrive(guest, request, response);
   });
 
   server.on("connect", (request, stream, head) => {
     const socket = stream as Socket;
     const guest = guests.get(socket);
     // A tunnel behind a request that is still served would mix its bytes with the answer's.
-    if (guest === undefined || turns.isBusy(socket)) return void socket.destroy();
+    if (guest === undefined || fairQueue.isBusy(socket)) return void socket.destroy();
     clearTimeout(headerTimers.get(socket));
     socket.on("error", () => {});
     if (hasTooManyHeaders(request)) return refuse(socket, TOO_LARGE);

@@ -52,13 +52,13 @@ export interface Guest {
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
-  standingAt: number | undefined;
+  statusAt: number | undefined;
   /** GitLab asked to be left in peace until then (epoch ms). */
   quietUntil: number;
   noteHeard(): void;
   lastHeardAt(): number | undefined;
   /** Runs one thing after the other. */
-  inTurn<T>(work: () => Promise<T>): Promise<T>;
+  exclusively<T>(work: () => Promise<T>): Promise<T>;
 }
 
 interface GuestOptions {
@@ -102,7 +102,7 @@ export function createGuest({ machineId, isRemote, clock, settings, log }: Guest
     ends: 0,
     session: undefined,
     delivery: undefined,
-    standingAt: undefined,
+    statusAt: undefined,
     quietUntil: 0,
     noteHeard() {
       heardAt = clock.now();
@@ -116,10 +116,10 @@ export function createGuest({ machineId, isRemote, clock, settings, log }: Guest
       }
       return heardAt;
     },
-    inTurn(work) {
-      const turn = last.then(work, work);
-      last = turn;
-      return turn;
+    exclusively(work) {
+      const done = last.then(work, work);
+      last = done;
+      return done;
     },
   };
 }

@@ -61,12 +61,12 @@ export function createHandlers(
   const downloadArtifacts = createDownload(artifacts);
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const redeliverAfterMs = config.redeliverAfter;
-  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onHandOver: openTrace });
+  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onDelivered: openTrace });
 
   /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
   function openTrace(guest: Guest, session: JobSession): void {
     const onOver = (status: string | undefined) => jobEnd.over(session, status);
-    const opened = guest.inTurn(() => ensureHead({ api, store }, session, onOver));
+    const opened = guest.exclusively(() => ensureHead({ api, store }, session, onOver));
     track(
       opened.catch((error: unknown) =>
         guest.log.write("info", "trace", { error: describeError(error) }, "trace not opened yet"),

@@ -17,7 +17,7 @@ export interface JobDeliveryOptions {
   readonly clock: Clock;
   readonly redeliverAfterMs: number;
   /** Called when the guest has been given the job: its trace may begin. */
-  readonly onHandOver: (guest: Guest, session: JobSession) => void;
+  readonly onDelivered: (guest: Guest, session: JobSession) => void;
 }
 
 interface Delivery {
@@ -39,7 +39,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
       throw new Refusal(403, "403 Forbidden", { rule: "wrong-machine-token" });
     }
     const relayHost = relayHostOf(request);
-    const delivery = await guest.inTurn(() => nextDelivery(guest));
+    const delivery = await guest.exclusively(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
     const payload = rewritePayload(delivery.payload, wayOf(http, relayHost));
     exchange.hold(payload.length);
@@ -90,7 +90,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     if (job === undefined) return undefined;
     guest.session ??= sessionOf(job, payload);
     guest.delivery = { sentAt: undefined };
-    options.onHandOver(guest, guest.session);
+    options.onDelivered(guest, guest.session);
     return { job, payload };
   }
 

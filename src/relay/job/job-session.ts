@@ -111,7 +111,7 @@ export interface JobEnd {
 export function createJobEnd({ store, clock }: { store: JobStore; clock: Clock }): JobEnd {
   return {
     async heard(guest, session, status) {
-      guest.standingAt = clock.now();
+      guest.statusAt = clock.now();
       if (status === "canceling") session.isCanceling = true;
       if (isJobResult(status)) await store.finishJob(session.jobId, status, endingOf(session, status));
     },

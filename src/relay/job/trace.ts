@@ -44,7 +44,7 @@ export function createAppendTrace(
     const session = await admit(store, guest, { jobId, token });
     const startBytes = startOf(request.headers["content-range"]);
     // Read when its turn has come: of a machine's patches one at a time is held, and the others wait outside.
-    await guest.inTurn(async () => {
+    await guest.exclusively(async () => {
       await caller.pace(exchange);
       const body = await readBody(exchange, MAX_PATCH_BYTES);
       await holdLimit(session, session.head.length + startBytes + body.length);

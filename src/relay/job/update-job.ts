@@ -33,7 +33,7 @@ export function createUpdateJob(
     const { guest } = exchange;
     const update = await readJsonObject(exchange, MAX_UPDATE_BYTES);
     const session = await admitUpdate(exchange, jobId, update);
-    await guest.inTurn(async () => {
+    await guest.exclusively(async () => {
       await caller.pace(exchange);
       await put(exchange, session, update);
     });
