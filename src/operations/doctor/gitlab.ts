@@ -8,7 +8,7 @@ import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import { proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import { CERTIFICATE_ENDS_SOON_MS, certificatesIn } from "../../base/tls.ts";
-import { DAY_MS, formatDuration } from "../../base/units.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readAnswer } from "../../gitlab/answer.ts";
 import type { GitLabError } from "../../gitlab/errors.ts";

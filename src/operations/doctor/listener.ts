@@ -6,7 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { listenOn, listenProblem } from "../../base/listen.ts";
 import { CERTIFICATE_ENDS_SOON_MS, type TlsFiles } from "../../base/tls.ts";
-import { formatDuration, HOUR_MS } from "../../base/units.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readServerPair } from "../../server/public/certificate-reloader.ts";
 import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";

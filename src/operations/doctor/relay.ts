@@ -9,7 +9,7 @@ import { systemCode } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import { silentLog } from "../../base/log.ts";
 import { CERTIFICATE_ENDS_SOON_MS } from "../../base/tls.ts";
-import { formatDuration, HOUR_MS, SECOND_MS } from "../../base/units.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { advertisedAddress } from "../../relay/config.ts";
 import { createConfiguredCertificate, isFor, validUntilOf } from "../../relay/remote/certificate.ts";
