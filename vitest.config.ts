@@ -41,14 +41,15 @@ export default defineConfig({
         },
       },
       {
-        // Real microVMs under emulation: one at a time, with deadlines that a busy machine can keep.
+        // Real microVMs under emulation, two files at a time, with deadlines that a busy machine can keep.
         test: {
           ...shared,
           name: "vm",
           include: ["test/vm/**/*.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 600_000,
-          fileParallelism: false,
+          maxWorkers: 2,
+          maxConcurrency: 2,
           globalSetup: ["./test/vm/build-image.ts"],
           sequence: { groupOrder: 1 },
         },

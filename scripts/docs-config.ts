@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { configJsonSchema } from "../src/config/json-schema.ts";
+import { configJsonSchema } from "../src/config/values.ts";
 
 const root = join(import.meta.dirname, "..");
 const page = join(root, "docs/configuration.md");
@@ -26,12 +26,15 @@ interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: Schema | boolean;
   readonly required?: readonly string[];
+  readonly "x-reload"?: string;
 }
 
 interface Row {
   readonly path: readonly string[];
   readonly schema: Schema;
   readonly required: boolean;
+  /** Of the key, or of the section around it. */
+  readonly reload: string;
 }
 
 const head = `# Configuration
@@ -64,9 +67,10 @@ credentials directory (\`LoadCredential=api.token:…\`) and then beside the con
 may be writable for others (a sticky directory such as \`/tmp\` is fine; so is a user's own group where it has the user's number). The same holds for the state directory and images. What is not so is
 refused at \`start\`, on reload (the old configuration stays) and by every other command, with the command that puts it right.
 
-**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. Pools, secrets, \`log.level\`, \`webhook\` without its scope, \`url\`,
-\`projects\`, \`poll\` and \`installation\`, and \`http.allow\`, \`http.trustedProxies\`, \`http.unprovenPerMinute\` and \`http.tls\` take effect at once (machines
-that exist keep what they were made with); everything else waits for the next start, and the answer says so. A file with mistakes changes nothing.
+**Reload.** On SIGHUP or \`firerunner reload\` the file is read again. What changes of a key marked *live* takes effect at once (machines
+that exist keep what they were made with; what \`image build\` alone asks for, at the next build); a key marked *restart* stays as it was
+at the start, and each reload says so until there is one. The sections \`webhook\` and \`http.tls\` as a whole come and go with a restart.
+A file with mistakes changes nothing.
 `;
 
 /** The whole page. `exampleText` is a configuration that works. */
@@ -78,33 +82,34 @@ export function renderPage(schema: Schema, exampleText: string): string {
 }
 
 function renderSection(key: string, schema: Schema, required: boolean): string {
-  const rows = leaves([key], schema, required);
+  const rows = leaves([key], schema, required, "");
   const title = typeof schema.additionalProperties === "object" ? `${key}.NAME` : key;
   const table = [
-    "| key | value | default | what it is |",
-    "| --- | --- | --- | --- |",
+    "| key | value | default | reload | what it is |",
+    "| --- | --- | --- | --- | --- |",
     ...rows.map(renderRow),
   ];
   const intro = rows.length > 1 && schema.description ? `${schema.description}\n\n` : "";
   return `## \`${title}\`\n\n${intro}${table.join("\n")}\n`;
 }
 
-function leaves(path: readonly string[], schema: Schema, required: boolean): Row[] {
+function leaves(path: readonly string[], schema: Schema, required: boolean, above: string): Row[] {
+  const reload = schema["x-reload"] ?? above;
   if (typeof schema.additionalProperties === "object") {
-    return leaves([...path, "NAME"], schema.additionalProperties, true);
+    return leaves([...path, "NAME"], schema.additionalProperties, true, reload);
   }
   const entry = schema.items;
   if (entry?.properties) {
     const within = [...path.slice(0, -1), `${path.at(-1)}[]`];
-    return [{ path, schema, required }, ...leaves(within, entry, true)];
+    return [{ path, schema, required, reload }, ...leaves(within, entry, true, reload)];
   }
-  if (schema.properties === undefined) return [{ path, schema, required }];
+  if (schema.properties === undefined) return [{ path, schema, required, reload }];
   return Object.entries(schema.properties).flatMap(([key, value]) =>
-    leaves([...path, key], value, required && schema.required?.includes(key) === true),
+    leaves([...path, key], value, required && schema.required?.includes(key) === true, reload),
   );
 }
 
-function renderRow({ path, schema, required }: Row): string {
+function renderRow({ path, schema, required, reload }: Row): string {
   const key = `<span id="${path.join(".").toLowerCase()}">\`${path.join(".")}\`</span>`;
   const fallback =
     schema.default === undefined
@@ -112,7 +117,7 @@ function renderRow({ path, schema, required }: Row): string {
         ? "**required**"
         : ""
       : `\`${JSON.stringify(schema.default).replaceAll('"', "")}\``;
-  const cells = [key, formOf(schema), fallback, schema.description ?? ""];
+  const cells = [key, formOf(schema), fallback, reload, schema.description ?? ""];
   return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
 }
 

@@ -90,7 +90,7 @@ export const advice: Readonly<Record<string, string>> = {
   registry_unavailable: "Push again later: what has arrived is not sent again.",
   registry_unreachable: "Check the registry's host and port, and the network between.",
   relay_refusal: "Nothing: it is the answer to a guest that asked for something it may not have.",
-  relay_certificate: "Do what the message says of the file; openssl must be installed.",
+  relay_certificate: "Do what the message says of the file.",
   relay_listen: "Correct relay.listen, or end the program that listens there.",
   relay_no_link: "Nothing: the machine is not wanted any more, and its job gets another.",
   relay_no_network:

@@ -47,6 +47,30 @@ const mayImport: Record<string, readonly string[]> = {
   "main.ts": ["cli"],
 };
 
+/**
+ * Files outside base/ that use timers of Node's own instead of a Clock, with their reasons. All of them bound what the other end of a
+ * real connection does, as the kernel's own time-outs do, and are set for every request.
+ */
+const ownTimers: Readonly<Record<string, string>> = {
+  "src/relay/gateway/admission.ts": "how long one request of a guest may take",
+  "src/relay/gateway/dispatcher.ts": "how long a refused guest may go on sending, and wait for its answer",
+  "src/relay/egress/egress-dialer.ts": "connecting",
+  "src/relay/egress/egress-name-check.ts": "how long a guest's TLS client may say nothing",
+  "src/relay/egress/egress-proxy.ts": "socket.setTimeout: an idle tunnel",
+  "src/relay/egress/addresses.ts": "name resolution",
+  "src/relay/gateway/guest-server.ts": "slow headers, bodies that stop, connections that linger",
+  "src/relay/remote/remote-listener.ts": "a slow handshake",
+  "src/relay/gateway/exchange.ts": "a body that stops",
+  "src/server/public/public-app.ts": "server.setTimeout: an idle connection",
+  "packages/gitlab-stand-in/src/exchange.ts":
+    "lets an answer's last bytes leave before the connection is cut",
+  "packages/gitlab-stand-in/src/hooks/sender.ts": "a receiver that does not answer",
+  "packages/gitlab-stand-in/src/wait.ts": "a test's patience",
+};
+
+const ofTime =
+  /setTimeout\(|setInterval\(|\bDate\.now\(|\bperformance\.now\(|AbortSignal\.timeout\(|new Date\(\)|setTimeout.*node:timers/;
+
 interface Import {
   readonly from: string;
   readonly to: string;
@@ -114,6 +138,14 @@ describe("architecture", () => {
     const readers = sources.filter((file) => readFileSync(join(root, file), "utf8").includes("process.env"));
 
     expect(readers.filter((file) => !/^src\/(config|cli)\/|^src\/main\.ts$/.test(file))).toEqual([]);
+  });
+
+  test("time comes from a Clock", () => {
+    const users = sources
+      .filter((file) => !file.startsWith("src/base/"))
+      .filter((file) => ofTime.test(readFileSync(join(root, file), "utf8")));
+
+    expect(users.toSorted()).toEqual(Object.keys(ownTimers).toSorted());
   });
 
   test("no test replaces a module", () => {

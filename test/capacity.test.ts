@@ -157,7 +157,7 @@ class History {
       settled: new Set(settled.map(({ id }) => id)),
       pools: this.pools,
       starting: new Map(this.starting),
-      shunned: new Map(),
+      avoidedHosts: new Map(),
       doors: new Set(this.machines.keys()),
       heardAt: new Map(),
       ends: new Map(),
@@ -253,10 +253,10 @@ class History {
   }
 }
 
-function viewOf({ room, isSilent, there }: Host): HostView {
+function viewOf({ room: capacity, isSilent, there }: Host): HostView {
   const running = { running: true, startedAt: someTime } as const;
   const listed = [...there].map((id): DriverMachine => ({ id, status: running }));
-  return { room, listed: isSilent ? undefined : listed };
+  return { capacity, listed: isSilent ? undefined : listed };
 }
 
 function pick<Item>(items: readonly Item[], which: number): Item | undefined {

@@ -56,7 +56,7 @@ function partsOf(example: string): [string, string, string] {
   const start = example.indexOf("# webhook:");
   const end = example.indexOf("\nshutdown:");
   expect([start > 0, end > start]).toEqual([true, true]);
-  const within = example.slice(start, end).replace(/^# The door that .*$/m, "");
+  const within = example.slice(start, end).replace(/^# The public server that .*$/m, "");
   return [example.slice(0, start), within, example.slice(end)];
 }
 

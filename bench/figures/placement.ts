@@ -89,7 +89,7 @@ function aSnapshot(live: number): Snapshot {
     settled: ids,
     pools: new Map([[pool.name, pool]]),
     starting: new Map(),
-    shunned: new Map(),
+    avoidedHosts: new Map(),
     doors: ids,
     heardAt: new Map(machines.map(({ id }) => [id, now])),
     ends: new Map(),
@@ -113,7 +113,10 @@ function aRunningJob({ id, jobId }: Machine, index: number): Job {
 function viewOf(name: string, machines: readonly Machine[]): [string, HostView] {
   const key = `flintlock/${name}`;
   const capacity = { cpus: 128, memoryMib: 131_072, machines: 128 };
-  const room = aRoom({ key, driver: "flintlock", capacity, images: new Set(["base"]) });
+  const host = aRoom({ key, driver: "flintlock", capacity, images: new Set(["base"]) });
   const running = { running: true, startedAt: now } as const;
-  return [key, { room, listed: machines.map(({ id }): DriverMachine => ({ id, status: running })) }];
+  return [
+    key,
+    { capacity: host, listed: machines.map(({ id }): DriverMachine => ({ id, status: running })) },
+  ];
 }

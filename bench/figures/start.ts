@@ -1,5 +1,5 @@
 import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
-import { rewritePayload } from "../../src/relay/payload.ts";
+import { rewritePayload } from "../../src/relay/job/payload.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { pairedDifferences, summarize } from "../core/statistics.ts";

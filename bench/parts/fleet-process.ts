@@ -1,9 +1,11 @@
 /** FireRunner with a fleet of Flintlock hosts, in a process of its own: every room and every driver as the program has them. */
+
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { type Components, composeApp } from "../../src/app/compose.ts";
+import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";

@@ -1,9 +1,11 @@
 /** FireRunner as the program itself builds it, but on machines in memory: everything except a hypervisor. */
+
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { stringify } from "yaml";
-import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { type Components, composeApp } from "../../src/app/compose.ts";
+import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";

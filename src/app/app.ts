@@ -3,16 +3,16 @@
 import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { diffConfig } from "../config/diff.ts";
 import type { Config } from "../config/load.ts";
-import { mergeReloadable } from "../config/merge-reloadable.ts";
+import { diffConfig, mergeReloadable } from "../config/reload.ts";
 import type { Pool } from "../domain/pool.ts";
 import { poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import { capacitiesOf } from "../vm/fleet-capacity.ts";
-import { type Cleanup, type Components, composeApp } from "./compose.ts";
+import { type Components, composeApp } from "./compose.ts";
+import type { Cleanup } from "./fleet.ts";
 import { openServers } from "./servers.ts";
 import { stopWork } from "./stopping.ts";
 

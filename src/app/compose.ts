@@ -2,10 +2,10 @@
 import { createHash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { systemClock } from "../base/clock.ts";
+import { every, systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { HOUR_MS } from "../base/units.ts";
+import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
@@ -28,7 +28,7 @@ import { logEvents } from "../telemetry/events.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { buildFleet } from "./fleet.ts";
+import { buildFleet, type Cleanup } from "./fleet.ts";
 import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
 import type { HostRegistry } from "./host-registry.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
@@ -37,14 +37,10 @@ import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
 const GUEST_PROXY = "http://10.0.2.100:80";
-const MIB_BYTES = 1024 ** 2;
 /** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
 const SILENT_AFTER_INTERVALS = 3;
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
 const RESERVE_BYTES = 16 * MIB_BYTES;
-
-/** Gives back one thing that was taken. */
-export type Cleanup = () => Promise<unknown> | unknown;
 
 /** The rooms, built and joined. */
 export interface Components {
@@ -102,7 +98,7 @@ export async function composeApp(
   if (instead) cleanups.push(() => fleet.close());
 
   const relay = createRelay({
-    ...{ store, http, api, pools, clock, ways: config().proxy },
+    ...{ store, http, api, pools, clock, proxies: config().proxy },
     bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
     log: log.child({ component: "relay" }),
     config: relayConfig,
@@ -226,8 +222,7 @@ function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
     store.prune(systemClock.now() - keepMs()).catch((error) => {
       log.warn({ problem: describeError(error) }, "old history could not be deleted");
     });
-  const timer = setInterval(once, HOUR_MS);
-  return () => clearInterval(timer);
+  return every(systemClock, HOUR_MS, once);
 }
 
 /** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */

@@ -1,6 +1,6 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
-import { neededAbilities } from "../config/needed-abilities.ts";
+import { neededAbilities } from "../config/machine-kinds.ts";
 import { namedScopeOf } from "../discovery/scope.ts";
 import { lackingNote } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -8,9 +8,9 @@ import { poolCapacity } from "../domain/pool.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import { blockersOf } from "../scheduler/explain.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
-import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { WebhookPorts } from "../server/control/ports.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
-import type { Readiness } from "../server/public/webhook-handler.ts";
+import type { Readiness } from "../server/public/webhook-route.ts";
 import type { DaemonStatus, PoolStatus } from "../views/api.ts";
 import type { Components } from "./compose.ts";
 import type { TokenProblem } from "./pool-tokens.ts";
@@ -134,14 +134,13 @@ export function readiness({
   reach,
   pools: currentPools,
 }: Pick<Components, "scheduler" | "claimer" | "tagged" | "reach" | "pools">): Readiness {
-  const { mode, pools } = scheduler.status();
   // Pools of jobs by tag come and go with their runners; whether they can be served is a matter of what they boot.
   const known = currentPools();
   const isLasting = ({ pool }: { readonly pool: string }) => known.get(pool)?.origin.kind !== "tags";
   const outage = describeOutage(reach.outage(), systemClock.now());
   const parts = {
-    mode,
-    pools: pools.filter(isLasting),
+    mode: scheduler.mode(),
+    pools: scheduler.poolHealth().filter(isLasting),
     claiming: claimer.status().filter(isLasting),
     outage,
   };

@@ -10,8 +10,10 @@ import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import type { Cleanup } from "./compose.ts";
 import { createHostRegistry, type HostRegistry } from "./host-registry.ts";
+
+/** Gives back one thing that was taken. */
+export type Cleanup = () => Promise<unknown> | unknown;
 
 export interface FleetOptions {
   readonly config: Config;
@@ -32,7 +34,7 @@ export async function buildFleet(options: FleetOptions, cleanups: Cleanup[]): Pr
   const fleet = createLocalFleet(own);
   cleanups.push(() => fleet.close());
   const namespace = await namespaceOf(config, store.installationId);
-  const askRegistry = registryAsker({ ways: config.proxy });
+  const askRegistry = registryAsker({ proxies: config.proxy });
   const make = (host: FlintlockHost) =>
     createFlintlockDriver({
       ...{ host, namespace, log, askRegistry, clock: systemClock, random: Math.random },

@@ -4,7 +4,7 @@ import { rootCertificates } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../test/servers/certificates.ts";
-import { directWays } from "../base/proxy/ways.ts";
+import { directRoutes } from "../base/proxy/routes.ts";
 import { createGuestAuthorities } from "./guest-authorities.ts";
 
 let authority: CertificateAuthority;
@@ -37,7 +37,7 @@ test("machines get certificates, each once, and never a key that stands beside t
   const both = await file("guests.pem", other.ca + authority.ca);
 
   const pem = await createGuestAuthorities(
-    { guests: { caFile: both }, gitlab: { url, caFile }, proxy: directWays },
+    { guests: { caFile: both }, gitlab: { url, caFile }, proxy: directRoutes },
     log,
   ).pem();
 
@@ -51,7 +51,7 @@ test("what is too large is left out whole and told once; the others are given", 
   const large = await file("large.pem", rootCertificates.join("\n"));
   const caFile = await file("small.pem", other.ca);
   const authorities = createGuestAuthorities(
-    { guests: { caFile }, gitlab: { url, caFile: large }, proxy: directWays },
+    { guests: { caFile }, gitlab: { url, caFile: large }, proxy: directRoutes },
     log,
   );
 
@@ -64,7 +64,10 @@ test("what is too large is left out whole and told once; the others are given", 
 test("a file that is gone leaves what it last held", async () => {
   const { directory, file, log, warned } = await rig();
   const caFile = await file("ca.pem", authority.ca);
-  const authorities = createGuestAuthorities({ guests: { caFile }, gitlab: { url }, proxy: directWays }, log);
+  const authorities = createGuestAuthorities(
+    { guests: { caFile }, gitlab: { url }, proxy: directRoutes },
+    log,
+  );
   await authorities.pem();
   await rm(caFile);
 

@@ -4,12 +4,13 @@ import { hostKey } from "../domain/placement.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { HostPorts } from "../server/control/host-routes.ts";
 import { HttpError } from "../server/errors.ts";
-import type { Store } from "../store/store.ts";
+import type { HostStore, MachineStore } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 
 export interface HostCommandsDeps {
   readonly fleet: Pick<Fleet, "hosts">;
-  readonly store: Pick<Store, "drainHost" | "resumeHost" | "drainedHosts" | "machines">;
+  readonly store: Pick<HostStore, "drainHost" | "resumeHost" | "drainedHosts"> &
+    Pick<MachineStore, "machines">;
   readonly scheduler: Pick<Scheduler, "wake" | "forgetMachine">;
   /** Whether a host is there only until its last machine is gone. */
   readonly isLeaving: (key: string) => boolean;

@@ -1,7 +1,7 @@
 /** Keeps the fleet's hosts as the configuration names them: they come, change and go with a reload. */
 import type { Log } from "../base/log.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, MachineStore } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 
@@ -15,7 +15,7 @@ export interface HostRegistry<Host> {
 
 export interface HostRegistryDeps<Host> {
   readonly fleet: ChangingFleet;
-  readonly store: Pick<Store, "machines" | "onEvent">;
+  readonly store: Pick<MachineStore, "machines"> & Pick<EventStore, "onEvent">;
   readonly make: (host: Host) => VmDriver;
   readonly isSame: (a: Host, b: Host) => boolean;
   readonly log: Log;

@@ -17,8 +17,7 @@ import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import type { Store } from "../store/store.ts";
 import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
-import type { Cleanup } from "./compose.ts";
-import { namespaceOf } from "./fleet.ts";
+import { type Cleanup, namespaceOf } from "./fleet.ts";
 
 export interface HostTrials {
   /** Throws `bad_request` at once while another trial runs: each begins by removing what an earlier one left. */
@@ -69,7 +68,7 @@ async function optionsFor({ config, store, trials, log }: HostTrialsDeps, order:
     namespace: await namespaceOf(config(), store.installationId),
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
-    askRegistry: registryAsker({ ways: proxy }),
+    askRegistry: registryAsker({ proxies: proxy }),
     door: trialEndpoint(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,

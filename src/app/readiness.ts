@@ -1,6 +1,6 @@
 import type { ClaimingStatus } from "../claiming/claimer.ts";
 import type { PoolHealth } from "../scheduler/health.ts";
-import type { Readiness } from "../server/public/webhook-handler.ts";
+import type { Readiness } from "../server/public/webhook-route.ts";
 
 export interface ReadinessParts {
   /** `run`, or that FireRunner takes no new jobs. */

@@ -1,16 +1,18 @@
 /** The two doors: one for the command line of this computer, one for the network. */
+
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { ControlPorts } from "../server/control/control-routes.ts";
 import { openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts } from "../server/control/ports.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
 import type { Store } from "../store/store.ts";
 import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
-import type { Cleanup, Components } from "./compose.ts";
+import type { Components } from "./compose.ts";
 import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
+import type { Cleanup } from "./fleet.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
 
@@ -43,7 +45,7 @@ async function openNetworkDoor(
   if (http.listen.length === 0) return undefined;
   return await openPublicServer({
     config: http,
-    desk: rooms.tagged?.desk,
+    handler: rooms.tagged?.desk,
     readiness: () => readiness(rooms),
     clock: systemClock,
     log: log.child({ component: "server" }),
@@ -67,7 +69,7 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
     status: () => describeDaemon(rooms, config(), about),
     explain,
     reload,
-    door: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    publicServer: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
     webhook,
   };
   const views = createViews({
@@ -76,7 +78,7 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
     explain,
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
-  return await openControlServer({ stateDirectory: config().state, views, ports, log });
+  return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });
 }
 
 function steeringOf({

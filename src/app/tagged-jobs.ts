@@ -20,12 +20,12 @@ import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { RunnerProvisioner } from "../runners/ports.ts";
+import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import { createRunnerProvisioner } from "../runners/provisioner.ts";
 import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/health.ts";
-import type { Screening } from "../server/public/webhook-handler.ts";
+import type { Screening } from "../server/public/webhook-route.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 

@@ -94,7 +94,7 @@ function aWorld({
 
 describe("jobs by tag, seen from outside", () => {
   test("their standing is what the rooms say", async () => {
-    const standing = WebhookStatusView.parse(await aWorld().standing());
+    const standing = WebhookStatusView.parse(await aWorld().status());
 
     expect(standing).toMatchObject({
       scope: "group example/apps",
@@ -112,7 +112,7 @@ describe("jobs by tag, seen from outside", () => {
   test("a job that cannot be served and is not failed although it should be says why, in the lists and in `why`", async () => {
     const world = aWorld({ blocker: "it has several tags" });
 
-    expect((await world.standing()).unservable[0]?.reason).toBe(
+    expect((await world.status()).unservable[0]?.reason).toBe(
       "no host has so many CPUs; it has several tags",
     );
     expect(await world.explainPending(12)).toContain("it has several tags");

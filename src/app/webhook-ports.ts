@@ -7,9 +7,9 @@ import type { Watcher } from "../discovery/watcher.ts";
 import type { WebhookReceiverStatus } from "../discovery/webhook-receiver.ts";
 import { tagPoolName } from "../domain/routing.ts";
 import type { NamedScope, RateBudget } from "../gitlab/rest-api.ts";
-import type { RunnerProvisioner } from "../runners/ports.ts";
+import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import type { Unservable } from "../runners/unservable.ts";
-import type { WebhookPorts } from "../server/control/control-routes.ts";
+import type { WebhookPorts } from "../server/control/ports.ts";
 import type { WaitingView, WebhookStatusView } from "../views/webhook-api.ts";
 
 /** More than people read; GitLab's own pages have them all. */
@@ -38,7 +38,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
   const { watcher, keeper } = options;
   const view = (job: PendingJob) => viewOf(job, options);
   return {
-    standing: () => standingOf(options),
+    status: () => standingOf(options),
     waiting: () => watcher.demand.pending().slice(0, MOST_WAITING).map(view),
     async explainPending(jobId) {
       const words = await watcher
@@ -49,7 +49,7 @@ export function createWebhookPorts(options: WebhookPortsOptions): WebhookPorts {
       const alone = watcher.status().leftAlone.find((each) => each.job.id === jobId);
       return [...words, alone && options.unservable.blocker(alone)].filter((each) => each !== undefined);
     },
-    keeper,
+    runners: keeper,
   };
 }
 

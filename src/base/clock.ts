@@ -4,14 +4,17 @@ import { setTimeout as delay } from "node:timers/promises";
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Resolves after `ms`, or rejects with the signal's reason as soon as it aborts. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /**
+   * Resolves after `ms`, or rejects with the signal's reason as soon as it aborts. The program goes on running for it, unless it is
+   * `in the background`.
+   */
+  sleep(ms: number, signal?: AbortSignal, how?: "in the background"): Promise<void>;
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
-  sleep: async (ms, signal) => {
-    await delay(ms, undefined, signal ? { signal } : {});
+  sleep: async (ms, signal, how) => {
+    await delay(ms, undefined, { ref: how === undefined, ...(signal ? { signal } : {}) });
   },
 };
 
@@ -23,4 +26,24 @@ export async function pauseUnless(clock: Clock, ms: number, signal: AbortSignal)
   } catch (error) {
     if (!signal.aborted) throw error;
   }
+}
+
+/** Calls `work` once, after `ms`, in the background. Returns what calls it off. `work` must not throw. */
+export function after(clock: Clock, ms: number, work: () => void): () => void {
+  const over = new AbortController();
+  clock.sleep(ms, over.signal, "in the background").then(work, () => {});
+  return () => over.abort("called off");
+}
+
+/** Calls `work` again and again, each time after `ms`, in the background. Returns what ends it. `work` must not throw. */
+export function every(clock: Clock, ms: number, work: () => void): () => void {
+  let stop = () => {};
+  const next = () => {
+    stop = after(clock, ms, () => {
+      next();
+      work();
+    });
+  };
+  next();
+  return () => stop();
 }

@@ -7,7 +7,7 @@ import type { Clock } from "./clock.ts";
 /** How long work may go on after its signal aborted, to clean up behind itself, before it is left alone. */
 const CLEAN_UP_MS = 5_000;
 /** The reason where no other is given. Reasons of our own spare the making of an exception for every call. */
-export const outOfTime = new Error("out of time");
+export const outOfTime = Object.assign(new Error("it took too long"), { name: "TimeoutError" });
 const ENDED = "ended";
 
 export interface Deadline {

@@ -2,7 +2,7 @@ import type { Clock } from "./clock.ts";
 import { MINUTE_MS } from "./units.ts";
 
 /**
- * What rooms need of a logger: constant messages with fields. pino fits; `silentLog` is for tests. WARN and ERROR
+ * What modules need of a logger: constant messages with fields. pino fits; `silentLog` is for tests. WARN and ERROR
  * messages are constant strings so that they group.
  */
 export interface Log {

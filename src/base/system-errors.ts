@@ -45,19 +45,19 @@ export function describeSystemError(error: Error): string | undefined {
   const { code = "", syscall, path, dest = path } = error as SystemError;
   if (syscall === undefined) return undefined;
   if (code in ofProcess) return ofProcess[code];
-  if (dest === undefined) return addressWords(code, syscall, error);
+  if (dest === undefined) return addressProblem(code, syscall, error);
   return about(syscall.startsWith("spawn") ? `the program ${dest}` : dest, ofFiles[code]);
 }
 
-function addressWords(code: string, syscall: string, error: SystemError): string | undefined {
+function addressProblem(code: string, syscall: string, error: SystemError): string | undefined {
   const where = error.hostname ?? placeOf(error.address, error.port);
   if (syscall === "listen" || syscall === "bind") return about(where, ofAddresses[code]);
   const problem = unreachableProblems[code];
   return problem && (where === "" ? problem : `${where}: ${problem}`);
 }
 
-function about(what: string, words: string | undefined): string | undefined {
-  return words === undefined || what === "" ? undefined : `${what} ${words}`;
+function about(what: string, problem: string | undefined): string | undefined {
+  return problem === undefined || what === "" ? undefined : `${what} ${problem}`;
 }
 
 function placeOf(address: string | undefined, port: number | undefined): string {

@@ -1,9 +1,11 @@
+/** Certificates: pairs read from files and checked, and whom a connection trusts. */
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { describeError, systemCode } from "./errors.ts";
+import { createMutex } from "./keyed-mutex.ts";
 import { readTrusted, UntrustedError } from "./trusted-file.ts";
-import { MIB_BYTES } from "./units.ts";
+import { DAY_MS, MIB_BYTES } from "./units.ts";
 
 const LARGEST_FILE_BYTES = MIB_BYTES;
 
@@ -24,10 +26,10 @@ export interface TlsPair {
 
 export const TLS_FLOOR = "TLSv1.2";
 
-/** Makes the error of the room that needs the pair, of words that say which file is wrong, and how. */
+/** Makes the error of the module that needs the pair, of a message that says which file is wrong, and how. */
 type WrongFile = (message: string, options?: ErrorOptions & { hint?: string }) => Error;
 
-/** Throws what `wrong` makes. A certificate that has expired is none of that. */
+/** Throws what `wrong` makes. A certificate that has expired is returned. */
 export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<TlsPair> {
   const { certificateFile, keyFile } = files;
   const cert = await read(certificateFile, "certificate", wrong);
@@ -41,7 +43,7 @@ export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<Tl
   try {
     createSecureContext({ cert, key, minVersion: TLS_FLOOR });
   } catch (cause) {
-    throw wrong(`the certificate in ${certificateFile} cannot be used: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the certificate in ${certificateFile} cannot be used: ${opensslMessage(cause)}`, { cause });
   }
   return {
     cert,
@@ -51,8 +53,51 @@ export async function readTlsPair(files: TlsFiles, wrong: WrongFile): Promise<Tl
   };
 }
 
+/** What was read of files that change while we run, as it was when it could last be used. */
+export interface FileBacked<Value> {
+  readonly value: Value;
+  /** Reads the files anew if they have changed since the last time. Never rejects. One after the other, so that no older value comes last. */
+  refresh(): Promise<"unchanged" | "renewed" | { readonly unusable: unknown }>;
+}
+
+export interface FileBackedOptions<Value> {
+  /** Which files it is of; other ones than before count as a change. */
+  readonly paths: () => readonly string[];
+  readonly read: () => Promise<Value>;
+  /** Takes the new value into use: returns false when it is no other than the present one, and throws when it cannot be used. */
+  readonly use?: (next: Value, present: Value) => boolean;
+}
+
+/** Throws what `read` throws. */
+export async function createFileBacked<Value>(options: FileBackedOptions<Value>): Promise<FileBacked<Value>> {
+  const { paths, read, use = () => true } = options;
+  const oneByOne = createMutex();
+  // Before reading: what changes in between is seen the next time.
+  let stamp = await stampOf(paths());
+  let value = await read();
+  return {
+    get value() {
+      return value;
+    },
+    refresh: () =>
+      oneByOne(async () => {
+        const seen = await stampOf(paths());
+        if (seen === stamp) return "unchanged";
+        stamp = seen;
+        try {
+          const next = await read();
+          if (!use(next, value)) return "unchanged";
+          value = next;
+          return "renewed";
+        } catch (error) {
+          return { unusable: error };
+        }
+      }),
+  };
+}
+
 /** Changes whenever one of the files does; a file that cannot be read has a stamp too. */
-export async function stampOf(paths: readonly string[]): Promise<string> {
+async function stampOf(paths: readonly string[]): Promise<string> {
   const stamps = paths.map(async (path) => {
     try {
       const { ino, size, mtimeNs } = await stat(path, { bigint: true });
@@ -62,6 +107,19 @@ export async function stampOf(paths: readonly string[]): Promise<string> {
     }
   });
   return (await Promise.all(stamps)).join("\n");
+}
+
+/** An end that is nearer than this is worth a warning: time enough to renew it. */
+export const CERTIFICATE_ENDS_SOON_MS = 14 * DAY_MS;
+
+/** How a certificate stands in time. */
+export function validityOf(
+  { validFrom, validUntil }: { readonly validFrom: number; readonly validUntil: number },
+  now: number,
+): "good" | "ends soon" | "has ended" | "not yet valid" {
+  if (now >= validUntil) return "has ended";
+  if (now < validFrom) return "not yet valid";
+  return validUntil - now < CERTIFICATE_ENDS_SOON_MS ? "ends soon" : "good";
 }
 
 async function read(path: string, what: string, wrong: WrongFile): Promise<Buffer> {
@@ -74,8 +132,8 @@ async function read(path: string, what: string, wrong: WrongFile): Promise<Buffe
       EACCES: "may not be read by this user",
       EISDIR: "is a directory",
     };
-    const words = why[systemCode(cause) as keyof typeof why] ?? `cannot be read: ${describeError(cause)}`;
-    throw wrong(`the file of the ${what}, ${path}, ${words}`, { cause });
+    const problem = why[systemCode(cause) as keyof typeof why] ?? `cannot be read: ${describeError(cause)}`;
+    throw wrong(`the file of the ${what}, ${path}, ${problem}`, { cause });
   }
 }
 
@@ -88,7 +146,7 @@ function parseCertificate(pem: Buffer, path: string, wrong: WrongFile): X509Cert
   try {
     return new X509Certificate(pem);
   } catch (cause) {
-    throw wrong(`the certificate in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the certificate in ${path} is damaged: ${opensslMessage(cause)}`, { cause });
   }
 }
 
@@ -104,12 +162,12 @@ function parseKey(pem: Buffer, path: string, wrong: WrongFile): KeyObject {
         hint: "Decrypt it (openssl pkey -in KEY -out PLAIN) and let the file be read by this user only.",
       });
     }
-    throw wrong(`the key in ${path} is damaged: ${opensslWords(cause)}`, { cause });
+    throw wrong(`the key in ${path} is damaged: ${opensslMessage(cause)}`, { cause });
   }
 }
 
 /** OpenSSL's `error:0480006C:PEM routines::no start line`, without the numbers. */
-function opensslWords(error: unknown): string {
+function opensslMessage(error: unknown): string {
   return describeError(error).replace(/^error:[0-9A-F]+:/i, "");
 }
 

@@ -137,7 +137,7 @@ export async function readTrusted(
 
 /**
  * Walks to `path` as the system does, link by link. Each directory on the way must be one in which others cannot put another thing
- * in place of what is there. Answers where the last part really lies.
+ * in place of what is there. Returns where the last part really lies.
  */
 async function requireTrustedWay(path: string, us: Us): Promise<string> {
   // Not by `resolve`, which takes `..` back before a link is followed.

@@ -1,44 +1,69 @@
+/** Loops that sleep until something is due or somebody wakes them: `createWaker` for a loop of one's own, `createWakeLoop` for a whole one. */
 import type { Clock } from "./clock.ts";
-import { pauseUnless } from "./clock.ts";
 
-/** Looks, rests until the time that the look named or until woken, and looks again. Never two looks at once. */
+/** Any number of wakes before the next round are one. */
+export interface Waker {
+  wake(reason: string): void;
+  /** The reason of the first wake since the last call, or `tick` after `tickMs`, or `stop` when the signal aborts. */
+  next(tickMs: number, signal: AbortSignal): Promise<string>;
+}
+
+export function createWaker(clock: Clock): Waker {
+  let pending: string | undefined;
+  let notify: (() => void) | undefined;
+
+  return {
+    wake(reason) {
+      pending ??= reason;
+      notify?.();
+    },
+    async next(tickMs, signal) {
+      if (pending === undefined && !signal.aborted) {
+        const timer = new AbortController();
+        // A burst wakes hundreds of times, and an abort without a reason makes an error with its stack.
+        const follow = () => timer.abort("woken");
+        signal.addEventListener("abort", follow);
+        notify = follow;
+        await clock.sleep(tickMs, timer.signal).catch(() => {});
+        notify = undefined;
+        signal.removeEventListener("abort", follow);
+      }
+      const reason = pending ?? (signal.aborted ? "stop" : "tick");
+      pending = undefined;
+      return reason;
+    },
+  };
+}
+
+/** Polls, sleeps until the time that the poll named or until woken, and polls again. Never two polls at once. */
 export interface WakeLoop {
   start(): void;
   wake(): void;
-  /** No look begins after this; resolves when the last one has ended. */
+  /** No poll begins after this; resolves when the last one has ended. */
   stop(): Promise<void>;
 }
 
-/** `look` must not throw; it answers when to look again at the latest (epoch ms). */
-export function createWakeLoop(clock: Clock, look: () => Promise<number>): WakeLoop {
+/** `poll` must not throw; it returns when to poll again at the latest (epoch ms). Wakes from before the start need no other poll. */
+export function createWakeLoop(clock: Clock, poll: () => Promise<number>): WakeLoop {
+  const stopping = new AbortController();
+  let waker = createWaker(clock);
   let running = Promise.resolve();
-  let stopped = false;
-  let woken = false;
-  let rest = new AbortController();
 
   async function loop(): Promise<void> {
-    while (!stopped) {
-      woken = false;
-      rest = new AbortController();
-      const untilAt = await look();
-      if (!woken) await pauseUnless(clock, Math.max(1, untilAt - clock.now()), rest.signal);
+    while (!stopping.signal.aborted) {
+      const untilAt = await poll();
+      await waker.next(Math.max(1, untilAt - clock.now()), stopping.signal);
     }
-  }
-
-  function wake(): void {
-    woken = true;
-    // A burst wakes hundreds of times, and an abort without a reason makes an error with its stack.
-    if (!rest.signal.aborted) rest.abort("woken");
   }
 
   return {
     start() {
+      waker = createWaker(clock);
       running = loop();
     },
-    wake,
+    wake: () => waker.wake("woken"),
     async stop() {
-      stopped = true;
-      wake();
+      stopping.abort("stopped");
       await running;
     },
   };

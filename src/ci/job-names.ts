@@ -1,6 +1,6 @@
-/** `parallel: 3` and `parallel: matrix`: one job of the file becomes several of the pipeline. */
-/** What `needs` and `dependencies` of a job name, as jobs of this pipeline. */
-
+/**
+ * Which jobs of the pipeline a name of the file stands for: `parallel` makes several of one, and `needs` and `dependencies` name them.
+ */
 import type { JobDefinition } from "./definition.ts";
 import { isHash, type Value } from "./document.ts";
 import { CiFileError, type Place } from "./errors.ts";

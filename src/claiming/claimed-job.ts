@@ -14,7 +14,7 @@ import { failureReasonOf } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer, JobPayload, RunnerApi } from "../gitlab/runner-api.ts";
 import { appendWithRecovery } from "../gitlab/trace.ts";
-import type { Claim, Store } from "../store/store.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 
 /** How long a claimed job may wait until it can be stored, before it is failed in GitLab. */
 const STORE_LIMIT_MS = MINUTE_MS;
@@ -38,7 +38,7 @@ export interface RejectionDeps {
 }
 
 interface StoreClaimDeps extends RejectionDeps {
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   /** Called with every failed try: nothing more must be claimed until this call returns. */
   readonly onFailure: (problem: string) => void;
 }
@@ -94,7 +94,7 @@ export function shortToken(token: Secret): string {
 interface Rejection {
   readonly jobId: number;
   readonly jobToken: Secret;
-  /** For the job's trace, in words. */
+  /** For the job's trace. */
   readonly reason: string;
 }
 

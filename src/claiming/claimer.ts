@@ -14,7 +14,7 @@ import { describeError } from "../base/errors.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import { shortToken } from "./claimed-job.ts";
 import { clearWaits, newPollState, noteWanted, type PollState, sendDuePolls } from "./poll-schedule.ts";
 import { createPoller, type PollerOptions } from "./poller.ts";
@@ -29,7 +29,7 @@ const REREAD_MS = 1_000;
 export type Health = { readonly ok: true } | { readonly ok: false; readonly problem: string };
 
 interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" | "onEnd"> {
-  readonly store: Pick<Store, "claim" | "onEvent">;
+  readonly store: Pick<JobStore, "claim"> & Pick<EventStore, "onEvent">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   readonly slots: Slots;
   /** What the runner in the pool's image says about itself; undefined while the image is not ready. */
@@ -67,7 +67,7 @@ export interface ClaimingStatus {
   readonly runner: string;
   readonly state: "polling" | "waiting";
   readonly openPolls: number;
-  /** Why nothing is asked for now, in words; undefined when polling. */
+  /** Why nothing is asked for now; undefined when polling. */
   readonly reason: string | undefined;
   /** When GitLab is asked again, if that is known (epoch ms). */
   readonly until: number | undefined;
@@ -86,7 +86,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
     if (kind === "job:finished" || kind === "job:failing" || kind === "machine:gone") loop.wake();
   });
 
-  /** Why this pool cannot be polled, whatever is free and whether or not a job waits, in words. */
+  /** Why this pool cannot be polled, whatever is free and whether or not a job waits. */
   function poolBlocker({ pool }: PollState): string | undefined {
     if (ending.signal.aborted) return "FireRunner is ending";
     const unstored = poller.storeProblem();
@@ -147,7 +147,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
   };
 }
 
-/** Why no machine of this pool can be started, in words. */
+/** Why no machine of this pool can be started. */
 function notReady({ canClaim, runnerInfo, slots }: ClaimerOptions, pool: Pool): string | undefined {
   const health = canClaim(pool);
   if (!health.ok) return health.problem;

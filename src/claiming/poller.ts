@@ -1,9 +1,10 @@
+/** Sends a poll and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
 import { claimOf, rejectUnusable, shortToken, storeClaim } from "./claimed-job.ts";
 import type { ClaimingConfig } from "./config.ts";
 import { beginPoll, endPoll, type Poll, type PollState } from "./poll-schedule.ts";
@@ -11,7 +12,7 @@ import type { Reservation } from "./slots.ts";
 
 export interface PollerOptions {
   readonly api: RunnerApi;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly clock: Clock;
   readonly log: Log;
   /** [0, 1) */
@@ -30,7 +31,7 @@ export interface PollerOptions {
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
 export interface Poller {
   send(runner: PollState, reservation: Reservation, info: RunnerInfo, isShort: boolean): void;
-  /** Why a claimed job cannot be stored, in words. While it says something nothing more may be claimed. */
+  /** Why a claimed job cannot be stored. While it says something nothing more may be claimed. */
   storeProblem(): string | undefined;
   /** True while GitLab may yet give a job to a request that was sent for this pool. */
   isPolled(pool: string): boolean;

@@ -1,3 +1,4 @@
+/** Slots: capacity that is reserved on a host before a job is asked for. */
 import {
   createPlacement,
   type HostCapacity,
@@ -21,9 +22,9 @@ export interface Slots {
   refresh(): Promise<void>;
   /** Takes a slot for one poll, or returns undefined when there is a `blocker`. */
   reserve(pool: Pool): Reservation | undefined;
-  /** Why no slot can be had now, in words. */
+  /** Why no slot can be had now. */
   blocker(pool: Pool): string | undefined;
-  /** Why no slot could be had even if nothing ran, in words. */
+  /** Why no slot could be had even if nothing ran. */
   impossible(pool: Pool): string | undefined;
   /** The same of any machine, whatever disk is free: that changes by itself. Undefined while no host is known. */
   neverHeld(wanted: Wanted): string | undefined;
@@ -258,7 +259,7 @@ function countByPool(taken: readonly Occupant[]): Map<string, number> {
   return counts;
 }
 
-/** Why a pool with so many jobs gets no more, in words. */
+/** Why a pool with so many jobs gets no more. */
 function limitBlocker(pool: Pool, count: number): string | undefined {
   if (count < pool.concurrency) return undefined;
   return `the pool's limit of ${pool.concurrency} jobs at one time is reached`;

@@ -1,9 +1,14 @@
 import type { Readable } from "node:stream";
 import { hasSettings } from "../config/environment.ts";
 import { ConfigError } from "../config/errors.ts";
-import { findConfigFile } from "../config/find-file.ts";
-import { findSigningKeyFile } from "../config/key-place.ts";
-import { type Config, type LocalConfig, loadConfig, loadLocalConfig } from "../config/load.ts";
+import {
+  type Config,
+  findConfigFile,
+  findSigningKeyFile,
+  type LocalConfig,
+  loadConfig,
+  loadLocalConfig,
+} from "../config/load.ts";
 import { createOutput, type Output, type ScreenStream } from "./output.ts";
 
 /** What the surroundings give to the command line. */

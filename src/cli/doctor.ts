@@ -1,4 +1,6 @@
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
 import { describeError, hintOf } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
@@ -80,7 +82,8 @@ async function tryConfig(context: Context): Promise<{ config?: Config; finding: 
 
 async function runCheck(check: DoctorCheck, interrupt: AbortSignal): Promise<Finding> {
   try {
-    return await check.run(AbortSignal.any([interrupt, AbortSignal.timeout(CHECK_LIMIT_MS)]));
+    const limit = { limitMs: CHECK_LIMIT_MS, parent: interrupt };
+    return await withDeadline(systemClock, limit, check.run);
   } catch (error) {
     return findingOf(error);
   }

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./exit-codes.ts";
@@ -46,7 +46,7 @@ async function waitUntilIdle({ output }: Context, daemon: DaemonClient): Promise
     const words = `${unfinished.length} jobs and ${liveMachines} machines are left`;
     if (words !== told) output.note(words);
     told = words;
-    await delay(LOOK_MS, undefined, { signal: interrupt.signal }).catch(() => {});
+    await systemClock.sleep(LOOK_MS, interrupt.signal).catch(() => {});
   }
   output.note("not waiting any longer; FireRunner goes on draining");
   return exitCodes.failed;

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { formatMib } from "../base/units.ts";
 import type { HostStatus } from "../views/api.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
@@ -122,7 +122,7 @@ async function waitUntilEmpty({ output }: Context, daemon: DaemonClient, name: s
     }
     if (left !== told) output.note(`${left} ${left === 1 ? "machine is" : "machines are"} left on ${name}`);
     told = left;
-    await delay(LOOK_MS, undefined, { signal: interrupt.signal }).catch(() => {});
+    await systemClock.sleep(LOOK_MS, interrupt.signal).catch(() => {});
   }
   output.note(`not waiting any longer; ${name} stays drained`);
   return exitCodes.failed;

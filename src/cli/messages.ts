@@ -1,10 +1,11 @@
+import { systemClock } from "../base/clock.ts";
 import { oneLine } from "../base/plain-text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";
 
 /** `14:03:07`, with the date when it is not today. */
-export function clockTime(at: number, now: number = Date.now()): string {
+export function clockTime(at: number, now: number = systemClock.now()): string {
   const [date, time] = [isoDay(at), new Date(at).toTimeString().slice(0, 8)];
   return date === isoDay(now) ? time : `${date} ${time}`;
 }
@@ -15,7 +16,7 @@ function isoDay(at: number): string {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
-export function ago(at: number, now: number = Date.now()): string {
+export function ago(at: number, now: number = systemClock.now()): string {
   return `${formatDuration(Math.max(0, now - at))} ago`;
 }
 
@@ -39,10 +40,10 @@ export function cellText(text: string, limit = 40): string {
 }
 
 /** How long a job has been at it, or took. */
-export function jobTime(job: JobView, now: number = Date.now()): string {
+export function jobTime(job: JobView, now: number = systemClock.now()): string {
   return formatDuration(Math.max(0, (job.finishedAt ?? now) - job.claimedAt));
 }
 
-export function machineTime(machine: MachineView, now: number = Date.now()): string {
+export function machineTime(machine: MachineView, now: number = systemClock.now()): string {
   return formatDuration(Math.max(0, (machine.goneAt ?? now) - machine.createdAt));
 }

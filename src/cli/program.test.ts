@@ -12,8 +12,8 @@ import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import type { ControlPorts } from "../server/control/control-routes.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts } from "../server/control/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
@@ -115,6 +115,7 @@ async function openDaemon(): Promise<void> {
     stateDirectory: join(directory, "state"),
     views,
     ports,
+    clock: systemClock,
     log: silentLog,
   });
 }

@@ -1,5 +1,7 @@
 import type { Command } from "commander";
+import { systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
+import { DAY_MS } from "../base/units.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -9,7 +11,7 @@ import type { Output } from "./output.ts";
 import { withViews } from "./views.ts";
 
 /** A token that ends sooner is worth a word. */
-const SOON_MS = 14 * 24 * 3_600_000;
+const SOON_MS = 14 * DAY_MS;
 
 export function addRunner(program: Command, run: Run): void {
   const runner = program.command("runner").description("the GitLab runners that are made for tags");
@@ -122,7 +124,8 @@ function stateWord(output: Output, { state }: RunnerView): string {
 /** Why it is to be deleted, or that its token ends soon. */
 function noteOf(output: Output, { reason, tokenExpiresAt, state }: RunnerView): string {
   if (reason !== null) return reason;
-  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - Date.now() > SOON_MS) return "";
+  if (state !== "active" || tokenExpiresAt === null || tokenExpiresAt - systemClock.now() > SOON_MS)
+    return "";
   return output.paint("yellow", `its token ends ${clockTime(tokenExpiresAt)}`);
 }
 

@@ -17,8 +17,8 @@ import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { visibleWidth } from "../base/wrap.ts";
-import type { ControlPorts } from "../server/control/control-routes.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts } from "../server/control/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
@@ -54,13 +54,16 @@ beforeAll(async () => {
     drain: () => {},
     resume: () => {},
     reload: async () => [SENTENCE, `pool ${NAME}: ${SENTENCE}`],
-    door: { addresses: () => [ADDRESS, ADDRESS], readiness: () => ({ ready: false, problems: [SENTENCE] }) },
-    webhook: aWebhookPorts([], { standing: () => standing, waiting: () => [waiting] }),
+    publicServer: {
+      addresses: () => [ADDRESS, ADDRESS],
+      readiness: () => ({ ready: false, problems: [SENTENCE] }),
+    },
+    webhook: aWebhookPorts([], { status: () => standing, waiting: () => [waiting] }),
   };
   const views = createViews({ store: kept.store, now: systemClock.now, explain: async () => [SENTENCE] });
   server = await openControlServer({
     ...{ stateDirectory: join(directory, "state"), views, ports },
-    log: silentLog,
+    ...{ clock: systemClock, log: silentLog },
   });
 });
 

@@ -13,8 +13,8 @@ import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
-import type { ControlPorts, WebhookPorts } from "../server/control/control-routes.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
+import type { ControlPorts, WebhookPorts } from "../server/control/ports.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
 
@@ -105,12 +105,21 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       asked.push("reload");
       return [];
     },
-    door: { addresses: () => ["http://127.0.0.1:8080"], readiness: () => ({ ready: true, problems: [] }) },
+    publicServer: {
+      addresses: () => ["http://127.0.0.1:8080"],
+      readiness: () => ({ ready: true, problems: [] }),
+    },
     webhook: aWebhookPorts(asked, change),
   };
   const { explainPending = async () => [] } = change;
   const views = createViews({ store: kept.store, now: systemClock.now, explainPending });
-  control = await openControlServer({ stateDirectory: state, views, ports, log: silentLog });
+  control = await openControlServer({
+    stateDirectory: state,
+    views,
+    ports,
+    clock: systemClock,
+    log: silentLog,
+  });
   return kept.store;
 }
 
@@ -181,7 +190,7 @@ describe("webhook send", () => {
     expect(out).toContain("known to the FireRunner there only");
   });
 
-  test("fails when the door refuses it", async () => {
+  test("fails when the public server refuses it", async () => {
     await openDoor(undefined, 401);
 
     expect(await firerunner("webhook", "send", "--json")).toMatchObject({ code: 1 });
@@ -203,7 +212,7 @@ describe("webhook send", () => {
 describe("webhook status", () => {
   test("tells what hooks brought, what they missed and what is wrong", async () => {
     const store = await openDaemon({
-      standing: () =>
+      status: () =>
         aStanding({
           missedByHooks: 2,
           hooks: [{ id: 9, url: "https://x", ok: false, words: "switched off by GitLab" }],

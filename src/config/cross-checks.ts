@@ -4,8 +4,8 @@ import { describeSize, type Size } from "../domain/size.ts";
 import { rootNamed } from "../image/config.ts";
 import { advertisedAddress } from "../relay/config.ts";
 import { sizeProblemOf } from "../vm/size-problem.ts";
-import { nearest } from "./nearest.ts";
 import type { PathProblem } from "./problems.ts";
+import { nearest } from "./problems.ts";
 import type { Settings } from "./schema.ts";
 
 /** What the parts of a configuration, each acceptable by itself, ask of each other and do not have. */

@@ -1,7 +1,7 @@
 import { parse } from "yaml";
 import type { z } from "zod";
 import type { ConfigProblem } from "./errors.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "./problems.ts";
 import { fieldsOf, schemaAt, valuesOf } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { diffConfig } from "./diff.ts";
 import { hostNotes } from "./hosts.ts";
 import { type Config, loadConfig } from "./load.ts";
+import { diffConfig } from "./reload.ts";
 
 const ca = "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n";
 const key = "-----BEGIN PRIVATE KEY-----\nkey\n-----END PRIVATE KEY-----\n";

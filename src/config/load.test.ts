@@ -5,7 +5,14 @@ import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
-import { type Config, defaultState, type LoadOptions, loadConfig } from "./load.ts";
+import {
+  type Config,
+  defaultState,
+  findConfigFile,
+  findSigningKeyFile,
+  type LoadOptions,
+  loadConfig,
+} from "./load.ts";
 
 let directory: string;
 
@@ -385,3 +392,37 @@ vm: { flintlock: { hosts: { metal: { address: "10.0.0.2:9090", plaintext: true, 
 
   expect(problems).toEqual([expect.stringContaining(`pools.small.size cannot work: ${problem}`)]);
 });
+
+test("the file that is named wins, then the variable, then the defaults in order", () => {
+  const env = { FIRERUNNER_CONFIG: "/by/variable" };
+  const all = () => true;
+
+  expect(findConfigFile("/by/option", env, all)).toBe("/by/option");
+  expect(findConfigFile(undefined, env, all)).toBe("/by/variable");
+  expect(findConfigFile(undefined, { FIRERUNNER_CONFIG: "" }, all)).toBe("/etc/firerunner/config.yaml");
+  expect(findConfigFile(undefined, {}, (path) => path.startsWith("./"))).toBe("./firerunner.yaml");
+  expect(findConfigFile(undefined, {}, () => false)).toBeUndefined();
+});
+
+async function find(text: string, env: NodeJS.ProcessEnv = {}): Promise<string | undefined> {
+  const readFile = async () => ({ text, mode: 0o600 });
+  return await findSigningKeyFile({ file: "/etc/firerunner/config.yaml", env, readFile });
+}
+
+test("the key's file is looked for beside the configuration, whatever else is unfinished", async () => {
+  expect(await find("webhook: { signingKeyFile: hook.key, group: }")).toBe("/etc/firerunner/hook.key");
+  expect(await find("webhook: { signingKeyFile: /run/hook.key }")).toBe("/run/hook.key");
+});
+
+test("the environment has the last word", async () => {
+  const env = { FIRERUNNER_WEBHOOK__SIGNING_KEY_FILE: "/run/other.key" };
+
+  expect(await find("webhook: { signingKeyFile: hook.key }", env)).toBe("/run/other.key");
+});
+
+test.each(["webhook: { signingKey: whsec_x }", "pools: {}", "[", "- a list", ""])(
+  "there is none in “%s”",
+  async (text) => {
+    expect(await find(text)).toBeUndefined();
+  },
+);

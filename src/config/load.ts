@@ -1,6 +1,8 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import { dirname, isAbsolute, join } from "node:path";
+import { z } from "zod";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
@@ -10,11 +12,17 @@ import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { type IgnoredValue, withoutIgnoredValues, withoutIgnoredVariables } from "./ignored-settings.ts";
 import { kindOfPool } from "./machine-kinds.ts";
+import {
+  type FileText,
+  modeProblem,
+  type ReadFile,
+  readLocalFile,
+  type SecretOptions,
+  unreadable,
+} from "./named-files.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { type FileText, modeProblem, type ReadFile, readLocalFile, unreadable } from "./secret-file.ts";
-import type { SecretOptions } from "./secret-source.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
@@ -47,7 +55,7 @@ interface ConfigNote {
 }
 
 /** A company's proxy, as it is in force. */
-export interface CompanyProxy extends ProxyWays {
+export interface CompanyProxy extends ProxyRoutes {
   /** Where `proxy.caFile` was found. */
   readonly caFile?: string | undefined;
 }
@@ -63,7 +71,7 @@ export interface LoadOptions {
 /** Throws ConfigError with everything that is wrong, each with its place. */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
 
   const { overlay, value, ignored } = overlaid(asTree(source, options.file), options.env);
@@ -76,7 +84,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
 
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
@@ -89,7 +97,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     file: options.file,
     state,
     gitlab: secrets.gitlab,
-    proxy: { ...proxy.ways, caFile: proxy.caFile },
+    proxy: { ...proxy.proxies, caFile: proxy.caFile },
     guests: secrets.guests,
     http: secrets.http,
     vm: withoutHosts(settings.vm),
@@ -101,7 +109,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     notes: ignored.map((each) => noteOn(each, place)),
     values: [
       ...listValues(Settings, { ...parsed.data, state }, (path) => originOf(path, overlay.setBy, source)),
-      ...proxyValues(parsed.data.proxy, proxy.ways),
+      ...proxyValues(parsed.data.proxy, proxy.proxies),
     ],
   };
 }
@@ -118,7 +126,7 @@ const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).
 /** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
   const readFile = options.readFile ?? readLocalFile;
-  const { source, standing } = await readSource(options.file, readFile);
+  const { source, fileText } = await readSource(options.file, readFile);
   refuse(source.problems, options.file);
   const { overlay, value } = overlaid(asTree(source, options.file), options.env);
   const parsed = LocalSettings.safeParse(value);
@@ -128,30 +136,30 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
   const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
-  const secretOptions = secretOptionsOf(options, { readFile, standing, setBy: overlay.setBy });
+  const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.ways, caFile: proxy.caFile } };
+  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
 }
 
 interface ReadSoFar {
   readonly readFile: ReadFile;
-  readonly standing: FileText | undefined;
+  readonly fileText: FileText | undefined;
   readonly setBy: ReadonlyMap<string, string>;
 }
 
 function secretOptionsOf(
   { file, env }: LoadOptions,
-  { readFile, standing, setBy }: ReadSoFar,
+  { readFile, fileText, setBy }: ReadSoFar,
 ): SecretOptions {
   return {
     readFile,
     besideFile: file,
     credentialsDirectory: env["CREDENTIALS_DIRECTORY"],
     inlineProblem: (path) =>
-      setBy.has(path.join(".")) || standing === undefined || file === undefined
+      setBy.has(path.join(".")) || fileText === undefined || file === undefined
         ? undefined
-        : modeProblem(file, standing),
+        : modeProblem(file, fileText),
   };
 }
 
@@ -187,11 +195,11 @@ export function defaultState(env: NodeJS.ProcessEnv, root: boolean): string {
 async function readSource(
   file: string | undefined,
   readFile: ReadFile,
-): Promise<{ source: Source; standing: FileText | undefined }> {
-  if (file === undefined) return { source: parseSource("environment", ""), standing: undefined };
+): Promise<{ source: Source; fileText: FileText | undefined }> {
+  if (file === undefined) return { source: parseSource("environment", ""), fileText: undefined };
   try {
-    const standing = await readFile(file);
-    return { source: parseSource(file, standing.text), standing };
+    const fileText = await readFile(file);
+    return { source: parseSource(file, fileText.text), fileText };
   } catch (cause) {
     const untrusted = cause instanceof UntrustedError ? cause : undefined;
     const why = untrusted?.message ?? unreadable(file, cause);
@@ -259,4 +267,38 @@ function poolOf(name: string, pool: Settings["pools"][string], runnerToken: Secr
   const { diskMib, ...kind } = kindOfPool(pool);
   const size = { cpus: pool.size.cpus, memoryMib: pool.size.memory, diskMib };
   return { ...kind, name, origin: { kind: "configured" }, size, runnerToken };
+}
+
+/** Where the configuration is looked for when nobody names it, in this order. */
+const DEFAULT_FILES = ["/etc/firerunner/config.yaml", "./firerunner.yaml"] as const;
+
+/** The file to read: the one that was named, else the first default that exists, else undefined. */
+export function findConfigFile(
+  named: string | undefined,
+  env: NodeJS.ProcessEnv,
+  exists: (path: string) => boolean = existsSync,
+): string | undefined {
+  return named ?? (env["FIRERUNNER_CONFIG"] || undefined) ?? DEFAULT_FILES.find((file) => exists(file));
+}
+
+const Tree = z.record(z.string(), z.unknown());
+const KeyPlace = z.object({ webhook: z.object({ signingKeyFile: z.string().min(1) }) });
+
+/**
+ * The path of the file in which the hook's signing key belongs, whether it is there or not: it can be made before the whole
+ * configuration, which asks for it, is read. Undefined when the key stands elsewhere, or the configuration cannot be read.
+ */
+export async function findSigningKeyFile(options: LoadOptions): Promise<string | undefined> {
+  const tree = Tree.safeParse(await readTree(options));
+  if (!tree.success) return undefined;
+  const parsed = KeyPlace.safeParse(overlayEnvironment(Settings, tree.data, options.env).value);
+  if (!parsed.success) return undefined;
+  const path = parsed.data.webhook.signingKeyFile;
+  return isAbsolute(path) ? path : join(options.file ? dirname(options.file) : ".", path);
+}
+
+async function readTree({ file, readFile = readLocalFile }: LoadOptions): Promise<unknown> {
+  if (file === undefined) return {};
+  const read = await readFile(file).catch(() => undefined);
+  return read && parseSource(file, read.text).value;
 }

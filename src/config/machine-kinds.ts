@@ -1,4 +1,5 @@
 import type { WebhookConfig } from "../discovery/config.ts";
+import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { MachineKind } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
 import type { Settings } from "./schema.ts";
@@ -52,4 +53,19 @@ function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
 
 function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {
   return image === undefined ? undefined : { ...kind, image };
+}
+
+/** A part of the configuration that may name certificate authorities. */
+interface Trusting {
+  readonly caFile?: string | undefined;
+}
+
+/** What this configuration wants of the images of its pools: what is wanted always, and what it asks for itself. */
+export function neededAbilities({
+  gitlab,
+  proxy,
+  guests,
+}: Readonly<Record<"gitlab" | "proxy" | "guests", Trusting>>): AbilityName[] {
+  const hasAuthorities = [gitlab, proxy, guests].some(({ caFile }) => caFile !== undefined);
+  return wantedAbilities(hasAuthorities ? ["authorities"] : []);
 }

@@ -1,17 +1,21 @@
 import type { ProxySettings } from "../base/proxy/config.ts";
 import { proxiesOfEnvironment } from "../base/proxy/config.ts";
+import type { ProxyRoutes, ProxyServer } from "../base/proxy/routes.ts";
 import { parseProxy } from "../base/proxy/server.ts";
-import type { ProxyServer, ProxyWays } from "../base/proxy/ways.ts";
 import { Secret } from "../base/secret.ts";
-import { authoritiesProblem } from "./authorities.ts";
 import type { ConfigProblem } from "./errors.ts";
+import {
+  authoritiesProblem,
+  type Check,
+  readNamedFile,
+  readSecret,
+  type SecretOptions,
+} from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
-import { type Check, readNamedFile } from "./secret-file.ts";
-import { readSecret, type SecretOptions } from "./secret-source.ts";
 import type { ConfigValue } from "./values.ts";
 
 export interface ReadProxy {
-  readonly ways: ProxyWays;
+  readonly proxies: ProxyRoutes;
   /** Where `proxy.caFile` was found. */
   readonly caFile: string | undefined;
   readonly problems: readonly PathProblem[];
@@ -19,7 +23,7 @@ export interface ReadProxy {
   readonly ofEnvironment: readonly ConfigProblem[];
 }
 
-/** The ways through a company's proxy: what the configuration says, else what the environment says. */
+/** The routes through a company's proxy: what the configuration says, else what the environment says. */
 export async function readProxy(
   settings: ProxySettings,
   env: NodeJS.ProcessEnv,
@@ -28,16 +32,16 @@ export async function readProxy(
   const problems: PathProblem[] = [];
   const { ca, caFile } = await readAuthorities(settings.caFile, problems, options);
   const own = { except: settings.noProxy, ca };
-  if (settings.url === "none") return { ways: { ...direct, ...own }, caFile, problems, ofEnvironment: [] };
+  if (settings.url === "none") return { proxies: { ...direct, ...own }, caFile, problems, ofEnvironment: [] };
   if (settings.url !== undefined) {
     const server = await readServer(settings.url, settings, problems, options);
-    return { ways: { http: server, https: server, ...own }, caFile, problems, ofEnvironment: [] };
+    return { proxies: { http: server, https: server, ...own }, caFile, problems, ofEnvironment: [] };
   }
   const found = proxiesOfEnvironment(env);
   const { http, https } = found;
-  const ways = { http, https, ca, except: [...found.except, ...settings.noProxy] };
+  const proxies = { http, https, ca, except: [...found.except, ...settings.noProxy] };
   const ofEnvironment = found.problems.map(({ variable, message }) => ({ where: variable, message }));
-  return { ways, caFile, problems, ofEnvironment };
+  return { proxies, caFile, problems, ofEnvironment };
 }
 
 const direct = { http: undefined, https: undefined };
@@ -79,7 +83,7 @@ async function readAuthorities(path: string | undefined, problems: PathProblem[]
 }
 
 /** For `config show`: a proxy that the environment names is a setting like any other. */
-export function proxyValues(settings: ProxySettings, { http, https }: ProxyWays): ConfigValue[] {
+export function proxyValues(settings: ProxySettings, { http, https }: ProxyRoutes): ConfigValue[] {
   if (settings.url !== undefined) return [];
   const named = new Map(
     [https, http].flatMap((each) => (each ? [[each.namedBy, each.origin] as const] : [])),

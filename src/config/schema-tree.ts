@@ -9,7 +9,12 @@ export interface FieldMeta {
   readonly secret?: boolean | undefined;
   /** In which words people write it, where it is not what it is inside. */
   readonly unit?: "duration" | "size" | "egress" | undefined;
+  /** What becomes of a change of it on reload; of a section, what becomes of those of its keys that do not say. */
+  readonly reload?: ReloadMark | undefined;
 }
+
+/** `live`: read anew each time it is used. `restart`: used as it was at the start. */
+export type ReloadMark = "live" | "restart";
 
 /** The schema below defaults, optionality and transforms: what the operator writes. */
 function core(schema: Schema): Schema {
@@ -33,6 +38,14 @@ export function defaultOf(schema: Schema): unknown {
   if (def.type === "default" || def.type === "prefault") return def.defaultValue;
   const inner = innerOf(schema);
   return inner === undefined ? undefined : defaultOf(inner);
+}
+
+/** True for what may be left out and then is not there at all. */
+export function isOptional(schema: Schema): boolean {
+  const { type } = schema._zod.def as { type: string };
+  if (type === "default" || type === "prefault") return false;
+  const inner = innerOf(schema);
+  return type === "optional" || (inner !== undefined && isOptional(inner));
 }
 
 /** Fields of an object, in the order of the schema; undefined when it is no object with fixed fields. */

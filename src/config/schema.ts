@@ -20,19 +20,24 @@ const poolName = z
     "a pool's name has up to 31 of a-z, 0-9 and -, and starts with a letter or digit",
   );
 
-/** The whole configuration: nothing but the rooms' slices, under the names operators write. */
+/**
+ * The whole configuration: nothing but the modules' slices, under the names operators write. In each slice `.meta()` says of a key
+ * what it is (`description`), whether it may be shown (`secret`), in what unit people write it, and whether a reload takes it over
+ * (`reload`: `live`, or `restart` when it waits for the next start). A key without `reload` has that of the section around it.
+ */
 export const Settings = z.strictObject({
   gitlab: GitLabConfig.meta({ description: "The GitLab whose jobs are run." }),
   proxy: ProxySettings.prefault({}).meta({
     description: "A company's HTTP proxy between this computer and others (docs/networks.md).",
   }),
   pools: z.record(poolName, Pool).default({}).meta({
+    reload: "live",
     description: "The kinds of machine, by name, each with the GitLab runner whose jobs it serves.",
   }),
   webhook: WebhookConfig.optional().meta({
     description: "Jobs by tag: found by webhook and API, each in a machine of the size that its tag names.",
   }),
-  http: HttpConfig.prefault({}).meta({ description: "The door to the network: webhooks and health." }),
+  http: HttpConfig.prefault({}).meta({ description: "The public server: webhooks and health." }),
   state: z
     .string()
     .refine((path) => path.startsWith("/"), "give an absolute path")
@@ -42,6 +47,7 @@ export const Settings = z.strictObject({
     )
     .optional()
     .meta({
+      reload: "restart",
       description:
         "Directory of the store, keys, sockets and machines. Default: /var/lib/firerunner for root, else $XDG_STATE_HOME/firerunner or ~/.local/state/firerunner.",
     }),

@@ -1,6 +1,6 @@
 /** What each secret of the configuration looks like. Everything said here names a secret's place and never its text. */
 import { Secret } from "../base/secret.ts";
-import type { Checked } from "./secret-file.ts";
+import type { Checked } from "./named-files.ts";
 
 /** The authentication token of a GitLab runner. */
 export function checkRunnerToken(text: string, where: string): Checked<Secret> {

@@ -6,12 +6,10 @@ import type { RelaySettings } from "../relay/config.ts";
 import type { HttpConfig } from "../server/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/host.ts";
 import { readHosts } from "./hosts.ts";
+import { type Check, findTlsFiles, readSecret, type SecretOptions } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
-import type { SecretOptions } from "./secret-source.ts";
-import { findTlsFiles } from "./tls-files.ts";
-import { readTokens } from "./tokens.ts";
-import { readWebhookSecrets } from "./webhook-secrets.ts";
+import { checkApiToken, checkHookTokens, checkRunnerToken, checkSigningKeys } from "./secret-forms.ts";
 
 /** `webhook` with its secrets read. */
 export type Webhook = Omit<WebhookConfig, "apiToken" | "signingKey" | "token"> & {
@@ -19,7 +17,7 @@ export type Webhook = Omit<WebhookConfig, "apiToken" | "signingKey" | "token"> &
 };
 
 /** Everything of a configuration that lies in other files or must not be shown. */
-export interface ReadSecrets {
+interface ReadSecrets {
   /** Runner tokens by pool. */
   readonly tokens: ReadonlyMap<string, Secret>;
   /** Undefined when there is none, or a problem with it. */
@@ -65,4 +63,74 @@ async function readWebhook(
   const { secrets, problems } = await readWebhookSecrets(webhook, options);
   const { apiToken: _apiToken, signingKey: _signingKey, token: _token, ...rest } = webhook;
   return { value: secrets && { ...rest, secrets }, problems };
+}
+
+interface Tokens {
+  readonly byPool: ReadonlyMap<string, Secret>;
+  readonly problems: readonly PathProblem[];
+}
+
+/** The runner token of every pool. Two pools with one token are refused: each claim would be a matter of chance. */
+async function readTokens(settings: Settings, options: SecretOptions): Promise<Tokens> {
+  const byPool = new Map<string, Secret>();
+  const ownerOf = new Map<string, string>();
+  const problems: PathProblem[] = [];
+  for (const [pool, { runner }] of Object.entries(settings.pools)) {
+    if (runner === undefined) continue;
+    const path = ["pools", pool, "runner", runner.token === undefined ? "tokenFile" : "token"];
+    const answer = await readSecret(
+      { at: ["pools", pool, "runner"], key: "token", from: runner },
+      checkRunnerToken,
+      options,
+    );
+    if ("problem" in answer) {
+      problems.push({ path, message: answer.problem });
+      continue;
+    }
+    const owner = ownerOf.get(answer.value.reveal());
+    if (owner !== undefined) {
+      problems.push({
+        path,
+        message: `pools ${owner} and ${pool} have the same runner token: give each pool a GitLab runner of its own`,
+      });
+      continue;
+    }
+    ownerOf.set(answer.value.reveal(), pool);
+    byPool.set(pool, answer.value);
+  }
+  return { byPool, problems };
+}
+
+type SecretKey = "apiToken" | "signingKey" | "token";
+
+interface ReadWebhookSecrets {
+  /** Undefined when there is a problem. */
+  readonly secrets: WebhookSecrets | undefined;
+  readonly problems: readonly PathProblem[];
+}
+
+/** The API token and what proves webhooks, wherever they stand. */
+async function readWebhookSecrets(
+  webhook: WebhookConfig,
+  options: SecretOptions,
+): Promise<ReadWebhookSecrets> {
+  const problems: PathProblem[] = [];
+  const secrets = {
+    apiToken: await read("apiToken", checkApiToken),
+    signingKeys: await read("signingKey", checkSigningKeys),
+    tokens: await read("token", checkHookTokens),
+  };
+  const { apiToken, signingKeys = [], tokens = [] } = secrets;
+  const complete = apiToken !== undefined && problems.length === 0;
+  return { secrets: complete ? { apiToken, signingKeys, tokens } : undefined, problems };
+
+  async function read<T>(key: SecretKey, check: Check<T>): Promise<T | undefined> {
+    const fileKey = `${key}File` as const;
+    if (webhook[key] === undefined && webhook[fileKey] === undefined) return undefined;
+    const answer = await readSecret({ at: ["webhook"], key, from: webhook }, check, options);
+    if ("value" in answer) return answer.value;
+    const path = ["webhook", webhook[key] === undefined ? fileKey : key];
+    problems.push({ path, message: answer.problem });
+    return undefined;
+  }
 }

@@ -1,7 +1,8 @@
-import type { z } from "zod";
+import { z } from "zod";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { type Egress, formatEgress } from "../domain/egress.ts";
-import { type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
+import { Settings } from "./schema.ts";
+import { defaultOf, type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
 import type { Path } from "./source.ts";
 
 type Schema = z.core.$ZodType;
@@ -35,7 +36,7 @@ export function listValues(
 }
 
 /** A value as an operator would write it. */
-export function formatValue(value: unknown, meta: FieldMeta): unknown {
+function formatValue(value: unknown, meta: FieldMeta): unknown {
   if (meta.secret) return "[secret]";
   if (meta.unit === "duration" && typeof value === "number") return durationText(value);
   if (meta.unit === "size" && typeof value === "number") return sizeText(value);
@@ -62,4 +63,34 @@ function durationText(ms: number): string {
 
 function sizeText(mib: number): string {
   return mib % 1024 === 0 && mib > 0 ? `${mib / 1024}GiB` : `${mib}MiB`;
+}
+
+const unitPatterns = {
+  duration: { pattern: "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$", examples: ["30s", "1h30m"] },
+  size: { pattern: "^[0-9]+(\\.[0-9]+)?([KMGT]i?)?B$", examples: ["512MiB", "4GiB"] },
+};
+
+/** JSON Schema of the configuration file as people write it, for editors and for docs/configuration.md. */
+export function configJsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(Settings, {
+    io: "input",
+    override: ({ zodSchema, jsonSchema }) => translate(zodSchema, jsonSchema as Record<string, unknown>),
+  }) as Record<string, unknown>;
+}
+
+/** Our own words become standard ones, and what the converter cannot know (defaults before a transform) is put in. */
+function translate(schema: z.core.$ZodType, json: Record<string, unknown>): void {
+  const meta = metaOf(schema);
+  const standard = defaultOf(schema);
+  for (const own of ["unit", "secret", "reload", "default"]) delete json[own];
+  if (meta.secret) json["writeOnly"] = true;
+  if (meta.reload) json["x-reload"] = meta.reload;
+  if (meta.unit === "duration" || meta.unit === "size") Object.assign(json, unitPatterns[meta.unit]);
+  if (isLeaf(standard)) json["default"] = formatValue(standard, meta);
+  if (json["maximum"] === Number.MAX_SAFE_INTEGER) delete json["maximum"];
+  if (json["minimum"] === Number.MIN_SAFE_INTEGER) delete json["minimum"];
+}
+
+function isLeaf(value: unknown): boolean {
+  return value !== undefined && (typeof value !== "object" || value === null || Array.isArray(value));
 }

@@ -275,7 +275,7 @@ describe("the secrets of webhooks", () => {
   });
 });
 
-describe("the certificate of the door", () => {
+describe("the certificate of the public server", () => {
   const yaml =
     `${webhook}http: { listen: [":8443"], tls: { certificateFile: c.pem, keyFile: k.pem } }`.replace(
       '":8443"',

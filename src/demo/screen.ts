@@ -1,4 +1,5 @@
 import { randomInt } from "node:crypto";
+import { every, systemClock } from "../base/clock.ts";
 import { plainText } from "../base/plain-text.ts";
 import { cutToWidth, USUAL_WIDTH, wrapped } from "../base/wrap.ts";
 
@@ -36,7 +37,7 @@ export interface Screen {
 export function createScreen(output: Output): Screen {
   const isLive = output.isTTY === true;
   let draw: (() => readonly string[]) | undefined;
-  let timer: NodeJS.Timeout | undefined;
+  let stopTimer = () => {};
   let drawn = 0;
   /** Marks our own colours, so that nobody can write them: a parameter that means nothing, as long as those that are stripped elsewhere. */
   const mark = randomInt(1_000, 10_000);
@@ -87,10 +88,10 @@ export function createScreen(output: Output): Screen {
       if (!isLive) return;
       draw = next;
       drawFoot();
-      timer = setInterval(drawFoot, REDRAW_MS);
+      stopTimer = every(systemClock, REDRAW_MS, drawFoot);
     },
     stopFoot() {
-      clearInterval(timer);
+      stopTimer();
       erase();
       draw = undefined;
     },

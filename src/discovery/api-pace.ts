@@ -20,7 +20,7 @@ export interface ApiPace {
   spend(requests?: number): void;
   /** GitLab asks everybody to wait. */
   holdUntil(at: number): void;
-  /** Why it is slower than configured, in words. */
+  /** Why it is slower than configured. */
   problem(): string | undefined;
 }
 

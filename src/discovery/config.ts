@@ -4,10 +4,10 @@ import { MINUTE_MS } from "../base/units.ts";
 import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
 import { EgressConfig } from "../domain/egress.ts";
 
-/** Where one secret comes from: the file's words, or a file that holds it. */
+/** Where one secret comes from: the file's own text, or a file that holds it. */
 const inlineSecret = (description: string) =>
-  z.string().min(1).optional().meta({ description, secret: true });
-const secretFile = (description: string) => z.string().optional().meta({ description });
+  z.string().min(1).optional().meta({ description, secret: true, reload: "live" });
+const secretFile = (description: string) => z.string().optional().meta({ description, reload: "live" });
 
 /** A group or project as GitLab's addresses name it, or by its number. */
 const pathOrId = () =>
@@ -121,7 +121,7 @@ export const WebhookConfig = z
       .optional()
       .meta({
         description:
-          "The address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
+          "The address under which GitLab reaches the webhook listener, such as https://firerunner.example.org/webhook.",
       }),
     projects: z.array(pathOrId()).default([]).meta({
       description: "Projects (path or id) to look at even before their first webhook.",
@@ -130,7 +130,7 @@ export const WebhookConfig = z
       .string()
       .regex(/^[a-z0-9][a-z0-9_-]*$/i, "a prefix has letters, digits, - and _")
       .default("firecracker")
-      .meta({ description: "The word before the size in a job's tag: PREFIX-2cpu-4gb." }),
+      .meta({ description: "The word before the size in a job's tag: PREFIX-2cpu-4gb.", reload: "live" }),
     sizes: z
       .strictObject({
         maxCpus: z
@@ -143,17 +143,21 @@ export const WebhookConfig = z
         maxMemory: sizeMib().prefault("64GiB").meta({ description: "Most memory a tag may ask for." }),
       })
       .prefault({})
-      .meta({ description: "Limits of what tags may ask for." }),
-    rules: z
-      .array(TagRule)
-      .default([])
-      .meta({ description: "What further tags of a job choose; the first that matches counts." }),
+      .meta({ description: "Limits of what tags may ask for.", reload: "live" }),
+    rules: z.array(TagRule).default([]).meta({
+      description: "What further tags of a job choose; the first that matches counts.",
+      reload: "live",
+    }),
     unservable: z.enum(["wait", "fail"]).default("wait").meta({
+      reload: "live",
       description:
         "What becomes of a job whose tag asks for a machine that cannot be had: it waits on in GitLab, or is claimed and failed with the reason in its log.",
     }),
-    machine: TaggedMachine.prefault({}).meta({ description: "What a tag does not say about a machine." }),
-    runners: RunnersConfig.prefault({}).meta({ description: "The runners made in GitLab." }),
+    machine: TaggedMachine.prefault({}).meta({
+      description: "What a tag does not say about a machine.",
+      reload: "live",
+    }),
+    runners: RunnersConfig.prefault({}).meta({ description: "The runners made in GitLab.", reload: "live" }),
     poll: PendingPollConfig.prefault({}).meta({ description: "Finding what webhooks missed." }),
     installation: z
       .string()
@@ -175,7 +179,9 @@ export const WebhookConfig = z
   })
   .refine(({ token, tokenFile }) => token === undefined || tokenFile === undefined, {
     message: "give only one of token and tokenFile",
-  });
+  })
+  // Whose jobs are found and how, and under which name runners are found again, stays for a life.
+  .meta({ reload: "restart" });
 export type WebhookConfig = z.infer<typeof WebhookConfig>;
 
 /** What the configuration's secrets say, read. */

@@ -1,6 +1,6 @@
 /**
  * Group commit: a flush of the disk takes as long for hundreds of deliveries as for one. What arrives while one batch is being
- * made durable is the next batch. How many wait is bounded by the requests that the door lets in.
+ * made durable is the next batch. How many wait is bounded by the requests that the public server lets in.
  */
 import type { Clock } from "../base/clock.ts";
 import type { Delivery } from "../store/delivery-store.ts";
@@ -45,7 +45,7 @@ export function createDeliveryBatch(
     isCommitting = false;
   }
 
-  /** Answers how many have come meanwhile. */
+  /** Returns how many have come meanwhile. */
   async function commit(batch: readonly Waiting[]): Promise<number> {
     let left = 0;
     try {

@@ -2,19 +2,19 @@ import { describeError } from "../base/errors.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import { describeSize } from "../domain/size.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ProjectWatch } from "./project-watch.ts";
 
 export interface PendingExplainerOptions {
-  readonly store: Pick<Deliveries, "deliveryOfJob">;
+  readonly store: Pick<DeliveryStore, "deliveryOfJob">;
   readonly rest: Pick<GitLabRest, "job">;
   readonly rules: () => TagRules;
   readonly index: Pick<PendingJobIndex, "find">;
   readonly projects: ReadonlyMap<number, ProjectWatch>;
 }
 
-/** Why a job that was not claimed here waits, in words. */
+/** Why a job that was not claimed here waits. */
 export interface PendingExplainer {
   /** Empty when nothing is known of it. */
   explain(jobId: number): Promise<readonly string[]>;
@@ -46,9 +46,11 @@ export function createPendingExplainer({
       const projectId = (await store.deliveryOfJob(jobId))?.projectId ?? onlyOne(projects);
       if (projectId === undefined) return [];
       const watch = projects.get(projectId);
-      const words = await fromGitLab(projectId, jobId);
-      if (!watch) return [...words, "its project is not one of those that are served"];
-      return watch.problem === undefined ? words : [...words, `its project cannot be read: ${watch.problem}`];
+      const reasons = await fromGitLab(projectId, jobId);
+      if (!watch) return [...reasons, "its project is not one of those that are served"];
+      return watch.problem === undefined
+        ? reasons
+        : [...reasons, `its project cannot be read: ${watch.problem}`];
     },
   };
 }

@@ -83,7 +83,7 @@ describe("the hook that leads here", () => {
     gitlab.hooks = [aHook()];
     await clock.advance(6 * MINUTE);
     expect(health.status().hooks).toMatchObject([{ ok: true }]);
-    expect(logged).toEqual(["the webhook is in trouble", "the webhook works again"]);
+    expect(logged).toEqual(["the webhook does not work", "the webhook works again"]);
   });
 
   test.each([
@@ -125,7 +125,7 @@ describe("hooks of single projects", () => {
 
       const words = expect.stringContaining("of group/two: switched off by GitLab");
       expect(health.status()).toEqual({ hooks: [{ id: 6, url, ok: false, words }], problem: null });
-      expect(logged).toEqual(["the webhook is in trouble"]);
+      expect(logged).toEqual(["the webhook does not work"]);
     },
   );
 

@@ -1,9 +1,8 @@
 /**
- * Watches the hook that leads here: GitLab switches a hook off after failed deliveries, and what happens meanwhile is never told.
- * Facts: `alert_status` and `disabled_until` of GitLab's hooks API.
+ * Watches the hook that leads here: GitLab switches a hook off after failed deliveries, and what happens meanwhile is never told. It is
+ * looked for on what is served, or else on single projects, as where GitLab's plan has no group hooks. Facts: `alert_status` and
+ * `disabled_until` of GitLab's hooks API.
  */
-/** Finds the hooks that lead here: of what is served, or else of single projects, as where GitLab's plan has no group hooks. */
-
 import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeWithHint } from "../base/errors.ts";
@@ -37,7 +36,7 @@ interface HookView {
 interface HookHealthStatus {
   /** The hooks that lead here; empty before the first look as well. */
   readonly hooks: readonly HookView[];
-  /** Why there are none or they cannot be read, and what to do, in words. */
+  /** Why there are none or they cannot be read, and what to do. */
   readonly problem: string | null;
 }
 
@@ -89,7 +88,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
       const { ok, words } = hookState(hook, clock.now());
       const wasOk = before === undefined || hookState(before, clock.now()).ok;
       if (!ok && JSON.stringify(before) !== JSON.stringify(hook))
-        log.warn({ hook: hook.id, problem: words }, "the webhook is in trouble");
+        log.warn({ hook: hook.id, problem: words }, "the webhook does not work");
       if (ok && !wasOk) log.info({ hook: hook.id }, "the webhook works again");
     }
     found = hooks;
@@ -110,7 +109,7 @@ export function createHookHealth(options: HookHealthOptions): HookHealth {
 }
 
 const withoutUrl =
-  "webhook.url is not configured, so it is not known which of GitLab's webhooks lead here: add the address under which GitLab reaches this door";
+  "webhook.url is not configured, so it is not known which of GitLab's webhooks lead here: add the address under which GitLab reaches the webhook listener";
 
 function viewOf({ hook, project }: FoundHook, now: number): HookView {
   const { ok, words } = hookState(hook, now);
@@ -134,7 +133,7 @@ interface FoundHook {
 
 interface FoundHooks {
   readonly hooks: readonly FoundHook[];
-  /** Why there are none, and what to do, in words. */
+  /** Why there are none, and what to do. */
   readonly problem: string | null;
 }
 
@@ -208,7 +207,7 @@ function normalUrl(text: string): string {
   return url === null ? text : `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
 }
 
-/** How a hook is, in words, and whether that is well. */
+/** How a hook is, and whether that is well. */
 export function hookState(hook: ApiHook, now: number): { readonly ok: boolean; readonly words: string } {
   const { alertStatus, disabledUntil } = hook;
   if (alertStatus === "disabled") {

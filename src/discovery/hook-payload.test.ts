@@ -110,15 +110,11 @@ describe("anything else", () => {
     ["brackets", "[".repeat(10_000_000)],
     ["nested objects", `${'{"a":'.repeat(1_500_000)}1${"}".repeat(1_500_000)}`],
     ["keys", `{${Array.from({ length: 700_000 }, (_, index) => `"k${index}":1`).join()}}`],
-  ])("such as 10 MB of %s does not hold anybody up", (_what, body) => {
-    const bytes = Buffer.from(body);
-    const tookMs = [1, 2, 3].map(() => {
-      const began = performance.now();
-      expect(readHook("Job Hook", bytes)).toMatchObject({ kind: "unreadable" });
-      return performance.now() - began;
+  ])("such as 10 MB of %s is not parsed at all, which would hold everybody up for seconds", (_what, body) => {
+    expect(readHook("Job Hook", Buffer.from(body))).toEqual({
+      kind: "unreadable",
+      projectId: null,
+      problem: "its body has more parts than a pipeline can have",
     });
-
-    // Read in full, each takes seconds every time; others who use the CPU lengthen one or the other.
-    expect(Math.min(...tookMs)).toBeLessThan(800);
   });
 });

@@ -1,9 +1,8 @@
 /**
  * What is known of the jobs that wait in GitLab and name a machine of ours: those that can be served are the demand, the others are
- * left alone with a reason. A job that was claimed here never comes back: GitLab gives a job once, and a list that still shows it is
- * an old one.
+ * left alone with a reason. Each is recorded once, also over a restart. A job that was claimed here never comes back: GitLab gives a
+ * job once, and a list that still shows it is an old one.
  */
-/** Records of jobs that wait in GitLab: each is told once, also over a restart. */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createListeners } from "../base/listeners.ts";
@@ -11,7 +10,7 @@ import type { Log } from "../base/log.ts";
 import type { EventKind, LifecycleEvent } from "../domain/events.ts";
 import { type Route, routeJob, type TagRules } from "../domain/routing.ts";
 import type { ApiJob } from "../gitlab/rest-api.ts";
-import type { Store } from "../store/store.ts";
+import type { EventStore, JobStore } from "../store/store.ts";
 import type { Demand, PendingJob } from "./pending-job.ts";
 
 /** Of one project. The oldest are kept: they come first. */
@@ -29,15 +28,15 @@ interface ObservedJob {
 
 /** A job that names a machine of ours which cannot be had. */
 export interface LeftAlone extends Pick<ObservedJob, "job" | "projectId" | "project" | "reads"> {
-  /** In words. */
+  /** A sentence. */
   readonly reason: string;
 }
 
 export interface PendingJobIndex {
   readonly demand: Demand;
   /**
-   * These are all of the project's pending jobs. `isMissed` says whether a webhook should have told of a job; answered are those of
-   * them that are told of for the first time.
+   * These are all of the project's pending jobs. `isMissed` says whether a webhook should have told of a job; returned are those of
+   * them that are recorded for the first time.
    */
   replace(
     project: { readonly id: number; readonly path: string },
@@ -56,7 +55,7 @@ export interface PendingJobIndex {
 }
 
 export interface PendingJobIndexOptions {
-  readonly store: Pick<Store, "job" | "events" | "note" | "onEvent">;
+  readonly store: Pick<JobStore, "job"> & Pick<EventStore, "events" | "note" | "onEvent">;
   readonly rules: () => TagRules;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
@@ -213,8 +212,8 @@ const GONE_AFTER_MS = 5_000;
 
 interface PendingJobEvents {
   /**
-   * Records those that are new, or left alone for another reason than before, and answers the new ones of which a webhook should
-   * have told. What cannot be recorded now is tried again.
+   * Records those that are new, or left alone for another reason than before, and returns the new ones of which a webhook should
+   * have recorded. What cannot be recorded now is tried again.
    */
   record(
     observedJobs: readonly ObservedJob[],
@@ -222,9 +221,9 @@ interface PendingJobEvents {
   ): Promise<readonly ApiJob[]>;
   /** These are not listed any more. */
   noteUnlisted(jobIds: readonly number[]): void;
-  /** Nothing more will be told of it. */
+  /** Nothing more will be recorded of it. */
   forget(jobId: number): void;
-  /** Records which of the vanished ones wait no more. */
+  /** Records which of the unlisted ones wait no more. */
   settle(isOurs: (jobId: number) => Promise<boolean>): Promise<void>;
 }
 
@@ -233,20 +232,20 @@ const recordedKinds: readonly EventKind[] = ["job:noticed", "job:left-alone", "j
 const NOTICED = "noticed";
 
 function createPendingJobEvents(options: {
-  readonly store: Pick<Store, "events" | "note">;
+  readonly store: Pick<EventStore, "events" | "note">;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
 }): PendingJobEvents {
   const { store, clock, log } = options;
-  /** What was told last: that it was noticed, or why it is left alone. */
-  const told = new Map<number, string>();
-  const vanished = new Map<number, number>();
+  /** What was recorded last: that it was noticed, or why it is left alone. */
+  const recorded = new Map<number, string>();
+  const unlisted = new Map<number, number>();
 
-  /** Answers whether it is told of for the first time. */
-  async function tellOne({ job, project, outcome }: ObservedJob, isMissed: boolean): Promise<boolean> {
-    const words = "reason" in outcome ? outcome.reason : NOTICED;
-    const before = told.get(job.id) ?? (await lastRecorded(store, job.id));
-    if (before !== words) {
+  /** Returns whether it is recorded for the first time. */
+  async function recordOne({ job, project, outcome }: ObservedJob, isMissed: boolean): Promise<boolean> {
+    const message = "reason" in outcome ? outcome.reason : NOTICED;
+    const before = recorded.get(job.id) ?? (await lastRecorded(store, job.id));
+    if (before !== message) {
       const about = { project, name: job.name, tags: job.tags };
       if ("reason" in outcome) {
         await store.note("job:left-alone", { jobId: job.id }, { ...about, reason: outcome.reason });
@@ -254,18 +253,18 @@ function createPendingJobEvents(options: {
         await store.note("job:noticed", { jobId: job.id }, { ...about, hook: !isMissed });
       }
     }
-    told.set(job.id, words);
+    recorded.set(job.id, message);
     return before === undefined;
   }
 
   return {
     async record(observedJobs, isMissed) {
-      for (const { job } of observedJobs) vanished.delete(job.id);
+      for (const { job } of observedJobs) unlisted.delete(job.id);
       const missed: ApiJob[] = [];
       try {
         for (const observed of observedJobs) {
           const wasMissed = isMissed(observed.job);
-          if ((await tellOne(observed, wasMissed)) && wasMissed) missed.push(observed.job);
+          if ((await recordOne(observed, wasMissed)) && wasMissed) missed.push(observed.job);
         }
       } catch (error) {
         log.warn({ err: describeError(error) }, "waiting jobs could not be recorded");
@@ -273,14 +272,14 @@ function createPendingJobEvents(options: {
       return missed;
     },
     noteUnlisted(jobIds) {
-      for (const id of jobIds) if (told.has(id) && !vanished.has(id)) vanished.set(id, clock.now());
+      for (const id of jobIds) if (recorded.has(id) && !unlisted.has(id)) unlisted.set(id, clock.now());
     },
     forget(jobId) {
-      told.delete(jobId);
-      vanished.delete(jobId);
+      recorded.delete(jobId);
+      unlisted.delete(jobId);
     },
     async settle(isOurs) {
-      const gone = [...vanished].filter(([, at]) => clock.now() - at >= GONE_AFTER_MS);
+      const gone = [...unlisted].filter(([, at]) => clock.now() - at >= GONE_AFTER_MS);
       try {
         for (const [jobId] of gone) {
           if (!(await isOurs(jobId))) await store.note("job:no-longer-pending", { jobId }, {});
@@ -293,11 +292,11 @@ function createPendingJobEvents(options: {
   };
 }
 
-async function lastRecorded(store: Pick<Store, "events">, jobId: number): Promise<string | undefined> {
+async function lastRecorded(store: Pick<EventStore, "events">, jobId: number): Promise<string | undefined> {
   const events = await store.events({ jobId });
-  const isTold = (event: LifecycleEvent): event is Extract<LifecycleEvent, { kind: RecordedKind }> =>
+  const isRecorded = (event: LifecycleEvent): event is Extract<LifecycleEvent, { kind: RecordedKind }> =>
     recordedKinds.includes(event.kind);
-  const last = events.findLast(isTold);
+  const last = events.findLast(isRecorded);
   if (last?.kind === "job:left-alone") return last.detail.reason;
   return last?.kind === "job:noticed" ? NOTICED : undefined;
 }
@@ -313,7 +312,10 @@ interface ClaimedJobs {
   close(): void;
 }
 
-function watchClaims(store: Pick<Store, "job" | "onEvent">, onClaim: (jobId: number) => void): ClaimedJobs {
+function watchClaims(
+  store: Pick<JobStore, "job"> & Pick<EventStore, "onEvent">,
+  onClaim: (jobId: number) => void,
+): ClaimedJobs {
   const lately = new Set<number>();
   const close = store.onEvent(({ kind, jobId }) => {
     if (kind !== "job:claimed" || jobId === null) return;

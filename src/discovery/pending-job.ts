@@ -1,3 +1,4 @@
+/** The demand: the jobs that wait in GitLab and could run here, as `runners/` and the lists of waiting jobs see them. */
 import type { Route } from "../domain/routing.ts";
 
 /** A job that waits in GitLab and that a machine of ours could run. */

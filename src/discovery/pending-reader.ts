@@ -1,10 +1,10 @@
-/** Reads the pending jobs of one project and sees its failure through: for that project, and for all if GitLab itself is in shared. */
+/** Reads the pending jobs of one project and handles its failure: for that project, or for all when GitLab itself cannot be read. */
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
@@ -21,7 +21,7 @@ const GONE_AFTER = 3;
 
 export interface PendingReaderOptions {
   readonly rest: Pick<GitLabRest, "pendingJobs" | "budget">;
-  readonly store: Pick<Deliveries, "noteProjectRead">;
+  readonly store: Pick<DeliveryStore, "noteProjectRead">;
   readonly index: PendingJobIndex;
   readonly missed: MissedJobs;
   readonly pace: ApiPace;
@@ -44,7 +44,7 @@ export interface PendingReader {
   reading(): number;
   /** Nothing is to be read before (epoch ms). */
   waitUntil(): number;
-  /** Why nothing can be read, in words. */
+  /** Why nothing can be read. */
   problem(): string | undefined;
   /** Resolves when nothing is under way; what is is interrupted. */
   stop(): Promise<void>;

@@ -1,8 +1,7 @@
 /**
- * When a project's pending jobs are to be read: soon after a hook told of news, a little later where the news is of no use to a job
- * that waits, and now and then in any case. Times are epoch ms.
+ * When a project's pending jobs are to be read, and which project is next: soon after a hook, a little later where the hook concerns
+ * no job that waits, and now and then in any case. Times are epoch ms.
  */
-/** Which project is read next, and when. Pure. */
 import { backoffMs } from "../base/backoff.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
@@ -41,7 +40,7 @@ export interface ProjectWatch {
   /** Not before this, after a failure. */
   waitUntil: number;
   failures: number;
-  /** Why this project, of all, cannot be read; in words. */
+  /** Why this project, of all, cannot be read. */
   problem: string | undefined;
   /** Jobs that a hook called pending and no read has shown, and how often it was looked for in vain. */
   readonly awaited: Map<number, number>;

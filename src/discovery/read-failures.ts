@@ -1,3 +1,4 @@
+/** What a failed read of GitLab's API means: for the project alone, or for all reads. */
 import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -37,13 +38,13 @@ const sharedLastingBackoff = { baseMs: 500, capMs: 120_000 };
 
 /** Tells a sick project from a sick GitLab: that is one which failed twice in a row, whatever project it was asked for. */
 interface SharedReadFailures {
-  /** Something could be read. Answers whether this ends a trouble of all projects. */
+  /** Something could be read. Returns whether this ends a failure of all reads. */
   noteSuccess(): boolean;
-  /** Answers whether it is the project's own. */
-  noteFailure(failure: ReadFailure, words: string): boolean;
+  /** Returns whether it is the project's own. */
+  noteFailure(failure: ReadFailure, message: string): boolean;
   /** Nothing is to be read before (epoch ms). */
   waitUntil(): number;
-  /** Why nothing can be read, in words. */
+  /** Why nothing can be read. */
   problem(): string | undefined;
 }
 
@@ -64,7 +65,7 @@ export function createSharedReadFailures(deps: {
       problem = undefined;
       return wasCommon;
     },
-    noteFailure(failure, words) {
+    noteFailure(failure, message) {
       if (failure.isOfProject) return true;
       // Reads that were under way together fail together: that is one failure.
       if (waitUntil <= clock.now()) failures++;
@@ -72,8 +73,8 @@ export function createSharedReadFailures(deps: {
         clock.now() +
         backoffMs(failures, random, failure.isLasting ? sharedLastingBackoff : sharedPassingBackoff);
       if (failures < 2) return true;
-      if (problem === undefined) log.warn({ problem: words }, "pending jobs cannot be read");
-      problem = words;
+      if (problem === undefined) log.warn({ problem: message }, "pending jobs cannot be read");
+      problem = message;
       return false;
     },
     waitUntil: () => waitUntil,

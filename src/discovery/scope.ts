@@ -1,3 +1,4 @@
+/** What the configuration says is served: a group, a project, or the whole GitLab. */
 import type { NamedScope, Scope } from "../gitlab/rest-api.ts";
 import type { WebhookConfig } from "./config.ts";
 

@@ -1,9 +1,8 @@
-/** Which projects are served, as GitLab and the store say. */
 /**
- * Whose pending jobs are looked at: the projects of the group (or the one project, or those the token's user is a member of), those
- * that the configuration names, and those that send webhooks, as far as they belong to what is served.
+ * Whose pending jobs are read: the projects of the group (or the one project, or those the token's user is a member of), those that
+ * the configuration names, and those that send webhooks, as far as they belong to what is served. The list is read every hour; a
+ * project that is not in it and sends webhooks is asked about by itself.
  */
-
 import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -11,7 +10,7 @@ import type { Log } from "../base/log.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { Deliveries, KnownProject } from "../store/delivery-store.ts";
+import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
 import { readFailure } from "./read-failures.ts";
 import { belongsTo, describeScope } from "./scope.ts";
 
@@ -19,7 +18,7 @@ import { belongsTo, describeScope } from "./scope.ts";
 const KEEP_SILENT_MS = 7 * 24 * HOUR_MS;
 
 interface ServedProjectsOptions {
-  readonly store: Pick<Deliveries, "projects" | "noteProjects" | "forgetProject">;
+  readonly store: Pick<DeliveryStore, "projects" | "noteProjects" | "forgetProject">;
   readonly rest: Pick<GitLabRest, "projectsOf" | "findProject">;
   /** What is configured, found out from GitLab; may throw. */
   readonly scope: () => Promise<Scope>;
@@ -143,7 +142,7 @@ export interface ProjectList {
   refresh(): void;
   /** GitLab is asked about one: it is not looked at and sends webhooks, or it is, and may be gone. */
   check(projectId: number): void;
-  /** Why the list could not be read, in words. */
+  /** Why the list could not be read. */
   problem(): string | undefined;
   problems(): readonly ProjectProblem[];
 }

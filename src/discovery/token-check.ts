@@ -20,7 +20,7 @@ export interface TokenCheckOptions {
 interface TokenAssessment {
   /** Whose token it is, and until when. */
   readonly summary: string;
-  /** What it lacks, in words, each with what to do. */
+  /** What it lacks, each with what to do. */
   readonly problems: readonly string[];
 }
 

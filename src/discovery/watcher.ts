@@ -1,8 +1,15 @@
 /**
- * Finds the jobs that wait in GitLab. A webhook only wakes: what waits is read from GitLab, project by project, first where somebody
- * hook of news, and slowly everywhere, since webhooks can be lost. Nothing that GitLab answers ends it.
+ * How the jobs that wait in GitLab and name a machine by their tags are found, told from here.
+ *
+ * A webhook only says that something happened in a project. `webhook-receiver.ts` makes it durable (`delivery-batch.ts`) after reading
+ * as little of it as will do (`hook-payload.ts`), and tells the watcher, which marks the project as due (`project-watch.ts`). One loop
+ * reads due projects from GitLab's API, a few at a time (`pending-reader.ts`) and no faster than its rate limit allows (`api-pace.ts`):
+ * first those with news, and slowly all the others, since webhooks can be lost. What was read is the `pending-job-index.ts`; the jobs in
+ * it that a machine could run are the demand, for which `runners/` makes runners and `claiming/` asks.
+ *
+ * Which projects there are is `served-projects.ts`; `hook-health.ts` and `token-check.ts` look after the hook and the token. Nothing that
+ * GitLab answers ends the watcher.
  */
-
 import { createWakeLoop } from "../base/wake-loop.ts";
 import { type ApiPace, createApiPace } from "./api-pace.ts";
 import type { WebhookConfig } from "./config.ts";
@@ -32,7 +39,7 @@ import type { ReceivedHook } from "./webhook-receiver.ts";
 
 /** Projects that are read at one time. */
 const READS_AT_ONCE = 4;
-/** Longest time between two looks at what has become of jobs that are listed no more. */
+/** Longest time until it is checked what has become of jobs that are listed no more. */
 const SETTLE_MS = 5_000;
 
 export interface WatcherOptions
@@ -50,15 +57,15 @@ export interface WatcherOptions
 
 interface WatcherStatus {
   readonly projects: number;
-  /** Projects of which a hook has hook news that were not looked at yet. */
+  /** Projects that a hook has called due and that were not read yet. */
   readonly due: number;
   /** Jobs that wait and name a machine that cannot be had. */
   readonly leftAlone: readonly LeftAlone[];
   /** Jobs that a webhook should have hook of. */
   readonly missedByHooks: number;
-  /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every look. */
+  /** False while no waiting job could be found at all: GitLab cannot be asked, or refuses every read. */
   readonly canFind: boolean;
-  /** What concerns all projects, in words. */
+  /** What concerns all projects. */
   readonly problems: readonly string[];
   readonly projectProblems: readonly ProjectProblem[];
 }

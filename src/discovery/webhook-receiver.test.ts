@@ -4,13 +4,13 @@ import { aJobHook, aPipelineHook, hookHeaders } from "../../test/builders/hook.t
 import { aJob } from "../../test/builders/job.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
 import { StoreError } from "../store/errors.ts";
 import type { Job } from "../store/store.ts";
 import { createWebhookReceiver, type ReceivedHook, type WebhookReceiver } from "./webhook-receiver.ts";
 
 let clock: ManualClock;
-let store: Deliveries & { job(id: number): Promise<Job | undefined> };
+let store: DeliveryStore & { job(id: number): Promise<Job | undefined> };
 let news: ReceivedHook[];
 let ended: number[];
 let warnings: object[];

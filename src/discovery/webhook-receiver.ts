@@ -1,11 +1,11 @@
-/** Behind the door: reads authentic webhook requests, makes them durable, and tells what is new. */
+/** Behind the webhook listener: reads authentic requests, makes them durable, and reports what is new. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { createSampledLog } from "../base/log.ts";
-import type { Deliveries } from "../store/delivery-store.ts";
-import type { Store } from "../store/store.ts";
+import type { DeliveryStore } from "../store/delivery-store.ts";
+import type { JobStore } from "../store/store.ts";
 import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
 import { deliveryKey, type HookReading, readHook } from "./hook-payload.ts";
 
@@ -27,7 +27,7 @@ export interface ReceivedHook {
 
 interface WebhookReceiverOptions<Screening> {
   readonly verifier: { screen(headers: IncomingHttpHeaders): Screening };
-  readonly store: Pick<Deliveries, "keepDeliveries"> & Pick<Store, "job">;
+  readonly store: Pick<DeliveryStore, "keepDeliveries"> & Pick<JobStore, "job">;
   readonly clock: Clock;
   readonly log: Log;
   /** Hears of each new delivery once it is durable. Must not throw. */

@@ -1,3 +1,4 @@
+/** What an image is to those who boot it: its files, where hosts pull it from, and what its guests can do. */
 /** An image as a driver needs it: files on this computer, addressed by digest. */
 export interface BootImage {
   /** `sha256:…` over the contents of all its files. */

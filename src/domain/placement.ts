@@ -19,7 +19,7 @@ export interface HostCapacity {
   readonly driver: string;
   readonly capacity: Capacity;
   readonly labels: Labels;
-  /** Why nothing new may go there, whatever it is, in words. */
+  /** Why nothing new may go there, whatever it is. */
   readonly closed: string | undefined;
   /** Images, by the names of pools, that cannot be used there, and why. */
   readonly unusable: ReadonlyMap<string, string>;
@@ -35,7 +35,7 @@ export interface HostRefusal {
   readonly images: ReadonlySet<string> | undefined;
   /** Given when it is the request itself that cannot be met; undefined for machines of every size. */
   readonly size: Size | undefined;
-  /** In words. */
+  /** A sentence. */
   readonly problem: string;
   /** It has cooled down: one machine may show whether it can by now. */
   readonly isOnTrial: boolean;
@@ -67,9 +67,11 @@ export interface Placement {
    * ever hold it, so that what comes later cannot take that away again and again.
    */
   reserveFuture(wanted: Wanted): void;
-  /** Why no host can take it now, in words; undefined when one can. */
+  /** Whether a host can take it now, of those beside `except`. */
+  canPlace(wanted: Wanted, except: ReadonlySet<string>): boolean;
+  /** Why no host can take it now; undefined when one can. */
   blocker(wanted: Wanted): string | undefined;
-  /** Why no host could take it even if nothing ran and all were well, in words. */
+  /** Why no host could take it even if nothing ran and all were well. */
   impossible(wanted: Wanted): string | undefined;
   /** The same state, to try things with. */
   clone(): Placement;
@@ -127,6 +129,10 @@ function placementOf(
 ): Placement {
   const refusalOf = (host: HostCapacity, wanted: Wanted) => refusal(host, wanted, creating);
   const takenOf = ({ key }: HostCapacity): Taken => taken.get(key) ?? nothing;
+  const fitsNow =
+    ({ size }: Wanted) =>
+    (host: HostCapacity) =>
+      fits(host.capacity, takenOf(host), size);
 
   function occupy(key: string, size: Size, isBeingMade = false): void {
     changeTaken(taken.get(key), size, 1);
@@ -149,16 +155,18 @@ function placementOf(
   }
 
   function place(wanted: Wanted): string | undefined {
-    return take(
-      best(wanted, (host) => fits(host.capacity, takenOf(host), wanted.size)),
-      wanted.size,
-    );
+    return take(best(wanted, fitsNow(wanted)), wanted.size);
   }
 
   function reserveFuture(wanted: Wanted): void {
-    const key = best(wanted, (host) => fits(host.capacity, nothing, wanted.size));
-    take(key, wanted.size);
+    const fitsOnEmpty = ({ capacity }: HostCapacity) => fits(capacity, nothing, wanted.size);
+    take(best(wanted, fitsOnEmpty), wanted.size);
   }
+
+  const canPlace = (wanted: Wanted, except: ReadonlySet<string>) =>
+    hosts.some(
+      (host) => !except.has(host.key) && refusalOf(host, wanted) === undefined && fitsNow(wanted)(host),
+    );
 
   const blocker = (wanted: Wanted) =>
     allAgainst(
@@ -175,6 +183,7 @@ function placementOf(
     vacate: (key, size) => changeTaken(taken.get(key), size, -1),
     place,
     reserveFuture,
+    canPlace,
     blocker,
     impossible,
     clone() {
@@ -184,7 +193,7 @@ function placementOf(
   };
 }
 
-/** What all hosts have against it, in words; undefined when one has nothing. */
+/** What all hosts have against it; undefined when one has nothing. */
 function allAgainst(
   hosts: readonly HostCapacity[],
   wanted: Wanted,
@@ -222,7 +231,7 @@ function isSameSize(a: Size, b: Size): boolean {
 }
 
 /**
- * Why waiting is of no use, in words: every host that could ever hold the machine has answered that it cannot be as it is asked for.
+ * Why waiting is of no use: every host that could ever hold the machine has answered that it cannot be as it is asked for.
  * Undefined while there is one that has not.
  */
 export function permanentBlocker(hosts: readonly HostCapacity[], wanted: Wanted): string | undefined {
@@ -247,7 +256,7 @@ function mismatch(host: HostCapacity, { driver, hostLabels }: Wanted): string | 
   return missing && `it has not the label ${missing}`;
 }
 
-/** The first label that is wanted and not there, in words; undefined when all are. */
+/** The first label that is wanted and not there; undefined when all are. */
 export function missingLabel(labels: Labels, wanted: Labels): string | undefined {
   for (const name in wanted) if (labels[name] !== wanted[name]) return `${name}: ${wanted[name]}`;
   return undefined;

@@ -35,7 +35,7 @@ interface PoolCapacity {
   readonly machines: number;
   /** As many as disk alone allows; undefined where disk is no limit. */
   readonly byDisk: number | undefined;
-  /** Where disk is what allows no more: what can be done, in words. */
+  /** Where disk is what allows no more: what can be done. */
   readonly note: string | undefined;
 }
 

@@ -18,9 +18,9 @@ export interface TagRules {
   readonly rules: readonly TagRule[];
   /** For jobs with none of these tags. */
   readonly kind: MachineKind;
-  /** Why a driver cannot make machines of this size, in words; undefined when it can. */
+  /** Why a driver cannot make machines of this size; undefined when it can. */
   readonly sizeProblem: (driver: string, size: Size) => string | undefined;
-  /** Why no host could hold such a machine, whatever is free there, in words; undefined when one could, or while none is known. */
+  /** Why no host could hold such a machine, whatever is free there; undefined when one could, or while none is known. */
   readonly hostProblem?: (size: Size, kind: MachineKind) => string | undefined;
 }
 
@@ -40,7 +40,7 @@ export interface Route {
 
 export type Routing =
   | { readonly kind: "route"; readonly route: Route }
-  /** It names a machine of ours, but one that cannot be had; `reason` in words. */
+  /** It names a machine of ours, but one that cannot be had; `reason` as a sentence. */
   | { readonly kind: "refused"; readonly reason: string }
   /** No tag with our prefix: somebody else's job. */
   | { readonly kind: "foreign" };

@@ -12,7 +12,7 @@ export interface TagSize {
 
 export type TagReading =
   | { readonly kind: "size"; readonly size: TagSize }
-  /** It starts as a size does and is none; `reason` in words. */
+  /** It starts as a size does and is none; `reason` as a sentence. */
   | { readonly kind: "wrong"; readonly reason: string }
   /** It has nothing to do with us. */
   | { readonly kind: "other" };

@@ -1,3 +1,4 @@
+/** GitLab's answers: read within a bound, and what they say in headers and body of waits, limits and refusals. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";

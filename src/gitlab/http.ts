@@ -5,7 +5,7 @@ import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
 import type { Log } from "../base/log.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
-import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { trustContext } from "../base/tls.ts";
 import type { GitLabConfig } from "./config.ts";
 import { checkAuthorities, type GitLabTrust, readGitLabTrust } from "./trust.ts";
@@ -21,7 +21,7 @@ export interface GitLabHttpOptions {
   /** In place of `ca`: certificates that are renewed, and one of our own if GitLab asks for it. */
   readonly trust?: GitLabTrust;
   /** Through which proxies GitLab is reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** Replaces the system's name resolution. */
   readonly lookup?: LookupFunction;
 }
@@ -51,7 +51,7 @@ export interface GitLabHttp {
   authorities(): readonly string[];
   /** Throws undici's errors as they are; `gitLabErrorFrom` converts them. The body of the answer must be read or dumped. */
   request(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
-  /** As `request`, for a request received from somebody else: headers of the hop are left out on both ways. */
+  /** As `request`, for a request received from somebody else: headers of the hop are left out in both directions. */
   forward(request: GitLabRequest): Promise<Dispatcher.ResponseData>;
   /** Requests in flight fail: whoever wants their answers has waited for them. */
   close(): Promise<void>;
@@ -63,7 +63,7 @@ export function createGitLabHttp(options: GitLabHttpOptions): GitLabHttp {
   const origin = url.origin;
   const basePath = url.pathname.replace(/\/+$/, "");
   const dispatcher = createProxiedAgent({
-    ways: options.ways ?? directWays,
+    proxies: options.proxies ?? directRoutes,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     secureContext: options.trust?.context ?? lasting(options.ca),
     ...(options.lookup ? { lookup: options.lookup } : {}),
@@ -137,10 +137,10 @@ export function endToEndHeaders(headers: IncomingHttpHeaders): IncomingHttpHeade
  * cannot be used.
  */
 export async function connectGitLab(
-  { gitlab, proxy }: { readonly gitlab: GitLabConfig; readonly proxy: ProxyWays },
+  { gitlab, proxy }: { readonly gitlab: GitLabConfig; readonly proxy: ProxyRoutes },
   log?: Log,
 ): Promise<GitLabHttp> {
   const { url, ...files } = gitlab;
   const trust = await readGitLabTrust({ files, ca: proxy.ca, log });
-  return createGitLabHttp({ url, trust, ways: proxy });
+  return createGitLabHttp({ url, trust, proxies: proxy });
 }

@@ -1,12 +1,13 @@
 import { z } from "zod";
 import type { Clock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
 import type { Secret } from "../base/secret.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, header, jsonOf, rateBudgetOf, readAnswer } from "./answer.ts";
 import { GitLabError, gitLabErrorFrom } from "./errors.ts";
 import type { GitLabHttp } from "./http.ts";
 import type { RateBudget } from "./rest-api.ts";
-import { restErrorOf } from "./rest-failure.ts";
+import { type RestCall, restErrorOf } from "./rest-failure.ts";
 
 /** A hundred jobs with long commit messages stay far below. */
 const MAX_ANSWER_BYTES = 16 * MIB_BYTES;
@@ -22,25 +23,6 @@ export interface RestOptions {
   readonly token: () => Secret;
   /** Longest time for one whole answer. Default 60 s. */
   readonly answerTimeoutMs?: number;
-}
-
-/** One request, with what its failure has to be explained by. */
-export interface RestCall {
-  readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  /** Below `/api/v4`, with the query. */
-  readonly path: string;
-  readonly body?: object;
-  /** What we are doing, for the message of an error. */
-  readonly doing: string;
-  /** The narrowest scope of an access token that allows the call; `api` always does. */
-  readonly scope: "api" | "read_api" | "read_user" | "create_runner" | "manage_runner";
-  /** What the token's user needs besides, such as `the role Owner in group x`. */
-  readonly role?: string;
-  /** What a 404 means here and what to do. */
-  readonly missing?: string;
-  /** What to do about a refusal (400, 422 and the like), by GitLab's words. */
-  readonly advise?: (words: string) => string | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Sends each call once: when to try again is the caller's to say. Throws GitLabError, or the signal's reason. */
@@ -77,8 +59,8 @@ export function createRestClient({ http, clock, version, token, answerTimeoutMs 
   }
 
   async function exchange(call: RestCall, headers: Record<string, string>): Promise<Answer> {
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const signal = call.signal ? AbortSignal.any([call.signal, deadline]) : deadline;
+    const deadline = startDeadline(clock, timeoutMs, call.signal);
+    const { signal } = deadline;
     try {
       const { method, path, body } = call;
       const json = body === undefined ? {} : { body: JSON.stringify(body) };
@@ -88,8 +70,10 @@ export function createRestClient({ http, clock, version, token, answerTimeoutMs 
       return answer;
     } catch (error) {
       call.signal?.throwIfAborted();
-      if (deadline.aborted) throw tooSlow(call, timeoutMs, error);
+      if (deadline.isOver()) throw tooSlow(call, timeoutMs, error);
       throw gitLabErrorFrom(error, call.doing);
+    } finally {
+      deadline.clear();
     }
   }
 

@@ -1,6 +1,24 @@
 import { type Answer, header, jsonOf, messageOf, requestedWaitMs } from "./answer.ts";
 import { GitLabError, gitLabErrorOf } from "./errors.ts";
-import type { RestCall } from "./rest-client.ts";
+
+/** One request, with what its failure has to be explained by. */
+export interface RestCall {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** Below `/api/v4`, with the query. */
+  readonly path: string;
+  readonly body?: object;
+  /** What we are doing, for the message of an error. */
+  readonly doing: string;
+  /** The narrowest scope of an access token that allows the call; `api` always does. */
+  readonly scope: "api" | "read_api" | "read_user" | "create_runner" | "manage_runner";
+  /** What the token's user needs besides, such as `the role Owner in group x`. */
+  readonly role?: string;
+  /** What a 404 means here and what to do. */
+  readonly missing?: string;
+  /** What to do about a refusal (400, 422 and the like), by GitLab's words. */
+  readonly advise?: (words: string) => string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** An answer that is no success, as an error that says what to change. */
 export function restErrorOf(answer: Answer, call: RestCall, now: number): GitLabError {

@@ -216,9 +216,9 @@ describe("updateJob", () => {
   test("sends token, state and reason", async () => {
     const { api, server } = await answering(200, undefined, { "Job-Status": "failed" });
 
-    const standing = await api.updateJob(update);
+    const status = await api.updateJob(update);
 
-    expect(standing).toEqual({ kind: "accepted", status: "failed" });
+    expect(status).toEqual({ kind: "accepted", status: "failed" });
     expect(server.seen[0]).toMatchObject({ method: "PUT", path: "/api/v4/jobs/12" });
     expect(server.seen[0]?.json).toEqual({
       token: jobToken.reveal(),
@@ -259,9 +259,9 @@ describe("appendTrace", () => {
       "X-GitLab-Trace-Update-Interval": "3",
     });
 
-    const standing = await api.appendTrace(patch);
+    const status = await api.appendTrace(patch);
 
-    expect(standing).toEqual({ kind: "accepted", sizeBytes: 15, status: "running", intervalMs: 3_000 });
+    expect(status).toEqual({ kind: "accepted", sizeBytes: 15, status: "running", intervalMs: 3_000 });
     expect(server.seen[0]).toMatchObject({
       method: "PATCH",
       path: "/api/v4/jobs/12/trace",

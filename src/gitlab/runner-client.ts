@@ -1,3 +1,7 @@
+/**
+ * GitLab's runner API over HTTP: first the requests, then what each answer means. Polls and updates come back as values, since a loop
+ * goes on whatever they are; verifying and renewing a token throw GitLabError. Facts: docs/gitlab.md.
+ */
 import { z } from "zod";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";

@@ -36,64 +36,64 @@ describe("appendWithRecovery", () => {
   test("appends at the end of the trace", async () => {
     const trace = createTrace("head\n");
 
-    const standing = await appendWithRecovery({
+    const status = await appendWithRecovery({
       api: trace,
       ...job,
       startBytes: 5,
       bytes: Buffer.from("tail"),
     });
 
-    expect(standing).toEqual({ kind: "accepted", sizeBytes: 9, status: "running", intervalMs: 3_000 });
+    expect(status).toEqual({ kind: "accepted", sizeBytes: 9, status: "running", intervalMs: 3_000 });
     expect(trace.text()).toBe("head\ntail");
   });
 
   test("leaves out what GitLab already has", async () => {
     const trace = createTrace("head\nta");
 
-    const standing = await appendWithRecovery({
+    const status = await appendWithRecovery({
       api: trace,
       ...job,
       startBytes: 5,
       bytes: Buffer.from("tail"),
     });
 
-    expect(standing).toMatchObject({ kind: "accepted", sizeBytes: 9 });
+    expect(status).toMatchObject({ kind: "accepted", sizeBytes: 9 });
     expect(trace.text()).toBe("head\ntail");
   });
 
   test("counts bytes that GitLab has beyond the end as accepted", async () => {
     const trace = createTrace("head\ntail and more");
 
-    const standing = await appendWithRecovery({
+    const status = await appendWithRecovery({
       api: trace,
       ...job,
       startBytes: 5,
       bytes: Buffer.from("tail"),
     });
 
-    expect(standing).toMatchObject({ kind: "accepted", sizeBytes: 18 });
+    expect(status).toMatchObject({ kind: "accepted", sizeBytes: 18 });
     expect(trace.text()).toBe("head\ntail and more");
   });
 
   test("says where to begin again when GitLab has less than expected", async () => {
     const trace = createTrace("he");
 
-    const standing = await appendWithRecovery({
+    const status = await appendWithRecovery({
       api: trace,
       ...job,
       startBytes: 5,
       bytes: Buffer.from("tail"),
     });
 
-    expect(standing).toEqual({ kind: "elsewhere", sizeBytes: 2 });
+    expect(status).toEqual({ kind: "elsewhere", sizeBytes: 2 });
   });
 
   test("sends nothing when there is nothing to send", async () => {
     const trace = createTrace("head\n");
 
-    const standing = await appendWithRecovery({ api: trace, ...job, startBytes: 5, bytes: new Uint8Array() });
+    const status = await appendWithRecovery({ api: trace, ...job, startBytes: 5, bytes: new Uint8Array() });
 
-    expect(standing).toMatchObject({ kind: "accepted", sizeBytes: 5 });
+    expect(status).toMatchObject({ kind: "accepted", sizeBytes: 5 });
     expect(trace.calls()).toBe(0);
   });
 
@@ -103,17 +103,17 @@ describe("appendWithRecovery", () => {
       appendTrace: async (): Promise<TraceStatus> => ({ kind: "elsewhere", sizeBytes: ++sizeBytes }),
     };
 
-    const standing = await appendWithRecovery({ api, ...job, startBytes: 5, bytes: Buffer.alloc(100) });
+    const status = await appendWithRecovery({ api, ...job, startBytes: 5, bytes: Buffer.alloc(100) });
 
-    expect(standing).toMatchObject({ kind: "unavailable" });
+    expect(status).toMatchObject({ kind: "unavailable" });
   });
 
   test("passes on that the job is over", async () => {
     const api = { appendTrace: async (): Promise<TraceStatus> => ({ kind: "over", status: "canceled" }) };
 
-    const standing = await appendWithRecovery({ api, ...job, startBytes: 0, bytes: Buffer.from("x") });
+    const status = await appendWithRecovery({ api, ...job, startBytes: 0, bytes: Buffer.from("x") });
 
-    expect(standing).toEqual({ kind: "over", status: "canceled" });
+    expect(status).toEqual({ kind: "over", status: "canceled" });
   });
 });
 

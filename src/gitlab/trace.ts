@@ -1,3 +1,4 @@
+/** A job's log at GitLab: appending where GitLab may have more or less than we think, secrets masked, checksums of parts. */
 import type { Secret } from "../base/secret.ts";
 import type { JobPayload, RunnerApi, TraceStatus } from "./runner-api.ts";
 
@@ -26,13 +27,13 @@ export async function appendWithRecovery(append: TraceAppend): Promise<TraceStat
       return { kind: "accepted", sizeBytes: fromBytes, status: undefined, intervalMs: undefined };
     }
     const rest = bytes.subarray(fromBytes - startBytes);
-    const standing = await api.appendTrace({ jobId, jobToken, startBytes: fromBytes, bytes: rest });
-    if (standing.kind !== "elsewhere" || standing.sizeBytes < startBytes) return standing;
+    const status = await api.appendTrace({ jobId, jobToken, startBytes: fromBytes, bytes: rest });
+    if (status.kind !== "elsewhere" || status.sizeBytes < startBytes) return status;
     if (correction === MOST_CORRECTIONS) {
       const problem = `writing the trace of job ${jobId}: GitLab's size of it keeps changing`;
       return { kind: "unavailable", waitMs: 0, problem };
     }
-    fromBytes = standing.sizeBytes;
+    fromBytes = status.sizeBytes;
   }
 }
 

@@ -1,7 +1,13 @@
 import type { SecureContext } from "node:tls";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { certificatesIn, MOST_AUTHORITIES_BYTES, readTlsPair, stampOf, trustContext } from "../base/tls.ts";
+import {
+  certificatesIn,
+  createFileBacked,
+  MOST_AUTHORITIES_BYTES,
+  readTlsPair,
+  trustContext,
+} from "../base/tls.ts";
 import { readTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { GitLabError } from "./errors.ts";
 
@@ -30,38 +36,29 @@ export interface GitLabTrustOptions {
 /** Throws GitLabError `gitlab_certificate` or `gitlab_client_certificate` when a file cannot be used. */
 export async function readGitLabTrust({ files, ca, log }: GitLabTrustOptions): Promise<GitLabTrust> {
   const paths = Object.values(files).filter((path) => path !== undefined);
-  // Before reading: what changes in between is seen at the next look.
-  let stamp = await stampOf(paths);
-  let current = await read(files, ca);
-  let looking = false;
+  const kept = await createFileBacked({ paths: () => paths, read: () => read(files, ca) });
+  let isRefreshing = false;
 
-  async function look(): Promise<void> {
-    const seen = await stampOf(paths);
-    if (seen === stamp) return;
-    stamp = seen;
-    try {
-      current = await read(files, ca);
-      log?.info({}, "certificates for GitLab have been read anew");
-    } catch (error) {
-      log?.warn(
-        { why: describeError(error) },
-        "new certificates for GitLab cannot be used; the old ones stay",
-      );
-    }
+  async function refresh(): Promise<void> {
+    const outcome = await kept.refresh();
+    if (outcome === "renewed") log?.info({}, "certificates for GitLab have been read anew");
+    if (typeof outcome === "string") return;
+    const why = describeError(outcome.unusable);
+    log?.warn({ why }, "new certificates for GitLab cannot be used; the old ones stay");
   }
 
   return {
     context() {
-      if (!looking && paths.length > 0) {
-        looking = true;
-        void look().finally(() => {
-          looking = false;
+      if (!isRefreshing && paths.length > 0) {
+        isRefreshing = true;
+        void refresh().finally(() => {
+          isRefreshing = false;
         });
       }
-      return current.context;
+      return kept.value.context;
     },
     get authorities() {
-      return current.authorities;
+      return kept.value.authorities;
     },
   };
 }

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../base/secret.ts";
-import type { WebhookHandler } from "../server/public/webhook-handler.ts";
+import type { WebhookHandler } from "../server/public/webhook-route.ts";
 import { createHookVerifier, newSigningKey, signDelivery, signingKeyProblem } from "./webhook-signature.ts";
 
 const now = 1_790_000_000_500;
@@ -36,8 +36,8 @@ function signed(given: Partial<{ key: Secret; id: string; timestamp: number; bod
   };
 }
 
-/** What the door would come to: `proven`, `refused`, or what the body's proof says. */
-function judge(
+/** What the public server would come to: `proven`, `refused`, or what the body's proof says. */
+function outcomeOf(
   verifier: Pick<WebhookHandler, "screen">,
   headers: IncomingHttpHeaders,
   sent: string | Uint8Array = body,
@@ -55,7 +55,7 @@ function refusalOf(verifier: Pick<WebhookHandler, "screen">, headers: IncomingHt
 
 describe("a signature", () => {
   test("is right over id, time and body", () => {
-    expect(judge(verifierWith(), signed())).toBe("right");
+    expect(outcomeOf(verifierWith(), signed())).toBe("right");
   });
 
   test("is checked while the body arrives, in pieces of any size", () => {
@@ -92,7 +92,7 @@ describe("a signature", () => {
           flipIn(digest, flip);
           other["webhook-signature"] = `v1,${digest.toString("base64")}`;
         }
-        expect(judge(verifierWith(), other, changed)).toBe("wrong");
+        expect(outcomeOf(verifierWith(), other, changed)).toBe("wrong");
       }),
     );
   });
@@ -104,21 +104,21 @@ describe("a signature", () => {
 
     for (const used of [older, newer]) {
       const right = signed({ key: used });
-      expect(judge(rotation, right)).toBe("right");
+      expect(outcomeOf(rotation, right)).toBe("right");
       for (const list of [
         `${wrong} ${right["webhook-signature"]}`,
         `${right["webhook-signature"]} v1a,xyz ${wrong}`,
       ]) {
-        expect(judge(rotation, { ...right, "webhook-signature": list })).toBe("right");
+        expect(outcomeOf(rotation, { ...right, "webhook-signature": list })).toBe("right");
       }
     }
-    expect(judge(rotation, { ...signed({ key: older }), "webhook-signature": `${wrong} ${wrong}` })).toBe(
+    expect(outcomeOf(rotation, { ...signed({ key: older }), "webhook-signature": `${wrong} ${wrong}` })).toBe(
       "wrong",
     );
   });
 
   test("counts within five minutes, both ways", () => {
-    const at = (seconds: number) => judge(verifierWith(), signed({ timestamp: timestamp + seconds }));
+    const at = (seconds: number) => outcomeOf(verifierWith(), signed({ timestamp: timestamp + seconds }));
 
     expect([-300, 0, 300].map(at)).toEqual(["right", "right", "right"]);
     expect([-301, 301, -86_400, 1e9].map(at)).toEqual(["refused", "refused", "refused", "refused"]);
@@ -130,27 +130,27 @@ describe("a signature", () => {
     const verifier = verifierWith({ tokens: ["plain"] });
     const token = { "x-gitlab-token": "plain" };
 
-    expect(judge(verifier, { ...signed({ key: newSigningKey() }), ...token })).toBe("wrong");
-    expect(judge(verifier, { ...signed({ timestamp: 1 }), ...token })).toBe("refused");
+    expect(outcomeOf(verifier, { ...signed({ key: newSigningKey() }), ...token })).toBe("wrong");
+    expect(outcomeOf(verifier, { ...signed({ timestamp: 1 }), ...token })).toBe("refused");
     for (const signature of ["", " ", "v1,", "v1a,abc", "nonsense"]) {
-      expect(judge(verifier, { ...signed(), "webhook-signature": signature, ...token })).toBe("refused");
+      expect(outcomeOf(verifier, { ...signed(), "webhook-signature": signature, ...token })).toBe("refused");
     }
   });
 
   test("that nobody here can check leaves the token to decide", () => {
     const verifier = verifierWith({ keys: [], tokens: ["plain"] });
 
-    expect(judge(verifier, { ...signed(), "x-gitlab-token": "plain" })).toBe("proven");
-    expect(judge(verifier, { ...signed(), "x-gitlab-token": "other" })).toBe("refused");
+    expect(outcomeOf(verifier, { ...signed(), "x-gitlab-token": "plain" })).toBe("proven");
+    expect(outcomeOf(verifier, { ...signed(), "x-gitlab-token": "other" })).toBe("refused");
   });
 
   test("by a key of bad form is nobody's: an empty key would let anybody sign", () => {
     const empty = new Secret("whsec_");
     const verifier = verifierWith({ keys: [empty] });
 
-    expect(judge(verifier, signed({ key: empty }))).toBe("refused");
-    expect(judge(verifierWith({ keys: [empty, key] }), signed({ key: empty }))).toBe("wrong");
-    expect(judge(verifierWith({ keys: [empty, key] }), signed())).toBe("right");
+    expect(outcomeOf(verifier, signed({ key: empty }))).toBe("refused");
+    expect(outcomeOf(verifierWith({ keys: [empty, key] }), signed({ key: empty }))).toBe("wrong");
+    expect(outcomeOf(verifierWith({ keys: [empty, key] }), signed())).toBe("right");
   });
 });
 
@@ -158,17 +158,17 @@ describe("the secret token", () => {
   test("proves a request, also while it is rotated and beside a signing key", () => {
     const verifier = verifierWith({ tokens: ["older", "newer"] });
 
-    expect(["older", "newer"].map((token) => judge(verifier, { "x-gitlab-token": token }))).toEqual([
+    expect(["older", "newer"].map((token) => outcomeOf(verifier, { "x-gitlab-token": token }))).toEqual([
       "proven",
       "proven",
     ]);
-    expect(judge(verifier, { "x-gitlab-token": "Older" })).toBe("refused");
+    expect(outcomeOf(verifier, { "x-gitlab-token": "Older" })).toBe("refused");
   });
 
   test("is compared by its bytes", () => {
     const asNodeGivesIt = Buffer.from("schlüssel", "utf8").toString("latin1");
 
-    expect(judge(verifierWith({ tokens: ["schlüssel"] }), { "x-gitlab-token": asNodeGivesIt })).toBe(
+    expect(outcomeOf(verifierWith({ tokens: ["schlüssel"] }), { "x-gitlab-token": asNodeGivesIt })).toBe(
       "proven",
     );
   });
@@ -177,14 +177,14 @@ describe("the secret token", () => {
     fc.assert(
       fc.property(fc.string({ maxLength: 300 }), (text) => {
         fc.pre(text !== "plain");
-        expect(judge(verifierWith({ tokens: ["plain"] }), { "x-gitlab-token": text })).toBe("refused");
+        expect(outcomeOf(verifierWith({ tokens: ["plain"] }), { "x-gitlab-token": text })).toBe("refused");
       }),
     );
   });
 
   test("that is empty proves nothing", () => {
-    expect(judge(verifierWith({ tokens: [""] }), { "x-gitlab-token": "" })).toBe("refused");
-    expect(judge(verifierWith({ tokens: ["", "plain"] }), { "x-gitlab-token": "" })).toBe("refused");
+    expect(outcomeOf(verifierWith({ tokens: [""] }), { "x-gitlab-token": "" })).toBe("refused");
+    expect(outcomeOf(verifierWith({ tokens: ["", "plain"] }), { "x-gitlab-token": "" })).toBe("refused");
   });
 });
 
@@ -225,9 +225,9 @@ test("odd headers are refused quietly, whatever they are", () => {
       const base: Record<string, unknown> = hasSignature ? signed() : {};
       const headers = { ...base, [name]: value } as IncomingHttpHeaders;
       // A time or id that reads otherwise than it was signed, or no signature at all: never a proof.
-      const verdict = judge(verifier, headers);
-      if (name === "x-gitlab-token" && hasSignature) expect(verdict).toBe("right");
-      else expect(["refused", "wrong"]).toContain(verdict);
+      const outcome = outcomeOf(verifier, headers);
+      if (name === "x-gitlab-token" && hasSignature) expect(outcome).toBe("right");
+      else expect(["refused", "wrong"]).toContain(outcome);
     }),
     { numRuns: 2_000 },
   );
@@ -236,11 +236,11 @@ test("odd headers are refused quietly, whatever they are", () => {
 test("keys are asked for with each request", () => {
   let keys = [key];
   const verifier = createHookVerifier({ signingKeys: () => keys, tokens: () => [], now: () => now });
-  expect(judge(verifier, signed())).toBe("right");
+  expect(outcomeOf(verifier, signed())).toBe("right");
 
   keys = [newSigningKey()];
 
-  expect(judge(verifier, signed())).toBe("wrong");
+  expect(outcomeOf(verifier, signed())).toBe("wrong");
 });
 
 describe("the library of Standard Webhooks", () => {
@@ -264,8 +264,8 @@ describe("the library of Standard Webhooks", () => {
         const signature = new Webhook(key.reveal()).sign(name, new Date(timestamp * 1_000), text);
         const headers = { ...signed({ id: name }), "webhook-signature": signature };
 
-        expect(judge(verifierWith(), headers, text)).toBe("right");
-        expect(judge(verifierWith({ keys: [newSigningKey()] }), headers, text)).toBe("wrong");
+        expect(outcomeOf(verifierWith(), headers, text)).toBe("right");
+        expect(outcomeOf(verifierWith({ keys: [newSigningKey()] }), headers, text)).toBe("wrong");
       }),
     );
   });

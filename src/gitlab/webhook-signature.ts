@@ -18,7 +18,7 @@ const MOST_SIGNATURES = 16;
 const MOST_SIGNATURE_CHARACTERS = 4_096;
 const DIGEST_BYTES = 32;
 
-/** The same shape as what the door asks for (`Screening` in server/public/hook-desk.ts). */
+/** The same shape as what the public server asks for (`Screening` in server/public). */
 type Screened =
   | { readonly kind: "proven" }
   | { readonly kind: "signed"; readonly proof: SignatureProof }

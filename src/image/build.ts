@@ -7,7 +7,7 @@ import { chmod, copyFile, readdir, readFile, rename, writeFile } from "node:fs/p
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { abilityNames } from "../domain/images.ts";
 import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
@@ -44,7 +44,7 @@ export interface BuildOptions {
   /** Build everything anew, with the newest packages. */
   readonly force?: boolean;
   /** Through which proxies downloads come; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** Of apt and what it starts; by default this program's. */
   readonly environment?: NodeJS.ProcessEnv;
   readonly clock: Clock;

@@ -18,46 +18,48 @@ const RootConfig = z.strictObject({
   }),
 });
 
-/** The `images` part of the configuration. */
-export const ImagesConfig = z.strictObject({
-  directory: z
-    .string()
-    .startsWith("/", "give an absolute path")
-    .optional()
-    .meta({ description: "Where images lie; by default in the state directory." }),
-  suite: z
-    .string()
-    .regex(/^[a-z]+$/)
-    .optional()
-    .meta({ description: "Debian or Ubuntu release of the images; by default that of this computer." }),
-  sources: z
-    .array(z.string().startsWith("deb "))
-    .default([])
-    .meta({ description: "Package sources as in sources.list; by default those of this computer's apt." }),
-  packages: z
-    .array(z.string().regex(/^[a-z0-9][a-z0-9+.-]+$/, "expected the name of a package"))
-    .default([])
-    .meta({ description: "Packages in images beside git, curl and what they need." }),
-  runnerMirror: z
-    .url()
-    .optional()
-    .meta({ description: "Where the official gitlab-runner is downloaded from, if not from GitLab." }),
-  runnerKeyFile: z.string().startsWith("/", "give an absolute path").optional().meta({
-    description:
-      "A file with GitLab's public key, which signs the official gitlab-runner; else it is downloaded from the mirror or from GitLab.",
-  }),
-  allowHttpMirror: z.boolean().default(false).meta({
-    description:
-      "Let runnerMirror be an http address of another computer. What comes from it is checked by signature all the same.",
-  }),
-  roots: z
-    .record(z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, "expected a name such as ubuntu-24.04"), RootConfig)
-    .default({})
-    .meta({
+/** The `images` part of the configuration. What `image build` alone asks for is read by each build: a running FireRunner needs none of it. */
+export const ImagesConfig = z
+  .strictObject({
+    directory: z
+      .string()
+      .startsWith("/", "give an absolute path")
+      .optional()
+      .meta({ description: "Where images lie; by default in the state directory.", reload: "restart" }),
+    suite: z
+      .string()
+      .regex(/^[a-z]+$/)
+      .optional()
+      .meta({ description: "Debian or Ubuntu release of the images; by default that of this computer." }),
+    sources: z
+      .array(z.string().startsWith("deb "))
+      .default([])
+      .meta({ description: "Package sources as in sources.list; by default those of this computer's apt." }),
+    packages: z
+      .array(z.string().regex(/^[a-z0-9][a-z0-9+.-]+$/, "expected the name of a package"))
+      .default([])
+      .meta({ description: "Packages in images beside git, curl and what they need." }),
+    runnerMirror: z
+      .url()
+      .optional()
+      .meta({ description: "Where the official gitlab-runner is downloaded from, if not from GitLab." }),
+    runnerKeyFile: z.string().startsWith("/", "give an absolute path").optional().meta({
       description:
-        "Root file systems of other people for machines on a fleet, by the name that pools use: with cloud-init, bash, socat, git and gitlab-runner.",
+        "A file with GitLab's public key, which signs the official gitlab-runner; else it is downloaded from the mirror or from GitLab.",
     }),
-});
+    allowHttpMirror: z.boolean().default(false).meta({
+      description:
+        "Let runnerMirror be an http address of another computer. What comes from it is checked by signature all the same.",
+    }),
+    roots: z
+      .record(z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, "expected a name such as ubuntu-24.04"), RootConfig)
+      .default({})
+      .meta({
+        description:
+          "Root file systems of other people for machines on a fleet, by the name that pools use: with cloud-init, bash, socat, git and gitlab-runner.",
+      }),
+  })
+  .meta({ reload: "live" });
 export type ImagesConfig = z.infer<typeof ImagesConfig>;
 export type Roots = ImagesConfig["roots"];
 export type Root = Roots[string];

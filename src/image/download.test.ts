@@ -90,8 +90,8 @@ describe("a download", () => {
     const port = (server.address() as AddressInfo).port;
     await using proxy = await startCompanyProxy({ routes: { "mirror.company.test:80": port } });
     const named = { origin: proxy.url, namedBy: "proxy.url" };
-    const ways = { http: named, https: named, except: [], ca: undefined };
-    const behind = { ...wanted(), plainHttp: true, ways };
+    const proxies = { http: named, https: named, except: [], ca: undefined };
+    const behind = { ...wanted(), plainHttp: true, proxies };
 
     await download({ ...behind, url: "http://mirror.company.test/file" });
 

@@ -3,10 +3,11 @@ import { rename, rm, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { type Dispatcher, fetch, type Response } from "undici";
-import type { Clock } from "../base/clock.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
-import { directWays, type ProxyWays } from "../base/proxy/ways.ts";
+import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { trustContext } from "../base/tls.ts";
 import { formatBytes } from "../base/units.ts";
@@ -21,12 +22,12 @@ const MOST_REDIRECTS = 5;
 /** For all of a small file; a large one may take as long as it goes on coming. */
 const SMALL_FILE_LIMIT_MS = 60_000;
 
-/** By which ways a download may come. */
+/** By which proxies a download may come. */
 interface DownloadRules {
   /** True where the operator has said so: otherwise HTTP without TLS is for this computer alone. */
   readonly plainHttp: boolean;
   /** Through which proxies; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
 }
 
 export interface Download extends DownloadRules {
@@ -76,10 +77,9 @@ export interface SmallDownload extends DownloadRules {
 
 /** Downloads a file that is small enough to be held. Throws as `download` does. */
 export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDownload): Promise<Buffer> {
-  const limit = AbortSignal.timeout(SMALL_FILE_LIMIT_MS);
-  const both = signal ? AbortSignal.any([signal, limit]) : limit;
-  return await withDispatcher(rules, async (dispatcher) => {
-    const response = await request(url, {}, dispatcher, rules, both);
+  const limit = startDeadline(systemClock, SMALL_FILE_LIMIT_MS, signal);
+  const answer = withDispatcher(rules, async (dispatcher) => {
+    const response = await request(url, {}, dispatcher, rules, limit.signal);
     if (response.status !== 200) {
       await response.body?.cancel();
       throw refused(url, response.status);
@@ -91,6 +91,7 @@ export async function downloadSmall({ url, maxBytes, signal, ...rules }: SmallDo
       throw cause instanceof ImageError ? cause : unreachable(url, cause);
     }
   });
+  return await answer.finally(limit.clear);
 }
 
 async function readSmall(response: Response, url: string, maxBytes: number): Promise<Buffer> {
@@ -229,12 +230,12 @@ function isLoopback({ hostname }: URL): boolean {
 }
 
 async function withDispatcher<T>(
-  { ways = directWays }: DownloadRules,
+  { proxies = directRoutes }: DownloadRules,
   use: (dispatcher: Dispatcher) => Promise<T>,
 ): Promise<T> {
-  const secureContext = trustContext([ways.ca]);
+  const secureContext = trustContext([proxies.ca]);
   const dispatcher = createProxiedAgent({
-    ways,
+    proxies,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     secureContext: () => secureContext,
     headersTimeoutMs: SILENCE_TIMEOUT_MS,

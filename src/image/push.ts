@@ -3,7 +3,7 @@
  * registry has is not sent again, and a layer that need not be sent is not compressed again either.
  */
 import type { Clock } from "../base/clock.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { PublishedImage } from "../domain/images.ts";
 import { requireSpace, requireTools } from "./build-directory.ts";
 import { imageMissing } from "./errors.ts";
@@ -30,7 +30,7 @@ export interface PushOptions {
   /** PEM of authorities to trust. */
   readonly ca?: string | undefined;
   /** Through which proxies registries are reached; by default through none. */
-  readonly ways?: ProxyWays;
+  readonly proxies?: ProxyRoutes;
   /** docker's config.json, with logins. */
   readonly dockerConfig: string;
   readonly clock: Clock;

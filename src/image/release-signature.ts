@@ -2,9 +2,11 @@
  * Whether a release's list of digests is signed by the one key that is trusted for it. The check is gpgv's; whose key it was is
  * compared here, with a fingerprint that comes with this program, so that it does not matter who served the key.
  */
+
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { ProcessError, run } from "../base/process.ts";
 import { requireTools } from "./build-directory.ts";
@@ -162,7 +164,7 @@ function expired(atS: number | undefined, key: string, fingerprint: string): Ima
   const when = atS === undefined ? "" : ` on ${new Date(atS * 1000).toISOString().slice(0, 10)}`;
   return new ImageError(
     "image_key_expired",
-    `the signature is good, but the copy of GitLab's key in ${key} ran out${when} (this computer's clock says ${new Date().toISOString().slice(0, 10)})`,
+    `the signature is good, but the copy of GitLab's key in ${key} ran out${when} (this computer's clock says ${new Date(systemClock.now()).toISOString().slice(0, 10)})`,
     {
       hint:
         `GitLab prolongs this key from time to time: get a newer copy of ${fingerprint} and name it with --runner-key FILE or ` +

@@ -11,6 +11,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { after, systemClock } from "../base/clock.ts";
 import { readBounded } from "../base/read-bounded.ts";
 import { ImageError } from "./errors.ts";
 import { parseJson } from "./json.ts";
@@ -96,10 +97,10 @@ async function askOnce(
       output = (output + text).slice(-LAST_WORDS);
     });
   let isLate = false;
-  const timer = setTimeout(() => {
+  const stopTimer = after(systemClock, options.deadlineMs ?? DEADLINE_MS, () => {
     isLate = true;
     child.kill("SIGKILL");
-  }, options.deadlineMs ?? DEADLINE_MS);
+  });
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const failure = new Promise<never>((_, reject) => {
     child.on("error", (cause) => reject(brokenRunner(runner, "could not be run", output, cause)));
@@ -113,7 +114,7 @@ async function askOnce(
   try {
     return await Promise.race([identity, failure]);
   } finally {
-    clearTimeout(timer);
+    stopTimer();
     failure.catch(() => {});
     child.kill("SIGKILL");
     await Promise.race([closed, failure.catch(() => {})]);

@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { describeError, systemCode } from "../base/errors.ts";
 import { makeDirectory } from "../base/make-directory.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { download, downloadSmall } from "./download.ts";
 import { hashFile, writeFileDurably } from "./durable.ts";
@@ -39,7 +39,7 @@ export interface ReleaseOptions {
   /** May a mirror speak HTTP without TLS, beyond this computer? */
   readonly plainHttp?: boolean;
   /** Through which proxies downloads come; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
   readonly release?: RunnerRelease;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
@@ -107,7 +107,7 @@ async function cachedRunner(
 }
 
 async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): Promise<OfficialRunner> {
-  const { clock, signal, plainHttp = false, ways } = options;
+  const { clock, signal, plainHttp = false, proxies } = options;
   const { version } = options.release ?? RUNNER_RELEASE;
   const places = placesOf(options);
   const base = `${mirrorOf(options)}/${version}`;
@@ -125,7 +125,7 @@ async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): 
     };
     const url = `${base}/binaries/${fileOf(options)}`;
     const maxBytes = PROGRAM_MAX_BYTES;
-    const rules = { plainHttp, ways, maxBytes };
+    const rules = { plainHttp, proxies, maxBytes };
     await download({ url, target: places.program, sha256, ...rules, clock, onBytes, signal });
   }
   await chmod(places.program, 0o755);
@@ -134,10 +134,10 @@ async function downloadRunner(options: ReleaseOptions, onProgress: OnProgress): 
 
 /** The release's list of digests, with its signature checked; both are kept, and the key that was good for it. */
 async function downloadList(url: string, options: ReleaseOptions): Promise<string> {
-  const { plainHttp = false, ways, signal } = options;
+  const { plainHttp = false, proxies, signal } = options;
   const places = placesOf(options);
   const get = (from: string, maxBytes: number) =>
-    downloadSmall({ url: from, maxBytes, plainHttp, ways, signal });
+    downloadSmall({ url: from, maxBytes, plainHttp, proxies, signal });
   const list = await get(url, LIST_MAX_BYTES);
   const signature = await get(`${url}.asc`, SIGNATURE_MAX_BYTES);
   const { keyFingerprint: fingerprint } = options.release ?? RUNNER_RELEASE;
@@ -158,7 +158,7 @@ async function downloadList(url: string, options: ReleaseOptions): Promise<strin
 /** A mirror may have the key beside its releases: by its fingerprint it is as good from there as from GitLab. */
 async function downloadKey(options: ReleaseOptions): Promise<{ bytes: Buffer; url: string }> {
   const { release: { keyUrl } = RUNNER_RELEASE, plainHttp = false, signal } = options;
-  const rules = { maxBytes: KEY_MAX_BYTES, ways: options.ways, signal };
+  const rules = { maxBytes: KEY_MAX_BYTES, proxies: options.proxies, signal };
   if (options.mirror !== undefined) {
     const url = `${mirrorOf(options)}/${basename(keyUrl)}`;
     try {

@@ -2,7 +2,7 @@ import { access, constants } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { guestFile } from "../base/guest-files.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
@@ -35,7 +35,7 @@ interface RunnerContext {
   /** The official one, if not that which this program is made for. */
   readonly release?: RunnerRelease | undefined;
   /** Through which proxies it is downloaded; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   /** Is there an image with the runner of this sha256, apart from that made from the same recipe? */
@@ -92,12 +92,12 @@ async function officialOrStandIn(context: RunnerContext, onProgress: OnProgress)
 function withWaysOn(error: unknown): unknown {
   if (!(error instanceof ImageError) || !NOT_TO_BE_HAD.has(error.code)) return error;
   const { code, message, cause, retryable, hint } = error;
-  const ways =
+  const alternatives =
     "or build with a gitlab-runner of your own (--runner PATH), or, for a trial, with the stand-in (--runner stand-in)";
   return new ImageError(code as ImageErrorCode, message, {
     ...(cause === undefined ? {} : { cause }),
     retryable,
-    hint: hint?.includes("--runner PATH") ? hint : `${hint ?? "try again"}; ${ways}`,
+    hint: hint?.includes("--runner PATH") ? hint : `${hint ?? "try again"}; ${alternatives}`,
   });
 }
 
@@ -114,7 +114,7 @@ function releaseOptions({
   architecture,
   config,
   release,
-  ways,
+  proxies,
   clock,
   signal,
 }: RunnerContext): ReleaseOptions {
@@ -125,7 +125,7 @@ function releaseOptions({
     keyFile: config.runnerKeyFile,
     plainHttp: config.allowHttpMirror,
     ...(release ? { release } : {}),
-    ways,
+    proxies,
     clock,
     signal,
   };

@@ -26,80 +26,82 @@ export type RelayTls = z.infer<typeof RelayTls>;
  * What one guest may ask of the relay, and where those of other hosts find it. Every limit is per machine: a guest that breaks one
  * hurts only its own job.
  */
-export const RelaySettings = z.strictObject({
-  listen: z.array(networkAddress).default([]).meta({
-    description:
-      "Addresses (host:port) on which machines of other hosts reach the relay, by TLS. Machines of this computer need none.",
-  }),
-  advertise: networkAddress
-    .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
-    .refine(
-      (text) => splitHostPort(text).host !== "10.0.2.100",
-      "machines have 10.0.2.100 themselves, as their own door to the relay: name another address of this computer",
-    )
-    .optional()
-    .meta({
+export const RelaySettings = z
+  .strictObject({
+    listen: z.array(networkAddress).default([]).meta({
       description:
-        "The relay's address (host:port) as machines on other hosts reach it. Needed unless “listen” is one address of this computer.",
+        "Addresses (host:port) on which machines of other hosts reach the relay, by TLS. Machines of this computer need none.",
     }),
-  tls: RelayTls.optional().meta({
-    description:
-      "The relay's certificate. Without it FireRunner makes an authority of its own, keeps it in the state directory and renews what it signs.",
-  }),
-  traceInterval: durationMs().prefault("3s").meta({
-    description:
-      "How often a guest's runner sends its log, asks whether its job was canceled and repeats a final update.",
-  }),
-  updatesPerMinute: count.max(150).default(60).meta({
-    description:
-      "Log patches and job updates forwarded to GitLab for one job in a minute (GitLab accepts 200). More are joined by letting the runner wait.",
-  }),
-  traceLimit: sizeMib().prefault("100MiB").meta({
-    description:
-      "The longest log of a job. A machine's runner collects no more than fits, says so in the log, and the job goes on. As it comes, GitLab's own limit (ci_jobs_trace_size_limit), beyond which GitLab ends the job as failed.",
-  }),
-  connections: count.default(128).meta({ description: "Open connections of one machine." }),
-  requestsPerSecond: count
-    .default(50)
-    .meta({ description: "Requests of one machine, sustained; ten times as many in a burst." }),
-  heldPerMachine: sizeMib().prefault("16MiB").meta({
-    description:
-      "Memory for what is on its way between one machine and GitLab or elsewhere. More is refused.",
-  }),
-  heldInAll: sizeMib().prefault("256MiB").meta({
-    description:
-      "The same for all machines together. Half of it is anybody's; the other half is shared out evenly, so that no machine is kept out by others.",
-  }),
-  headerTimeout: durationMs()
-    .prefault("15s")
-    .meta({ description: "Time for a request's header to arrive once its connection is open." }),
-  bodyTimeout: durationMs()
-    .prefault("60s")
-    .meta({ description: "Longest silence in the middle of a request's body." }),
-  idleTimeout: durationMs().prefault("10m").meta({
-    description: "Longest silence of a connection while GitLab or the guest is being waited for.",
-  }),
-  redeliverAfter: durationMs().prefault("15s").meta({
-    description:
-      "A runner that still asks for its job this long after it was sent, without ever having used the job's token, gets it again.",
-  }),
-  objectStorage: z
-    .array(z.string().regex(hostPort, "expected host or host:port, such as minio.internal:9000"))
-    .default([])
-    .meta({
+    advertise: networkAddress
+      .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
+      .refine(
+        (text) => splitHostPort(text).host !== "10.0.2.100",
+        "machines have 10.0.2.100 themselves, as their own address of the relay: name another address of this computer",
+      )
+      .optional()
+      .meta({
+        description:
+          "The relay's address (host:port) as machines on other hosts reach it. Needed unless “listen” is one address of this computer.",
+      }),
+    tls: RelayTls.optional().meta({
       description:
-        "Hosts on private networks to which GitLab may redirect artifact downloads. Public ones need not be listed.",
+        "The relay's certificate. Without it FireRunner makes an authority of its own, keeps it in the state directory and renews what it signs.",
     }),
-  tunnels: count
-    .default(64)
-    .meta({ description: "Connections to elsewhere that one machine may have open." }),
-  tunnelIdleTimeout: durationMs()
-    .prefault("10m")
-    .meta({ description: "Longest silence of a connection to elsewhere." }),
-  connectTimeout: durationMs()
-    .prefault("10s")
-    .meta({ description: "Time to look up and reach a host that a guest names." }),
-});
+    traceInterval: durationMs().prefault("3s").meta({
+      description:
+        "How often a guest's runner sends its log, asks whether its job was canceled and repeats a final update.",
+    }),
+    updatesPerMinute: count.max(150).default(60).meta({
+      description:
+        "Log patches and job updates forwarded to GitLab for one job in a minute (GitLab accepts 200). More are joined by letting the runner wait.",
+    }),
+    traceLimit: sizeMib().prefault("100MiB").meta({
+      description:
+        "The longest log of a job. A machine's runner collects no more than fits, says so in the log, and the job goes on. As it comes, GitLab's own limit (ci_jobs_trace_size_limit), beyond which GitLab ends the job as failed.",
+    }),
+    connections: count.default(128).meta({ description: "Open connections of one machine." }),
+    requestsPerSecond: count
+      .default(50)
+      .meta({ description: "Requests of one machine, sustained; ten times as many in a burst." }),
+    heldPerMachine: sizeMib().prefault("16MiB").meta({
+      description:
+        "Memory for what is on its way between one machine and GitLab or elsewhere. More is refused.",
+    }),
+    heldInAll: sizeMib().prefault("256MiB").meta({
+      description:
+        "The same for all machines together. Half of it is anybody's; the other half is shared out evenly, so that no machine is kept out by others.",
+    }),
+    headerTimeout: durationMs()
+      .prefault("15s")
+      .meta({ description: "Time for a request's header to arrive once its connection is open." }),
+    bodyTimeout: durationMs()
+      .prefault("60s")
+      .meta({ description: "Longest silence in the middle of a request's body." }),
+    idleTimeout: durationMs().prefault("10m").meta({
+      description: "Longest silence of a connection while GitLab or the guest is being waited for.",
+    }),
+    redeliverAfter: durationMs().prefault("15s").meta({
+      description:
+        "A runner that still asks for its job this long after it was sent, without ever having used the job's token, gets it again.",
+    }),
+    objectStorage: z
+      .array(z.string().regex(hostPort, "expected host or host:port, such as minio.internal:9000"))
+      .default([])
+      .meta({
+        description:
+          "Hosts on private networks to which GitLab may redirect artifact downloads. Public ones need not be listed.",
+      }),
+    tunnels: count
+      .default(64)
+      .meta({ description: "Connections to elsewhere that one machine may have open." }),
+    tunnelIdleTimeout: durationMs()
+      .prefault("10m")
+      .meta({ description: "Longest silence of a connection to elsewhere." }),
+    connectTimeout: durationMs()
+      .prefault("10s")
+      .meta({ description: "Time to look up and reach a host that a guest names." }),
+  })
+  .meta({ reload: "restart" });
 export type RelaySettings = z.infer<typeof RelaySettings>;
 
 /** Room in a log for what is not the job's output: our own lines at its head, and the runner's words where it stops. */

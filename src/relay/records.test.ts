@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { Store } from "../store/store.ts";
-import { createAudit } from "./audit.ts";
 import { RelaySettings } from "./config.ts";
-import { createEndRecorder } from "./end-recorder.ts";
-import { createGuest } from "./guest.ts";
+import { createAudit } from "./gateway/audit.ts";
+import { createGuest } from "./gateway/guest.ts";
+import { createEndRecorder } from "./job/job-session.ts";
 
 /** One guest, and what is recorded of it. */
 function recorded() {

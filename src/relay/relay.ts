@@ -1,62 +1,33 @@
-import type { Clock } from "../base/clock.ts";
 import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
-import type { Log } from "../base/log.ts";
-import type { ProxyWays } from "../base/proxy/ways.ts";
 import type { GuestEnd } from "../domain/events.ts";
-import type { Pool } from "../domain/pool.ts";
-import type { GitLabHttp } from "../gitlab/http.ts";
-import type { RunnerApi } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
-import { createAdmission } from "./admission.ts";
-import { type Audit, createAudit } from "./audit.ts";
-import { tellCanceling } from "./await-cancel.ts";
-import { createChunkedWork } from "./chunked-work.ts";
-import type { RelaySettings } from "./config.ts";
-import { createDispatcher } from "./dispatcher.ts";
-import { type AddressGuard, createAddressGuard } from "./egress-addresses.ts";
-import { createDialer, type Dialer } from "./egress-dialer.ts";
-import { createEgressProxy } from "./egress-proxy.ts";
-import type { Resolve } from "./egress-resolve.ts";
-import { createEndRecorder } from "./end-recorder.ts";
-import { createGuest, type Guest } from "./guest.ts";
-import { createGuestEndpoints, type GuestEndpoints } from "./guest-endpoints.ts";
-import { createGuestServer } from "./guest-server.ts";
-import { createHandlers } from "./handlers.ts";
+import { createAddressGuard } from "./egress/addresses.ts";
+import { createDialer, type Dialer } from "./egress/egress-dialer.ts";
+import { createEgressProxy } from "./egress/egress-proxy.ts";
+import { createAdmission } from "./gateway/admission.ts";
+import { type Audit, createAudit } from "./gateway/audit.ts";
+import { createDispatcher } from "./gateway/dispatcher.ts";
+import { createChunkedWork } from "./gateway/fair-queue.ts";
+import { createGuest, type Guest } from "./gateway/guest.ts";
+import { createGuestEndpoints, type GuestEndpoints } from "./gateway/guest-endpoints.ts";
+import { createGuestServer } from "./gateway/guest-server.ts";
+import { createHandlers, type RelayOptions } from "./job/handlers.ts";
+import { createEndRecorder } from "./job/job-session.ts";
+import { tellCanceling } from "./job/update-job.ts";
 import {
   createRelayAddress,
   type RelayAddress,
   type RelayLink,
   type Trials,
-} from "./network/relay-address.ts";
+} from "./remote/relay-address.ts";
 
 /** Reports on their way to GitLab are waited for no longer than this; the guest repeats them. */
 const STOP_LIMIT_MS = 5_000;
+
 /** Node reads all that has come in one piece before the connection ends: a thousand requests, for which the machine waits with its next ones. */
 const ARRIVALS_PER_SENT_AHEAD = 100;
 
-export interface RelayOptions {
-  readonly store: Store;
-  readonly http: GitLabHttp;
-  readonly api: Pick<RunnerApi, "appendTrace">;
-  /** The pools as configured now. */
-  readonly pools: () => ReadonlyMap<string, Pool>;
-  /** What a machine is told at its boot, as text; undefined for a machine that is not to run. */
-  readonly bootData: (machineId: string) => Promise<string | undefined>;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly config: RelaySettings;
-  /** Where the authority for machines on other hosts is kept, if any come. */
-  readonly directory?: string;
-  /** Which addresses guests may not reach. The default refuses everything that is not public. */
-  readonly guard?: AddressGuard;
-  /** Through which proxies guests' other hosts are reached; by default through none. */
-  readonly ways?: ProxyWays;
-  /** Replaces the resolution of names that guests ask for. */
-  readonly resolve?: Resolve;
-}
-
-/** The GitLab-shaped service for guests. A `GuestDoor` of the scheduler. */
+/** The GitLab-shaped service for guests. A `GuestEndpoint` of the scheduler. */
 export interface Relay {
   /** Begins to listen for machines on other hosts, where that is configured. Throws RelayError. */
   start(): Promise<void>;
@@ -70,13 +41,13 @@ export interface Relay {
   tellCanceling(machineId: string): void;
   /** Looks whether the certificate's files have changed. */
   reload(): Promise<void>;
-  /** Closes every door, waits for reports that are on their way to GitLab, and lets go of all connections. */
+  /** Closes every endpoint, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
 }
 
 /** For machines that only try a host out. */
 export interface RelayTrials extends Pick<Trials, "arePossible" | "firstWordAt"> {
-  /** Opens a door for one and answers its way here; each call makes a new secret. Throws RelayError `relay_no_network`. */
+  /** Opens an endpoint for one and returns its way here; each call makes a new secret. Throws RelayError `relay_no_network`. */
   open(machineId: string): Promise<RelayLink>;
   close(machineId: string): Promise<void>;
 }
@@ -92,29 +63,29 @@ export function createRelay(options: RelayOptions): Relay {
     egressOf: (pool) => options.pools().get(pool)?.egress,
     gitlabOrigin: http.origin,
   });
-  const noteEnd = createEndRecorder({ store, log });
+  const recordEnd = createEndRecorder({ store, log });
   const pieces = createChunkedWork();
-  const handle = createHandlers(options, { dialer, audit, noteEnd, pieces, track });
-  const admission = createAdmission({ settings: config, machines: () => doors.count() });
+  const handle = createHandlers(options, { dialer, audit, recordEnd, pieces, track });
+  const admission = createAdmission({ settings: config, machines: () => endpoints.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
-  const reception = createDispatcher({ store, audit, proxy, handle, admission, pieces });
+  const dispatcher = createDispatcher({ store, audit, proxy, handle, admission, pieces });
   const server = createGuestServer({
     ...{ settings: config, pieces },
-    onRequest: (...request) => track(reception.request(...request)),
-    onConnect: (...request) => track(reception.connect(...request)),
+    onRequest: (...request) => track(dispatcher.request(...request)),
+    onConnect: (...request) => track(dispatcher.connect(...request)),
     onTooMany,
     onSentAhead,
   });
-  const doors = createGuestEndpoints({
+  const endpoints = createGuestEndpoints({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
     ...{ serve: server.serve, onTooMany },
     maxConnections: config.connections,
   });
-  const outside = createRelayAddress({
+  const relayAddress = createRelayAddress({
     ...{ store, clock, log, onTooMany, settings: config, directory: options.directory },
-    guest: doors.remoteGuest,
+    guest: endpoints.remoteGuest,
     serve: server.serve,
-    onAgain: (guest) => track(noteEnd(guest, "restarted")),
+    onAgain: (guest) => track(recordEnd(guest, "restarted")),
   });
 
   function track(work: Promise<void>): void {
@@ -126,21 +97,21 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   return {
-    start: outside.start,
+    start: relayAddress.start,
     async open(machineId, socketPath) {
-      if (socketPath === undefined) outside.require(machineId);
-      await doors.open(machineId, socketPath);
+      if (socketPath === undefined) relayAddress.require(machineId);
+      await endpoints.open(machineId, socketPath);
     },
-    link: outside.link,
-    trials: trialsOf(outside, doors),
-    endOf: (machineId) => doors.guest(machineId)?.end,
-    close: doors.close,
-    lastHeardAt: (machineId) => doors.guest(machineId)?.lastHeardAt(),
-    lastStandingAt: (machineId) => doors.guest(machineId)?.standingAt,
-    tellCanceling: (machineId) => tellCanceling(doors.guest(machineId)),
-    reload: outside.look,
+    link: relayAddress.link,
+    trials: trialsOf(relayAddress, endpoints),
+    endOf: (machineId) => endpoints.guest(machineId)?.end,
+    close: endpoints.close,
+    lastHeardAt: (machineId) => endpoints.guest(machineId)?.lastHeardAt(),
+    lastStandingAt: (machineId) => endpoints.guest(machineId)?.statusAt,
+    tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),
+    reload: relayAddress.look,
     async stop() {
-      await Promise.all([outside.close(), doors.closeAll()]);
+      await Promise.all([relayAddress.close(), endpoints.closeAll()]);
       await atMost(clock, STOP_LIMIT_MS, Promise.allSettled(inFlight));
       await dialer.close();
     },
@@ -159,24 +130,24 @@ function complaintsTo(audit: Audit) {
   };
 }
 
-function dialerOf({ config, guard = createAddressGuard(), http, ways, resolve }: RelayOptions): Dialer {
+function dialerOf({ config, guard = createAddressGuard(), http, proxies, resolve }: RelayOptions): Dialer {
   const limits = { guard, connectTimeoutMs: config.connectTimeout };
-  return createDialer({ ...limits, ways, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
+  return createDialer({ ...limits, proxies, authorities: http.authorities, ...(resolve ? { resolve } : {}) });
 }
 
-function trialsOf({ trials }: RelayAddress, doors: GuestEndpoints): RelayTrials {
+function trialsOf({ trials }: RelayAddress, endpoints: GuestEndpoints): RelayTrials {
   const { arePossible, firstWordAt } = trials;
   return {
     arePossible,
     firstWordAt,
     async open(machineId) {
       const link = trials.link(machineId);
-      await doors.open(machineId, undefined);
+      await endpoints.open(machineId, undefined);
       return link;
     },
     async close(machineId) {
       trials.forget(machineId);
-      await doors.close(machineId);
+      await endpoints.close(machineId);
     },
   };
 }

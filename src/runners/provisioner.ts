@@ -1,4 +1,15 @@
-/** One loop looks at the needs, at our rows and now and then at GitLab's list, and does one small step for each. */
+/**
+ * How the runners are made and removed that jobs by tag need in GitLab, told from here.
+ *
+ * GitLab gives a job to a runner that has its tags, so each set of tags in the demand needs a runner with exactly those. One loop, woken
+ * by changes of demand and jobs, compares the needs with the rows in the store (`runner-index.ts`, which also gives the pool that each
+ * runner stands for, see `runner-pools.ts`) and takes each row one step further: make what is missing (`runner-creator.ts`: row first,
+ * then GitLab, then the token, so that a lost answer is found again by the mark of `runner-mark.ts`), verify what is due and retire
+ * and delete what nobody needs (`runner-upkeep.ts`). Work that fails is tried again later (`retries.ts`); nothing ends the loop.
+ *
+ * The command line does the same by hand (`runner-commands.ts`), never at the same time as the loop. `unservable.ts` makes a runner for
+ * one job that can only be failed.
+ */
 import pLimit from "p-limit";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -12,9 +23,8 @@ import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
-import type { RunnerProvisioner } from "./ports.ts";
 import { createRetries, type Retries } from "./retries.ts";
-import { createRunnerCommands } from "./runner-commands.ts";
+import { createRunnerCommands, type RunnerCommands } from "./runner-commands.ts";
 import {
   createBelowLimit,
   createRunnerCreator,
@@ -33,12 +43,46 @@ import {
   type RunnerVerifier,
 } from "./runner-upkeep.ts";
 
-/** Longest time between two looks at what nothing announces. */
+/** Longest time until what nothing announces is checked. */
 const TICK_MS = 15 * SECOND_MS;
 /** Of so many runners GitLab hears in one tick: jobs that need a new runner are not to wait for hundreds of others. */
 const VERIFIES_PER_TICK = 10;
 const READING = "reading the store";
 const noSize = { cpus: 1, memoryMib: 512 };
+
+/**
+ * Makes the runners that the waiting jobs need, keeps them online, and deletes them: the pools of jobs by tag. What it cannot do
+ * now it explains and tries again later; nothing it meets ends it.
+ */
+export interface RunnerProvisioner extends RunnerCommands {
+  /**
+   * Reads the store, so that `pools` is complete: jobs that were claimed before a restart are given up if their pool is not known.
+   * Throws StoreError.
+   */
+  load(): Promise<void>;
+  start(): void;
+  /** Nothing new is asked of GitLab; resolves when what was asked is answered and stored. */
+  stop(): Promise<void>;
+  wake(): void;
+  /** One pool for each runner that is active or retiring: jobs of both may be unfinished. */
+  pools(): ReadonlyMap<string, Pool>;
+  onPoolsChange(listener: () => void): () => void;
+  /** Jobs that may be claimed through a pool now: 0 for a retiring runner. Undefined for a pool that is not of its creator. */
+  wanted(pool: string): number | undefined;
+  /** The pool in whose machine a claimed job belongs: its own tags' where GitLab gave it to a runner with more tags. */
+  assign(jobId: number, pool: Pool): Pool;
+  /** GitLab refused this pool's token: look whether its runner was deleted or its token changed. */
+  requestRecheck(pool: string): void;
+  /** Why jobs with these tags have no runner; undefined when nothing is in the way. */
+  problem(tags: readonly string[]): string | undefined;
+  status(): Promise<readonly ManagedRunner[]>;
+  /**
+   * Makes a runner with the job's tags for that job alone, which no machine can be had for; resolves when it is active. Its row, too,
+   * is taken out of use and deleted as soon as nothing is polled for it. Throws what is in the way: also where only one more runner
+   * may be made, which is kept for jobs that can be served.
+   */
+  createForUnservable(job: { readonly id: number; readonly tags: readonly string[] }): Promise<ManagedRunner>;
+}
 
 export interface RunnerProvisionerOptions {
   readonly demand: Demand;

@@ -9,11 +9,11 @@ const passingBackoff = { baseMs: 1_000, capMs: 120_000 };
 /** Until somebody changes something. */
 const lastingBackoff = { baseMs: 15_000, capMs: 300_000 };
 
-/** Work that may fail: what failed rests for a while and is then tried again, for ever. */
+/** Work that may fail: what failed cools down for a while and is then tried again, for ever. */
 export interface Retries {
-  /** Does it unless it rests. Never rejects: what goes wrong is remembered, and logged when it is news. */
-  attempt(work: string, doIt: () => Promise<unknown>): Promise<"done" | "failed" | "rests">;
-  /** Why the last try failed, in words. */
+  /** Does it unless it cools down. Never rejects: what goes wrong is remembered, and logged when it is news. */
+  attempt(work: string, doIt: () => Promise<unknown>): Promise<"done" | "failed" | "cooling-down">;
+  /** Why the last try failed. */
   problem(work: string): string | undefined;
   /** What the last try failed with; undefined when it went well. */
   error(work: string): unknown;
@@ -34,7 +34,7 @@ export function createRetries(deps: {
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
   readonly log: Log;
-  /** Whether it costs nothing to run into this again: it never rests. */
+  /** Whether it costs nothing to run into this again: it has no cooldown. */
   readonly isFree: (error: unknown) => boolean;
 }): Retries {
   const { clock, random, log, isFree } = deps;
@@ -47,14 +47,14 @@ export function createRetries(deps: {
     const before = failures.get(work);
     const problem = describeWithHint(error);
     const tries = (before?.tries ?? 0) + 1;
-    const restMs = isFree(error) ? 0 : waitMsOf(error, tries, random);
-    failures.set(work, { tries, problem, error, dueAt: clock.now() + restMs });
+    const cooldownMs = isFree(error) ? 0 : cooldownOf(error, tries, random);
+    failures.set(work, { tries, problem, error, dueAt: clock.now() + cooldownMs });
     if (before?.problem !== problem) log.warn({ work, problem }, "work on runners failed");
   }
 
   return {
     async attempt(work, doIt) {
-      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return "rests";
+      if (isEnding || clock.now() < (failures.get(work)?.dueAt ?? 0)) return "cooling-down";
       try {
         await doIt();
         failures.delete(work);
@@ -73,7 +73,7 @@ export function createRetries(deps: {
   };
 }
 
-function waitMsOf(error: unknown, tries: number, random: () => number): number {
+function cooldownOf(error: unknown, tries: number, random: () => number): number {
   const limits = isPassing(error) ? passingBackoff : lastingBackoff;
   const askedMs = error instanceof GitLabError ? error.waitMs : 0;
   return Math.max(askedMs, backoffMs(tries, random, limits));

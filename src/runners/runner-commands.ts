@@ -1,12 +1,20 @@
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { ManagedRunner } from "../store/runner-store.ts";
 import { RunnerError } from "./errors.ts";
-import type { RunnerProvisioner } from "./ports.ts";
 import type { RunnerCreator } from "./runner-creator.ts";
 import { createWithinLimit, type LimitDeps } from "./runner-creator.ts";
 import type { RunnerIndex } from "./runner-index.ts";
 import { activeRunners, idleRunners } from "./runner-index.ts";
 import { tagsKey } from "./runner-pools.ts";
+
+export interface RunnerCommands {
+  /** Makes a runner for these tags ahead of any job; resolves when it is active. Throws what is in the way. */
+  create(tags: readonly string[]): Promise<ManagedRunner>;
+  /** Takes it out of use; it is deleted in GitLab when its jobs have ended. Throws when there is none with this key or GitLab id. */
+  retire(keyOrId: string): Promise<ManagedRunner>;
+  /** Takes every unused runner out of use and deletes what GitLab has of ours beyond that. Returns what was done. */
+  prune(): Promise<readonly string[]>;
+}
 
 interface CommandDeps extends LimitDeps {
   readonly rules: () => TagRules;
@@ -18,13 +26,11 @@ interface CommandDeps extends LimitDeps {
 }
 
 /** What people ask for. Errors are theirs to read, and nothing is tried again by itself. */
-export function createRunnerCommands(
-  parts: CommandDeps,
-): Pick<RunnerProvisioner, "create" | "retire" | "prune"> {
-  const { store, index, creator, exclusively, wake } = parts;
+export function createRunnerCommands(deps: CommandDeps): RunnerCommands {
+  const { store, index, creator, exclusively, wake } = deps;
 
   async function create(tags: readonly string[]): Promise<ManagedRunner> {
-    const { config, rules } = parts;
+    const { config, rules } = deps;
     const routing = routeJob(tags, rules());
     if (routing.kind !== "route")
       throw noMachine(tags, routing.kind === "refused" ? routing.reason : undefined);
@@ -36,7 +42,7 @@ export function createRunnerCommands(
     }
     await index.refresh();
     const [known] = activeRunners(index, tagsKey(routing.route.tags));
-    return known ?? (await createWithinLimit(parts, routing.route, null));
+    return known ?? (await createWithinLimit(deps, routing.route, null));
   }
 
   async function retire(keyOrId: string): Promise<ManagedRunner> {

@@ -1,11 +1,11 @@
-/** Makes runners in GitLab so that none is ever lost: the row comes first, then GitLab, then the token. */
+/** Makes runners in GitLab so that none is ever lost (the row comes first, then GitLab, then the token), within the configured limit. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import { type Route, tagPoolName } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
 import type { Store } from "../store/store.ts";
 import { RunnerError } from "./errors.ts";
 import { idleRunners, type RunnerIndex } from "./runner-index.ts";
@@ -36,7 +36,7 @@ export interface RunnerCreator {
   create(route: Route, jobId: number | null): Promise<ManagedRunner>;
   /** When GitLab's list has to be read again (epoch ms). */
   sweepDueAt(): number;
-  /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Answers how many. */
+  /** Deletes what GitLab has of ours and no row here stands for, as soon as none of its jobs runs. Returns how many. */
   sweep(): Promise<number>;
 }
 
@@ -127,7 +127,7 @@ function requireRow(index: RunnerIndex, key: string): ManagedRunner {
 }
 
 export interface LimitDeps {
-  readonly store: Pick<Store, "retireRunner">;
+  readonly store: Pick<RunnerStore, "retireRunner">;
   readonly config: () => WebhookConfig["runners"];
   readonly index: Pick<RunnerIndex, "refresh" | "rows" | "needs" | "unfinished">;
   readonly creator: Pick<RunnerCreator, "create">;

@@ -1,3 +1,4 @@
+/** What is known of our runners: their rows and tokens, their unfinished jobs, the jobs that wait for them, the pools they stand for. */
 import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Secret } from "../base/secret.ts";
@@ -5,8 +6,8 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { Demand, PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
-import type { Store } from "../store/store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
+import type { EventStore, JobStore, Store } from "../store/store.ts";
 import { fingerprint, type Need, needsOf, poolOf, servedBy, tagsKey, takesSameSlot } from "./runner-pools.ts";
 
 interface RunnerIndexOptions {
@@ -17,7 +18,7 @@ interface RunnerIndexOptions {
   readonly clock: Pick<Clock, "now">;
 }
 
-/** What is known of our runners, their jobs, and the jobs that wait for them. Answers from memory; `refresh` reads the store. */
+/** What is known of our runners, their jobs, and the jobs that wait for them. Comes from memory; `refresh` reads the store. */
 export interface RunnerIndex {
   /** Throws StoreError. */
   refresh(): Promise<void>;
@@ -124,7 +125,7 @@ function ownPool(
 }
 
 interface RunnerCacheOptions {
-  readonly store: Pick<Store, "runners" | "runnerToken">;
+  readonly store: Pick<RunnerStore, "runners" | "runnerToken">;
   readonly rules: () => TagRules;
 }
 
@@ -195,7 +196,10 @@ interface RunnerJobs {
   close(): void;
 }
 
-function createRunnerJobs(store: Pick<Store, "jobs" | "onEvent">, clock: Pick<Clock, "now">): RunnerJobs {
+function createRunnerJobs(
+  store: Pick<JobStore, "jobs"> & Pick<EventStore, "onEvent">,
+  clock: Pick<Clock, "now">,
+): RunnerJobs {
   const listeners = createListeners<void>();
   const claimed = new Set<string>();
   const expected = new Map<number, { readonly pool: string; readonly until: number }>();

@@ -1,7 +1,6 @@
+/** How our runners are found again in GitLab, even when nothing here remembers them: by the end of their description. */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-
-/** How our runners are found again in GitLab, even when nothing here remembers them: by the end of their description. */
 
 /** GitLab's limit for a description. */
 const MOST_CHARACTERS = 1_024;

@@ -1,3 +1,4 @@
+/** Sets of tags: the runner that one needs, the pool that a runner stands for, and who serves whom. Pure. */
 import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";

@@ -1,5 +1,7 @@
-/** Takes runners out of use that nobody needs, and deletes them: one row at a time, each step repeatable. */
-/** GitLab hears of each runner now and then, with its token and, once, with what it is to be. */
+/**
+ * What is done for runners that exist: GitLab hears of each now and then with its token and, once, with what it is to be; those that
+ * nobody needs are taken out of use and deleted. One row at a time, each step repeatable.
+ */
 import type { Clock } from "../base/clock.ts";
 import { HOUR_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";

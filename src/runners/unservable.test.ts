@@ -14,7 +14,7 @@ import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { JobRequest, RunnerApi } from "../gitlab/runner-api.ts";
 import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
-import type { RunnerProvisioner } from "./ports.ts";
+import type { RunnerProvisioner } from "./provisioner.ts";
 import { createRunnerProvisioner } from "./provisioner.ts";
 import { createUnservable, type Unservable } from "./unservable.ts";
 

@@ -18,11 +18,11 @@ import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/runner-store.ts";
-import type { Claim, Store } from "../store/store.ts";
-import type { RunnerProvisioner } from "./ports.ts";
+import type { Claim, JobStore } from "../store/store.ts";
+import type { RunnerProvisioner } from "./provisioner.ts";
 import { createRetries } from "./retries.ts";
 
-/** How often the jobs that are left alone are looked at. */
+/** How often the jobs that are left alone are checked. */
 const LOOK_MS = 2 * SECOND_MS;
 /** So often a job must have been read as one that cannot be served. A hook may be early, and a reload half read. */
 const READS = 2;
@@ -40,7 +40,7 @@ export interface UnservableOptions {
   readonly leftAlone: () => readonly LeftAlone[];
   readonly provisioner: Pick<RunnerProvisioner, "createForUnservable" | "pools" | "assign" | "status">;
   readonly api: Pick<RunnerApi, "requestJob" | "appendTrace" | "updateJob">;
-  readonly store: Pick<Store, "claim">;
+  readonly store: Pick<JobStore, "claim">;
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   readonly config: () => WebhookConfig["unservable"];
@@ -57,7 +57,7 @@ export interface Unservable {
   wake(): void;
   /** It is being claimed to fail it: the runner made for it must stay. True from before that runner is made. */
   isFailing(jobId: number): boolean;
-  /** Why a job waits on although such jobs are failed here, in words; undefined when it is failed soon, or such jobs wait. */
+  /** Why a job waits on although such jobs are failed here; undefined when it is failed soon, or such jobs wait. */
   blocker(job: LeftAlone): string | undefined;
 }
 
@@ -101,7 +101,7 @@ export function createUnservable(options: UnservableOptions): Unservable {
       runner = await provisioner.createForUnservable({ id, tags });
     });
     if (!runner) return;
-    ripeness.rest(id);
+    ripeness.coolDown(id);
     await claimThrough(deps, runner, job);
   }
 
@@ -115,13 +115,13 @@ export function createUnservable(options: UnservableOptions): Unservable {
     },
     wake() {
       retries.forgetFailures();
-      ripeness.pardon();
+      ripeness.forgetCooldowns();
       loop.wake();
     },
     isFailing: (jobId) => working.has(jobId),
     blocker(job) {
       if (config() !== "fail") return undefined;
-      const wasInVain = ripeness.rests(job.job.id) && !working.has(job.job.id);
+      const wasInVain = ripeness.coolsDown(job.job.id) && !working.has(job.job.id);
       return cannotBeAlone(job) ?? retries.problem(CREATING) ?? (wasInVain ? notGiven : undefined);
     },
   };
@@ -129,8 +129,8 @@ export function createUnservable(options: UnservableOptions): Unservable {
 
 /** Which jobs are sure to be unservable: what is known of those that are listed, and nothing of others. */
 function createRipeness({ rules, clock }: Pick<UnservableOptions, "rules" | "clock">) {
-  const known = new Map<number, { readonly reason: string; readonly since: number; restsUntil: number }>();
-  const rests = (jobId: number): boolean => (known.get(jobId)?.restsUntil ?? 0) > clock.now();
+  const known = new Map<number, { readonly reason: string; readonly since: number; cooldownUntil: number }>();
+  const coolsDown = (jobId: number): boolean => (known.get(jobId)?.cooldownUntil ?? 0) > clock.now();
 
   return {
     observe(jobs: readonly LeftAlone[]): void {
@@ -139,22 +139,22 @@ function createRipeness({ rules, clock }: Pick<UnservableOptions, "rules" | "clo
       for (const { job, reason } of jobs) {
         const before = known.get(job.id);
         if (before?.reason === reason) continue;
-        known.set(job.id, { reason, since: clock.now(), restsUntil: before?.restsUntil ?? 0 });
+        known.set(job.id, { reason, since: clock.now(), cooldownUntil: before?.cooldownUntil ?? 0 });
       }
     },
     isRipe(job: LeftAlone): boolean {
       const { id } = job.job;
-      if (job.reads < READS || rests(id) || !isRefused(job, rules())) return false;
+      if (job.reads < READS || coolsDown(id) || !isRefused(job, rules())) return false;
       return isMistake(job, rules()) || clock.now() - (known.get(id)?.since ?? 0) >= HOSTS_SETTLE_MS;
     },
     /** GitLab is asked for it now, and not again for a while. */
-    rest(jobId: number): void {
+    coolDown(jobId: number): void {
       const seen = known.get(jobId);
-      if (seen) seen.restsUntil = clock.now() + COOLDOWN_MS;
+      if (seen) seen.cooldownUntil = clock.now() + COOLDOWN_MS;
     },
-    rests,
-    pardon(): void {
-      for (const each of known.values()) each.restsUntil = 0;
+    coolsDown,
+    forgetCooldowns(): void {
+      for (const each of known.values()) each.cooldownUntil = 0;
     },
   };
 }
@@ -176,7 +176,7 @@ function createProjectLimit(clock: Pick<Clock, "now">) {
 const notGiven =
   "a runner was made to claim and fail it, and GitLab did not give it the job (webhook.runners.protected?)";
 
-/** Why no runner can be made that is sure to get jobs with the same tags only, in words. */
+/** Why no runner can be made that is sure to get jobs with the same tags only. */
 function cannotBeAlone({ job }: LeftAlone): string | undefined {
   const [tag, ...others] = new Set(job.tags);
   if (tag === undefined || others.length > 0) {
@@ -218,7 +218,7 @@ async function isWanted(deps: PollDeps, { key }: ManagedRunner, job: LeftAlone):
   );
 }
 
-/** Asks GitLab once, without waiting there. Answers whether there is nothing more to ask for. */
+/** Asks GitLab once, without waiting there. Returns whether there is nothing more to ask for. */
 async function poll(deps: PollDeps, pool: Pool, tags: readonly string[]): Promise<boolean> {
   const info = deps.runnerInfo(pool);
   // GitLab fails a job itself when its runner does not say that it can what the job needs.

@@ -10,7 +10,7 @@ import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
 import type { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
-import type { Machine, Store } from "../store/store.ts";
+import type { EventStore, Machine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { memoryKills, memoryLine, tellingLines } from "./console-lines.ts";
 import { limitOf } from "./errors.ts";
@@ -77,7 +77,7 @@ export async function recordMemoryKills(
 }
 
 /** A machine that could not be destroyed is tried again, and again. */
-async function isNoted(store: Pick<Store, "events">, machineId: string): Promise<boolean> {
+async function isNoted(store: Pick<EventStore, "events">, machineId: string): Promise<boolean> {
   return (await store.events({ machineId })).some(({ kind }) => kind === "machine:out-of-memory");
 }
 
@@ -97,7 +97,7 @@ async function readConsole(
 
 /** The recorded last lines of a machine, or undefined. */
 export async function recordedConsoleTail(
-  store: Pick<Store, "events">,
+  store: Pick<EventStore, "events">,
   machineId: string,
 ): Promise<string | undefined> {
   const events = await store.events({ machineId });

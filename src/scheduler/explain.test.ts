@@ -14,8 +14,8 @@ function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
     unfinishedJobs: 1,
     liveMachines: 0,
     hosts: [],
-    obstacles: new Map(),
-    places: new Map(),
+    blocker: () => undefined,
+    place: () => undefined,
     pools: [pool],
     work: [],
     ...overrides,
@@ -25,8 +25,8 @@ function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
 test("a job waits for room on a full host, and for what is wrong with its pool", () => {
   const [pool] = aStatus().pools;
   const problems = [{ problem: "the image base is missing", hint: "run firerunner image build" }];
-  const obstacles = new Map([[4711, "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken"]]);
-  const status = aStatus({ obstacles, pools: pool ? [{ ...pool, ok: false, problems }] : [] });
+  const blocker = () => "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken";
+  const status = aStatus({ blocker, pools: pool ? [{ ...pool, ok: false, problems }] : [] });
 
   expect(blockersOf(aJob(), status, now)).toEqual([
     "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken",
@@ -38,13 +38,13 @@ test("a host's trouble is told once, with what to do about it", () => {
   const [pool] = aStatus().pools;
   const trouble = "it did not make the last machine: the thin pool is full";
   const problems = [{ problem: `metal-1: ${trouble} (tried again in 4.0 s)`, hint: "look at the host" }];
-  const obstacle = `no room for 2 CPUs, 4 GiB: metal-1: ${trouble} (tried again in 4.1 s)`;
+  const blocker = `no room for 2 CPUs, 4 GiB: metal-1: ${trouble} (tried again in 4.1 s)`;
   const status = aStatus({
-    obstacles: new Map([[4711, obstacle]]),
+    blocker: () => blocker,
     pools: pool ? [{ ...pool, ok: false, problems }] : [],
   });
 
-  expect(blockersOf(aJob(), status, now)).toEqual([obstacle, "look at the host"]);
+  expect(blockersOf(aJob(), status, now)).toEqual([blocker, "look at the host"]);
 });
 
 test("a job with a machine waits for its host, and for what is tried again", () => {
@@ -53,12 +53,12 @@ test("a job with a machine waits for its host, and for what is tried again", () 
     ...{ key: "flintlock/metal-1", driver: "flintlock", host: "metal-1", labels: {}, taken: nothing },
     ...{ capacity: undefined, problem: "it does not answer", hint: "start flintlockd", isDrained: false },
   };
-  const places = new Map([[4711, "flintlock/metal-1"]]);
+  const place = (jobId: number) => (jobId === 4711 ? "flintlock/metal-1" : undefined);
   const resting = { failures: 2, error: "image is missing", until: now + 1_500 };
   const others = { lane: "job:1", name: "startMachine job 1", since: now, resting };
   const work = [{ lane: "job:4711", name: "startMachine job 4711", since: now, resting }, others];
 
-  expect(blockersOf(aJob(), aStatus({ hosts: [host], places, work }), now)).toEqual([
+  expect(blockersOf(aJob(), aStatus({ hosts: [host], place, work }), now)).toEqual([
     "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
     "flintlock/metal-1: it does not answer (start flintlockd)",
   ]);

@@ -31,12 +31,13 @@ function troubledWork(job: Job, status: SchedulerStatus, now: number): string[] 
 }
 
 /** Of a job without a machine: what all hosts have against it. Of others: what is wrong with the host of its machine. */
-function hostProblems(job: Job, { hosts, obstacles, places }: SchedulerStatus): string[] {
-  const obstacle = obstacles.get(job.id);
-  if (obstacle !== undefined) return [obstacle];
-  const place = hosts.find(({ key }) => key === places.get(job.id));
-  if (place?.problem === undefined) return [];
-  return [`${place.key}: ${place.problem}${place.hint ? ` (${place.hint})` : ""}`];
+function hostProblems(job: Job, { hosts, blocker, place }: SchedulerStatus): string[] {
+  const against = blocker(job.id);
+  if (against !== undefined) return [against];
+  const at = place(job.id);
+  const host = hosts.find(({ key }) => key === at);
+  if (host?.problem === undefined) return [];
+  return [`${host.key}: ${host.problem}${host.hint ? ` (${host.hint})` : ""}`];
 }
 
 interface PoolTrouble {

@@ -1,7 +1,7 @@
 /** What placement has to know of every host, put together from what is known of it anyway. */
 import { type HostCapacity, hostKey } from "../domain/placement.ts";
 import type { Capacity } from "../domain/size.ts";
-import type { Machine, Store } from "../store/store.ts";
+import type { HostStore, Machine, MachineStore } from "../store/store.ts";
 import type { Fleet, VmDriver } from "../vm/driver.ts";
 import type { Health } from "./health.ts";
 import type { Refusals } from "./refusals.ts";
@@ -30,7 +30,7 @@ export interface HostCapacitiesDeps {
   readonly fleet: Pick<Fleet, "hosts">;
   readonly health: Pick<Health, "unusable" | "digests">;
   readonly refusals: Pick<Refusals, "on">;
-  readonly store: Pick<Store, "drainedHosts" | "machines">;
+  readonly store: Pick<HostStore, "drainedHosts"> & Pick<MachineStore, "machines">;
 }
 
 export function createHostCapacities({ fleet, health, refusals, store }: HostCapacitiesDeps): HostCapacities {

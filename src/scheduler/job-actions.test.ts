@@ -18,7 +18,7 @@ test("a host that is removed while a machine's row is written leaves neither a m
   const fleet = createFleet([driver]);
   const key = hostKey({ driver: driver.name, host: driver.host });
   const jobs = createJobActions({
-    ...{ store, fleet, clock, random: () => 0.5, attempts: 3, shunned: new Map() },
+    ...{ store, fleet, clock, random: () => 0.5, attempts: 3, avoidedHosts: new Map() },
     images: { resolve: async () => anImage },
     pools: () => new Map([["small", aPool()]]),
     newMachineId: () => "fr-aaaaaaaa",

@@ -2,7 +2,7 @@ import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { NewMachine, Store } from "../store/store.ts";
+import type { EventStore, JobStore, MachineStore, NewMachine } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import { recordConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
@@ -12,7 +12,7 @@ import type { Cooldown } from "./task-queue.ts";
 import { traceLine } from "./trace-lines.ts";
 
 export interface JobActionDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly fleet: Pick<Fleet, "hosts">;
   readonly images: ImageSource;
   readonly pools: Pools;
@@ -21,7 +21,7 @@ export interface JobActionDeps {
   readonly newMachineId: () => string;
   readonly attempts: number;
   /** Hosts where a machine of a job was lost, by job. */
-  readonly shunned: Map<number, Set<string>>;
+  readonly avoidedHosts: Map<number, Set<string>>;
 }
 
 /** A job gives up its machine and waits for another. */
@@ -109,13 +109,13 @@ function retryWords(
 
 /** What broke there once may break again: the next machine of this job goes elsewhere if it can. Answers whether it is news. */
 async function shunHost(
-  { store, shunned }: JobActionDeps,
+  { store, avoidedHosts }: JobActionDeps,
   jobId: number,
   machineId: string,
 ): Promise<boolean> {
   const machine = await store.machine(machineId);
-  const hosts = shunned.get(jobId) ?? new Set();
+  const hosts = avoidedHosts.get(jobId) ?? new Set();
   if (!machine || hosts.has(hostKey(machine))) return false;
-  shunned.set(jobId, hosts.add(hostKey(machine)));
+  avoidedHosts.set(jobId, hosts.add(hostKey(machine)));
   return true;
 }

@@ -1,7 +1,7 @@
 import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { livesOn } from "../domain/placement.ts";
-import type { Machine, Store } from "../store/store.ts";
+import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { type ConsoleTailDeps, recordMemoryKills } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
@@ -9,7 +9,7 @@ import type { GuestEndpoint, ImageSource } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 
 export interface MachineDeps extends ConsoleTailDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly images: ImageSource;
   readonly door: GuestEndpoint;
   readonly log: Log;

@@ -76,7 +76,7 @@ async function plannedWhen(
   return plan(snapshot, policy, clock.now());
 }
 
-const nothing = { starting: new Map<number, string>(), shunned: new Map<number, Set<string>>() };
+const nothing = { starting: new Map<number, string>(), avoidedHosts: new Map<number, Set<string>>() };
 
 function hostsOf(only: VmDriver) {
   const fleet = createFleet([only]);

@@ -6,7 +6,7 @@
  * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
 import { hostKey, livesOn, type PlacementPolicy } from "../domain/placement.ts";
-import type { Job, Machine, Store } from "../store/store.ts";
+import type { Job, JobStore, Machine, MachineStore } from "../store/store.ts";
 import type { HostCapacities } from "./host-capacities.ts";
 import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { GuestEndpoint, Pools } from "./ports.ts";
@@ -20,7 +20,7 @@ export interface OwnKnowledge {
   /** Jobs that are said to have ended, and from when on to ask about them. */
   readonly doubted: ReadonlyMap<number, number>;
   readonly starting: ReadonlyMap<number, string>;
-  readonly shunned: ReadonlyMap<number, ReadonlySet<string>>;
+  readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
   readonly since: number;
   readonly mode: Mode;
 }
@@ -31,7 +31,7 @@ export interface Observed extends Snapshot {
 }
 
 export interface ObserverDeps {
-  readonly store: Pick<Store, "jobs" | "machines" | "machine">;
+  readonly store: Pick<JobStore, "jobs"> & Pick<MachineStore, "machines" | "machine">;
   readonly lists: HostLists;
   readonly rooms: Pick<HostCapacities, "room" | "refresh" | "noteImages" | "noteStrangers">;
   readonly placement: PlacementPolicy;
@@ -59,7 +59,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     hostProblems: collect([...answers], ([key, { problem }]) => [key, problem]),
     placement: deps.placement,
     starting,
-    shunned: own.shunned,
+    avoidedHosts: own.avoidedHosts,
     settled: settledIn(machines, answers),
     pools: deps.pools(),
     doors: own.doors,
@@ -81,7 +81,7 @@ function viewOf(
   key: string,
   rooms: ObserverDeps["rooms"],
 ): HostView {
-  return { listed, room: capacity && rooms.room(key, driver, capacity) };
+  return { listed, capacity: capacity && rooms.room(key, driver, capacity) };
 }
 
 function noteStrangers(

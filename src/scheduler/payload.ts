@@ -1,11 +1,11 @@
 import { FireRunnerError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
 import { JobPayload } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
 import { SchedulerError } from "./errors.ts";
 
 /** The payload of an unfinished job, for its token and for masking. Throws `scheduler_no_payload`. */
-export async function readPayload(store: Pick<Store, "payload">, jobId: number): Promise<JobPayload> {
+export async function readPayload(store: Pick<JobStore, "payload">, jobId: number): Promise<JobPayload> {
   const doing = `reading the payload of job ${jobId}`;
   const raw = await store.payload(jobId).catch((cause: unknown) => {
     if (!(cause instanceof FireRunnerError) || cause.retryable) throw cause;

@@ -79,7 +79,9 @@ function look(world: World): Snapshot {
   return {
     jobs,
     machines: machines.filter(({ id, state }) => state !== "gone" || referred.has(id)),
-    hosts: new Map([["fake", { listed: world.listFails ? undefined : listed, room: aRoom({ capacity }) }]]),
+    hosts: new Map([
+      ["fake", { listed: world.listFails ? undefined : listed, capacity: aRoom({ capacity }) }],
+    ]),
     settled: new Set(
       machines.filter(({ state }) => ["booting", "ready", "busy"].includes(state)).map(({ id }) => id),
     ),
@@ -90,7 +92,7 @@ function look(world: World): Snapshot {
     ends: new Map(),
     doubted: new Map(),
     starting: new Map(),
-    shunned: new Map(),
+    avoidedHosts: new Map(),
     placement: "spread",
     since: someTime,
     mode: "run",

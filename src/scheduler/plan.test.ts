@@ -21,7 +21,7 @@ function ended(exit: ExitKind): DriverMachine["status"] {
 }
 
 function listing(status: DriverMachine["status"] | undefined, id = M): Snapshot["hosts"] {
-  return new Map([["fake", { listed: status ? [{ id, status }] : [], room: aRoom() }]]);
+  return new Map([["fake", { listed: status ? [{ id, status }] : [], capacity: aRoom() }]]);
 }
 
 /** One job and its machine, everything in order and quiet; GitLab has just spoken of the job. */
@@ -42,7 +42,7 @@ function aSnapshot(
     ends: new Map(),
     doubted: new Map(),
     starting: new Map(),
-    shunned: new Map(),
+    avoidedHosts: new Map(),
     placement: "spread",
     since: someTime - 1_000,
     mode: "run",
@@ -76,9 +76,9 @@ describe("a claimed job", () => {
     const other = aMachine({ id: "fr-bbbbbbbb", jobId: 1, state: "stopping", size: aSize({ cpus: 4 }) });
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const full = new Map([
-      ["fake", { listed: [{ id: other.id, status: running }], room: aRoom({ capacity }) }],
+      ["fake", { listed: [{ id: other.id, status: running }], capacity: aRoom({ capacity }) }],
     ]);
-    const silent = new Map([["fake", { listed: undefined, room: undefined }]]);
+    const silent = new Map([["fake", { listed: undefined, capacity: undefined }]]);
 
     expect(planned(aSnapshot(job, other, { hosts: full }))).not.toContainEqual(
       expect.objectContaining({ kind: "startMachine" }),
@@ -103,7 +103,7 @@ describe("a claimed job", () => {
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const other = aMachine({ id: "fr-bbbbbbbb", jobId: 3, state: "stopping", size: aSize({ cpus: 1 }) });
     const hosts = new Map([
-      ["fake", { listed: [{ id: other.id, status: running }], room: aRoom({ capacity }) }],
+      ["fake", { listed: [{ id: other.id, status: running }], capacity: aRoom({ capacity }) }],
     ]);
     const standingAt = new Map([large, little].map(({ id }) => [id, now]));
 
@@ -115,7 +115,7 @@ describe("a claimed job", () => {
   test("counts with the machine that is being started for another, though its row is not there yet", () => {
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 4 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
-    const hosts = new Map([["fake", { listed: [], room: aRoom({ capacity }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ capacity }) }]]);
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
     const starting = new Map([[1, "fake"]]);
 
@@ -123,22 +123,24 @@ describe("a claimed job", () => {
   });
 
   test("goes elsewhere when it has lost a machine, if there is an elsewhere", () => {
-    const rooms = ["fake", "fake/b"].map((key) => [key, { listed: [], room: aRoom({ key }) }] as const);
-    const shunned = new Map([[4711, new Set(["fake"])]]);
+    const capacities = ["fake", "fake/b"].map(
+      (key) => [key, { listed: [], capacity: aRoom({ key }) }] as const,
+    );
+    const avoidedHosts = new Map([[4711, new Set(["fake"])]]);
 
-    expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms), shunned }))).toMatchObject([
+    expect(planned(aSnapshot(job, undefined, { hosts: new Map(capacities), avoidedHosts }))).toMatchObject([
       { kind: "startMachine", host: "fake/b" },
     ]);
-    expect(planned(aSnapshot(job, undefined, { hosts: new Map(rooms.slice(0, 1)), shunned }))).toMatchObject([
-      { kind: "startMachine", host: "fake" },
-    ]);
+    expect(
+      planned(aSnapshot(job, undefined, { hosts: new Map(capacities.slice(0, 1)), avoidedHosts })),
+    ).toMatchObject([{ kind: "startMachine", host: "fake" }]);
   });
 
   const refusal = { images: undefined, size: undefined, problem: "its disk is full", isOnTrial: false };
 
   test("does not go where the last machine was not made, until that host may be tried again", () => {
     const on = (isOnTrial: boolean) =>
-      new Map([["fake", { listed: [], room: aRoom({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
+      new Map([["fake", { listed: [], capacity: aRoom({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id }));
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
     const starts = (hosts: Snapshot["hosts"]) =>
@@ -150,7 +152,7 @@ describe("a claimed job", () => {
   });
 
   test("says at its end what the host had against it", () => {
-    const hosts = new Map([["fake", { listed: [], room: aRoom({ refusals: [refusal] }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ refusals: [refusal] }) }]]);
 
     expect(planned(aSnapshot(job, undefined, { hosts }), someTime + policy.startLimit)).toEqual([
       failed(expect.stringMatching(/within 10m0s: .*its disk is full/), "never-started"),
@@ -158,21 +160,26 @@ describe("a claimed job", () => {
   });
 
   test("has one more host tried when another one kept it for all its time", () => {
-    const rooms = ["fake", "fake/b"].map((key) => [key, { listed: [], room: aRoom({ key }) }] as const);
-    const shunned = new Map([[4711, new Set(["fake"])]]);
-    const at = (hosts: typeof rooms, ms: number) =>
-      planned(aSnapshot(job, undefined, { hosts: new Map(hosts), shunned }), someTime + ms);
+    const capacities = ["fake", "fake/b"].map(
+      (key) => [key, { listed: [], capacity: aRoom({ key }) }] as const,
+    );
+    const avoidedHosts = new Map([[4711, new Set(["fake"])]]);
+    const at = (hosts: typeof capacities, ms: number) =>
+      planned(aSnapshot(job, undefined, { hosts: new Map(hosts), avoidedHosts }), someTime + ms);
 
-    expect(at(rooms, policy.startLimit)).toContainEqual(
+    expect(at(capacities, policy.startLimit)).toContainEqual(
       expect.objectContaining({ kind: "startMachine", host: "fake/b" }),
     );
-    expect(at(rooms.slice(0, 1), policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
-    expect(at(rooms, 2 * policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
+    expect(at(capacities.slice(0, 1), policy.startLimit)).toEqual([
+      failed(expect.anything(), "never-started"),
+    ]);
+    expect(at(capacities, 2 * policy.startLimit)).toEqual([failed(expect.anything(), "never-started")]);
   });
 
   test("fails at once when every host that could hold it says that it cannot be as it is asked for", () => {
     const never = { ...refusal, size: job.size, problem: "it makes no such machine" };
-    const refusing = (key: string) => [key, { listed: [], room: aRoom({ key, refusals: [never] }) }] as const;
+    const refusing = (key: string) =>
+      [key, { listed: [], capacity: aRoom({ key, refusals: [never] }) }] as const;
     const full = aRoom({ key: "fake/c", closed: "it is drained" });
 
     const all = new Map([refusing("fake/a"), refusing("fake/b")]);
@@ -182,14 +189,14 @@ describe("a claimed job", () => {
         "unservable",
       ),
     ]);
-    const some = new Map([...all, ["fake/c", { listed: [], room: full }] as const]);
+    const some = new Map([...all, ["fake/c", { listed: [], capacity: full }] as const]);
     expect(planned(aSnapshot(job, undefined, { hosts: some }))).toEqual([]);
   });
 
   test("shares a host with the others in the order of the claims", () => {
     const jobs = [3, 1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 2 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
-    const hosts = new Map([["fake", { listed: [], room: aRoom({ capacity }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ capacity }) }]]);
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
 
     const actions = planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
@@ -249,7 +256,7 @@ describe("a starting job", () => {
   });
 
   test("is not judged by a driver that could not be asked", () => {
-    const hosts = new Map([["fake", { listed: undefined, room: aRoom() }]]);
+    const hosts = new Map([["fake", { listed: undefined, capacity: aRoom() }]]);
 
     expect(planned(aSnapshot(job, booting, { hosts }))).toEqual([]);
   });
@@ -361,7 +368,7 @@ describe("a running job", () => {
   test("is lost with its host when its machine is silent and that host does not answer", () => {
     const late = now + policy.silenceLimit;
     const there = aMachine({ state: "busy", host: "metal-1" });
-    const hosts = new Map([["fake/metal-1", { listed: undefined, room: undefined }]]);
+    const hosts = new Map([["fake/metal-1", { listed: undefined, capacity: undefined }]]);
     const standingAt = new Map([[4711, late]]);
 
     expect(planned(aSnapshot(job, there, { hosts, standingAt }), late)).toEqual([
@@ -472,7 +479,7 @@ describe("a machine", () => {
   test.each(["booting", "ready", "busy"] as const)("found %s after a restart is adopted once", (state) => {
     const job = aJob({ state: state === "busy" ? "running" : "starting" });
     const adopt = [{ kind: "adopt", machineId: M, host: "fake" }];
-    const unasked = new Map([["fake", { listed: undefined, room: aRoom() }]]);
+    const unasked = new Map([["fake", { listed: undefined, capacity: aRoom() }]]);
     const fresh = { doors: new Set<string>() };
 
     expect(planned(aSnapshot(job, aMachine({ state }), fresh))).toEqual(adopt);

@@ -9,21 +9,12 @@
  */
 import { formatDuration } from "../base/units.ts";
 import type { FailureCause, JobFailure } from "../domain/job-end.ts";
-import { permanentBlocker } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
 import { failureOfExit } from "./exits.ts";
 import type { Snapshot } from "./snapshot.ts";
-import {
-  capacitiesIn,
-  hasUntriedHost,
-  type Placed,
-  placedMachines,
-  placementOf,
-  startBlocker,
-  wantedOf,
-} from "./start-blocker.ts";
+import { type Placed, placedMachines, type Starts, startsIn } from "./starts.ts";
 
 /** What can be done; each is idempotent. `host` is a key. */
 export type Action =
@@ -58,21 +49,28 @@ interface View {
   readonly policy: Policy;
   readonly now: number;
   readonly machines: ReadonlyMap<string, Placed>;
+  readonly starts: Starts;
+  /** By id. */
+  readonly jobs: ReadonlyMap<number, Job>;
   /** The job that a machine works for now, by machine. */
   readonly owners: ReadonlyMap<string, Job>;
 }
 
 export function plan(snapshot: Snapshot, policy: Policy, now: number): Action[] {
+  const machines = placedMachines(snapshot);
   const view: View = {
-    snapshot,
-    policy,
-    now,
-    machines: placedMachines(snapshot),
+    ...{ snapshot, policy, now, machines },
+    starts: startsIn(snapshot, machines),
+    jobs: new Map(snapshot.jobs.map((job) => [job.id, job])),
     owners: new Map(snapshot.jobs.filter(needsMachine).map((job) => [job.machineId ?? "", job])),
   };
+  const remedies = new Map(snapshot.jobs.map((job) => [job.id, remedyOf(view, job)]));
   return [
-    ...snapshot.jobs.flatMap((job) => planJob(view, job)),
-    ...planStarts(view),
+    ...snapshot.jobs.flatMap((job) => planJob(view, job, remedies.get(job.id))),
+    ...planStarts(
+      view,
+      snapshot.jobs.filter(({ id }) => remedies.get(id) === undefined),
+    ),
     ...[...view.machines.values()].flatMap((placed) => planMachine(view, placed)),
     ...planUnknown(view),
   ];
@@ -84,17 +82,17 @@ function needsMachine(job: Job): boolean {
 
 // Jobs -----------------------------------------------------------------------------------------------------------
 
-function planJob(view: View, job: Job): Action[] {
+function planJob(view: View, job: Job, remedy: Action | undefined): Action[] {
   if (job.state === "finished") return [];
   if (job.state === "failing")
     return view.now >= (job.reportAt ?? 0) ? [{ kind: "report", jobId: job.id }] : [];
-  const verdict = judge(view, job);
-  if (verdict) return [verdict];
+  if (remedy) return [remedy];
   return standingIsOld(view, job) ? [{ kind: "checkStanding", jobId: job.id }] : [];
 }
 
 /** What has to happen because this job cannot go on as it is; undefined when it can. */
-function judge(view: View, job: Job): Action | undefined {
+function remedyOf(view: View, job: Job): Action | undefined {
+  if (job.state === "failing" || job.state === "finished") return undefined;
   const problem = view.snapshot.mode === "end" ? ending : problemOf(view, job);
   if (problem === undefined) return undefined;
   const counts = wasStarted(view, job);
@@ -138,19 +136,19 @@ function problemOf(view: View, job: Job): JobFailure | undefined {
   return job.state === "starting" ? slowBoot(view, job) : (silence(view, job) ?? overtime(view, job));
 }
 
-function startProblem({ snapshot, policy, now }: View, job: Job): JobFailure | undefined {
+function startProblem({ snapshot, starts, policy, now }: View, job: Job): JobFailure | undefined {
   if (!snapshot.pools.has(job.pool))
     return { reason: `the pool “${job.pool}” is not configured any more`, cause: "unservable" };
-  const hopeless = permanentBlocker(capacitiesIn(snapshot), wantedOf(snapshot, job));
+  const hopeless = starts.permanentBlocker(job);
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
   if (waitedMs < policy.startLimit) return undefined;
   // One host may have kept it for all the time that it had.
-  if (waitedMs < 2 * policy.startLimit && hasUntriedHost(snapshot, job)) return undefined;
-  const obstacle = startBlocker(snapshot, job);
+  if (waitedMs < 2 * policy.startLimit && starts.hasUntriedHost(job)) return undefined;
+  const blocker = starts.blocker(job);
   const words = `no machine could be started for it within ${formatDuration(policy.startLimit)}`;
-  const reason = obstacle === undefined ? words : `${words}: ${obstacle}`;
+  const reason = blocker === undefined ? words : `${words}: ${blocker}`;
   return { reason, cause: "never-started" };
 }
 
@@ -233,17 +231,15 @@ function standingIsOld({ snapshot, policy, now }: View, job: Job): boolean {
 
 // Machines -------------------------------------------------------------------------------------------------------
 
-/** Oldest first, as far as hosts have room. No host is ever given more than it has. */
-function planStarts(view: View): Action[] {
-  const { snapshot } = view;
-  const waiting = snapshot.jobs
+/** Of the jobs that may go on, oldest first, as far as hosts have room. No host is ever given more than it has. */
+function planStarts({ snapshot, starts }: View, jobs: readonly Job[]): Action[] {
+  const waiting = jobs
     .filter((job) => job.state === "claimed" && !snapshot.starting.has(job.id))
-    .filter((job) => judge(view, job) === undefined)
     .toSorted((a, b) => a.claimedAt - b.claimedAt || a.id - b.id);
   if (waiting.length === 0) return [];
-  const placement = placementOf(snapshot, view.machines.values());
+  const placement = starts.placement();
   return waiting.flatMap((job): Action[] => {
-    const wanted = wantedOf(snapshot, job);
+    const wanted = starts.wantedOf(job);
     const host = placement.place(wanted);
     if (host !== undefined) return [{ kind: "startMachine", jobId: job.id, host }];
     placement.reserveFuture(wanted);
@@ -271,8 +267,8 @@ function planMachine(view: View, placed: Placed): Action[] {
   }
 }
 
-function stopUnneeded({ snapshot }: View, machine: Machine): Action {
-  const job = snapshot.jobs.find((other) => other.id === machine.jobId);
+function stopUnneeded({ jobs }: View, machine: Machine): Action {
+  const job = jobs.get(machine.jobId ?? 0);
   const reason =
     job === undefined
       ? "its job has ended"

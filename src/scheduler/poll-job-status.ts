@@ -1,12 +1,12 @@
 import { endByGitLab, failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
+import type { JobStore } from "../store/store.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
 import type { GuestEndpoint } from "./ports.ts";
 import type { Cooldown } from "./task-queue.ts";
 
 export interface PollJobStatusDeps {
-  readonly store: Pick<Store, "job" | "payload" | "finishJob">;
+  readonly store: Pick<JobStore, "job" | "payload" | "finishJob">;
   readonly api: Pick<RunnerApi, "updateJob">;
   readonly door: Pick<GuestEndpoint, "tellCanceling">;
   /** Shortest pause when GitLab did not answer. */

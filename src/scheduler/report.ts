@@ -11,7 +11,7 @@ import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
 import { failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
 import type { RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";
-import type { Job, Store } from "../store/store.ts";
+import type { EventStore, Job, JobStore, MachineStore } from "../store/store.ts";
 import { recordedConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
@@ -19,7 +19,7 @@ import type { Cooldown } from "./task-queue.ts";
 import { failureTail } from "./trace-lines.ts";
 
 export interface ReporterDeps {
-  readonly store: Store;
+  readonly store: JobStore & MachineStore & EventStore;
   readonly api: Pick<RunnerApi, "updateJob" | "appendTrace">;
   readonly clock: Clock;
   readonly random: () => number;

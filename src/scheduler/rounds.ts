@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
+import { createWaker } from "../base/wake-loop.ts";
 import type { HostCapacities } from "./host-capacities.ts";
 import { createHostLists } from "./host-lists.ts";
 import { createIdleGate } from "./idle-gate.ts";
@@ -12,9 +13,9 @@ import { type Action, plan } from "./plan.ts";
 import { createRecheckQueue } from "./recheck-queue.ts";
 import type { Refusals } from "./refusals.ts";
 import type { HostView, Mode } from "./snapshot.ts";
+import { type Starts, startsIn } from "./starts.ts";
 import { createTaskQueue, type TaskQueue, type TaskStatus } from "./task-queue.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
-import { createWaker } from "./waker.ts";
 
 /** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
 const ROUND_GAP_MS = 20;
@@ -52,7 +53,12 @@ export interface Rounds {
   whenIdle(signal: AbortSignal): Promise<void>;
   /** Waits for what is being done; after `limitMs` it is interrupted. */
   settle(limitMs: number, reason: unknown): Promise<void>;
-  last(): { readonly report: RoundReport | undefined; readonly seen: Observed | undefined };
+  last(): {
+    readonly report: RoundReport | undefined;
+    readonly seen: Observed | undefined;
+    /** Of what was seen. */
+    readonly starts: Starts | undefined;
+  };
   work(): TaskStatus[];
   /** When the first round could begin (epoch ms). */
   readonly since: number;
@@ -71,6 +77,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
   let mode: Mode = "run";
   let report: RoundReport | undefined;
   let seen: Observed | undefined;
+  let starts: Starts | undefined;
 
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
@@ -80,6 +87,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
     for (const host of recoveredIn(seen, now)) deps.onRecovery(host);
     seen = now;
+    starts = undefined;
     report = { at, tookMs: clock.now() - at, reason, actions, error: undefined };
     forgetEnded(now, memory, lanes);
     if (actions.length > 0) log.debug({ reason, actions }, "round");
@@ -119,7 +127,10 @@ export function createRounds(deps: RoundsDeps): Rounds {
       return opened;
     },
     settle: lanes.settle,
-    last: () => ({ report, seen }),
+    last() {
+      starts ??= seen && startsIn(seen);
+      return { report, seen, starts };
+    },
     work: lanes.status,
   };
 }
@@ -131,7 +142,7 @@ function newMemory(clock: Clock): Memory {
     doubts: createRecheckQueue(clock),
     reportFailures: new Map(),
     starting: new Map(),
-    shunned: new Map(),
+    avoidedHosts: new Map(),
   };
 }
 
@@ -153,7 +164,7 @@ function recoveredIn(before: Observed | undefined, now: Observed): string[] {
 }
 
 function isUsable(host: HostView | undefined): boolean {
-  return host?.listed !== undefined && host.room?.closed === undefined;
+  return host?.listed !== undefined && host.capacity?.closed === undefined;
 }
 
 function isIdle({ jobs, machines }: Observed): boolean {
@@ -164,7 +175,7 @@ function isIdle({ jobs, machines }: Observed): boolean {
 function forgetEnded(seen: Observed, memory: Memory, lanes: TaskQueue): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
   memory.doubts.keep(jobs);
-  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.shunned])
+  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.avoidedHosts])
     for (const id of ofJobs.keys()) if (!jobs.has(id)) ofJobs.delete(id);
   const used = new Set<string>();
   for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);

@@ -200,7 +200,7 @@ describe("a claimed job", () => {
       hint: "free some",
     });
     expect(status.pools[0]?.ok).toBe(false);
-    expect(status.obstacles.get(4711) ?? status.obstacles.get(4712)).toContain("no room for the disk");
+    expect(status.blocker(4711) ?? status.blocker(4712)).toContain("no room for the disk");
     expect(scheduler.status().hosts[0]?.problem).toBeUndefined();
     expect(job).toMatchObject({ state: "claimed", attempt: 0 });
     expect(job?.traceHead.split("no room for the disk")).toHaveLength(2);

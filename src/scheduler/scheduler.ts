@@ -11,6 +11,7 @@ import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from 
 import { createHostCapacities } from "./host-capacities.ts";
 import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
+import type { Mode } from "./snapshot.ts";
 import { composeStatus, type SchedulerStatus } from "./status.ts";
 import type { TaskDeps } from "./tasks.ts";
 
@@ -60,6 +61,9 @@ export interface Scheduler {
   rooms(): Promise<readonly HostCapacity[]>;
   /** `info` for the job requests of a pool; undefined while its image is not known. */
   runnerInfo(pool: Pool): RunnerInfo | undefined;
+  mode(): Mode;
+  /** Whether machines can be started, for every pool and for what may be wanted at any time. Cheaper than `status`, which has it too. */
+  poolHealth(): readonly PoolHealth[];
   status(): SchedulerStatus;
 }
 
@@ -114,11 +118,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     stop,
     shutDown,
     whenIdle: rounds.whenIdle,
-    async forgetMachine(machineId, reason) {
-      await store.stopMachine(machineId, reason, "host-lost");
-      await deps.door.close(machineId);
-      await store.markGone(machineId);
-    },
+    forgetMachine: (machineId, reason) => forgetMachine(deps, machineId, reason),
     wake: (reason = "asked to") => rounds.wake(reason),
     doubt: rounds.doubt,
     drain: () => rounds.setMode("drain"),
@@ -131,9 +131,21 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       await rooms.refresh();
       return await rooms.all("unseen");
     },
+    mode: rounds.mode,
+    poolHealth: health.all,
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
     status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained(), refusals }),
   };
+}
+
+async function forgetMachine(
+  { store, door }: SchedulerDeps,
+  machineId: string,
+  reason: string,
+): Promise<void> {
+  await store.stopMachine(machineId, reason, "host-lost");
+  await door.close(machineId);
+  await store.markGone(machineId);
 }
 
 /** Events that may call for an action. What guests ask of the proxy does not, nor what is only told of a machine's end. */

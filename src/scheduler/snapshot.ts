@@ -10,7 +10,7 @@ export type Mode = "run" | "drain" | "end";
 /** What a host told in this round; `undefined` where it could not be asked, and then nothing is concluded. */
 export interface HostView {
   readonly listed: readonly DriverMachine[] | undefined;
-  readonly room: HostCapacity | undefined;
+  readonly capacity: HostCapacity | undefined;
 }
 
 /** Everything `plan` looks at. How it is gathered without races is told in observe.ts. */
@@ -28,7 +28,7 @@ export interface Snapshot {
   /** Hosts of jobs that are being given a machine right now, whose rows may not show it yet, by job. */
   readonly starting: ReadonlyMap<number, string>;
   /** Hosts where a machine of a job was lost, by job: another one is better. */
-  readonly shunned: ReadonlyMap<number, ReadonlySet<string>>;
+  readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
   /** Machines for which the relay listens. */
   readonly doors: ReadonlySet<string>;
   /** Last sign of life, by machine. */

@@ -5,7 +5,6 @@ import type { PoolHealth } from "./health.ts";
 import type { Refusals } from "./refusals.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 import type { Mode } from "./snapshot.ts";
-import { startBlocker } from "./start-blocker.ts";
 import type { TaskStatus } from "./task-queue.ts";
 
 interface HostStatus {
@@ -34,10 +33,10 @@ export interface SchedulerStatus {
   readonly liveMachines: number;
   readonly hosts: readonly HostStatus[];
   readonly pools: readonly PoolHealth[];
-  /** Why claimed jobs have no machine yet, by job. */
-  readonly obstacles: ReadonlyMap<number, string>;
-  /** Where the machines of jobs are, by job: keys of hosts. */
-  readonly places: ReadonlyMap<number, string>;
+  /** Why a claimed job has no machine yet, in words. */
+  blocker(jobId: number): string | undefined;
+  /** Where the machine of a job is: the key of a host. */
+  place(jobId: number): string | undefined;
   /** What is being done, and what failed and will be repeated. */
   readonly work: readonly TaskStatus[];
 }
@@ -50,7 +49,7 @@ export function composeStatus(parts: {
   readonly refusals: Pick<Refusals, "trouble">;
 }): SchedulerStatus {
   const { rounds, pools, fleet, drained, refusals } = parts;
-  const { report, seen } = rounds.last();
+  const { report, seen, starts } = rounds.last();
   const live = (seen?.machines ?? []).filter(({ state }) => state !== "gone");
   const taken = Map.groupBy(live, hostKey);
   const hosts = [...fleet.hosts()].map(([key, driver]): HostStatus => {
@@ -62,7 +61,7 @@ export function composeStatus(parts: {
       host: driver.host,
       labels: driver.labels,
       taken: occupied((taken.get(key) ?? []).map(({ size }) => size)),
-      capacity: seen?.hosts.get(key)?.room?.capacity,
+      capacity: seen?.hosts.get(key)?.capacity?.capacity,
       problem: trouble?.problem,
       hint: trouble?.hint,
       isDrained: drained.has(key),
@@ -76,17 +75,14 @@ export function composeStatus(parts: {
     liveMachines: live.length,
     hosts,
     pools,
-    obstacles: new Map(
-      (seen?.jobs ?? []).flatMap((job): [number, string][] => {
-        const obstacle = seen && startBlocker(seen, job);
-        return obstacle === undefined ? [] : [[job.id, obstacle]];
-      }),
-    ),
-    places: new Map(
-      live.flatMap((machine): [number, string][] =>
-        machine.jobId === null ? [] : [[machine.jobId, hostKey(machine)]],
-      ),
-    ),
+    blocker(jobId) {
+      const job = seen?.jobs.find(({ id }) => id === jobId);
+      return job && starts?.blocker(job);
+    },
+    place(jobId) {
+      const machine = live.find((each) => each.jobId === jobId);
+      return machine && hostKey(machine);
+    },
     work: rounds.work(),
   };
 }
@@ -101,5 +97,5 @@ function closure(
   seen: ReturnType<Rounds["last"]>["seen"],
   key: string,
 ): string | undefined {
-  return drained.has(key) ? undefined : seen?.hosts.get(key)?.room?.closed;
+  return drained.has(key) ? undefined : seen?.hosts.get(key)?.capacity?.closed;
 }

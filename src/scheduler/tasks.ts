@@ -47,7 +47,7 @@ export interface Memory {
   /** Hosts of jobs whose machine's row is being written, by job. */
   readonly starting: Map<number, string>;
   /** Hosts where a machine of a job was lost, by job. */
-  readonly shunned: Map<number, Set<string>>;
+  readonly avoidedHosts: Map<number, Set<string>>;
 }
 
 /** Store moves and the reading of an image: long enough for a busy disk. */
@@ -90,7 +90,7 @@ export function createTasks(
     ...deps,
     newMachineId: deps.newMachineId ?? (() => newMachineId()),
     attempts: config.attempts,
-    shunned: memory.shunned,
+    avoidedHosts: memory.avoidedHosts,
   });
   const machines = createMachineActions({ ...deps, doors: memory.doors });
   const limitersOf = createLimiters(config, deps.fleet);

@@ -21,7 +21,7 @@ function isRange(text: string): boolean {
 
 const listener = /^(https?:\/\/)?(\[[0-9a-f:.]+\]|[a-z0-9.-]+):(\d{1,5})$/i;
 
-/** Where the door listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
+/** Where the public server listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
 const Listener = z
   .string()
   .refine(
@@ -30,7 +30,7 @@ const Listener = z
   )
   .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535, "a port is at most 65535");
 
-/** `http`: the door to the network. Nothing listens unless `listen` names an address. */
+/** `http`: the public server. Nothing listens unless `listen` names an address. */
 export const HttpConfig = z
   .strictObject({
     listen: z.array(Listener).default([]).meta({
@@ -39,20 +39,23 @@ export const HttpConfig = z
     }),
     tls: z
       .strictObject({
-        certificateFile: z.string().meta({ description: "PEM file with the certificate and its chain." }),
-        keyFile: z.string().meta({ description: "PEM file with the private key." }),
+        certificateFile: z
+          .string()
+          .meta({ description: "PEM file with the certificate and its chain.", reload: "live" }),
+        keyFile: z.string().meta({ description: "PEM file with the private key.", reload: "live" }),
       })
       .optional()
       .meta({ description: "Certificate of the TLS addresses. Both files are read again when they change." }),
-    allow: z
-      .array(AddressRange)
-      .default([])
-      .meta({ description: "Clients that may deliver webhooks, as address ranges; empty: all." }),
+    allow: z.array(AddressRange).default([]).meta({
+      description: "Clients that may deliver webhooks, as address ranges; empty: all.",
+      reload: "live",
+    }),
     trustedProxies: z
       .array(AddressRange)
       .default([])
-      .meta({ description: "Proxies whose X-Forwarded-For is believed." }),
+      .meta({ description: "Proxies whose X-Forwarded-For is believed.", reload: "live" }),
     unprovenPerMinute: z.number().int().min(1).max(100_000).default(60).meta({
+      reload: "live",
       description:
         "Requests of one client address in a minute that prove nothing (no valid signature or token); an IPv6 client is its /64.",
     }),
@@ -67,5 +70,6 @@ export const HttpConfig = z
     path: ["tls"],
     message:
       "an address of “listen” speaks TLS: give tls.certificateFile and tls.keyFile, or write http:// before it",
-  });
+  })
+  .meta({ reload: "restart" });
 export type HttpConfig = z.infer<typeof HttpConfig>;

@@ -5,16 +5,16 @@ export type HttpErrorCode =
   | "control_taken"
   /** The control socket cannot be made: its path is too long, or its directory cannot be written. */
   | "control_socket"
-  /** The door cannot listen on an address of http.listen: it is taken, not allowed, or not this computer's. */
+  /** The public server cannot listen on an address of http.listen: it is taken, not allowed, or not this computer's. */
   | "door_listen"
-  /** The certificate or the key of the door is missing, unreadable, damaged, or they do not belong together. */
+  /** The certificate or the key of the public server is missing, unreadable, damaged, or they do not belong together. */
   | "door_certificate"
   /** A request names something that is not there. */
   | "not_found"
   /** A request is not one of the control interface, or its values are not acceptable. */
   | "bad_request";
 
-/** What the control interface and the door fail with, on their own account. */
+/** What the control interface and the public server fail with, on their own account. */
 export class HttpError extends FireRunnerError {
   constructor(code: HttpErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
     super(code, message, options);

@@ -1,5 +1,6 @@
+/** What is kept of webhooks: deliveries, each once, and of which projects there is news. */
 import type { Kysely, Transaction } from "kysely";
-import type { Deliveries, Delivery, KnownProject } from "./delivery-store.ts";
+import type { Delivery, DeliveryStore, KnownProject } from "./delivery-store.ts";
 import { chunksOf, takeNumbers } from "./meta.ts";
 import { cut, type Tables } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
@@ -13,7 +14,7 @@ type NewDelivery = Omit<Delivery, "receivedAt">;
 
 const columns = ["key", "event", "projectId", "jobId", "status", "receivedAt"] as const;
 
-export function createKeepDeliveries(write: Write): Deliveries["keepDeliveries"] {
+export function createKeepDeliveries(write: Write): DeliveryStore["keepDeliveries"] {
   return async (deliveries) => {
     if (deliveries.length === 0) return [];
     return await write("storing deliveries", (change) => keep(change, deliveries), "power-cut");
@@ -101,7 +102,7 @@ export async function deleteDeliveries(
 
 const LONGEST_PATH = 1_000;
 
-type ProjectChanges = Pick<Deliveries, "noteProjects" | "noteProjectRead" | "forgetProject">;
+type ProjectChanges = Pick<DeliveryStore, "noteProjects" | "noteProjectRead" | "forgetProject">;
 
 export function createProjectChanges(write: Write): ProjectChanges {
   return {

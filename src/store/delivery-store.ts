@@ -24,9 +24,9 @@ export interface KnownProject {
 }
 
 /** What the store keeps of webhooks. */
-export interface Deliveries {
+export interface DeliveryStore {
   /**
-   * Makes deliveries durable, all in one flushed transaction, and notes on their projects that there is news. Answers for each
+   * Makes deliveries durable, all in one flushed transaction, and notes on their projects that there is news. Returns for each
    * whether it is new: `false` for one that is known by its key.
    */
   keepDeliveries(deliveries: readonly Omit<Delivery, "receivedAt">[]): Promise<readonly boolean[]>;

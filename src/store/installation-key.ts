@@ -1,3 +1,4 @@
+/** The key that seals payloads and tokens: its file, whether it is the right one, and the files and directories that only we may use. */
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Kysely } from "kysely";

@@ -1,15 +1,19 @@
+/** The rows of machines with the hashes of their secrets, and those of drained hosts. */
 import type { Kysely } from "kysely";
 import { isLinkSecret, linkHashOf, newLinkSecret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../domain/states.ts";
-import type { Machine, NewMachine, Store } from "./store.ts";
+import type { HostStore, Machine, MachineStore, NewMachine } from "./store.ts";
 import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
 
 const DEFAULT_LIMIT = 100;
 
-type MachineMoves = Pick<Store, "markBooting" | "markHeard" | "markReady" | "stopMachine" | "markGone">;
+type MachineMoves = Pick<
+  MachineStore,
+  "markBooting" | "markHeard" | "markReady" | "stopMachine" | "markGone"
+>;
 
 export function createMachineMoves(write: Write): MachineMoves {
   return {
@@ -114,9 +118,9 @@ async function markHeard({ tx, now, record }: Change, id: string): Promise<boole
   return true;
 }
 
-type MachineLinks = Pick<Store, "issueLink">;
+type MachineLinks = Pick<MachineStore, "issueLink">;
 
-/** Only the hash of a secret is kept: whoever reads the database learns nothing that opens a door. */
+/** Only the hash of a secret is kept: whoever reads the database learns nothing that opens a connection. */
 export function createMachineLinks(write: Write, random: (size: number) => Uint8Array): MachineLinks {
   return {
     async issueLink(machineId) {
@@ -163,7 +167,7 @@ async function eraseLink({ tx }: Pick<Change, "tx">, machineId: string): Promise
   await tx.deleteFrom("machineLinks").where("machineId", "=", machineId).execute();
 }
 
-export function createDrainedHostChanges(write: Write): Pick<Store, "drainHost" | "resumeHost"> {
+export function createDrainedHostChanges(write: Write): Pick<HostStore, "drainHost" | "resumeHost"> {
   return {
     async drainHost(key) {
       await write(`draining ${key}`, async ({ tx, now, record }) => {

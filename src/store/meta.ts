@@ -1,3 +1,4 @@
+/** Small helpers of several tables: the installation's id, numbers without gaps, and inserts of many rows. */
 import type { Kysely, Transaction } from "kysely";
 import type { Tables } from "./tables.ts";
 

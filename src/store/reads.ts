@@ -1,3 +1,4 @@
+/** Reading the store without its key: as it is, kept between changes, and for a FireRunner that does not run. */
 import { CamelCasePlugin, Kysely } from "kysely";
 import { readDeliveries, readDeliveryOfJob, readProjects } from "./deliveries.ts";
 import { toStoreError } from "./errors.ts";

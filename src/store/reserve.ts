@@ -12,7 +12,7 @@ import { MIB_BYTES } from "../base/units.ts";
 const CHUNK_BYTES = MIB_BYTES;
 /** As much has to be free, in parts of the reserve, before it is made: it must not be what fills the disk. */
 const ROOM_FOR_IT = 4;
-const AGAIN_MS = 10_000;
+const RETRY_MS = 10_000;
 
 export interface Reserve {
   /** Makes it where it is missing and there is room; looks no more often than every ten seconds. Never rejects. */
@@ -44,7 +44,7 @@ export function createReserve(path: string, bytes: number, clock: Clock): Reserv
 
   return {
     async keep() {
-      if (isThere || clock.now() - lookedAt < AGAIN_MS) return await making;
+      if (isThere || clock.now() - lookedAt < RETRY_MS) return await making;
       lookedAt = clock.now();
       making = make().catch(async () => await rm(`${path}.new`, { force: true }).catch(() => {}));
       await making;

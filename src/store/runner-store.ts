@@ -36,8 +36,8 @@ export interface NewRunner {
   readonly size: Size;
 }
 
-/** The rows of our runners. As with all of the store: moves are compare-and-set and answer whether they were made. */
-export interface ManagedRunners {
+/** The rows of our runners. As with all of the store: moves are compare-and-set and return whether they were made. */
+export interface RunnerStore {
   /** All that are not gone, oldest first; with `gone` those too, of them the last 100. */
   runners(filter?: { gone?: boolean }): Promise<ManagedRunner[]>;
   /**

@@ -3,14 +3,14 @@ import type { Kysely, Transaction } from "kysely";
 import { Secret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import { liveRunnerStates, type RunnerState, runnerSourcesOf } from "../domain/states.ts";
-import type { ManagedRunner, ManagedRunners, NewRunner } from "./runner-store.ts";
+import type { ManagedRunner, NewRunner, RunnerStore } from "./runner-store.ts";
 import { type RunnerRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";
 
 const MOST_GONE = 100;
 
-type RunnerMoves = Omit<ManagedRunners, "runners" | "runnerToken">;
+type RunnerMoves = Omit<RunnerStore, "runners" | "runnerToken">;
 
 interface Given {
   readonly gitlabId: number;

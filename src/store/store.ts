@@ -1,10 +1,18 @@
+/**
+ * What FireRunner keeps across restarts, as ports: jobs, machines, hosts and the log of events here, what is kept of webhooks in
+ * delivery-store.ts, the runners that we make in runner-store.ts. `Store` is all of them in one database (create-store.ts).
+ *
+ * The store is the only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
+ * against the tables in domain/states.ts and returns whether it was made; a refused one changes nothing. Listeners run after the
+ * commit. All methods may throw StoreError `store_full` (disk full; retryable) or `store_failed`.
+ */
 import type { Secret } from "../base/secret.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
 import type { Size } from "../domain/size.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
-import type { Deliveries } from "./delivery-store.ts";
-import type { ManagedRunners } from "./runner-store.ts";
+import type { DeliveryStore } from "./delivery-store.ts";
+import type { RunnerStore } from "./runner-store.ts";
 
 /** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
 export interface Job {
@@ -97,21 +105,8 @@ export interface NewMachine {
 /** A change to the store's rows that was made or, when `false`, refused because the row had moved on meanwhile. */
 type Moved = boolean;
 
-/**
- * The only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
- * against the tables in domain/states.ts and answers whether it was made; a refused one changes nothing. Listeners run
- * after the commit. All methods may throw StoreError `store_full` (disk full; retryable) or `store_failed`.
- */
-export interface Store extends Deliveries, ManagedRunners {
-  /** A stable random id of this installation, made at first start. */
-  readonly installationId: string;
-  /**
-   * The secret by which a machine proves itself to the relay, and nothing else: an HMAC of its id under the
-   * installation's key, so that it needs no storage and survives a restart.
-   */
-  machineToken(machineId: string): Secret;
-
-  // --- jobs -------------------------------------------------------------------------------------------------------
+/** Jobs, and the bookkeeping of their traces. */
+export interface JobStore {
   /** Makes a claimed job durable. False when the job is already known (GitLab never gives one twice). */
   claim(claim: Claim): Promise<Moved>;
   job(id: number): Promise<Job | undefined>;
@@ -139,12 +134,13 @@ export interface Store extends Deliveries, ManagedRunners {
   /** Any unfinished state → `finished`. Erases the payload. What `end` leaves out stays as `failJob` had it. */
   finishJob(jobId: number, result: JobResult, end?: JobEnding): Promise<Moved>;
 
-  // --- the trace's bookkeeping ------------------------------------------------------------------------------------
   /** Appends to the head while the job is not yet running; false (and nothing appended) afterwards. */
   addTraceHead(jobId: number, text: string): Promise<Moved>;
   setTraceSize(jobId: number, sizeBytes: number): Promise<void>;
+}
 
-  // --- machines ---------------------------------------------------------------------------------------------------
+/** Machines, and the secrets by which they prove themselves. */
+export interface MachineStore {
   machine(id: string): Promise<Machine | undefined>;
   /** Newest first. `live` gives all that are not gone; otherwise the last `limit` (default 100). */
   machines(filter?: { live?: boolean; limit?: number }): Promise<Machine[]>;
@@ -167,13 +163,23 @@ export interface Store extends Deliveries, ManagedRunners {
   /** Whether `secret` is the one issued last for this machine, and the machine is not being stopped. */
   checkLink(machineId: string, secret: string): Promise<boolean>;
 
-  // --- hosts ------------------------------------------------------------------------------------------------------
+  /**
+   * The secret by which a machine proves itself to the relay, and nothing else: an HMAC of its id under the
+   * installation's key, so that it needs no storage and survives a restart.
+   */
+  machineToken(machineId: string): Secret;
+}
+
+/** What is said of hosts. */
+export interface HostStore {
   /** Nothing new is started on this host (see `hostKey`) until it is resumed. Idempotent. */
   drainHost(key: string): Promise<void>;
   resumeHost(key: string): Promise<void>;
   drainedHosts(): Promise<string[]>;
+}
 
-  // --- the log ----------------------------------------------------------------------------------------------------
+/** The log of everything that happened. */
+export interface EventStore {
   /** Records something that is not a move. About a machine: its job, if it has one, is added. */
   note<Kind extends EventKind>(
     kind: Kind,
@@ -189,6 +195,12 @@ export interface Store extends Deliveries, ManagedRunners {
   }): Promise<LifecycleEvent[]>;
   /** Calls `listener` after each commit, in order. Returns the way to stop. */
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
+}
+
+/** All of it. */
+export interface Store extends JobStore, MachineStore, HostStore, EventStore, DeliveryStore, RunnerStore {
+  /** A stable random id of this installation, made at first start. */
+  readonly installationId: string;
 
   /**
    * Deletes what ended before `before` (epoch ms): finished jobs, gone machines and runners, and events of none that is left.

@@ -125,7 +125,7 @@ interface MetaRow {
   value: string;
 }
 
-/** Gathers the columns of a size into one value: a row as rooms see it. */
+/** Gathers the columns of a size into one value: a row as the other modules see it. */
 export function withSize<Row extends SizeColumns>(row: Row) {
   const { cpus, memoryMib, diskMib, ...rest } = row;
   return { ...rest, size: { cpus, memoryMib, diskMib } };

@@ -1,3 +1,4 @@
+/** One transaction after the other, each with its events: how the log is written, read and told to listeners. */
 import { setImmediate } from "node:timers/promises";
 import type { Kysely, Transaction } from "kysely";
 import pLimit from "p-limit";

@@ -123,7 +123,7 @@ export type WebhookStatusView = z.infer<typeof WebhookStatusView>;
 
 /** `GET /v1/webhook`. */
 export const WebhookStatus = WebhookStatusView.extend({
-  /** Where the door listens; empty when `http.listen` names nothing. */
+  /** Where the public server listens; empty when `http.listen` names nothing. */
   doors: z.array(z.string()),
   lastDelivery: DeliveryView.nullable(),
   /** `due`: a hook told of news that has not been looked at. */

@@ -1,12 +1,12 @@
-import type { Deliveries, KnownProject } from "../store/delivery-store.ts";
-import type { ManagedRunner, ManagedRunners } from "../store/runner-store.ts";
-import type { Store } from "../store/store.ts";
+import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
+import type { JobStore } from "../store/store.ts";
 import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
 
 /** What of the store these views read. */
-export type WebhookReads = Pick<ManagedRunners, "runners"> &
-  Pick<Deliveries, "deliveries" | "projects"> &
-  Pick<Store, "jobs">;
+export type WebhookReads = Pick<RunnerStore, "runners"> &
+  Pick<DeliveryStore, "deliveries" | "projects"> &
+  Pick<JobStore, "jobs">;
 
 /** Runners, deliveries and projects as people and programs outside see them. Reads only. */
 export function createWebhookViews(store: WebhookReads): WebhookViews {

@@ -36,29 +36,30 @@ const Overcommit = z.strictObject({
 });
 
 /** The `vm` slice: what this computer gives to machines, and how drivers run them. */
-export const VmConfig = z.strictObject({
-  cpuOvercommit: CpuOvercommit,
-  memoryReserve: sizeMib()
-    .optional()
-    .meta({ description: "Memory kept for the host; by default a tenth, at least 1GiB." }),
-  maxMachines: z
-    .number()
-    .int()
-    .min(1)
-    .optional()
-    .meta({ description: "Machines at one time; by default as many as there are virtual CPUs to give." }),
-  minFreeDisk: sizeMib().default(1024).meta({
-    description:
-      "Kept free of machines' disks: none is started below this, and below half of it the machine that has written most is ended.",
-  }),
-  overcommit: Overcommit.prefault({}).meta({ description: "What is given away more than once." }),
-  qemu: Qemu.prefault({}).meta({ description: "The qemu driver." }),
-  flintlock: FlintlockConfig.prefault({}).meta({
-    description: "The flintlock driver: machines on other hosts.",
-  }),
-  placement: z
-    .enum(["spread", "pack"])
-    .default("spread")
-    .meta({ description: "Where a machine goes that fits on several hosts: the emptiest, or the fullest." }),
-});
+export const VmConfig = z
+  .strictObject({
+    cpuOvercommit: CpuOvercommit,
+    memoryReserve: sizeMib()
+      .optional()
+      .meta({ description: "Memory kept for the host; by default a tenth, at least 1GiB." }),
+    maxMachines: z
+      .number()
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: "Machines at one time; by default as many as there are virtual CPUs to give." }),
+    minFreeDisk: sizeMib().default(1024).meta({
+      description:
+        "Kept free of machines' disks: none is started below this, and below half of it the machine that has written most is ended.",
+    }),
+    overcommit: Overcommit.prefault({}).meta({ description: "What is given away more than once." }),
+    qemu: Qemu.prefault({}).meta({ description: "The qemu driver." }),
+    flintlock: FlintlockConfig.prefault({}).meta({
+      description: "The flintlock driver: machines on other hosts.",
+    }),
+    placement: z.enum(["spread", "pack"]).default("spread").meta({
+      description: "Where a machine goes that fits on several hosts: the emptiest, or the fullest.",
+    }),
+  })
+  .meta({ reload: "restart" });
 export type VmConfig = z.infer<typeof VmConfig>;

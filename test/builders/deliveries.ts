@@ -1,8 +1,8 @@
 import type { Clock } from "../../src/base/clock.ts";
-import type { Deliveries, Delivery, KnownProject } from "../../src/store/delivery-store.ts";
+import type { Delivery, DeliveryStore, KnownProject } from "../../src/store/delivery-store.ts";
 
 /** What the store keeps of webhooks, in memory and without a flush: for tests of what stands above it. */
-export function someDeliveries(clock: Pick<Clock, "now">): Deliveries {
+export function someDeliveries(clock: Pick<Clock, "now">): DeliveryStore {
   const rows = new Map<string, Delivery>();
   const projects = new Map<number, KnownProject>();
   const known = (id: number) => projects.get(id) ?? { id, path: "", hookedAt: null, readAt: null };

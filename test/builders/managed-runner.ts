@@ -1,6 +1,6 @@
 import { Secret } from "../../src/base/secret.ts";
 import type { RunnerState } from "../../src/domain/states.ts";
-import type { ManagedRunner, ManagedRunners, NewRunner } from "../../src/store/runner-store.ts";
+import type { ManagedRunner, NewRunner, RunnerStore } from "../../src/store/runner-store.ts";
 import { someTime } from "./job.ts";
 import { aSize } from "./size.ts";
 
@@ -48,7 +48,7 @@ export function aNewRunner(overrides: Partial<NewRunner> = {}): NewRunner {
 
 /** What GitLab answers to the making of a runner. */
 export function aGivenRunner(
-  overrides: Partial<Parameters<ManagedRunners["activateRunner"]>[1]> = {},
-): Parameters<ManagedRunners["activateRunner"]>[1] {
+  overrides: Partial<Parameters<RunnerStore["activateRunner"]>[1]> = {},
+): Parameters<RunnerStore["activateRunner"]>[1] {
   return { gitlabId: 81, token: new Secret("glrt-token-of-the-runner"), tokenExpiresAt: null, ...overrides };
 }

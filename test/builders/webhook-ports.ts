@@ -1,4 +1,4 @@
-import type { WebhookPorts } from "../../src/server/control/control-routes.ts";
+import type { WebhookPorts } from "../../src/server/control/ports.ts";
 import type { WaitingView, WebhookStatusView } from "../../src/views/webhook-api.ts";
 import { aManagedRunner } from "./managed-runner.ts";
 
@@ -39,10 +39,10 @@ export function aWaitingJob(overrides: Partial<WaitingView> = {}): WaitingView {
 /** A keeper that remembers in `asked` what it was asked. */
 export function aWebhookPorts(asked: string[], overrides: Partial<WebhookPorts> = {}): WebhookPorts {
   return {
-    standing: () => aStanding(),
+    status: () => aStanding(),
     waiting: () => [],
     explainPending: async () => [],
-    keeper: {
+    runners: {
       async create(tags) {
         asked.push(`create ${tags.join(",")}`);
         return aManagedRunner({ tags });

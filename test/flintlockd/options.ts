@@ -1,7 +1,31 @@
 /** Everything that can be set at the stand-in, with where it was seen. Times are those of a real flintlockd v0.11.0. */
+
 import type { Clock } from "../../src/base/clock.ts";
 import { systemClock } from "../../src/base/clock.ts";
-import type { Boot, GuestProcess } from "./processes.ts";
+import type { MicroVMSpec } from "../../src/vm/flintlock/gen/types_pb.js";
+
+/** One start of a machine's process, as the guest's side sees it. */
+export interface Boot {
+  readonly uid: string;
+  readonly id: string;
+  readonly namespace: string;
+  /** 1 for a fresh disk; more when the disk has been booted before. */
+  readonly number: number;
+  readonly spec: MicroVMSpec;
+  /** What the guest's metadata service has. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Aborts when the process is gone, by its own end or a delete. */
+  readonly gone: AbortSignal;
+  /** The guest's own end: the process exits, the daemon does not notice. */
+  exit(): void;
+}
+
+/** A real process behind the machine. */
+export interface GuestProcess {
+  /** Resolves when it is gone by itself or killed. */
+  readonly ended: Promise<void>;
+  kill(): Promise<void>;
+}
 
 export interface StandInOptions {
   /** How the daemon was started. Default: plain text, as with `--insecure`. */

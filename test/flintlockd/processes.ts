@@ -1,31 +1,7 @@
 /** The Firecracker processes of the host: they outlive the daemon that started them. */
-import type { MicroVMSpec } from "../../src/vm/flintlock/gen/types_pb.js";
 import type { StoredMachine } from "./content.ts";
-import type { StandInOptions } from "./options.ts";
+import type { GuestProcess, StandInOptions } from "./options.ts";
 import { deathAtStart, metadataDocuments } from "./spec.ts";
-
-/** One start of a machine's process, as the guest's side sees it. */
-export interface Boot {
-  readonly uid: string;
-  readonly id: string;
-  readonly namespace: string;
-  /** 1 for a fresh disk; more when the disk has been booted before. */
-  readonly number: number;
-  readonly spec: MicroVMSpec;
-  /** What the guest's metadata service has. */
-  readonly metadata: Readonly<Record<string, string>>;
-  /** Aborts when the process is gone, by its own end or a delete. */
-  readonly gone: AbortSignal;
-  /** The guest's own end: the process exits, the daemon does not notice. */
-  exit(): void;
-}
-
-/** A real process behind the machine. */
-export interface GuestProcess {
-  /** Resolves when it is gone by itself or killed. */
-  readonly ended: Promise<void>;
-  kill(): Promise<void>;
-}
 
 interface Process {
   boots: number;

@@ -2,6 +2,7 @@
  * Real machines behind the stand-in: each boot is a QEMU microVM under emulation that finds its metadata at 169.254.169.254 and the
  * relay at its address, as a Firecracker machine on a host would. Give `onBoot` to the stand-in.
  */
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { connectQmp } from "../../src/vm/qemu/qmp.ts";
 import { eventually } from "../harness/eventually.ts";
 import { startMetadataServer } from "./mmds.ts";
-import type { Boot, GuestProcess } from "./processes.ts";
+import type { Boot, GuestProcess } from "./options.ts";
 import { type GuestFiles, guestArguments } from "./qemu-arguments.ts";
 
 export interface QemuGuestsOptions {

@@ -1,11 +1,12 @@
 /** Guests of a fleet's machines: they come by the relay's TLS, run their job by the runner's protocol, and power off. */
+
 import { setTimeout as delay } from "node:timers/promises";
 import {
   createRunnerDouble,
   type RunnerDouble,
   traceSummary,
 } from "@firerunner/gitlab-stand-in/runner-double";
-import type { Boot } from "../flintlockd/processes.ts";
+import type { Boot } from "../flintlockd/options.ts";
 import { bridgeTo, dialLink, preambleOf } from "../integration/relay-bench.ts";
 import { linkOfBoot } from "./metadata-guest.ts";
 

@@ -1,7 +1,8 @@
 /** Guests of machines on a stand-in host: what they know is in the metadata that they were given. */
+
 import { Secret } from "../../src/base/secret.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
-import type { Boot } from "../flintlockd/processes.ts";
+import type { Boot } from "../flintlockd/options.ts";
 import { dialLink, preambleOf } from "../integration/relay-bench.ts";
 import { spoken } from "./raw-socket.ts";
 

@@ -1,11 +1,13 @@
 /** Jobs by tag with everything but a hypervisor: the real rooms and doors, fake machines, and the stand-in GitLab with its hooks. */
+
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { stringify } from "yaml";
-import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { type Components, composeApp } from "../../src/app/compose.ts";
+import type { Cleanup } from "../../src/app/fleet.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -64,7 +66,7 @@ const image = {
 const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
 const images: ImageSource = { resolve: async () => ({ ...image, runnerInfo }) };
 
-/** Starts all of it; GitLab's hook leads to the door. */
+/** Starts all of it; GitLab's hook leads to the public server. */
 export async function startTaggedInstallation(options: TaggedOptions = {}): Promise<TaggedInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-tagged-"));
   const cleanups: Cleanup[] = [() => rm(directory, { recursive: true, force: true, maxRetries: 5 })];

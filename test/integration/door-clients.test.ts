@@ -16,7 +16,7 @@ async function openClient(here: TestDoor) {
   return await openRawSocket(here.address);
 }
 
-/** The door still takes what is authentic. */
+/** The public server still takes what is authentic. */
 async function expectAlive(here: TestDoor): Promise<void> {
   const answer = await here.send("/webhook", signed(Buffer.from(body)), Buffer.from(body));
   expect(answer.status).toBe(200);

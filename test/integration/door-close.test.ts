@@ -39,7 +39,7 @@ test("a door that closes answers what is under way, and lets nobody new in at an
   expect(here.taken).toHaveLength(1);
 });
 
-test("a delivery whose headers are still on their way when the door closes is taken", async () => {
+test("a delivery whose headers are still on their way when the public server closes is taken", async () => {
   await using here = await openTestDoor();
   const client = await openRawSocket(here.address);
   const text = delivery();

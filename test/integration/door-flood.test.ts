@@ -48,7 +48,7 @@ function ranMs(pid: number): number {
 interface Hook {
   readonly event: string;
   readonly body: string;
-  /** What the door's answer has to name. */
+  /** What the public server's answer has to name. */
   readonly says: string;
 }
 
@@ -142,7 +142,7 @@ test("a flood of every kind at once keeps no authentic webhook waiting for a sec
 
   const all = [...answers, longAnswer];
   expect(all.filter(({ status, text, says }) => status !== 200 || !text.includes(says))).toEqual([]);
-  // What stands between a delivery and its answer is what the door works meanwhile. By the wall clock that shows only where
+  // What stands between a delivery and its answer is what the public server works meanwhile. By the wall clock that shows only where
   // others leave the CPUs alone.
   expect(figures.workedMs.max).toBeLessThanOrEqual(MOST_ANSWER_MS);
   if (figures.othersCpu < QUIET) expect(figures.wallMs.max).toBeLessThanOrEqual(MOST_ANSWER_MS);
@@ -151,7 +151,7 @@ test("a flood of every kind at once keeps no authentic webhook waiting for a sec
   expect(all.filter(({ id }) => !stored.has(id))).toEqual([]);
   expect(stored.size).toBe(all.length);
   expect(report.errors).toEqual([]);
-  // A flood that never reached the door would show nothing.
+  // A flood that never reached the public server would show nothing.
   expect(Object.values(attack.connections).every((count) => count > 0)).toBe(true);
   expect(report.counts.refused).toMatchObject({
     "wrong signature": expect.any(Number),

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createAddressGuard } from "../../src/relay/egress-addresses.ts";
+import { createAddressGuard } from "../../src/relay/egress/addresses.ts";
 import {
   type BenchMachine,
   createRelayBench,

@@ -147,13 +147,14 @@ describe("a machine on another host", () => {
     expect(isSlowOver).toBe(false);
   });
 
-  test("is told to cancel at once, and otherwise hears nothing for a while and asks again", async () => {
+  test("is told to cancel at once, and otherwise hears nothing for 20 s and asks again", async () => {
     const sleeps: number[] = [];
     const clock = {
       now: () => Date.now(),
       sleep: async (ms: number, signal?: AbortSignal) => {
-        sleeps.push(ms);
-        await delay(sleeps.length === 1 ? 20 : 60_000, undefined, signal ? { signal } : {});
+        if (ms === 20_000) sleeps.push(ms);
+        const isShort = ms === 20_000 && sleeps.length === 1;
+        await delay(isShort ? 20 : 60_000, undefined, { ref: false, ...(signal ? { signal } : {}) });
       },
     };
     await open({ relay: { clock } });
@@ -164,7 +165,6 @@ describe("a machine on another host", () => {
     bench.relay.tellCanceling(machine.id);
 
     expect(first.status).toBe(204);
-    expect(sleeps[0]).toBe(20_000);
     expect((await second).text).toBe("canceled\n");
   });
 

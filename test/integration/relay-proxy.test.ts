@@ -1,7 +1,7 @@
 import { createServer as createHttpServer, request as httpRequest } from "node:http";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { ProxyWays } from "../../src/base/proxy/ways.ts";
+import type { ProxyRoutes } from "../../src/base/proxy/routes.ts";
 import { Secret } from "../../src/base/secret.ts";
 import { type CompanyProxy, startCompanyProxy } from "../servers/company-proxy.ts";
 import {
@@ -40,7 +40,7 @@ const known: Readonly<Record<string, string[]>> = {
 };
 
 interface Behind extends RelayBenchOptions {
-  readonly ways?: Partial<ProxyWays>;
+  readonly proxies?: Partial<ProxyRoutes>;
   readonly password?: string;
   readonly refusal?: number;
   readonly names?: Readonly<Record<string, string[]>>;
@@ -48,7 +48,7 @@ interface Behind extends RelayBenchOptions {
 
 /** A machine whose relay knows a few names, behind a proxy that leads all of them, and more, to one echo. */
 async function machineBehind({
-  ways,
+  proxies,
   password = PASSWORD,
   refusal,
   names = known,
@@ -88,7 +88,7 @@ async function machineBehind({
     ...options,
     relay: {
       resolve,
-      ways: { http: named, https: named, except: [], ca: undefined, ...ways },
+      proxies: { http: named, https: named, except: [], ca: undefined, ...proxies },
       ...options.relay,
     },
   });
@@ -197,7 +197,7 @@ describe("a guest's way behind a company's proxy", () => {
     const machine = await machineBehind({
       names: { "trick.example.org": ["127.0.0.1"] },
       relay: { guard: () => undefined },
-      ways: { except: ["127.0.0.1"] },
+      proxies: { except: ["127.0.0.1"] },
     });
     for (const host of ["127.0.0.1", "trick.example.org", "127.1"]) {
       expect(await tunnel(machine, `${host}:${proxy.port}`)).toMatchObject({
@@ -214,7 +214,7 @@ describe("a guest's way behind a company's proxy", () => {
     const { port } = target.address() as AddressInfo;
     const names = { "near.example.org": ["127.0.0.1"], "far.example.org": ["127.0.0.2"] };
     const guard = (address: string) => (address === "127.0.0.1" ? undefined : "the trap");
-    const machine = await machineBehind({ names, relay: { guard }, ways: { except: ["example.org"] } });
+    const machine = await machineBehind({ names, relay: { guard }, proxies: { except: ["example.org"] } });
 
     expect((await tunnel(machine, `near.example.org:${port}`)).status).toBe(200);
     expect((await tunnel(machine, `far.example.org:${port}`)).status).toBe(403);

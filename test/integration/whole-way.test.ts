@@ -1,4 +1,5 @@
 /** The whole way of a job where a company's network is at its strictest: every byte for GitLab by CONNECT, and shown to it a certificate. */
+
 import { mkdir, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -8,7 +9,8 @@ import { createRunnerDouble, shellFeatures, traceSummary } from "@firerunner/git
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { afterEach, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { type Cleanup, type Components, composeApp } from "../../src/app/compose.ts";
+import { type Components, composeApp } from "../../src/app/compose.ts";
+import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { createLog } from "../../src/telemetry/log.ts";

@@ -1,5 +1,5 @@
 /**
- * The door with the desk and the store behind it, as the program has them, in a process of its own: what it costs can be measured,
+ * The public server with the desk and the store behind it, as the program has them, in a process of its own: what it costs can be measured,
  * and what would end it ends this.
  */
 import { join } from "node:path";
@@ -11,8 +11,8 @@ import { Secret } from "../../src/base/secret.ts";
 import { createWebhookReceiver, type WebhookReceiver } from "../../src/discovery/webhook-receiver.ts";
 import { createHookVerifier } from "../../src/gitlab/webhook-signature.ts";
 import { HttpConfig } from "../../src/server/config.ts";
-import type { RequestCounts } from "../../src/server/public/counts.ts";
 import { openPublicServer, type PublicServer } from "../../src/server/public/public-server.ts";
+import type { RequestCounts } from "../../src/server/public/refusal.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 
@@ -69,7 +69,7 @@ async function open({ directory, signingKey, token, settings }: DoorProcessOptio
   desk = reception;
   door = await openPublicServer({
     config: HttpConfig.parse(settings),
-    desk: reception,
+    handler: reception,
     readiness: () => ({ ready: true, problems: [] }),
     ...{ clock: systemClock, log },
   });

@@ -1,4 +1,4 @@
-/** Everybody who wants to keep GitLab from the door, in a process of their own so that they cost the sender of real webhooks no time. */
+/** Everybody who wants to keep GitLab from the public server, in a process of their own so that they cost the sender of real webhooks no time. */
 import { randomUUID } from "node:crypto";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -119,7 +119,7 @@ function start({ addresses, attackers }: FloodOptions): void {
   }
 }
 
-/** How many connections each kind has made, and how the door answered. */
+/** How many connections each kind has made, and how the public server answered. */
 function stop() {
   isOver = true;
   for (const socket of open) socket.destroy();

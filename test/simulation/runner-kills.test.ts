@@ -13,7 +13,7 @@ import type { Demand, PendingJob } from "../../src/discovery/pending-job.ts";
 import { routeJob } from "../../src/domain/routing.ts";
 import type { GitLabRest } from "../../src/gitlab/rest-api.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
-import type { RunnerProvisioner } from "../../src/runners/ports.ts";
+import type { RunnerProvisioner } from "../../src/runners/provisioner.ts";
 import { createRunnerProvisioner } from "../../src/runners/provisioner.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";

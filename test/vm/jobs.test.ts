@@ -19,7 +19,7 @@ describe("jobs in real machines", () => {
     await installation?.close();
   });
 
-  test("a pipeline clones, passes an artifact on and ends with the truth", async () => {
+  test.concurrent("a pipeline clones, passes an artifact on and ends with the truth", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({
       path: "group/pipeline",
@@ -49,7 +49,7 @@ describe("jobs in real machines", () => {
     expect(gitlab.violations).toEqual([]);
   });
 
-  test("a background process does not hold its job, and a project has one path unless the job wants another", async () => {
+  test.concurrent("a background process does not hold its job, and a project has one path unless the job wants another", async () => {
     const { gitlab } = installation;
     const repository = { files: { "word.txt": "from git\n" } };
     const project = await gitlab.projects.add({ path: "group/sub/paths", repository });
@@ -67,7 +67,7 @@ describe("jobs in real machines", () => {
     expect(wanted.trace.text()).toContain("STARTED in /builds/x\n");
   });
 
-  test("an image: that the shell executor ignores is named in the job's log", async () => {
+  test.concurrent("an image: that the shell executor ignores is named in the job's log", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/image" });
 
@@ -82,6 +82,7 @@ describe("jobs in real machines", () => {
     expect(job.trace.text()).toContain("ran anyway");
   });
 
+  // Alone: it looks for whatever is left of any machine.
   test("a cancel in mid-flight frees the machine within seconds, also of a silent script", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/cancel" });

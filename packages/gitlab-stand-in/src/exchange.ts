@@ -5,35 +5,6 @@ import type { Clock } from "../../../src/base/clock.ts";
 import { readWhole } from "../../../src/base/read-bounded.ts";
 import type { Fault } from "./faults.ts";
 
-export type RouteName =
-  | "verify"
-  | "request-job"
-  | "update-job"
-  | "append-trace"
-  | "upload-artifact"
-  | "download-artifact"
-  | "git"
-  | "version"
-  | "delete-runner-by-token"
-  | "reset-runner-token"
-  | "rest-token"
-  | "rest-user"
-  | "rest-group"
-  | "rest-group-projects"
-  | "rest-project"
-  | "rest-projects"
-  | "rest-member"
-  | "rest-jobs"
-  | "rest-job"
-  | "rest-create-runner"
-  | "rest-list-runners"
-  | "rest-show-runner"
-  | "rest-update-runner"
-  | "rest-delete-runner"
-  | "rest-runner-jobs"
-  | "rest-hooks"
-  | "rest-hook-test";
-
 /** One request on its way through a handler. */
 export interface Exchange {
   readonly request: IncomingMessage;

@@ -1,4 +1,31 @@
-import type { RouteName } from "./exchange.ts";
+export type RouteName =
+  | "verify"
+  | "request-job"
+  | "update-job"
+  | "append-trace"
+  | "upload-artifact"
+  | "download-artifact"
+  | "git"
+  | "version"
+  | "delete-runner-by-token"
+  | "reset-runner-token"
+  | "rest-token"
+  | "rest-user"
+  | "rest-group"
+  | "rest-group-projects"
+  | "rest-project"
+  | "rest-projects"
+  | "rest-member"
+  | "rest-jobs"
+  | "rest-job"
+  | "rest-create-runner"
+  | "rest-list-runners"
+  | "rest-show-runner"
+  | "rest-update-runner"
+  | "rest-delete-runner"
+  | "rest-runner-jobs"
+  | "rest-hooks"
+  | "rest-hook-test";
 
 /** What goes wrong with one request. Exactly as a test needs it; without `after`, nothing of the request is processed. */
 export type Fault =

@@ -6,7 +6,8 @@ import { updateJob } from "./api/update-job.ts";
 import { verify } from "./api/verify.ts";
 import { version } from "./api/version.ts";
 import type { Core } from "./core.ts";
-import type { Exchange, Reply, RouteName } from "./exchange.ts";
+import type { Exchange, Reply } from "./exchange.ts";
+import type { RouteName } from "./faults.ts";
 import { restRoutes } from "./rest/routes.ts";
 
 type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Core } from "./core.ts";
-import { type Exchange, type Reply, type RouteName, refuse, send } from "./exchange.ts";
-import type { Fault, Faults } from "./faults.ts";
+import { type Exchange, type Reply, refuse, send } from "./exchange.ts";
+import type { Fault, Faults, RouteName } from "./faults.ts";
 import { redirectToGit, serveGit } from "./git.ts";
 import { gitPath, routes, shortGitPath } from "./routes.ts";
 

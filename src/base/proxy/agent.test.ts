@@ -8,7 +8,7 @@ import { Secret } from "../secret.ts";
 import { trustContext } from "../tls.ts";
 import { createProxiedAgent } from "./agent.ts";
 import { type ProxyError, proxyErrorIn } from "./errors.ts";
-import type { ProxyWays } from "./ways.ts";
+import type { ProxyRoutes } from "./routes.ts";
 
 const PASSWORD = "swordfish-of-the-proxy";
 let authority: CertificateAuthority;
@@ -25,13 +25,13 @@ afterAll(() => authority[Symbol.asyncDispose]());
 interface Wanted {
   readonly scheme: "http" | "https";
   readonly proxy?: Partial<CompanyProxyOptions>;
-  readonly ways?: Partial<ProxyWays>;
+  readonly proxies?: Partial<ProxyRoutes>;
   readonly password?: string;
   readonly trusted?: boolean;
 }
 
 /** A server `gitlab.company.test` that only the proxy knows, the proxy, and an agent that goes through it. */
-async function company({ scheme, proxy: rules, ways, password, trusted = true }: Wanted) {
+async function company({ scheme, proxy: rules, proxies, password, trusted = true }: Wanted) {
   const tls = scheme === "https" ? await authority.issue("gitlab.company.test") : undefined;
   const server = await startHttpServer(
     (request, response) => answer(response, 200, `hello ${request.path}`),
@@ -48,7 +48,7 @@ async function company({ scheme, proxy: rules, ways, password, trusted = true }:
   };
   const context = trustContext(trusted ? [authority.ca] : []);
   const agent = createProxiedAgent({
-    ways: { http: named, https: named, except: [], ca: undefined, ...ways },
+    proxies: { http: named, https: named, except: [], ca: undefined, ...proxies },
     connectTimeoutMs: 5_000,
     secureContext: () => context,
   });
@@ -113,7 +113,7 @@ describe("through a company's proxy", () => {
   });
 
   test("goes directly where the list of exceptions says so", async () => {
-    const { proxy, get } = await company({ scheme: "http", ways: { except: ["company.test"] } });
+    const { proxy, get } = await company({ scheme: "http", proxies: { except: ["company.test"] } });
 
     await expect(get()).rejects.toThrow("gitlab.company.test");
     expect(proxy.asked).toEqual([]);
@@ -135,7 +135,7 @@ describe("what goes wrong at the proxy is told as such", () => {
     const { proxy, server, origin } = await company({ scheme: "https" });
     const named = { origin: proxy.url, namedBy: "HTTPS_PROXY" };
     const agent = createProxiedAgent({
-      ways: { http: named, https: named, except: [], ca: undefined },
+      proxies: { http: named, https: named, except: [], ca: undefined },
       connectTimeoutMs: 5_000,
       secureContext: () => trustContext([]),
     });

@@ -3,11 +3,11 @@ import type { SecureContext } from "node:tls";
 import { Agent, buildConnector, Client, type Dispatcher } from "undici";
 import { formatHostPort } from "../host-port.ts";
 import { proxyAnswered, proxyFailed } from "./errors.ts";
+import { type ProxyRoutes, type ProxyServer, proxyFor, targetOfUrl } from "./routes.ts";
 import { authorizationOf, wholeAddress, withoutProxyAnswers } from "./server.ts";
-import { type ProxyServer, type ProxyWays, proxyFor, targetOfUrl } from "./ways.ts";
 
 interface ProxiedAgentOptions {
-  readonly ways: ProxyWays;
+  readonly proxies: ProxyRoutes;
   readonly connectTimeoutMs: number;
   /** Asked at each connection, so that certificates can be renewed. The same object means the same trust. */
   readonly secureContext: () => SecureContext;
@@ -22,12 +22,12 @@ interface ProxiedAgentOptions {
 const KEEP_ALIVE_MS = 10_000;
 
 /**
- * Makes HTTP requests directly or through a company's proxy, as `ways` says for each target: to `https://` by CONNECT, and to `http://` by
+ * Makes HTTP requests directly or through a company's proxy, as `proxies` says of each target: to `https://` by CONNECT, and to `http://` by
  * asking the proxy for the whole address, since many proxies forbid CONNECT to other ports than 443. What fails at the proxy is a
  * ProxyError, perhaps as a cause. One request per connection at a time: a long poll must not stand in front of a trace.
  */
 export function createProxiedAgent(options: ProxiedAgentOptions): Dispatcher {
-  const { ways, headersTimeoutMs, bodyTimeoutMs } = options;
+  const { proxies, headersTimeoutMs, bodyTimeoutMs } = options;
   const agent = new Agent({
     pipelining: 1,
     allowH2: false,
@@ -36,17 +36,17 @@ export function createProxiedAgent(options: ProxiedAgentOptions): Dispatcher {
     ...(headersTimeoutMs === undefined ? {} : { headersTimeout: headersTimeoutMs }),
     ...(bodyTimeoutMs === undefined ? {} : { bodyTimeout: bodyTimeoutMs }),
   });
-  if (ways.http === undefined) return agent;
+  if (proxies.http === undefined) return agent;
   return agent.compose((dispatch) => (wanted, handler) => {
     const url = URL.parse(String(wanted.origin ?? ""));
-    const proxy = url?.protocol === "http:" ? proxyFor(targetOfUrl(url), ways) : undefined;
+    const proxy = url?.protocol === "http:" ? proxyFor(targetOfUrl(url), proxies) : undefined;
     if (url === null || proxy === undefined) return dispatch(wanted, handler);
     return dispatch(wholeAddress(wanted, url, proxy), withoutProxyAnswers(handler, url.host, proxy));
   });
 }
 
 function createConnector(options: ProxiedAgentOptions): buildConnector.connector {
-  const { ways, connectTimeoutMs, lookup, secureContext } = options;
+  const { proxies, connectTimeoutMs, lookup, secureContext } = options;
   const settings = { timeout: connectTimeoutMs, allowH2: false };
   const direct = perContext(secureContext, (context) =>
     buildConnector({ ...settings, secureContext: context, ...(lookup ? { lookup } : {}) }),
@@ -56,8 +56,8 @@ function createConnector(options: ProxiedAgentOptions): buildConnector.connector
   return (wanted, answer) => {
     const callback = endingWithFirstError(answer);
     const url = new URL(`${wanted.protocol}//${wanted.host ?? wanted.hostname}`);
-    if (ways.http !== undefined && url.origin === ways.http.origin) {
-      const proxy = ways.http;
+    if (proxies.http !== undefined && url.origin === proxies.http.origin) {
+      const proxy = proxies.http;
       toProxy()(wanted, (error, socket) => {
         if (error) callback(proxyFailed(proxy, error), null);
         else callback(null, socket as NonNullable<typeof socket>);
@@ -65,7 +65,7 @@ function createConnector(options: ProxiedAgentOptions): buildConnector.connector
       return;
     }
     const target = targetOfUrl(url);
-    const proxy = proxyFor(target, ways);
+    const proxy = proxyFor(target, proxies);
     if (proxy === undefined) {
       direct()(wanted, callback);
       return;

@@ -1,6 +1,6 @@
 import { z } from "zod";
+import { exceptionProblem, type ProxyRoutes, type ProxyServer } from "./routes.ts";
 import { parseProxy } from "./server.ts";
-import { exceptionProblem, type ProxyServer, type ProxyWays } from "./ways.ts";
 
 const proxyUrl = z.string().superRefine((text, context) => {
   if (text === "none") return;
@@ -55,7 +55,8 @@ export const ProxySettings = z
   })
   .refine((proxy) => proxy.username !== undefined || (proxy.password ?? proxy.passwordFile) === undefined, {
     message: "a password needs “username”",
-  });
+  })
+  .meta({ reload: "restart" });
 export type ProxySettings = z.infer<typeof ProxySettings>;
 
 interface EnvironmentProxies {
@@ -98,7 +99,7 @@ export function proxiesOfEnvironment(env: NodeJS.ProcessEnv): EnvironmentProxies
  * The same for programs that we start, apt above all, in place of what the environment has. With user and password: for an environment,
  * never for arguments.
  */
-export function proxyVariables({ http, https, except }: ProxyWays): NodeJS.ProcessEnv {
+export function proxyVariables({ http, https, except }: ProxyRoutes): NodeJS.ProcessEnv {
   const noProxy = ["localhost", "127.0.0.1", "::1", ...except].join(",");
   const values = {
     http_proxy: addressWithUser(http),

@@ -1,6 +1,6 @@
 import { causeIn, codeIn, describeError, FireRunnerError } from "../errors.ts";
 import { certificateCode, unreachableProblems } from "../system-errors.ts";
-import type { ProxyServer } from "./ways.ts";
+import type { ProxyServer } from "./routes.ts";
 
 export type ProxyErrorCode =
   /** The company's proxy itself cannot be reached, or does not answer in time. */

@@ -7,9 +7,9 @@ import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { commandLine } from "../../../test/harness/command-line.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
-import type { ControlPorts } from "../../server/control/control-routes.ts";
 import { type ControlServer, openControlServer } from "../../server/control/control-server.ts";
 import type { HostPorts } from "../../server/control/host-routes.ts";
+import type { ControlPorts } from "../../server/control/ports.ts";
 import { createViews } from "../../views/views.ts";
 
 let directory: string;
@@ -68,6 +68,7 @@ async function open(hosts: Partial<HostPorts> = {}): Promise<void> {
     stateDirectory: join(directory, "state"),
     views,
     ports,
+    clock: systemClock,
     log: silentLog,
   });
 }

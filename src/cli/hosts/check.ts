@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { HostOptions } from "../../config/one-host.ts";
+import type { HostOptions } from "../../config/hosts.ts";
 import type { GlobalOptions, Run } from "../context.ts";
 import { findHost, imageOf, orderOf, runTrial } from "./trial.ts";
 

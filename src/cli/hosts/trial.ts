@@ -1,7 +1,7 @@
 import { type Log, silentLog } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
+import { type HostOptions, hostAt } from "../../config/hosts.ts";
 import type { Config } from "../../config/load.ts";
-import { type HostOptions, hostAt } from "../../config/one-host.ts";
 import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
 import { createDaemonClient } from "../client.ts";
 import type { Context } from "../context.ts";

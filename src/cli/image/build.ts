@@ -57,7 +57,7 @@ async function build(context: Context, [chosen]: readonly string[], flags: Build
       ...(flags.runnerKey === undefined ? {} : { runnerKeyFile: resolve(flags.runnerKey) }),
       ...(flags.allowHttpMirror ? { allowHttpMirror: true } : {}),
     },
-    ways: proxy,
+    proxies: proxy,
     environment: { ...context.env, ...proxyVariables(proxy) },
     runner: runnerChoice(flags.runner),
     ...(flags.force ? { force: true } : {}),

@@ -52,7 +52,7 @@ async function push(context: Context, [target = ""]: readonly string[], flags: P
       pullFrom: flags.pullFrom,
       plainHttp: flags.plainHttp,
       ca,
-      ways: (await context.loadLocalConfig()).proxy,
+      proxies: (await context.loadLocalConfig()).proxy,
       dockerConfig: join(env["DOCKER_CONFIG"] || join(env["HOME"] || homedir(), ".docker"), "config.json"),
       clock: systemClock,
       signal: interrupt.signal,

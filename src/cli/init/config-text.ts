@@ -65,18 +65,18 @@ function doorKeys(door: ListenerAnswers | undefined, signingKeyFile: string): st
   return `  # What proves that a webhook comes from GitLab. One older than 19.0 does not sign: use tokenFile for it.
   signingKeyFile: ${scalar(signingKeyFile)}
   # tokenFile: webhook.token
-  # The address under which GitLab reaches the door below.
+  # The address under which GitLab reaches the public server below.
   url: ${scalar(door.url)}`;
 }
 
 function httpSection(door: ListenerAnswers | undefined): string {
   if (door === undefined) {
-    return `# The door for webhooks; “firerunner webhook install” tells GitLab of it.
+    return `# The public server for webhooks; “firerunner webhook install” tells GitLab of it.
 # http:
 #   listen: ["0.0.0.0:8443"]
 #   tls: { certificateFile: tls.crt, keyFile: tls.key }`;
   }
-  const listen = `# The door for webhooks. /healthz and /readyz answer there too.
+  const listen = `# The public server for webhooks. /healthz and /readyz answer there too.
 http:
   listen: [${scalar(door.listen)}]`;
   if (door.tls === undefined) {

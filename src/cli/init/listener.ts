@@ -1,7 +1,6 @@
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { readLocalFile } from "../../config/secret-file.ts";
-import { tlsFileProblem } from "../../config/tls-files.ts";
+import { readLocalFile, tlsFileProblem } from "../../config/named-files.ts";
 import { CliError } from "../errors.ts";
 import type { Prompter } from "./prompter.ts";
 

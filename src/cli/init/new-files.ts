@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { describeError, systemCode } from "../../base/errors.ts";
 import { makeDirectory } from "../../base/make-directory.ts";
 import { loadConfig } from "../../config/load.ts";
-import { readLocalFile } from "../../config/secret-file.ts";
+import { readLocalFile } from "../../config/named-files.ts";
 import { CliError } from "../errors.ts";
 
 export interface NewFile {

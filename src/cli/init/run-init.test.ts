@@ -213,7 +213,7 @@ describe("with somebody to ask", () => {
   });
 });
 
-describe("the door", () => {
+describe("the public server", () => {
   const pem = (what: string) => `-----BEGIN ${what}-----\nx\n-----END ${what}-----\n`;
 
   test("with a certificate of its own asks for both files until they are right", async () => {
@@ -306,7 +306,11 @@ describe("with nobody to ask", () => {
     ["two scopes", { project: "p" }, "exclude each other"],
     ["a token of the wrong kind", { tokenText: "glrt-PLANTED" }, "holds a runner's authentication token"],
     ["a token file that is not there", { tokenFile: "/nowhere/x" }, "/nowhere/x does not exist"],
-    ["a bad address of the door", { webhookUrl: "fr.example.org" }, "--webhook-url: An address such as"],
+    [
+      "a bad address of the public server",
+      { webhookUrl: "fr.example.org" },
+      "--webhook-url: An address such as",
+    ],
     [
       "a certificate that is not there",
       { webhookUrl: "https://x", certificate: "/nowhere/c" },

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
-import { readLocalFile, readSecretFile } from "../../config/secret-file.ts";
+import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
 import { checkApiToken } from "../../config/secret-forms.ts";
 import type { GitLabPlace } from "../../operations/setup/ports.ts";
 import { CliError } from "../errors.ts";

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
 import { z } from "zod";
+import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { plainText } from "../../base/plain-text.ts";
 import type { Config } from "../../config/load.ts";
@@ -45,7 +46,7 @@ export interface ListenerConnection {
 
 type Trust = NonNullable<Agent.Options["connect"]>;
 
-/** The door of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
+/** The public server of this configuration on this computer, or the one at `url`. Throws CliError `cli_usage` or `cli_door`. */
 export async function connectListener(
   config: Pick<Config, "http">,
   options: ListenerOptions,
@@ -55,11 +56,11 @@ export async function connectListener(
   const agent = new Agent({ connect, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: ANSWER_LIMIT_MS });
 
   async function deliver(headers: Record<string, string>, body: string): Promise<ListenerAnswer> {
-    const begin = performance.now();
+    const begin = systemClock.now();
     try {
       const answer = await request(url, { method: "POST", headers, body, dispatcher: agent });
       const text = wordsOf(await answer.body.text());
-      return { status: answer.statusCode, text, tookMs: performance.now() - begin };
+      return { status: answer.statusCode, text, tookMs: systemClock.now() - begin };
     } catch (cause) {
       throw new CliError("cli_door", `delivering to ${url} failed: ${describeError(cause)}`, {
         cause,
@@ -113,7 +114,7 @@ async function trustFor(
   if (insecure) {
     if (isLoopback(url.hostname)) return { rejectUnauthorized: false };
     throw new CliError("cli_usage", "--insecure is for this computer's own addresses only", {
-      hint: "Name the certificate of the door's authority with --ca FILE.",
+      hint: "Name the certificate of the public server's authority with --ca FILE.",
     });
   }
   if (ca !== undefined) return { ca: [...systemAuthorities(), await readPem(ca)] };
@@ -145,7 +146,7 @@ async function readPem(path: string): Promise<string> {
 function hintFor(cause: unknown): string {
   const words = describeError(cause);
   if (/certificate|self-signed|unable to verify/i.test(words)) {
-    return "Name the certificate of the door's authority with --ca FILE; on this computer --insecure does without.";
+    return "Name the certificate of the public server's authority with --ca FILE; on this computer --insecure does without.";
   }
   return "Is FireRunner running (“firerunner status” shows where it listens), and no firewall between?";
 }

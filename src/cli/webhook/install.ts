@@ -23,7 +23,7 @@ export function addWebhookInstall(webhook: Command, run: Run): void {
     .command("install")
     .description("create or repair GitLab's hook, and see its test event arrive")
     .option("--rotate", "make a new signing key; the one before stays accepted")
-    .option("--url <url>", "the door as GitLab reaches it, instead of webhook.url")
+    .option("--url <url>", "the address at which GitLab reaches the public server, instead of webhook.url")
     .option("--group <path>", "the group to put it on, instead of the configured scope")
     .option("--project <path>", "the project to put it on, instead of the configured scope")
     .action(run<Options>(async (context, _args, options) => await installWebhook(context, options)));

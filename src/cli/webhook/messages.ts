@@ -1,7 +1,7 @@
 import type { WebhookStatus } from "../../views/webhook-api.ts";
 import { ago } from "../messages.ts";
 
-/** Where the door listens, and under which address GitLab is told to reach it. */
+/** Where the public server listens, and under which address GitLab is told to reach it. */
 export function describeListener(doors: readonly string[], url: string | null): string {
   const listens =
     doors.length === 0 ? "listens nowhere (http.listen is empty)" : `listens on ${doors.join(", ")}`;

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { setTimeout as delay } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { z } from "zod";
+import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { plainText } from "../../base/plain-text.ts";
 import type { JobStory } from "../../views/api.ts";
@@ -58,7 +58,7 @@ export function addWebhookSend(webhook: Command, run: Run): void {
       "what tells this delivery from others; the same again is a duplicate (default: random)",
     )
     .option("--url <url>", "where to deliver, instead of the first address of http.listen")
-    .option("--ca <file>", "PEM file of the authority of the door's certificate")
+    .option("--ca <file>", "PEM file of the authority of the public server's certificate")
     .option("--insecure", "verify no certificate; for addresses of this computer only")
     .action(run<Options>(async (context, _args, options) => await sendSample(context, options)));
 }
@@ -69,7 +69,7 @@ async function sendSample(context: Context, options: Options): Promise<number> {
   const { secrets } = requireWebhook(config);
   const [signingKey, token] = [secrets.signingKeys[0], secrets.tokens[0]];
   const { event, id = randomUUID() } = options;
-  const now = Date.now();
+  const now = systemClock.now();
   const { project: projectId, job, status } = options;
   const body = options.file
     ? await readBody(options.file)
@@ -123,12 +123,12 @@ async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | 
 
 /** What “why” says of the job as soon as FireRunner has noticed it, or has had time for that. */
 async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | null> {
-  const until = Date.now() + REACTION_LIMIT_MS;
+  const until = systemClock.now() + REACTION_LIMIT_MS;
   while (true) {
     const story = await storyOf(daemon, jobId);
     const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
-    if (isSeen || Date.now() >= until) return story ? wordsOf(story) : null;
-    await delay(LOOK_MS);
+    if (isSeen || systemClock.now() >= until) return story ? wordsOf(story) : null;
+    await systemClock.sleep(LOOK_MS);
   }
 }
 

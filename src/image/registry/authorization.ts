@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { parseJson } from "../json.ts";
 import type { Challenge } from "./challenge.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Credentials } from "./credential-helper.ts";
 import { RegistryError } from "./errors.ts";
 import { type Answer, refusal } from "./failure.ts";
 

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Handler, startHttpServer, type TestServer } from "../../../test/servers/http-server.ts";
 import { Secret } from "../../base/secret.ts";
 import { createRegistryClient, type RegistryClient } from "./client.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Credentials } from "./credential-helper.ts";
 import { createTransport } from "./transport.ts";
 
 const open: AsyncDisposable[] = [];

@@ -1,6 +1,7 @@
 /** What a push needs of a registry (OCI distribution specification). */
+
 import type { Clock } from "../../base/clock.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Credentials } from "./credential-helper.ts";
 import { isThere, refusal } from "./failure.ts";
 import { createManifests, type Manifests, writing } from "./manifests.ts";
 import { withRetries } from "./retry.ts";

@@ -3,8 +3,12 @@ import { z } from "zod";
 import { systemCode } from "../../base/errors.ts";
 import { Secret } from "../../base/secret.ts";
 import { parseJson } from "../json.ts";
-import type { Credentials } from "./credentials.ts";
 import { RegistryError } from "./errors.ts";
+
+export type Credentials =
+  | { readonly kind: "password"; readonly username: string; readonly password: Secret }
+  /** Exchanged for tokens at the registry's token service. */
+  | { readonly kind: "identity-token"; readonly token: Secret };
 
 const TIMEOUT_MS = 30_000;
 const Answer = z.object({ Username: z.string(), Secret: z.string() });

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { type Credentials, findCredentials } from "./credentials.ts";
+import type { Credentials } from "./credential-helper.ts";
+import { findCredentials } from "./credentials.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 const path = process.env["PATH"];

@@ -4,13 +4,8 @@ import { z } from "zod";
 import { systemCode } from "../../base/errors.ts";
 import { Secret } from "../../base/secret.ts";
 import { parseJson } from "../json.ts";
-import { askCredentialHelper } from "./credential-helper.ts";
+import { askCredentialHelper, type Credentials } from "./credential-helper.ts";
 import { RegistryError } from "./errors.ts";
-
-export type Credentials =
-  | { readonly kind: "password"; readonly username: string; readonly password: Secret }
-  /** Exchanged for tokens at the registry's token service. */
-  | { readonly kind: "identity-token"; readonly token: Secret };
 
 const Login = z.object({
   auth: z.string().optional(),

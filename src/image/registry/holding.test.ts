@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { startCompanyProxy } from "../../../test/servers/company-proxy.ts";
 import { startHttpServer } from "../../../test/servers/http-server.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import { registryAsker } from "./holding.ts";
 
 const askRegistry = registryAsker({});
@@ -75,7 +75,7 @@ describe("a registry that a push reached in a way of its own", () => {
     const server = await startHttpServer((_request, response) => response.end(), tls);
     const proxy = await startCompanyProxy({ routes: { [host]: server.port } });
     const named = { origin: proxy.url, namedBy: "proxy.url" };
-    const ask = registryAsker({ ways: { ...directWays, http: named, https: named } });
+    const ask = registryAsker({ proxies: { ...directRoutes, http: named, https: named } });
     return {
       ...{ ask, proxy, server },
       async [Symbol.asyncDispose]() {

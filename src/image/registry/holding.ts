@@ -2,8 +2,10 @@
  * Whether registries still have what hosts are told to pull. Asked without a login, as a host asks, and on the way that a push from here
  * takes: through the same proxy, with the same authorities, with or without TLS.
  */
+import { systemClock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
-import type { ProxyWays } from "../../base/proxy/ways.ts";
+import type { ProxyRoutes } from "../../base/proxy/routes.ts";
 import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
 import { isLocalRegistry } from "./reference.ts";
 import { createSession, type RegistrySession } from "./session.ts";
@@ -18,11 +20,11 @@ const manifestTypes = [
 ].join(", ");
 
 /** Answers, of the two images, for the one with the worse answer. */
-export function registryAsker({ ways }: { readonly ways?: ProxyWays | undefined }): AskRegistry {
+export function registryAsker({ proxies }: { readonly proxies?: ProxyRoutes | undefined }): AskRegistry {
   return async ({ kernel, root, registry, pushed, cloudInit }, signal) => {
-    const own = { registryHere: registry, ways, ...pushed };
+    const own = { registryHere: registry, proxies, ...pushed };
     // A root of other people lies where its maker has put it.
-    const ofRoot = cloudInit ? { registryHere: registry, ways } : own;
+    const ofRoot = cloudInit ? { registryHere: registry, proxies } : own;
     const answers = await Promise.all([ask(kernel, own, signal), ask(root, ofRoot, signal)]);
     signal.throwIfAborted();
     const worst = (["gone", "locked", "unknown"] as const).find((state) =>
@@ -35,7 +37,7 @@ export function registryAsker({ ways }: { readonly ways?: ProxyWays | undefined 
 interface Way extends PushedBy {
   /** What this computer calls a registry that is local to hosts. */
   readonly registryHere: string | undefined;
-  readonly ways: ProxyWays | undefined;
+  readonly proxies: ProxyRoutes | undefined;
 }
 
 async function ask(
@@ -49,11 +51,11 @@ async function ask(
   const registry = isLocalRegistry(host) ? registryHere : host;
   if (registry === undefined)
     return unknown(`${image} is in a registry of the host's own, which cannot be asked from here`);
-  const signal = AbortSignal.any([parent, AbortSignal.timeout(LIMIT_MS)]);
+  const limit = startDeadline(systemClock, LIMIT_MS, parent);
   let session: RegistrySession | undefined;
   try {
     const transport = createTransport({ registry, ...way });
-    session = createSession({ transport, credentials: async () => undefined, signal });
+    session = createSession({ transport, credentials: async () => undefined, signal: limit.signal });
     const { status } = await session.send({
       method: "HEAD",
       url: `/v2/${repository}/manifests/${reference}`,
@@ -66,6 +68,7 @@ async function ask(
     const isLocked = (error as { code?: unknown }).code === "registry_unauthorized";
     return isLocked ? locked(image, registry) : unknown(describeError(error));
   } finally {
+    limit.clear();
     await session?.close();
   }
 }

@@ -1,13 +1,15 @@
+import { backoffMs } from "../../base/backoff.ts";
 import type { Clock } from "../../base/clock.ts";
 import { RegistryError } from "./errors.ts";
 
 const ATTEMPTS = 4;
-const PAUSE_MS = 500;
-const PAUSE_MAX_MS = 30_000;
+const pauses = { baseMs: 500, capMs: 30_000 };
+/** Nobody waits together with us. */
+const noSpread = () => 1;
 
 /** As long as the registry wishes, else ever longer. */
 export function pauseAfter(error: RegistryError, failures: number): number {
-  return Math.min(PAUSE_MAX_MS, error.retryAfterMs ?? PAUSE_MS * 2 ** (failures - 1));
+  return Math.min(pauses.capMs, error.retryAfterMs ?? backoffMs(failures, noSpread, pauses));
 }
 
 /** For what may be done twice. */

@@ -1,9 +1,10 @@
 /** Requests to one registry: with the login it asks for, and with every failure as one of ours. */
+
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { createAuthorization, type TokenRequest } from "./authorization.ts";
 import { parseChallenge } from "./challenge.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Credentials } from "./credential-helper.ts";
 import { type Answer, refusal, registryErrorFrom } from "./failure.ts";
 import type { Transport } from "./transport.ts";
 

@@ -26,8 +26,8 @@ test("a registry behind a company's proxy is reached through it, and what fails 
       password: new Secret(password),
     };
     // The authority is that of a proxy which looks into TLS.
-    const ways = { http: named, https: named, except: [], ca: authority.ca };
-    const { origin, dispatcher } = createTransport({ registry, ways });
+    const proxies = { http: named, https: named, except: [], ca: authority.ca };
+    const { origin, dispatcher } = createTransport({ registry, proxies });
     try {
       const { statusCode, body } = await dispatcher.request({ origin, method: "GET", path: "/v2/" });
       await body.dump();

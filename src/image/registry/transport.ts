@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import { describeError } from "../../base/errors.ts";
 import { createProxiedAgent } from "../../base/proxy/agent.ts";
-import { directWays, type ProxyWays } from "../../base/proxy/ways.ts";
+import { directRoutes, type ProxyRoutes } from "../../base/proxy/routes.ts";
 import { certificatesIn, trustContext } from "../../base/tls.ts";
 import { RegistryError } from "./errors.ts";
 import { isLocalRegistry } from "./reference.ts";
@@ -17,7 +17,7 @@ export interface TransportOptions {
   /** PEM of authorities to trust besides those of Node and of the system. */
   readonly ca?: string | undefined;
   /** Through which proxies registries are reached; by default through none. */
-  readonly ways?: ProxyWays | undefined;
+  readonly proxies?: ProxyRoutes | undefined;
 }
 
 export interface Transport {
@@ -26,14 +26,19 @@ export interface Transport {
 }
 
 /** Throws `registry_tls` when `ca` holds no certificate. */
-export function createTransport({ registry, plainHttp, ca, ways = directWays }: TransportOptions): Transport {
+export function createTransport({
+  registry,
+  plainHttp,
+  ca,
+  proxies = directRoutes,
+}: TransportOptions): Transport {
   const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
   if (ca !== undefined) checkAuthorities(ca);
-  const secureContext = trustContext([ca, ways.ca]);
+  const secureContext = trustContext([ca, proxies.ca]);
   return {
     origin: `${isPlain ? "http" : "https"}://${registry}`,
     dispatcher: createProxiedAgent({
-      ways,
+      proxies,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       secureContext: () => secureContext,
       headersTimeoutMs: ANSWER_TIMEOUT_MS,

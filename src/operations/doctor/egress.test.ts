@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { type CompanyProxy, startCompanyProxy } from "../../../test/servers/company-proxy.ts";
 import { startHttpServer, type TestServer } from "../../../test/servers/http-server.ts";
-import { directWays, type ProxyWays } from "../../base/proxy/ways.ts";
+import { directRoutes, type ProxyRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { Finding } from "./check.ts";
@@ -20,7 +20,7 @@ interface Setting {
   readonly password?: string;
   readonly refusal?: number;
   readonly gitlab?: string;
-  readonly ways?: Partial<ProxyWays>;
+  readonly proxies?: Partial<ProxyRoutes>;
 }
 
 interface Seen {
@@ -30,7 +30,7 @@ interface Seen {
 }
 
 /** What doctor finds behind a proxy that leads everywhere to one server. */
-async function look({ egress, password = "right", refusal, gitlab, ways }: Setting): Promise<Seen> {
+async function look({ egress, password = "right", refusal, gitlab, proxies }: Setting): Promise<Seen> {
   const server = await startHttpServer((_request, response) => response.end());
   open.push(server);
   const hosts = ["one.example.org:443", "two.example.org:8443", "gitlab.company.test:443"];
@@ -58,7 +58,7 @@ async function look({ egress, password = "right", refusal, gitlab, ways }: Setti
   });
   const resolve = async (host: string) => names[host] ?? Promise.reject(new Error("no such name"));
   const checks = egressChecks({
-    config: { ...config, proxy: { ...directWays, http: named, https: named, ...ways } },
+    config: { ...config, proxy: { ...directRoutes, http: named, https: named, ...proxies } },
     resolve,
   });
   const [finding] = await Promise.all(checks.map(({ run }) => run(AbortSignal.timeout(15_000))));
@@ -95,7 +95,7 @@ describe("guests' egress", () => {
     [{ refusal: 502 }, /answers 502/, /proxy\.noProxy/],
     [{ password: "wrong-one" }, /the proxy cannot be used/, /See “proxy” above/],
     [
-      { password: "wrong-one", ways: { except: [".company.test"] } },
+      { password: "wrong-one", proxies: { except: [".company.test"] } },
       /does not take the user and password/,
       /proxy\.passwordFile/,
     ],
@@ -132,8 +132,8 @@ describe("guests' egress", () => {
 
   test.each<[string, Setting]>([
     ["a list of domains alone", { egress: [["*.example.org"]] }],
-    ["a list that the proxy is not asked for", { egress: [["one.example.org"]], ways: { except: ["*"] } }],
-    ["the internet, with a GitLab near by", { egress: ["internet"], ways: { except: [".company.test"] } }],
+    ["a list that the proxy is not asked for", { egress: [["one.example.org"]], proxies: { except: ["*"] } }],
+    ["the internet, with a GitLab near by", { egress: ["internet"], proxies: { except: [".company.test"] } }],
     [
       "the internet, with a GitLab without TLS",
       { egress: ["internet"], gitlab: "http://gitlab.company.test" },
@@ -147,7 +147,7 @@ describe("guests' egress", () => {
 
   test.each<[string, Setting]>([
     ["no guest has a way out", { egress: ["none"] }],
-    ["guests' connections take no proxy", { egress: ["internet"], ways: { https: undefined } }],
+    ["guests' connections take no proxy", { egress: ["internet"], proxies: { https: undefined } }],
   ])("is no question where %s", async (_what, setting) => {
     expect((await look(setting)).finding).toBeUndefined();
   });

@@ -3,14 +3,18 @@
 import { FireRunnerError } from "../../base/errors.ts";
 import { formatHostPort } from "../../base/host-port.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
-import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
+import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import type { Config } from "../../config/load.ts";
 import type { Egress } from "../../domain/egress.ts";
-import { createAddressGuard } from "../../relay/egress-addresses.ts";
-import { createDialer, type Dialer } from "../../relay/egress-dialer.ts";
-import { type Destination, evaluateTarget, type Target } from "../../relay/egress-policy.ts";
-import { refusalIn } from "../../relay/egress-refusal.ts";
-import type { Resolve } from "../../relay/egress-resolve.ts";
+import type { Resolve } from "../../relay/egress/addresses.ts";
+import { createAddressGuard } from "../../relay/egress/addresses.ts";
+import { createDialer, type Dialer } from "../../relay/egress/egress-dialer.ts";
+import {
+  type Destination,
+  evaluateTarget,
+  refusalIn,
+  type Target,
+} from "../../relay/egress/egress-policy.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { mergeFindings, sentence } from "./findings.ts";
 
@@ -52,7 +56,7 @@ async function tryAll(
   { config, resolve }: EgressCheckOptions,
   signal: AbortSignal,
 ): Promise<Finding> {
-  const { proxy: ways, relay } = config;
+  const { proxy: proxies, relay } = config;
   const trials = new Map<string, Trial>();
   const untried: string[] = [];
   for (const { whose, egress } of kinds) {
@@ -67,12 +71,12 @@ async function tryAll(
     else trials.set(key, { ...trial, whose: [whose] });
   }
   const dialer = createDialer({
-    ...{ ways, guard: createAddressGuard(), connectTimeoutMs: relay.connectTimeout },
-    authorities: () => (ways.ca === undefined ? [] : [ways.ca]),
+    ...{ proxies, guard: createAddressGuard(), connectTimeoutMs: relay.connectTimeout },
+    authorities: () => (proxies.ca === undefined ? [] : [proxies.ca]),
     ...(resolve ? { resolve } : {}),
   });
   // “proxy” has then found the same.
-  const isToldBefore = proxyFor(targetOfUrl(new URL(config.gitlab.url)), ways) !== undefined;
+  const isToldBefore = proxyFor(targetOfUrl(new URL(config.gitlab.url)), proxies) !== undefined;
   try {
     const findings = await Promise.all(
       [...trials.values()].map((each) => attempt(each, dialer, isToldBefore, signal)),

@@ -6,7 +6,7 @@ import { type CertificateAuthority, makeCertificateAuthority } from "../../../te
 import { type CompanyProxyOptions, startCompanyProxy } from "../../../test/servers/company-proxy.ts";
 import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import type { Finding } from "./check.ts";
 import { type GitLabCheckOptions, gitlabChecks } from "./gitlab.ts";
@@ -30,7 +30,7 @@ afterAll(() => authority[Symbol.asyncDispose]());
 async function look(config: Partial<GitLabCheckOptions["config"]>): Promise<Record<string, Finding>> {
   const gitlab = { url: "http://127.0.0.1:9" };
   const checks = gitlabChecks({
-    config: { gitlab, proxy: directWays, guests: {}, ...config },
+    config: { gitlab, proxy: directRoutes, guests: {}, ...config },
     clock: systemClock,
   });
   const signal = AbortSignal.timeout(15_000);
@@ -99,7 +99,7 @@ describe("a company's proxy", () => {
     const named = { origin: proxy.url, namedBy: "proxy.url", username: "me", password: new Secret(password) };
     return {
       gitlab: { url: "http://gitlab.company.test" },
-      proxy: { ...directWays, http: named, https: named },
+      proxy: { ...directRoutes, http: named, https: named },
     };
   }
 

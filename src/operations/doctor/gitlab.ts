@@ -1,12 +1,14 @@
 /** Whether GitLab's API is where the configuration says, on the way that the configuration says: proxy, certificates, answer. */
+
 import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
-import { proxyFor, targetOfUrl } from "../../base/proxy/ways.ts";
-import { certificatesIn } from "../../base/tls.ts";
-import { DAY_MS, formatDuration } from "../../base/units.ts";
+import { proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
+import { CERTIFICATE_ENDS_SOON_MS, certificatesIn } from "../../base/tls.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { readAnswer } from "../../gitlab/answer.ts";
 import type { GitLabError } from "../../gitlab/errors.ts";
@@ -19,7 +21,6 @@ const ANSWER_LIMIT_MS = 15_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** Left out again where the sentence says it already. */
 const ASKING = "asking GitLab";
-const SOON_MS = 14 * DAY_MS;
 
 export interface GitLabCheckOptions {
   readonly config: Pick<Config, "gitlab" | "proxy" | "guests">;
@@ -67,9 +68,11 @@ async function ask({ config, clock }: GitLabCheckOptions, signal: AbortSignal): 
   const http = await connectGitLab(config);
   try {
     const startedAt = clock.now();
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
-    const response = await http.request({ method: "GET", path: "/api/v4/version", signal: limit });
-    const { status } = await readAnswer(response, MAX_ANSWER_BYTES);
+    const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
+    const { status } = await withDeadline(clock, limit, async (either) => {
+      const response = await http.request({ method: "GET", path: "/api/v4/version", signal: either });
+      return await readAnswer(response, MAX_ANSWER_BYTES);
+    });
     return { status, tookMs: clock.now() - startedAt };
   } finally {
     await http.dispatcher.destroy();
@@ -206,7 +209,7 @@ function judgeDates(certificate: X509Certificate, key: string, now: number): Fin
     return { level: "fail", message: `${told} is not yet valid`, hint: "Check this computer's clock." };
   }
   const message = `${told} is valid until ${day(until)}`;
-  return until - now < SOON_MS
+  return until - now < CERTIFICATE_ENDS_SOON_MS
     ? { level: "warn", message: `${message}, which is soon`, hint: renew }
     : { level: "ok", message };
 }

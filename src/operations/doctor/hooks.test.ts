@@ -37,7 +37,7 @@ describe("a hook in trouble is a warning, with the command that repairs it", () 
   test.each<[string, Partial<ApiHook>]>([
     ["does not send job events", { jobEvents: false }],
     ["does not send pipeline events", { pipelineEvents: false }],
-    ["does not verify the door's certificate", { sslVerification: false }],
+    ["does not verify the public server's certificate", { sslVerification: false }],
     ["switched off by GitLab after many", { alertStatus: "disabled" }],
     ["until 2026-01-01T01:00:00.000Z", { alertStatus: "temporarily_disabled", disabledUntil }],
     ["does not sign what it sends", { signingTokenPresent: false }],

@@ -48,7 +48,7 @@ function withoutUrl({ isOpen }: HookExpectations, byLooking: string): Finding {
     "Give webhook.url the address under which GitLab reaches this door, then “firerunner webhook install”.";
   return isOpen
     ? { level: "warn", message: "webhook.url is missing, so it is not known which hook leads here", hint }
-    : { level: "warn", message: `the door is closed (http.listen is empty): ${byLooking}`, hint };
+    : { level: "warn", message: `the public server is closed (http.listen is empty): ${byLooking}`, hint };
 }
 
 function judgeHook(hook: ApiHook, wanted: HookExpectations): Finding[] {
@@ -56,7 +56,7 @@ function judgeHook(hook: ApiHook, wanted: HookExpectations): Finding[] {
   const problems = [
     ok ? undefined : words,
     hook.pipelineEvents ? undefined : "does not send pipeline events",
-    hook.sslVerification ? undefined : "does not verify the door's certificate",
+    hook.sslVerification ? undefined : "does not verify the public server's certificate",
     proofProblem(hook, wanted),
   ].filter((each) => each !== undefined);
   if (problems.length === 0) return [{ level: "ok", message: `hook ${hook.id} leads here and works` }];

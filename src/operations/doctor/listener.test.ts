@@ -7,7 +7,7 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import { HttpConfig } from "../../server/config.ts";
 import type { Finding, RunningFireRunner } from "./check.ts";
 import { listenerChecks } from "./listener.ts";
@@ -24,7 +24,7 @@ async function look({ listen = [], tls, url, caFile, running }: Asked): Promise<
   const gitlab = { url: "http://127.0.0.1:9", ...(caFile === undefined ? {} : { caFile }) };
   const http = HttpConfig.parse({ listen, tls });
   const checks = listenerChecks({
-    config: { gitlab, http, proxy: directWays },
+    config: { gitlab, http, proxy: directRoutes },
     url,
     running,
     clock: systemClock,

@@ -5,16 +5,14 @@ import { createServer, isIP } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { listenOn, listenProblem } from "../../base/listen.ts";
-import type { TlsFiles } from "../../base/tls.ts";
-import { formatDuration, HOUR_MS } from "../../base/units.ts";
+import { CERTIFICATE_ENDS_SOON_MS, type TlsFiles } from "../../base/tls.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
-import { readServerPair } from "../../server/public/certificate.ts";
+import { readServerPair } from "../../server/public/certificate-reloader.ts";
 import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer, mergeFindings } from "./findings.ts";
 import { checkReachability } from "./reachability.ts";
-
-const SOON_MS = 14 * 24 * HOUR_MS;
 
 export interface ListenerCheckOptions {
   readonly config: Pick<Config, "gitlab" | "http" | "proxy">;
@@ -73,7 +71,7 @@ async function tryToListen({ host, port }: Listener): Promise<Finding> {
   return { level: "ok", message: "free, and this user may listen there" };
 }
 
-/** Beside what keeps the door from opening, which is thrown: what keeps GitLab from trusting it. */
+/** Beside what keeps the public server from opening, which is thrown: what keeps GitLab from trusting it. */
 async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
   const { cert, validFrom, validUntil } = await readServerPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);
@@ -94,7 +92,7 @@ function judgeDates(validFrom: number, validUntil: number, now: number): Finding
     const message = `the certificate is valid only from ${new Date(validFrom).toISOString()} on`;
     return [{ level: "warn", message, hint: "Is this computer's clock right?" }];
   }
-  if (validUntil - now >= SOON_MS) return [];
+  if (validUntil - now >= CERTIFICATE_ENDS_SOON_MS) return [];
   return [{ level: "warn", message: `the certificate expires in ${formatDuration(validUntil - now)}`, hint }];
 }
 

@@ -2,8 +2,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
-import { tagRulesOf } from "../../config/machine-kinds.ts";
-import { neededAbilities } from "../../config/needed-abilities.ts";
+import { neededAbilities, tagRulesOf } from "../../config/machine-kinds.ts";
 import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import { openImages } from "../../image/open-images.ts";
@@ -109,7 +108,7 @@ async function onFleet({ hosts, proxy }: Wanted, image: BootImage, signal: Abort
     };
   }
   if (image.published) {
-    const { state, words } = await registryAsker({ ways: proxy })(image.published, signal);
+    const { state, words } = await registryAsker({ proxies: proxy })(image.published, signal);
     if (state === "gone" || state === "locked")
       return {
         level: "fail",

@@ -1,4 +1,6 @@
-/** The way that GitLab takes to the door, tried from here: GitLab may still see another (firewalls, its own DNS, its trust). */
+/** The way that GitLab takes to the public server, tried from here: GitLab may still see another (firewalls, its own DNS, its trust). */
+import { systemClock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Config } from "../../config/load.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
@@ -36,9 +38,11 @@ async function ask(url: URL, { gitlab, proxy }: ReachabilityOptions["config"], s
   const base = url.pathname.replace(/\/webhook\/?$/, "").replace(/\/+$/, "");
   const http = await connectGitLab({ gitlab: { url: url.origin, caFile: gitlab.caFile }, proxy });
   try {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
-    const response = await http.request({ method: "GET", path: `${base}/healthz`, signal: limit });
-    return await readAnswer(response, MAX_ANSWER_BYTES);
+    const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
+    return await withDeadline(systemClock, limit, async (either) => {
+      const response = await http.request({ method: "GET", path: `${base}/healthz`, signal: either });
+      return await readAnswer(response, MAX_ANSWER_BYTES);
+    });
   } finally {
     await http.close();
   }

@@ -1,4 +1,5 @@
 /** Whether machines on other hosts could come in: the addresses, the certificate, the way that is advertised. */
+
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
@@ -7,17 +8,16 @@ import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
 import { silentLog } from "../../base/log.ts";
-import { formatDuration, HOUR_MS, SECOND_MS } from "../../base/units.ts";
+import { CERTIFICATE_ENDS_SOON_MS } from "../../base/tls.ts";
+import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { advertisedAddress } from "../../relay/config.ts";
-import { isFor, validUntilOf } from "../../relay/network/certificate.ts";
-import { createConfiguredCertificate } from "../../relay/network/configured-certificate.ts";
-import { listenOn } from "../../relay/network/listen.ts";
-import { readPair } from "../../relay/network/pem-file.ts";
+import { createConfiguredCertificate, isFor, validUntilOf } from "../../relay/remote/certificate.ts";
+import { readPair } from "../../relay/remote/own-certificate.ts";
+import { listenOn } from "../../relay/remote/remote-listener.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { answer } from "./findings.ts";
 
-const SOON_MS = 14 * 24 * HOUR_MS;
 const PROBE_LIMIT_MS = 5 * SECOND_MS;
 
 export interface RelayCheckOptions {
@@ -63,7 +63,7 @@ async function checkCertificate(options: RelayCheckOptions): Promise<Finding> {
   await createConfiguredCertificate({ files: tls, serverName, clock, log: silentLog });
   const until = validUntilOf(await readFile(tls.certificateFile, "utf8"));
   const leftMs = until - clock.now();
-  if (leftMs >= SOON_MS) {
+  if (leftMs >= CERTIFICATE_ENDS_SOON_MS) {
     return { level: "ok", message: `fits its key, is for ${serverName}, and ${endsIn(leftMs)}` };
   }
   const hint =

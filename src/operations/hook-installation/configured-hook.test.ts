@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { answer, type SeenRequest, startHttpServer } from "../../../test/servers/http-server.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import { installConfiguredHook } from "./configured-hook.ts";
 import type { HookRequest, Step } from "./step.ts";
@@ -49,7 +49,7 @@ test("the hook is made with the configuration's token, newest key and GitLab", a
   };
 
   const steps: Step[] = [];
-  const config = { gitlab: { url: gitlab.url }, proxy: directWays };
+  const config = { gitlab: { url: gitlab.url }, proxy: directRoutes };
   for await (const step of installConfiguredHook(config, { secrets }, request)) steps.push(step);
 
   expect(steps.map(({ name, level }) => `${name}: ${level}`)).toEqual([

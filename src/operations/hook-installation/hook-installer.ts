@@ -26,7 +26,7 @@ export interface HookInstallOptions {
     "tokenFacts" | "findScope" | "accessLevel" | "hooksOf" | "createHook" | "updateHook" | "testHook"
   >;
   readonly scope: NamedScope;
-  /** The door, as GitLab reaches it. */
+  /** The public server, as GitLab reaches it. */
   readonly url: string;
   /** Those that the hook is to use. */
   readonly signingKey: Secret | undefined;
@@ -150,7 +150,7 @@ function judgeAddress(url: string): Found<true> {
     return { value: true, level: "warn", message: `${url} is not encrypted`, hint };
   }
   if (pathname !== "/webhook") {
-    const hint = "The door answers at /webhook only: a proxy must map this path to it.";
+    const hint = "The public server answers at /webhook only: a proxy must map this path to it.";
     return { value: true, level: "warn", message: `${url} does not end with /webhook`, hint };
   }
   return { value: true, level: "ok", message: url };

@@ -9,7 +9,7 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
   },
   {
     words: /certificate|SSL_connect|self[- ]signed|wrong version number/i,
-    hint: "GitLab must trust the door's certificate for this name: use one of a public authority, with its whole chain in http.tls.certificateFile, or let GitLab's administrator add yours to its trusted certificates.",
+    hint: "GitLab must trust the public server's certificate for this name: use one of a public authority, with its whole chain in http.tls.certificateFile, or let GitLab's administrator add yours to its trusted certificates.",
   },
   {
     words: /getaddrinfo|cannot be resolved|name or service not known|nodename nor servname/i,
@@ -22,7 +22,7 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
   },
   {
     words: /rate limit|too many/i,
-    hint: "Wait a minute and try again: the door and GitLab limit how often this may be asked.",
+    hint: "Wait a minute and try again: the public server and GitLab limit how often this may be asked.",
   },
   {
     words: /check the clocks/i,
@@ -30,11 +30,11 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
   },
   {
     words: /signature|signing|secret token|x-gitlab-token/i,
-    hint: "The door was reached and did not accept the proof: it runs with another key than the hook. “firerunner reload”, then install again; behind a proxy, the proxy must not change the body or the webhook-… headers.",
+    hint: "The public server was reached and did not accept the proof: it runs with another key than the hook. “firerunner reload”, then install again; behind a proxy, the proxy must not change the body or the webhook-… headers.",
   },
   {
     words: /may not deliver/i,
-    hint: "The door was reached and refuses GitLab's address: add it to http.allow, or the proxy between to http.trustedProxies.",
+    hint: "The public server was reached and refuses GitLab's address: add it to http.allow, or the proxy between to http.trustedProxies.",
   },
   {
     words: /takes no webhooks/i,
@@ -42,7 +42,7 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
   },
   {
     words: /could not be kept/i,
-    hint: "The door was reached and could not store the delivery: FireRunner's log says why; is its disk full?",
+    hint: "The public server was reached and could not store the delivery: FireRunner's log says why; is its disk full?",
   },
   {
     words: /silent mode/i,

@@ -11,7 +11,7 @@ export interface HookRequest {
   readonly scope:
     | { readonly kind: "group" | "project"; readonly name: string }
     | { readonly kind: "instance" };
-  /** The door, as GitLab reaches it. */
+  /** The public server, as GitLab reaches it. */
   readonly url: string;
   /** What the FireRunner of this computer has received since then (epoch ms); undefined when none runs. */
   arrivals(since: number): Promise<readonly { readonly event: string }[] | undefined>;

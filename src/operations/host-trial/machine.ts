@@ -1,3 +1,4 @@
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { newMachineId } from "../../base/ids.ts";
 import type { Log } from "../../base/log.ts";
@@ -97,9 +98,9 @@ async function look({ driver, signal }: Tried): Promise<Found<true>> {
   };
 }
 
-async function removeQuietly({ driver, id, log }: Tried): Promise<void> {
+async function removeQuietly({ driver, id, log, clock }: Tried): Promise<void> {
   try {
-    await driver.destroy(id, AbortSignal.timeout(QUIET_REMOVAL_MS));
+    await withDeadline(clock, { limitMs: QUIET_REMOVAL_MS }, (late) => driver.destroy(id, late));
   } catch (error) {
     log.warn(
       { machineId: id, host: driver.host, problem: describeError(error) },

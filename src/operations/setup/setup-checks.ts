@@ -1,7 +1,7 @@
-import type { Clock } from "../../base/clock.ts";
-import { systemClock } from "../../base/clock.ts";
+import { type Clock, systemClock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
-import { directWays } from "../../base/proxy/ways.ts";
+import { directRoutes } from "../../base/proxy/routes.ts";
 import type { Secret } from "../../base/secret.ts";
 import type { CompanyProxy } from "../../config/load.ts";
 import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
@@ -18,7 +18,10 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 const ANSWER_LIMIT_MS = 20_000;
 
 /** Asks the GitLab in question itself. */
-export function createSetupChecks(proxy: CompanyProxy = directWays, clock: Clock = systemClock): SetupChecks {
+export function createSetupChecks(
+  proxy: CompanyProxy = directRoutes,
+  clock: Clock = systemClock,
+): SetupChecks {
   return {
     checkPlace: async (place, signal) => {
       if (!URL.canParse(place.url)) return { level: "fail", message: `“${place.url}” is not an address` };
@@ -75,18 +78,14 @@ export function createSetupChecks(proxy: CompanyProxy = directWays, clock: Clock
 /** Without a token GitLab's API answers 401, in JSON: so much is enough to know it. */
 async function lookForGitLab(http: GitLabHttp, url: string, signal: AbortSignal): Promise<PlaceFinding> {
   const doing = `looking for GitLab at ${url}`;
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_LIMIT_MS)]);
-  const answer = await http
-    .request({
-      method: "GET",
-      path: "/api/v4/version",
-      headers: { accept: "application/json" },
-      signal: limit,
-    })
-    .then(async (response) => await readAnswer(response, MAX_ANSWER_BYTES))
-    .catch((error: unknown) => {
-      throw gitLabErrorFrom(error, doing);
-    });
+  const headers = { accept: "application/json" };
+  const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
+  const answer = await withDeadline(systemClock, limit, async (either) => {
+    const response = await http.request({ method: "GET", path: "/api/v4/version", headers, signal: either });
+    return await readAnswer(response, MAX_ANSWER_BYTES);
+  }).catch((error: unknown) => {
+    throw gitLabErrorFrom(error, doing);
+  });
   const isGitLab = [200, 401, 403].includes(answer.status) && jsonOf(answer) !== undefined;
   if (!isGitLab)
     throw gitLabErrorOf(answer.status, String(answer.headers["location"] ?? "") || undefined, doing);

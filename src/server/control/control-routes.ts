@@ -3,61 +3,13 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
 import { MIB_BYTES } from "../../base/units.ts";
-import type { ManagedRunner } from "../../store/runner-store.ts";
-import type { DaemonStatus, JobView, Status, Views } from "../../views/api.ts";
-import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
+import type { JobView, Status } from "../../views/api.ts";
+import type { WaitingView } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
-import type { Readiness } from "../public/webhook-handler.ts";
 import { tailThenFollow } from "./console-stream.ts";
-import { type HostPorts, registerHostRoutes } from "./host-routes.ts";
+import { registerHostRoutes } from "./host-routes.ts";
+import type { RouteDeps } from "./ports.ts";
 import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
-
-/** What the control interface needs of rooms it must not know. */
-export interface ControlPorts {
-  status(): DaemonStatus | Promise<DaemonStatus>;
-  /** What an unfinished job waits for, in words, as far as the store does not know it. */
-  explain(jobId: number): Promise<readonly string[]>;
-  /** The last bytes of a machine's console as text. */
-  console(machineId: string, maxBytes: number): Promise<string>;
-  /** Its console from now on, until the signal aborts or the machine is gone. */
-  followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
-  drain(): void | Promise<void>;
-  resume(): void | Promise<void>;
-  /** Reads the configuration again. Answers what changed, in words; throws when it cannot be used. */
-  reload(): Promise<readonly string[]>;
-  readonly hosts: HostPorts;
-  /** The door to the network; undefined when `http.listen` names nothing. */
-  readonly door?: ListenerPorts | undefined;
-  /** Jobs by tag; undefined when the configuration has no `webhook`. */
-  readonly webhook?: WebhookPorts | undefined;
-}
-
-export interface ListenerPorts {
-  /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
-  addresses(): readonly string[];
-  readiness(): Readiness | Promise<Readiness>;
-}
-
-export interface WebhookPorts {
-  standing(): WebhookStatusView | Promise<WebhookStatusView>;
-  /** Jobs that wait in GitLab for a machine of ours, oldest first. */
-  waiting(): readonly WaitingView[];
-  /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */
-  explainPending(jobId: number): Promise<readonly string[]>;
-  /** The runner keeper, as far as people may ask something of it. */
-  readonly keeper: {
-    create(tags: readonly string[]): Promise<ManagedRunner>;
-    retire(keyOrId: string): Promise<ManagedRunner>;
-    prune(): Promise<readonly string[]>;
-  };
-}
-
-export interface RouteDeps {
-  readonly views: Views & WebhookViews;
-  readonly ports: ControlPorts;
-  /** Aborts when the server closes: ends every console that is followed. */
-  readonly closing: AbortSignal;
-}
 
 const RECENT = 8;
 /** What to say of a job that nobody here has heard of. */
@@ -167,14 +119,14 @@ function countsOf(
 }
 
 async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
-  const { webhook, door } = ports;
+  const { webhook, publicServer } = ports;
   const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
     ports.status(),
     views.jobs({ live: true }),
     views.jobs({ limit: 100 }),
     views.machines({ live: true }),
-    webhook ? composeWebhook(webhook, door, views) : null,
-    door ? door.readiness() : null,
+    webhook ? composeWebhook(webhook, publicServer, views) : null,
+    publicServer ? publicServer.readiness() : null,
   ]);
   const waiting = tagged?.waiting ?? [];
   return {
@@ -191,7 +143,10 @@ async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
       .filter(({ state }) => state === "finished")
       .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
       .slice(0, RECENT),
-    door: door && readiness ? { addresses: [...door.addresses()], problems: [...readiness.problems] } : null,
+    door:
+      publicServer && readiness
+        ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
+        : null,
     webhook: tagged,
   };
 }

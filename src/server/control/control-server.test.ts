@@ -8,13 +8,14 @@ import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aNewMachine } from "../../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
+import { systemClock } from "../../base/clock.ts";
 import { FireRunnerError } from "../../base/errors.ts";
 import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { type DaemonStatus, JobReport, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
-import type { ControlPorts } from "./control-routes.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
+import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const machineId = "fr-aaaaaaaa";
@@ -89,7 +90,13 @@ afterEach(async () => {
 
 async function open(): Promise<ControlServer> {
   const views = createViews({ store: kept.store, now: clock.now, explain: ports.explain });
-  server = await openControlServer({ stateDirectory: directory, views, ports, log: silentLog });
+  server = await openControlServer({
+    stateDirectory: directory,
+    views,
+    ports,
+    clock: systemClock,
+    log: silentLog,
+  });
   return server;
 }
 
@@ -149,7 +156,7 @@ describe("the control socket", () => {
 
   test("says so when the directory is too deep or not there", async () => {
     const views = createViews({ store: kept.store, now: clock.now });
-    const deps = { views, ports, log: silentLog };
+    const deps = { views, ports, clock, log: silentLog };
 
     const deep = openControlServer({ ...deps, stateDirectory: `/tmp/${"d".repeat(100)}` });
     await expect(deep).rejects.toMatchObject({

@@ -2,12 +2,15 @@ import { chmod, rename, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import Fastify, { type FastifyInstance } from "fastify";
+import type { Clock } from "../../base/clock.ts";
+import { atMost } from "../../base/deadline.ts";
 import { systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { SOCKET_NAME, type Views } from "../../views/api.ts";
 import type { WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
-import { type ControlPorts, registerRoutes } from "./control-routes.ts";
+import { registerRoutes } from "./control-routes.ts";
+import type { ControlPorts } from "./ports.ts";
 import { answerErrors } from "./problems.ts";
 
 /** The longest path the operating system takes for a unix socket, without the closing zero. */
@@ -19,6 +22,7 @@ export interface ControlServerDeps {
   readonly stateDirectory: string;
   readonly views: Views & WebhookViews;
   readonly ports: ControlPorts;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -28,7 +32,7 @@ export interface ControlServer {
 }
 
 /**
- * The door for the command line: a unix socket that only this user may open. A socket left by a dead process is replaced, a
+ * The server for the command line: a unix socket that only this user may open. A socket left by a dead process is replaced, a
  * live one refused with `control_taken`.
  */
 export async function openControlServer(deps: ControlServerDeps): Promise<ControlServer> {
@@ -58,10 +62,7 @@ export async function openControlServer(deps: ControlServerDeps): Promise<Contro
     socketPath,
     async close() {
       closing.abort();
-      await Promise.race([
-        app.close(),
-        new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref()),
-      ]);
+      await atMost(deps.clock, CLOSE_LIMIT_MS, app.close());
       await rm(socketPath, { force: true });
     },
   };

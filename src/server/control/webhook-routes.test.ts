@@ -7,14 +7,15 @@ import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { aStanding, aWaitingJob, aWebhookPorts } from "../../../test/builders/webhook-ports.ts";
+import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { Secret } from "../../base/secret.ts";
 import { type DaemonStatus, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
 import { DeliveryList, RunnerList, WebhookStatus } from "../../views/webhook-api.ts";
-import type { ControlPorts } from "./control-routes.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
+import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const pool = "tags:firecracker-2cpu-4gb";
@@ -76,7 +77,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     drain: () => {},
     resume: () => {},
     reload: async () => [],
-    door: {
+    publicServer: {
       addresses: () => ["https://127.0.0.1:8443"],
       readiness: () => ({ ready: false, problems: ["no image"] }),
     },
@@ -84,7 +85,13 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     ...change,
   };
   const views = createViews({ store: kept.store, now: clock.now });
-  server = await openControlServer({ stateDirectory: directory, views, ports, log: silentLog });
+  server = await openControlServer({
+    stateDirectory: directory,
+    views,
+    ports,
+    clock: systemClock,
+    log: silentLog,
+  });
 }
 
 async function call(path: string, method: "GET" | "POST" | "DELETE" = "GET", body?: object) {
@@ -229,7 +236,7 @@ describe("the status", () => {
   });
 
   test("is complete without door and webhook", async () => {
-    await open({ webhook: undefined, door: undefined });
+    await open({ webhook: undefined, publicServer: undefined });
 
     expect(Status.parse((await call("/v1/status")).body)).toMatchObject({ door: null, webhook: null });
   });

@@ -8,7 +8,7 @@ import {
 } from "../../views/webhook-api.ts";
 import { toRunnerView } from "../../views/webhook-views.ts";
 import { HttpError } from "../errors.ts";
-import type { ListenerPorts, RouteDeps, WebhookPorts } from "./control-routes.ts";
+import type { PublicServerPorts, RouteDeps, WebhookPorts } from "./ports.ts";
 
 const RunnersQuery = z.object({
   gone: z
@@ -34,19 +34,19 @@ export function registerWebhookRoutes(app: FastifyInstance, { views, ports }: Ro
   const webhook = () => ports.webhook ?? absent();
   app.get("/v1/runners", async ({ query }) => ({ runners: await views.runners(RunnersQuery.parse(query)) }));
   app.post("/v1/runners", async ({ body }) => {
-    const { keeper } = webhook();
+    const { runners } = webhook();
     const { tags } = RunnerRequest.parse(body);
-    return { runner: toRunnerView(await keeper.create(tags)) };
+    return { runner: toRunnerView(await runners.create(tags)) };
   });
-  app.post("/v1/runners/prune", async () => ({ messages: [...(await webhook().keeper.prune())] }));
+  app.post("/v1/runners/prune", async () => ({ messages: [...(await webhook().runners.prune())] }));
   app.delete("/v1/runners/:name", async ({ params }) => {
-    const { keeper } = webhook();
+    const { runners } = webhook();
     const { name } = RunnerParams.parse(params);
     const known = await knownRunner(views, name);
-    await keeper.retire(known.key);
+    await runners.retire(known.key);
     return { runner: (await views.runners({ gone: true })).find(({ key }) => key === known.key) ?? known };
   });
-  app.get("/v1/webhook", async () => await composeWebhook(webhook(), ports.door, views));
+  app.get("/v1/webhook", async () => await composeWebhook(webhook(), ports.publicServer, views));
   app.get("/v1/deliveries", async ({ query }) => {
     webhook();
     return { deliveries: await views.deliveries(DeliveriesQuery.parse(query)) };
@@ -72,11 +72,11 @@ async function knownRunner(views: WebhookViews, name: string): Promise<RunnerVie
 /** Everything of `GET /v1/webhook`: the rooms' word, and what the store holds. */
 export async function composeWebhook(
   webhook: WebhookPorts,
-  door: ListenerPorts | undefined,
+  door: PublicServerPorts | undefined,
   views: WebhookViews,
 ): Promise<WebhookStatus> {
   const [standing, runners, projects, [lastDelivery = null]] = await Promise.all([
-    webhook.standing(),
+    webhook.status(),
     views.runners(),
     views.projects(),
     views.deliveries({ limit: 1 }),

@@ -1,5 +1,3 @@
-import { type BodyPages, createBodyPages } from "./body-pages.ts";
-
 /** A page of a body that does not say how long it is. Smaller ones would cost more than they hold. */
 const LEAST_PAGE_BYTES = 4 * 1024;
 /** A client that announces much does not have it kept for it before it comes. */
@@ -24,7 +22,7 @@ export interface KeptBody {
   release(): void;
 }
 
-export function createBodyBudget(roomBytes: number): BodyBudget {
+export function createBodyBudget(limitBytes: number): BodyBudget {
   /** Bodies that can be given up. */
   const bodies = new Set<BodyPages>();
   let usedBytes = 0;
@@ -48,14 +46,14 @@ export function createBodyBudget(roomBytes: number): BodyBudget {
   }
 
   function grow(pages: BodyPages, bytes: number, page: PageSize): boolean {
-    const isFull = () => roomBytes - usedBytes < page.leastBytes;
+    const isFull = () => limitBytes - usedBytes < page.leastBytes;
     counted(pages, pages.trim);
     // What others have not filled is taken before what they have.
     if (isFull()) for (const each of bodies) counted(each, each.trim);
     const victim = isFull() ? longest(bytes) : undefined;
     if (victim) free(victim);
     if (isFull()) return false;
-    const pageBytes = Math.min(page.bestBytes, roomBytes - usedBytes);
+    const pageBytes = Math.min(page.bestBytes, limitBytes - usedBytes);
     counted(pages, () => pages.addPage(pageBytes));
     bodies.add(pages);
     return true;
@@ -135,4 +133,74 @@ function keepIn(memory: Memory, limitBytes: number, expectedBytes?: number): Kep
       memory.free(pages);
     },
   };
+}
+
+/**
+ * One body in pages. Thousands of tiny chunks kept as they come would take many times their length; one piece that doubles would
+ * be half empty at times, and copied again and again.
+ */
+interface BodyPages {
+  /** What the body holds. */
+  readonly length: number;
+  /** Room in the last page that nothing fills yet. */
+  readonly spareBytes: number;
+  addPage(bytes: number): void;
+  /** For no more than `spareBytes`. */
+  append(chunk: Uint8Array): void;
+  /** Gives up what is spare. */
+  trim(): void;
+  /** All of it in one piece, which takes the place of the pages. */
+  join(): Buffer;
+  clear(): void;
+}
+
+function createBodyPages(): BodyPages {
+  let full: Buffer[] = [];
+  let last = Buffer.alloc(0);
+  let filled = 0;
+  let length = 0;
+
+  function closeLast(): void {
+    if (filled > 0) full.push(filled === last.length ? last : copyOf(last.subarray(0, filled)));
+    last = Buffer.alloc(0);
+    filled = 0;
+  }
+
+  return {
+    get length() {
+      return length;
+    },
+    get spareBytes() {
+      return last.length - filled;
+    },
+    addPage(bytes) {
+      closeLast();
+      last = Buffer.allocUnsafeSlow(bytes);
+    },
+    append(chunk) {
+      last.set(chunk, filled);
+      filled += chunk.length;
+      length += chunk.length;
+    },
+    trim: closeLast,
+    join() {
+      closeLast();
+      const [whole = Buffer.alloc(0)] = full.length > 1 ? [Buffer.concat(full, length)] : full;
+      full = [whole];
+      return whole;
+    },
+    clear() {
+      full = [];
+      last = Buffer.alloc(0);
+      filled = 0;
+      length = 0;
+    },
+  };
+}
+
+/** Not from Node's pool, of which the smallest piece keeps a whole slab. */
+function copyOf(piece: Buffer): Buffer<ArrayBuffer> {
+  const copy = Buffer.allocUnsafeSlow(piece.length);
+  piece.copy(copy);
+  return copy;
 }

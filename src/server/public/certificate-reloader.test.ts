@@ -58,14 +58,19 @@ async function keep(now = Date.now): Promise<CertificateReloader> {
 describe("a certificate that changes", () => {
   test("is used from the next look on, and files that did not change are not read again", async () => {
     await put(first);
-    const keeper = await keep();
-    expect(await keeper.look(files)).toBeUndefined();
+    const certificates = await keep();
+    expect(await certificates.refresh(files)).toBeUndefined();
     await put(second);
 
-    expect(await keeper.look(files)).toMatch(/^http\.tls: new certificate, valid until \d{4}-\d\d-\d\d$/);
-    expect(await keeper.look(files)).toBeUndefined();
+    expect(await certificates.refresh(files)).toMatch(
+      /^http\.tls: new certificate, valid until \d{4}-\d\d-\d\d$/,
+    );
+    expect(await certificates.refresh(files)).toBeUndefined();
     expect(used.map(({ cert }) => cert.toString())).toEqual([second.cert]);
-    expect(logged).toEqual(["the door has a new certificate", "the certificate of the door expires soon"]);
+    expect(logged).toEqual([
+      "the public server has a new certificate",
+      "the certificate of the public server expires soon",
+    ]);
   });
 
   test.each([
@@ -75,28 +80,28 @@ describe("a certificate that changes", () => {
     ["whose key is something else", () => put({ key: first.cert }), "holds no private key"],
   ])("to one %s leaves the old one in use, and is said once", async (_what, change, words) => {
     await put(first);
-    const keeper = await keep();
+    const certificates = await keep();
     await change();
 
-    const said = await keeper.look(files);
+    const said = await certificates.refresh(files);
     expect(said).toContain(words);
     expect(said).toContain("the old certificate stays");
-    expect(await keeper.look(files)).toBeUndefined();
+    expect(await certificates.refresh(files)).toBeUndefined();
     expect(used).toEqual([]);
-    expect(keeper.pair.cert.toString()).toBe(first.cert);
+    expect(certificates.pair.cert.toString()).toBe(first.cert);
     expect(logged).toEqual(["the new certificate cannot be used; the old one stays"]);
 
     await put(second);
-    expect(await keeper.look(files)).toContain("new certificate");
-    expect(keeper.pair.cert.toString()).toBe(second.cert);
+    expect(await certificates.refresh(files)).toContain("new certificate");
+    expect(certificates.pair.cert.toString()).toBe(second.cert);
   });
 });
 
 describe("at the start", () => {
   test.each([
-    [89 * 86_400_000, "the certificate of the door expires soon"],
-    [91 * 86_400_000, "the certificate of the door has expired"],
-    [-86_400_000, "the certificate of the door is not yet valid"],
+    [89 * 86_400_000, "the certificate of the public server expires soon"],
+    [91 * 86_400_000, "the certificate of the public server has expired"],
+    [-86_400_000, "the certificate of the public server is not yet valid"],
   ])("%i ms from now: %s", async (ms, words) => {
     await put(first);
 

@@ -1,19 +1,16 @@
 import { describeError } from "../../base/errors.ts";
-import { createMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
-import { stampOf, type TlsFiles, type TlsPair } from "../../base/tls.ts";
-import { readServerPair } from "./certificate.ts";
-
-const WARN_BEFORE_MS = 14 * 24 * 3_600_000;
+import { createFileBacked, readTlsPair, type TlsFiles, type TlsPair, validityOf } from "../../base/tls.ts";
+import { HttpError } from "../errors.ts";
 
 /** Keeps the certificate that the files hold in use. */
 export interface CertificateReloader {
   readonly pair: TlsPair;
-  /** Reads the files if they have changed since the last look. Answers what came of it, in words, or undefined. Never rejects. */
-  look(files: TlsFiles): Promise<string | undefined>;
+  /** Reads the files if they have changed since the last look. Returns what came of it, in words, or undefined. Never rejects. */
+  refresh(files: TlsFiles): Promise<string | undefined>;
 }
 
-export interface CertificateReloaderDeps {
+interface CertificateReloaderDeps {
   readonly log: Log;
   readonly now: () => number;
   /** To be used for every connection from now on. Throws when it cannot be used. */
@@ -26,50 +23,64 @@ export async function createCertificateReloader(
   deps: CertificateReloaderDeps,
 ): Promise<CertificateReloader> {
   const { log, now, onPair } = deps;
-  // Before reading: what changes in between is seen at the next look.
-  let stamp = await stampOf([first.certificateFile, first.keyFile]);
-  let pair = await readServerPair(first);
-  const oneByOne = createMutex();
+  let files = first;
+  const kept = await createFileBacked({
+    paths: () => [files.certificateFile, files.keyFile],
+    read: () => readServerPair(files),
+    use(next, present) {
+      if (next.cert.equals(present.cert) && next.key.equals(present.key)) return false;
+      onPair(next);
+      return true;
+    },
+  });
   warnOfDates();
 
   function warnOfDates(): void {
-    const dates = { validFrom: day(pair.validFrom), validUntil: day(pair.validUntil) };
-    if (now() >= pair.validUntil) log.warn(dates, "the certificate of the door has expired");
-    else if (now() < pair.validFrom) log.warn(dates, "the certificate of the door is not yet valid");
-    else if (pair.validUntil - now() < WARN_BEFORE_MS) {
-      log.warn(dates, "the certificate of the door expires soon");
-    }
-  }
-
-  async function lookOnce(files: TlsFiles): Promise<string | undefined> {
-    const seen = await stampOf([files.certificateFile, files.keyFile]);
-    if (seen === stamp) return undefined;
-    stamp = seen;
-    try {
-      const next = await readServerPair(files);
-      if (next.cert.equals(pair.cert) && next.key.equals(pair.key)) return undefined;
-      onPair(next);
-      pair = next;
-    } catch (error) {
-      const why = describeError(error);
-      log.warn({ why }, "the new certificate cannot be used; the old one stays");
-      return `http.tls: ${why}; the old certificate stays`;
-    }
-    const validUntil = day(pair.validUntil);
-    log.info({ validUntil }, "the door has a new certificate");
-    warnOfDates();
-    return `http.tls: new certificate, valid until ${validUntil}`;
+    const { validFrom, validUntil } = kept.value;
+    const validity = validityOf(kept.value, now());
+    if (validity === "good") return;
+    log.warn({ validFrom: day(validFrom), validUntil: day(validUntil) }, warnings[validity]);
   }
 
   return {
     get pair() {
-      return pair;
+      return kept.value;
     },
-    // So that a slow look does not put an older pair in place of a newer one.
-    look: (files) => oneByOne(() => lookOnce(files)),
+    async refresh(next) {
+      files = next;
+      const outcome = await kept.refresh();
+      if (outcome === "unchanged") return undefined;
+      if (outcome !== "renewed") {
+        const why = describeError(outcome.unusable);
+        log.warn({ why }, "the new certificate cannot be used; the old one stays");
+        return `http.tls: ${why}; the old certificate stays`;
+      }
+      const validUntil = day(kept.value.validUntil);
+      log.info({ validUntil }, "the public server has a new certificate");
+      warnOfDates();
+      return `http.tls: new certificate, valid until ${validUntil}`;
+    },
   };
 }
 
+const warnings = {
+  "has ended": "the certificate of the public server has expired",
+  "not yet valid": "the certificate of the public server is not yet valid",
+  "ends soon": "the certificate of the public server expires soon",
+};
+
 function day(at: number): string {
   return new Date(at).toISOString().slice(0, 10);
+}
+
+/** Throws HttpError `door_certificate` that says which file is wrong, and how. A certificate that has expired is none. */
+export async function readServerPair(files: TlsFiles): Promise<TlsPair> {
+  return await readTlsPair(
+    files,
+    (message, options) =>
+      new HttpError("door_certificate", message, {
+        hint: "http.tls names a PEM file with the certificate and its chain, and one with its private key.",
+        ...options,
+      }),
+  );
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { type AddressSet, canonicalAddress, limitKey } from "./address.ts";
+import { BlockList, isIP, SocketAddress } from "node:net";
 
 /** Who sends a request. */
 export interface Client {
@@ -42,4 +42,71 @@ function hopsOf(request: IncomingMessage): string[] {
 function withoutPort(hop: string): string {
   const [, bracketed, dotted] = /^(?:\[([^\]]*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d{1,5})?$/.exec(hop) ?? [];
   return bracketed ?? dotted ?? hop;
+}
+
+const MAPPED = "::ffff:";
+
+/**
+ * An address in its one form: IPv6 shortened and in lower case, IPv4-mapped IPv6 as IPv4, without a zone. Undefined when the
+ * text is no address.
+ */
+export function canonicalAddress(text: string | undefined): string | undefined {
+  const [address = ""] = (text ?? "").split("%", 1);
+  const family = isIP(address);
+  if (family !== 6) return family === 4 ? address : undefined;
+  const canonical = new SocketAddress({ address, family: "ipv6" }).address;
+  return canonical.startsWith(MAPPED) && canonical.includes(".") ? canonical.slice(MAPPED.length) : canonical;
+}
+
+/** By what requests of one client are counted: an IPv6 client has a whole /64 to take addresses from. */
+export function limitKey(canonical: string): string {
+  return canonical.includes(":") ? `${groupsOf(canonical).slice(0, 4).join(":")}::/64` : canonical;
+}
+
+/** The eight groups of a canonical IPv6 address, a dotted end counted as two. */
+function groupsOf(address: string): string[] {
+  const [head = "", tail] = address.split("::");
+  const [before, after] = [split(head), split(tail ?? "")];
+  const zeros = tail === undefined ? 0 : 8 - before.length - after.length;
+  return [...before, ...Array<string>(zeros).fill("0"), ...after];
+}
+
+function split(part: string): string[] {
+  return part === "" ? [] : part.split(":").flatMap((group) => (group.includes(".") ? [group, ""] : [group]));
+}
+
+/** Addresses by ranges such as `10.0.0.0/8`; an IPv4-mapped range counts as IPv4, as its clients do. */
+export interface AddressSet {
+  readonly isEmpty: boolean;
+  /** For an address in its canonical form. */
+  has(canonical: string): boolean;
+}
+
+/** `ranges` as the configuration accepts them. */
+export function createAddressSet(ranges: readonly string[]): AddressSet {
+  const list = new BlockList();
+  for (const range of ranges) {
+    const [text = "", bits] = range.split("/");
+    const address = canonicalAddress(text) ?? text;
+    if (isIP(text) === isIP(address)) add(list, address, bits);
+    else add(list, ...mappedRange(text, address, bits));
+  }
+  return {
+    isEmpty: ranges.length === 0,
+    has: (address) => list.check(address, familyOf(address)),
+  };
+}
+
+function mappedRange(text: string, address: string, bits: string | undefined): [string, string | undefined] {
+  if (bits === undefined) return [address, undefined];
+  return Number(bits) < 96 ? [text, bits] : [address, String(Number(bits) - 96)];
+}
+
+function add(list: BlockList, address: string, bits: string | undefined): void {
+  if (bits === undefined) list.addAddress(address, familyOf(address));
+  else list.addSubnet(address, Number(bits), familyOf(address));
+}
+
+function familyOf(address: string): "ipv4" | "ipv6" {
+  return address.includes(":") ? "ipv6" : "ipv4";
 }

@@ -1,9 +1,12 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
+import type { Clock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
 
 /** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
+const EMPTY_POLL_MS = 10;
 const MOST_UNPROVEN = 1_000;
-/** When the door closes, a connection that has just been made may still send the request it was made for. */
+/** When the public server closes, a connection that has just been made may still send the request it was made for. */
 const FRESH_MS = 1_000;
 
 interface Connection {
@@ -14,7 +17,7 @@ interface Connection {
   hasSpoken: boolean;
 }
 
-/** All connections of the door, and who has to go when there are too many. */
+/** All connections of the public server, and who has to go when there are too many. */
 export interface Connections {
   readonly open: number;
   /** `isTls`: connections of this server begin with a handshake. */
@@ -30,7 +33,7 @@ export interface Connections {
 }
 
 export interface ConnectionsOptions {
-  readonly now: () => number;
+  readonly clock: Clock;
   readonly onDisplaced: () => void;
   readonly mostUnproven?: number;
 }
@@ -65,13 +68,13 @@ export function createConnections(options: ConnectionsOptions): Connections {
       closing = ({ requests, socket }) => {
         if (requests.size === 0) socket.destroySoon();
       };
-      await finishAll(register.all, options.now, limitMs);
+      await finishAll(register.all, options.clock, limitMs);
     },
   };
 }
 
 /** Who is connected, and who of them has proved nothing. */
-function createRegister({ now, onDisplaced, mostUnproven = MOST_UNPROVEN }: ConnectionsOptions) {
+function createRegister({ clock, onDisplaced, mostUnproven = MOST_UNPROVEN }: ConnectionsOptions) {
   const all = new Set<Connection>();
   /** In the order in which they came. */
   const unproven = new Set<Connection>();
@@ -79,7 +82,12 @@ function createRegister({ now, onDisplaced, mostUnproven = MOST_UNPROVEN }: Conn
   const bySocket = new WeakMap<Socket, Connection>();
 
   function accept(socket: Socket, isTls: boolean): void {
-    const connection = { socket, openedAt: now(), requests: new Set<IncomingMessage>(), hasSpoken: false };
+    const connection = {
+      socket,
+      openedAt: clock.now(),
+      requests: new Set<IncomingMessage>(),
+      hasSpoken: false,
+    };
     const peer = peerOf(socket);
     all.add(connection);
     unproven.add(connection);
@@ -119,24 +127,24 @@ function createRegister({ now, onDisplaced, mostUnproven = MOST_UNPROVEN }: Conn
   };
 }
 
-async function finishAll(all: ReadonlySet<Connection>, now: () => number, limitMs: number): Promise<void> {
+async function finishAll(all: ReadonlySet<Connection>, clock: Clock, limitMs: number): Promise<void> {
   const cut = (isToGo: (connection: Connection) => boolean) => {
     for (const connection of all) if (isToGo(connection)) connection.socket.destroy();
   };
   cut(
-    ({ requests, hasSpoken, openedAt }) => requests.size === 0 && (hasSpoken || now() - openedAt >= FRESH_MS),
+    ({ requests, hasSpoken, openedAt }) =>
+      requests.size === 0 && (hasSpoken || clock.now() - openedAt >= FRESH_MS),
   );
-  await emptied(all, Math.min(FRESH_MS, limitMs));
+  await emptied(clock, all, Math.min(FRESH_MS, limitMs));
   cut(({ requests }) => requests.size === 0);
-  await emptied(all, limitMs - FRESH_MS);
+  await emptied(clock, all, limitMs - FRESH_MS);
   cut(() => true);
 }
 
-async function emptied(all: ReadonlySet<Connection>, withinMs: number): Promise<void> {
-  const deadline = performance.now() + withinMs;
-  while (all.size > 0 && performance.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+async function emptied(clock: Clock, all: ReadonlySet<Connection>, withinMs: number): Promise<void> {
+  const patience = startDeadline(clock, Math.max(0, withinMs));
+  while (all.size > 0 && !patience.isOver()) await clock.sleep(EMPTY_POLL_MS);
+  patience.clear();
 }
 
 function peerOf(socket: Socket): string {

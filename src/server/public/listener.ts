@@ -32,7 +32,7 @@ export async function resolveListener(listener: Listener): Promise<Listener[]> {
 }
 
 /**
- * Answers where it listens, as an address people can use. Undefined when this computer has no such address and `isOptional`.
+ * Returns where it listens, as an address people can use. Undefined when this computer has no such address and `isOptional`.
  * Throws HttpError `door_listen`.
  */
 export async function bind(

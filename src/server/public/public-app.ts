@@ -1,3 +1,5 @@
+import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import Fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -5,11 +7,13 @@ import Fastify, {
   type FastifyRequest,
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
-import type { TlsPair } from "../../base/tls.ts";
+import type { Log } from "../../base/log.ts";
+import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
+import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import type { HttpConfig } from "../config.ts";
-import type { createClientErrors } from "./client-errors.ts";
-import { type HealthDeps, registerHealth } from "./health-routes.ts";
-import { createHttpServer } from "./http-server.ts";
+import type { Client } from "./client.ts";
+import type { createClientErrors } from "./refusal.ts";
+import type { Readiness } from "./webhook-route.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
 
 /**
@@ -34,7 +38,7 @@ export function createPublicApp(deps: PublicAppDeps, pair: TlsPair | undefined):
   const app = Fastify({
     serverFactory: (handle) => createHttpServer(config, pair, handle),
     clientErrorHandler: clientErrors.onClientError,
-    // An authentic delivery over a connection that is open already is taken even while the door closes.
+    // An authentic delivery over a connection that is open already is taken even while the public server closes.
     return503OnClosing: false,
     exposeHeadRoutes: false,
     routerOptions: { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
@@ -71,7 +75,8 @@ export function createPublicApp(deps: PublicAppDeps, pair: TlsPair | undefined):
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const { method, url } = request;
     const status = error.statusCode ?? 500;
-    if (status >= 500) log.error({ method, url, why: describeError(error) }, "answering at the door failed");
+    if (status >= 500)
+      log.error({ method, url, why: describeError(error) }, "answering at the public server failed");
     return reply
       .code(status)
       .send({ message: status < 500 ? error.message : "this failed; the log says why" });
@@ -79,4 +84,78 @@ export function createPublicApp(deps: PublicAppDeps, pair: TlsPair | undefined):
   registerWebhook(app, deps);
   registerHealth(app, deps);
   return app;
+}
+
+interface HealthDeps {
+  readonly readiness: () => Readiness | Promise<Readiness>;
+  readonly clientOf: (request: FastifyRequest) => Client;
+  /** A limit of its own: those who watch ask often, and must not use up what a client may send unproven. */
+  readonly limit: KeyedRateLimit;
+  readonly log: Log;
+}
+
+/**
+ * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Strangers can ask: what is missing, and
+ * so what this is made of, is for “firerunner status”.
+ */
+function registerHealth(app: FastifyInstance, { readiness, clientOf, limit, log }: HealthDeps): void {
+  const options = { exposeHeadRoute: true, onRequest };
+
+  async function onRequest(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    const waitS = limit.take(clientOf(request).key);
+    if (waitS === 0) return undefined;
+    return reply
+      .code(429)
+      .header("retry-after", waitS)
+      .send({ message: `ask again in ${waitS} s` });
+  }
+
+  app.get("/healthz", options, async () => ({ alive: true }));
+  app.get("/readyz", options, async (_request, reply) => {
+    const ready = await isReady();
+    return reply.code(ready ? 200 : 503).send({ ready });
+  });
+
+  async function isReady(): Promise<boolean> {
+    try {
+      return (await readiness()).ready;
+    } catch (error) {
+      log.error({ why: describeError(error) }, "readiness could not be told");
+      return false;
+    }
+  }
+}
+
+/** GitLab sends up to 20 custom headers of up to 2,048 characters each, beside its own. */
+const MAX_HEADER_BYTES = 64 * 1024;
+/** How late a timeout may be. Node's default of 30 s would make a limit of 10 s one of 40 s. */
+const CHECK_MS = 1_000;
+
+type Timeouts = Pick<HttpConfig, "headersTimeout" | "requestTimeout" | "idleTimeout">;
+
+/** A server that does not wait for anybody: for headers, for bodies, between requests, or for a handshake. */
+function createHttpServer(config: Timeouts, pair: TlsPair | undefined, handle: RequestListener): Server {
+  // Node refuses to have headers wait longer than the whole request may.
+  const headersTimeout = Math.min(config.headersTimeout, config.requestTimeout);
+  const options: ServerOptions = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout,
+    requestTimeout: config.requestTimeout,
+    keepAliveTimeout: config.idleTimeout,
+    connectionsCheckingInterval: Math.min(CHECK_MS, headersTimeout),
+  };
+  const server = pair
+    ? createTlsServer({ ...options, ...tlsOptions(pair), handshakeTimeout: headersTimeout }, handle)
+    : createServer(options, handle);
+  server.setTimeout(config.idleTimeout);
+  return server;
+}
+
+/** For a new server and for a new pair in an old one: what is not said again there is forgotten. */
+export function tlsOptions({ cert, key }: TlsPair): {
+  cert: Buffer;
+  key: Buffer;
+  minVersion: typeof TLS_FLOOR;
+} {
+  return { cert, key, minVersion: TLS_FLOOR };
 }

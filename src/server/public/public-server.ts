@@ -1,37 +1,33 @@
 import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, every } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/log.ts";
 import { createKeyedRateLimit } from "../../base/token-bucket.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { HttpConfig } from "../config.ts";
-import { createAddressSet } from "./address.ts";
 import { createBodyBudget } from "./body-budget.ts";
 import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
-import { type Client, clientOf } from "./client.ts";
-import { createClientErrors } from "./client-errors.ts";
+import { type Client, clientOf, createAddressSet } from "./client.ts";
 import { createConnections } from "./connections.ts";
-import { createTally, type RequestCounts } from "./counts.ts";
-import { createFairQueue } from "./fair-queue.ts";
-import { tlsOptions } from "./http-server.ts";
 import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
-import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
-import { createRefuse } from "./refusal.ts";
-import type { Readiness, WebhookHandler } from "./webhook-handler.ts";
+import { createPublicApp, type PublicAppDeps, tlsOptions } from "./public-app.ts";
+import { createFairQueue } from "./read-body.ts";
+import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";
+import type { Readiness, WebhookHandler } from "./webhook-route.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
 const BODY_ROOM_BYTES = 32 * MIB_BYTES;
 const HEALTH_PER_MINUTE = 600;
 /** How often the certificate's files are looked at. */
 const LOOK_MS = 10_000;
-/** How long requests may still be answered when the door closes. */
+/** How long requests may still be answered when the public server closes. */
 const CLOSE_LIMIT_MS = 5_000;
 
 export interface PublicServerDeps {
   readonly config: HttpConfig;
   /** Undefined: no webhooks are taken, only questions after health. */
-  readonly desk: WebhookHandler | undefined;
+  readonly handler: WebhookHandler | undefined;
   readonly readiness: () => Readiness | Promise<Readiness>;
   readonly clock: Clock;
   readonly log: Log;
@@ -42,7 +38,7 @@ export interface PublicServer {
   /** As bound, such as `https://0.0.0.0:8443`; empty when `http.listen` is. */
   readonly addresses: readonly string[];
   /**
-   * Takes over the allow-list, the proxies, the limit and the certificate, without cutting any connection. Answers in words whether a
+   * Takes over the allow-list, the proxies, the limit and the certificate, without cutting any connection. Returns in words whether a
    * certificate was taken or refused. Never rejects.
    */
   reload(config: HttpConfig): Promise<string[]>;
@@ -53,7 +49,7 @@ export interface PublicServer {
 
 /** Listens wherever the configuration says, and takes webhooks. Throws HttpError `door_listen`, `door_certificate`. */
 export async function openPublicServer(deps: PublicServerDeps): Promise<PublicServer> {
-  const { clock, log, desk, readiness } = deps;
+  const { clock, log, handler, readiness } = deps;
   let config = deps.config;
   let allowed = createAddressSet(config.allow);
   let trusted = createAddressSet(config.trustedProxies);
@@ -61,27 +57,27 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
   const sampled = createSampledLog({
     log,
     clock,
-    leftOut: "more warnings of clients at the door were left out",
+    leftOut: "more warnings of clients at the public server were left out",
   });
-  const connections = createConnections({ now: clock.now, onDisplaced: () => void tally.displaced++ });
-  const clientErrors = createClientErrors({ connections, tally, sampled });
+  const connections = createConnections({ clock, onDisplaced: () => void tally.displaced++ });
+  const clientErrors = createClientErrors({ connections, tally, sampled, clock });
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
   const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
-  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled });
+  const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled, clock });
   const opened = await openListeners(clock, {
-    ...{ config, desk, readiness, log, connections, clientErrors, refuse, tally, sampled },
+    ...{ config, handler, readiness, log, connections, clientErrors, refuse, tally, sampled },
     clientOf: clientFor,
     allowed: () => allowed,
     bodyLimitBytes: config.bodyLimit * MIB_BYTES,
-    room: createBodyBudget(BODY_ROOM_BYTES),
+    bodies: createBodyBudget(BODY_ROOM_BYTES),
     takeTurn: createFairQueue(),
     isSpoilt: clientErrors.isSpoilt,
     limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
   });
-  const timer = setInterval(() => {
+  const stopLooking = every(clock, LOOK_MS, () => {
     sampled.tick();
     void opened.look(config);
-  }, LOOK_MS);
+  });
   return {
     addresses: opened.addresses,
     async reload(next) {
@@ -91,7 +87,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       return await opened.look(next);
     },
     async close() {
-      clearInterval(timer);
+      stopLooking();
       await opened.close();
       sampled.flush();
     },
@@ -110,7 +106,7 @@ interface Listeners {
 async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listeners> {
   const { config, connections, log } = deps;
   const apps: FastifyInstance[] = [];
-  const keeper = await keepCertificate(clock, deps, apps);
+  const certificates = await watchCertificate(clock, deps, apps);
   const addresses: string[] = [];
   const close = async () => {
     const closing = apps.map((app) => app.close());
@@ -119,24 +115,24 @@ async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listene
   };
   try {
     for (const text of config.listen) {
-      addresses.push(...(await openAll(deps, parseListener(text), keeper, apps)));
+      addresses.push(...(await openAll(deps, parseListener(text), certificates, apps)));
     }
   } catch (error) {
     await close();
     throw error;
   }
-  for (const address of addresses) log.info({ address }, "the door is open");
+  for (const address of addresses) log.info({ address }, "the public server is open");
   return {
     addresses,
     async look({ tls }) {
-      const words = keeper && tls ? await keeper.look(tls) : undefined;
+      const words = certificates && tls ? await certificates.refresh(tls) : undefined;
       return words === undefined ? [] : [words];
     },
     close,
   };
 }
 
-async function keepCertificate(
+async function watchCertificate(
   clock: Clock,
   { config, log }: PublicAppDeps,
   apps: readonly FastifyInstance[],
@@ -156,13 +152,13 @@ async function keepCertificate(
 async function openAll(
   deps: PublicAppDeps,
   listener: Listener,
-  keeper: CertificateReloader | undefined,
+  certificates: CertificateReloader | undefined,
   apps: FastifyInstance[],
 ): Promise<string[]> {
   const bound: string[] = [];
   const places = await resolveListener(listener);
   for (const [index, place] of places.entries()) {
-    const app = createPublicApp(deps, place.isTls ? keeper?.pair : undefined);
+    const app = createPublicApp(deps, place.isTls ? certificates?.pair : undefined);
     apps.push(app);
     const isOptional = bound.length > 0 || index < places.length - 1;
     const address = await bind(app, place, isOptional);

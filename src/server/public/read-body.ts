@@ -1,5 +1,4 @@
 import type { IncomingMessage } from "node:http";
-import type { TakeTurn } from "./fair-queue.ts";
 
 /** A body of more than this many chunks that are so short was cut into crumbs to cost us time; no proxy does that. */
 const MANY_CHUNKS = 4_096;
@@ -7,7 +6,7 @@ const CRUMB_BYTES = 64;
 /** Up to here a body is read as it comes; GitLab's Job Hooks have some 5 KB. */
 const SHORT_BYTES = 64 * 1024;
 
-export interface BodyReading {
+interface BodyReading {
   readonly mostBytes: number;
   readonly onChunk?: (chunk: Buffer) => void;
   /** Has a long body wait for its turn before each further piece, so that many of them do not hold up the short ones. */
@@ -64,4 +63,42 @@ export function readBody(raw: IncomingMessage, reading: BodyReading): Promise<Bo
 function problemOf(length: number, chunks: number, mostBytes: number): "too-long" | "crumbs" | undefined {
   if (length > mostBytes) return "too-long";
   return chunks > MANY_CHUNKS && length < chunks * CRUMB_BYTES ? "crumbs" : undefined;
+}
+
+/** How many are let go in one round of the event loop. */
+const AT_ONCE = 2;
+
+/**
+ * Has work that comes in pieces done a few pieces in each round of the event loop, and everything else in between. Who has had least
+ * so far goes first, `hadBytes` being what that is told by; among equals, who came first.
+ */
+export type TakeTurn = (hadBytes: number, go: () => unknown) => void;
+
+interface Waiting {
+  readonly hadBytes: number;
+  readonly go: () => unknown;
+}
+
+export function createFairQueue(): TakeTurn {
+  const waiting = new Set<Waiting>();
+
+  function next(): Waiting | undefined {
+    let least: Waiting | undefined;
+    for (const each of waiting)
+      if (each.hadBytes < (least?.hadBytes ?? Number.POSITIVE_INFINITY)) least = each;
+    if (least) waiting.delete(least);
+    return least;
+  }
+
+  function run(): void {
+    const now = Array.from({ length: AT_ONCE }, next);
+    // Before going: what goes may come back, and then waits for the next round.
+    if (waiting.size > 0) setImmediate(run);
+    for (const each of now) each?.go();
+  }
+
+  return (hadBytes, go) => {
+    waiting.add({ hadBytes, go });
+    if (waiting.size === 1) setImmediate(run);
+  };
 }

@@ -1,28 +1,25 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { SampledLog } from "../../base/log.ts";
 import { MIB_BYTES } from "../../base/units.ts";
-import type { AddressSet } from "./address.ts";
 import type { BodyBudget, KeptBody } from "./body-budget.ts";
-import type { Client } from "./client.ts";
+import type { AddressSet, Client } from "./client.ts";
 import type { Connections } from "./connections.ts";
-import type { Tally } from "./counts.ts";
-import type { TakeTurn } from "./fair-queue.ts";
-import { type BodyEnd, readBody } from "./read-body.ts";
-import type { Refusal, Refuse } from "./refusal.ts";
-import type { Screening, WebhookHandler } from "./webhook-handler.ts";
+import { type BodyEnd, readBody, type TakeTurn } from "./read-body.ts";
+import type { Refusal, Refuse, Tally } from "./refusal.ts";
 
 /** GitLab's longest payload has 25 MB; an authentic one has to be read to its end. */
 const MOST_BODY_BYTES = 32 * MIB_BYTES;
 const TRY_AGAIN_S = 10;
 
 export interface WebhookRouteDeps {
-  readonly desk: WebhookHandler | undefined;
+  readonly handler: WebhookHandler | undefined;
   readonly clientOf: (request: FastifyRequest) => Client;
   readonly allowed: () => AddressSet;
   readonly bodyLimitBytes: number;
-  readonly room: BodyBudget;
+  readonly bodies: BodyBudget;
   readonly takeTurn: TakeTurn;
   readonly connections: Connections;
   /** Something was wrong with the connection already, and has been logged. */
@@ -75,7 +72,7 @@ function refusalByPlace(request: FastifyRequest, deps: WebhookRouteDeps): Refusa
     const message = `${address ?? "an unknown address"} may not deliver webhooks here (http.allow)`;
     return { reason: "address not allowed", status: 403, message };
   }
-  if (deps.desk === undefined) {
+  if (deps.handler === undefined) {
     const message = "this FireRunner takes no webhooks: its configuration has no “webhook”";
     return { reason: "no webhook configured", status: 404, message };
   }
@@ -89,8 +86,8 @@ function refusalByPlace(request: FastifyRequest, deps: WebhookRouteDeps): Refusa
   return undefined;
 }
 
-function screen({ raw }: FastifyRequest, { desk, connections }: WebhookRouteDeps): Screening {
-  const screening = deskOf(desk).screen(raw.headers);
+function screen({ raw }: FastifyRequest, { handler, connections }: WebhookRouteDeps): Screening {
+  const screening = handlerOf(handler).screen(raw.headers);
   if (screening.kind === "proven") connections.prove(raw.socket);
   return screening;
 }
@@ -103,7 +100,7 @@ async function receiveBody(
 ): Promise<void> {
   const { raw } = request;
   const length = raw.headers["content-length"];
-  const kept = deps.room.keep(deps.bodyLimitBytes, length === undefined ? undefined : Number(length));
+  const kept = deps.bodies.keep(deps.bodyLimitBytes, length === undefined ? undefined : Number(length));
   try {
     const proof = screening.kind === "signed" ? screening.proof : undefined;
     const end = await readBody(raw, {
@@ -134,10 +131,10 @@ async function take(
   request: FastifyRequest,
   reply: FastifyReply,
   kept: KeptBody,
-  { desk, tally }: WebhookRouteDeps,
+  { handler, tally }: WebhookRouteDeps,
 ): Promise<void> {
   const body = kept.take();
-  const message = await deskOf(desk).take({ headers: request.raw.headers, body });
+  const message = await handlerOf(handler).take({ headers: request.raw.headers, body });
   tally.accepted++;
   if (body === undefined) tally.withoutBody++;
   reply.code(200).send({ message });
@@ -187,7 +184,47 @@ function apologize(
     .send({ message: "the delivery could not be kept; FireRunner's log says why" });
 }
 
-function deskOf(desk: WebhookHandler | undefined): WebhookHandler {
-  if (desk === undefined) throw new TypeError("a webhook was let in without anybody to receive it");
-  return desk;
+function handlerOf(handler: WebhookHandler | undefined): WebhookHandler {
+  if (handler === undefined) throw new TypeError("a webhook was let in without anybody to receive it");
+  return handler;
+}
+
+/** What the headers of a webhook request prove, before its body is read. */
+export type Screening =
+  /** The secret token is right, and no signature was offered that would have to be right as well. */
+  | { readonly kind: "proven" }
+  /** A signature is offered that only the body can prove. */
+  | { readonly kind: "signed"; readonly proof: BodyProof }
+  /** `message` says in words what is missing or wrong; nothing secret is in it. */
+  | { readonly kind: "refused"; readonly message: string };
+
+/** A signature that is checked while the body arrives, so that no body has to be kept for it. */
+interface BodyProof {
+  update(chunk: Uint8Array): void;
+  /** To be asked once, after the last chunk. */
+  verdict(): boolean;
+}
+
+/** An authentic webhook request. */
+interface HookRequest {
+  readonly headers: IncomingHttpHeaders;
+  /** Undefined when it was longer than what is read, or there was no room for it. */
+  readonly body: Buffer | undefined;
+}
+
+/** Who receives webhooks behind the public server. */
+export interface WebhookHandler {
+  screen(headers: IncomingHttpHeaders): Screening;
+  /**
+   * Takes an authentic request; resolves once it is durable, with what to tell the sender in words. Rejects only when the store
+   * fails and trying again has not helped: the one case in which GitLab is told 503.
+   */
+  take(request: HookRequest): Promise<string>;
+}
+
+/** What `/readyz` says. */
+export interface Readiness {
+  readonly ready: boolean;
+  /** What is missing, in words. */
+  readonly problems: readonly string[];
 }

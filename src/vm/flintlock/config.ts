@@ -117,7 +117,10 @@ const hostName = z
 
 /** `vm.flintlock`: the hosts of the flintlock driver. */
 export const FlintlockConfig = z.strictObject({
-  hosts: z.record(hostName, Host).default({}).meta({ description: "The hosts, by a name of your choice." }),
+  hosts: z
+    .record(hostName, Host)
+    .default({})
+    .meta({ description: "The hosts, by a name of your choice.", reload: "live" }),
   callTimeout: durationMs()
     .prefault("10s")
     .meta({ description: "Longest time for a host's answer to one call." }),

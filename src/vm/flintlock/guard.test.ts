@@ -77,6 +77,31 @@ describe("a host that fails", () => {
     expect(calls()).toBe(20);
   });
 
+  test("has one call at a time try it after a pause, and is as before once that went well", async () => {
+    const clock = createManualClock();
+    const asked: { well: () => void; badly: () => void }[] = [];
+    const list = () =>
+      new Promise<[]>((resolve, reject) => {
+        asked.push({ well: () => resolve([]), badly: () => reject(refused) });
+      });
+    const client = { list, create: list, delete: list, reconnectedAt: () => undefined, close: () => {} };
+    const guard = guardClient(client as unknown as FlintlockClient, "metal-1", clock);
+    const ask = () => guard.list({ namespace: "" }, signal).catch((error: FlintlockError) => error.code);
+    // Four under way at the same time: the fourth failure changes nothing.
+    const first = [ask(), ask(), ask(), ask()];
+    for (const each of asked.splice(0)) each.badly();
+    await Promise.all(first);
+    await clock.advance(2_000);
+
+    const trial = ask();
+    expect(await ask()).toBe("vm_host_avoided");
+    asked[0]?.well();
+    expect(await trial).toEqual([]);
+    const later = [ask(), ask()];
+    for (const each of asked.splice(1)) each.well();
+    expect(await Promise.all(later)).toEqual([[], []]);
+  });
+
   test("is not blamed for answers that are errors", async () => {
     const { guard, ask, calls, set } = aGuard();
     set(unknown);

@@ -1,4 +1,3 @@
-import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "cockatiel";
 import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import type { HostProblem } from "../driver.ts";
@@ -7,8 +6,8 @@ import { FlintlockError } from "./errors.ts";
 import { hostFailure } from "./failure.ts";
 
 const FAILURES_TO_OPEN = 3;
-const FIRST_REST_MS = 2 * SECOND_MS;
-const LONGEST_REST_MS = 30 * SECOND_MS;
+const FIRST_PAUSE_MS = 2 * SECOND_MS;
+const LONGEST_PAUSE_MS = 30 * SECOND_MS;
 
 export interface GuardedClient extends FlintlockClient {
   /** What the last call failed with, if the host itself was the reason. */
@@ -16,52 +15,32 @@ export interface GuardedClient extends FlintlockClient {
 }
 
 /**
- * Leaves a host alone that failed several times in a row: calls then fail at once, without the network. After a rest one call tries
- * again; the rests grow while it goes on failing.
+ * Leaves a host alone that failed several times in a row: calls then fail at once, without the network. After a pause one call tries
+ * again; the pauses grow while it goes on failing.
  */
 export function guardClient(client: FlintlockClient, host: string, clock: Clock): GuardedClient {
-  // The breaker's own time is the computer's; ours decides when it may try again.
-  const breaker = circuitBreaker(handleWhen(isOfHost), {
-    halfOpenAfter: 0,
-    breaker: new ConsecutiveBreaker(FAILURES_TO_OPEN),
-  });
   let last: FlintlockError | undefined;
-  let rests = 0;
-  let restUntil = 0;
-  breaker.onBreak(() => {
-    restUntil = clock.now() + Math.min(FIRST_REST_MS * 2 ** rests, LONGEST_REST_MS);
-    rests += 1;
-  });
-  breaker.onReset(() => {
-    rests = 0;
-  });
-
-  function mayCall(): boolean {
-    if (breaker.state === CircuitState.Closed) return true;
-    return breaker.state === CircuitState.Open && clock.now() >= restUntil;
-  }
+  const breaker = createBreaker(clock);
 
   async function call<T>(work: () => Promise<T>): Promise<T> {
-    if (!mayCall()) throw leftAlone(host, last);
-    const outcome = await breaker.execute(async () => await settle(work));
-    if ("error" in outcome) throw outcome.error;
-    return outcome.value;
-  }
-
-  async function settle<T>(work: () => Promise<T>): Promise<{ value: T } | { error: unknown }> {
+    const settle = breaker.begin();
+    if (settle === undefined) throw leftAlone(host, last);
     try {
       const value = await work();
       last = undefined;
-      return { value };
+      settle("well");
+      return value;
     } catch (error) {
-      if (isOfHost(error)) {
-        last = error;
-        throw error;
-      }
-      // The host answered, if not what was hoped for.
-      if (error instanceof FlintlockError) last = undefined;
-      return { error };
+      last = troubleAfter(error);
+      settle(isOfHost(error) ? "failed" : "well");
+      throw error;
     }
+  }
+
+  /** An answer that is an error comes from a host that is well; what was called off on our side says nothing of it. */
+  function troubleAfter(error: unknown): FlintlockError | undefined {
+    if (isOfHost(error)) return error;
+    return error instanceof FlintlockError ? undefined : last;
   }
 
   return {
@@ -71,6 +50,50 @@ export function guardClient(client: FlintlockClient, host: string, clock: Clock)
     reconnectedAt: client.reconnectedAt,
     close: client.close,
     trouble: () => last && { problem: last.message, hint: last.hint },
+  };
+}
+
+interface Breaker {
+  /** Returns what is to be told of the call's end; undefined when no call may be made now. */
+  begin(): ((how: "well" | "failed") => void) | undefined;
+}
+
+/** Closed, it lets every call through; open, none; and after a pause a single one, by which it closes or stays open for longer. */
+function createBreaker(clock: Clock): Breaker {
+  let failures = 0;
+  let pauses = 0;
+  let openUntil: number | undefined;
+  let isTrying = false;
+
+  function open(): void {
+    openUntil = clock.now() + Math.min(FIRST_PAUSE_MS * 2 ** pauses, LONGEST_PAUSE_MS);
+    pauses += 1;
+  }
+
+  function settleTrial(how: "well" | "failed"): void {
+    isTrying = false;
+    if (how === "failed") {
+      open();
+      return;
+    }
+    openUntil = undefined;
+    pauses = 0;
+    failures = 0;
+  }
+
+  function settle(how: "well" | "failed"): void {
+    failures = how === "failed" ? failures + 1 : 0;
+    // Calls that were under way when it opened fail together with the one that opened it.
+    if (failures >= FAILURES_TO_OPEN && openUntil === undefined) open();
+  }
+
+  return {
+    begin() {
+      if (openUntil === undefined) return settle;
+      if (isTrying || clock.now() < openUntil) return undefined;
+      isTrying = true;
+      return settleTrial;
+    },
   };
 }
 

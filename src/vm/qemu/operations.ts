@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { VmConfig } from "../config.ts";
 import type { MachineSpec } from "../driver.ts";
@@ -51,7 +52,8 @@ export function createOperations(deps: OperationsDeps): Operations {
       const { process, qmp } = await startMachine(start, workplace, clock, signal);
       await running.watch(spec.id, files, process, qmp);
     } catch (error) {
-      await identity.killAll(files, await workplace.userOf(files), AbortSignal.timeout(CLEAN_UP_MS));
+      const user = await workplace.userOf(files);
+      await withDeadline(clock, { limitMs: CLEAN_UP_MS }, (late) => identity.killAll(files, user, late));
       await workplace.clear(files);
       throw error;
     }

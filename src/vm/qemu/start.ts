@@ -2,8 +2,10 @@
  * From nothing to a running hypervisor. Each step may be the last one before this program dies: until the process runs there
  * is only a directory, which `prepare` empties on the next try; from then on the process itself says whose it is.
  */
+
 import type { ChildProcess } from "node:child_process";
 import type { Clock } from "../../base/clock.ts";
+import { startDeadline } from "../../base/deadline.ts";
 import { systemCode } from "../../base/errors.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -80,19 +82,22 @@ async function whenAnswering(
 ): Promise<Started> {
   const { pid } = child;
   const startTicks = pid === undefined ? undefined : await startTicksOf(pid);
-  const deadline = AbortSignal.timeout(START_MS);
-  const waiting = AbortSignal.any([signal, deadline]);
-  while (
-    pid !== undefined &&
-    startTicks !== undefined &&
-    child.exitCode === null &&
-    child.signalCode === null
-  ) {
-    signal.throwIfAborted();
-    if (deadline.aborted) throw refused(files, "did not answer in time");
-    const qmp = await connectQmp(files.qmp, waiting).catch(() => undefined);
-    if (qmp) return { process: { pid, startTicks }, qmp };
-    await clock.sleep(TRY_MS, waiting).catch(() => {});
+  const deadline = startDeadline(clock, START_MS, signal);
+  try {
+    while (
+      pid !== undefined &&
+      startTicks !== undefined &&
+      child.exitCode === null &&
+      child.signalCode === null
+    ) {
+      signal.throwIfAborted();
+      if (deadline.isOver()) throw refused(files, "did not answer in time");
+      const qmp = await connectQmp(files.qmp, deadline.signal).catch(() => undefined);
+      if (qmp) return { process: { pid, startTicks }, qmp };
+      await clock.sleep(TRY_MS, deadline.signal).catch(() => {});
+    }
+  } finally {
+    deadline.clear();
   }
   throw refused(files, "ended at once", await lastLines(files.log, 3));
 }

@@ -2,7 +2,9 @@
  * One watch per running machine: it holds the hypervisor's only control connection, whose end is the first news of a death,
  * and falls back to looking at the process where there is none.
  */
+
 import type { Clock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import type { ExitKind } from "../driver.ts";
 import { isAlive, type ProcessId } from "../local/processes.ts";
 import { exitOfReason } from "./exit.ts";
@@ -40,8 +42,10 @@ export function watchMachine(options: WatchOptions): Watch {
   const { signal } = stopped;
 
   async function connected(): Promise<QmpClient | undefined> {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
-    return await connectQmp(options.qmpPath, deadline).catch(() => undefined);
+    const limit = { limitMs: CONNECT_MS, parent: signal, cleanUpMs: 0 };
+    return await withDeadline(options.clock, limit, (either) => connectQmp(options.qmpPath, either)).catch(
+      () => undefined,
+    );
   }
 
   /** Returns how the machine ended, or undefined while it runs. */

@@ -1,5 +1,6 @@
 import type { Core } from "../core.ts";
-import type { Exchange, Reply, RouteName } from "../exchange.ts";
+import type { Exchange, Reply } from "../exchange.ts";
+import type { RouteName } from "../faults.ts";
 import type { TokenScope } from "../tokens.ts";
 import { type RestHandler, serveRest } from "./access.ts";
 import { testHook } from "./hook-test.ts";

@@ -1,0 +1,164 @@
+/**
+ * What a request of each route may cost the program, and what of it goes on to GitLab: said here, and nowhere else.
+ *
+ * `dispatcher.ts` applies it to every request before a handler sees it, so that a handler is bounded by construction: it is called only
+ * when there is room (`atOnce`, `holdsBytes`), sees no header and no part of the query but those named here, counts what it reads with
+ * `exchange.hold`, and stops waiting when `exchange.signal` aborts. A new route is a kind in `routes.ts`, a line here, and a handler.
+ */
+import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+
+/** What a guest's request is about. Paths are matched as sent: nothing is decoded, so nothing can hide in an encoding. */
+export type Route =
+  | { readonly kind: "boot" }
+  /** Answered when GitLab wants the job canceled: the machine's init hurries its runner. */
+  | { readonly kind: "await-cancel" }
+  /** The guest is about to power off. */
+  | { readonly kind: "end" }
+  | { readonly kind: "request-job" }
+  | { readonly kind: "update-job"; readonly jobId: number }
+  | { readonly kind: "append-trace"; readonly jobId: number }
+  | { readonly kind: "upload-artifacts"; readonly jobId: number }
+  | { readonly kind: "download-artifacts"; readonly jobId: number }
+  | { readonly kind: "git" }
+  /** The list of a push's or a checkout's large files: its answer names URLs that must lead through the relay. */
+  | { readonly kind: "lfs-batch" }
+  | { readonly kind: "lfs-object" };
+
+const segment = "(?!\\.{1,2}/)[A-Za-z0-9_.-]+";
+const repository = `^(?:/${segment}){1,30}\\.git`;
+/** Without `.git` GitLab answers this one request, by naming the address with it. */
+const shortHandshake = new RegExp(`^(?!/api/)(?:/${segment}){2,30}/info/refs$`);
+const git = new RegExp(`${repository}/(?:info/refs|git-upload-pack|git-receive-pack)$`);
+const lfsBatch = new RegExp(`${repository}/info/lfs/objects/batch$`);
+const lfsLocks = new RegExp(`${repository}/info/lfs/locks(?:/verify|/[A-Za-z0-9_-]+/unlock)?$`);
+const lfsObject = new RegExp(`${repository}/gitlab-lfs/objects/[0-9a-f]{64}(?:/\\d{1,15})?$`);
+
+const jobPath = /^\/api\/v4\/jobs\/([1-9]\d{0,14})(\/trace|\/artifacts)?$/;
+
+/** The route of a request, or undefined when the relay has nothing there. `path` is without the query. */
+export function routeOf(method: string, path: string): Route | undefined {
+  if (path.length > 2_048) return undefined;
+  return ownRoute(method, path) ?? jobRoute(method, path) ?? gitRoute(method, path);
+}
+
+function ownRoute(method: string, path: string): Route | undefined {
+  if (method === "GET" && path === "/firerunner/boot") return { kind: "boot" };
+  if (method === "GET" && path === "/firerunner/cancel") return { kind: "await-cancel" };
+  if (method === "POST" && path === "/firerunner/end") return { kind: "end" };
+  if (method === "POST" && path === "/api/v4/jobs/request") return { kind: "request-job" };
+  return undefined;
+}
+
+const jobKinds: Readonly<
+  Record<string, "update-job" | "append-trace" | "upload-artifacts" | "download-artifacts">
+> = {
+  "PUT ": "update-job",
+  "PATCH /trace": "append-trace",
+  "POST /artifacts": "upload-artifacts",
+  "GET /artifacts": "download-artifacts",
+};
+
+function jobRoute(method: string, path: string): Route | undefined {
+  const match = jobPath.exec(path);
+  const kind = match ? jobKinds[`${method} ${match[2] ?? ""}`] : undefined;
+  return kind ? { kind, jobId: Number(match?.[1]) } : undefined;
+}
+
+function gitRoute(method: string, path: string): Route | undefined {
+  if (method === "POST" && lfsBatch.test(path)) return { kind: "lfs-batch" };
+  if ((method === "GET" || method === "PUT") && lfsObject.test(path)) return { kind: "lfs-object" };
+  if (method === "GET" && shortHandshake.test(path)) return { kind: "git" };
+  if ((method === "GET" || method === "POST") && (git.test(path) || lfsLocks.test(path)))
+    return { kind: "git" };
+  return undefined;
+}
+
+/** `elsewhere`: by the proxy to another server, as a request or a tunnel. `nothing`: there is no such place, and it is refused. */
+export type Served = Route["kind"] | "elsewhere" | "nothing";
+
+interface RouteRule {
+  /** Requests of one machine that are not answered yet. `tunnels`: as many as `relay.tunnels` says. */
+  readonly atOnce: number | "tunnels";
+  /** Counted as held while a request is under way: what its connections buffer. Bodies that are read whole come on top as they arrive. */
+  readonly holdsBytes: number;
+  /** From its header to the end of its answer. Undefined where only silence is limited (`relay.idleTimeout`): a body may take hours. */
+  readonly endsAfterMs?: number;
+  /** Names (lower case) of the headers that handlers see and GitLab gets. `others`: all but those by which one claims to be somebody else. */
+  readonly headers: readonly string[] | "others";
+  /** Names of the query's parts that handlers see and GitLab gets. */
+  readonly query: readonly string[] | "others";
+}
+
+const KIB = 1024;
+const SMALL_BYTES = 32 * KIB;
+/** Two connections with a piece on its way in each direction, as Node and undici cut them. */
+const STREAM_BYTES = 256 * KIB;
+/** A tunnel that is read at both ends holds next to nothing, and there are many. */
+const TUNNEL_BYTES = 64 * KIB;
+/** For what is answered from here. */
+const SOON_MS = 30 * SECOND_MS;
+/** Reports wait for their turn, for GitLab's pace and for its answer. */
+const REPORT_MS = 5 * MINUTE_MS;
+
+const about = ["accept", "user-agent"];
+const transfer = [...about, "accept-encoding", "content-type"];
+const conditions = ["range", "if-range", "if-none-match", "if-modified-since"];
+
+const small = { holdsBytes: SMALL_BYTES, endsAfterMs: SOON_MS, headers: [], query: [] };
+const report = { atOnce: 8, holdsBytes: SMALL_BYTES, endsAfterMs: REPORT_MS };
+
+export const routeRules: Readonly<Record<Served, RouteRule>> = {
+  boot: { ...small, atOnce: 4 },
+  // Held for hours: the newest alone waits, the one before it is answered.
+  "await-cancel": { atOnce: 4, holdsBytes: SMALL_BYTES, headers: [], query: [] },
+  end: { ...small, atOnce: 4 },
+  "request-job": { ...small, atOnce: 4 },
+  "update-job": { ...report, headers: [...about, "content-type", "job-token"], query: [] },
+  "append-trace": {
+    ...report,
+    headers: [...about, "content-type", "job-token", "content-range"],
+    query: ["debug_trace"],
+  },
+  "upload-artifacts": {
+    atOnce: 16,
+    holdsBytes: STREAM_BYTES,
+    headers: [...transfer, "content-encoding", "job-token"],
+    query: ["artifact_format", "artifact_type", "expire_in", "accessibility"],
+  },
+  "download-artifacts": {
+    atOnce: 16,
+    holdsBytes: STREAM_BYTES,
+    headers: [...about, "accept-encoding", "job-token", ...conditions],
+    query: ["direct_download"],
+  },
+  git: {
+    atOnce: 32,
+    holdsBytes: STREAM_BYTES,
+    headers: [
+      ...transfer,
+      "accept-language",
+      "authorization",
+      "cache-control",
+      "content-encoding",
+      "git-protocol",
+      "pragma",
+    ],
+    // The protocol's own, and the filters of a list of locks.
+    query: ["service", "path", "id", "cursor", "limit", "refspec"],
+  },
+  "lfs-batch": {
+    atOnce: 4,
+    holdsBytes: STREAM_BYTES,
+    // Not accept-encoding: the answer is read on its way.
+    headers: [...about, "authorization", "content-type"],
+    query: [],
+  },
+  "lfs-object": {
+    atOnce: 32,
+    holdsBytes: STREAM_BYTES,
+    headers: [...transfer, "authorization", ...conditions],
+    query: [],
+  },
+  elsewhere: { atOnce: "tunnels", holdsBytes: TUNNEL_BYTES, headers: "others", query: "others" },
+  nothing: { ...small, atOnce: 8 },
+};

@@ -1,0 +1,134 @@
+import type { Clock } from "../../base/clock.ts";
+import { describeError } from "../../base/errors.ts";
+import type { Log } from "../../base/log.ts";
+import type { ProxyRoutes } from "../../base/proxy/routes.ts";
+import { MIB_BYTES } from "../../base/units.ts";
+import type { Pool } from "../../domain/pool.ts";
+import type { GitLabHttp } from "../../gitlab/http.ts";
+import type { RunnerApi } from "../../gitlab/runner-api.ts";
+import type { Store } from "../../store/store.ts";
+import type { RelaySettings } from "../config.ts";
+import type { AddressGuard, Resolve } from "../egress/addresses.ts";
+import type { Dialer } from "../egress/egress-dialer.ts";
+import { Refusal } from "../errors.ts";
+import type { Audit } from "../gateway/audit.ts";
+import type { Handle } from "../gateway/dispatcher.ts";
+import { type Exchange, reply } from "../gateway/exchange.ts";
+import type { ChunkedWork } from "../gateway/fair-queue.ts";
+import type { Guest, JobSession } from "../gateway/guest.ts";
+import { createDownload, createUpload } from "./artifacts.ts";
+import { createGit } from "./git.ts";
+import { createGuestCalls } from "./guest-calls.ts";
+import { createJobCaller } from "./job-call.ts";
+import { createJobDelivery } from "./job-delivery.ts";
+import { createJobEnd, type RecordEnd } from "./job-session.ts";
+import { createRedirects } from "./redirects.ts";
+import { createAppendTrace, ensureHead } from "./trace.ts";
+import { awaitCancel, createUpdateJob } from "./update-job.ts";
+
+interface HandlersContext {
+  readonly dialer: Dialer;
+  readonly audit: Audit;
+  readonly recordEnd: RecordEnd;
+  readonly pieces: ChunkedWork;
+  /** Waited for at the stop. */
+  readonly track: (work: Promise<void>) => void;
+}
+
+/** One handler for each route: the parts list of everything that is served to a guest, but for the proxy. */
+export function createHandlers(
+  options: RelayOptions,
+  { dialer, audit, recordEnd, pieces, track }: HandlersContext,
+): Handle {
+  const { store, http, api, clock, config } = options;
+  const jobEnd = createJobEnd({ store, clock });
+  const reports = {
+    store,
+    api,
+    clock,
+    jobEnd,
+    caller: createJobCaller({ http, clock }),
+    intervalSeconds: Math.max(1, Math.ceil(config.traceInterval / 1_000)),
+    traceLimitBytes: config.traceLimit * MIB_BYTES,
+  };
+  const appendTrace = createAppendTrace(reports);
+  const updateJob = createUpdateJob(reports);
+  const { objectStorage, idleTimeout: idleTimeoutMs } = config;
+  const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
+  const calls = createGuestCalls({ http, clock });
+  const artifacts = { store, http, calls, dialer, redirects, jobEnd, idleTimeoutMs };
+  const uploadArtifacts = createUpload(artifacts);
+  const downloadArtifacts = createDownload(artifacts);
+  const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
+  const redeliverAfterMs = config.redeliverAfter;
+  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onDelivered: openTrace });
+
+  /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
+  function openTrace(guest: Guest, session: JobSession): void {
+    const onOver = (status: string | undefined) => jobEnd.over(session, status);
+    const opened = guest.exclusively(() => ensureHead({ api, store }, session, onOver));
+    track(
+      opened.catch((error: unknown) =>
+        guest.log.write("info", "trace", { error: describeError(error) }, "trace not opened yet"),
+      ),
+    );
+  }
+
+  return async (exchange, route) => {
+    switch (route.kind) {
+      case "boot":
+        return await sendBootData(exchange, options.bootData);
+      case "await-cancel":
+        return awaitCancel(exchange, clock);
+      case "end":
+        await recordEnd(exchange.guest, "orderly");
+        return reply(exchange.response, 204, {});
+      case "request-job":
+        return await requestJob(exchange);
+      case "update-job":
+        return await updateJob(exchange, route.jobId);
+      case "append-trace":
+        return await appendTrace(exchange, route.jobId);
+      case "upload-artifacts":
+        return await uploadArtifacts(exchange, route.jobId);
+      case "download-artifacts":
+        return await downloadArtifacts(exchange, route.jobId);
+      case "git":
+        return await git.forward(exchange);
+      case "lfs-batch":
+        return await git.lfsBatch(exchange);
+      case "lfs-object":
+        return await git.lfsObject(exchange);
+    }
+  };
+}
+
+async function sendBootData(
+  { guest, response }: Exchange,
+  bootData: RelayOptions["bootData"],
+): Promise<void> {
+  const text = await bootData(guest.machineId);
+  if (text === undefined) throw new Refusal(404, "this machine is not to run");
+  reply(response, 200, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" }, text);
+}
+
+export interface RelayOptions {
+  readonly store: Store;
+  readonly http: GitLabHttp;
+  readonly api: Pick<RunnerApi, "appendTrace">;
+  /** The pools as configured now. */
+  readonly pools: () => ReadonlyMap<string, Pool>;
+  /** What a machine is told at its boot, as text; undefined for a machine that is not to run. */
+  readonly bootData: (machineId: string) => Promise<string | undefined>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: RelaySettings;
+  /** Where the authority for machines on other hosts is kept, if any come. */
+  readonly directory?: string;
+  /** Which addresses guests may not reach. The default refuses everything that is not public. */
+  readonly guard?: AddressGuard;
+  /** Through which proxies guests' other hosts are reached; by default through none. */
+  readonly proxies?: ProxyRoutes;
+  /** Replaces the resolution of names that guests ask for. */
+  readonly resolve?: Resolve;
+}

@@ -1,0 +1,74 @@
+import { describe, expect, test } from "vitest";
+import { aJob, someTime } from "../../../test/builders/job.ts";
+import { aMachine } from "../../../test/builders/machine.ts";
+import { aPayload } from "../../../test/builders/payload.ts";
+import { composeTraceHead } from "./trace.ts";
+
+const job = aJob({ state: "starting" });
+const machine = aMachine({ state: "ready", driver: "qemu" });
+
+function compose(payload: Parameters<typeof aPayload>[0] = {}, traceHead = ""): string {
+  return composeTraceHead(
+    { ...job, traceHead },
+    machine,
+    JSON.stringify(aPayload(payload)),
+    someTime + 9_000,
+  );
+}
+
+describe("the lines that open a trace", () => {
+  test("say which machine, its size, where it runs, and how long it took", () => {
+    expect(compose()).toBe(
+      "\u001b[0;36mFireRunner: machine fr-aaaaaaaa (1 CPU, 1 GiB, qemu on local) was ready 2.9 s after the job was claimed, 1.9 s after it was created.\u001b[0;m\n",
+    );
+  });
+
+  test("come once, after those of machines that died before", () => {
+    const lost = "FireRunner: machine fr-bbbbbbbb was lost: killed; trying another machine\n";
+
+    expect(compose({}, lost)).toContain("fr-aaaaaaaa");
+    expect(compose({}, lost + compose())).toBe("");
+  });
+
+  test("say that a proxy of the job's own cannot be reached from a machine of this computer", () => {
+    const variables = [{ key: "http_proxy", value: "http://u:p@proxy.corp.example:3128", masked: false }];
+    const payload = JSON.stringify(aPayload({ variables }));
+    const elsewhere = aMachine({ state: "ready", driver: "flintlock", host: "metal-1" });
+
+    expect(compose({ variables })).toContain(
+      "the job sets http_proxy (proxy.corp.example:3128): this machine cannot",
+    );
+    expect(compose({ variables })).not.toContain("u:p@");
+    expect(composeTraceHead(job, elsewhere, payload, someTime)).not.toContain("http_proxy");
+  });
+
+  test("say that an image and services are ignored", () => {
+    const text = compose({
+      image: { name: "ruby:3.4" },
+      services: [{ name: "postgres" }, { name: "redis" }],
+    });
+
+    expect(text).toMatch(/“image: ruby:3\.4” is ignored/);
+    expect(text).toMatch(/“services: postgres, redis” is ignored/);
+  });
+
+  test("say that caches are not kept, and nothing of a job without any", () => {
+    expect(compose({ cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] })).toMatch(
+      /“cache: main-npm, main-pip” is ignored: caches are not kept from job to job yet\./,
+    );
+    expect(compose({ cache: [{ key: null, paths: ["x"] }] })).toMatch(/“cache” is ignored/);
+    for (const nothing of [[], null, undefined]) expect(compose({ cache: nothing })).not.toMatch(/cache/);
+    expect(compose({ cache: { of: "a shape to come" } })).toMatch(/was ready/);
+  });
+
+  test("show no secret and no control character of a name", () => {
+    const text = compose({ image: { name: `evil\u001b[2J\n${"masked-secret-of-the-job"}:1` } });
+
+    expect(text).toContain("“image: evil [MASKED]:1”");
+    expect(text.split("\n")).toHaveLength(3);
+  });
+
+  test("stay short, whatever the name", () => {
+    expect(compose({ image: { name: "x".repeat(10_000) } }).length).toBeLessThan(700);
+  });
+});
