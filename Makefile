@@ -9,7 +9,7 @@ demo: setup
 # Every test; the last line says how many passed, failed and were skipped.
 test:
 	@scripts/setup --tests
-	@vitest run --coverage $(TEST_OPTIONS)
+	@vitest run $(TEST_OPTIONS)
 
 check: setup
 	@biome check --error-on-warnings . && tsc && knip

@@ -8,13 +8,12 @@ const shared = {
   // Only what hangs waits so long. PostgreSQL in this process takes half a minute to start where many share the CPUs.
   testTimeout: 90_000,
   hookTimeout: 120_000,
-  // A shared machine may stand still for seconds in the wrong moment. A test that fails twice in a row is broken.
-  retry: process.env["CI"] ? 1 : 0,
 };
 
 export default defineConfig({
   test: {
     reporters: ["default", "./test/closing-line-reporter.ts"],
+    // `npm run coverage`. Counting costs a part of every test, so `make test` does without.
     coverage: {
       provider: "v8",
       include: ["{src,packages}/**/*.ts"],

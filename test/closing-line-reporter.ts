@@ -12,7 +12,7 @@ export default class ClosingLineReporter implements Reporter {
       }
     }
     const line = `\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`;
-    // Coverage is reported after the run's end, and must not come below it.
+    // With `npm run coverage` its figures come after the run's end; this line must stay the last.
     process.once("exit", () => process.stdout.write(line));
   }
 }
