@@ -65,7 +65,7 @@ const ownTimers: Readonly<Record<string, string>> = {
   "packages/gitlab-stand-in/src/exchange.ts":
     "lets an answer's last bytes leave before the connection is cut",
   "packages/gitlab-stand-in/src/hooks/sender.ts": "a receiver that does not answer",
-  "packages/gitlab-stand-in/src/wait.ts": "a test's patience",
+  "packages/gitlab-stand-in/src/jobs.ts": "a test's patience",
 };
 
 const ofTime =

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createStandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import { type BenchContext, compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { type Child, startChild } from "../parts/child.ts";

@@ -1,4 +1,4 @@
-import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/test-clients";
 import { rewritePayload } from "../../src/relay/job/payload.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";

@@ -4,7 +4,7 @@
  * request is open (`request_concurrency` 1). It ends its jobs at once.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/test-clients";
 
 export interface ReferenceRunner {
   stop(): Promise<void>;

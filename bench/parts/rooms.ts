@@ -2,7 +2,7 @@
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import { type Components, composeApp } from "../../src/app/compose.ts";
 import type { Cleanup } from "../../src/app/fleet.ts";

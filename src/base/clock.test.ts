@@ -14,9 +14,11 @@ describe("system clock", () => {
   test("a sleep ends at once when its signal aborts", async () => {
     const controller = new AbortController();
     const sleep = systemClock.sleep(60_000, controller.signal);
-    controller.abort();
+    const reason = new Error("called off");
+    controller.abort(reason);
 
-    await expect(sleep).rejects.toThrow();
+    await expect(sleep).rejects.toBe(reason);
+    await expect(systemClock.sleep(60_000, controller.signal)).rejects.toBe(reason);
   });
 });
 

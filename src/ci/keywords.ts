@@ -1,6 +1,6 @@
-import { parseExpireInMs } from "@firerunner/gitlab-stand-in/expire-in";
 import { z } from "zod";
 import { isHash } from "./document.ts";
+import { parseExpireInMs } from "./duration.ts";
 
 /** What may be said of several jobs at once: lists within lists, which GitLab flattens. */
 function listOf<Item extends z.ZodType>(item: Item) {

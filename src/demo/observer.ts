@@ -1,18 +1,17 @@
 import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { Clock } from "../base/clock.ts";
-import { oneLine } from "../base/plain-text.ts";
+import { oneLine, plainText } from "../base/plain-text.ts";
 import { formatDuration } from "../base/units.ts";
 import { cutToWidth, visibleWidth } from "../base/wrap.ts";
-import type { Acts } from "./acts.ts";
-import type { Journal, Phase } from "./journal.ts";
-import { createLogLines } from "./log-lines.ts";
 import type { Screen } from "./screen.ts";
+import type { Steps } from "./steps.ts";
+import type { Phase, Timeline } from "./timeline.ts";
 
 /** Columns of a job's name before its log. */
 const MOST_NAME = 24;
 
-const phaseWords: Readonly<Record<Phase, string>> = {
+const phaseTexts: Readonly<Record<Phase, string>> = {
   waiting: "waits for other jobs",
   queued: "queued",
   booting: "claimed, machine boots",
@@ -21,24 +20,24 @@ const phaseWords: Readonly<Record<Phase, string>> = {
   ended: "ended",
 };
 
-export interface ObserverParts {
+interface ObserverOptions {
   readonly gitlab: StandInGitLab;
-  readonly journal: Journal;
-  readonly acts: Acts;
+  readonly timeline: Timeline;
+  readonly steps: Steps;
   readonly screen: Screen;
   readonly clock: Clock;
   readonly startedAt: number;
 }
 
-export interface Observer {
+interface Observer {
   /** The foot of the screen: one line for each job. */
   foot(): string[];
   stop(): void;
 }
 
 /** Shows each job's log and its changes as they happen. */
-export function createObserver(parts: ObserverParts): Observer {
-  const { gitlab, journal, acts, screen, clock, startedAt } = parts;
+export function createObserver(options: ObserverOptions): Observer {
+  const { gitlab, timeline, steps, screen, clock, startedAt } = options;
   const stops: (() => void)[] = [];
   const lastPhase = new Map<Job, Phase>();
   function label({ definition }: Job): string {
@@ -56,10 +55,10 @@ export function createObserver(parts: ObserverParts): Observer {
     job.watched = true;
     const lines = createLogLines();
     const take = (line: string) => {
-      journal.noteLine(job, line);
+      timeline.noteLine(job, line);
       say(job, `${screen.dim("│")} ${line}`);
       notePhase(job);
-      acts.onLine(job, line);
+      steps.onLine(job, line);
     };
     stops.push(
       job.trace.onAppend((bytes) => {
@@ -70,13 +69,13 @@ export function createObserver(parts: ObserverParts): Observer {
   }
 
   function notePhase(job: Job): void {
-    const phase = journal.phase(job);
+    const phase = timeline.phase(job);
     if (lastPhase.get(job) === phase) return;
     if (!lastPhase.has(job)) follow(job);
     lastPhase.set(job, phase);
     const at = screen.dim(`${formatDuration(clock.now() - startedAt).padStart(6)}`);
-    const words = phase === "ended" ? describeEnd(job) : phaseWords[phase];
-    say(job, `${screen.dim("●")} ${words} ${at}`);
+    const text = phase === "ended" ? describeEnd(job) : phaseTexts[phase];
+    say(job, `${screen.dim("●")} ${text} ${at}`);
   }
 
   for (const job of gitlab.jobs.all()) notePhase(job);
@@ -85,7 +84,10 @@ export function createObserver(parts: ObserverParts): Observer {
   return {
     foot() {
       const shown = gitlab.jobs.all().filter((job) => job.retriedAs === undefined);
-      return ["─".repeat(60), ...shown.map((job) => `${label(job)} ${footWords(job, journal, clock)}`)];
+      return [
+        "─".repeat(60),
+        ...shown.map((job) => `${label(job)} ${describeProgress(job, timeline, clock)}`),
+      ];
     },
     stop() {
       for (const stop of stops.splice(0)) stop();
@@ -93,14 +95,14 @@ export function createObserver(parts: ObserverParts): Observer {
   };
 }
 
-function footWords(job: Job, journal: Journal, clock: Clock): string {
-  const phase = journal.phase(job);
+function describeProgress(job: Job, timeline: Timeline, clock: Clock): string {
+  const phase = timeline.phase(job);
   if (phase === "ended") return describeEnd(job);
-  const { queuedAt, claimedAt, bootedAt, runningAt } = journal.times(job);
+  const { queuedAt, claimedAt, bootedAt, runningAt } = timeline.times(job);
   const since = runningAt ?? bootedAt ?? claimedAt ?? queuedAt;
   return since === undefined
-    ? phaseWords[phase]
-    : `${phaseWords[phase]} ${formatDuration(clock.now() - since)}`;
+    ? phaseTexts[phase]
+    : `${phaseTexts[phase]} ${formatDuration(clock.now() - since)}`;
 }
 
 /** `failed (script_failure, exit code 3)` */
@@ -110,4 +112,40 @@ export function describeEnd(job: Job): string {
     ...(job.exitCode ? [`exit code ${job.exitCode}`] : []),
   ];
   return details.length > 0 ? `${job.status} (${details.join(", ")})` : job.status;
+}
+
+interface LogLines {
+  /** Takes bytes as they come and returns the whole lines among them, cleaned for a terminal. */
+  push(bytes: Uint8Array): string[];
+  /** What is left when no more comes. */
+  end(): string[];
+}
+
+const SECTION_MARK = /section_(start|end):\d+:[^\r\n]*\r/g;
+
+/**
+ * Cuts a job's log into lines for people: no section marks, no colours or other control sequences (a job must not steer the
+ * user's terminal), and of a line that was written over only its last state.
+ */
+export function createLogLines(): LogLines {
+  const decoder = new TextDecoder();
+  let rest = "";
+
+  function clean(line: string): string {
+    const states = line.replaceAll(SECTION_MARK, "").split("\r").map(plainText);
+    return (states.findLast((state) => state !== "") ?? "").replaceAll("\n", " ").replaceAll("\t", "  ");
+  }
+
+  return {
+    push(bytes) {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      return lines.map(clean).filter((line) => line !== "");
+    },
+    end() {
+      const line = clean(rest);
+      rest = "";
+      return line === "" ? [] : [line];
+    },
+  };
 }

@@ -8,15 +8,15 @@ const STOP_LIMIT_MS = 30_000;
 /** The command that runs FireRunner, as a user would type it: program and first arguments. */
 export type Executable = readonly [string, ...string[]];
 
-/** Runs a command of FireRunner to its end, with its words going to the user. Throws `demo_program_failed`. */
+/** Runs a command of FireRunner to its end, with its output going to the user. Throws `demo_program_failed`. */
 export async function runCommand(
   executable: Executable,
   args: readonly string[],
-  options: { readonly wordsTo: 1 | 2; readonly signal: AbortSignal },
+  options: { readonly output: 1 | 2; readonly signal: AbortSignal },
 ): Promise<void> {
-  const { wordsTo, signal } = options;
+  const { output, signal } = options;
   const [program, ...first] = executable;
-  const child = spawn(program, [...first, ...args], { stdio: ["ignore", wordsTo, 2] });
+  const child = spawn(program, [...first, ...args], { stdio: ["ignore", output, 2] });
   const stop = () => child.kill("SIGTERM");
   signal.addEventListener("abort", stop, { once: true });
   const status = await ended(child);
@@ -27,7 +27,7 @@ export async function runCommand(
       "demo_program_failed",
       `“firerunner ${args[0]} ${args[1] ?? ""}” ended with ${status}`,
       {
-        hint: "its own words above say why",
+        hint: "its own output above says why",
       },
     );
 }

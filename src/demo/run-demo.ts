@@ -1,20 +1,26 @@
+/**
+ * `firerunner demo`: real jobs in real machines, with nothing but this computer. It starts a stand-in GitLab and FireRunner (`program.ts`)
+ * in a directory of their own (`workspace.ts`), makes the pipelines (`sample-project.ts`), and follows each job: `timeline.ts` keeps when
+ * it reached which phase, `observer.ts` shows its log, `steps.ts` cancels one and kills the machine of another. At the end it looks for
+ * what is left (`leftovers.ts`) and prints a table (`summary.ts`); the exit status says whether all went as expected.
+ */
+
 import type { Pipeline } from "@firerunner/gitlab-stand-in/model";
-import { restStates } from "@firerunner/gitlab-stand-in/progress";
+import { settledStates } from "@firerunner/gitlab-stand-in/model";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
-import { createActs } from "./acts.ts";
 import { DemoError } from "./errors.ts";
-import { freePort } from "./free-port.ts";
-import { createJournal } from "./journal.ts";
-import { findLeftovers, findProcesses, sweep } from "./leftovers.ts";
+import { findLeftovers, findProcesses, killRemaining } from "./leftovers.ts";
 import { createObserver } from "./observer.ts";
+import { formatNotices, pipelineResult } from "./pipeline-result.ts";
 import { type Daemon, type Executable, runCommand, startDaemon } from "./program.ts";
+import { pipelinesOf, prepareSample, type Sample } from "./sample-project.ts";
 import { createScreen, type Output, type Screen } from "./screen.ts";
-import { partsOf, prepareSubject, type Subject } from "./subject.ts";
+import { createSteps } from "./steps.ts";
 import { type DemoResult, printSummary, summarize } from "./summary.ts";
-import { announcementOf, pipelineVerdict } from "./verdict.ts";
-import { createWorkspace, type Workspace, writeConfig } from "./workspace.ts";
+import { createTimeline } from "./timeline.ts";
+import { createWorkspace, freePort, type Workspace, writeConfig } from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;
 /** FireRunner never gives up a request for a job that is under way: its stop takes as long as GitLab holds one. */
@@ -44,13 +50,13 @@ export interface DemoOptions {
   readonly clock?: Clock;
 }
 
-interface Stage {
+interface DemoRun {
   readonly options: DemoOptions;
   readonly clock: Clock;
   readonly screen: Screen;
   readonly workspace: Workspace;
   readonly gitlab: StandInGitLab;
-  readonly subject: Subject;
+  readonly sample: Sample;
   readonly daemon: Daemon;
 }
 
@@ -66,18 +72,18 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   let daemon: Daemon | undefined;
   try {
     await gitlab.listen();
-    const subject = await prepareSubject(gitlab, options.repo);
-    announce(screen, gitlab, subject);
-    if (partsOf(subject).every(({ definition }) => definition.jobs.length === 0))
-      return tellOfNothing(options, screen, subject);
+    const sample = await prepareSample(gitlab, options.repo);
+    announce(screen, gitlab, sample);
+    if (pipelinesOf(sample).every(({ definition }) => definition.jobs.length === 0))
+      return reportNoJobs(options, screen, sample);
     await buildImage(options, screen);
-    await configure(options, workspace, gitlab, subject);
+    await configure(options, workspace, gitlab, sample);
     daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
-    const stage = { options, clock, screen, workspace, gitlab, subject, daemon };
-    await untilReady(stage);
-    if (subject.tagged) await installHook(stage);
-    const result = await perform(stage);
-    tell(options, screen, result);
+    const run = { options, clock, screen, workspace, gitlab, sample, daemon };
+    await untilReady(run);
+    if (sample.tagged) await installHook(run);
+    const result = await perform(run);
+    report(options, screen, result);
     screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
     return result.ok ? 0 : 1;
   } finally {
@@ -100,25 +106,25 @@ async function buildImage(options: DemoOptions, screen: Screen): Promise<void> {
     "--runner",
     "auto",
   ];
-  await runCommand(options.executable, build, { wordsTo: json ? 2 : 1, signal });
+  await runCommand(options.executable, build, { output: json ? 2 : 1, signal });
 }
 
-function tell({ json = false, results }: DemoOptions, screen: Screen, result: DemoResult): void {
+function report({ json = false, results }: DemoOptions, screen: Screen, result: DemoResult): void {
   if (json) results.write(`${JSON.stringify(result, null, 2)}\n`);
   else printSummary(screen, result);
 }
 
 /** Of a pipeline without jobs there is nothing to run, which is no success. */
-function tellOfNothing(options: DemoOptions, screen: Screen, { pooled: { definition } }: Subject): number {
-  const { ok, sentence } = pipelineVerdict(definition, [], "skipped");
-  tell(options, screen, { ok, sentence, jobs: [], leftovers: [], violations: [] });
+function reportNoJobs(options: DemoOptions, screen: Screen, { pooled: { definition } }: Sample): number {
+  const { ok, sentence } = pipelineResult(definition, [], "skipped");
+  report(options, screen, { ok, sentence, jobs: [], leftovers: [], violations: [] });
   return 1;
 }
 
-function announce(screen: Screen, gitlab: StandInGitLab, subject: Subject): void {
-  const paths = partsOf(subject).map(({ project }) => project.path);
+function announce(screen: Screen, gitlab: StandInGitLab, sample: Sample): void {
+  const paths = pipelinesOf(sample).map(({ project }) => project.path);
   screen.print(`GitLab: a stand-in at ${gitlab.url}, project ${paths.join(" and ")}`);
-  for (const line of announcementOf(subject.pooled.definition)) screen.print(line);
+  for (const line of formatNotices(sample.pooled.definition)) screen.print(line);
 }
 
 /** One runner for every job of the pool, whatever its tags; an access token for what comes by webhook. */
@@ -126,7 +132,7 @@ async function configure(
   options: DemoOptions,
   workspace: Workspace,
   gitlab: StandInGitLab,
-  { pooled, tagged }: Subject,
+  { pooled, tagged }: Sample,
 ): Promise<void> {
   const tags = [...new Set(pooled.definition.jobs.flatMap((job) => job.tags))];
   await writeConfig(workspace, {
@@ -145,10 +151,10 @@ async function configure(
 }
 
 /** FireRunner sets its hook up in GitLab. */
-async function installHook({ options, screen, workspace }: Stage): Promise<void> {
+async function installHook({ options, screen, workspace }: DemoRun): Promise<void> {
   screen.print("Webhook: FireRunner installs it in GitLab, whose first event will be that of the pipeline");
   const install = ["webhook", "install", "--config", workspace.configFile];
-  await runCommand(options.executable, install, { wordsTo: options.json ? 2 : 1, signal: options.signal });
+  await runCommand(options.executable, install, { output: options.json ? 2 : 1, signal: options.signal });
 }
 
 /** Machines at one time: each takes a CPU's worth of emulation, and its memory with some to spare. */
@@ -158,8 +164,8 @@ function concurrencyFor({ cpus, freeMemoryMib }: DemoOptions): number {
 }
 
 /** FireRunner is ready when it has asked for a job. */
-async function untilReady(stage: Stage): Promise<void> {
-  const { screen, clock, options } = stage;
+async function untilReady(run: DemoRun): Promise<void> {
+  const { screen, clock, options } = run;
   const startedAt = clock.now();
   screen.print(
     "FireRunner: starting (finds out how machines run best here; that may take a minute without KVM)",
@@ -167,8 +173,8 @@ async function untilReady(stage: Stage): Promise<void> {
   screen.startFoot(() => [`  FireRunner starts … ${formatDuration(clock.now() - startedAt)}`]);
   try {
     await waitFor(
-      stage,
-      () => stage.gitlab.requests.some(({ route }) => route === "request-job"),
+      run,
+      () => run.gitlab.requests.some(({ route }) => route === "request-job"),
       startedAt + START_LIMIT_MS,
       "FireRunner to ask for jobs",
     );
@@ -180,8 +186,8 @@ async function untilReady(stage: Stage): Promise<void> {
   );
 }
 
-async function waitFor(stage: Stage, holds: () => boolean, until: number, what: string): Promise<void> {
-  const { clock, daemon, options } = stage;
+async function waitFor(run: DemoRun, holds: () => boolean, until: number, what: string): Promise<void> {
+  const { clock, daemon, options } = run;
   while (!holds()) {
     const problem =
       daemon.ended() !== undefined
@@ -190,29 +196,29 @@ async function waitFor(stage: Stage, holds: () => boolean, until: number, what: 
           ? new DemoError("demo_timeout", `waited too long for ${what}`)
           : undefined;
     if (problem) {
-      for (const line of await daemon.logTail()) stage.screen.exact(line);
+      for (const line of await daemon.logTail()) run.screen.exact(line);
       throw problem;
     }
     await clock.sleep(100, options.signal);
   }
 }
 
-async function perform(stage: Stage): Promise<DemoResult> {
-  const { gitlab, clock, screen, subject, workspace, daemon, options } = stage;
+async function perform(run: DemoRun): Promise<DemoResult> {
+  const { gitlab, clock, screen, sample, workspace, daemon, options } = run;
   const startedAt = clock.now();
-  const journal = createJournal(clock);
-  const { expectations } = subject;
+  const timeline = createTimeline(clock);
+  const { expectations } = sample;
   const say = (text: string) => screen.print(screen.bold(`── the demo ${text}`));
-  const acts = createActs({ gitlab, journal, expectations, clock, say });
+  const steps = createSteps({ gitlab, timeline, expectations, clock, say });
   const pipelines: Pipeline[] = [];
-  for (const { project, definition } of partsOf(subject))
+  for (const { project, definition } of pipelinesOf(sample))
     pipelines.push(await gitlab.pipelines.create(project, definition));
-  const observer = createObserver({ gitlab, journal, acts, screen, clock, startedAt });
+  const observer = createObserver({ gitlab, timeline, steps, screen, clock, startedAt });
   screen.startFoot(observer.foot);
   try {
     const limitMs = options.repo === undefined ? DEMO_LIMIT_MS : Number.POSITIVE_INFINITY;
     await waitFor(
-      stage,
+      run,
       () => pipelines.every((each) => isOver(gitlab, each)),
       startedAt + limitMs,
       "the jobs to end",
@@ -223,16 +229,16 @@ async function perform(stage: Stage): Promise<DemoResult> {
   }
   return summarize({
     jobs: pipelines.flatMap((each) => gitlab.pipelines.jobs(each)),
-    journal,
-    acts,
+    timeline,
+    steps,
     expectations,
-    leftovers: await stopAndLook(workspace, daemon, clock),
+    leftovers: await stopAndFindLeftovers(workspace, daemon, clock),
     violations: gitlab.violations,
-    verdict:
+    pipelineOutcome:
       options.repo === undefined
         ? undefined
-        : pipelineVerdict(
-            subject.pooled.definition,
+        : pipelineResult(
+            sample.pooled.definition,
             pipelines.flatMap((each) => gitlab.pipelines.jobs(each)),
             pipelines.map((each) => gitlab.pipelines.status(each))[0] ?? "skipped",
           ),
@@ -240,7 +246,7 @@ async function perform(stage: Stage): Promise<DemoResult> {
 }
 
 /** What is left of the machines while FireRunner still runs, and of FireRunner itself once it was told to stop. */
-async function stopAndLook(workspace: Workspace, daemon: Daemon, clock: Clock): Promise<string[]> {
+async function stopAndFindLeftovers(workspace: Workspace, daemon: Daemon, clock: Clock): Promise<string[]> {
   const ofMachines = await findLeftovers(workspace, daemon.pid, clock);
   const status = await daemon.stop(clock);
   const ofEnd = status === 0 ? [] : [`FireRunner ended with ${status} when it was told to stop`];
@@ -249,12 +255,12 @@ async function stopAndLook(workspace: Workspace, daemon: Daemon, clock: Clock): 
 
 /** Nothing runs, and nothing is about to: what is left waits for somebody. */
 function isOver(gitlab: StandInGitLab, pipeline: Pipeline): boolean {
-  return gitlab.pipelines.jobs(pipeline).every((job) => restStates.includes(job.status));
+  return gitlab.pipelines.jobs(pipeline).every((job) => settledStates.includes(job.status));
 }
 
 /** Ends what still runs and removes the run's directory. After a run that was broken off, jobs are canceled first. */
 async function cleanUp(
-  { options, screen, workspace, gitlab, clock }: Omit<Stage, "subject" | "daemon">,
+  { options, screen, workspace, gitlab, clock }: Omit<DemoRun, "sample" | "daemon">,
   daemon: Daemon | undefined,
 ): Promise<void> {
   for (const job of gitlab.jobs.all()) gitlab.jobs.cancel(job);
@@ -263,7 +269,7 @@ async function cleanUp(
     await findLeftovers(workspace, daemon.pid, clock);
     await daemon.stop(clock);
   }
-  await sweep(workspace);
+  await killRemaining(workspace);
   await gitlab.close();
   if (options.keep) screen.print(`kept: ${workspace.directory}`);
   else await workspace.remove();

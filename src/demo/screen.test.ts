@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createLogLines } from "./log-lines.ts";
+import { createLogLines } from "./observer.ts";
 import { createScreen } from "./screen.ts";
 
 function lines(...parts: string[]): string[] {

@@ -2,12 +2,12 @@ import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { Violation } from "@firerunner/gitlab-stand-in/violations";
 import { oneLine } from "../base/plain-text.ts";
 import { type Column, formatTable } from "../base/table.ts";
-import type { Acts } from "./acts.ts";
-import { type Journal, span } from "./journal.ts";
 import { describeEnd } from "./observer.ts";
-import type { Expectation } from "./pipeline.ts";
+import { markOf, type PipelineResult } from "./pipeline-result.ts";
+import type { Expectation } from "./sample-project.ts";
 import type { Screen } from "./screen.ts";
-import { type Verdict, verdictOf } from "./verdict.ts";
+import type { Steps } from "./steps.ts";
+import { span, type Timeline } from "./timeline.ts";
 
 interface JobOutcome {
   readonly name: string;
@@ -36,47 +36,47 @@ export interface DemoResult {
   readonly violations: readonly Violation[];
 }
 
-export interface SummaryParts {
+export interface SummaryInput {
   readonly jobs: readonly Job[];
-  readonly journal: Journal;
-  readonly acts: Acts;
+  readonly timeline: Timeline;
+  readonly steps: Steps;
   readonly expectations: Readonly<Record<string, Expectation>>;
   readonly leftovers: readonly string[];
   readonly violations: readonly Violation[];
   /** Of a user's own pipeline; what counts when nothing is expected of its jobs. */
-  readonly verdict: Verdict | undefined;
+  readonly pipelineOutcome: PipelineResult | undefined;
 }
 
-export function summarize(parts: SummaryParts): DemoResult {
-  const { leftovers, violations, verdict } = parts;
-  const jobs = parts.jobs.map((job) => outcomeOf(job, parts));
-  const jobsAreRight = verdict?.ok ?? jobs.every((job) => job.asExpected);
+export function summarize(options: SummaryInput): DemoResult {
+  const { leftovers, violations, pipelineOutcome } = options;
+  const jobs = options.jobs.map((job) => outcomeOf(job, options));
+  const jobsAreRight = pipelineOutcome?.ok ?? jobs.every((job) => job.asExpected);
   return {
     ok: jobsAreRight && leftovers.length === 0 && violations.length === 0,
-    sentence: verdict?.sentence ?? null,
+    sentence: pipelineOutcome?.sentence ?? null,
     jobs,
     leftovers,
     violations,
   };
 }
 
-function outcomeOf(job: Job, { journal, acts, expectations }: SummaryParts): JobOutcome {
-  const { queuedAt, claimedAt, bootedAt, runningAt, endedAt } = journal.times(job);
+function outcomeOf(job: Job, { timeline, steps, expectations }: SummaryInput): JobOutcome {
+  const { queuedAt, claimedAt, bootedAt, runningAt, endedAt } = timeline.times(job);
   const expected = expectations[job.definition.name];
-  const { mark, words } = verdictOf(job);
+  const { mark, text } = markOf(job);
   return {
     name: job.definition.name,
     jobId: job.id,
     expected: expected ? [expected.status, expected.failureReason].filter(Boolean).join(", ") : null,
-    result: words ?? describeEnd(job),
+    result: text ?? describeEnd(job),
     mark: expected ? null : mark,
     asExpected: expected === undefined || isAsExpected(job, expected),
-    machine: journal.machineOf(job) ?? null,
+    machine: timeline.machineOf(job) ?? null,
     queuedMs: between(queuedAt, claimedAt),
     bootMs: between(claimedAt, bootedAt),
     prepareMs: between(bootedAt, runningAt),
     runMs: between(runningAt, endedAt),
-    reactionMs: between(acts.doneAt(job), endedAt),
+    reactionMs: between(steps.doneAt(job), endedAt),
   };
 }
 
@@ -93,20 +93,20 @@ function between(from: number | undefined, to: number | undefined): number | nul
 export function printSummary(screen: Screen, result: DemoResult): void {
   const mark = (good: boolean) => (good ? screen.good("✓") : screen.bad("✗"));
   const own = (sign: string) => (sign === "✓" ? screen.good(sign) : sign === "✗" ? screen.bad(sign) : sign);
-  const words = (ms: number | null) => span(0, ms ?? undefined);
+  const text = (ms: number | null) => span(0, ms ?? undefined);
   const rows = result.jobs.map((job) => [
     job.mark === null ? mark(job.asExpected) : own(job.mark),
     oneLine(job.name),
-    ...resultWords(job),
-    words(job.queuedMs),
-    words(job.bootMs),
-    words(job.prepareMs),
-    words(job.runMs),
-    words(job.reactionMs),
+    ...describeResult(job),
+    text(job.queuedMs),
+    text(job.bootMs),
+    text(job.prepareMs),
+    text(job.runMs),
+    text(job.reactionMs),
   ]);
   screen.print();
   if (rows.length > 0) {
-    for (const line of formatTable(...telling(screen, rows), screen.width)) screen.exact(line);
+    for (const line of formatTable(...withoutEmptyColumns(screen, rows), screen.width)) screen.exact(line);
     screen.print();
   }
   if (result.sentence !== null) screen.print(`${mark(result.ok)} ${result.sentence}`);
@@ -133,7 +133,7 @@ const columns: readonly Column[] = [
 ];
 
 /** The result in one word, and how it came to that: the details behind the word, and what was expected instead. */
-function resultWords({ result, expected, asExpected }: JobOutcome): [result: string, how: string] {
+function describeResult({ result, expected, asExpected }: JobOutcome): [result: string, how: string] {
   const [, word = result, details = ""] = /^([\w-]+)(?:: |, | \()(.*?)\)?$/s.exec(result) ?? [];
   const isNoted = !asExpected || (expected !== null && details !== "");
   const judged = asExpected ? "as expected" : `expected: ${expected}`;
@@ -141,7 +141,10 @@ function resultWords({ result, expected, asExpected }: JobOutcome): [result: str
 }
 
 /** Without the columns in which no row says anything: a reaction is the demo's own jobs' only. */
-function telling(screen: Screen, rows: readonly (readonly string[])[]): [readonly Column[], string[][]] {
+function withoutEmptyColumns(
+  screen: Screen,
+  rows: readonly (readonly string[])[],
+): [readonly Column[], string[][]] {
   const isKept = (_: unknown, at: number) => rows.some((row) => !["–", ""].includes(row[at] ?? ""));
   const kept = columns.map((column) => ({ ...column, title: screen.bold(column.title) }));
   return [kept.filter(isKept), rows.map((row) => row.filter(isKept))];

@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 
 /** Where one run of the demo keeps everything. Paths are short: a socket's path has 107 bytes. */
@@ -32,7 +34,7 @@ export async function createWorkspace(parent: string): Promise<Workspace> {
   };
 }
 
-export interface DemoConfig {
+interface DemoConfig {
   readonly gitlabUrl: string;
   readonly imagesDirectory: string;
   readonly runnerToken: string;
@@ -47,7 +49,7 @@ export interface DemoConfig {
 interface DemoWebhook {
   readonly project: string;
   readonly apiToken: string;
-  /** Port of FireRunner's door on loopback. */
+  /** Port of FireRunner's listener on loopback. */
   readonly port: number;
 }
 
@@ -89,4 +91,14 @@ async function writeSecret(workspace: Workspace, name: string, text: string): Pr
   const path = join(workspace.directory, name);
   await writeFile(path, `${text}\n`, { mode: 0o600 });
   return path;
+}
+
+/** A port of loopback that nobody listens on just now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
 }

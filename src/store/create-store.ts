@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
-import { CamelCasePlugin, type Dialect, Kysely } from "kysely";
+import { type Dialect, Kysely } from "kysely";
 import type { Clock } from "../base/clock.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
@@ -24,7 +24,7 @@ import { noReserve, type Reserve } from "./reserve.ts";
 import { createRunnerMoves, readRunnerToken } from "./runners.ts";
 import { type Flush, IN_MEMORY, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
-import type { Tables } from "./tables.ts";
+import { ColumnNames, type Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
 import { createNote, createWriter } from "./writer.ts";
 
@@ -136,7 +136,7 @@ async function assemble({
 async function openDatabase(database: string | Dialect): Promise<Kysely<Tables>> {
   try {
     const dialect = typeof database === "string" ? await openSqlite(database) : database;
-    return new Kysely<Tables>({ dialect, plugins: [new CamelCasePlugin()] });
+    return new Kysely<Tables>({ dialect, plugins: [new ColumnNames()] });
   } catch (error) {
     throw toStoreError("opening the database", error);
   }

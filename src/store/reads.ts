@@ -1,5 +1,5 @@
 /** Reading the store without its key: as it is, kept between changes, and for a FireRunner that does not run. */
-import { CamelCasePlugin, Kysely } from "kysely";
+import { Kysely } from "kysely";
 import { readDeliveries, readDeliveryOfJob, readProjects } from "./deliveries.ts";
 import { toStoreError } from "./errors.ts";
 import { readJob, readJobs } from "./jobs.ts";
@@ -8,7 +8,7 @@ import { requireCurrentSchema } from "./migrate.ts";
 import { readRunners } from "./runners.ts";
 import { readOnlySqliteDialect } from "./sqlite.ts";
 import type { Store } from "./store.ts";
-import type { Tables } from "./tables.ts";
+import { ColumnNames, type Tables } from "./tables.ts";
 import { readEvents } from "./writer.ts";
 
 /** What can be seen of the store without its key. */
@@ -54,7 +54,7 @@ export async function named<Result>(what: string, read: () => Promise<Result>): 
 /** The store of a FireRunner that may not be running, for looking only. Needs no key and takes no lock. */
 export async function openStoreReadOnly(path: string): Promise<StoreReads & Pick<Store, "close">> {
   try {
-    const db = new Kysely<Tables>({ dialect: readOnlySqliteDialect(path), plugins: [new CamelCasePlugin()] });
+    const db = new Kysely<Tables>({ dialect: readOnlySqliteDialect(path), plugins: [new ColumnNames()] });
     await requireCurrentSchema(db);
     return { ...createReads(db), close: () => db.destroy() };
   } catch (error) {

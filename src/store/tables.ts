@@ -1,3 +1,4 @@
+import { CamelCasePlugin, type UnknownRow } from "kysely";
 import type { EventKind } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
@@ -125,10 +126,30 @@ interface MetaRow {
   value: string;
 }
 
-/** Gathers the columns of a size into one value: a row as the other modules see it. */
-export function withSize<Row extends SizeColumns>(row: Row) {
-  const { cpus, memoryMib, diskMib, ...rest } = row;
-  return { ...rest, size: { cpus, memoryMib, diskMib } };
+/** As the other modules see a row. */
+type WithSize<Row extends SizeColumns> = Omit<Row, keyof SizeColumns> & {
+  readonly size: Readonly<SizeColumns>;
+};
+
+/** The names of columns, for queries and their rows. No value of ours is an object with names of its own, so that none is looked into. */
+export class ColumnNames extends CamelCasePlugin {
+  protected override mapRow(row: UnknownRow): UnknownRow {
+    const named: UnknownRow = {};
+    for (const column of Object.keys(row)) named[this.camelCase(column)] = row[column];
+    return named;
+  }
+}
+
+/** Gathers the columns of a size into one value. Whole lists come through here several times a second: rest and spread take three times as long. */
+export function withSize<Row extends SizeColumns>(row: Row): WithSize<Row> {
+  const { cpus, memoryMib, diskMib } = row;
+  const seen: Record<string, unknown> = { size: { cpus, memoryMib, diskMib } };
+  for (const column of Object.keys(row)) if (!isOfSize(column)) seen[column] = row[column as keyof Row];
+  return seen as WithSize<Row>;
+}
+
+function isOfSize(column: string): boolean {
+  return column === "cpus" || column === "memoryMib" || column === "diskMib";
 }
 
 /** Text from outside may hold a NUL, which PostgreSQL does not take and people cannot see. */

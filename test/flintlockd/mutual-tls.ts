@@ -9,7 +9,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import { findProgram } from "../../src/vm/local/processes.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { TlsSecurity } from "./options.ts";

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { Agent, type Dispatcher, request } from "undici";
 
 const LOG = "it ran\n";

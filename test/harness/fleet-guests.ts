@@ -5,7 +5,7 @@ import {
   createRunnerDouble,
   type RunnerDouble,
   traceSummary,
-} from "@firerunner/gitlab-stand-in/runner-double";
+} from "@firerunner/gitlab-stand-in/test-clients";
 import type { Boot } from "../flintlockd/options.ts";
 import { bridgeTo, dialLink, preambleOf } from "../integration/relay-bench.ts";
 import { linkOfBoot } from "./metadata-guest.ts";

@@ -3,8 +3,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { shellFeatures } from "@firerunner/gitlab-stand-in/runner-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import { type Components, composeApp } from "../../src/app/compose.ts";
 import type { Cleanup } from "../../src/app/fleet.ts";
@@ -12,7 +12,7 @@ import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import type { Capacity, Size } from "../../src/domain/size.ts";
 import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";

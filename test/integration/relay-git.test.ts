@@ -4,7 +4,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Project } from "@firerunner/gitlab-stand-in/model";
-import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { run } from "../../src/base/process.ts";
 import { createRelayBench, type RelayBench } from "./relay-bench.ts";

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
+import { traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, describe, expect, test } from "vitest";
 import { spoken } from "../harness/raw-socket.ts";
 import {

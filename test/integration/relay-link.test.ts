@@ -8,9 +8,9 @@ import {
   createRunnerDouble,
   type RunnerDouble,
   traceSummary,
-} from "@firerunner/gitlab-stand-in/runner-double";
+} from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, describe, expect, test } from "vitest";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { makeCertificateAuthority } from "../servers/certificates.ts";
 import { type BenchMachine, createRelayBench, preambleOf, type RelayBench } from "./relay-bench.ts";

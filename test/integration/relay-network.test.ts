@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { connect, createServer, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
-import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
+import { traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, describe, expect, test } from "vitest";
 import type { RelayLink } from "../../src/vm/driver.ts";
 import { createRecordingLog } from "../builders/recording-log.ts";

@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { stripVTControlCharacters } from "node:util";
-import { traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
+import { traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, expect, test } from "vitest";
 import {
   type BenchMachine,

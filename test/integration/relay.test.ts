@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { shellFeatures, traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
+import { shellFeatures, traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, describe, expect, test } from "vitest";
 import { FireRunnerError } from "../../src/base/errors.ts";
 import { runnerLogLimitKib } from "../../src/relay/config.ts";

@@ -1,6 +1,6 @@
 import type { Project } from "@firerunner/gitlab-stand-in/model";
-import { createRunnerDouble } from "@firerunner/gitlab-stand-in/runner-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { createRunnerDouble } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { Secret } from "../../src/base/secret.ts";

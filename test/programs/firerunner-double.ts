@@ -6,7 +6,7 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { createRunnerDouble, traceSummary } from "@firerunner/gitlab-stand-in/runner-double";
+import { createRunnerDouble, traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { parse } from "yaml";
 
 const [command, , configFile = ""] = process.argv.slice(2);

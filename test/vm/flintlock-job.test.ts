@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import { createImageStore } from "../../src/image/store.ts";
 import { createQemuGuests, type QemuGuests } from "../flintlockd/qemu-guest.ts";
 import { type Flintlockd, startFlintlockd } from "../flintlockd/stand-in.ts";

@@ -1,5 +1,5 @@
 import type { JobDefinition } from "../../src/ci/definition.ts";
-import { freePort } from "../../src/demo/free-port.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import type { BootImage } from "../../src/domain/images.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";

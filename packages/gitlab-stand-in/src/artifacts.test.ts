@@ -4,10 +4,10 @@ import { Readable } from "node:stream";
 import { request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { jobDefinition } from "../../../src/ci/definition.ts";
-import { parseExpireInMs } from "./expire-in.ts";
+import { parseExpireInMs } from "../../../src/ci/duration.ts";
 import type { Project } from "./model.ts";
-import { createRunnerDouble, type RunnerDouble } from "./runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "./stand-in.ts";
+import { createRunnerDouble, type RunnerDouble } from "./test-clients.ts";
 
 let gitlab: StandInGitLab;
 let client: RunnerDouble;
@@ -63,7 +63,7 @@ describe("an upload", () => {
   test("is read right in whatever pieces it comes", async () => {
     const { job, id, token: jobToken } = await claimed();
     const text = `--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\nhello\r\n--b--\r\n`;
-    const pieces = Readable.from([...text].map((letter) => Buffer.from(letter)));
+    const pieces = Readable.from([...text].map((pending) => Buffer.from(pending)));
     const answer = await request(`${gitlab.url}/api/v4/jobs/${id}/artifacts`, {
       method: "POST",
       headers: { "JOB-TOKEN": jobToken, "Content-Type": "multipart/form-data; boundary=b" },

@@ -1,7 +1,9 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../../src/base/clock.ts";
+import { listenOn } from "../../../src/base/listen.ts";
 import { readWhole } from "../../../src/base/read-bounded.ts";
 import type { Fault } from "./faults.ts";
 
@@ -112,4 +114,29 @@ async function cutBody(response: ServerResponse, body: string | Readable): Promi
   // Lets the half reach the wire before the connection goes.
   await new Promise((resolve) => setTimeout(resolve, 20));
   response.destroy();
+}
+
+export function parseObject(body: Buffer): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(body.toString("utf8"));
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Listens on loopback and returns the port. */
+export async function listen(server: Server, port: number): Promise<number> {
+  await listenOn(server, { port, host: "127.0.0.1" });
+  return (server.address() as AddressInfo).port;
+}
+
+/** Stops listening and ends every connection. */
+export async function shutDown(server: Server): Promise<void> {
+  if (!server.listening) return;
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
 }

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { createRunnerDouble, type RunnerDouble } from "./runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "./stand-in.ts";
+import { createRunnerDouble, type RunnerDouble } from "./test-clients.ts";
 
 let gitlab: StandInGitLab;
 let client: RunnerDouble;

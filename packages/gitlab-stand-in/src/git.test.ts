@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { run } from "../../../src/base/process.ts";
 import type { Project } from "./model.ts";
-import { createRunnerDouble, type RunnerDouble } from "./runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "./stand-in.ts";
+import { createRunnerDouble, type RunnerDouble } from "./test-clients.ts";
 
 let gitlab: StandInGitLab;
 let client: RunnerDouble;

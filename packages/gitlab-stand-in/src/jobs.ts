@@ -2,9 +2,15 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../src/base/clock.ts";
 import { createListeners } from "../../../src/base/listeners.ts";
 import type { JobDefinition } from "../../../src/ci/definition.ts";
-import { isProcessing, type Job, type Pipeline, type Runner } from "./model.ts";
-import { endStates, type JobStatus } from "./progress.ts";
-import { createTrace } from "./trace.ts";
+import {
+  createTrace,
+  endStates,
+  isProcessing,
+  type Job,
+  type JobStatus,
+  type Pipeline,
+  type Runner,
+} from "./model.ts";
 
 const FIRST_ID = 101;
 
@@ -121,4 +127,29 @@ function newJob(
     canceledAt: undefined,
     finishedAt: undefined,
   };
+}
+
+export type Reached = JobStatus | ((job: Job) => boolean);
+
+/** Resolves as soon as the job has come this far; rejects with what it looks like instead when `timeoutMs` is over. */
+export async function waitForJob(all: Jobs, job: Job, reached: Reached, timeoutMs = 30_000): Promise<Job> {
+  const holds = () => (typeof reached === "function" ? reached(job) : job.status === reached);
+  if (holds()) return job;
+  return await new Promise((resolve, reject) => {
+    const stops = [all.onChange(check), job.trace.onAppend(check), () => clearTimeout(timer)];
+    const timer = setTimeout(() => finish(() => reject(new Error(describeJob(job, reached)))), timeoutMs);
+    function check(): void {
+      if (holds()) finish(() => resolve(job));
+    }
+    function finish(settle: () => void): void {
+      for (const stop of stops) stop();
+      settle();
+    }
+  });
+}
+
+function describeJob(job: Job, reached: Reached): string {
+  const { status, failureReason = "" } = job;
+  const hoped = typeof reached === "string" ? reached : "what was waited for";
+  return `job ${job.id} is ${status} ${failureReason}, not ${hoped}; its log ends: ${job.trace.text().slice(-500)}`;
 }

@@ -1,6 +1,5 @@
+import { crc32 } from "node:zlib";
 import type { JobDefinition, PipelineDefinition } from "../../../src/ci/definition.ts";
-import type { JobStatus } from "./progress.ts";
-import type { Trace } from "./trace.ts";
 
 /** A CI/CD variable of a project or a job, as GitLab's job payload words it. */
 export interface CiVariable {
@@ -160,4 +159,84 @@ export function isForgiven(job: Job): boolean {
 /** The archive that later jobs fetch. */
 export function archiveOf(job: Job): Artifact | undefined {
   return job.artifacts.find((artifact) => artifact.type === "archive");
+}
+
+export type JobStatus =
+  | "created"
+  | "pending"
+  | "running"
+  | "canceling"
+  | "success"
+  | "failed"
+  | "canceled"
+  | "skipped"
+  | "manual";
+
+/** States of a job that has nothing more to wait for but others. */
+export const settledStates: readonly JobStatus[] = [
+  "created",
+  "manual",
+  "success",
+  "failed",
+  "canceled",
+  "skipped",
+];
+
+export const endStates: readonly JobStatus[] = ["success", "failed", "canceled", "skipped"];
+
+type AppendOutcome =
+  | { readonly kind: "accepted"; readonly sizeBytes: number; readonly repeated: "no" | "same" | "different" }
+  | { readonly kind: "elsewhere"; readonly sizeBytes: number };
+
+/** The log of one job, as GitLab stores it. */
+interface Trace {
+  readonly sizeBytes: number;
+  bytes(): Buffer;
+  text(): string;
+  /** `crc32:` and 8 hex digits. */
+  checksum(): string;
+  append(body: Buffer, startBytes: number): AppendOutcome;
+  /** Calls `listener` with the bytes of each append. Returns the way to stop. */
+  onAppend(listener: (bytes: Buffer) => void): () => void;
+}
+
+/**
+ * GitLab appends only at the exact end, then compares `stored size == start + body size`. So a repeat of exactly the last
+ * bytes (an answer that was lost) passes, and every other start is answered with the size that is stored.
+ */
+export function createTrace(): Trace {
+  const chunks: Buffer[] = [];
+  const listeners = new Set<(bytes: Buffer) => void>();
+  let sizeBytes = 0;
+
+  function bytes(): Buffer {
+    if (chunks.length > 1) chunks.splice(0, chunks.length, Buffer.concat(chunks));
+    return chunks[0] ?? Buffer.alloc(0);
+  }
+
+  function append(body: Buffer, startBytes: number): AppendOutcome {
+    if (startBytes === sizeBytes) {
+      chunks.push(body);
+      sizeBytes += body.length;
+      for (const listener of listeners) listener(body);
+      return { kind: "accepted", sizeBytes, repeated: "no" };
+    }
+    if (startBytes + body.length !== sizeBytes) return { kind: "elsewhere", sizeBytes };
+    const same = bytes().subarray(startBytes).equals(body);
+    return { kind: "accepted", sizeBytes, repeated: same ? "same" : "different" };
+  }
+
+  return {
+    get sizeBytes() {
+      return sizeBytes;
+    },
+    bytes,
+    text: () => bytes().toString("utf8"),
+    checksum: () => `crc32:${crc32(bytes()).toString(16).padStart(8, "0")}`,
+    append,
+    onAppend(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
 }

@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../../src/base/clock.ts";
-import { listen, shutDown } from "./listener.ts";
+import { listen, shutDown } from "./exchange.ts";
 import type { Artifact } from "./model.ts";
 import type { ReportViolation } from "./violations.ts";
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { parsePipeline } from "../../../src/ci/parse.ts";
-import { createRunnerDouble, type RunnerDouble } from "./runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "./stand-in.ts";
+import { createRunnerDouble, type RunnerDouble } from "./test-clients.ts";
 
 let gitlab: StandInGitLab;
 let client: RunnerDouble;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { jobDefinition } from "../../../src/ci/definition.ts";
-import { type JobStatus, nextMoves, pipelineStatus } from "./progress.ts";
+import type { JobStatus } from "./model.ts";
+import { nextMoves, pipelineStatus } from "./pipelines.ts";
 
 const stages = ["build", "test", "deploy"];
 

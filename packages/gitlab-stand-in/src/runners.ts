@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../src/base/clock.ts";
-import { isWithin } from "./groups.ts";
 import type { Job, Project, Runner } from "./model.ts";
+import { isWithin } from "./projects.ts";
 
 const HOUR_MS = 3_600_000;
 const TICKABLE_FOR_MS = 3 * HOUR_MS;
@@ -24,20 +24,20 @@ interface NewRunner {
 }
 
 /** Who deletes a runner or changes its token: somebody in GitLab's pages, which no client can know of, or the client itself. */
-type Doer = "somebody" | "client";
+type Actor = "somebody" | "client";
 
 export interface Runners {
   add(options?: NewRunner): Runner;
   all(): Runner[];
   get(id: number): Runner | undefined;
   /** Deletes it. Its token is not known any more; running jobs go on. */
-  remove(id: number, by?: Doer): void;
+  remove(id: number, by?: Actor): void;
   /** Undefined also for a token that has run out. */
   byToken(token: string): Runner | undefined;
   /** The token was good once and is not any more, by the doing of somebody else than the client. */
   isTakenAway(token: string): boolean;
   /** Gives it another token; the old one is good for nothing at once. */
-  resetToken(runner: Runner, by?: Doer): void;
+  resetToken(runner: Runner, by?: Actor): void;
   contact(runner: Runner, info: unknown, systemId: unknown): void;
   isOnline(runner: Runner): boolean;
   /** Nobody who is online and not paused could take this job: after an hour GitLab fails such jobs. */

@@ -1,9 +1,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { downloadArtifact, uploadArtifact } from "./api/artifacts.ts";
+import { appendTrace, updateJob } from "./api/job-updates.ts";
+import { requestJob } from "./api/request-job.ts";
+import { deleteByToken, resetToken, verify, version } from "./api/runner-tokens.ts";
 import type { Core } from "./core.ts";
 import { type Exchange, type Reply, refuse, send } from "./exchange.ts";
 import type { Fault, Faults, RouteName } from "./faults.ts";
 import { redirectToGit, serveGit } from "./git.ts";
-import { gitPath, routes, shortGitPath } from "./routes.ts";
+import { restRoutes } from "./rest/routes.ts";
 
 /** One line of what was asked and answered. `status` 0: the connection was cut. */
 export interface RequestRecord {
@@ -23,14 +27,14 @@ interface Target {
   handle(exchange: Exchange): Promise<Reply>;
 }
 
-export interface ServerParts {
+interface ApiServerOptions {
   readonly core: Core;
   readonly faults: Faults;
   onRequest(record: RequestRecord): void;
 }
 
 /** The HTTP side: finds the handler, lets faults happen, sends the answer, keeps the record. */
-export function createApiServer({ core, faults, onRequest }: ServerParts): Server {
+export function createApiServer({ core, faults, onRequest }: ApiServerOptions): Server {
   const server = createServer({ requestTimeout: 0 }, (request, response) => {
     serve(request, response).catch(() => response.destroy());
   });
@@ -102,3 +106,52 @@ function faultReply(fault: Extract<Fault, { kind: "status" }>): Reply {
   const body = `<html><head><title>${status}</title></head><body><h1>${status}</h1>nginx</body></html>`;
   return { status, headers: { "Content-Type": "text/html", ...headers }, body };
 }
+
+type Handler = (core: Core, exchange: Exchange) => Promise<Reply>;
+
+interface Route {
+  readonly name: RouteName;
+  readonly method: string;
+  /** The group `job` is a job's id. */
+  readonly path: RegExp;
+  readonly handle: Handler;
+}
+
+/** What runners and users of the REST API may call, beside Git. */
+const routes: readonly Route[] = [
+  { name: "verify", method: "POST", path: /^\/api\/v4\/runners\/verify$/, handle: verify },
+  { name: "request-job", method: "POST", path: /^\/api\/v4\/jobs\/request$/, handle: requestJob },
+  { name: "update-job", method: "PUT", path: /^\/api\/v4\/jobs\/(?<job>\d+)$/, handle: updateJob },
+  {
+    name: "append-trace",
+    method: "PATCH",
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/trace$/,
+    handle: appendTrace,
+  },
+  {
+    name: "upload-artifact",
+    method: "POST",
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/artifacts$/,
+    handle: uploadArtifact,
+  },
+  {
+    name: "download-artifact",
+    method: "GET",
+    path: /^\/api\/v4\/jobs\/(?<job>\d+)\/artifacts$/,
+    handle: downloadArtifact,
+  },
+  { name: "delete-runner-by-token", method: "DELETE", path: /^\/api\/v4\/runners$/, handle: deleteByToken },
+  {
+    name: "reset-runner-token",
+    method: "POST",
+    path: /^\/api\/v4\/runners\/reset_authentication_token$/,
+    handle: resetToken,
+  },
+  { name: "version", method: "GET", path: /^\/api\/v4\/version$/, handle: version },
+  ...restRoutes,
+];
+
+const shortGitPath = /^\/(?!api\/)(?:[\w.-]+\/)+(?:[\w.-]+(?<!\.git))\/info\/refs$/;
+
+const gitPath =
+  /^\/(.+)\.git\/(info\/refs|git-upload-pack|git-receive-pack|info\/lfs\/objects\/batch|gitlab-lfs\/objects\/[0-9a-f]{64})$/;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Project } from "./model.ts";
-import { createRunnerDouble, type RunnerDouble, shellFeatures, traceSummary } from "./runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "./stand-in.ts";
+import { createRunnerDouble, type RunnerDouble, shellFeatures, traceSummary } from "./test-clients.ts";
 
 let gitlab: StandInGitLab;
 let client: RunnerDouble;

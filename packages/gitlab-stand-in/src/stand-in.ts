@@ -1,3 +1,11 @@
+/**
+ * A GitLab on loopback for the demo and the tests: the runner API, the REST API, git, artifacts and hooks, with its state in memory.
+ * It answers as GitLab does, to the header, and records as a violation whatever a well-behaved client never does.
+ * This file puts the parts together. `server.ts` finds the handler of a request: `api/` is what runners call, `rest/` what users with an
+ * access token call, `git.ts` is git and Git LFS. Handlers work on the records of `model.ts`, each kept by one file (`jobs.ts`,
+ * `runners.ts`, `projects.ts`, …), and `hooks/` tells receivers what changed. `faults.ts` is what a test lets go wrong.
+ */
+
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -5,25 +13,22 @@ import { join } from "node:path";
 import { type Clock, systemClock } from "../../../src/base/clock.ts";
 import { FireRunnerError } from "../../../src/base/errors.ts";
 import { type JobDefinition, jobDefinition } from "../../../src/ci/definition.ts";
-import { createBudgets } from "./budgets.ts";
 import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
+import { listen, shutDown } from "./exchange.ts";
 import { createFaults, type Faults } from "./faults.ts";
-import { createGroups, type Groups } from "./groups.ts";
-import type { HookBehaviour } from "./hooks/behaviour.ts";
-import { createHooks, type Hooks } from "./hooks/book.ts";
-import { tellHooks } from "./hooks/news.ts";
-import { createJobs, type Jobs } from "./jobs.ts";
-import { createRateLimiter } from "./limits.ts";
-import { listen, shutDown } from "./listener.ts";
+import type { HookBehaviour } from "./hooks/hook.ts";
+import { createHooks, type Hooks } from "./hooks/hooks.ts";
+import { notifyHooks } from "./hooks/notify.ts";
+import { createJobs, type Jobs, type Reached, waitForJob } from "./jobs.ts";
+import { createBudgets, createRateLimiter } from "./limits.ts";
 import type { Job, Project } from "./model.ts";
 import { createObjectStorage } from "./object-storage.ts";
 import { createPipelines, type NewPipeline, type Pipelines } from "./pipelines.ts";
-import { createProjects, type Projects } from "./projects.ts";
+import { createGroups, createProjects, type Groups, type Projects } from "./projects.ts";
 import { createRunners, type Runners } from "./runners.ts";
 import { createApiServer, type RequestRecord } from "./server.ts";
 import { type AccessTokens, createAccessTokens } from "./tokens.ts";
 import type { Violation } from "./violations.ts";
-import { type Reached, waitForJob } from "./wait.ts";
 
 const MAX_RECORDS = 20_000;
 
@@ -155,7 +160,7 @@ function createCore(
     artifactsDirectory,
     url,
   };
-  tellHooks(core);
+  notifyHooks(core);
   return core;
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../src/base/clock.ts";
-import { isWithin } from "./groups.ts";
+import { isWithin } from "./projects.ts";
 
 /** What an access token may be allowed, as far as it matters here. */
 export type TokenScope = "api" | "read_api" | "read_user" | "create_runner" | "manage_runner";

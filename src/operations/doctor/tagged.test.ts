@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { createRestDouble } from "@firerunner/gitlab-stand-in/rest-double";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { createRestDouble } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../base/clock.ts";
 import { HOUR_MS } from "../../base/units.ts";

@@ -1,11 +1,13 @@
-import { createReadStream } from "node:fs";
+import { createReadStream, createWriteStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import busboy, { type Busboy } from "busboy";
+import { parseExpireInMs } from "../../../../src/ci/duration.ts";
 import type { Core } from "../core.ts";
 import { type Exchange, json, type Reply, refuse } from "../exchange.ts";
-import { parseExpireInMs } from "../expire-in.ts";
 import { type Artifact, archiveOf, isProcessing, type Job } from "../model.ts";
-import { MultipartError, PartTooLarge, type StoredPart, storePart } from "../multipart.ts";
 import { authenticateJob, isTokenOf, jobTokenHeader, tooMany } from "./authenticate.ts";
 
 /** `POST /jobs/:id/artifacts`: one file, streamed to the disk. The right to send it is checked before it is read. */
@@ -100,4 +102,76 @@ function fileReply(artifact: Artifact): Reply {
     },
     body: createReadStream(artifact.path),
   };
+}
+
+class MultipartError extends Error {}
+
+class PartTooLarge extends Error {}
+
+interface StoredPart {
+  readonly filename: string;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Writes the file called `field` of a multipart/form-data body to `path` as it comes; other parts are read and dropped. Undefined when
+ * there is no such file. Throws MultipartError for a body that is not whole, PartTooLarge at once when the file passes `maxBytes`.
+ */
+async function storePart(
+  body: Readable,
+  contentType: string,
+  field: string,
+  path: string,
+  maxBytes: number,
+): Promise<StoredPart | undefined> {
+  const parser = parserFor(contentType);
+  let stored: Promise<StoredPart> | undefined;
+  parser.on("file", (name, file, { filename }) => {
+    if (name !== field || stored !== undefined) return void file.resume();
+    stored = store(file, filename, path, maxBytes);
+    stored.catch((error: Error) => void parser.destroy(error));
+  });
+  const parsed = new Promise<void>((resolve, reject) => parser.once("close", resolve).once("error", reject));
+  // Not one pipeline with the body: its failure would cut the connection that must carry the answer.
+  const cut = () => {
+    if (!body.readableEnded) parser.destroy(new MultipartError("the connection ended within the body"));
+  };
+  body.once("close", cut).pipe(parser);
+  try {
+    await parsed;
+    return await stored;
+  } catch (error) {
+    if (error instanceof PartTooLarge || error instanceof MultipartError) throw error;
+    throw new MultipartError(error instanceof Error ? error.message : String(error), { cause: error });
+  } finally {
+    body.off("close", cut).unpipe(parser);
+  }
+}
+
+function parserFor(contentType: string): Busboy {
+  try {
+    if (contentType.startsWith("multipart/form-data"))
+      return busboy({ headers: { "content-type": contentType } });
+  } catch {
+    // No boundary, or more of it than there may be.
+  }
+  throw new MultipartError("not multipart/form-data with a boundary");
+}
+
+async function store(
+  file: Readable,
+  filename: string | undefined,
+  path: string,
+  maxBytes: number,
+): Promise<StoredPart> {
+  let sizeBytes = 0;
+  async function* counted(chunks: AsyncIterable<Buffer>) {
+    for await (const chunk of chunks) {
+      sizeBytes += chunk.length;
+      if (sizeBytes > maxBytes) throw new PartTooLarge();
+      yield chunk;
+    }
+  }
+  await pipeline(file, counted, createWriteStream(path));
+  return { filename: filename ?? "file", sizeBytes };
 }

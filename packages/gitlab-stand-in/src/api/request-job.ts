@@ -1,12 +1,11 @@
 import { TooLongError } from "../../../../src/base/read-bounded.ts";
 import type { Core } from "../core.ts";
-import { type Exchange, json, type Reply, readBody, refuse } from "../exchange.ts";
+import { type Exchange, json, parseObject, type Reply, readBody, refuse } from "../exchange.ts";
 import type { Job, Runner } from "../model.ts";
 import { dependenciesOf, jobPayload } from "../payload.ts";
-import { refuseRunnerToken } from "../runner-token.ts";
 import { canRun } from "../runners.ts";
 import { tooMany } from "./authenticate.ts";
-import { parseObject } from "./verify.ts";
+import { refuseRunnerToken } from "./runner-tokens.ts";
 
 const MAX_BODY_BYTES = 32 * 1024;
 

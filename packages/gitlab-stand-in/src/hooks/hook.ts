@@ -1,6 +1,5 @@
-import { isWithin } from "../groups.ts";
 import type { Group, Project } from "../model.ts";
-import type { HookBehaviour } from "./behaviour.ts";
+import { isWithin } from "../projects.ts";
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -67,3 +66,28 @@ export function noteFailure(hook: Hook, now: number, behaviour: HookBehaviour): 
   const beyond = hook.failures - TOLERATED_FAILURES - 1;
   if (beyond >= 0) hook.disabledUntil = now + Math.min(DAY_MS, MINUTE_MS * 2 ** beyond);
 }
+
+/** How GitLab treats hooks. May be changed while the stand-in runs. */
+export interface HookBehaviour {
+  /** `19.2.0`. Before 19.0 there are no signatures, and dates are as Ruby prints them. */
+  version: string;
+  /** How long a receiver may take. */
+  timeoutMs: number;
+  /** Hooks that fail are switched off, as on GitLab.com. An own GitLab does that only where it is turned on. */
+  autoDisable: boolean;
+  /** Group hooks are there from the Premium plan on. */
+  groupHooks: boolean;
+  /** Whether receivers may be in the local network, as an administrator allows. */
+  localReceivers: boolean;
+  /** Certificates (PEM) of the authority that GitLab trusts beside the usual ones. */
+  ca: string | undefined;
+}
+
+export const gitlabHookBehaviour: HookBehaviour = {
+  version: "19.2.0",
+  timeoutMs: 10_000,
+  autoDisable: true,
+  groupHooks: true,
+  localReceivers: true,
+  ca: undefined,
+};

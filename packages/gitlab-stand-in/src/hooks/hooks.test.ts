@@ -8,9 +8,8 @@ import { createManualClock, type ManualClock } from "../../../../src/base/manual
 import { parsePipeline } from "../../../../src/ci/parse.ts";
 import { makeCertificateAuthority } from "../../../../test/servers/certificates.ts";
 import type { Project } from "../model.ts";
-import { createRestDouble, type RestDouble } from "../rest-double.ts";
-import { createRunnerDouble } from "../runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "../stand-in.ts";
+import { createRestDouble, createRunnerDouble, type RestDouble } from "../test-clients.ts";
 
 interface Received {
   readonly headers: IncomingHttpHeaders;
@@ -217,7 +216,7 @@ describe("a receiver that fails", () => {
   async function fail(times: number): Promise<void> {
     for (let at = 0; at < times; at++) {
       statuses = [500];
-      gitlab.hooks.tell({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
+      gitlab.hooks.notify({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
       await settled();
     }
   }
@@ -276,7 +275,7 @@ describe("a receiver that fails", () => {
     const id = await install();
     await fail(3);
     statuses = [302];
-    gitlab.hooks.tell({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
+    gitlab.hooks.notify({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
     await settled();
     await fail(3);
 
@@ -295,7 +294,7 @@ describe("a receiver that fails", () => {
     gitlab.behaviour.hooks.timeoutMs = 50;
     await install();
     statuses = [0];
-    gitlab.hooks.tell({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
+    gitlab.hooks.notify({ event: "Job Hook", project, jobId: 1, status: "pending", payload: {} });
     await settled();
     receiver.closeAllConnections();
 

@@ -1,9 +1,7 @@
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
 import { rootCertificates } from "node:tls";
 import { Agent, request } from "undici";
-import type { HookBehaviour } from "./behaviour.ts";
-import type { Hook, HookEvent } from "./hook.ts";
-import { sign } from "./signature.ts";
+import type { Hook, HookBehaviour, HookEvent } from "./hook.ts";
 
 const STORED_BODY_BYTES = 8 * 1024;
 
@@ -24,7 +22,7 @@ export type Receipt =
   | { readonly statusCode: number; readonly text: string }
   | { readonly statusCode: undefined; readonly text: string };
 
-export interface HookSender {
+interface HookSender {
   send(sending: Sending, behaviour: HookBehaviour, serverUrl: string): Promise<Receipt>;
   /** Ends what is under way. */
   close(): Promise<void>;
@@ -100,4 +98,19 @@ function headersOf(sending: Sending, behaviour: HookBehaviour, serverUrl: string
   if (hook.signingKey)
     headers["webhook-signature"] = sign(hook.signingKey, idempotencyKey, timestamp, sending.body);
   return headers;
+}
+
+const PREFIX = "whsec_";
+const KEY_BYTES = 32;
+
+/** The key in `whsec_<base64 of 32 bytes>`; undefined for anything else. */
+export function readSigningToken(text: string): Buffer | undefined {
+  const encoded = text.startsWith(PREFIX) ? text.slice(PREFIX.length) : "";
+  const key = Buffer.from(encoded, "base64");
+  return key.length === KEY_BYTES && key.toString("base64") === encoded ? key : undefined;
+}
+
+/** The `webhook-signature` header of Standard Webhooks. `timestamp` is in seconds. */
+function sign(key: Buffer, id: string, timestamp: number, body: string): string {
+  return `v1,${createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64")}`;
 }

@@ -1,9 +1,16 @@
 import type { Core } from "../core.ts";
 import { type Exchange, json, type Reply, refuse } from "../exchange.ts";
-import { type AccessToken, isExpired, type TokenScope, type User } from "../tokens.ts";
-import { type Input, readInput } from "./input.ts";
-import { Refused } from "./refused.ts";
-import { budgetHeaders, throttle } from "./throttle.ts";
+import type { Group, Project } from "../model.ts";
+import {
+  type AccessToken,
+  hasLevel,
+  isExpired,
+  levelAt,
+  type Role,
+  type TokenScope,
+  type User,
+} from "../tokens.ts";
+import { forbidden, type Input, notFound, Refused, readInput } from "./input.ts";
 
 /** One request of the REST API whose token is good for it. */
 export interface RestCall {
@@ -91,4 +98,68 @@ async function answer(
     if (error.isMistake) core.report("bad-request", `REST ${exchange.url.pathname}: ${error.reply.body}`);
     return error.reply;
   }
+}
+
+// A request that was under way when the limit was met is nobody's fault.
+const GRACE_MS = 1_000;
+
+/** The answer of GitLab's outer rate limit, when this request is one too many. */
+function throttle(core: Core, userId: number): Reply | undefined {
+  const { budgets, clock } = core;
+  const budget = budgets.take(userId);
+  if (budget.used <= core.behaviour.limits.apiPerUser) return undefined;
+  const waitMs = budget.resetsAt - clock.now();
+  if (budget.firstRefusedAt !== undefined && clock.now() > budget.firstRefusedAt + GRACE_MS)
+    core.report("rate-limit", "REST request before the time that Retry-After named");
+  budget.firstRefusedAt ??= clock.now();
+  const headers = { "Content-Type": "text/plain", "Retry-After": String(Math.ceil(waitMs / 1_000)) };
+  return { status: 429, headers: { ...headers, ...budgetHeaders(core, userId) }, body: "Retry later\n" };
+}
+
+function budgetHeaders(core: Core, userId: number): Record<string, string> {
+  const { used, resetsAt } = core.budgets.of(userId);
+  const limit = core.behaviour.limits.apiPerUser;
+  return {
+    "RateLimit-Name": "throttle_authenticated_api",
+    "RateLimit-Limit": String(limit),
+    "RateLimit-Observed": String(used),
+    "RateLimit-Remaining": String(Math.max(0, limit - used)),
+    "RateLimit-Reset": String(Math.ceil(resetsAt / 1_000)),
+    "RateLimit-ResetTime": new Date(resetsAt).toUTCString(),
+  };
+}
+
+/** 429 of a limit of one endpoint; unlike the outer one it is worded in JSON. */
+export function tooManyRequests({ limiter, clock }: Core): Refused {
+  const waitSeconds = Math.ceil((limiter.resetsAt() - clock.now()) / 1_000);
+  const message = { error: "This endpoint has been requested too many times. Try again later." };
+  return new Refused(json(429, { message }, { "Retry-After": String(waitSeconds) }));
+}
+
+/** The project of the path, by id or encoded path. What the user may not see is not there. */
+export function projectOf({ core, params, user }: RestCall, role: Role = "guest"): Project {
+  const project = core.projects.find(params[0] ?? "");
+  if (!project || !hasLevel(user, project.path, "guest")) throw notFound("Project");
+  if (!hasLevel(user, project.path, role)) throw forbidden();
+  return project;
+}
+
+/** As `projectOf`, for groups. */
+export function groupOf(call: RestCall, role?: Role): Group {
+  const group = call.core.groups.find(call.params[0] ?? "");
+  if (!group || !maySee(call, group)) throw notFound("Group");
+  if (role !== undefined && !hasLevel(call.user, group.path, role)) throw forbidden();
+  return group;
+}
+
+/** A member of something below sees the groups above it. */
+function maySee({ user }: RestCall, group: Group): boolean {
+  return (
+    hasLevel(user, group.path, "guest") ||
+    user.memberships.some(({ path }) => path?.startsWith(`${group.path}/`))
+  );
+}
+
+export function isMember({ user }: RestCall, project: Project): boolean {
+  return levelAt(user, project.path) !== undefined;
 }

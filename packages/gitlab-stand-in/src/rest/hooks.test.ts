@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Project } from "../model.ts";
-import { createRestDouble, type RestDouble } from "../rest-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "../stand-in.ts";
+import { createRestDouble, type RestDouble } from "../test-clients.ts";
 
 const url = "http://127.0.0.1:1/webhook";
 const signingToken = `whsec_${randomBytes(32).toString("base64")}`;

@@ -1,15 +1,15 @@
 import { isIP } from "node:net";
-import { json, type Reply } from "../exchange.ts";
+import type { Core } from "../core.ts";
+import { json, type Reply, refuse } from "../exchange.ts";
 import type { Hook } from "../hooks/hook.ts";
-import { isSigning } from "../hooks/sender.ts";
-import { readSigningToken } from "../hooks/signature.ts";
-import type { Group, Project } from "../model.ts";
-import type { RestCall } from "./access.ts";
-import { hookEntity } from "./hook-entity.ts";
-import type { Input } from "./input.ts";
+import type { HookMessage } from "../hooks/hooks.ts";
+import { jobMessage, pipelineMessage, pushMessage } from "../hooks/notify.ts";
+import { isSigning, readSigningToken } from "../hooks/sender.ts";
+import type { Group, Job, Project } from "../model.ts";
+import { isWithin } from "../projects.ts";
+import { groupOf, projectOf, type RestCall, tooManyRequests } from "./access.ts";
+import { type Input, invalidParameter, notFound, Refused } from "./input.ts";
 import { page } from "./pages.ts";
-import { notFound, Refused } from "./refused.ts";
-import { groupOf, projectOf } from "./scopes.ts";
 
 const HOOKS_PER_PROJECT = 100;
 const HOOKS_PER_GROUP = 50;
@@ -70,7 +70,7 @@ export function deleteHook(call: RestCall, homeOf: HomeOf): Reply {
 }
 
 /** The hook of the path, which must be of this project or group itself. */
-export function hookOf(call: RestCall, homeOf: HomeOf): Hook {
+function hookOf(call: RestCall, homeOf: HomeOf): Hook {
   const id = Number(call.params[1]);
   const hook = hooksAt(call, homeOf(call)).find((each) => each.id === id);
   if (!hook) throw notFound();
@@ -132,4 +132,107 @@ function isLocal(host: string): boolean {
 
 function unprocessable(body: object): Refused {
   return new Refused(json(422, body));
+}
+
+const triggers = [
+  "push_events",
+  "tag_push_events",
+  "issues_events",
+  "confidential_issues_events",
+  "note_events",
+  "merge_requests_events",
+  "job_events",
+  "pipeline_events",
+  "wiki_page_events",
+  "releases_events",
+  "emoji_events",
+  "resource_access_token_events",
+];
+
+/**
+ * `POST …/hooks/:hook_id/test/:trigger`: sends an event now, with data of the newest job or pipeline there is, and answers what the
+ * receiver said of it. Works for a hook that is switched off, and switches it on when it succeeds.
+ */
+export async function testHook(call: RestCall, homeOf: (call: RestCall) => Hook["home"]): Promise<Reply> {
+  const { core, user, params } = call;
+  const hook = hookOf(call, homeOf);
+  const trigger = params[2] ?? "";
+  if (!triggers.includes(trigger)) throw invalidParameter("trigger does not have a valid value");
+  if (!core.limiter.allow(`hook test ${user.id} ${hook.id}`, core.behaviour.limits.hookTestsPerUser))
+    throw tooManyRequests(core);
+  const receipt = await core.hooks.test(hook, newsFor(call, hook, trigger));
+  const isGood = receipt.statusCode !== undefined && receipt.statusCode >= 200 && receipt.statusCode < 300;
+  return isGood ? json(201, { message: "201 Created" }) : refuse(422, receipt.text);
+}
+
+function newsFor(call: RestCall, hook: Hook, trigger: string): HookMessage {
+  const { core } = call;
+  const project = projectFor(call, hook);
+  const job = newestJob(call, project);
+  if (trigger === "push_events") return pushMessage(core, project);
+  if (trigger === "job_events") {
+    if (!job) throw cannot("Ensure the project has CI jobs.");
+    return jobMessage(core, job);
+  }
+  if (trigger !== "pipeline_events") throw cannot("Testing not available for this hook");
+  if (!job) throw cannot("Ensure the project has CI pipelines.");
+  return pipelineMessage(core, job.pipeline);
+}
+
+function projectFor({ core }: RestCall, { home }: Hook): Project {
+  if ("project" in home) return home.project;
+  const project = core.projects.all().find(({ path }) => isWithin(path, home.group.path));
+  if (!project) throw cannot("Ensure the group has a project with commits.");
+  return project;
+}
+
+function newestJob({ core }: RestCall, project: Project): Job | undefined {
+  return core.jobs.all().findLast((job) => job.project === project);
+}
+
+function cannot(reason: string): Refused {
+  return new Refused(refuse(422, reason));
+}
+
+/** A hook as the API shows it: of its secrets only that they are there, and that since 19.0. */
+function hookEntity(core: Core, hook: Hook): Record<string, unknown> {
+  const off = hook.disabledUntil;
+  const home =
+    "project" in hook.home ? { project_id: hook.home.project.id } : { group_id: hook.home.group.id };
+  return {
+    id: hook.id,
+    url: hook.url,
+    name: hook.name ?? null,
+    description: hook.description ?? null,
+    created_at: new Date(hook.createdAt).toISOString(),
+    push_events: hook.pushEvents,
+    tag_push_events: false,
+    merge_requests_events: false,
+    repository_update_events: false,
+    enable_ssl_verification: hook.sslVerification,
+    alert_status: core.hooks.alertStatus(hook),
+    disabled_until: off === undefined ? null : new Date(off).toISOString(),
+    url_variables: [],
+    push_events_branch_filter: null,
+    branch_filter_strategy: "wildcard",
+    custom_webhook_template: "",
+    custom_headers: [],
+    ...home,
+    issues_events: false,
+    confidential_issues_events: false,
+    note_events: false,
+    confidential_note_events: null,
+    pipeline_events: hook.pipelineEvents,
+    wiki_page_events: false,
+    deployment_events: false,
+    feature_flag_events: false,
+    job_events: hook.jobEvents,
+    releases_events: false,
+    milestone_events: false,
+    emoji_events: false,
+    resource_access_token_events: false,
+    ...(isSigning(core.behaviour.hooks)
+      ? { token_present: hook.token !== undefined, signing_token_present: hook.signingKey !== undefined }
+      : {}),
+  };
 }

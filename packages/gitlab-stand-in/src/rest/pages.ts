@@ -1,7 +1,7 @@
 import type { Core } from "../core.ts";
 import { type Exchange, json, type Reply } from "../exchange.ts";
 import type { Input } from "./input.ts";
-import { invalidParameter, Refused } from "./refused.ts";
+import { invalidParameter, Refused } from "./input.ts";
 
 const DEFAULT_PER_PAGE = 20;
 const MAX_PER_PAGE = 100;

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createManualClock, type ManualClock } from "../../../../src/base/manual-clock.ts";
 import type { Project } from "../model.ts";
-import { createRestDouble, type RestDouble } from "../rest-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "../stand-in.ts";
+import { createRestDouble, type RestDouble } from "../test-clients.ts";
 import type { AccessToken } from "../tokens.ts";
 
 type Given = Parameters<StandInGitLab["tokens"]["add"]>[0];

@@ -3,12 +3,28 @@ import type { Exchange, Reply } from "../exchange.ts";
 import type { RouteName } from "../faults.ts";
 import type { TokenScope } from "../tokens.ts";
 import { type RestHandler, serveRest } from "./access.ts";
-import { testHook } from "./hook-test.ts";
-import { createHook, deleteHook, groupHome, listHooks, projectHome, showHook, updateHook } from "./hooks.ts";
-import { showGroupMember, showProjectMember, showToken, showUser } from "./identity.ts";
+import {
+  createHook,
+  deleteHook,
+  groupHome,
+  listHooks,
+  projectHome,
+  showHook,
+  testHook,
+  updateHook,
+} from "./hooks.ts";
 import { cancelJob, listJobs, retryJob, showJob, showTrace } from "./jobs.ts";
-import { listGroupProjects, listProjects, showGroup, showProject } from "./namespaces.ts";
-import { createRunner } from "./runner-creation.ts";
+import {
+  listGroupProjects,
+  listProjects,
+  showGroup,
+  showGroupMember,
+  showProject,
+  showProjectMember,
+  showToken,
+  showUser,
+} from "./namespaces.ts";
+import { createRunner } from "./new-runners.ts";
 import {
   deleteRunner,
   listAllRunners,

@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createManualClock, type ManualClock } from "../../../../src/base/manual-clock.ts";
 import type { Project } from "../model.ts";
-import { createRestDouble, type RestDouble } from "../rest-double.ts";
-import { createRunnerDouble, type RunnerDouble } from "../runner-double.ts";
 import { createStandInGitLab, type StandInGitLab } from "../stand-in.ts";
+import { createRestDouble, createRunnerDouble, type RestDouble, type RunnerDouble } from "../test-clients.ts";
 
 const WEEK_MS = 7 * 24 * 3_600_000;
 

@@ -1,17 +1,17 @@
+import { deleteForClient, tokenExpiry } from "../api/runner-tokens.ts";
 import { json, type Reply } from "../exchange.ts";
-import { isWithin } from "../groups.ts";
 import type { Runner } from "../model.ts";
-import { deleteForClient, tokenExpiry } from "../runner-token.ts";
+import { isWithin } from "../projects.ts";
 import { hasLevel } from "../tokens.ts";
-import type { RestCall } from "./access.ts";
-import { runnerJobEntity } from "./job-entity.ts";
+import { groupOf, projectOf, type RestCall } from "./access.ts";
+import { badRequest, forbidden, invalidParameter, notFound } from "./input.ts";
+import { runnerJobEntity } from "./jobs.ts";
+import { readRunnerSettings, validateRunner } from "./new-runners.ts";
 import { page } from "./pages.ts";
-import { badRequest, forbidden, invalidParameter, notFound } from "./refused.ts";
 import { runnerDetails, runnerEntity } from "./runner-entity.ts";
-import { readRunnerSettings, validateRunner } from "./runner-settings.ts";
-import { groupOf, projectOf } from "./scopes.ts";
 
 const types = ["instance_type", "group_type", "project_type"] as const;
+
 const jobStatuses = [
   "created",
   "pending",

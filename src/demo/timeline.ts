@@ -2,7 +2,7 @@ import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { Clock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 
-/** How far a job has come, in the words of the demo. */
+/** How far a job has come, as the demo tells it. */
 export type Phase = "waiting" | "queued" | "booting" | "preparing" | "running" | "ended";
 
 /** When a job reached each phase (epoch ms), as GitLab sees it. */
@@ -16,7 +16,7 @@ interface PhaseTimes {
   readonly endedAt: number | undefined;
 }
 
-export interface Journal {
+export interface Timeline {
   /** To be told of every change of the job and every line of its log. */
   noteLine(job: Job, line: string): void;
   times(job: Job): PhaseTimes;
@@ -27,7 +27,7 @@ export interface Journal {
 
 const MACHINE_LINE = /^FireRunner: machine (fr-[a-z2-7]{8})\b/;
 
-export function createJournal(clock: Clock): Journal {
+export function createTimeline(clock: Clock): Timeline {
   const runningAt = new Map<Job, number>();
   const machines = new Map<Job, string>();
 

@@ -1,11 +1,6 @@
 import { resolve } from "node:path";
 import type { Project } from "@firerunner/gitlab-stand-in/model";
-import {
-  changesAtHead,
-  filesAtHead,
-  readCommit,
-  readFileAtHead,
-} from "@firerunner/gitlab-stand-in/repository";
+import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "@firerunner/gitlab-stand-in/projects";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { pipelineVariables } from "@firerunner/gitlab-stand-in/variables";
 import { describeError } from "../base/errors.ts";
@@ -13,45 +8,48 @@ import type { PipelineDefinition } from "../ci/definition.ts";
 import { loadPipeline, parsePipeline } from "../ci/parse.ts";
 import type { Push } from "../ci/push.ts";
 import { DemoError } from "./errors.ts";
-import { demoExpectations, demoFiles, demoPipeline, type Expectation, sizesPipeline } from "./pipeline.ts";
 
 /** One pipeline that the demo runs. */
-export interface Part {
+interface SamplePipeline {
   readonly project: Project;
   readonly definition: PipelineDefinition;
 }
 
 /** What a run of the demo runs. */
-export interface Subject {
+export interface Sample {
   /** Its jobs come through the pool's runner. */
-  readonly pooled: Part;
+  readonly pooled: SamplePipeline;
   /** Its jobs come by webhook, and their tags say what machines they get. Not for a user's own repository. */
-  readonly tagged: Part | undefined;
+  readonly tagged: SamplePipeline | undefined;
   /** How each job must end, by name. Of a user's own jobs nothing is expected. */
   readonly expectations: Readonly<Record<string, Expectation>>;
 }
 
-/** The pipelines of a subject. */
-export function partsOf({ pooled, tagged }: Subject): Part[] {
+/** The pipelines of a sample. */
+export function pipelinesOf({ pooled, tagged }: Sample): SamplePipeline[] {
   return tagged ? [pooled, tagged] : [pooled];
 }
 
 /** The demo's own pipelines, or that of the newest commit of the user's repository. */
-export async function prepareSubject(gitlab: StandInGitLab, repo: string | undefined): Promise<Subject> {
+export async function prepareSample(gitlab: StandInGitLab, repo: string | undefined): Promise<Sample> {
   if (repo !== undefined) return await prepareRepository(gitlab, resolve(repo));
   return {
-    pooled: await demoPart(gitlab, "demo/machines", demoPipeline),
-    tagged: await demoPart(gitlab, "demo/sizes", sizesPipeline),
+    pooled: await demoPipelineIn(gitlab, "demo/machines", demoPipeline),
+    tagged: await demoPipelineIn(gitlab, "demo/sizes", sizesPipeline),
     expectations: demoExpectations,
   };
 }
 
-async function demoPart(gitlab: StandInGitLab, path: string, pipeline: string): Promise<Part> {
+async function demoPipelineIn(
+  gitlab: StandInGitLab,
+  path: string,
+  pipeline: string,
+): Promise<SamplePipeline> {
   const project = await gitlab.projects.add({ path, repository: { files: demoFiles(pipeline) } });
   return { project, definition: parsePipeline(pipeline) };
 }
 
-async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<Subject> {
+async function prepareRepository(gitlab: StandInGitLab, path: string): Promise<Sample> {
   const project = await gitlab.projects
     .add({ path: projectPath(path), repository: { copyOf: path } })
     .catch((cause) => {
@@ -99,4 +97,89 @@ function projectPath(path: string): string {
 
 function lastLine(cause: unknown): string {
   return describeError(cause).trim().split("\n").at(-1) ?? "";
+}
+
+/** The pipelines of `firerunner demo`, and how each of their jobs must end. */
+const demoPipeline = `
+build:
+  stage: build
+  script:
+    - uname -sr
+    - mkdir out
+    - echo "made by job $CI_JOB_ID on $(hostname)" > out/answer.txt
+  artifacts:
+    paths: [out/]
+
+use:
+  stage: test
+  needs: [build]
+  script:
+    - cat out/answer.txt
+    - grep -q "made by job" out/answer.txt
+
+fails:
+  stage: build
+  script:
+    - echo "the next command fails"
+    - (exit 3)
+
+cancelled:
+  stage: build
+  script:
+    - for i in $(seq 1 600); do echo "working $i"; sleep 1; done
+
+killed:
+  stage: build
+  script:
+    - for i in $(seq 1 600); do echo "working $i"; sleep 1; done
+`;
+
+/**
+ * The pipeline whose jobs come by webhook: each looks from inside whether its machine has the size that its tag names. A kernel
+ * keeps some of the memory for itself, so what `MemTotal` says lies below the size, and above that of the next smaller machine.
+ */
+const sizesPipeline = `
+small:
+  tags: [firecracker-1cpu-640mb]
+  script:
+    - echo "$(nproc) CPU, $(awk '/^MemTotal/ { print $2 }' /proc/meminfo) KiB of memory"
+    - test "$(nproc)" = 1
+    - awk '/^MemTotal/ { exit !($2 > 500000 && $2 < 640 * 1024) }' /proc/meminfo
+
+large:
+  tags: [firecracker-2cpu-1gb]
+  script:
+    - echo "$(nproc) CPUs, $(awk '/^MemTotal/ { print $2 }' /proc/meminfo) KiB of memory"
+    - test "$(nproc)" = 2
+    - awk '/^MemTotal/ { exit !($2 > 850000 && $2 < 1024 * 1024) }' /proc/meminfo
+`;
+
+type DemoStep = "cancel" | "kill-machine";
+
+export interface Expectation {
+  readonly status: "success" | "failed" | "canceled";
+  readonly failureReason?: string;
+  /** What is done to the job once its log shows that its script runs. */
+  readonly step?: DemoStep;
+}
+
+const demoExpectations: Readonly<Record<string, Expectation>> = {
+  build: { status: "success" },
+  use: { status: "success" },
+  fails: { status: "failed", failureReason: "script_failure" },
+  cancelled: { status: "canceled", step: "cancel" },
+  killed: { status: "failed", failureReason: "runner_system_failure", step: "kill-machine" },
+  small: { status: "success" },
+  large: { status: "success" },
+};
+
+/** What a line of the log looks like once the script of such a job runs. */
+export const WORKING_LINE = /^working \d+$/m;
+
+/** What the jobs clone. */
+function demoFiles(pipeline: string): Readonly<Record<string, string>> {
+  return {
+    "README.md": "# Demo\n\nThe repository that the jobs of `firerunner demo` clone.\n",
+    ".gitlab-ci.yml": pipeline.trimStart(),
+  };
 }

@@ -3,14 +3,14 @@
  * mark for each job and one sentence.
  */
 
+import type { JobStatus } from "@firerunner/gitlab-stand-in/model";
 import { isForgiven, type Job } from "@firerunner/gitlab-stand-in/model";
-import type { JobStatus } from "@firerunner/gitlab-stand-in/progress";
 import type { Notice, PipelineDefinition } from "../ci/definition.ts";
 
 const MOST_NAMES = 5;
 
 /** Before: lines for the screen. What is left out of many jobs is one line, with the place where it stands first. */
-export function announcementOf({ notices, notStarted = [] }: PipelineDefinition): string[] {
+export function formatNotices({ notices, notStarted = [] }: PipelineDefinition): string[] {
   const grouped = new Map<string, Notice[]>();
   for (const notice of notices) grouped.set(notice.message, [...(grouped.get(notice.message) ?? []), notice]);
   const lines = [...grouped].map(([message, group]) => {
@@ -26,40 +26,40 @@ export function announcementOf({ notices, notStarted = [] }: PipelineDefinition)
   ];
 }
 
-/** How a job ended, as a sign and in words for the table. */
-export interface JobVerdict {
+/** How a job ended, as a sign and in text for the table. */
+export interface JobMark {
   readonly mark: "✓" | "✗" | "!" | "–" | "▷";
   /** Undefined where GitLab's own word says it. */
-  readonly words?: string;
+  readonly text?: string;
 }
 
-export function verdictOf(job: Job): JobVerdict {
+export function markOf(job: Job): JobMark {
   switch (job.status) {
     case "success":
       return { mark: "✓" };
     case "failed":
-      return isForgiven(job) ? { mark: "!", words: "failed, as it may" } : { mark: "✗" };
+      return isForgiven(job) ? { mark: "!", text: "failed, as it may" } : { mark: "✗" };
     case "manual":
-      return { mark: "▷", words: "manual: not started" };
+      return { mark: "▷", text: "manual: not started" };
     case "created":
-      return { mark: "–", words: "waits for a manual job" };
+      return { mark: "–", text: "waits for a manual job" };
     default:
       return { mark: "–" };
   }
 }
 
-export interface Verdict {
+export interface PipelineResult {
   readonly ok: boolean;
   readonly sentence: string;
 }
 
 /** `jobs`: the newest attempt of each. A pipeline in which nothing ran has shown nothing, so it is not `ok`. */
-export function pipelineVerdict(
+export function pipelineResult(
   definition: PipelineDefinition,
   jobs: readonly Job[],
   status: JobStatus,
-): Verdict {
-  const ofMark = (mark: JobVerdict["mark"]) => jobs.filter((job) => verdictOf(job).mark === mark);
+): PipelineResult {
+  const ofMark = (mark: JobMark["mark"]) => jobs.filter((job) => markOf(job).mark === mark);
   const [succeeded, forgiven, failed, manual] = [ofMark("✓"), ofMark("!"), ofMark("✗"), ofMark("▷")];
   const ran = succeeded.length + forgiven.length + failed.length;
   const asides = [
