@@ -66,7 +66,7 @@ export function addConfig(program: Command, run: Run): void {
 /** Images that are here and were built by an earlier release. A place that cannot be read is for “doctor” to tell. */
 async function notesOn(config: Config) {
   const images = [...config.pools.values()].map(({ image }) => image);
-  const { imageNotes } = await import("../image/image-notes.ts");
+  const { imageNotes } = await import("../image/open-images.ts");
   const store = await openImages(imageDirectory(config));
   const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
   return [...config.notes, ...hostNotes(config.hosts), ...ofImages];

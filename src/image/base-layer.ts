@@ -1,12 +1,12 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../base/process.ts";
-import type { Distribution, PackageSources } from "./apt-sources.ts";
 import { ImageError } from "./errors.ts";
 import { extractKernel } from "./kernel.ts";
+import type { Distribution, PackageSources } from "./packages.ts";
+import { packagesOf, type Variant } from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
 import { makeSquashfsFromTar } from "./squashfs.ts";
-import { packagesOf, type Variant } from "./variants.ts";
 
 /** Times inside an image are never later than this, so that the same packages always give the same bytes. */
 export const IMAGE_EPOCH_S = 1_672_531_200;

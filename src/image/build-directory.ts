@@ -8,7 +8,7 @@ import { requireTrusted } from "../base/trusted-file.ts";
 import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
-import type { Variant } from "./variants.ts";
+import type { Variant } from "./packages.ts";
 
 /** A build needs about this much for a short while; the finished image takes about a sixth of it. */
 const BUILD_SPACE_BYTES: Readonly<Record<Variant, number>> = {

@@ -9,7 +9,6 @@ import type { Clock } from "../base/clock.ts";
 import { run } from "../base/process.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { abilityNames } from "../domain/images.ts";
-import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
@@ -24,13 +23,19 @@ import {
   sha256,
   shortDigest,
 } from "./manifest.ts";
+import type { Variant } from "./packages.ts";
+import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
-import { type ChosenRunner, chooseRunner, type RunnerChoice } from "./runner.ts";
+import {
+  buildRunnerLayer,
+  type ChosenRunner,
+  chooseRunner,
+  type RunnerChoice,
+  runnerLayerIngredients,
+} from "./runner.ts";
 import { captureRunnerInfo } from "./runner-info.ts";
-import { buildRunnerLayer, runnerLayerIngredients } from "./runner-layer.ts";
 import type { RunnerRelease } from "./runner-release.ts";
 import { createImageStore, type ImageStore, type ListedImage, type ResolvedImage } from "./store.ts";
-import type { Variant } from "./variants.ts";
 
 export interface BuildOptions {
   /** Where images are kept; made when it is not there. */

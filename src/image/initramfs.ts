@@ -1,10 +1,13 @@
+/**
+ * The initramfs of an image: busybox, our init and the kernel modules that a machine needs before it has its root file system, as a cpio
+ * archive. The same files always give the same bytes.
+ */
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { gzipSync, zstdDecompressSync } from "node:zlib";
 import { guestFile } from "../base/guest-files.ts";
 import { run } from "../base/process.ts";
-import { type CpioEntry, writeCpio } from "./cpio.ts";
-import { BOOT_MODULES, moduleName, planModules } from "./modules.ts";
+import { ImageError } from "./errors.ts";
 import { extractFromSquashfs } from "./squashfs.ts";
 
 /** busybox applets that guest/initramfs-init calls. */
@@ -110,4 +113,165 @@ async function readModule(path: string): Promise<Buffer> {
     return await readFile(path.replace(/\.\w+$/, ""));
   }
   return await readFile(path);
+}
+
+/**
+ * The kernel modules a machine needs before it has its root file system, and the one that gives it randomness: without that
+ * the first program that asks for some waits a second and more. What the kernel has built in is left out.
+ */
+const BOOT_MODULES = [
+  "virtio_mmio",
+  "virtio_blk",
+  "virtio_net",
+  "virtio_rng",
+  "squashfs",
+  "overlay",
+  "ext4",
+] as const;
+
+/** `kernel/drivers/net/virtio_net.ko.xz` → `virtio_net`; module names take `-` and `_` as one. */
+export function moduleName(path: string): string {
+  return basename(path)
+    .replace(/\.ko(\.\w+)?$/, "")
+    .replaceAll("-", "_");
+}
+
+interface ModulePlan {
+  /** Paths below /lib/modules/<version>, each after everything it needs. */
+  readonly files: readonly string[];
+  /** A `modules.dep` for them all lying in one directory, uncompressed. */
+  readonly dependencies: string;
+  /** The wanted modules that are not built in, by name. */
+  readonly names: readonly string[];
+}
+
+/** Works out which files `wanted` takes, from depmod's `modules.dep` and the kernel's `modules.builtin`. */
+export function planModules(
+  wanted: readonly string[],
+  modulesDep: string,
+  modulesBuiltin: string,
+): ModulePlan {
+  const builtin = new Set(lines(modulesBuiltin).map(moduleName));
+  const table = new Map(lines(modulesDep).map(parseDependencyLine));
+  const names = wanted.filter((name) => !builtin.has(name));
+  const byName = new Map([...table.keys()].map((path) => [moduleName(path), path]));
+  const files = new Set<string>();
+
+  function add(path: string): void {
+    if (files.has(path)) return;
+    // depmod lists all that is needed, direct or not, in the order in which it would be unloaded.
+    for (const dependency of (table.get(path) ?? []).toReversed()) add(dependency);
+    files.add(path);
+  }
+
+  for (const name of names) {
+    const path = byName.get(name);
+    if (path === undefined)
+      throw new ImageError("image_build_failed", `the kernel package has no module ${name}`);
+    add(path);
+  }
+  const dependencies = [...files].map((path) => dependencyLine(path, table.get(path) ?? [])).join("");
+  return { files: [...files], dependencies, names };
+}
+
+function dependencyLine(path: string, needs: readonly string[]): string {
+  const flat = (each: string) => `${moduleName(each)}.ko`;
+  return `${[`${flat(path)}:`, ...needs.map(flat)].join(" ")}\n`;
+}
+
+function parseDependencyLine(line: string): [string, string[]] {
+  const [path = "", needs = ""] = line.split(":");
+  return [path, needs.split(" ").filter(Boolean)];
+}
+
+function lines(text: string): string[] {
+  return text.split("\n").filter(Boolean);
+}
+
+/**
+ * Writes the cpio archive ("newc") that the Linux kernel unpacks as its initramfs. The same entries always give the same
+ * bytes: no times, owners or inode numbers of the build host get in.
+ */
+
+export type CpioEntry =
+  | { readonly kind: "directory"; readonly path: string; readonly mode?: number }
+  | { readonly kind: "file"; readonly path: string; readonly mode?: number; readonly bytes: Uint8Array }
+  | { readonly kind: "symlink"; readonly path: string; readonly target: string }
+  | {
+      readonly kind: "character-device";
+      readonly path: string;
+      readonly mode?: number;
+      readonly major: number;
+      readonly minor: number;
+    };
+
+const TYPE_BITS = {
+  directory: 0o040000,
+  file: 0o100000,
+  symlink: 0o120000,
+  "character-device": 0o020000,
+} as const;
+
+const DEFAULT_PERMISSIONS = {
+  directory: 0o755,
+  file: 0o644,
+  symlink: 0o777,
+  "character-device": 0o600,
+} as const;
+
+/** Paths are relative to the root (`bin/sh`); a parent must come before what it holds. */
+export function writeCpio(entries: readonly CpioEntry[]): Buffer {
+  const parts = entries.flatMap((entry, index) => record(entry, index + 1));
+  return Buffer.concat([...parts, ...trailer()]);
+}
+
+function record(entry: CpioEntry, inode: number): Buffer[] {
+  const permissions =
+    "mode" in entry && entry.mode !== undefined ? entry.mode : DEFAULT_PERMISSIONS[entry.kind];
+  const device = entry.kind === "character-device" ? entry : { major: 0, minor: 0 };
+  const fields = {
+    inode,
+    mode: TYPE_BITS[entry.kind] | permissions,
+    links: entry.kind === "directory" ? 2 : 1,
+    major: device.major,
+    minor: device.minor,
+  };
+  return withHeader(entry.path, contentOf(entry), fields);
+}
+
+function contentOf(entry: CpioEntry): Uint8Array {
+  if (entry.kind === "file") return entry.bytes;
+  if (entry.kind === "symlink") return Buffer.from(entry.target);
+  return new Uint8Array(0);
+}
+
+function trailer(): Buffer[] {
+  return withHeader("TRAILER!!!", new Uint8Array(0), { inode: 0, mode: 0, links: 1, major: 0, minor: 0 });
+}
+
+function withHeader(
+  path: string,
+  content: Uint8Array,
+  fields: { inode: number; mode: number; links: number; major: number; minor: number },
+): Buffer[] {
+  const name = Buffer.from(`${path}\0`);
+  // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check
+  const numbers = [
+    ...[fields.inode, fields.mode, 0, 0, fields.links, 0, content.length],
+    ...[0, 0, fields.major, fields.minor, name.length, 0],
+  ];
+  const header = Buffer.from(
+    `070701${numbers.map((number) => number.toString(16).padStart(8, "0")).join("")}`,
+  );
+  return [
+    header,
+    name,
+    padding(header.length + name.length),
+    Buffer.from(content.buffer, content.byteOffset, content.length),
+    padding(content.length),
+  ];
+}
+
+function padding(length: number): Buffer {
+  return Buffer.alloc((4 - (length % 4)) % 4);
 }

@@ -1,7 +1,6 @@
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { extractKernel } from "./kernel.ts";
-import { decompressLegacyLz4 } from "./lz4.ts";
+import { decompressLegacyLz4, extractKernel } from "./kernel.ts";
 
 const elf = Buffer.concat([Buffer.from([0x7f, 0x45, 0x4c, 0x46]), Buffer.from("kernel ".repeat(100))]);
 

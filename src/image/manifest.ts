@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { variants } from "./variants.ts";
+import { variants } from "./packages.ts";
 
 /** The version of image.json that this program writes and reads. */
 export const MANIFEST_SCHEMA = 1;

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { imageNotes } from "./image-notes.ts";
 import { type ImageManifest, imageDigest, sha256, shortDigest } from "./manifest.ts";
+import { imageNotes } from "./open-images.ts";
 import { createImageStore } from "./store.ts";
 
 let directory: string;

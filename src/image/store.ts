@@ -26,9 +26,13 @@ import {
   MANIFEST_SCHEMA,
   shortDigest,
 } from "./manifest.ts";
-import { createNames, emptyWhenAbsent } from "./names.ts";
-import { type Publication, readPublications } from "./published.ts";
-import { createSeals } from "./seals.ts";
+import {
+  createNames,
+  createSeals,
+  emptyWhenAbsent,
+  type Publication,
+  readPublications,
+} from "./store-records.ts";
 
 const MANIFEST_MAX_BYTES = 4 * MIB_BYTES;
 

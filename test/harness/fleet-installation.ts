@@ -7,7 +7,7 @@ import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stan
 import { stringify } from "yaml";
 import type { JobDefinition } from "../../src/ci/definition.ts";
 import { shortDigest } from "../../src/image/manifest.ts";
-import { remember } from "../../src/image/published.ts";
+import { remember } from "../../src/image/store-records.ts";
 import type { HostStatus } from "../../src/views/api.ts";
 import { storeImage } from "../builders/stored-image.ts";
 import { aSpec, bareClient } from "../flintlockd/client.ts";

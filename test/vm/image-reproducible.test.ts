@@ -7,7 +7,7 @@ import { guestFile } from "../../src/base/guest-files.ts";
 import { buildImage } from "../../src/image/build.ts";
 import { ImagesConfig } from "../../src/image/config.ts";
 import { buildInitramfs } from "../../src/image/initramfs.ts";
-import { buildRunnerLayer } from "../../src/image/runner-layer.ts";
+import { buildRunnerLayer } from "../../src/image/runner.ts";
 import { createImageStore } from "../../src/image/store.ts";
 import { testImageDirectory } from "../harness/image.ts";
 

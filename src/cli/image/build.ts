@@ -3,7 +3,7 @@ import { Argument, type Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { proxyVariables } from "../../base/proxy/config.ts";
 import type { BuildOptions } from "../../image/build.ts";
-import { type Variant, variants } from "../../image/variants.ts";
+import { type Variant, variants } from "../../image/packages.ts";
 import { createBuildScreen } from "../build-screen.ts";
 import type { Context, Run } from "../context.ts";
 import { exitCodes } from "../exit-codes.ts";

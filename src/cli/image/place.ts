@@ -19,6 +19,6 @@ export async function directoryOf(context: Context, { directory }: Place): Promi
 /** Loaded only here: the other commands should start without what building an image takes. */
 export async function openImages(directory: string, roots: Roots = {}): Promise<ImageStore> {
   const { createImageStore } = await import("../../image/store.ts");
-  const { withRoots } = await import("../../image/roots.ts");
+  const { withRoots } = await import("../../image/open-images.ts");
   return withRoots(createImageStore({ directory }), () => roots);
 }

@@ -4,10 +4,13 @@
  * into the other while the archive streams by.
  */
 import { ImageError } from "../errors.ts";
-import { parsePax } from "./pax.ts";
 import {
   BLOCK_BYTES,
+  type ByteReader,
+  bodyBytes,
+  createByteReader,
   padding,
+  parsePax,
   readTarHeader,
   sealTarHeader,
   type TarHeader,
@@ -15,7 +18,6 @@ import {
   writeSize,
   writeTarHeader,
 } from "./tar.ts";
-import { type ByteReader, bodyBytes, createByteReader } from "./tar-reader.ts";
 
 const OVERLAY_ATTRIBUTE = /^SCHILY\.xattr\.(?:trusted|user)\.overlay\.(.+)$/;
 /** Attributes with which overlayfs keeps its own books; they mean nothing elsewhere. */

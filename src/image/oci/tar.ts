@@ -1,9 +1,14 @@
-/** Headers of tar archives (POSIX ustar, with what GNU adds): what is needed to write a few entries and to walk through many. */
+/**
+ * Tar archives (POSIX ustar, with what GNU adds): headers, the records of pax, and a reader of streams; as much as is needed to write a
+ * few entries and to walk through many.
+ */
+import { ImageError } from "../errors.ts";
+
 export const BLOCK_BYTES = 512;
 
 export type TarKind = "file" | "directory";
 
-export interface TarEntry {
+interface TarEntry {
   readonly kind: TarKind;
   /** At most 100 bytes: the writer here knows no long names. */
   readonly path: string;
@@ -97,4 +102,89 @@ function writeOctal(header: Buffer, start: number, length: number, value: number
   const digits = value.toString(8);
   if (digits.length >= length) throw new RangeError(`${value} does not fit into a tar header`);
   header.write(`${digits.padStart(length - 1, "0")}\0`, start, "latin1");
+}
+
+/** The records of a pax extended header: `<length of the record> <key>=<value>\n`; a value may hold any byte. */
+interface PaxRecord {
+  readonly key: string;
+  readonly value: Buffer;
+  /** The record as it stands in the archive. */
+  readonly raw: Buffer;
+}
+
+export function parsePax(body: Buffer): PaxRecord[] {
+  const records: PaxRecord[] = [];
+  for (let at = 0; at < body.length && body[at] !== 0; ) {
+    const space = body.indexOf(0x20, at);
+    const bytes = Number(body.toString("latin1", at, space));
+    const equals = body.indexOf(0x3d, space);
+    if (!(bytes > 0) || equals < 0 || at + bytes > body.length)
+      throw new RangeError("a pax header is damaged");
+    records.push({
+      key: body.toString("utf8", space + 1, equals),
+      value: body.subarray(equals + 1, at + bytes - 1),
+      raw: body.subarray(at, at + bytes),
+    });
+    at += bytes;
+  }
+  return records;
+}
+
+/** Takes a stream of bytes apart without ever holding more than one chunk and what was asked for. */
+export interface ByteReader {
+  /** Exactly so many bytes, or undefined at the end of the stream. Throws when it ends in the middle. */
+  take(bytes: number): Promise<Buffer | undefined>;
+  /** The next so many bytes, in the pieces in which they come. */
+  pass(bytes: number): AsyncGenerator<Buffer>;
+  /** All that is left. */
+  rest(): AsyncGenerator<Buffer>;
+}
+
+export function createByteReader(source: AsyncIterable<Uint8Array>): ByteReader {
+  const chunks = source[Symbol.asyncIterator]();
+  let held: Buffer = Buffer.alloc(0);
+
+  /** False at the end. */
+  async function fill(): Promise<boolean> {
+    while (held.length === 0) {
+      const next = await chunks.next();
+      if (next.done) return false;
+      held = Buffer.from(next.value.buffer, next.value.byteOffset, next.value.byteLength);
+    }
+    return true;
+  }
+
+  function cut(bytes: number): Buffer {
+    const piece = held.subarray(0, bytes);
+    held = held.subarray(piece.length);
+    return piece;
+  }
+
+  async function* pass(bytes: number): AsyncGenerator<Buffer> {
+    for (let left = bytes; left > 0; ) {
+      if (!(await fill())) throw new ImageError("image_corrupt", "a layer's archive ends in the middle");
+      const piece = cut(left);
+      left -= piece.length;
+      yield piece;
+    }
+  }
+
+  async function take(bytes: number): Promise<Buffer | undefined> {
+    if (!(await fill())) return undefined;
+    if (held.length >= bytes) return cut(bytes);
+    const pieces: Buffer[] = [];
+    for await (const piece of pass(bytes)) pieces.push(piece);
+    return Buffer.concat(pieces);
+  }
+
+  async function* rest(): AsyncGenerator<Buffer> {
+    while (await fill()) yield cut(held.length);
+  }
+
+  return { take, pass, rest };
+}
+
+/** A body's length with the zeroes that fill its last block. */
+export function bodyBytes(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Secret } from "../../base/secret.ts";
-import { createAuthorization } from "./authorization.ts";
+import { createAuthorization, parseChallenge } from "./authorization.ts";
 
 const password = { kind: "password", username: "me", password: new Secret("secret-word") } as const;
 
@@ -23,3 +23,23 @@ test.each(["http://auth.example.org/token", "file:///etc/passwd", "http://[broke
     expect(asked).toEqual([]);
   },
 );
+
+test.each([
+  ['Basic realm="x"', { scheme: "basic" }],
+  ["basic", { scheme: "basic" }],
+  [
+    'Bearer realm="https://auth.example.org/token?a=b,c",service="reg",scope="repository:a:pull"',
+    { scheme: "bearer", realm: "https://auth.example.org/token?a=b,c", service: "reg" },
+  ],
+  ['bearer  Realm = "https://a/\\"q"', { scheme: "bearer", realm: 'https://a/"q', service: undefined }],
+  [
+    'Basic realm="Bearer of news", Bearer realm=https://a',
+    { scheme: "bearer", realm: "https://a", service: undefined },
+  ],
+  [["Negotiate", 'Basic realm="y"'], { scheme: "basic" }],
+  ['Digest realm="basic"', undefined],
+  ['Bearer service="x"', undefined],
+  [undefined, undefined],
+])("%j", (header, challenge) => {
+  expect(parseChallenge(header)).toEqual(challenge);
+});

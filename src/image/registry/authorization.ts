@@ -1,9 +1,11 @@
+/**
+ * Logging in to a registry: what it asks for in `WWW-Authenticate` is read, and met with a password (basic) or with a token of its token
+ * service (bearer), one for each set of scopes.
+ */
 import { z } from "zod";
 import { parseJson } from "../json.ts";
-import type { Challenge } from "./challenge.ts";
-import type { Credentials } from "./credential-helper.ts";
-import { RegistryError } from "./errors.ts";
-import { type Answer, refusal } from "./failure.ts";
+import type { Credentials } from "./credentials.ts";
+import { type Answer, RegistryError, refusal } from "./errors.ts";
 
 /** A request to a token service. */
 export interface TokenRequest {
@@ -21,7 +23,7 @@ interface Deps {
 }
 
 /** What goes into `Authorization`, found out from what the registry asks for. */
-export interface Authorization {
+interface Authorization {
   /** For requests that need these scopes; undefined while the registry has asked for nothing. */
   header(scopes: readonly string[]): Promise<string | undefined>;
   /** The registry has answered 401: what was sent, if anything was, no longer counts. Throws `registry_unauthorized`. */
@@ -117,4 +119,31 @@ function tokenRequest(
 
 function basicHeader(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`;
+}
+
+/** What a registry asks for in `WWW-Authenticate`. */
+type Challenge =
+  | { readonly scheme: "basic" }
+  | { readonly scheme: "bearer"; readonly realm: string; readonly service: string | undefined };
+
+/** Bearer where both are offered. Undefined when neither is. */
+export function parseChallenge(header: string | string[] | undefined): Challenge | undefined {
+  const text = [header ?? []].flat().join(", ");
+  const bearer = /\bbearer\s+(?=\w+\s*=)/i.exec(text);
+  if (bearer) {
+    const parameters = parametersOf(text.slice(bearer.index + bearer[0].length));
+    const realm = parameters.get("realm");
+    if (realm !== undefined) return { scheme: "bearer", realm, service: parameters.get("service") };
+  }
+  return /\bbasic\b/i.test(text.replace(/"(?:[^"\\]|\\.)*"/g, "")) ? { scheme: "basic" } : undefined;
+}
+
+function parametersOf(text: string): Map<string, string> {
+  const parameters = new Map<string, string>();
+  const pattern = /\s*(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)/y;
+  for (let found = pattern.exec(text); found; found = pattern.exec(text)) {
+    const [, key = "", quoted, bare = ""] = found;
+    parameters.set(key.toLowerCase(), quoted?.replace(/\\(.)/g, "$1") ?? bare);
+  }
+  return parameters;
 }

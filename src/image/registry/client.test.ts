@@ -4,8 +4,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Handler, startHttpServer, type TestServer } from "../../../test/servers/http-server.ts";
 import { Secret } from "../../base/secret.ts";
 import { createRegistryClient, type RegistryClient } from "./client.ts";
-import type { Credentials } from "./credential-helper.ts";
-import { createTransport } from "./transport.ts";
+import type { Credentials } from "./credentials.ts";
+import { createTransport } from "./session.ts";
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {

@@ -1,14 +1,19 @@
-/** What a push needs of a registry (OCI distribution specification). */
-
+/**
+ * What a push needs of a registry (OCI distribution specification): which blobs it has, uploading them (upload.ts), and manifests.
+ * session.ts sends the requests; holding.ts asks whether an image is still there.
+ */
 import type { Clock } from "../../base/clock.ts";
-import type { Credentials } from "./credential-helper.ts";
-import { isThere, refusal } from "./failure.ts";
-import { createManifests, type Manifests, writing } from "./manifests.ts";
-import { withRetries } from "./retry.ts";
-import { createSession, type RegistryRequest } from "./session.ts";
-import type { Transport } from "./transport.ts";
-import { uploadBlob } from "./upload.ts";
-import type { Blob } from "./upload-calls.ts";
+import type { OciDocument } from "../oci/documents.ts";
+import type { Credentials } from "./credentials.ts";
+import { isThere, refusal } from "./errors.ts";
+import {
+  createSession,
+  type RegistryRequest,
+  type RegistrySession,
+  type Transport,
+  withRetries,
+} from "./session.ts";
+import { type Blob, uploadBlob } from "./upload.ts";
 
 export interface RegistryClient extends Manifests {
   /** One request, once: is this a registry, and does it let us in with a view to writing to these repositories? Throws RegistryError. */
@@ -78,4 +83,44 @@ export function createRegistryClient(deps: Deps): RegistryClient {
     ...createManifests({ origin, send }),
     close: session.close,
   };
+}
+
+interface Manifests {
+  /** The digest of what a tag or a digest stands for, if it is there. */
+  manifestDigest(repository: string, reference: string): Promise<string | undefined>;
+  putManifest(repository: string, reference: string, manifest: OciDocument): Promise<void>;
+}
+
+function createManifests({ origin, send }: Pick<RegistrySession, "origin" | "send">): Manifests {
+  async function manifestDigest(repository: string, reference: string): Promise<string | undefined> {
+    const doing = `looking for ${repository}:${reference}`;
+    const answer = await send({
+      method: "HEAD",
+      url: `/v2/${repository}/manifests/${reference}`,
+      scopes: [writing(repository)],
+      headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+      doing,
+    });
+    return isThere(answer, origin, doing) ? answer.header("docker-content-digest") : undefined;
+  }
+
+  async function putManifest(repository: string, reference: string, manifest: OciDocument): Promise<void> {
+    const doing = `pushing ${repository}:${reference}`;
+    const answer = await send({
+      method: "PUT",
+      url: `/v2/${repository}/manifests/${reference}`,
+      scopes: [writing(repository)],
+      headers: { "content-type": manifest.mediaType },
+      body: () => manifest.body,
+      doing,
+    });
+    if (answer.status !== 201) throw refusal(answer, origin, doing);
+  }
+
+  return { manifestDigest, putManifest };
+}
+
+/** The scope of a token for pushing. */
+function writing(repository: string): string {
+  return `repository:${repository}:pull,push`;
 }

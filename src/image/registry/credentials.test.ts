@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import type { Credentials } from "./credential-helper.ts";
+import type { Credentials } from "./credentials.ts";
 import { findCredentials } from "./credentials.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;

@@ -8,8 +8,7 @@ import { describeError } from "../../base/errors.ts";
 import type { ProxyRoutes } from "../../base/proxy/routes.ts";
 import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
 import { isLocalRegistry } from "./reference.ts";
-import { createSession, type RegistrySession } from "./session.ts";
-import { createTransport } from "./transport.ts";
+import { createSession, createTransport, type RegistrySession } from "./session.ts";
 
 const LIMIT_MS = 10_000;
 const manifestTypes = [

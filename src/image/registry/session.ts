@@ -1,12 +1,19 @@
-/** Requests to one registry: with the login it asks for, and with every failure as one of ours. */
-
+/**
+ * Requests to one registry: over TLS or plain HTTP (`createTransport`), with the login it asks for, and with every failure as a
+ * RegistryError (`createSession`). `withRetries` repeats those that may be repeated.
+ */
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
-import { createAuthorization, type TokenRequest } from "./authorization.ts";
-import { parseChallenge } from "./challenge.ts";
-import type { Credentials } from "./credential-helper.ts";
-import { type Answer, refusal, registryErrorFrom } from "./failure.ts";
-import type { Transport } from "./transport.ts";
+import { backoffMs } from "../../base/backoff.ts";
+import type { Clock } from "../../base/clock.ts";
+import { describeError } from "../../base/errors.ts";
+import { createProxiedAgent } from "../../base/proxy/agent.ts";
+import { directRoutes, type ProxyRoutes } from "../../base/proxy/routes.ts";
+import { certificatesIn, trustContext } from "../../base/tls.ts";
+import { createAuthorization, parseChallenge, type TokenRequest } from "./authorization.ts";
+import type { Credentials } from "./credentials.ts";
+import { type Answer, RegistryError, refusal, registryErrorFrom } from "./errors.ts";
+import { isLocalRegistry } from "./reference.ts";
 
 /** Answers that are read to their end are short; of others the beginning says enough. */
 const ANSWER_BYTES_MAX = 64 * 1024;
@@ -104,4 +111,86 @@ async function beginningOf(body: Readable): Promise<string> {
     if (bytes > ANSWER_BYTES_MAX) break;
   }
   return Buffer.concat(chunks).toString("utf8");
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+/** A registry puts a large layer together, and checks it, before it answers. */
+const ANSWER_TIMEOUT_MS = 300_000;
+
+interface TransportOptions {
+  readonly registry: string;
+  /** Without it: plain HTTP with this computer, TLS with all others and wherever a `ca` is given. */
+  readonly plainHttp?: boolean | undefined;
+  /** PEM of authorities to trust besides those of Node and of the system. */
+  readonly ca?: string | undefined;
+  /** Through which proxies registries are reached; by default through none. */
+  readonly proxies?: ProxyRoutes | undefined;
+}
+
+export interface Transport {
+  readonly origin: string;
+  readonly dispatcher: Dispatcher;
+}
+
+/** Throws `registry_tls` when `ca` holds no certificate. */
+export function createTransport({
+  registry,
+  plainHttp,
+  ca,
+  proxies = directRoutes,
+}: TransportOptions): Transport {
+  const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
+  if (ca !== undefined) checkAuthorities(ca);
+  const secureContext = trustContext([ca, proxies.ca]);
+  return {
+    origin: `${isPlain ? "http" : "https"}://${registry}`,
+    dispatcher: createProxiedAgent({
+      proxies,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      secureContext: () => secureContext,
+      headersTimeoutMs: ANSWER_TIMEOUT_MS,
+      bodyTimeoutMs: ANSWER_TIMEOUT_MS,
+    }),
+  };
+}
+
+/** TLS ignores what it cannot read, and every connection would fail later with no hint at the file. */
+function checkAuthorities(pem: string): void {
+  try {
+    certificatesIn(pem);
+  } catch (cause) {
+    throw new RegistryError(
+      "registry_tls",
+      `the file of the certificate authority: ${describeError(cause)}`,
+      {
+        cause,
+        hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+      },
+    );
+  }
+}
+
+const ATTEMPTS = 4;
+const pauses = { baseMs: 500, capMs: 30_000 };
+/** Nobody waits together with us. */
+const noSpread = () => 1;
+
+/** As long as the registry wishes, else ever longer. */
+export function pauseAfter(error: RegistryError, failures: number): number {
+  return Math.min(pauses.capMs, error.retryAfterMs ?? backoffMs(failures, noSpread, pauses));
+}
+
+/** For what may be done twice. */
+export async function withRetries<T>(
+  { clock, signal }: { readonly clock: Clock; readonly signal?: AbortSignal | undefined },
+  act: () => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof RegistryError) || !error.retryable || attempt >= ATTEMPTS) throw error;
+      await clock.sleep(pauseAfter(error, attempt), signal);
+    }
+  }
 }

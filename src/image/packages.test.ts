@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./apt-sources.ts";
+import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./packages.ts";
 
 const host = { id: "debian", codename: "bookworm" };
 

@@ -1,5 +1,5 @@
 /**
- * Where the packages of an image come from. The host's own apt says which mirrors can be reached; of those only the
+ * Which packages an image has, and where they come from. The host's own apt says which mirrors can be reached; of those only the
  * distribution's own archives are used (other vendors' repositories never get into an image), and their signatures are
  * checked against the distribution's keyring, so that a repository cannot pass by merely calling itself Debian.
  */
@@ -16,14 +16,14 @@ export interface PackageSources {
 
 export type Distribution = "debian" | "ubuntu";
 
-export interface IndexTarget {
+interface IndexTarget {
   readonly origin: string;
   readonly uri: string;
   readonly codename: string;
   readonly component: string;
 }
 
-export interface HostRelease {
+interface HostRelease {
   readonly id: string;
   readonly codename: string;
 }
@@ -122,4 +122,37 @@ function noSources(origin: string): ImageError {
       hint: "run apt-get update, or configure images.sources, such as: deb http://MIRROR/debian bookworm main",
     },
   );
+}
+
+/** What every base layer has; `busybox` and `kmod` also serve the initramfs and the machine's init, `socat` its way to a relay elsewhere. */
+const NEEDED = ["bash", "busybox-static", "ca-certificates", "curl", "git", "kmod", "socat"] as const;
+
+/** What scripts written for other people's shell machines call without asking. */
+const USUAL = [
+  ...["bzip2", "git-lfs", "iproute2", "jq", "less", "make", "openssh-client", "procps", "python3"],
+  ...["sudo", "unzip", "wget", "xz-utils", "zip"],
+] as const;
+
+/** What compiles: most native extensions of most languages build with these. */
+const COMPILING = [
+  ...[
+    "autoconf",
+    "automake",
+    "bc",
+    "build-essential",
+    "cmake",
+    "file",
+    "gettext-base",
+    "libffi-dev",
+    "libssl-dev",
+  ],
+  ...["libtool", "patch", "pkg-config", "python3-dev", "python3-pip", "python3-venv", "rsync", "zlib1g-dev"],
+] as const;
+
+export const variants = ["base", "full"] as const;
+export type Variant = (typeof variants)[number];
+
+/** The packages of a base layer, apart from those that the configuration adds. */
+export function packagesOf(variant: Variant): string[] {
+  return [...NEEDED, ...USUAL, ...(variant === "full" ? COMPILING : [])];
 }

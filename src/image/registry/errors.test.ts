@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { refusal, registryErrorFrom } from "./failure.ts";
+import { refusal, registryErrorFrom } from "./errors.ts";
 
 const answer = (status: number, text: unknown, headers: Record<string, string> = {}) => ({
   status,

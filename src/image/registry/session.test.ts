@@ -3,8 +3,8 @@ import { makeCertificateAuthority } from "../../../test/servers/certificates.ts"
 import { startCompanyProxy } from "../../../test/servers/company-proxy.ts";
 import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { Secret } from "../../base/secret.ts";
-import { registryErrorFrom } from "./failure.ts";
-import { createTransport } from "./transport.ts";
+import { registryErrorFrom } from "./errors.ts";
+import { createTransport } from "./session.ts";
 
 test("a registry behind a company's proxy is reached through it, and what fails there is told as the proxy's", async () => {
   await using authority = await makeCertificateAuthority();

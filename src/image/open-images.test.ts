@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { storeImage } from "../../test/builders/stored-image.ts";
 import { abilityNames } from "../domain/images.ts";
-import { remember } from "./published.ts";
-import { withRoots } from "./roots.ts";
+import { withRoots } from "./open-images.ts";
 import { createImageStore, type ImageStore } from "./store.ts";
+import { remember } from "./store-records.ts";
 
 const pinned = (digit: string) => `registry.example.org/ci/ubuntu@sha256:${digit.repeat(64)}`;
 const publication = {

@@ -4,7 +4,7 @@ import { buffer } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { run } from "../../base/process.ts";
-import { kernelLayer } from "./kernel-layer.ts";
+import { kernelLayer } from "./packed-image.ts";
 
 test("the kernel's layer holds kernel and initramfs where hosts look for them", async () => {
   await using directory = await temporaryDirectory();
