@@ -146,14 +146,14 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
 const READ_BYTES = 256 * 1024;
 
 /** What became of the blobs of a push. */
-export interface SentBlobs {
+interface SentBlobs {
   readonly blobs: number;
   readonly bytes: number;
   /** Were there already, or were taken over from another repository of the registry. */
   readonly present: number;
 }
 
-export interface Sender {
+interface Sender {
   /** Sees to it that the repository has these layers and this configuration. */
   send(repository: string, layers: readonly LayerBlob[], config: OciDocument): Promise<void>;
   sent(): SentBlobs;
@@ -167,7 +167,7 @@ interface Deps {
   readonly onProgress: OnProgress;
 }
 
-export function createSender({ registry, packed, sources, onProgress }: Deps): Sender {
+function createSender({ registry, packed, sources, onProgress }: Deps): Sender {
   const count = { blobs: 0, bytes: 0, present: 0 };
 
   async function send(repository: string, layers: readonly LayerBlob[], config: OciDocument): Promise<void> {
