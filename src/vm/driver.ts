@@ -1,3 +1,8 @@
+/**
+ * The port to hypervisors. A driver is one host with one kind of hypervisor: it creates, lists, inspects and destroys machines there, shows
+ * their consoles and tells when one has ended; the fleet is all of them. driver.contract.ts holds each promise made here as a test,
+ * drivers.ts has the drivers there are, errors.ts what they throw, spec.ts what every one of them refuses.
+ */
 import { FireRunnerError } from "../base/errors.ts";
 import type { Secret } from "../base/secret.ts";
 import type { BootImage } from "../domain/images.ts";

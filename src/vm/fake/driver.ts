@@ -1,15 +1,15 @@
+/** A driver whose machines exist in memory, with faults on demand; host.ts is the computer that outlives it. For tests, simulations and loads. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
 import type { Labels } from "../../domain/placement.ts";
 import type { Capacity, Size } from "../../domain/size.ts";
-import type { DriverMachine, LocalVmDriver, MachineSpec, VmDriver } from "../driver.ts";
+import type { DriverMachine, ExitKind, LocalVmDriver, MachineSpec, RelayLink, VmDriver } from "../driver.ts";
+import { VmError } from "../errors.ts";
 import { checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
-import { followFakeConsole } from "./console.ts";
-import type { FakeHost } from "./host.ts";
-import { createInFlightCreates } from "./in-flight-creates.ts";
+import { type CreateFault, type FakeHost, followFakeConsole } from "./host.ts";
 
-export interface FakeDriverOptions {
+interface FakeDriverOptions {
   readonly host: FakeHost;
   readonly capacity?: Capacity;
   /** Where relay sockets lie. Without it nothing touches the disk, and nobody can listen on them. */
@@ -20,7 +20,7 @@ export interface FakeDriverOptions {
 
 const roomForAll: Capacity = { cpus: 1_000, memoryMib: 1_000_000, machines: 1_000, diskMib: 100_000_000 };
 
-/** Machines in memory, with faults on demand: for tests, simulations and load runs. */
+/** As the driver of this computer. */
 export function createFakeDriver(options: FakeDriverOptions): LocalVmDriver {
   const { directory } = options;
   return {
@@ -121,4 +121,72 @@ function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver
 function lastBytes(text: string, maxBytes: number): string {
   const bytes = Buffer.from(text);
   return bytes.subarray(Math.max(0, bytes.length - maxBytes)).toString("utf8");
+}
+
+/** The creates under way of one driver: at most one per machine. */
+interface InFlightCreates {
+  /** Joins the one under way for this machine, if there is one. */
+  create(spec: MachineSpec, signal: AbortSignal): Promise<void>;
+  /** Ends the create under way, if there is one, and waits for its end. */
+  stop(id: string): Promise<void>;
+  isUnderWay(id: string): boolean;
+}
+
+function createInFlightCreates(host: FakeHost, closed: AbortSignal, wantsLink: boolean): InFlightCreates {
+  const underWay = new Map<string, { done: Promise<void>; abort: AbortController }>();
+
+  async function make(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    const fault = host.faults.create?.(spec) ?? {};
+    signal.throwIfAborted();
+    const link = wantsLink ? await linkOf(spec) : undefined;
+    host.leaveHalfMade(spec.id);
+    if (fault.isUnanswered) host.start(spec, link);
+    await suffer(fault, signal);
+    host.start(spec, link);
+    if (fault.dieAfterMs !== undefined) endAfter(spec.id, fault.dieAfterMs, fault.exit ?? "killed");
+  }
+
+  async function suffer(fault: CreateFault, signal: AbortSignal): Promise<void> {
+    if (fault.hang || fault.isUnanswered) await aborted(signal);
+    if (fault.delayMs !== undefined) await host.clock.sleep(fault.delayMs, signal);
+    if (fault.fail) throw fault.fail;
+  }
+
+  function endAfter(id: string, ms: number, exit: ExitKind): void {
+    void host.clock.sleep(ms).then(() => host.end(id, exit));
+  }
+
+  async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    const other = underWay.get(spec.id);
+    if (other) return await other.done;
+    const abort = new AbortController();
+    const done = make(spec, AbortSignal.any([signal, abort.signal, closed])).catch((cause: unknown) => {
+      if (cause instanceof VmError) throw cause;
+      const message = `creating machine ${spec.id} was stopped`;
+      throw new VmError("vm_create_failed", message, { cause, retryable: true });
+    });
+    underWay.set(spec.id, { done, abort });
+    await done.finally(() => underWay.delete(spec.id));
+  }
+
+  return {
+    create,
+    stop: async (id) => {
+      const create = underWay.get(id);
+      create?.abort.abort();
+      await create?.done.catch(() => {});
+    },
+    isUnderWay: (id) => underWay.has(id),
+  };
+}
+
+async function linkOf({ id, link }: MachineSpec): Promise<RelayLink> {
+  if (!link) throw new VmError("vm_bad_spec", `machine ${id} has no way to the relay`);
+  return await link();
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 }
