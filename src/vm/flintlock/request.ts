@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { gzipSync } from "node:zlib";
 import { guestFile } from "../../base/guest-files.ts";
+import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { PublishedImage } from "../../domain/images.ts";
 import type { MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -125,7 +126,7 @@ export function renderMetadata(guest: GuestMetadata): Record<string, string> {
 
 /** The kernel's command line for our own images: what the initramfs has to know before there is a network. */
 export function guestCommandLine(machineId: string): Record<string, string> {
-  return { quiet: "", "fr.machine": machineId, "fr.relay": "10.0.2.100:80", "fr.metadata": "mmds" };
+  return { quiet: "", "fr.machine": machineId, "fr.relay": `${RELAY_IN_GUEST}:80`, "fr.metadata": "mmds" };
 }
 
 /**

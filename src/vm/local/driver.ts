@@ -53,7 +53,7 @@ export interface LocalDriverOptions {
 }
 
 /** The settings of one driver that all local drivers have. */
-export interface MachineSettings {
+interface MachineSettings {
   /** MiB of each machine's console that are kept. */
   readonly consoleLimit: number;
   readonly firstUserId?: number | undefined;

@@ -44,7 +44,7 @@ export interface HypervisorHost {
   readonly deviceGid: number | undefined;
 }
 
-export interface HypervisorFacts {
+interface HypervisorFacts {
   readonly accelerator: string;
   readonly version: string;
   /** Such as why machines are emulated. */
