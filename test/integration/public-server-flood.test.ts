@@ -149,10 +149,8 @@ test("a flood of every kind at once keeps no authentic webhook waiting for a sec
   expect(report.errors).toEqual([]);
   // A flood that never reached the public server would show nothing.
   expect(Object.values(attack.connections).every((count) => count > 0)).toBe(true);
-  expect(report.counts.refused).toMatchObject({
-    "wrong signature": expect.any(Number),
-    "too many": expect.any(Number),
-  });
+  // How many come before the limit of a client is a matter of the CPUs; the limit itself is public-server.test.ts's.
+  expect(report.counts.refused).toMatchObject({ "wrong signature": expect.any(Number) });
 });
 
 function spread(values: readonly number[]) {

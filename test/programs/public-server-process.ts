@@ -3,7 +3,6 @@
  * and what would end it ends this.
  */
 import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { serveParent } from "../../bench/parts/child.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
@@ -32,11 +31,8 @@ export interface PublicServerReport {
   readonly errors: readonly string[];
   /** Keys of what is in the store. */
   readonly stored: readonly string[];
-  /** The longest that the event loop stood still since the report before. */
-  readonly stalledMs: number;
 }
 
-const delays = monitorEventLoopDelay({ resolution: 10 });
 const errors: string[] = [];
 let warnings = 0;
 const log: Log = {
@@ -78,17 +74,14 @@ async function open({
     readiness: () => ({ ready: true, problems: [] }),
     ...{ clock: systemClock, log },
   });
-  delays.enable();
   return [...server.addresses];
 }
 
 async function report(): Promise<PublicServerReport> {
-  const stalledMs = delays.max / 1e6;
-  delays.reset();
   const rows = await store?.deliveries({ limit: 1_000_000 });
   return {
     ...{ counts: server?.counts() as RequestCounts, unreadable: receiver?.status().unreadable ?? 0 },
-    ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key), stalledMs },
+    ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key) },
   };
 }
 
