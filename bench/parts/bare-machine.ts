@@ -10,12 +10,10 @@ import { Secret } from "../../src/base/secret.ts";
 import type { Size } from "../../src/domain/size.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
-import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
-import { architectures } from "../../src/vm/qemu/architectures.ts";
-import { qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
-import { type MachineFiles, machineFiles } from "../../src/vm/qemu/files.ts";
+import { launch, unprivileged } from "../../src/vm/local/launch.ts";
+import { type MachineFiles, machineFiles, makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { architectures, qemuArguments, qemuFiles, smokeArguments } from "../../src/vm/qemu/arguments.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
-import { launch, unprivileged } from "../../src/vm/qemu/launch.ts";
 import { testImageDirectory } from "../../test/harness/image.ts";
 import type { BenchContext } from "../core/figure.ts";
 
@@ -103,7 +101,7 @@ async function makePlace(context: BenchContext, id: string) {
   const machines = await mkdtemp(join(tmpdir(), "fr-bare-"));
   await chmod(machines, 0o711);
   context.defer(() => rm(machines, { recursive: true, force: true, maxRetries: 3 }));
-  const files = machineFiles(machines, id);
+  const files = machineFiles(machines, id, qemuFiles);
   await mkdir(files.run, { recursive: true });
   return { machines, files };
 }
@@ -169,8 +167,8 @@ async function planFor(image: ResolvedImage, id: string) {
 
 async function start(args: readonly string[], files: MachineFiles): Promise<ChildProcess> {
   const programs = await findPrograms(amd64());
-  const user = isRoot() ? { uid: nobody, kvmGid: undefined } : undefined;
-  return await launch(unprivileged(programs, user, benchSize.diskMib, args), files);
+  const user = isRoot() ? { uid: nobody, deviceGid: undefined } : undefined;
+  return await launch(unprivileged(programs, user, benchSize.diskMib, [programs.qemu, ...args]), files);
 }
 
 function exited(child: ChildProcess): Promise<void> {

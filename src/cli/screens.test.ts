@@ -48,6 +48,7 @@ beforeAll(async () => {
   const ports: ControlPorts = {
     status: () => status,
     hosts: aHostPorts(),
+    explain: async () => [SENTENCE],
     console: async () => "",
     async *followConsole() {},
     drain: () => {},

@@ -96,6 +96,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       hosts: [],
       troubles: [],
     }),
+    explain: async () => [],
     console: async () => "",
     async *followConsole() {},
     drain: () => {},

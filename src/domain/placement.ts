@@ -77,12 +77,19 @@ export interface Placement {
   clone(): Placement;
 }
 
+/** The host that is this computer, whichever driver runs machines on it. */
+export const LOCAL_HOST = "local";
+
+export function isLocalHost(host: string): boolean {
+  return host === LOCAL_HOST;
+}
+
 /**
  * The name of a host among all drivers' hosts: that of the driver for this computer (`qemu`), and `driver/host` elsewhere
  * (`flintlock/metal-1`).
  */
 export function hostKey({ driver, host }: { readonly driver: string; readonly host: string }): string {
-  return host === "local" ? driver : `${driver}/${host}`;
+  return isLocalHost(host) ? driver : `${driver}/${host}`;
 }
 
 /** Whether a machine's row says that it is on the host of this key. */

@@ -1,6 +1,6 @@
 import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { livesOn } from "../domain/placement.ts";
+import { isLocalHost, livesOn } from "../domain/placement.ts";
 import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import { type ConsoleTailDeps, recordMemoryKills } from "./console-tail.ts";
@@ -59,7 +59,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return;
     // A host that was taken out of the configuration is not needed for its guests to come to the relay.
-    const isElsewhere = machine.host !== "local";
+    const isElsewhere = !isLocalHost(machine.host);
     await openDoor(machineId, isElsewhere ? undefined : driverOf(host, machineId));
     const about = { jobId: machine.jobId ?? undefined, machineId };
     await store.note("machine:adopted", about, { state: machine.state });

@@ -16,10 +16,9 @@ export function createWebhookViews(store: WebhookReads): WebhookViews {
         store.runners(gone ? { gone } : {}),
         store.jobs({ unfinished: true }),
       ]);
-      const inPool = Map.groupBy(unfinished, ({ pool }) => pool);
       return runners.map((runner) => ({
         ...toRunnerView(runner),
-        unfinishedJobs: inPool.get(runner.pool)?.length ?? 0,
+        unfinishedJobs: unfinished.filter(({ pool }) => pool === runner.pool).length,
       }));
     },
     async deliveries({ since, limit } = {}) {

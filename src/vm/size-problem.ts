@@ -1,5 +1,5 @@
 import type { Size } from "../domain/size.ts";
-import { flintlockSizeProblem } from "./flintlock/size.ts";
+import { flintlockSizeProblem } from "./flintlock/config.ts";
 import { fakeSizeLimits, LEAST_DISK_MIB, qemuSizeLimits, unusableSize } from "./spec.ts";
 
 /**

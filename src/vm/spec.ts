@@ -20,7 +20,7 @@ export function checkSpec({ id, size }: MachineSpec): void {
   checkWhole(id, "MiB of disk", size.diskMib, LEAST_DISK_MIB, 16 * 1024 ** 2);
 }
 
-interface SizeLimits {
+export interface SizeLimits {
   readonly mostCpus: number;
   readonly leastMemoryMib: number;
 }

@@ -10,7 +10,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../src/demo/workspace.ts";
-import { findProgram } from "../../src/vm/local/programs.ts";
+import { findProgram } from "../../src/vm/local/processes.ts";
 import { eventually } from "../harness/eventually.ts";
 import type { TlsSecurity } from "./options.ts";
 

@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
-import { findProgram } from "../../src/vm/local/programs.ts";
+import { findProgram } from "../../src/vm/local/processes.ts";
 import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { connectQmp } from "../../src/vm/qemu/qmp.ts";
 import { eventually } from "../harness/eventually.ts";

@@ -6,8 +6,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
-import { architectures } from "../../src/vm/qemu/architectures.ts";
+import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { architectures } from "../../src/vm/qemu/arguments.ts";
 import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { listenForAgent, type RunInside } from "./agent.ts";
 

@@ -6,9 +6,8 @@ import { join } from "node:path";
 import { Secret } from "../../src/base/secret.ts";
 import type { BootImage } from "../../src/domain/images.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
-import { makeScratchDisk } from "../../src/vm/local/scratch-disk.ts";
-import { architectures } from "../../src/vm/qemu/architectures.ts";
-import { qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
+import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { architectures, qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
 import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 
 /**

@@ -8,7 +8,7 @@ import { guestFile } from "../../src/base/guest-files.ts";
 import type { BootImage } from "../../src/domain/images.ts";
 import { makeSquashfsFromDirectory } from "../../src/image/squashfs.ts";
 import { StaticAddressSchema } from "../../src/vm/flintlock/gen/types_pb.js";
-import { guestCommandLine, renderMetadata } from "../../src/vm/flintlock/metadata.ts";
+import { guestCommandLine, renderMetadata } from "../../src/vm/flintlock/request.ts";
 import { networkConfig } from "../flintlockd/network-config.ts";
 import { hostSystem } from "../metal/disks.ts";
 import { prepareLife } from "./remote-life.ts";

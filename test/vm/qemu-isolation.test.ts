@@ -9,10 +9,9 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
 import { createKeyedMutex } from "../../src/base/keyed-mutex.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
-import { hostProcesses } from "../../src/vm/local/processes.ts";
-import { programPath } from "../../src/vm/local/programs.ts";
+import { hostProcesses, programPath } from "../../src/vm/local/processes.ts";
 import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
-import { architectures } from "../../src/vm/qemu/architectures.ts";
+import { architectures } from "../../src/vm/qemu/arguments.ts";
 import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { createQemuHarness, type QemuHarness } from "./qemu-harness.ts";
 import { tinyImage } from "./tiny-image.ts";
@@ -249,7 +248,7 @@ describe("the accelerator", () => {
   afterEach(() => rm(directory, { recursive: true }));
 
   const smokeUid = asRoot ? 1_900_009_999 : undefined;
-  const user = smokeUid === undefined ? undefined : { uid: smokeUid, kvmGid: undefined };
+  const user = smokeUid === undefined ? undefined : { uid: smokeUid, deviceGid: undefined };
 
   async function aBoot() {
     const architecture = architectures["amd64"]!;
@@ -279,7 +278,7 @@ describe("the accelerator", () => {
     const architecture = { ...host.architecture, kvmModules: ["kvm_of_nobody"] };
     const choose = (wanted: "auto" | "kvm" | "tcg") =>
       chooseAccelerator(
-        { wanted, trialBootMs: 20_000, cachePath, smokeUid, turns: createKeyedMutex() },
+        { wanted, trialBootMs: 20_000, cachePath, trialUid: smokeUid, trialBoots: createKeyedMutex() },
         { ...host, architecture },
         signal,
       );
@@ -288,7 +287,7 @@ describe("the accelerator", () => {
       accelerator: "tcg",
       note: expect.stringContaining("emulated"),
     });
-    expect(await choose("tcg")).toEqual({ accelerator: "tcg", kvmGid: undefined });
+    expect(await choose("tcg")).toEqual({ accelerator: "tcg", deviceGid: undefined });
     await expect(choose("kvm")).rejects.toMatchObject({ code: "vm_unusable" });
   });
 
@@ -301,8 +300,8 @@ describe("the accelerator", () => {
       wanted: "auto" as const,
       trialBootMs: 20_000,
       cachePath,
-      smokeUid: undefined,
-      turns: createKeyedMutex(),
+      trialUid: undefined,
+      trialBoots: createKeyedMutex(),
     };
 
     const both = await Promise.all(

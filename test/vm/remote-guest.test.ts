@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createImageStore } from "../../src/image/store.ts";
-import { type GuestNetwork, guestCommandLine, renderMetadata } from "../../src/vm/flintlock/metadata.ts";
+import { type GuestNetwork, guestCommandLine, renderMetadata } from "../../src/vm/flintlock/request.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import { type LifeOptions, prepareLife } from "./remote-life.ts";
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { run } from "../../src/base/process.ts";
 import type { BootImage } from "../../src/domain/images.ts";
-import { architectures } from "../../src/vm/qemu/architectures.ts";
+import { architectures } from "../../src/vm/qemu/arguments.ts";
 import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { startMetadataServer } from "../flintlockd/mmds.ts";

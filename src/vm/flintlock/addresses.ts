@@ -4,8 +4,8 @@ import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
 import { type AddressRange, type FlintlockHost, numberOfAddress } from "./host.ts";
+import type { Pauses } from "./listing.ts";
 import { type ListFailure, listPatiently } from "./listing.ts";
-import type { Pauses } from "./pause.ts";
 
 /** How long a create without an answer may take until a list shows its machine. */
 const HOLD_MS = 60 * SECOND_MS;

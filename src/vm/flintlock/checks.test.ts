@@ -1,9 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Secret } from "../../base/secret.ts";
-import { checkRequest } from "./checks.ts";
 import type { MicroVmRequest } from "./client.ts";
-import { machineRequest } from "./request.ts";
-import { flintlockSizeProblem } from "./size.ts";
+import { flintlockSizeProblem } from "./config.ts";
+import { checkRequest, machineRequest } from "./request.ts";
 
 const registry = "registry.example.org:5000/fr";
 const digest = `sha256:${"a".repeat(64)}`;

@@ -1,5 +1,12 @@
+/** `vm.flintlock` of the configuration, and what sizes the driver has. Needs nothing of gRPC: the configuration is read without it. */
 import { z } from "zod";
 import { CpuOvercommit, durationMs, HostLabels, sizeMib } from "../../domain/config.ts";
+import type { Size } from "../../domain/size.ts";
+import { unusableSize } from "../spec.ts";
+
+const MOST_CPUS = 32;
+const LEAST_MEMORY_MIB = 1_024;
+const MOST_MEMORY_MIB = 32_768;
 
 /** `host:port`; brackets around an IPv6 address. */
 const hostPort = z
@@ -108,6 +115,7 @@ const Host = z
     message:
       "the host's token would go over the network for all to read: give the host TLS, or say tokenOverPlaintext: true if nobody else is on the way",
   });
+
 export type HostSettings = z.infer<typeof Host>;
 
 const hostName = z
@@ -131,4 +139,15 @@ export const FlintlockConfig = z.strictObject({
     description: "How long a machine may take to go before its host counts as sick.",
   }),
 });
+
 export type FlintlockConfig = z.infer<typeof FlintlockConfig>;
+
+/** Why no machine can have this size, in words. */
+export function flintlockSizeProblem(size: Size): string | undefined {
+  const problem = unusableSize("flintlock", size, { mostCpus: MOST_CPUS, leastMemoryMib: LEAST_MEMORY_MIB });
+  if (problem !== undefined) return problem;
+  if (size.cpus > 1 && size.cpus % 2 !== 0)
+    return "the flintlock driver gives 1 CPU or an even number of CPUs";
+  if (size.memoryMib > MOST_MEMORY_MIB) return "the flintlock driver gives at most 32 GiB of memory";
+  return undefined;
+}

@@ -4,17 +4,15 @@ import { type AskRegistry, type PublishedImage, pushAgain } from "../../domain/i
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { Addresses } from "./addresses.ts";
-import { checkRequest } from "./checks.ts";
 import type { FlintlockClient } from "./client.ts";
 import { FlintlockError } from "./errors.ts";
+import type { Pace } from "./health.ts";
 import { restartDaemon } from "./health.ts";
 import type { FlintlockHost } from "./host.ts";
-import { type Listing, listAges } from "./listing.ts";
-import type { Pace } from "./pace.ts";
-import type { Pauses } from "./pause.ts";
-import { type RemoteMachine, remoteMachine } from "./remote.ts";
+import type { Pauses } from "./listing.ts";
+import { type Listing, listAges, type RemoteMachine, remoteMachine } from "./listing.ts";
 import type { Remover } from "./remover.ts";
-import { machineRequest, publishedImage } from "./request.ts";
+import { checkRequest, machineRequest, publishedImage } from "./request.ts";
 
 const POLL_MS = SECOND_MS;
 /** flintlockd tries ten times over 22 minutes; another host is quicker. */

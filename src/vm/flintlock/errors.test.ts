@@ -1,7 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { describeError } from "../../base/errors.ts";
-import { failureOf, flintlockError } from "./errors.ts";
+import { failureOf } from "./diagnose.ts";
+import { flintlockError } from "./errors.ts";
 
 const facts = { tls: true, certificate: false, token: true };
 const validation = (...fields: string[]) =>

@@ -1,11 +1,42 @@
-import { ConnectError } from "@connectrpc/connect";
-import { VmError } from "../errors.ts";
-import { daemonFailures } from "./daemon-failures.ts";
-import { callFailure, type Failure, type FailureRow, type HostFacts } from "./failure.ts";
-import { transportFailures } from "./transport-failures.ts";
+/** A call to a host that failed: what it means (`Failure`, by the tables of failures.ts) and how that is said. */
+import type { Code } from "@connectrpc/connect";
+import { VmError, type VmErrorCode } from "../errors.ts";
 
-/** Of words that nobody knew beforehand; secrets are taken out of the whole message. */
-const MOST_FOREIGN_CHARS = 300;
+/** What is configured for a host: the same failure has other causes with and without a certificate or a token of ours. */
+export interface HostFacts {
+  readonly tls: boolean;
+  readonly certificate: boolean;
+  readonly token: boolean;
+}
+
+/** What an error of a call means. */
+export interface Failure {
+  readonly code: VmErrorCode;
+  /** Goes on after “the host metal-1 (…), listing its machines:”. */
+  readonly problem: string;
+  readonly hint: string;
+  /** The host itself, so that the next call would fail in the same way; or this call alone. */
+  readonly about: "host" | "call";
+  /** Whether another try, perhaps on another host, may work. */
+  readonly retryable: boolean;
+}
+
+/** One kind of error by how it shows; all that is given has to match. */
+export interface FailureRow {
+  /** OpenSSL's and Node's code, such as `ECONNREFUSED`. */
+  readonly system?: RegExp;
+  readonly grpc?: Code;
+  readonly text?: RegExp;
+  readonly means: Failure | ((facts: HostFacts, match: RegExpExecArray) => Failure);
+}
+
+export function hostFailure(code: VmErrorCode, problem: string, hint: string): Failure {
+  return { code, problem, hint, about: "host", retryable: true };
+}
+
+export function callFailure(code: VmErrorCode, problem: string, hint: string, retryable: boolean): Failure {
+  return { code, problem, hint, about: "call", retryable };
+}
 
 /** A call to one host that failed, in words for the operator. Its cause has the foreign words. */
 export class FlintlockError extends VmError {
@@ -30,7 +61,7 @@ export class FlintlockError extends VmError {
 }
 
 /** What was being done to whom when a call failed. */
-export interface CallContext {
+interface CallContext {
   readonly host: string;
   readonly address: string;
   /** Such as `listing its machines`. */
@@ -50,44 +81,8 @@ export function flintlockError(failure: Failure, context: CallContext, foreign: 
   });
 }
 
-/** What an error of connect, Node or flintlockd means. */
-export function failureOf(error: unknown, facts: HostFacts): Failure {
-  const chain = errorChain(error);
-  const text = chain.map(({ message }) => message).join(": ");
-  const systems = chain.flatMap((each) =>
-    "code" in each && typeof each.code === "string" ? [each.code] : [],
-  );
-  const grpc = chain.find((each) => each instanceof ConnectError)?.code;
-  for (const row of [...transportFailuresFirst(systems), ...daemonFailures, ...transportFailures]) {
-    const match = matches(row, systems, grpc, text);
-    if (match) return typeof row.means === "function" ? row.means(facts, match) : row.means;
-  }
-  return callFailure(
-    "vm_host_refused",
-    `it answered with an error: ${text.split("\n")[0]?.slice(0, MOST_FOREIGN_CHARS)}`,
-    "look at flintlockd's log on the host",
-    true,
-  );
-}
-
-/** Rows with a system's code are surer than any text, and those without come after flintlockd's own. */
-function transportFailuresFirst(systems: readonly string[]): readonly FailureRow[] {
-  return systems.length === 0 ? [] : transportFailures.filter(({ system }) => system !== undefined);
-}
-
-function matches(
-  row: FailureRow,
-  systems: readonly string[],
-  grpc: number | undefined,
-  text: string,
-): RegExpExecArray | undefined {
-  if (row.grpc !== undefined && row.grpc !== grpc) return undefined;
-  const { system } = row;
-  if (system && !systems.some((code) => system.test(code))) return undefined;
-  return (row.text ?? /^/).exec(text) ?? undefined;
-}
-
-function errorChain(error: unknown): Error[] {
+/** The error and its causes, outermost first. */
+export function errorChain(error: unknown): Error[] {
   const chain: Error[] = [];
   for (let next = error; next instanceof Error && !chain.includes(next); next = next.cause) chain.push(next);
   return chain;

@@ -2,8 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { type ListedMicroVM, ListedMicroVMSchema } from "./gen/service_pb.js";
-import { createListing } from "./listing.ts";
-import { createPauses } from "./pause.ts";
+import { createListing, createPauses } from "./listing.ts";
 
 const signal = new AbortController().signal;
 const MAX_AGE_MS = 5_000;

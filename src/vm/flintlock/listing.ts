@@ -1,17 +1,23 @@
+/**
+ * What a host holds of ours, as flintlockd lists it. One question to the host serves all who ask at the time; each list has a number, so
+ * that who has just made or deleted a machine can tell whether a list knows of it.
+ */
 import type { Clock } from "../../base/clock.ts";
 import { untilAborted } from "../../base/deadline.ts";
 import { createListeners } from "../../base/listeners.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import type { FlintlockClient, ListQuery } from "./client.ts";
-import { listDisturbed } from "./daemon-failures.ts";
 import { FlintlockError } from "./errors.ts";
+import { listDisturbed } from "./failures.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
-import type { Pauses } from "./pause.ts";
-import { byId, type RemoteMachine, remoteMachine } from "./remote.ts";
+import { type MicroVM, MicroVMStatus_State } from "./gen/types_pb.js";
 
 /** How long a list is tried again that machines on their way out disturb. */
 const PATIENCE_MS = 10 * SECOND_MS;
 const RETRY_MS = 200;
+
+/** How old a list may be while machines come and go, and while nothing happens. */
+export const listAges = { busyMs: SECOND_MS, idleMs: 5 * SECOND_MS };
 
 /** What the host held when it was asked. */
 export interface Snapshot {
@@ -42,7 +48,7 @@ export interface ListFailure {
   readonly error: unknown;
 }
 
-export interface ListingDeps {
+interface ListingDeps {
   readonly client: Pick<FlintlockClient, "list">;
   readonly namespace: string;
   readonly clock: Clock;
@@ -139,5 +145,86 @@ function isDisturbed(error: unknown): boolean {
   return error instanceof FlintlockError && error.failure === listDisturbed;
 }
 
-/** How old a list may be while machines come and go, and while nothing happens. */
-export const listAges = { busyMs: SECOND_MS, idleMs: 5 * SECOND_MS };
+/** Calls `onEnd` for each machine that ran at one look and does not at the next, unless it is being removed by us. */
+export function watchEnds(
+  listing: Pick<Listing, "onList">,
+  isRemoving: (id: string) => boolean,
+  onEnd: (id: string) => void,
+): void {
+  let running = new Set<string>();
+  listing.onList((snapshot) => {
+    const next = runningIn(snapshot);
+    const ended = [...running].filter((id) => !next.has(id));
+    running = next;
+    for (const id of ended) if (!isRemoving(id)) onEnd(id);
+  });
+}
+
+function runningIn({ machines }: Snapshot): Set<string> {
+  return new Set([...machines].filter(([, each]) => each.some(isRunning)).map(([id]) => id));
+}
+
+/** `created` says that a process was started, nothing more; `deleting` may yet turn back into `created`. */
+type RemoteState = "pending" | "created" | "failed" | "deleting";
+
+/** A machine as flintlockd shows it. */
+export interface RemoteMachine {
+  /** Our machine id. Several machines may have the same. */
+  readonly id: string;
+  /** flintlockd's own; newer ones sort after older ones. */
+  readonly uid: string;
+  readonly state: RemoteState;
+  /** How often making it has failed so far. Why is told nowhere. */
+  readonly retry: number;
+  /** By the host's clock. */
+  readonly madeAt: number | undefined;
+}
+
+const states: Readonly<Record<MicroVMStatus_State, RemoteState>> = {
+  [MicroVMStatus_State.PENDING]: "pending",
+  [MicroVMStatus_State.CREATED]: "created",
+  [MicroVMStatus_State.FAILED]: "failed",
+  [MicroVMStatus_State.DELETING]: "deleting",
+};
+
+/** Undefined for a machine without a name, which nobody can ask for. */
+export function remoteMachine({ spec, status }: MicroVM | ListedMicroVM): RemoteMachine | undefined {
+  if (!spec?.uid) return undefined;
+  const state = states[status?.state ?? MicroVMStatus_State.PENDING] ?? "pending";
+  return { id: spec.id, uid: spec.uid, state, retry: status?.retry ?? 0, madeAt: ulidTime(spec.uid) };
+}
+
+/** As far as flintlockd shows: a guest that has ended still counts, and only the relay notices. */
+export function isRunning({ state }: RemoteMachine): boolean {
+  return state === "pending" || state === "created";
+}
+
+/** Something that the daemon's one worker still has to do. */
+export function isWaiting({ state }: RemoteMachine): boolean {
+  return state === "pending" || state === "deleting";
+}
+
+/** All machines by our id; under each the newest first. */
+function byId(machines: readonly RemoteMachine[]): ReadonlyMap<string, readonly RemoteMachine[]> {
+  const newestFirst = machines.toSorted((a, b) => (a.uid < b.uid ? 1 : -1));
+  return Map.groupBy(newestFirst, ({ id }) => id);
+}
+
+const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/** When a ULID was made, by the clock of who made it: its first 10 letters are milliseconds. Undefined for any other text. */
+export function ulidTime(uid: string): number | undefined {
+  if (!/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(uid)) return undefined;
+  return Array.from(uid.slice(0, 10)).reduce((time, letter) => time * 32 + alphabet.indexOf(letter), 0);
+}
+
+/** Waiting that spreads out what would otherwise fall on the same moment: between 80 % and 120 % of the time. */
+export interface Pauses {
+  spread(ms: number): number;
+  pause(ms: number, signal: AbortSignal): Promise<void>;
+}
+
+export function createPauses(clock: Clock, random: () => number): Pauses {
+  const spread = (ms: number) => ms * (0.8 + 0.4 * random());
+  return { spread, pause: (ms, signal) => clock.sleep(spread(ms), signal) };
+}

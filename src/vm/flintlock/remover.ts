@@ -4,11 +4,10 @@ import type { Log } from "../../base/log.ts";
 import { formatDuration, SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
-import { listDisturbed } from "./daemon-failures.ts";
 import { FlintlockError } from "./errors.ts";
+import { listDisturbed } from "./failures.ts";
+import type { Pauses, RemoteMachine } from "./listing.ts";
 import { type Listing, listAges, type Snapshot } from "./listing.ts";
-import type { Pauses } from "./pause.ts";
-import type { RemoteMachine } from "./remote.ts";
 
 const POLL_MS = SECOND_MS;
 /** A Delete that is overtaken by the end of a create is lost; one that comes while the first is carried out drives the daemon wild. */

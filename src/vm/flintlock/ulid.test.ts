@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ulidTime } from "./ulid.ts";
+import { ulidTime } from "./listing.ts";
 
 test("a ULID tells when it was made", () => {
   // Made by a flintlockd on 2026-11-23.

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { hostCapacity } from "./capacity.ts";
-import { hostResources } from "./host-resources.ts";
+import { hostCapacity, hostResources } from "./capacity.ts";
 
 describe("the capacity of this computer", () => {
   const rules = { cpuOvercommit: 2, overheadMib: 100, minFreeDisk: 1_024, overcommit: { disk: 1 } };

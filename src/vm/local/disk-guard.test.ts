@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { createRecordingLog } from "../../../test/builders/recording-log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
+import type { DiskUse } from "./capacity.ts";
 import { chooseVictim, createDiskGuard } from "./disk-guard.ts";
-import type { DiskUse } from "./volume.ts";
 
 function disks(uses: Record<string, [writtenMib: number, sizeMib: number]>): Map<string, DiskUse> {
   return new Map(Object.entries(uses).map(([id, [writtenMib, sizeMib]]) => [id, { writtenMib, sizeMib }]));
@@ -91,7 +91,7 @@ describe("the guard of the volume", () => {
     const { clock, guard, volume } = aVolume(100_000, disks({ a: [900, 1_000] }));
     await clock.advance(10);
     volume.freeMib = 0;
-    guard.look();
+    guard.check();
     await clock.advance(0);
     guard.close();
 

@@ -6,7 +6,18 @@ import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { formatMib, MINUTE_MS } from "../../base/units.ts";
-import type { DiskUse } from "./volume.ts";
+import { type DiskUse, diskUses, freeMib } from "./capacity.ts";
+import { inside } from "./machine-directory.ts";
+import type { RunningMachines } from "./running-machines.ts";
+
+/** How fast a volume is taken to be filled at most: the next look comes before the mark can have been passed by far. */
+const FASTEST_MIB_PER_MS = 2;
+const SOONEST_MS = 50;
+const LATEST_MS = 2_000;
+/** Who holds less is not worth ending: what fills the volume is something else. */
+const LEAST_GAIN_MIB = 16;
+/** Half of what is kept free: until there nothing new is started, and below it somebody has to go. */
+const MARK_SHARE = 0.5;
 
 export interface DiskGuardDeps {
   readonly clock: Clock;
@@ -21,17 +32,31 @@ export interface DiskGuardDeps {
 }
 
 export interface DiskGuard {
-  /** Looks at once: a machine has just been told that the volume is full. */
-  look(): void;
+  /** Checks at once: a machine has just been told that the volume is full. */
+  check(): void;
   close(): void;
 }
 
-/** How fast a volume is taken to be filled at most: the next look comes before the mark can have been passed by far. */
-const FASTEST_MIB_PER_MS = 2;
-const SOONEST_MS = 50;
-const LATEST_MS = 2_000;
-/** Who holds less is not worth ending: what fills the volume is something else. */
-const LEAST_GAIN_MIB = 16;
+/** The guard of the machines in this directory. */
+export function guardDisks(
+  machines: string,
+  { minFreeMib, clock, log }: { readonly minFreeMib: number; readonly clock: Clock; readonly log: Log },
+  running: Pick<RunningMachines, "running" | "end" | "onFault">,
+): DiskGuard {
+  const guard = createDiskGuard({
+    ...{ clock, log, markMib: minFreeMib * MARK_SHARE },
+    freeMib: () => freeMib(machines),
+    async disks() {
+      const ids = new Set(running.running());
+      return new Map([...(await diskUses(machines, inside.scratch))].filter(([id]) => ids.has(id)));
+    },
+    end: (id, words) => running.end(id, { exit: "host-disk", words }),
+  });
+  running.onFault(({ exit: { exit } }) => {
+    if (exit === "host-disk") guard.check();
+  });
+  return guard;
+}
 
 export function createDiskGuard(deps: DiskGuardDeps): DiskGuard {
   const { clock, log, markMib } = deps;
@@ -76,7 +101,7 @@ export function createDiskGuard(deps: DiskGuardDeps): DiskGuard {
   }
 
   void watch();
-  return { look: () => alarm.abort(), close: () => closed.abort() };
+  return { check: () => alarm.abort(), close: () => closed.abort() };
 }
 
 function pauseFor(headroomMib: number): number {

@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { oomKills } from "./oom-kills.ts";
+import { oomKills } from "./processes.ts";
 
 test.each([
   ["nr_free_pages 12\noom_kill 3\nnuma_hit 4\n", 3],

@@ -3,11 +3,13 @@
  * which machine it belongs says the variable that it was started with and that its children inherit, read from /proc: the
  * only record that cannot be lost, torn or out of date.
  */
-import { readdir, readFile, stat } from "node:fs/promises";
+
+import { constants } from "node:fs";
+import { access, readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { systemCode } from "../../base/errors.ts";
 import { run } from "../../base/process.ts";
-import { findProgram } from "./programs.ts";
 
 const MARK = "FIRERUNNER_MACHINE";
 const TICK_MS = 10;
@@ -102,4 +104,33 @@ export async function processStartedAt(id: ProcessId, clock: Clock): Promise<num
 /** A name for the time from this boot of the host to the next. */
 export async function hostBootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+}
+
+/** Where programs are looked for. The environment's PATH is not asked: an administrator's tools lie in sbin. */
+const directories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/** The PATH that helper processes get. */
+export const programPath: string = directories.join(":");
+
+/** The full path of a program, or undefined when it is not installed. */
+export async function findProgram(name: string): Promise<string | undefined> {
+  for (const directory of directories) {
+    const path = join(directory, name);
+    const found = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return path;
+  }
+  return undefined;
+}
+
+/**
+ * How many processes the kernel of this computer has killed for want of memory since it booted, whichever they were: whose they were
+ * only its log says, which not everybody may read. Undefined where the kernel does not count them.
+ */
+export async function oomKills(vmstat = "/proc/vmstat"): Promise<number | undefined> {
+  const text = await readFile(vmstat, "utf8").catch(() => "");
+  const count = /^oom_kill (\d+)$/m.exec(text)?.[1];
+  return count === undefined ? undefined : Number(count);
 }

@@ -2,8 +2,8 @@ import { mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { findProgram } from "./programs.ts";
-import { makeScratchDisk } from "./scratch-disk.ts";
+import { makeScratchDisk } from "./machine-directory.ts";
+import { findProgram } from "./processes.ts";
 
 describe("a scratch disk", async () => {
   let directory: string;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { hostProcesses } from "./processes.ts";
-import { claimUserRange, type RangeWish } from "./user-ranges.ts";
+import { claimUserRange, type RangeWish } from "./users.ts";
 
 /** Of nobody on any computer. */
 const LOWEST = 2_100_000_000;
@@ -22,7 +22,7 @@ describe("the user ids of installations", () => {
     const owner = join(directory.path, name);
     await mkdir(owner, { recursive: true });
     const registry = join(directory.path, "registry");
-    return { registry, owner, first: undefined, lowest: LOWEST, count: 100, ...change };
+    return { registry, owner, settings: "vm.qemu", first: undefined, lowest: LOWEST, count: 100, ...change };
   }
 
   test("are never shared, and stay an installation's when it starts again", async () => {

@@ -5,7 +5,7 @@ describe("the users of machines", () => {
   const range = { first: 5_000, count: 3 };
 
   test("are separate and unprivileged when started by root, also those of an earlier range", async () => {
-    const users = createMachineUsers(async () => [range, { first: 7_000, count: 1 }], 0);
+    const users = createMachineUsers(async () => [range, { first: 7_000, count: 1 }], 0, "vm.qemu");
     const known = await users.known();
 
     expect(users.separate).toBe(true);
@@ -17,17 +17,21 @@ describe("the users of machines", () => {
   });
 
   test("run out with words", async () => {
-    const { choose } = await createMachineUsers(async () => [range], 0).known();
+    const { choose } = await createMachineUsers(async () => [range], 0, "vm.qemu").known();
 
     expect(() => choose(new Set([5_000, 5_001, 5_002]))).toThrow(/all 3 user ids/);
   });
 
   test("are claimed once, and again after a failure", async () => {
     let claims = 0;
-    const users = createMachineUsers(async () => {
-      if (claims++ === 0) throw new Error("not now");
-      return [range];
-    }, 0);
+    const users = createMachineUsers(
+      async () => {
+        if (claims++ === 0) throw new Error("not now");
+        return [range];
+      },
+      0,
+      "vm.qemu",
+    );
 
     await expect(users.known()).rejects.toThrow("not now");
     await users.known();
@@ -37,7 +41,7 @@ describe("the users of machines", () => {
   });
 
   test("are ourselves otherwise", async () => {
-    const users = createMachineUsers(async () => [range], 1_000);
+    const users = createMachineUsers(async () => [range], 1_000, "vm.qemu");
     const known = await users.known();
 
     expect(users.separate).toBe(false);

@@ -2,7 +2,7 @@ import { mkdir, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { diskUses, freeForDisks, freeMib } from "./volume.ts";
+import { diskUses, freeForDisks, freeMib } from "./capacity.ts";
 
 const MIB = 1024 ** 2;
 

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { type Architecture, architectures } from "./architectures.ts";
-import { type LaunchPlan, qemuArguments, smokeArguments } from "./arguments.ts";
+import {
+  type Architecture,
+  architectures,
+  type LaunchPlan,
+  qemuArguments,
+  smokeArguments,
+} from "./arguments.ts";
 
 const amd64 = architectures["amd64"] as Architecture;
 

@@ -1,20 +1,21 @@
 import type { MachineSpec } from "../driver.ts";
-import type { Architecture } from "./architectures.ts";
-import { inside } from "./files.ts";
+import type { HypervisorFiles } from "../local/hypervisor.ts";
+import { inside } from "../local/machine-directory.ts";
 
 /** Where the guest finds the relay, and what its own address is: the same in every machine. */
 const RELAY = "10.0.2.100:80";
 const GUEST_ADDRESS = "10.0.2.15/24";
 const GUEST_MAC = "52:54:00:0a:00:02";
-
 /** How long a guest's connection waits for a relay that is being restarted: 600 tries, 0.2 s apart. */
 const RELAY_RETRY = "retry=600,interval=0.2";
-
 /**
  * The translator's buffer. Measured with git, perl, tar and shell loops in one guest: 32 MiB takes as much CPU time as 64 and
  * 128, and a busy machine is 37 and 108 MiB smaller; without a limit it grows by 650 MiB.
  */
 const TCG_BUFFER_MIB = 32;
+
+/** What the hypervisor has in a machine's directory. */
+export const qemuFiles: HypervisorFiles = { log: "qemu.log", control: "run/qmp.sock" };
 
 export type Accelerator = "kvm" | "tcg";
 
@@ -41,7 +42,7 @@ export function qemuArguments(plan: LaunchPlan): string[] {
     ...["-chardev", `file,id=console,path=${inside.console},append=on`, "-serial", "chardev:console"],
     ...[
       "-chardev",
-      `socket,id=qmp,path=${inside.qmp},server=on,wait=off`,
+      `socket,id=qmp,path=${qemuFiles.control},server=on,wait=off`,
       "-mon",
       "chardev=qmp,mode=control",
     ],
@@ -128,3 +129,36 @@ function network(socat: string): string[] {
 function escapeCommas(text: string): string {
   return text.replaceAll(",", ",,");
 }
+
+/** What differs between processors, in Debian's words for them. */
+export interface Architecture {
+  readonly program: string;
+  /** The Debian package of the program. */
+  readonly debianPackage: string;
+  readonly machine: string;
+  readonly serialDevice: string;
+  /** One of these kernel modules must be loaded for KVM to be the real one. Empty: no module tells. */
+  readonly kvmModules: readonly string[];
+  /** How the guest's kernel restarts, so that a panic ends the machine as a reset. */
+  readonly kernelArguments: readonly string[];
+}
+
+export const architectures: Readonly<Record<string, Architecture>> = {
+  amd64: {
+    program: "qemu-system-x86_64",
+    debianPackage: "qemu-system-x86",
+    machine: "microvm,acpi=on",
+    serialDevice: "ttyS0",
+    kvmModules: ["kvm_intel", "kvm_amd"],
+    // ACPI's restart hangs on microvm and the keyboard controller's takes 2 s; a triple fault is immediate.
+    kernelArguments: ["reboot=t"],
+  },
+  arm64: {
+    program: "qemu-system-aarch64",
+    debianPackage: "qemu-system-arm",
+    machine: "virt",
+    serialDevice: "ttyAMA0",
+    kvmModules: [],
+    kernelArguments: [],
+  },
+};

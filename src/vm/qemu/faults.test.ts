@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { faultOfEvent, faultOfStatus } from "./faults.ts";
+import { faultOfEvent, faultOfStatus } from "./control.ts";
 
 const failedWrite = { device: "scratch", operation: "write", action: "report", nospace: false };
 

@@ -2,12 +2,12 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Architecture } from "./architectures.ts";
-import { architectures } from "./architectures.ts";
-import { exitOfReason, readExit, writeExit } from "./exit.ts";
-import { machineFiles, socketPathExcess } from "./files.ts";
+import { machineFiles, readExit, socketPathExcess, writeExit } from "../local/machine-directory.ts";
+import { checkImageAccess } from "../local/users.ts";
+import type { Architecture } from "./arguments.ts";
+import { architectures, qemuFiles } from "./arguments.ts";
+import { exitOfReason } from "./control.ts";
 import { findPrograms, kvmAccess, qemuVersion, tscKhz, tscKhzOfCpuinfo } from "./host-facts.ts";
-import { checkImageAccess } from "./image-access.ts";
 
 const amd64 = architectures["amd64"] as Architecture;
 const signal = new AbortController().signal;
@@ -86,7 +86,7 @@ describe("what the driver knows of its host", () => {
   });
 
   test("knows ends by their reasons and remembers them", async () => {
-    const files = machineFiles(directory, "fr-aaaaaaaa");
+    const files = machineFiles(directory, "fr-aaaaaaaa", qemuFiles);
     await writeExit(files, { exit: "orderly" });
     const nowhere = await readExit(files);
     await mkdir(files.directory);
@@ -110,7 +110,7 @@ describe("what the driver knows of its host", () => {
   });
 
   test("knows which directories are too deep for sockets", () => {
-    expect(socketPathExcess("/var/lib/firerunner/machines")).toBe(0);
-    expect(socketPathExcess(`/${"d".repeat(200)}`)).toBeGreaterThan(90);
+    expect(socketPathExcess("/var/lib/firerunner/machines", qemuFiles)).toBe(0);
+    expect(socketPathExcess(`/${"d".repeat(200)}`, qemuFiles)).toBeGreaterThan(90);
   });
 });

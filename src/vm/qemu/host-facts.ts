@@ -3,8 +3,8 @@ import { constants } from "node:fs";
 import { access, open, readFile, stat } from "node:fs/promises";
 import { run } from "../../base/process.ts";
 import { VmError } from "../errors.ts";
-import { findProgram } from "../local/programs.ts";
-import type { Architecture } from "./architectures.ts";
+import { findProgram } from "../local/processes.ts";
+import type { Architecture } from "./arguments.ts";
 
 const OLDEST_VERSION = 6;
 
@@ -75,7 +75,7 @@ export function tscKhzOfCpuinfo(cpuinfo: string): number | undefined {
 }
 
 /** How /dev/kvm can be opened by the machines' user, or why it cannot. */
-export type KvmAccess = { readonly gid: number | undefined } | { readonly problem: string };
+type KvmAccess = { readonly gid: number | undefined } | { readonly problem: string };
 
 /**
  * A device is not enough: other modules than the processor's own (kvm_pvm of some clouds) offer the same interface and hang

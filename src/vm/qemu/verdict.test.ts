@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { remembered } from "./verdict.ts";
+import { remembered } from "./accelerator.ts";
 
 describe("the verdict of a trial boot", () => {
   let directory: string;

@@ -1,0 +1,81 @@
+import { expect, test } from "vitest";
+import { aJob, someTime } from "../../test/builders/job.ts";
+import { blockersOf } from "./explain.ts";
+import type { SchedulerStatus } from "./status.ts";
+
+const now = someTime + 10_000;
+
+function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
+  const pool = { pool: "small", ok: true, problems: [], accelerator: "tcg", checkedAt: now, runnerInfo: {} };
+  return {
+    mode: "run",
+    since: someTime,
+    lastRound: undefined,
+    unfinishedJobs: 1,
+    liveMachines: 0,
+    hosts: [],
+    blocker: () => undefined,
+    place: () => undefined,
+    pools: [pool],
+    work: [],
+    ...overrides,
+  };
+}
+
+test("a job waits for room on a full host, and for what is wrong with its pool", () => {
+  const [pool] = aStatus().pools;
+  const problems = [{ problem: "the image base is missing", hint: "run firerunner image build" }];
+  const blocker = () => "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken";
+  const status = aStatus({ blocker, pools: pool ? [{ ...pool, ok: false, problems }] : [] });
+
+  expect(blockersOf(aJob(), status, now)).toEqual([
+    "no room for 2 CPUs, 4 GiB: 4 of 4 CPUs are taken",
+    "pool small: the image base is missing (run firerunner image build)",
+  ]);
+});
+
+test("a host's trouble is told once, with what to do about it", () => {
+  const [pool] = aStatus().pools;
+  const trouble = "it did not make the last machine: the thin pool is full";
+  const problems = [{ problem: `metal-1: ${trouble} (tried again in 4.0 s)`, hint: "look at the host" }];
+  const blocker = `no room for 2 CPUs, 4 GiB: metal-1: ${trouble} (tried again in 4.1 s)`;
+  const status = aStatus({
+    blocker: () => blocker,
+    pools: pool ? [{ ...pool, ok: false, problems }] : [],
+  });
+
+  expect(blockersOf(aJob(), status, now)).toEqual([blocker, "look at the host"]);
+});
+
+test("a job with a machine waits for its host, and for what is tried again", () => {
+  const nothing = { cpus: 0, memoryMib: 0, machines: 0, diskMib: 0 };
+  const host = {
+    ...{ key: "flintlock/metal-1", driver: "flintlock", host: "metal-1", labels: {}, taken: nothing },
+    ...{ capacity: undefined, problem: "it does not answer", hint: "start flintlockd", isDrained: false },
+  };
+  const place = (jobId: number) => (jobId === 4711 ? "flintlock/metal-1" : undefined);
+  const resting = { failures: 2, error: "image is missing", until: now + 1_500 };
+  const others = { lane: "job:1", name: "startMachine job 1", since: now, resting };
+  const work = [{ lane: "job:4711", name: "startMachine job 4711", since: now, resting }, others];
+
+  expect(blockersOf(aJob(), aStatus({ hosts: [host], place, work }), now)).toEqual([
+    "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
+    "flintlock/metal-1: it does not answer (start flintlockd)",
+  ]);
+});
+
+test("a job waits for a pool that is gone, and for rounds that fail", () => {
+  const lastRound = { at: now, tookMs: 0, reason: "tick", actions: [], error: "the database is locked" };
+
+  expect(blockersOf(aJob(), aStatus({ pools: [], lastRound }), now)).toEqual([
+    "the last round failed: the database is locked",
+    "its pool small is not configured any more",
+  ]);
+});
+
+test("nothing is in the way of a job that runs, nor of one that is over", () => {
+  const broken = aStatus({ pools: [] });
+
+  expect(blockersOf(aJob({ state: "running" }), broken, now)).toEqual([]);
+  expect(blockersOf(aJob({ state: "finished" }), broken, now)).toEqual([]);
+});

@@ -1,0 +1,62 @@
+/** What stands in a job's way just now, in words: the part of `why` that only the running scheduler knows. */
+import { formatDuration } from "../base/units.ts";
+import type { Job } from "../store/store.ts";
+import type { SchedulerStatus } from "./status.ts";
+
+/** Empty when nothing is in the way, and for a finished job. */
+export function blockersOf(job: Job, status: SchedulerStatus, now: number): string[] {
+  if (job.state === "finished") return [];
+  const hindrances = [...troubledWork(job, status, now), ...hostProblems(job, status)];
+  if (status.lastRound?.error !== undefined)
+    hindrances.push(`the last round failed: ${status.lastRound.error}`);
+  const needsMachine = job.state === "claimed" || job.state === "starting";
+  // What is wrong with a host is told once, and with the host.
+  const told = hindrances.join("; ");
+  const news = poolProblems(job, status).flatMap(({ text, words, hint }) => {
+    if (!told.includes(words)) return [text];
+    return hint === undefined || told.includes(hint) ? [] : [hint];
+  });
+  return needsMachine ? [...hindrances, ...news] : hindrances;
+}
+
+/** What was tried for this job or its machine, failed, and will be tried again. */
+function troubledWork(job: Job, status: SchedulerStatus, now: number): string[] {
+  const lanes = [`job:${job.id}`, `standing:${job.id}`, `machine:${job.machineId}`, `stop:${job.machineId}`];
+  return status.work
+    .filter(({ lane, resting }) => lanes.includes(lane) && resting !== undefined)
+    .map(({ name, resting }) => {
+      const inMs = Math.max(0, (resting?.until ?? now) - now);
+      return `${name} failed (${resting?.failures} times, last: ${resting?.error}) and is tried again in ${formatDuration(inMs)}`;
+    });
+}
+
+/** Of a job without a machine: what all hosts have against it. Of others: what is wrong with the host of its machine. */
+function hostProblems(job: Job, { hosts, blocker, place }: SchedulerStatus): string[] {
+  const against = blocker(job.id);
+  if (against !== undefined) return [against];
+  const at = place(job.id);
+  const host = hosts.find(({ key }) => key === at);
+  if (host?.problem === undefined) return [];
+  return [`${host.key}: ${host.problem}${host.hint ? ` (${host.hint})` : ""}`];
+}
+
+interface PoolTrouble {
+  readonly text: string;
+  /** The trouble alone, as it may have been told already. */
+  readonly words: string;
+  readonly hint: string | undefined;
+}
+
+function poolProblems(job: Job, { pools }: SchedulerStatus): PoolTrouble[] {
+  const pool = pools.find((each) => each.pool === job.pool);
+  if (!pool) {
+    const text = `its pool ${job.pool} is not configured any more`;
+    return [{ text, words: text, hint: undefined }];
+  }
+  return pool.problems.map(({ problem, hint }) => ({
+    hint,
+    text: `pool ${job.pool}: ${problem}${hint ? ` (${hint})` : ""}`,
+    // Behind the name of the host, and without how long it has lasted.
+    words: problem.slice(problem.indexOf(": ") + 1).replace(/ \((the next machine|tried again).*\)$/, ""),
+  }));
+}
