@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { silentLog } from "../base/log.ts";

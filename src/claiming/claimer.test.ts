@@ -1,9 +1,9 @@
 import type { ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { answer } from "../../test/servers/http-server.ts";
@@ -65,7 +65,9 @@ function startClaimer(setup: Setup = {}): Rig {
   const slots = createSlots({
     store,
     pools: () => pools,
-    hosts: async () => [aHostCapacity({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
+    hosts: async () => [
+      aHostCapacity({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } }),
+    ],
     placement: "spread",
   });
   const claimer = createClaimer({

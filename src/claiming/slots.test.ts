@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { slotHoldingJobStates } from "../domain/states.ts";

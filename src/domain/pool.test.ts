@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { aPool } from "../../test/builders/pool.ts";
 import { aHostCapacity } from "../../test/builders/host-capacity.ts";
+import { aPool } from "../../test/builders/pool.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { poolCapacity } from "./pool.ts";
 

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "../domain/states.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";

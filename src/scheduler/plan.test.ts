@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { GuestEnd } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
