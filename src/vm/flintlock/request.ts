@@ -110,8 +110,7 @@ export function renderMetadata(guest: GuestMetadata): Record<string, string> {
     relay: link.address,
     server: link.serverName,
     secret: link.secret.reveal(),
-    // One line: PEM without its line ends could not be read back.
-    ca: Buffer.from(link.ca).toString("base64"),
+    ca: oneLine(link.ca),
     address: network.address ?? "dhcp",
     gateway: network.gateway,
     nameservers: network.nameservers.join(","),
@@ -122,6 +121,15 @@ export function renderMetadata(guest: GuestMetadata): Record<string, string> {
     .join("");
   const metaData = `instance-id: ${machineId}\nlocal-hostname: ${machineId}\n`;
   return { "meta-data": metaData, ...(cloudInit ? { "user-data": userData() } : {}), firerunner };
+}
+
+/**
+ * PEM as base64, for without its line ends it could not be read back. Never with a “=” at its end, which machines of images from before
+ * 0.2 take off: line ends more at the end of a PEM text mean nothing.
+ */
+function oneLine(pem: string): string {
+  const bytes = Buffer.byteLength(pem);
+  return Buffer.from(pem.padEnd(pem.length + ((3 - (bytes % 3)) % 3), "\n")).toString("base64");
 }
 
 /** The kernel's command line for our own images: what the initramfs has to know before there is a network. */
