@@ -22,7 +22,7 @@ export interface HookInstallation {
 }
 
 interface WebhookStanding {
-  readonly servers: readonly string[];
+  readonly doors: readonly string[];
   readonly projects: { readonly known: number; readonly due: number };
 }
 
@@ -63,10 +63,10 @@ export async function createHookInstallation(below: string, projects: number): P
       daemons.push(daemon);
       const url = await eventually("FireRunner knows its projects", async () => {
         const {
-          servers,
+          doors,
           projects: { known },
         } = await daemon.get<WebhookStanding>("/v1/webhook");
-        return known === projects && servers[0] !== undefined && `${servers[0]}/webhook`;
+        return known === projects && doors[0] !== undefined && `${doors[0]}/webhook`;
       });
       return { daemon, url };
     },
