@@ -40,7 +40,7 @@ const mayImport: Record<string, readonly string[]> = {
   telemetry: ["base", "domain"],
   config: ["base", "domain", "*/config.ts", "vm/flintlock/host.ts", "vm/size-problem.ts"],
   ci: ["base"],
-  cli: ["base", "config", "operations", "views", "app/app.ts", "demo", "image"],
+  cli: ["base", "domain", "config", "operations", "views", "app/app.ts", "demo", "image"],
   demo: ["base", "gitlab/payload.ts", "ci"],
   "gitlab-stand-in": ["base", "ci"],
   app: ["*"],
@@ -132,6 +132,16 @@ describe("architecture", () => {
     );
 
     expect(crossings).toEqual([]);
+  });
+
+  test("nothing but vm/ and the table of drivers knows a driver by its name", () => {
+    const named = sources.filter(
+      (file) =>
+        !/^src\/(vm\/|domain\/drivers\.ts$)/.test(file) &&
+        /"(?:qemu|flintlock|fake)"|10\.0\.2\.100/.test(readFileSync(join(root, file), "utf8")),
+    );
+
+    expect(named).toEqual([]);
   });
 
   test("nothing reads the environment but the configuration and the executable", () => {

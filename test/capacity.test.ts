@@ -13,10 +13,10 @@ import { type Action, plan } from "../src/scheduler/plan.ts";
 import type { HostView, Snapshot } from "../src/scheduler/snapshot.ts";
 import type { Job, Machine } from "../src/store/store.ts";
 import type { DriverMachine } from "../src/vm/driver.ts";
+import { aHostCapacity } from "./builders/host-capacity.ts";
 import { aJob, someTime } from "./builders/job.ts";
 import { aMachine } from "./builders/machine.ts";
 import { aPool } from "./builders/pool.ts";
-import { aRoom } from "./builders/room.ts";
 import { aSize } from "./builders/size.ts";
 
 const policy = SchedulerConfig.parse({});
@@ -303,7 +303,7 @@ function aHistory(
   const all = hosts.map(({ cpus, machines, disks, zone }, index): Host => {
     const capacity = { cpus, memoryMib: cpus * 1_024, machines, diskMib: disks * DISK_MIB };
     return {
-      room: aRoom({ key: `fake/m${index}`, capacity, labels: { zone } }),
+      room: aHostCapacity({ key: `fake/m${index}`, capacity, labels: { zone } }),
       isSilent: false,
       there: new Set(),
     };

@@ -46,7 +46,7 @@ function aDaemon(store: Store, gitlab: RestGitLab, clock: ManualClock, claimed: 
     scope: async () => ({ kind: "group", id: 3, path: "group" }),
     config: { poll, projects },
   });
-  const desk = createWebhookReceiver({
+  const receiver = createWebhookReceiver({
     ...{ verifier: { screen: () => "proven" }, store, clock, log: silentLog },
     onHook: watcher.noteHook,
     onJobEnded: () => {},
@@ -71,7 +71,7 @@ function aDaemon(store: Store, gitlab: RestGitLab, clock: ManualClock, claimed: 
   watcher.start();
   return {
     watcher,
-    take: desk.take,
+    take: receiver.take,
     offeredClaimed: () => offeredClaimed,
     async stop() {
       isOn = false;

@@ -4,10 +4,10 @@ import { plan } from "../../src/scheduler/plan.ts";
 import type { HostView, Snapshot } from "../../src/scheduler/snapshot.ts";
 import type { Job, Machine } from "../../src/store/store.ts";
 import type { DriverMachine } from "../../src/vm/driver.ts";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { quantile, summarize } from "../core/statistics.ts";
 
@@ -113,7 +113,7 @@ function aRunningJob({ id, jobId }: Machine, index: number): Job {
 function viewOf(name: string, machines: readonly Machine[]): [string, HostView] {
   const key = `flintlock/${name}`;
   const capacity = { cpus: 128, memoryMib: 131_072, machines: 128 };
-  const host = aRoom({ key, driver: "flintlock", capacity, images: new Set(["base"]) });
+  const host = aHostCapacity({ key, driver: "flintlock", capacity, images: new Set(["base"]) });
   const running = { running: true, startedAt: now } as const;
   return [
     key,

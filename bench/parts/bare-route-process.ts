@@ -1,4 +1,4 @@
-/** A route that reads a body and answers: what FireRunner's door is built on, without what it does. */
+/** A route that reads a body and answers: what FireRunner's server is built on, without what it does. */
 import type { AddressInfo } from "node:net";
 import Fastify from "fastify";
 import { serveParent } from "./child.ts";

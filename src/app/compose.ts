@@ -1,4 +1,5 @@
 /** The parts list: the only place where rooms meet. It reads like the picture in ARCHITECTURE.md, from the store outwards. */
+
 import { createHash } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import { RELAY_IN_GUEST } from "../domain/drivers.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import { connectGitLab } from "../gitlab/http.ts";
@@ -36,7 +38,7 @@ import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
-const GUEST_PROXY = "http://10.0.2.100:80";
+const GUEST_PROXY = `http://${RELAY_IN_GUEST}:80`;
 /** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
 const SILENT_AFTER_INTERVALS = 3;
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */

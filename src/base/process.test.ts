@@ -53,11 +53,9 @@ describe("run", () => {
   });
 
   test("a signal ends it", async () => {
-    const started = performance.now();
     const signal = AbortSignal.timeout(50);
 
     await expect(run("sleep", ["30"], { signal })).rejects.toBeInstanceOf(ProcessError);
-    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   test("a program killed by a signal says which", async () => {

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { silentLog } from "../base/log.ts";
@@ -71,7 +71,7 @@ async function aClaimer(setup: {
     store: testStore.store,
     pools: () => pools,
     hosts: async () => [
-      aRoom({ capacity: { cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 } }),
+      aHostCapacity({ capacity: { cpus: setup.machines ?? 10, memoryMib: 100_000, machines: 100 } }),
     ],
     placement: "spread",
   });

@@ -1,9 +1,9 @@
 import type { ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { answer } from "../../test/servers/http-server.ts";
@@ -65,7 +65,9 @@ function startClaimer(setup: Setup = {}): Rig {
   const slots = createSlots({
     store,
     pools: () => pools,
-    hosts: async () => [aRoom({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } })],
+    hosts: async () => [
+      aHostCapacity({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } }),
+    ],
     placement: "spread",
   });
   const claimer = createClaimer({
@@ -498,7 +500,7 @@ test("capacity that cannot be read stops claiming until it can", async () => {
     pools: () => pools,
     hosts: async () => {
       if (away) throw problem;
-      return [aRoom({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
+      return [aHostCapacity({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
     },
     placement: "spread",
   });

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { slotHoldingJobStates } from "../domain/states.ts";
@@ -47,7 +47,7 @@ function slotsOver(rows: ReturnType<typeof createRows>, cpus: number, pools = [s
   return createSlots({
     store: rows,
     pools: () => new Map(pools.map((pool) => [pool.name, pool])),
-    hosts: async () => [aRoom({ capacity: { cpus, memoryMib: cpus * 1_024, machines: cpus } })],
+    hosts: async () => [aHostCapacity({ capacity: { cpus, memoryMib: cpus * 1_024, machines: cpus } })],
     placement: "spread",
   });
 }

@@ -1,8 +1,10 @@
 import { formatMib } from "../base/units.ts";
+import { flintlockHosts, isRemoteDriver, preferredDriver } from "../domain/drivers.ts";
 import { type Labels, missingLabel } from "../domain/placement.ts";
 import { describeSize, type Size } from "../domain/size.ts";
 import { rootNamed } from "../image/config.ts";
 import { advertisedAddress } from "../relay/config.ts";
+import type { HostSettings } from "../vm/flintlock/config.ts";
 import { sizeProblemOf } from "../vm/size-problem.ts";
 import type { PathProblem } from "./problems.ts";
 import { nearest } from "./problems.ts";
@@ -91,17 +93,15 @@ function unworkableSizes({ pools, vm }: Settings): PathProblem[] {
   const hosts = Object.entries(vm.flintlock.hosts);
   return Object.entries(pools).flatMap(([name, { driver, size }]) => {
     const { cpus, memory: memoryMib, disk: diskMib } = size;
-    const held = driver === "flintlock" ? fleetProblem({ cpus, memoryMib, diskMib }, hosts) : undefined;
-    const problem = sizeProblemOf(driver, { cpus, memoryMib, diskMib }) ?? held;
+    const held = isRemoteDriver(driver) ? fleetProblem({ cpus, memoryMib, diskMib }, hosts) : undefined;
+    const problem =
+      sizeProblemOf(driver === "auto" ? preferredDriver() : driver, { cpus, memoryMib, diskMib }) ?? held;
     if (problem === undefined) return [];
     return [{ path: ["pools", name, "size"], message: `pools.${name}.size cannot work: ${problem}` }];
   });
 }
 
-function fleetProblem(
-  size: Size,
-  hosts: [string, Settings["vm"]["flintlock"]["hosts"][string]][],
-): string | undefined {
+function fleetProblem(size: Size, hosts: [string, HostSettings][]): string | undefined {
   const holds = hosts.some(([, { cpus, cpuOvercommit, memory, disk = Number.POSITIVE_INFINITY }]) => {
     return size.cpus <= Math.floor(cpus * cpuOvercommit) && size.memoryMib <= memory && size.diskMib <= disk;
   });
@@ -116,7 +116,7 @@ function rootsElsewhere(settings: Settings): PathProblem[] {
     ...{ path: ["webhook", "rules", index], image, driver: webhook?.machine.driver },
   }));
   return [...machineKinds(settings), ...ofRules].flatMap(({ path: owner, image, driver }) => {
-    if (image === undefined || driver === "flintlock" || !rootNamed(images.roots, image)) return [];
+    if (image === undefined || isRemoteDriver(driver ?? "") || !rootNamed(images.roots, image)) return [];
     const path = [...owner, "image"];
     const message = `${path.join(".")} is ${image} of images.roots, which machines on this computer cannot boot: it needs driver: flintlock`;
     return [{ path, message }];
@@ -124,7 +124,7 @@ function rootsElsewhere(settings: Settings): PathProblem[] {
 }
 
 function hostProblem(driver: string, wanted: Labels, hosts: readonly Labels[]): [string, string] | undefined {
-  if (driver !== "flintlock") {
+  if (!isRemoteDriver(driver)) {
     if (Object.keys(wanted).length === 0) return undefined;
     return ["hostLabels", "this computer has no labels; they are for driver: flintlock"];
   }
@@ -140,7 +140,7 @@ function unreachableRelay({ relay, vm }: Settings): PathProblem[] {
     if (Object.keys(vm.flintlock.hosts).length === 0) return [];
     const message =
       "machines on other hosts (vm.flintlock.hosts) could not reach the relay: add relay.listen, such as [0.0.0.0:8444], and relay.advertise, this computer's address as they see it";
-    return [{ path: ["vm", "flintlock", "hosts"], message }];
+    return [{ path: [...flintlockHosts], message }];
   }
   if (advertisedAddress(relay) !== undefined) return [];
   const message = `relay.advertise is missing: of ${relay.listen.join(", ")} it cannot be told how machines on other hosts reach this computer; give host:port, such as firerunner.example.org:8444`;

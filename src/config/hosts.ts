@@ -1,4 +1,5 @@
 import { Secret } from "../base/secret.ts";
+import { flintlockHosts } from "../domain/drivers.ts";
 import { FlintlockConfig, type HostSettings } from "../vm/flintlock/config.ts";
 import { type AddressRange, addressesIn, type FlintlockHost, type HostTls } from "../vm/flintlock/host.ts";
 import { ConfigError } from "./errors.ts";
@@ -30,7 +31,7 @@ export async function readHosts(
   const hosts = new Map<string, FlintlockHost>();
   const problems: PathProblem[] = [];
   for (const [name, host] of Object.entries(settings)) {
-    const at = ["vm", "flintlock", "hosts", name];
+    const at = [...flintlockHosts, name];
     const reader = createReader(at, options);
     const token = await reader.token(host);
     const tls = host.plaintext ? undefined : await reader.tls(host.tls);

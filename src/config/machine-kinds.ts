@@ -1,4 +1,5 @@
 import type { WebhookConfig } from "../discovery/config.ts";
+import { preferredDriver } from "../domain/drivers.ts";
 import { type AbilityName, wantedAbilities } from "../domain/images.ts";
 import type { MachineKind } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
@@ -47,7 +48,7 @@ interface CommonSettings {
 
 function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
   const { image, driver, concurrency, egress, hostLabels } = settings;
-  const named = driver === "auto" ? "qemu" : driver;
+  const named = driver === "auto" ? preferredDriver() : driver;
   return { image, driver: named, concurrency, egress, hostLabels };
 }
 

@@ -3,8 +3,10 @@
  * the configuration that is in force afterwards, `diffConfig` tells what changed, and both follow those marks, as does the column
  * of docs/configuration.md. A section that may be left out (`webhook`, `http.tls`) comes and goes by its own mark, whatever its keys say.
  */
+
 import type { z } from "zod";
 import type { Secret } from "../base/secret.ts";
+import { remoteDrivers } from "../domain/drivers.ts";
 import { isSameHost } from "./hosts.ts";
 import type { Config } from "./load.ts";
 import { Settings } from "./schema.ts";
@@ -179,8 +181,12 @@ function changeOf(
 
 /** `vm.flintlock.hosts.NAME.…`: told in one line. */
 function isOfHostThatComesOrGoes(value: ConfigValue | undefined, old: Config, next: Config): boolean {
-  const [, driver, hosts, name = ""] = value?.path ?? [];
-  return driver === "flintlock" && hosts === "hosts" && !(old.hosts.has(name) && next.hosts.has(name));
+  const path = value?.path ?? [];
+  const at = remoteDrivers.find(({ hostsSetting }) =>
+    hostsSetting.every((part, index) => path[index] === part),
+  );
+  const name = path[at?.hostsSetting.length ?? 0] ?? "";
+  return at !== undefined && !(old.hosts.has(name) && next.hosts.has(name));
 }
 
 function show(entry: ConfigValue | undefined): string {

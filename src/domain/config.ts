@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { MIB_BYTES, parseDurationMs, parseSizeBytes } from "../base/units.ts";
+import { driverNames } from "./drivers.ts";
 import { EgressConfig } from "./egress.ts";
 
 /** A duration in people's words (`30s`, `1h30m`), milliseconds inside. */
@@ -41,7 +42,7 @@ const label = z.string().regex(/^[a-z0-9]([a-z0-9._-]{0,62})$/i, "expected lette
 export const HostLabels = z.record(label, label.meta({ description: "A label's value." }));
 
 /** What runs the machines; `auto` takes the best that this computer can. */
-export const DriverName = z.enum(["auto", "qemu", "flintlock", "fake"]);
+export const DriverName = z.enum(["auto", ...driverNames]);
 
 const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { aRoom } from "../../test/builders/room.ts";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import {
   createPlacement,
   type HostCapacity,
@@ -13,7 +13,7 @@ const size = { cpus: 2, memoryMib: 2_048, diskMib: 1_024 };
 const capacity = { cpus: 8, memoryMib: 8_192, machines: 8 };
 
 function aHost(name: string, overrides: Partial<HostCapacity> = {}): HostCapacity {
-  return aRoom({ key: `flintlock/${name}`, driver: "flintlock", capacity, ...overrides });
+  return aHostCapacity({ key: `flintlock/${name}`, driver: "flintlock", capacity, ...overrides });
 }
 
 function aWish(overrides: Partial<Wanted> = {}): Wanted {
@@ -42,7 +42,7 @@ describe("placing", () => {
 
   test("goes where the labels are, and to no host of another driver", () => {
     const rooms = [
-      aRoom(),
+      aHostCapacity(),
       aHost("a", { labels: { zone: "a" } }),
       aHost("b", { labels: { zone: "b", gpu: "1" } }),
     ];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aPool } from "../../test/builders/pool.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { poolCapacity } from "./pool.ts";
 
@@ -9,7 +9,7 @@ const GIB = 1_024;
 describe("the room for machines of a pool", () => {
   const pool = aPool({ size: aSize({ cpus: 2, memoryMib: 2_048, diskMib: 20 * GIB }), concurrency: 50 });
   const host = (diskMib: number | undefined, key = "fake") =>
-    aRoom({ key, capacity: { cpus: 16, memoryMib: 65_536, machines: 16, diskMib } });
+    aHostCapacity({ key, capacity: { cpus: 16, memoryMib: 65_536, machines: 16, diskMib } });
 
   test("is what CPUs and memory allow while there is disk enough, and nothing is said of disk", () => {
     expect(poolCapacity(pool, [host(200 * GIB)])).toEqual({ machines: 8, byDisk: 10, note: undefined });

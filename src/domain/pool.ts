@@ -1,6 +1,8 @@
 /** Pools: named kinds of machines, and how many machines of one its hosts could run at one time. */
+
 import type { Secret } from "../base/secret.ts";
 import { formatMib } from "../base/units.ts";
+import { hostsSettingOf, isRemoteDriver } from "./drivers.ts";
 import type { Egress } from "./egress.ts";
 import { type HostCapacity, type Labels, missingLabel } from "./placement.ts";
 import type { Capacity, Size } from "./size.ts";
@@ -75,7 +77,9 @@ function noteOf(
       : `${machines} ${machines === 1 ? "machine" : "machines"} at one time (${formatMib(size.diskMib)} each), where all else allows ${besideDisk}`;
   const own =
     origin.kind === "tags" ? "the disk of its kind (webhook.machine.disk)" : `pools.${name}.size.disk`;
-  const promised = driver === "flintlock" ? "the hosts' disk (vm.flintlock.hosts)" : "vm.overcommit.disk";
+  const promised = isRemoteDriver(driver)
+    ? `the hosts' disk (${hostsSettingOf(driver)})`
+    : "vm.overcommit.disk";
   return `disk allows ${count}: free some space, lower ${own}, or raise ${promised}`;
 }
 

@@ -3,10 +3,10 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
+import { guestFunction } from "../../test/harness/guest-function.ts";
 import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
-import { guestFile } from "../base/guest-files.ts";
 import { Secret } from "../base/secret.ts";
-import { renderBootData } from "./boot.ts";
+import { type BootData, renderBootData } from "./boot.ts";
 
 const data = {
   machineId: "fr-abcdefgh",
@@ -18,8 +18,7 @@ const data = {
 
 /** The function of the guest's init that takes authorities in, with its paths below `root`. */
 async function takeIn(root: string, authorities: string, then: string): Promise<string> {
-  const init = await readFile(guestFile("firerunner-init"), "utf8");
-  const body = /^trust_authorities\(\) \{\n[\s\S]*?^\}\n/m.exec(init)?.[0] ?? "";
+  const body = await guestFunction("firerunner-init", "trust_authorities");
   const line = /^ca=(.*)$/m.exec(renderBootData({ ...data, authorities }))?.[1] ?? "";
   const script = `${body.replaceAll(/=\/(etc|usr)\//g, `=${root}/$1/`)}\nboot_ca=$1\ntrust_authorities\n${then}`;
   return execFileSync("bash", ["-euc", script, "init", line], { encoding: "utf8" });
@@ -58,24 +57,30 @@ describe("boot data", () => {
     );
   });
 
-  test("carries authorities on one line, which bash makes whole again", () => {
+  test("carries authorities on one line, which the guest makes whole again", async () => {
     const authorities = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n";
-    const script = `while IFS='=' read -r name value; do [[ $name != ca ]] || printf '%b' "$value"; done`;
 
-    const input = renderBootData({ ...data, authorities });
-
-    expect(execFileSync("bash", ["-c", script], { input, encoding: "utf8" })).toBe(authorities);
+    expect(await readInGuest({ ...data, authorities }, `printf '%b' "$boot_ca"`)).toBe(authorities);
   });
 
   test("refuses a value that would become two lines", () => {
     expect(() => renderBootData({ ...data, proxy: "http://a\ntoken=other" })).toThrow("more than one line");
   });
 
-  test("splits at the first = in bash, as firerunner-init reads it", () => {
-    const script = `while IFS='=' read -r name value; do echo "$name:$value"; done`;
+  test("is split at the first =, and keeps all others", async () => {
+    const proxy = "http://10.0.2.100:80/?x=";
 
-    const read = execFileSync("bash", ["-c", script], { input: renderBootData(data), encoding: "utf8" });
+    const read = await readInGuest({ ...data, proxy }, 'echo "$boot_token $boot_proxy"');
 
-    expect(read.split("\n")[1]).toBe("token:machine=secret");
+    expect(read).toBe(`machine=secret ${proxy}\n`);
   });
 });
+
+/** What guest/firerunner-init makes of it. */
+async function readInGuest(bootData: BootData, print: string): Promise<string> {
+  const script = [
+    await guestFunction("firerunner-init", "read_boot_data"),
+    `ask_relay() { answer=$(cat); }; machine=${bootData.machineId}; read_boot_data; ${print}`,
+  ].join("\n");
+  return execFileSync("bash", ["-c", script], { input: renderBootData(bootData), encoding: "utf8" });
+}

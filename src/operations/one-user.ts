@@ -1,4 +1,5 @@
 import type { Config } from "../config/load.ts";
+import { isRemoteDriver } from "../domain/drivers.ts";
 
 /** Without root, a machine's hypervisor cannot be another user than FireRunner: what that means; undefined where it is not so. */
 export function oneUserProblem(
@@ -6,7 +7,7 @@ export function oneUserProblem(
   uid: number,
 ): { readonly problem: string; readonly hint: string } | undefined {
   const isLocal = [...kinds.values(), ...(webhook ? [webhook.machine] : [])].some(
-    ({ driver }) => driver !== "flintlock",
+    ({ driver }) => !isRemoteDriver(driver),
   );
   if (uid === 0 || !isLocal) return undefined;
   return {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { splitHostPort } from "../base/host-port.ts";
 import { durationMs, sizeMib } from "../domain/config.ts";
+import { RELAY_IN_GUEST } from "../domain/drivers.ts";
 
 const count = z.number().int().min(1);
 const hostPort = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/i;
@@ -35,8 +36,8 @@ export const RelaySettings = z
     advertise: networkAddress
       .refine((text) => !isWildcard(text), "name an address by which machines reach this computer")
       .refine(
-        (text) => splitHostPort(text).host !== "10.0.2.100",
-        "machines have 10.0.2.100 themselves, as their own address of the relay: name another address of this computer",
+        (text) => splitHostPort(text).host !== RELAY_IN_GUEST,
+        `machines have ${RELAY_IN_GUEST} themselves, as their own address of the relay: name another address of this computer`,
       )
       .optional()
       .meta({

@@ -8,7 +8,7 @@ import { atMost, withDeadline } from "../base/deadline.ts";
 import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { formatBytes } from "../base/units.ts";
-import { missingLabel } from "../domain/placement.ts";
+import { isLocalHost, missingLabel } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Fleet, HostProblem, VmDriver } from "../vm/driver.ts";
 import { limitOf } from "./errors.ts";
@@ -185,7 +185,7 @@ function createTrials(
     if (trying.get(key) !== driver) return;
     trying.delete(key);
     if (fleet.hosts().get(host) !== driver) return;
-    const local = driver.host === "local" ? await diskProblems(disk) : [];
+    const local = isLocalHost(driver.host) ? await diskProblems(disk) : [];
     onFound(key, { ...finding, problems: [...finding.problems, ...local], checkedAt: clock.now() });
     if (outdated.delete(key)) await once(due, signal);
   }
@@ -269,7 +269,7 @@ function findingOf(
   seen: Seen = { ...notSeen, checkedAt: 0 },
 ): Seen {
   const problems = trouble ? [...seen.problems, trouble] : seen.problems;
-  if (driver.host === "local") return { ...seen, problems };
+  if (isLocalHost(driver.host)) return { ...seen, problems };
   return {
     ...seen,
     problems: problems.map(({ problem, hint }) => ({ problem: `${driver.host}: ${problem}`, hint })),

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { canMoveJob, canMoveMachine, type JobState, type MachineState } from "../domain/states.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { DriverMachine, ExitKind, MachineStatus } from "../vm/driver.ts";
@@ -80,7 +80,7 @@ function look(world: World): Snapshot {
     jobs,
     machines: machines.filter(({ id, state }) => state !== "gone" || referred.has(id)),
     hosts: new Map([
-      ["fake", { listed: world.listFails ? undefined : listed, capacity: aRoom({ capacity }) }],
+      ["fake", { listed: world.listFails ? undefined : listed, capacity: aHostCapacity({ capacity }) }],
     ]),
     settled: new Set(
       machines.filter(({ state }) => ["booting", "ready", "busy"].includes(state)).map(({ id }) => id),

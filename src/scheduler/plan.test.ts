@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { aHostCapacity } from "../../test/builders/host-capacity.ts";
 import { aJob, someTime } from "../../test/builders/job.ts";
 import { aMachine } from "../../test/builders/machine.ts";
-import { aRoom } from "../../test/builders/room.ts";
 import { aSize } from "../../test/builders/size.ts";
 import type { GuestEnd } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
@@ -21,7 +21,7 @@ function ended(exit: ExitKind): DriverMachine["status"] {
 }
 
 function listing(status: DriverMachine["status"] | undefined, id = M): Snapshot["hosts"] {
-  return new Map([["fake", { listed: status ? [{ id, status }] : [], capacity: aRoom() }]]);
+  return new Map([["fake", { listed: status ? [{ id, status }] : [], capacity: aHostCapacity() }]]);
 }
 
 /** One job and its machine, everything in order and quiet; GitLab has just spoken of the job. */
@@ -76,7 +76,7 @@ describe("a claimed job", () => {
     const other = aMachine({ id: "fr-bbbbbbbb", jobId: 1, state: "stopping", size: aSize({ cpus: 4 }) });
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const full = new Map([
-      ["fake", { listed: [{ id: other.id, status: running }], capacity: aRoom({ capacity }) }],
+      ["fake", { listed: [{ id: other.id, status: running }], capacity: aHostCapacity({ capacity }) }],
     ]);
     const silent = new Map([["fake", { listed: undefined, capacity: undefined }]]);
 
@@ -103,7 +103,7 @@ describe("a claimed job", () => {
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const other = aMachine({ id: "fr-bbbbbbbb", jobId: 3, state: "stopping", size: aSize({ cpus: 1 }) });
     const hosts = new Map([
-      ["fake", { listed: [{ id: other.id, status: running }], capacity: aRoom({ capacity }) }],
+      ["fake", { listed: [{ id: other.id, status: running }], capacity: aHostCapacity({ capacity }) }],
     ]);
     const standingAt = new Map([large, little].map(({ id }) => [id, now]));
 
@@ -115,7 +115,7 @@ describe("a claimed job", () => {
   test("counts with the machine that is being started for another, though its row is not there yet", () => {
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 4 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
-    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ capacity }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aHostCapacity({ capacity }) }]]);
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
     const starting = new Map([[1, "fake"]]);
 
@@ -124,7 +124,7 @@ describe("a claimed job", () => {
 
   test("goes elsewhere when it has lost a machine, if there is an elsewhere", () => {
     const capacities = ["fake", "fake/b"].map(
-      (key) => [key, { listed: [], capacity: aRoom({ key }) }] as const,
+      (key) => [key, { listed: [], capacity: aHostCapacity({ key }) }] as const,
     );
     const avoidedHosts = new Map([[4711, new Set(["fake"])]]);
 
@@ -140,7 +140,7 @@ describe("a claimed job", () => {
 
   test("does not go where the last machine was not made, until that host may be tried again", () => {
     const on = (isOnTrial: boolean) =>
-      new Map([["fake", { listed: [], capacity: aRoom({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
+      new Map([["fake", { listed: [], capacity: aHostCapacity({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id }));
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
     const starts = (hosts: Snapshot["hosts"]) =>
@@ -152,7 +152,7 @@ describe("a claimed job", () => {
   });
 
   test("says at its end what the host had against it", () => {
-    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ refusals: [refusal] }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aHostCapacity({ refusals: [refusal] }) }]]);
 
     expect(planned(aSnapshot(job, undefined, { hosts }), someTime + policy.startLimit)).toEqual([
       failed(expect.stringMatching(/within 10m0s: .*its disk is full/), "never-started"),
@@ -161,7 +161,7 @@ describe("a claimed job", () => {
 
   test("has one more host tried when another one kept it for all its time", () => {
     const capacities = ["fake", "fake/b"].map(
-      (key) => [key, { listed: [], capacity: aRoom({ key }) }] as const,
+      (key) => [key, { listed: [], capacity: aHostCapacity({ key }) }] as const,
     );
     const avoidedHosts = new Map([[4711, new Set(["fake"])]]);
     const at = (hosts: typeof capacities, ms: number) =>
@@ -179,8 +179,8 @@ describe("a claimed job", () => {
   test("fails at once when every host that could hold it says that it cannot be as it is asked for", () => {
     const never = { ...refusal, size: job.size, problem: "it makes no such machine" };
     const refusing = (key: string) =>
-      [key, { listed: [], capacity: aRoom({ key, refusals: [never] }) }] as const;
-    const full = aRoom({ key: "fake/c", closed: "it is drained" });
+      [key, { listed: [], capacity: aHostCapacity({ key, refusals: [never] }) }] as const;
+    const full = aHostCapacity({ key: "fake/c", closed: "it is drained" });
 
     const all = new Map([refusing("fake/a"), refusing("fake/b")]);
     expect(planned(aSnapshot(job, undefined, { hosts: all }))).toEqual([
@@ -196,7 +196,7 @@ describe("a claimed job", () => {
   test("shares a host with the others in the order of the claims", () => {
     const jobs = [3, 1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 2 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
-    const hosts = new Map([["fake", { listed: [], capacity: aRoom({ capacity }) }]]);
+    const hosts = new Map([["fake", { listed: [], capacity: aHostCapacity({ capacity }) }]]);
     const standingAt = new Map(jobs.map(({ id }) => [id, now]));
 
     const actions = planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
@@ -256,7 +256,7 @@ describe("a starting job", () => {
   });
 
   test("is not judged by a driver that could not be asked", () => {
-    const hosts = new Map([["fake", { listed: undefined, capacity: aRoom() }]]);
+    const hosts = new Map([["fake", { listed: undefined, capacity: aHostCapacity() }]]);
 
     expect(planned(aSnapshot(job, booting, { hosts }))).toEqual([]);
   });
@@ -479,7 +479,7 @@ describe("a machine", () => {
   test.each(["booting", "ready", "busy"] as const)("found %s after a restart is adopted once", (state) => {
     const job = aJob({ state: state === "busy" ? "running" : "starting" });
     const adopt = [{ kind: "adopt", machineId: M, host: "fake" }];
-    const unasked = new Map([["fake", { listed: undefined, capacity: aRoom() }]]);
+    const unasked = new Map([["fake", { listed: undefined, capacity: aHostCapacity() }]]);
     const fresh = { doors: new Set<string>() };
 
     expect(planned(aSnapshot(job, aMachine({ state }), fresh))).toEqual(adopt);

@@ -7,8 +7,10 @@
  * stopped and destroyed. So a payload is never handed to a machine that is being given up, and the last words of a
  * machine can be read before it is destroyed.
  */
+
 import { formatDuration } from "../base/units.ts";
 import type { FailureCause, JobFailure } from "../domain/job-end.ts";
+import { isLocalHost } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
 import type { Exit } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
@@ -198,7 +200,7 @@ function silence({ snapshot, policy, now, machines }: View, job: Job): JobFailur
   if (quietMs < policy.silenceLimit) return undefined;
   const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
   const placed = machines.get(job.machineId ?? "");
-  if (placed && !placed.isAsked && placed.machine.host !== "local")
+  if (placed && !placed.isAsked && !isLocalHost(placed.machine.host))
     return lostMachine(`${words}, and its host ${placed.machine.host} does not answer`, "host-lost");
   if (now < timeLimitAt(snapshot, job, now)) return lostMachine(words);
   return { reason: `${timeLimitIsOver(job)}, and ${words}`, cause: "time-limit" };

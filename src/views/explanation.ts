@@ -1,6 +1,7 @@
 import { formatDuration } from "../base/units.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { causeOf, failures } from "../domain/job-end.ts";
+import { isLocalHost, LOCAL_HOST } from "../domain/placement.ts";
 import type { JobState } from "../domain/states.ts";
 import type { Job } from "../store/store.ts";
 import type { Explanation } from "./api.ts";
@@ -42,8 +43,8 @@ function machineOf(job: Job): string {
 /** The host of the job's last machine, where that is not this computer. */
 function elsewhere(events: readonly LifecycleEvent[]): string | undefined {
   const last = events.findLast((event) => event.kind === "job:starting");
-  const host = last?.kind === "job:starting" ? last.detail.host : "local";
-  return host === "local" ? undefined : host;
+  const host = last?.kind === "job:starting" ? last.detail.host : LOCAL_HOST;
+  return isLocalHost(host) ? undefined : host;
 }
 
 function adviceForUnfinished(job: Job, host: string | undefined): string[] {

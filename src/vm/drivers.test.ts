@@ -1,9 +1,11 @@
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
+import { driverNames } from "../domain/drivers.ts";
 import { VmConfig } from "./config.ts";
 import { createLocalFleet } from "./drivers.ts";
 
@@ -36,6 +38,23 @@ describe("the registry of drivers", () => {
       expect((await driver.capacity()).cpus).toBeGreaterThan(0);
     }
     await fleet.close();
+  });
+
+  test("a driver is a row, a folder and a maker, and nothing else in src names it", () => {
+    const src = join(import.meta.dirname, "..");
+    const naming = (pattern: RegExp) =>
+      globSync("**/*.ts", { cwd: src })
+        .filter((file) => !/\.(test|contract)\.ts$/.test(file))
+        .filter((file) => pattern.test(readFileSync(join(src, file), "utf8")))
+        .toSorted();
+
+    expect(naming(/\bqemu:|"qemu"/).filter((file) => !file.startsWith("vm/qemu/"))).toEqual([
+      "domain/drivers.ts",
+      "vm/config.ts",
+      "vm/drivers.ts",
+      "vm/size-problem.ts",
+    ]);
+    for (const name of driverNames) expect(existsSync(join(src, "vm", name, "driver.ts")), name).toBe(true);
   });
 
   test("refuses a state directory that is too deep for sockets", () => {

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { type LocalDriverName, localDrivers } from "../domain/drivers.ts";
 import type { VmConfig } from "./config.ts";
 import type { VmDriver } from "./driver.ts";
 import { createFakeDriver } from "./fake/driver.ts";
@@ -14,14 +15,14 @@ export interface DriverDeps {
   readonly log: Log;
 }
 
-/** The drivers of this computer, one line each. */
-const localDrivers: readonly ((deps: DriverDeps) => VmDriver)[] = [
-  createQemuDriver,
-  ({ clock, stateDirectory }) =>
+/** What makes a driver of each row of domain/drivers.ts that runs machines on this computer. */
+const makers: Readonly<Record<LocalDriverName, (deps: DriverDeps) => VmDriver>> = {
+  qemu: createQemuDriver,
+  fake: ({ clock, stateDirectory }) =>
     createFakeDriver({ host: createFakeHost(clock), directory: `${stateDirectory}/fake-machines` }),
-];
+};
 
 /** This computer, once for each of its drivers. Making them starts nothing; close the fleet at the end. */
 export function createLocalFleet(deps: DriverDeps): ChangingFleet {
-  return createFleet(localDrivers.map((make) => make(deps)));
+  return createFleet(localDrivers.map((name) => makers[name](deps)));
 }

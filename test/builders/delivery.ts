@@ -1,6 +1,6 @@
 import type { Delivery } from "../../src/store/delivery-store.ts";
 
-/** A Job Hook as the desk hands it to the store. */
+/** A Job Hook as the receiver hands it to the store. */
 export function aDelivery(
   overrides: Partial<Omit<Delivery, "receivedAt">> = {},
 ): Omit<Delivery, "receivedAt"> {

@@ -89,16 +89,16 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
     }),
   });
 
-  async function openDoor(): Promise<void> {
+  async function openListener(): Promise<void> {
     if (listener) return;
     const tls = typeof security === "string" ? undefined : security;
     listener = await listen({ port, tls, wire, serve: handler, now: clock.now });
     port = listener.port;
     // An address all the same, where nobody answers.
-    if (security === "none") await shutDoor();
+    if (security === "none") await shutServer();
   }
 
-  async function shutDoor(): Promise<void> {
+  async function shutServer(): Promise<void> {
     const open = listener;
     listener = undefined;
     await open?.close();
@@ -112,13 +112,13 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
       if (daemon === own) crash(reason);
     });
     daemon = own;
-    await openDoor();
+    await openListener();
   }
 
   async function kill(): Promise<void> {
     daemon?.end();
     daemon = undefined;
-    await shutDoor();
+    await shutServer();
   }
 
   function crash(reason: string): void {
@@ -169,8 +169,8 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
       host.isContainerdDown = false;
     },
     resync: () => daemon?.resync(),
-    vanish: shutDoor,
-    comeBack: openDoor,
+    vanish: shutServer,
+    comeBack: openListener,
     async powerOff() {
       await kill();
       await host.processes.powerOff();

@@ -1,4 +1,4 @@
-/** Jobs by tag with everything but a hypervisor: the real rooms and doors, fake machines, and the stand-in GitLab with its hooks. */
+/** Jobs by tag with everything but a hypervisor: the real rooms and servers, fake machines, and the stand-in GitLab with its hooks. */
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -37,7 +37,7 @@ export interface RelayBenchOptions {
   readonly wrapStore?: (store: Store) => Store;
 }
 
-/** A machine with a claimed job, its door open, and a runner inside. */
+/** A machine with a claimed job, its server open, and a runner inside. */
 export interface BenchMachine {
   readonly id: string;
   readonly job: Job;
@@ -65,7 +65,7 @@ export interface RelayBench {
     features?: Record<string, boolean>,
     project?: Project,
   ): Promise<BenchMachine>;
-  /** Puts a new relay in the place of the old one, as a restart of the program does: doors of `machines` are opened again. */
+  /** Puts a new relay in the place of the old one, as a restart of the program does: servers of `machines` are opened again. */
   restart(machines: readonly BenchMachine[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -110,8 +110,8 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     return relay;
   }
 
-  /** Opens its door; as a driver does, a machine on another host is given its link before it boots. */
-  async function openDoor(id: string, socketPath: string): Promise<RelayLink | undefined> {
+  /** Opens its server; as a driver does, a machine on another host is given its link before it boots. */
+  async function openEndpoint(id: string, socketPath: string): Promise<RelayLink | undefined> {
     await relay.open(id, options.network ? undefined : socketPath);
     if (!options.network) return undefined;
     const link = await relay.link(id);
@@ -132,7 +132,7 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     await store.claim(aClaim({ jobId, payload: JSON.stringify(payload) }));
     await store.startJob(jobId, aNewMachine({ id }));
     const socketPath = join(directory, `${id}.sock`);
-    const link = await openDoor(id, socketPath);
+    const link = await openEndpoint(id, socketPath);
     await store.markBooting(id);
     const dial = () => connect({ path: socketPath, allowHalfOpen: true });
     const bridge = await bridgeTo(link ? () => dialLink(link, preambleOf(id, link)) : dial);
@@ -155,8 +155,8 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     async restart(machines) {
       await relay.stop();
       relay = await newRelay();
-      const door: GuestEndpoint = relay;
-      for (const { id, link, socketPath } of machines) await door.open(id, link ? undefined : socketPath);
+      const server: GuestEndpoint = relay;
+      for (const { id, link, socketPath } of machines) await server.open(id, link ? undefined : socketPath);
     },
     async close() {
       for (const close of closing) await close();

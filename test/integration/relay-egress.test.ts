@@ -319,7 +319,7 @@ describe("a tunnel", () => {
     expect(sentBytes).toBeLessThan(100 * MIB);
   });
 
-  test("ends with the machine's door", async () => {
+  test("ends with the machine's server", async () => {
     const port = await listenEcho();
     const machine = await machineWith({ pool: { egress: "internet" }, relay: { guard: everything } });
     const { socket } = await tunnel(machine, `127.0.0.1:${port}`);

@@ -234,7 +234,7 @@ describe("nothing is opened", () => {
     expect(lines.join("\n")).not.toContain(others);
   });
 
-  test("by the secret of a machine that is being stopped, or whose door is closed", async () => {
+  test("by the secret of a machine that is being stopped, or whose server is closed", async () => {
     await open();
     const [stopping, closed] = [await bench.machine(), await bench.machine()];
     const held = spoken(dial(closed));

@@ -74,7 +74,7 @@ export async function checkoutDisk(): Promise<string> {
   });
   const wanted = files
     .split("\0")
-    .filter((path) => /^(src|test|guest|bin|package\.json|tsconfig\.json)/.test(path));
+    .filter((path) => /^(src|test|packages|guest|bin|package\.json|tsconfig\.json)/.test(path));
   const contents = await Promise.all(
     wanted.map(async (path) => await readFile(join(root, path)).catch(() => "")),
   );

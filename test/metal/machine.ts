@@ -39,7 +39,7 @@ export interface Metal extends AsyncDisposable {
 }
 
 const AGENT = "10.0.2.100:80";
-/** Not the agent's address: machines of a fleet have it themselves, as their door to the relay. */
+/** Not the agent's address: machines of a fleet have it themselves, as their server to the relay. */
 export const OUTSIDE = "10.0.2.101";
 const BOOT_DEADLINE_MS = 180_000;
 const DISK_MIB = 48 * 1024;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { tinyImage } from "../vm/tiny-image.ts";
 import { checkoutDisk, hostLayer, hostSystem, imagesDisk, librariesDisk } from "./disks.ts";
 import { type Metal, startMetal } from "./machine.ts";
-import { readVerdicts, type Verdict } from "./verdicts.ts";
+import { readVerdicts, type Verdict } from "./test-results.ts";
 
 /** Everything inside is emulated: measured 5 to 7 minutes with a busy computer around, 3 of them for one test. */
 const INSIDE_MS = 30 * 60_000;

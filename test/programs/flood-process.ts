@@ -27,7 +27,7 @@ const small = Buffer.from('{"object_kind":"build","build_id":1,"build_status":"p
 const kinds = {
   silent: () => {},
   slowHeaders: (socket) => {
-    socket.write("POST /webhook HTTP/1.1\r\nhost: door\r\n");
+    socket.write("POST /webhook HTTP/1.1\r\nhost: server\r\n");
     trickle(socket, "x-more: a\r\n");
   },
   /** As much as is kept of a body at once, and then hardly any more. */
@@ -65,7 +65,7 @@ function signature(body: Buffer): Record<string, string> {
 function head(headers: Record<string, string>, length: number | undefined): string {
   const size =
     length === undefined ? { "transfer-encoding": "chunked" } : { "content-length": String(length) };
-  const all = { host: "door", "x-gitlab-event": "Job Hook", ...size, ...headers };
+  const all = { host: "server", "x-gitlab-event": "Job Hook", ...size, ...headers };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   return `POST /webhook HTTP/1.1\r\n${lines.join("")}\r\n`;
 }
@@ -105,7 +105,7 @@ function attack(kind: Kind, { protocol, hostname: host, port }: URL): void {
   });
   socket.once("close", () => {
     open.delete(socket);
-    // Not at once: a door that is gone would be a loop without end.
+    // Not at once: a server that is gone would be a loop without end.
     setImmediate(attack, kind, new URL(`${protocol}//${host}:${port}`));
   });
 }

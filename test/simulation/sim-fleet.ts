@@ -34,7 +34,7 @@ function shapeOf(seed: number, random: Random): Shape {
 interface Tools {
   readonly life: Life;
   readonly keeper: HostRegistry<SimHost>;
-  readonly desk: Omit<HostPorts, "tryHost">;
+  readonly receiver: Omit<HostPorts, "tryHost">;
 }
 
 interface Fleet {
@@ -102,7 +102,11 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
     attend(life) {
       if (!keeper) return;
       const { isLeaving } = keeper;
-      tools = { life, keeper, desk: createHostCommands({ ...life, isLeaving, onRoom: life.claimer.wake }) };
+      tools = {
+        life,
+        keeper,
+        receiver: createHostCommands({ ...life, isLeaving, onRoom: life.claimer.wake }),
+      };
     },
     async trouble() {
       await Promise.all([harmHosts(fleet), lookAfter(fleet)]);
@@ -211,7 +215,7 @@ async function drainOrResume({ world, configured, operate }: Fleet, host: SimHos
   if (!configured.has(host)) return;
   const isDrained = (await world.store.drainedHosts()).includes(keyOf(host));
   world.log(`${host.name} is ${isDrained ? "resumed" : "drained"}`);
-  await operate(({ desk }) => (isDrained ? desk.resume(host.name) : desk.drain(host.name)));
+  await operate(({ receiver }) => (isDrained ? receiver.resume(host.name) : receiver.drain(host.name)));
 }
 
 async function configure(fleet: Fleet, host: SimHost, isWanted: boolean): Promise<boolean> {
@@ -227,7 +231,7 @@ async function configure(fleet: Fleet, host: SimHost, isWanted: boolean): Promis
 async function bury(fleet: Fleet, host: SimHost): Promise<boolean> {
   const { world } = fleet;
   if (!(await configure(fleet, host, false))) return false;
-  if (!(await fleet.operate(({ desk }) => desk.forget(host.name)))) return false;
+  if (!(await fleet.operate(({ receiver }) => receiver.forget(host.name)))) return false;
   world.log(`${host.name} is forgotten`);
   if (!world.isFaulty() || world.random.chance(0.5)) return true;
   if (world.random.chance(0.5)) host.startOldMachines();
@@ -254,8 +258,8 @@ async function heal(fleet: Fleet): Promise<void> {
 
 async function resumeAll({ world, operate }: Fleet): Promise<boolean> {
   const drained = await world.store.drainedHosts();
-  return await operate(({ desk }) =>
-    Promise.all(drained.map((key) => desk.resume(key.slice("fake/".length)))),
+  return await operate(({ receiver }) =>
+    Promise.all(drained.map((key) => receiver.resume(key.slice("fake/".length)))),
   );
 }
 

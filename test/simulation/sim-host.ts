@@ -52,12 +52,14 @@ export function createSimHost(
 
   host.onCreate = async (guest) => {
     // What was being made when it died is not made.
-    if (self.state === "dead") return host.remove(guest.spec.id);
+    if (isDead()) return host.remove(guest.spec.id);
     past.delete(guest.spec.id);
     past.set(guest.spec.id, guest);
     for (const id of [...past.keys()].slice(0, -REMEMBERED)) if (!host.status(id)) past.delete(id);
     await play(guest);
   };
+
+  const isDead = () => self.state === "dead";
 
   async function reach({ name, id }: FakeCall, signal: AbortSignal): Promise<void> {
     if (self.state !== "well" && name === "create" && id !== undefined) harmed.add(id);
@@ -68,6 +70,7 @@ export function createSimHost(
     const slowness = random.pick([200, 1_500, 4_000, 9_000]);
     await clock.sleep(slowness, signal);
     if (random.chance(0.3)) throw broken(`${about.name} is disturbed`);
+    if (isDead()) throw broken(`${about.name} died over it`);
   }
 
   host.faults.reach = reach;

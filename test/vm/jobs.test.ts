@@ -83,7 +83,7 @@ describe("jobs in real machines", () => {
   });
 
   // Alone: it looks for whatever is left of any machine.
-  test("a cancel in mid-flight frees the machine within seconds, also of a silent script", async () => {
+  test("a cancel in mid-flight frees the machine, also of a silent script", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/cancel" });
     const job = await gitlab.addJob(project, {
@@ -92,12 +92,10 @@ describe("jobs in real machines", () => {
     });
     await gitlab.waitForJob(job, ({ trace }) => trace.text().includes("started\n"), BOOT_AND_RUN_MS);
 
-    const canceledAt = Date.now();
     gitlab.jobs.cancel(job);
     await gitlab.waitForJob(job, "canceled", 30_000);
     await installation.expectNothingLeft();
 
-    expect(Date.now() - canceledAt).toBeLessThan(30_000);
     const [last] = await daemon.jobs();
     expect(last).toMatchObject({ id: job.id, state: "finished", result: "canceled" });
   });

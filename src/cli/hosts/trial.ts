@@ -2,6 +2,7 @@ import { type Log, silentLog } from "../../base/log.ts";
 import { formatDuration } from "../../base/units.ts";
 import { type HostOptions, hostAt } from "../../config/hosts.ts";
 import type { Config } from "../../config/load.ts";
+import { isRemoteDriver } from "../../domain/drivers.ts";
 import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
 import { createDaemonClient } from "../client.ts";
 import type { Context } from "../context.ts";
@@ -33,7 +34,7 @@ export async function findHost(config: Config, name: string, options: HostOption
 
 /** The image that machines of the driver boot, as far as the configuration has one. */
 export function imageOf({ kinds }: Config): string {
-  return [...kinds.values()].find(({ driver }) => driver === "flintlock")?.image ?? "base";
+  return [...kinds.values()].find(({ driver }) => isRemoteDriver(driver))?.image ?? "base";
 }
 
 /** Runs a trial, in the FireRunner that runs or in its place, and prints each step as it is known. Answers an exit code. */

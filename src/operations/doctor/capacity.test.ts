@@ -1,12 +1,16 @@
 import { expect, test } from "vitest";
+import { aHostCapacity } from "../../../test/builders/host-capacity.ts";
 import { aPool } from "../../../test/builders/pool.ts";
-import { aRoom } from "../../../test/builders/room.ts";
 import { aSize } from "../../../test/builders/size.ts";
 import { evaluateCapacity } from "./capacity.ts";
 
 const pool = aPool({ size: aSize({ diskMib: 10_240 }) });
 const host = (diskMib: number | undefined, driver = "fake") =>
-  aRoom({ key: `${driver}/metal-1`, driver, capacity: { cpus: 4, memoryMib: 65_536, machines: 4, diskMib } });
+  aHostCapacity({
+    key: `${driver}/metal-1`,
+    driver,
+    capacity: { cpus: 4, memoryMib: 65_536, machines: 4, diskMib },
+  });
 
 test("disk that allows fewer machines than all else is a warning with the keys, and none at all a failure", () => {
   expect(evaluateCapacity(pool, [host(102_400)])).toEqual({

@@ -1,7 +1,9 @@
 /** How many machines of each pool there is room for, and whether it is disk that allows no more. */
+
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
+import { hostsSettingOf, isRemoteDriver, remoteDrivers } from "../../domain/drivers.ts";
 import { hostKey } from "../../domain/placement.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { poolCapacity } from "../../domain/pool.ts";
@@ -26,17 +28,19 @@ export function evaluateCapacity(pool: Pool, hosts: readonly HostTotals[]): Find
   const disk = byDisk === undefined ? "no limit by disk" : `disk for ${byDisk}`;
   const unlimited = hosts.filter(({ driver, capacity }) => driver === pool.driver && !capacity.diskMib);
   const message = `${machines} ${machines === 1 ? "machine" : "machines"} at one time, ${disk}`;
-  if (pool.driver !== "flintlock" || unlimited.length === 0) return { level: "ok", message };
+  if (!isRemoteDriver(pool.driver) || unlimited.length === 0) return { level: "ok", message };
   const names = unlimited.map(({ key }) => key.slice(key.indexOf("/") + 1)).join(", ");
-  const hint = `No disk is configured for ${names}: as much is promised there as is asked for. Set vm.flintlock.hosts.NAME.disk.`;
+  const hint = `No disk is configured for ${names}: as much is promised there as is asked for. Set ${hostsSettingOf(pool.driver)}.NAME.disk.`;
   return { level: "ok", message, hint };
 }
 
 async function roomsOf({ state, vm, hosts }: Wanted): Promise<HostTotals[]> {
-  const elsewhere = [...hosts.values()].map(({ name, labels, capacity }) => ({
-    ...{ labels, capacity, driver: "flintlock" },
-    key: hostKey({ driver: "flintlock", host: name }),
-  }));
+  const elsewhere = remoteDrivers.flatMap(({ name: driver }) =>
+    [...hosts.values()].map(({ name, labels, capacity }) => ({
+      ...{ labels, capacity, driver },
+      key: hostKey({ driver, host: name }),
+    })),
+  );
   const fleet = createLocalFleet({
     stateDirectory: state,
     settings: vm,

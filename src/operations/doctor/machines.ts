@@ -1,8 +1,10 @@
 /** Whether machines can run: of each pool, and of each kind that tags of jobs can choose. */
+
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
 import { neededAbilities, tagRulesOf } from "../../config/machine-kinds.ts";
+import { isRemoteDriver } from "../../domain/drivers.ts";
 import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import { openImages } from "../../image/open-images.ts";
@@ -81,7 +83,7 @@ async function tryMachine(config: Wanted, base: MachineBase, signal: AbortSignal
       message: `the image ${base.image} cannot be booted`,
       hint: `See “image ${base.image}” above.`,
     };
-  if (base.driver === "flintlock") return await onFleet(config, image, signal);
+  if (isRemoteDriver(base.driver)) return await onFleet(config, image, signal);
   const common = { stateDirectory: config.state, clock: systemClock, log: silentLog };
   const fleet = createLocalFleet({ ...common, settings: config.vm });
   try {

@@ -2,8 +2,10 @@ import { crc32 } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
 import { oneLine } from "../../base/plain-text.ts";
 import { formatDuration, MIB_BYTES } from "../../base/units.ts";
+import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { LifecycleEvent } from "../../domain/events.ts";
 import { failures } from "../../domain/job-end.ts";
+import { isLocalHost } from "../../domain/placement.ts";
 import { describeSize } from "../../domain/size.ts";
 import { type Answer, header } from "../../gitlab/answer.ts";
 import { JobPayload, type RunnerApi, type TraceStatus } from "../../gitlab/runner-api.ts";
@@ -112,7 +114,6 @@ const CYAN = "\u001b[0;36m";
 const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
-const RELAY_ADDRESS = "10.0.2.100";
 
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
@@ -171,7 +172,7 @@ function shownText(text: string, payload: JobPayload): string {
 
 /** A machine on this computer has no way to any proxy but ours; what one on another host can reach is that host's affair. */
 function proxyLine({ host }: Machine, payload: JobPayload): string {
-  const foreign = host === "local" ? foreignProxies(payload.variables ?? [], RELAY_ADDRESS) : [];
+  const foreign = isLocalHost(host) ? foreignProxies(payload.variables ?? [], RELAY_IN_GUEST) : [];
   if (foreign.length === 0) return "";
   const shown = shownText(foreign.join(", "), payload);
   return line(

@@ -3,6 +3,7 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
 import { MIB_BYTES } from "../../base/units.ts";
+import { isLocalHost } from "../../domain/placement.ts";
 import type { JobView, Status } from "../../views/api.ts";
 import type { WaitingView } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
@@ -75,7 +76,7 @@ function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteD
         hint: "“firerunner machines --all” lists those of the past as well.",
       });
     }
-    if (machine.host !== "local") throw noConsole(id, machine.host);
+    if (!isLocalHost(machine.host)) throw noConsole(id, machine.host);
     reply.type("text/plain; charset=utf-8");
     if (!follow) return await ports.console(id, bytes);
     const gone = new AbortController();

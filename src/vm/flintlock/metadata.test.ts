@@ -1,7 +1,9 @@
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { guestFunction } from "../../../test/harness/guest-function.ts";
 import { guestFile } from "../../base/guest-files.ts";
 import { Secret } from "../../base/secret.ts";
 import { type GuestMetadata, guestCommandLine, renderMetadata } from "./request.ts";
@@ -27,13 +29,30 @@ test("the machine's document is one value a line", () => {
       "relay=relay.example.org:8444",
       "server=relay.example.org",
       `secret=${"ab".repeat(32)}`,
-      `ca=${Buffer.from(metadata.link.ca).toString("base64")}`,
+      `ca=${Buffer.from(`${metadata.link.ca}\n`).toString("base64")}`,
       "address=10.77.0.12/24",
       "gateway=10.77.0.1",
       "nameservers=10.77.0.1,10.77.0.2",
       "",
     ].join("\n"),
   );
+});
+
+test.each([0, 1, 2])("a guest reads back the authority, %i bytes longer", async (more) => {
+  const ca = `${"M".repeat(more)}${metadata.link.ca}`;
+  const { firerunner: input = "" } = renderMetadata({ ...metadata, link: { ...metadata.link, ca } });
+  const script = [
+    await guestFunction("relay-link", "read_metadata"),
+    'get_metadata() { document=$(cat); }; read_metadata; base64 -d <<<"$given_ca"',
+  ].join("\n");
+  // As images from before 0.2 read it.
+  const scriptBefore = `while IFS='=' read -r name value; do [[ $name != ca ]] || base64 -d <<<"$value"; done`;
+
+  const read = [script, scriptBefore].map((each) =>
+    execFileSync("bash", ["-c", each], { input, encoding: "utf8" }).trimEnd(),
+  );
+
+  expect(read).toEqual([ca.trimEnd(), ca.trimEnd()]);
 });
 
 test("without an address of its own a machine asks for one", () => {

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { gzipSync } from "node:zlib";
 import { guestFile } from "../../base/guest-files.ts";
+import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { PublishedImage } from "../../domain/images.ts";
 import type { MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
@@ -109,8 +110,7 @@ export function renderMetadata(guest: GuestMetadata): Record<string, string> {
     relay: link.address,
     server: link.serverName,
     secret: link.secret.reveal(),
-    // One line: PEM without its line ends could not be read back.
-    ca: Buffer.from(link.ca).toString("base64"),
+    ca: oneLine(link.ca),
     address: network.address ?? "dhcp",
     gateway: network.gateway,
     nameservers: network.nameservers.join(","),
@@ -123,9 +123,18 @@ export function renderMetadata(guest: GuestMetadata): Record<string, string> {
   return { "meta-data": metaData, ...(cloudInit ? { "user-data": userData() } : {}), firerunner };
 }
 
+/**
+ * PEM as base64, for without its line ends it could not be read back. Never with a “=” at its end, which machines of images from before
+ * 0.2 take off: line ends more at the end of a PEM text mean nothing.
+ */
+function oneLine(pem: string): string {
+  const bytes = Buffer.byteLength(pem);
+  return Buffer.from(pem.padEnd(pem.length + ((3 - (bytes % 3)) % 3), "\n")).toString("base64");
+}
+
 /** The kernel's command line for our own images: what the initramfs has to know before there is a network. */
 export function guestCommandLine(machineId: string): Record<string, string> {
-  return { quiet: "", "fr.machine": machineId, "fr.relay": "10.0.2.100:80", "fr.metadata": "mmds" };
+  return { quiet: "", "fr.machine": machineId, "fr.relay": `${RELAY_IN_GUEST}:80`, "fr.metadata": "mmds" };
 }
 
 /**

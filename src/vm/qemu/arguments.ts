@@ -1,9 +1,10 @@
+import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { MachineSpec } from "../driver.ts";
 import type { HypervisorFiles } from "../local/hypervisor.ts";
 import { inside } from "../local/machine-directory.ts";
 
 /** Where the guest finds the relay, and what its own address is: the same in every machine. */
-const RELAY = "10.0.2.100:80";
+const RELAY = `${RELAY_IN_GUEST}:80`;
 const GUEST_ADDRESS = "10.0.2.15/24";
 const GUEST_MAC = "52:54:00:0a:00:02";
 /** How long a guest's connection waits for a relay that is being restarted: 600 tries, 0.2 s apart. */

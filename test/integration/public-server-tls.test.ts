@@ -2,7 +2,13 @@ import { readFile } from "node:fs/promises";
 import { connect, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
-import { certificateFiles, doorConfig, openTestDoor, rawRequest, signed } from "../harness/door.ts";
+import {
+  certificateFiles,
+  openTestPublicServer,
+  rawRequest,
+  serverConfig,
+  signed,
+} from "../harness/public-server.ts";
 import { openRawSocket } from "../harness/raw-socket.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../servers/certificates.ts";
 
@@ -20,16 +26,16 @@ afterAll(() => authority[Symbol.asyncDispose]());
 /** Valid for long enough not to be warned of. */
 const issue = (host: string) => authority.issue(host, 30);
 
-/** A door with TLS on one listener, whose certificate names `one.example.org`. */
-async function openTlsDoor(settings: object = {}) {
+/** A server with TLS on one listener, whose certificate names `one.example.org`. */
+async function openTlsServer(settings: object = {}) {
   const directory = await temporaryDirectory();
   const files = certificateFiles(directory.path);
   await files.write(await issue("one.example.org"));
   const all = { listen: ["127.0.0.1:0"], tls: files.tls, ...settings };
-  const here = await openTestDoor({ settings: all });
+  const here = await openTestPublicServer({ settings: all });
   return {
     ...{ here, files },
-    reload: async () => (await here.door.reload(doorConfig(all))).join(),
+    reload: async () => (await here.server.reload(serverConfig(all))).join(),
     async [Symbol.asyncDispose]() {
       await here[Symbol.asyncDispose]();
       await directory[Symbol.asyncDispose]();
@@ -51,7 +57,7 @@ async function handshake(address: string, options: object = {}): Promise<string>
 }
 
 test("a new certificate is for new connections, and those that are open go on", async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   const { address } = tls.here;
   const old = await openRawSocket(address);
   old.write(delivery());
@@ -64,13 +70,13 @@ test("a new certificate is for new connections, and those that are open go on", 
   expect((old.socket as TLSSocket).getPeerCertificate().subject.CN).toBe("one.example.org");
   old.write(delivery());
   await old.receives(/"taken".*"taken"/s);
-  expect(tls.here.door.counts()).toMatchObject({ accepted: 2, openConnections: 1 });
+  expect(tls.here.server.counts()).toMatchObject({ accepted: 2, openConnections: 1 });
 });
 
 test("a change of the files is seen without anybody's word, within its interval", {
   timeout: 60_000,
 }, async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   await tls.files.write(await issue("two.example.org"));
 
   await expect
@@ -97,7 +103,7 @@ test.each([
     "is damaged",
   ],
 ])("files that hold %s leave the old certificate in use, and the log says why", async (_what, make, why) => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
 
   await tls.files.write(await make());
 
@@ -114,7 +120,7 @@ test.each([
 });
 
 test("TLS 1.2 is spoken, 1.1 is not, before and after a new certificate", async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   const { address } = tls.here;
 
   for (const name of ["one.example.org", "two.example.org"]) {
@@ -127,31 +133,31 @@ test("TLS 1.2 is spoken, 1.1 is not, before and after a new certificate", async 
   }
   const words = tls.here.warnings.map(({ fields }) => JSON.stringify(fields)).join();
   expect(words).toContain("it offered no TLS version from 1.2 on");
-  expect(tls.here.door.counts().broken).toBe(2);
+  expect(tls.here.server.counts().broken).toBe(2);
 });
 
 test("whoever never finishes the handshake is cut off", async () => {
-  await using tls = await openTlsDoor({ headersTimeout: "500ms" });
+  await using tls = await openTlsServer({ headersTimeout: "500ms" });
   const { closed } = await openRawSocket(tls.here.address.replace("https:", "http:"));
 
   const { elapsedMs, text } = await closed;
   expect([elapsedMs > 400, text]).toEqual([true, ""]);
-  await expect.poll(() => tls.here.door.counts()).toMatchObject({ broken: 1, openConnections: 0 });
+  await expect.poll(() => tls.here.server.counts()).toMatchObject({ broken: 1, openConnections: 0 });
   expect(tls.here.warnings).toMatchObject([{ fields: { why: "it never finished the TLS handshake" } }]);
 });
 
 test("whoever connects and leaves, as probes of ports do, is no news", async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   const probe = await openRawSocket(tls.here.address.replace("https:", "http:"));
   probe.socket.destroy();
   await handshake(tls.here.address);
 
-  await expect.poll(() => tls.here.door.counts()).toMatchObject({ broken: 0, openConnections: 0 });
+  await expect.poll(() => tls.here.server.counts()).toMatchObject({ broken: 0, openConnections: 0 });
   expect(tls.here.warnings).toEqual([]);
 });
 
 test("plain HTTP to an address that speaks TLS is cut off with a line in the log", async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   const plain = await openRawSocket(tls.here.address.replace("https:", "http:"));
   plain.write(delivery());
 
@@ -160,11 +166,11 @@ test("plain HTTP to an address that speaks TLS is cut off with a line in the log
   expect(tls.here.taken).toEqual([]);
 });
 
-test("one door speaks TLS and plain HTTP on several addresses, each where it is told to", async () => {
-  await using tls = await openTlsDoor({
+test("one server speaks TLS and plain HTTP on several addresses, each where it is told to", async () => {
+  await using tls = await openTlsServer({
     listen: ["127.0.0.1:0", "http://127.0.0.1:0", "http://[::1]:0", "localhost:0"],
   });
-  const { addresses } = tls.here.door;
+  const { addresses } = tls.here.server;
   expect(addresses.map((each) => new URL(each).protocol).slice(0, 4)).toEqual([
     "https:",
     "http:",
@@ -178,11 +184,11 @@ test("one door speaks TLS and plain HTTP on several addresses, each where it is 
     await client.receives(/^HTTP\/1\.1 200 OK.*"taken"/s);
     client.socket.destroy();
   }
-  expect(tls.here.door.counts().accepted).toBe(addresses.length);
+  expect(tls.here.server.counts().accepted).toBe(addresses.length);
 });
 
 test("the key stays in its file: neither log nor answers show any of it", async () => {
-  await using tls = await openTlsDoor();
+  await using tls = await openTlsServer();
   const key = await readFile(tls.files.tls.keyFile, "utf8");
   await tls.files.write({ cert: key, key });
 

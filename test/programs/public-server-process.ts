@@ -1,9 +1,8 @@
 /**
- * The public server with the desk and the store behind it, as the program has them, in a process of its own: what it costs can be measured,
+ * The public server with the receiver and the store behind it, as the program has them, in a process of its own: what it costs can be measured,
  * and what would end it ends this.
  */
 import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { serveParent } from "../../bench/parts/child.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
@@ -16,7 +15,7 @@ import type { RequestCounts } from "../../src/server/public/refusal.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 
-export interface DoorProcessOptions {
+export interface PublicServerProcessOptions {
   readonly directory: string;
   readonly signingKey: string;
   readonly token: string;
@@ -24,7 +23,7 @@ export interface DoorProcessOptions {
   readonly settings: object;
 }
 
-export interface DoorReport {
+export interface PublicServerReport {
   readonly counts: RequestCounts;
   /** Deliveries that could not be understood. */
   readonly unreadable: number;
@@ -32,11 +31,8 @@ export interface DoorReport {
   readonly errors: readonly string[];
   /** Keys of what is in the store. */
   readonly stored: readonly string[];
-  /** The longest that the event loop stood still since the report before. */
-  readonly stalledMs: number;
 }
 
-const delays = monitorEventLoopDelay({ resolution: 10 });
 const errors: string[] = [];
 let warnings = 0;
 const log: Log = {
@@ -46,10 +42,15 @@ const log: Log = {
   child: () => log,
 };
 let store: Store | undefined;
-let door: PublicServer | undefined;
-let desk: WebhookReceiver<unknown> | undefined;
+let server: PublicServer | undefined;
+let receiver: WebhookReceiver<unknown> | undefined;
 
-async function open({ directory, signingKey, token, settings }: DoorProcessOptions): Promise<string[]> {
+async function open({
+  directory,
+  signingKey,
+  token,
+  settings,
+}: PublicServerProcessOptions): Promise<string[]> {
   store = await createStore({
     database: join(directory, "firerunner.db"),
     keyFile: join(directory, "key"),
@@ -66,31 +67,28 @@ async function open({ directory, signingKey, token, settings }: DoorProcessOptio
     onHook: () => {},
     onJobEnded: () => {},
   });
-  desk = reception;
-  door = await openPublicServer({
+  receiver = reception;
+  server = await openPublicServer({
     config: HttpConfig.parse(settings),
     handler: reception,
     readiness: () => ({ ready: true, problems: [] }),
     ...{ clock: systemClock, log },
   });
-  delays.enable();
-  return [...door.addresses];
+  return [...server.addresses];
 }
 
-async function report(): Promise<DoorReport> {
-  const stalledMs = delays.max / 1e6;
-  delays.reset();
+async function report(): Promise<PublicServerReport> {
   const rows = await store?.deliveries({ limit: 1_000_000 });
   return {
-    ...{ counts: door?.counts() as RequestCounts, unreadable: desk?.status().unreadable ?? 0 },
-    ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key), stalledMs },
+    ...{ counts: server?.counts() as RequestCounts, unreadable: receiver?.status().unreadable ?? 0 },
+    ...{ warnings, errors, stored: (rows ?? []).map(({ key }) => key) },
   };
 }
 
 const handlers = { open, report };
-export type DoorProcess = typeof handlers;
+export type PublicServerProcess = typeof handlers;
 
 serveParent(handlers, async () => {
-  await door?.close();
+  await server?.close();
   await store?.close();
 });

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { aDelivery } from "../../test/builders/delivery.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
@@ -16,7 +15,7 @@ import type { Store } from "./store.ts";
 const FINISHED_COUNT = 10_000;
 const LIVE_COUNT = 200;
 
-/** Bounds are some twenty times what a small, busy machine needs: they catch a scan of all rows, not a slow day. */
+/** What is asked often looks at no more rows than it needs; how long it takes is measured by `npm run bench`. */
 describe(`store with ${FINISHED_COUNT} finished and ${LIVE_COUNT} live jobs`, () => {
   let directory: string;
   let database: string;
@@ -64,21 +63,9 @@ describe(`store with ${FINISHED_COUNT} finished and ${LIVE_COUNT} live jobs`, ()
     db.close();
   }
 
-  async function timed(work: () => Promise<unknown>): Promise<number> {
-    const start = performance.now();
-    await work();
-    return performance.now() - start;
-  }
-
-  test("all live rows are read without looking at the finished ones", async () => {
-    const ms = await timed(async () => {
-      for (let round = 0; round < 20; round++) {
-        expect(await store.jobs({ unfinished: true })).toHaveLength(LIVE_COUNT);
-        expect(await store.machines({ live: true })).toHaveLength(LIVE_COUNT);
-      }
-    });
-
-    expect(ms / 20).toBeLessThan(250);
+  test("the live rows are read, and none of the finished ones", async () => {
+    expect(await store.jobs({ unfinished: true })).toHaveLength(LIVE_COUNT);
+    expect(await store.machines({ live: true })).toHaveLength(LIVE_COUNT);
   });
 
   test("the lists that are read in every round use an index", () => {
@@ -99,24 +86,6 @@ describe(`store with ${FINISHED_COUNT} finished and ${LIVE_COUNT} live jobs`, ()
       plan("select * from machines where state in ('creating', 'booting') order by created_at desc, id desc"),
     ).toContain("USING INDEX machines_state");
     db.close();
-  });
-
-  test("a hundred jobs a second can be claimed, with every claim on the disk", async () => {
-    const ms = await timed(async () => {
-      for (let jobId = 1; jobId <= 100; jobId++) await store.claim(aClaim({ jobId: 1_000_000 + jobId }));
-    });
-
-    expect(ms).toBeLessThan(10_000);
-  });
-
-  test("opening does not take longer the more has ended", async () => {
-    await store.close();
-
-    const ms = await timed(async () => {
-      store = await createStore(options());
-    });
-
-    expect(ms).toBeLessThan(5_000);
   });
 });
 
@@ -175,32 +144,17 @@ describe(`store with ${DELIVERY_COUNT} deliveries`, () => {
     );
   });
 
-  test("a thousand a second can be stored in batches, each on the disk", async () => {
-    const batches = Array.from({ length: 100 }, (_, batch) =>
-      Array.from({ length: 50 }, (_, row) => aDelivery({ key: `new-${batch}-${row}`, projectId: row })),
-    );
-    const start = performance.now();
-
-    for (const batch of batches) await made.store.keepDeliveries(batch);
-
-    // Five thousand take half a second; a scan for each row would take minutes.
-    expect(performance.now() - start).toBeLessThan(20_000);
-  });
-
   test("old ones are pruned in small steps, between which others have their turn", async () => {
     const pruning = made.store.prune(0);
-    let longestMs = 0;
     let isDone = false;
+    let turns = 0;
     const done = pruning.finally(() => {
       isDone = true;
     });
-    for (let jobId = 1; !isDone; jobId++) {
-      const start = performance.now();
-      await made.store.claim(aClaim({ jobId }));
-      longestMs = Math.max(longestMs, performance.now() - start);
-    }
+    for (; !isDone; turns++) await made.store.claim(aClaim({ jobId: turns + 1 }));
 
     expect(await done).toBe(DELIVERY_COUNT / 2);
-    expect(longestMs).toBeLessThan(2_000);
+    // In one step there would be one or two.
+    expect(turns).toBeGreaterThan(20);
   });
 });

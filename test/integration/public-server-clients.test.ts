@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
 import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
-import { openTestDoor, rawRequest, secretToken, signed, type TestDoor } from "../harness/door.ts";
+import {
+  openTestPublicServer,
+  rawRequest,
+  secretToken,
+  signed,
+  type TestPublicServer,
+} from "../harness/public-server.ts";
 import { openRawSocket, type RawSocket } from "../harness/raw-socket.ts";
 
 const body = '{"object_kind":"build"}';
@@ -12,24 +18,24 @@ const MIB = 1024 ** 2;
 /** Limits short enough for a test, each another, so that it is told which one has ended a connection. */
 const limits = { headersTimeout: "1s", requestTimeout: "2s", idleTimeout: "30s" };
 
-async function openClient(here: TestDoor) {
+async function openClient(here: TestPublicServer) {
   return await openRawSocket(here.address);
 }
 
 /** The public server still takes what is authentic. */
-async function expectAlive(here: TestDoor): Promise<void> {
+async function expectAlive(here: TestPublicServer): Promise<void> {
   const answer = await here.send("/webhook", signed(Buffer.from(body)), Buffer.from(body));
   expect(answer.status).toBe(200);
 }
 
-function whys(here: TestDoor): unknown[] {
+function whys(here: TestPublicServer): unknown[] {
   return here.warnings.map(({ fields }) => (fields as { why?: string }).why);
 }
 
 test("headers that come slowly end with 408 at their limit, however busily they come", async () => {
-  await using here = await openTestDoor({ settings: limits });
+  await using here = await openTestPublicServer({ settings: limits });
   const slow = await openClient(here);
-  slow.write("POST /webhook HTTP/1.1\r\nhost: door\r\n");
+  slow.write("POST /webhook HTTP/1.1\r\nhost: server\r\n");
   const timer = setInterval(() => slow.write("x-more: a\r\n"), 100);
 
   const { text, elapsedMs } = await slow.closed;
@@ -48,7 +54,7 @@ test.each([
 ])(
   "a body that comes slowly, %s, ends at the limit of the request, and nothing of it is kept",
   async (_how, proof) => {
-    await using here = await openTestDoor({ settings: limits });
+    await using here = await openTestPublicServer({ settings: limits });
     const slow = await openClient(here);
     slow.write(rawRequest(proof, "{", 10_000));
     const timer = setInterval(() => slow.write("x"), 100);
@@ -60,39 +66,39 @@ test.each([
     expect(elapsedMs).toBeGreaterThan(1_900);
     expect(elapsedMs).toBeLessThan(LATE_MS);
     expect(here.taken).toEqual([]);
-    expect(here.door.counts()).toMatchObject({ broken: 1, accepted: 0 });
+    expect(here.server.counts()).toMatchObject({ broken: 1, accepted: 0 });
     expect(whys(here)).toEqual(["it was too slow"]);
     await expectAlive(here);
   },
 );
 
 test("a connection that says nothing is closed, before its first request and after it", async () => {
-  await using here = await openTestDoor({ settings: { ...limits, idleTimeout: "1s" } });
+  await using here = await openTestPublicServer({ settings: { ...limits, idleTimeout: "1s" } });
   const [silent, kept] = [await openClient(here), await openClient(here)];
   kept.write(rawRequest(signed(Buffer.from(body)), body));
   await kept.receives(/"taken"/);
 
   for (const { closed } of [silent, kept]) expect((await closed).elapsedMs).toBeLessThan(LATE_MS);
 
-  await expect.poll(() => here.door.counts()).toMatchObject({ accepted: 1, openConnections: 0 });
+  await expect.poll(() => here.server.counts()).toMatchObject({ accepted: 1, openConnections: 0 });
 });
 
 test("a body shorter than it says is given up when the client leaves, with one line in the log", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const liar = await openClient(here);
   liar.write(rawRequest(token, body, 1_000));
   liar.socket.end();
 
   await liar.closed;
 
-  await expect.poll(() => here.door.counts()).toMatchObject({ broken: 1, accepted: 0, openConnections: 0 });
+  await expect.poll(() => here.server.counts()).toMatchObject({ broken: 1, accepted: 0, openConnections: 0 });
   expect(here.taken).toEqual([]);
   expect(here.warnings).toHaveLength(1);
   await expectAlive(here);
 });
 
 test("a body longer than it says is taken as far as it says, and what follows is no request", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const liar = await openClient(here);
   liar.write(rawRequest(token, `${body} and more`, body.length));
 
@@ -100,14 +106,14 @@ test("a body longer than it says is taken as far as it says, and what follows is
 
   expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 200"]);
   expect(here.taken).toEqual([Buffer.from(body)]);
-  expect(here.door.counts()).toMatchObject({ accepted: 1, broken: 1 });
+  expect(here.server.counts()).toMatchObject({ accepted: 1, broken: 1 });
   expect(here.warnings).toHaveLength(1);
 });
 
 test("what is asked before something that is no request is answered, and then the connection ends", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
-  client.write("GET /healthz HTTP/1.1\r\nhost: door\r\n\r\nnonsense");
+  client.write("GET /healthz HTTP/1.1\r\nhost: server\r\n\r\nnonsense");
 
   expect((await client.closed).text).toMatch(/^HTTP\/1\.1 200 .*connection: close.*"alive":true/s);
 });
@@ -122,9 +128,9 @@ test.each([
   ["headers beyond 64 KiB", { "x-long": "a".repeat(80_000) }],
   ["a header that is none", { "x y": "a" }],
 ])("%s is answered once with 4xx, and the connection ends", async (_what, headers) => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
-  const lines = Object.entries({ host: "door", ...token, ...headers }).map(([k, v]) => `${k}: ${v}\r\n`);
+  const lines = Object.entries({ host: "server", ...token, ...headers }).map(([k, v]) => `${k}: ${v}\r\n`);
   client.write(`POST /webhook HTTP/1.1\r\n${lines.join("")}\r\n${body}`);
 
   const { text } = await client.closed;
@@ -135,11 +141,13 @@ test.each([
 });
 
 test("chunks that lie about their length end the connection, and nothing is kept", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
   const { "content-length": _, ...rest } = { ...token, "content-length": "" };
   const head = Object.entries(rest).map(([name, value]) => `${name}: ${value}\r\n`);
-  client.write(`POST /webhook HTTP/1.1\r\nhost: door\r\n${head.join("")}transfer-encoding: chunked\r\n\r\n`);
+  client.write(
+    `POST /webhook HTTP/1.1\r\nhost: server\r\n${head.join("")}transfer-encoding: chunked\r\n\r\n`,
+  );
   client.write("5\r\n{}\r\nzz\r\n");
 
   const { text } = await client.closed;
@@ -150,7 +158,7 @@ test("chunks that lie about their length end the connection, and nothing is kept
 });
 
 test("a body beyond 32 MiB, even an authentic one, is answered 413 once and not read on", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
   client.write(rawRequest(token, "", 40 * MIB));
   for (let mib = 0; mib < 33; mib++) client.write(Buffer.alloc(MIB));
@@ -164,7 +172,7 @@ test("a body beyond 32 MiB, even an authentic one, is answered 413 once and not 
 });
 
 test("bodies of 25 MB with a wrong signature are each refused at their end, and leave nothing", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const long = Buffer.alloc(25_000_000, "x");
   const forged = signed(long, newSigningKey());
 
@@ -175,7 +183,7 @@ test("bodies of 25 MB with a wrong signature are each refused at their end, and 
 });
 
 test("a wrong signature does not have its connection kept", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
   client.write(rawRequest(signed(Buffer.from(body), newSigningKey()), body));
 
@@ -183,7 +191,7 @@ test("a wrong signature does not have its connection kept", async () => {
 });
 
 test("requests one after the other on a connection are answered in their order", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const client = await openClient(here);
   const bodies = ["{}", "[]", "{ }", "[ ]"].map((text) => Buffer.from(text));
   client.write(bodies.map((each) => rawRequest(signed(each), each)).join(""));
@@ -196,7 +204,7 @@ test("requests one after the other on a connection are answered in their order",
 test("a client that leaves before its answer does not stop its delivery from being taken", async () => {
   const asked = Promise.withResolvers<void>();
   const durable = Promise.withResolvers<void>();
-  await using here = await openTestDoor({
+  await using here = await openTestPublicServer({
     beforeTaken: () => {
       asked.resolve();
       return durable.promise;
@@ -212,7 +220,7 @@ test("a client that leaves before its answer does not stop its delivery from bei
 });
 
 test("with a thousand connections that proved nothing the oldest give way, and those that did are spared", async () => {
-  await using here = await openTestDoor();
+  await using here = await openTestPublicServer();
   const proven = await openClient(here);
   proven.write(rawRequest(signed(Buffer.from(body)), body));
   await proven.receives(/"taken"/);
@@ -222,7 +230,7 @@ test("with a thousand connections that proved nothing the oldest give way, and t
 
   await oldest.closed;
 
-  await expect.poll(() => here.door.counts()).toMatchObject({ displaced: 3, openConnections: 1_001 });
+  await expect.poll(() => here.server.counts()).toMatchObject({ displaced: 3, openConnections: 1_001 });
   proven.write(rawRequest(signed(Buffer.from(body)), body));
   await proven.receives(/"taken".*"taken"/s);
   await expectAlive(here);

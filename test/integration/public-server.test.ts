@@ -1,9 +1,16 @@
 import { expect, test } from "vitest";
 import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
-import { doorConfig, openTestDoor, secretToken, signed, type TestDoorOptions } from "../harness/door.ts";
+import {
+  openTestPublicServer,
+  secretToken,
+  serverConfig,
+  signed,
+  type TestPublicServerOptions,
+} from "../harness/public-server.ts";
 
 const small = Buffer.from('{"object_kind":"build"}');
-const open = (settings: object = {}, more: TestDoorOptions = {}) => openTestDoor({ settings, ...more });
+const open = (settings: object = {}, more: TestPublicServerOptions = {}) =>
+  openTestPublicServer({ settings, ...more });
 
 test("takes what is signed or carries the token, and nothing else", async () => {
   await using here = await open();
@@ -69,7 +76,7 @@ test("an authentic body beyond 10 MiB is answered 200, and nothing of it is kept
 
   expect((await here.send("/webhook", signed(long), long)).status).toBe(200);
   expect(here.taken).toEqual([undefined]);
-  expect(here.door.counts()).toMatchObject({ accepted: 1, withoutBody: 1 });
+  expect(here.server.counts()).toMatchObject({ accepted: 1, withoutBody: 1 });
 });
 
 test("a long body that proves nothing is answered once, without being read to its end", async () => {
@@ -83,7 +90,7 @@ test("a long body that proves nothing is answered once, without being read to it
   // A client that does not look for an answer while it writes may miss it.
   expect([401, undefined]).toContain(answer?.status);
   expect(here.taken).toEqual([]);
-  expect(here.door.counts().refused).toEqual({ "no valid token or signature": 1 });
+  expect(here.server.counts().refused).toEqual({ "no valid token or signature": 1 });
 });
 
 test("listens to the addresses that may deliver, as a trusted proxy names them", async () => {
@@ -128,7 +135,7 @@ test("allows IPv4 clients of a listener for both families", async () => {
 
 test("takes a new allow-list over while it runs", async () => {
   await using here = await open();
-  await here.door.reload(doorConfig({ allow: ["192.0.2.0/24"] }));
+  await here.server.reload(serverConfig({ allow: ["192.0.2.0/24"] }));
 
   expect((await here.send("/webhook", signed(small), small)).status).toBe(403);
 });

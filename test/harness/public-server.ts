@@ -19,9 +19,9 @@ interface Answer {
   readonly text: string;
 }
 
-/** A real door on loopback in this process, with a desk that notes what it is given. */
-export interface TestDoor extends AsyncDisposable {
-  readonly door: PublicServer;
+/** A real server on loopback in this process, with a receiver that notes what it is given. */
+export interface TestPublicServer extends AsyncDisposable {
+  readonly server: PublicServer;
   /** Of its first listener. */
   readonly address: string;
   /** Bodies that were taken; undefined for one that was not kept. */
@@ -31,14 +31,14 @@ export interface TestDoor extends AsyncDisposable {
   send(path: string, headers?: Record<string, string>, body?: Buffer, method?: string): Promise<Answer>;
 }
 
-export interface TestDoorOptions {
+export interface TestPublicServerOptions {
   readonly settings?: object;
   readonly readiness?: () => Readiness;
   /** Waited for before a delivery counts as durable. */
   readonly beforeTaken?: () => Promise<void>;
 }
 
-export async function openTestDoor(options: TestDoorOptions = {}): Promise<TestDoor> {
+export async function openTestPublicServer(options: TestPublicServerOptions = {}): Promise<TestPublicServer> {
   const { settings = {}, readiness = () => ({ ready: true, problems: [] }) } = options;
   const verifier = createHookVerifier({
     signingKeys: () => [signingKey],
@@ -49,8 +49,8 @@ export async function openTestDoor(options: TestDoorOptions = {}): Promise<TestD
   const warnings: { message: string; fields: object }[] = [];
   const note = (fields: object, message: string) => void warnings.push({ message, fields });
   const log: Log = { ...silentLog, warn: note, error: note, child: () => log };
-  const door = await openPublicServer({
-    config: doorConfig(settings),
+  const server = await openPublicServer({
+    config: serverConfig(settings),
     handler: {
       screen: (headers) => verifier.screen(headers),
       async take({ body }) {
@@ -62,9 +62,9 @@ export async function openTestDoor(options: TestDoorOptions = {}): Promise<TestD
     ...{ readiness, clock: systemClock, log },
   });
   const agent = new Agent({ connect: { rejectUnauthorized: false } });
-  const address = door.addresses[0] ?? "";
+  const address = server.addresses[0] ?? "";
   return {
-    ...{ door, address, taken, warnings },
+    ...{ server, address, taken, warnings },
     async send(path, headers = {}, body, method = "POST") {
       const sent = body === undefined ? {} : { body };
       const answer = await request(`${address}${path}`, { method, headers, dispatcher: agent, ...sent });
@@ -72,12 +72,12 @@ export async function openTestDoor(options: TestDoorOptions = {}): Promise<TestD
     },
     async [Symbol.asyncDispose]() {
       await agent.destroy();
-      await door.close();
+      await server.close();
     },
   };
 }
 
-export function doorConfig(settings: object): HttpConfig {
+export function serverConfig(settings: object): HttpConfig {
   return HttpConfig.parse({ listen: ["http://127.0.0.1:0"], ...settings });
 }
 
@@ -94,7 +94,7 @@ export function rawRequest(
   body: Buffer | string = "",
   length: number | string = Buffer.byteLength(body),
 ): string {
-  const all = { host: "door", "content-length": String(length), ...headers };
+  const all = { host: "server", "content-length": String(length), ...headers };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   return `POST /webhook HTTP/1.1\r\n${lines.join("")}\r\n${body.toString("latin1")}`;
 }

@@ -1,7 +1,7 @@
 import type { HostCapacity } from "../../src/domain/placement.ts";
 
 /** A host that takes everything that fits. */
-export function aRoom(overrides: Partial<HostCapacity> = {}): HostCapacity {
+export function aHostCapacity(overrides: Partial<HostCapacity> = {}): HostCapacity {
   return {
     key: "fake",
     driver: "fake",
