@@ -21,8 +21,8 @@ export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
 export { createSetupChecks } from "../operations/setup/setup-checks.ts";
 export { createLog } from "../telemetry/log.ts";
+export { openOfflineViews } from "../views/views.ts";
 export { tryHostAlone } from "./host-trials.ts";
-export { openOfflineViews } from "./offline-views.ts";
 
 export interface AppOptions {
   readonly config: Config;

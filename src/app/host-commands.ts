@@ -2,7 +2,7 @@
 
 import { hostKey } from "../domain/placement.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
-import type { HostPorts } from "../server/control/host-routes.ts";
+import type { HostPorts } from "../server/control/ports.ts";
 import { HttpError } from "../server/errors.ts";
 import type { HostStore, MachineStore } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";

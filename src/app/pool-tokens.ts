@@ -15,7 +15,7 @@ const AGAIN_MS = 10_000;
 /** What somebody has to change; a new configuration is looked at once. */
 const AGAIN_IF_FATAL_MS = 120_000;
 
-export interface TokenProblem {
+interface TokenProblem {
   readonly problem: string;
   readonly hint: string | undefined;
 }

@@ -8,18 +8,22 @@ import { openControlServer } from "../server/control/control-server.ts";
 import type { ControlPorts } from "../server/control/ports.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
 import type { Store } from "../store/store.ts";
+import { blockersOf } from "../views/blockers.ts";
+import type { DaemonReads } from "../views/ports.ts";
+import { readReadiness } from "../views/readiness.ts";
+import { describeDaemon } from "../views/status.ts";
 import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { Components } from "./compose.ts";
-import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
 import type { Cleanup } from "./fleet.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
+import { type About, daemonReads, webhookPorts } from "./reads.ts";
 
 export interface ServersOptions {
   /** The configuration in force. */
   readonly config: () => Config;
-  readonly about: { readonly version: string; readonly startedAt: number };
+  readonly about: About;
   readonly reload: () => Promise<readonly string[]>;
   readonly log: Log;
 }
@@ -30,9 +34,10 @@ export async function openServers(
   options: ServersOptions,
   cleanups: Cleanup[],
 ): Promise<PublicServer | undefined> {
-  const door = await openNetworkDoor(rooms, options);
+  const reads = daemonReads(rooms, options.config, options.about);
+  const door = await openNetworkDoor(rooms, options, reads);
   if (door) cleanups.push(() => door.close());
-  const control = await openControl(rooms, options, door);
+  const control = await openControl(rooms, options, reads, door);
   cleanups.push(() => control.close());
   return door;
 }
@@ -40,22 +45,27 @@ export async function openServers(
 async function openNetworkDoor(
   rooms: Components,
   { config, log }: ServersOptions,
+  reads: DaemonReads,
 ): Promise<PublicServer | undefined> {
   const { http } = config();
   if (http.listen.length === 0) return undefined;
   return await openPublicServer({
     config: http,
     handler: rooms.tagged?.desk,
-    readiness: () => readiness(rooms),
+    readiness: () => readReadiness(reads),
     clock: systemClock,
     log: log.child({ component: "server" }),
   });
 }
 
-async function openControl(rooms: Components, options: ServersOptions, door: PublicServer | undefined) {
-  const { config, about, reload, log } = options;
-  const webhook = webhookPortsOf(rooms, config, door);
-  const explain = async (jobId: number) => await explainWait(rooms, jobId);
+async function openControl(
+  rooms: Components,
+  options: ServersOptions,
+  reads: DaemonReads,
+  door: PublicServer | undefined,
+) {
+  const { config, reload, log } = options;
+  const webhook = webhookPorts(rooms, config, door);
   const ports: ControlPorts = {
     ...steeringOf(rooms),
     hosts: {
@@ -66,16 +76,15 @@ async function openControl(rooms: Components, options: ServersOptions, door: Pub
       }),
       ...createHostTrials({ config, store: rooms.store, trials: rooms.relay.trials, log }),
     },
-    status: () => describeDaemon(rooms, config(), about),
-    explain,
+    status: () => describeDaemon(reads),
     reload,
-    publicServer: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    publicServer: door && { addresses: () => door.addresses, readiness: () => readReadiness(reads) },
     webhook,
   };
   const views = createViews({
     store: rooms.store,
     now: systemClock.now,
-    explain,
+    explain: (job) => blockersOf(job, rooms.scheduler.status(), systemClock.now()),
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
   return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });

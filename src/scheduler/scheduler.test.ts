@@ -649,7 +649,7 @@ describe("a machine that will not go away", () => {
 
     expect(host.ids()).toEqual([stubborn]);
     expect(scheduler.status().work).toMatchObject([
-      { lane: `machine:${stubborn}`, resting: { error: "the disk is busy" } },
+      { key: `machine:${stubborn}`, cooldown: { error: "the disk is busy" } },
     ]);
     const failures = (await kinds(1)).filter((kind) => kind === "machine:destroy-failed").length;
     expect(failures).toBeGreaterThan(2);
