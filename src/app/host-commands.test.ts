@@ -35,7 +35,7 @@ beforeEach(async () => {
     },
     scheduler: { wake: () => {}, forgetMachine: async (id) => void forgotten.push(id) },
     isLeaving: (key) => leaving.has(key),
-    onRoom: () => rooms++,
+    onCapacity: () => rooms++,
   });
 });
 

@@ -22,7 +22,7 @@ interface TokenProblem {
 
 export interface PoolTokens {
   /** Asks about every token that is new, or not known to be good. */
-  look(): void;
+  verifyNew(): void;
   /** GitLab has refused a request with this pool's token. Pools that are not of the configuration are no matter of ours. */
   requestRecheck(pool: string): void;
   /** Why the token could not be verified, in doctor's words; undefined while nothing speaks against it. */
@@ -99,7 +99,7 @@ export function createPoolTokens(options: PoolTokensOptions): PoolTokens {
   }
 
   return {
-    look() {
+    verifyNew() {
       const pools = options.pools();
       for (const [name, { ending }] of watches) {
         if (pools.has(name)) continue;

@@ -49,16 +49,16 @@ export function webhookPorts(
 ): WebhookPorts | undefined {
   const first = config().webhook;
   if (!first || !tagged) return undefined;
-  const { desk, watcher, keeper, unservable, hookHealth, tokenCheck, rest } = tagged;
+  const { receiver, watcher, provisioner, unservable, hookHealth, tokenCheck, rest } = tagged;
   const views = createTaggedJobViews({
     ...{ claimer, watcher, unservable, hookHealth },
     scope: namedScopeOf(first),
     webhook: () => config().webhook ?? first,
-    receiver: desk,
-    runners: keeper,
+    receiver,
+    runners: provisioner,
     token: () => tokenCheck.status(),
     budget: () => rest.budget,
     refused: () => publicServer?.counts().refused ?? {},
   });
-  return { ...views, runners: keeper };
+  return { ...views, runners: provisioner };
 }

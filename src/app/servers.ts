@@ -1,4 +1,4 @@
-/** The two doors: one for the command line of this computer, one for the network. */
+/** The two servers: one for the command line of this computer, one for the network. */
 
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -14,8 +14,8 @@ import { readReadiness } from "../views/readiness.ts";
 import { describeDaemon } from "../views/status.ts";
 import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
+import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
-import type { Cleanup } from "./fleet.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
 import { type About, daemonReads, webhookPorts } from "./reads.ts";
@@ -28,22 +28,22 @@ export interface ServersOptions {
   readonly log: Log;
 }
 
-/** Opens both. Answers the one to the network; undefined when the configuration wants none. */
+/** Opens both. Returns the one to the network; undefined when the configuration wants none. */
 export async function openServers(
-  rooms: Components,
+  components: Components,
   options: ServersOptions,
   cleanups: Cleanup[],
 ): Promise<PublicServer | undefined> {
-  const reads = daemonReads(rooms, options.config, options.about);
-  const door = await openNetworkDoor(rooms, options, reads);
-  if (door) cleanups.push(() => door.close());
-  const control = await openControl(rooms, options, reads, door);
+  const reads = daemonReads(components, options.config, options.about);
+  const publicServer = await openNetworkServer(components, options, reads);
+  if (publicServer) cleanups.push(() => publicServer.close());
+  const control = await openControl(components, options, reads, publicServer);
   cleanups.push(() => control.close());
-  return door;
+  return publicServer;
 }
 
-async function openNetworkDoor(
-  rooms: Components,
+async function openNetworkServer(
+  components: Components,
   { config, log }: ServersOptions,
   reads: DaemonReads,
 ): Promise<PublicServer | undefined> {
@@ -51,7 +51,7 @@ async function openNetworkDoor(
   if (http.listen.length === 0) return undefined;
   return await openPublicServer({
     config: http,
-    handler: rooms.tagged?.desk,
+    handler: components.tagged?.receiver,
     readiness: () => readReadiness(reads),
     clock: systemClock,
     log: log.child({ component: "server" }),
@@ -59,32 +59,37 @@ async function openNetworkDoor(
 }
 
 async function openControl(
-  rooms: Components,
+  components: Components,
   options: ServersOptions,
   reads: DaemonReads,
-  door: PublicServer | undefined,
+  publicServer: PublicServer | undefined,
 ) {
   const { config, reload, log } = options;
-  const webhook = webhookPorts(rooms, config, door);
+  const webhook = webhookPorts(components, config, publicServer);
   const ports: ControlPorts = {
-    ...steeringOf(rooms),
+    ...steeringOf(components),
     hosts: {
       ...createHostCommands({
-        ...rooms,
-        isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
-        onRoom: () => rooms.claimer.wake(),
+        fleet: components.fleet,
+        store: components.store,
+        scheduler: components.scheduler,
+        isLeaving: (key) => components.hostRegistry.isLeaving(key),
+        onCapacity: () => components.claimer.wake(),
       }),
-      ...createHostTrials({ config, store: rooms.store, trials: rooms.relay.trials, log }),
+      ...createHostTrials({ config, store: components.store, trials: components.relay.trials, log }),
     },
     status: () => describeDaemon(reads),
     reload,
-    publicServer: door && { addresses: () => door.addresses, readiness: () => readReadiness(reads) },
+    publicServer: publicServer && {
+      addresses: () => publicServer.addresses,
+      readiness: () => readReadiness(reads),
+    },
     webhook,
   };
   const views = createViews({
-    store: rooms.store,
+    store: components.store,
     now: systemClock.now,
-    explain: (job) => blockersOf(job, rooms.scheduler.status(), systemClock.now()),
+    explain: (job) => blockersOf(job, components.scheduler.status(), systemClock.now()),
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
   return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });

@@ -219,10 +219,8 @@ describe("a claimed job", () => {
       trouble: () => (isAway ? { problem: away().message, hint: undefined } : undefined),
     };
     const told: boolean[] = [];
-    const scheduler = start({
-      fleet: createFleet([flaky]),
-      onHealthChange: () => void told.push(scheduler.status().pools[0]?.ok ?? false),
-    });
+    const scheduler = start({ fleet: createFleet([flaky]) });
+    scheduler.onHealthChange(() => void told.push(scheduler.status().pools[0]?.ok ?? false));
     await clock.advance(3_000);
     const before = scheduler.canClaim(aPool()).ok;
 
