@@ -4,8 +4,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
+import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
-import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { ImageSource } from "../../src/scheduler/ports.ts";
@@ -42,8 +42,8 @@ async function start(options: FleetOptions): Promise<void> {
       settings: config.vm.flintlock,
     }),
   );
-  const instead = { fleet: createFleet(drivers), images };
-  rooms = await composeApp({ config: () => config, log, version: "0.1.0", instead }, cleanups);
+  const overrides = { fleet: createFleet(drivers), images };
+  rooms = await composeApp({ config: () => config, log, version: "0.1.0", overrides }, cleanups);
   playGuests(rooms);
   rooms.scheduler.start();
   rooms.claimer.start();

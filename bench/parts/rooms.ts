@@ -4,8 +4,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
+import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
-import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -83,7 +83,7 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
       // To standard output, which the parent throws away: logging is part of the work.
       log: createLog({ settings: config.log, terminal: false }).log,
       version: "0.1.0",
-      instead: { fleet: createFleet(real ? [real, driver] : [driver]), images },
+      overrides: { fleet: createFleet(real ? [real, driver] : [driver]), images },
     },
     cleanups,
   );

@@ -1,28 +1,30 @@
-/** The program's life: start, reload, stop. What it is made of stands in app/rooms.ts. */
-
-import { systemClock } from "../base/clock.ts";
+/** The program's life: start, reload, stop. What it is made of is in compose.ts. */
+import { type Clock, systemClock } from "../base/clock.ts";
+import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { formatDuration } from "../base/units.ts";
+import type { Claimer } from "../claiming/claimer.ts";
 import type { Config } from "../config/load.ts";
 import { diffConfig, mergeReloadable } from "../config/reload.ts";
-import type { Pool } from "../domain/pool.ts";
-import { poolCapacity } from "../domain/pool.ts";
+import { type Pool, poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
+import type { ShutdownConfig } from "../scheduler/config.ts";
+import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import { capacitiesOf } from "../vm/fleet-capacity.ts";
+import { type Cleanup, cleanUp } from "./cleanups.ts";
 import { type Components, composeApp } from "./compose.ts";
-import type { Cleanup } from "./fleet.ts";
 import { openServers } from "./servers.ts";
-import { stopWork } from "./stopping.ts";
 
 export { newSigningKey, signDelivery } from "../gitlab/webhook-signature.ts";
 export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
 export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
 export { createSetupChecks } from "../operations/setup/setup-checks.ts";
 export { createLog } from "../telemetry/log.ts";
+export { openOfflineViews } from "../views/views.ts";
 export { tryHostAlone } from "./host-trials.ts";
-export { openOfflineViews } from "./offline-views.ts";
 
 export interface AppOptions {
   readonly config: Config;
@@ -35,7 +37,7 @@ export interface AppOptions {
 export interface App {
   /** Takes the state directory, adopts what runs, and begins to claim. Throws with what to do when it cannot. */
   start(): Promise<void>;
-  /** Takes over what may change while running. Answers what changed, in words. Throws when the new configuration is unusable. */
+  /** Takes over what may change while running. Returns what changed, in sentences. Throws when the new configuration is unusable. */
   reload(): Promise<readonly string[]>;
   /**
    * Stops claiming, lets jobs end as configured, and lets go of everything; machines that still work go on without us.
@@ -48,8 +50,8 @@ export function createApp(options: AppOptions): App {
   const { log, version } = options;
   const startedAt = systemClock.now();
   let config = options.config;
-  let rooms: Components | undefined;
-  let door: PublicServer | undefined;
+  let components: Components | undefined;
+  let publicServer: PublicServer | undefined;
   /** What was taken, to be given back in reverse order. */
   const cleanups: Cleanup[] = [];
 
@@ -57,9 +59,9 @@ export function createApp(options: AppOptions): App {
     try {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
-      rooms = await composeApp({ ...options, config: () => config }, cleanups);
-      door = await openServers(
-        rooms,
+      components = await composeApp({ config: () => config, log, version, overrides: undefined }, cleanups);
+      publicServer = await openServers(
+        components,
         { config: () => config, about: { version, startedAt }, reload, log },
         cleanups,
       );
@@ -67,35 +69,35 @@ export function createApp(options: AppOptions): App {
       await cleanUp(cleanups, log);
       throw error;
     }
-    tellNotes(config, log);
+    logNotes(config, log);
     const oneUser = oneUserProblem(config, process.getuid?.() ?? 0);
     if (oneUser) log.warn(oneUser, "machines run as the same user as FireRunner");
-    rooms.scheduler.start();
-    rooms.tagged?.start();
-    rooms.claimer.start();
-    rooms.tokens.look();
-    void tellRoom(rooms, [...config.pools.values()], log);
+    components.scheduler.start();
+    components.tagged?.start();
+    components.claimer.start();
+    components.tokens.verifyNew();
+    void logCapacity(components, [...config.pools.values()], log);
   }
 
   async function reload(): Promise<readonly string[]> {
     const next = await options.reread();
     const { live, restart } = diffConfig(config, next);
     config = mergeReloadable(config, next);
-    tellNotes(next, log);
-    await rooms?.hostKeeper?.apply(config.hosts);
-    rooms?.claimer.reload();
-    rooms?.tokens.look();
-    rooms?.tagged?.reload();
-    rooms?.scheduler.wake("configuration read again");
-    await rooms?.relay.reload();
-    const ofDoor = (await door?.reload(config.http)) ?? [];
-    const changes = [...live, ...restart, ...ofDoor];
+    logNotes(next, log);
+    await components?.hostRegistry.apply(config.hosts);
+    components?.claimer.reload();
+    components?.tokens.verifyNew();
+    components?.tagged?.reload();
+    components?.scheduler.wake("configuration read again");
+    await components?.relay.reload();
+    const ofServer = (await publicServer?.reload(config.http)) ?? [];
+    const changes = [...live, ...restart, ...ofServer];
     return changes.length === 0 ? ["nothing has changed"] : changes;
   }
 
   async function stop(hurry: AbortSignal): Promise<void> {
-    if (rooms) {
-      const { claimer, scheduler, tagged } = rooms;
+    if (components) {
+      const { claimer, scheduler, tagged } = components;
       const others = async () => await tagged?.stop();
       await stopWork({ claimer, scheduler, others, limits: config.shutdown, clock: systemClock, log }, hurry);
     }
@@ -105,12 +107,12 @@ export function createApp(options: AppOptions): App {
   return { start, reload, stop };
 }
 
-function tellNotes({ notes }: Config, log: Log): void {
+function logNotes({ notes }: Config, log: Log): void {
   for (const note of notes) log.warn(note, "a setting does nothing");
 }
 
 /** How many machines there is room for; where it is disk that allows no more, what can be done. */
-async function tellRoom(
+async function logCapacity(
   { fleet }: Pick<Components, "fleet">,
   pools: readonly Pool[],
   log: Log,
@@ -131,13 +133,57 @@ async function tellRoom(
   }
 }
 
-/** Gives back in reverse order. One that fails does not keep the others. */
-async function cleanUp(cleanups: Cleanup[], log: Log): Promise<void> {
-  for (const cleanup of cleanups.splice(0).reverse()) {
-    try {
-      await cleanup();
-    } catch (error) {
-      log.warn({ err: error }, "letting go failed");
-    }
-  }
+export interface StoppingDeps {
+  readonly claimer: Pick<Claimer, "stop" | "openPolls">;
+  readonly scheduler: Pick<Scheduler, "drain" | "shutDown" | "status">;
+  /** What else asks GitLab for something. */
+  readonly others: () => Promise<unknown> | undefined;
+  readonly limits: ShutdownConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * The orderly end: no new jobs, what GitLab may still give is taken, and running jobs have their time. Says what it waits for. `hurry`
+ * aborts all waiting: a second signal.
+ */
+export async function stopWork(deps: StoppingDeps, hurry: AbortSignal): Promise<void> {
+  const { claimer, scheduler, others, limits, clock, log } = deps;
+  const beganAt = clock.now();
+  scheduler.drain();
+  const asked = Promise.all([others(), claimer.stop()]);
+  for (const sentence of waitsFor(deps)) log.info({}, sentence);
+  await atMost(clock, limits.pollLimit, asked, hurry);
+  const left = claimer.openPolls();
+  // Whoever waits for them for ever is not told of by anybody else.
+  asked.catch(() => {});
+  if (left > 0)
+    log.warn(
+      { openRequests: left },
+      `${requests(left)} given up before GitLab's answer: a job that it gives to one of them just now is lost, and runs there until GitLab ends it`,
+    );
+  await scheduler.shutDown(hurry, clock.now() - beganAt);
+}
+
+function waitsFor({ claimer, scheduler, limits }: StoppingDeps): string[] {
+  const polls = claimer.openPolls();
+  const jobs = scheduler.status().unfinishedJobs;
+  const then =
+    limits.onLimit === "end" ? "are then ended" : "then go on in their machines until the next start";
+  return [
+    ...(polls === 0
+      ? []
+      : [
+          `waiting for GitLab's answer: ${requests(polls)} open that may still bring a job, for at most ${formatDuration(limits.pollLimit)} (shutdown.pollLimit)`,
+        ]),
+    ...(jobs === 0
+      ? []
+      : [
+          `waiting for ${jobs} unfinished ${jobs === 1 ? "job" : "jobs"} for at most ${formatDuration(limits.drainLimit)} (shutdown.drainLimit); those left ${then}`,
+        ]),
+  ];
+}
+
+function requests(count: number): string {
+  return count === 1 ? "1 request for jobs is" : `${count} requests for jobs are`;
 }

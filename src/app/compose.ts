@@ -1,6 +1,7 @@
-/** The parts list: the only place where rooms meet. It reads like the picture in ARCHITECTURE.md, from the store outwards. */
-
-import { createHash } from "node:crypto";
+/**
+ * The wiring, and nothing else: which part is made of which, in the order of the picture in ARCHITECTURE.md from the middle outwards.
+ * What is read while parts are being built is there before; news that goes against this order is subscribed to when both ends exist.
+ */
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { every, systemClock } from "../base/clock.ts";
@@ -8,56 +9,24 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
-import { createSlots } from "../claiming/slots.ts";
+import { createSlots, type Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
-import { RELAY_IN_GUEST } from "../domain/drivers.ts";
-import type { Pool } from "../domain/pool.ts";
-import type { GitLabHttp } from "../gitlab/http.ts";
-import { connectGitLab } from "../gitlab/http.ts";
-import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
-import type { RunnerApi } from "../gitlab/runner-api.ts";
-import { createRunnerApi } from "../gitlab/runner-client.ts";
-import { renderBootData } from "../guest/boot.ts";
-import { openImages } from "../image/open-images.ts";
-import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
-import { createRelay, type Relay } from "../relay/relay.ts";
-import type { ImageSource } from "../scheduler/ports.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
-import { createStore } from "../store/create-store.ts";
-import { createReserve } from "../store/reserve.ts";
 import type { Store } from "../store/store.ts";
-import { logEvents } from "../telemetry/events.ts";
-import type { Fleet } from "../vm/driver.ts";
-import type { ChangingFleet } from "../vm/fleet.ts";
-import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { buildFleet, type Cleanup } from "./fleet.ts";
-import { createGuestAuthorities, type GuestAuthorities } from "./guest-authorities.ts";
-import type { HostRegistry } from "./host-registry.ts";
+import type { Cleanup } from "./cleanups.ts";
+import { type Core, type CoreOptions, openCore } from "./core.ts";
+import { configuredPools, createPoolSources, type PoolSources } from "./pool-sources.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
 
-/** Machines listen nowhere; this is where they find the relay (see vm/qemu). */
-const GUEST_PROXY = `http://${RELAY_IN_GUEST}:80`;
 /** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
 const SILENT_AFTER_INTERVALS = 3;
-/** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
-const RESERVE_BYTES = 16 * MIB_BYTES;
 
-/** The rooms, built and joined. */
-export interface Components {
-  readonly store: Store;
-  readonly http: GitLabHttp;
-  /** Whether GitLab answers, as everything that asks it hears. */
-  readonly reach: Reach;
-  readonly api: RunnerApi;
-  readonly images: ImageSource;
+/** The parts of the program, built and joined. */
+export interface Components extends Core {
   /** What is to be said of images that hold the stand-in runner. */
   readonly standIns: () => string[];
-  readonly fleet: Fleet;
-  /** Undefined where something else takes the place of real hosts. */
-  readonly hostKeeper: HostRegistry<FlintlockHost> | undefined;
-  readonly relay: Relay;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
   /** Of the configured pools. */
@@ -65,137 +34,133 @@ export interface Components {
   /** Undefined when the configuration has no `webhook`. */
   readonly tagged: TaggedJobs | undefined;
   /** Pools of the configuration and those of jobs by tag. */
-  readonly pools: () => ReadonlyMap<string, Pool>;
+  readonly pools: PoolSources["pools"];
 }
 
-export interface BuildOptions {
-  /** The configuration in force; a reload changes its pools. */
-  readonly config: () => Config;
-  readonly log: Log;
-  readonly version: string;
-  /** What takes the place of this computer's drivers and images, where no real machines are wanted. */
-  readonly instead?: { readonly fleet: ChangingFleet; readonly images: ImageSource };
+export type ComposeOptions = Omit<CoreOptions, "pools">;
+
+/** What everything after the core is built on. */
+interface Base extends Pick<ComposeOptions, "config" | "log" | "version"> {
+  readonly core: Core;
+  readonly sources: PoolSources;
 }
 
-/** Builds every room once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
-export async function composeApp(
-  { config, log, version, instead }: BuildOptions,
-  cleanups: Cleanup[],
-): Promise<Components> {
-  const clock = systemClock;
-  const { state, vm, relay: relayConfig, shutdown, claiming, webhook } = config();
-  let tagged: TaggedJobs | undefined;
-  const pools = joinPools(
-    () => config().pools,
-    () => tagged?.keeper.pools(),
-  );
+/** Builds every part once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
+export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): Promise<Components> {
+  const { config, log, version, overrides } = options;
+  const sources = createPoolSources();
+  sources.add(configuredPools(config));
+  const { pools } = sources;
 
-  const store = await openStore(state, log, cleanups);
-  cleanups.push(prune(store, () => config().history.keep, log));
-  const { http, reach } = await openGitLab(config(), log, cleanups);
-  const api = createRunnerApi({ http, clock, version, systemId: systemIdOf(store.installationId) });
-  const { images, standIns } = watchForStandIns(instead?.images ?? openImages(config), log);
-  const kept = instead ?? (await buildFleet({ config: config(), store, log }, cleanups));
-  const { fleet } = kept;
-  if (instead) cleanups.push(() => fleet.close());
+  const opened = await openCore({ config, pools, log, version, overrides }, cleanups);
+  cleanups.push(pruneHistory(opened.store, () => config().history.keep, log));
+  const { images, standIns } = watchForStandIns(opened.images, log);
+  const core = { ...opened, images };
+  // Hosts of the configuration are real ones as well.
+  if (!overrides) await core.hostRegistry.apply(config().hosts);
 
-  const relay = createRelay({
-    ...{ store, http, api, pools, clock, proxies: config().proxy },
-    bootData: bootDataFrom({ store, pools, relay: relayConfig }, createGuestAuthorities(config(), log)),
-    log: log.child({ component: "relay" }),
-    config: relayConfig,
-    directory: join(state, "relay"),
+  const base = { config, log, version, core, sources };
+  const tokens = watchTokens(base);
+  cleanups.push(() => tokens.stop());
+  const scheduler = buildScheduler(base);
+  const slots = createSlots({
+    store: core.store,
+    pools,
+    hosts: scheduler.capacities,
+    placement: config().vm.placement,
   });
-  cleanups.push(() => relay.stop());
-  await relay.start();
+  cleanups.push(() => slots.close());
+  const claimer = buildClaimer(base, { scheduler, slots, tokens });
+  cleanups.push(scheduler.onHealthChange(() => claimer.wake()));
+  const tagged = await openTaggedJobs(base, { scheduler, slots, claimer });
+  if (tagged) {
+    sources.add(tagged.source);
+    cleanups.push(tagged.provisioner.onPoolsChange(() => claimer.poolsChanged()));
+    cleanups.push(tagged.watcher.demand.onChange(() => claimer.wake()));
+  }
+  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged };
+}
 
-  const scheduler = createScheduler({
-    ...{ store, fleet, images, api, pools, clock, shutdown, door: relay },
+function buildScheduler({ core, sources, config, log }: Base): Scheduler {
+  const { state, vm, shutdown } = config();
+  return createScheduler({
+    store: core.store,
+    fleet: core.fleet,
+    images: core.images,
+    api: core.api,
+    door: core.relay,
+    pools: sources.pools,
+    bases: sources.bases,
     placement: vm.placement,
+    disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
+    config: patientOf(config()),
+    shutdown,
+    clock: systemClock,
     random: Math.random,
     log: log.child({ component: "scheduler" }),
-    config: patientOf(config()),
-    onHealthChange: () => claimer.wake(),
-    bases: () => tagged?.bases() ?? new Map(),
-    disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
   });
-  const tokens = watchTokens({ api, images, config, log }, cleanups);
-  const slots = createSlots({ store, pools, hosts: scheduler.rooms, placement: vm.placement });
-  cleanups.push(() => slots.close());
-  const claimer: Claimer = createClaimer({
-    ...{ api, store, pools, slots, clock },
-    random: Math.random,
-    log: log.child({ component: "claiming" }),
-    config: claiming,
+}
+
+interface Claiming {
+  readonly scheduler: Scheduler;
+  readonly slots: Slots;
+}
+
+function buildClaimer(
+  { core, sources, config, log }: Base,
+  { scheduler, slots, tokens }: Claiming & { readonly tokens: PoolTokens },
+): Claimer {
+  return createClaimer({
+    api: core.api,
+    store: core.store,
+    pools: sources.pools,
+    slots,
     runnerInfo: scheduler.runnerInfo,
     canClaim: scheduler.canClaim,
-    wanted: (pool) => tagged?.keeper.wanted(pool),
-    assign: (jobId, pool) => tagged?.keeper.assign(jobId, pool) ?? pool,
-    onRefused: (pool) => void [tagged?.keeper, tokens].map((each) => each?.requestRecheck(pool)),
+    wanted: sources.wanted,
+    assign: sources.assign,
+    onRefused(pool) {
+      tokens.requestRecheck(pool);
+      sources.requestRecheck(pool);
+    },
+    config: config().claiming,
+    clock: systemClock,
+    random: Math.random,
+    log: log.child({ component: "claiming" }),
   });
-  if (webhook) {
-    tagged = await buildTaggedJobs({
-      ...{ config, webhook, http, api, store, fleet, version, log },
-      runnerInfo: scheduler.runnerInfo,
-      isPolled: claimer.isPolled,
-      onJobEnded: scheduler.doubt,
-      neverHeld: slots.neverHeld,
-    });
-    cleanups.push(joinTagged(tagged, claimer));
-  }
-  const hostKeeper = "keeper" in kept ? kept.keeper : undefined;
-  const first = { store, http, reach, api, images, standIns, fleet };
-  return { ...first, hostKeeper, tokens, relay, scheduler, claimer, tagged, pools };
 }
 
-/** Of the configured pools; runners of jobs by tag are verified by their keeper. */
-function watchTokens(
-  { api, images, config, log }: Pick<Components, "api" | "images"> & Pick<BuildOptions, "config" | "log">,
-  cleanups: Cleanup[],
-): PoolTokens {
-  const tokens = createPoolTokens({
-    ...{ api, log, clock: systemClock },
+/** Of the configured pools; runners of jobs by tag are verified by their provisioner. */
+function watchTokens({ core: { api, images }, config, log }: Base): PoolTokens {
+  return createPoolTokens({
+    api,
     pools: () => config().pools,
     runnerInfo: async (image) => (await images.resolve(image).catch(() => undefined))?.runnerInfo,
+    clock: systemClock,
+    log,
   });
-  cleanups.push(() => tokens.stop());
-  return tokens;
 }
 
-type Pools = ReadonlyMap<string, Pool>;
-
-/**
- * Jobs of both ways in are claimed and run in the same way: they differ in where their pools come from. Every poll and every request
- * of a guest asks for the pools, so they are put together again only when one of the two has changed.
- */
-function joinPools(configured: () => Pools, ofTags: () => Pools | undefined): () => Pools {
-  let [first, second]: (Pools | undefined)[] = [];
-  let joined: Pools = new Map();
-  return () => {
-    if (first === configured() && second === ofTags()) return joined;
-    [first, second] = [configured(), ofTags()];
-    joined = second ? new Map([...first, ...second]) : first;
-    return joined;
-  };
-}
-
-/** The claimer hears of new pools and of new jobs. Returns the way to stop. */
-function joinTagged({ keeper, watcher }: TaggedJobs, claimer: Claimer): Cleanup {
-  const stops = [
-    keeper.onPoolsChange(() => claimer.poolsChanged()),
-    watcher.demand.onChange(() => claimer.wake()),
-  ];
-  return () => {
-    for (const stop of stops) stop();
-  };
-}
-
-/** One client for all, and what is heard through it. */
-async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
-  const reach = createReach({ clock: systemClock, log: log.child({ component: "gitlab" }) });
-  const http = watchReach(await connectGitLab(config, log), reach);
-  cleanups.push(() => http.close());
-  return { http, reach };
+async function openTaggedJobs(
+  { core, config, version, log }: Base,
+  { scheduler, slots, claimer }: Claiming & { readonly claimer: Claimer },
+): Promise<TaggedJobs | undefined> {
+  const { webhook } = config();
+  if (!webhook) return undefined;
+  return await buildTaggedJobs({
+    config,
+    webhook,
+    http: core.http,
+    api: core.api,
+    store: core.store,
+    fleet: core.fleet,
+    version,
+    runnerInfo: scheduler.runnerInfo,
+    isPolled: claimer.isPolled,
+    onJobEnded: scheduler.doubt,
+    neverHeld: slots.neverHeld,
+    log,
+  });
 }
 
 /** GitLab is not asked about a job whose runner speaks. */
@@ -204,52 +169,13 @@ function patientOf({ scheduler, relay }: Config): Config["scheduler"] {
   return { ...scheduler, standingInterval: Math.max(scheduler.standingInterval, silentAfterMs) };
 }
 
-async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
-  const store = await createStore({
-    database: join(state, "firerunner.db"),
-    keyFile: join(state, "key"),
-    clock: systemClock,
-    log: log.child({ component: "store" }),
-    reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
-  });
-  cleanups.push(() => store.close());
-  const history = (jobId: number) => store.events({ jobId });
-  cleanups.push(logEvents({ onEvent: store.onEvent, history, log }));
-  return store;
-}
-
 /** Forgets old history now and then. Returns the way to stop. */
-function prune(store: Store, keepMs: () => number, log: Log): Cleanup {
+function pruneHistory(store: Store, keepMs: () => number, log: Log): Cleanup {
   const once = () =>
     store.prune(systemClock.now() - keepMs()).catch((error) => {
       log.warn({ problem: describeError(error) }, "old history could not be deleted");
     });
   return every(systemClock, HOUR_MS, once);
-}
-
-/** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */
-function systemIdOf(installationId: string): string {
-  return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
-}
-
-function bootDataFrom(
-  { store, pools, relay }: { store: Store; pools: () => Pools; relay: RelaySettings },
-  authorities: GuestAuthorities,
-) {
-  return async (machineId: string): Promise<string | undefined> => {
-    const machine = await store.machine(machineId);
-    if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
-    return renderBootData({
-      machineId,
-      token: store.machineToken(machineId),
-      nowMs: systemClock.now(),
-      executor: "shell",
-      proxy: mode === "none" ? undefined : GUEST_PROXY,
-      logLimitKib: runnerLogLimitKib(relay),
-      authorities: await authorities.pem(),
-    });
-  };
 }
 
 /** Of the volume with the least: the store's, or the machines' where they have one of their own. */

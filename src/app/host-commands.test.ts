@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { aMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import type { HostPorts } from "../server/control/host-routes.ts";
+import type { HostPorts } from "../server/control/ports.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
@@ -35,7 +35,7 @@ beforeEach(async () => {
     },
     scheduler: { wake: () => {}, forgetMachine: async (id) => void forgotten.push(id) },
     isLeaving: (key) => leaving.has(key),
-    onRoom: () => rooms++,
+    onCapacity: () => rooms++,
   });
 });
 

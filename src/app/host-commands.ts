@@ -2,7 +2,7 @@
 
 import { hostKey } from "../domain/placement.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
-import type { HostPorts } from "../server/control/host-routes.ts";
+import type { HostPorts } from "../server/control/ports.ts";
 import { HttpError } from "../server/errors.ts";
 import type { HostStore, MachineStore } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
@@ -15,7 +15,7 @@ export interface HostCommandsDeps {
   /** Whether a host is there only until its last machine is gone. */
   readonly isLeaving: (key: string) => boolean;
   /** Jobs may be claimed that had no room before. */
-  readonly onRoom: () => void;
+  readonly onCapacity: () => void;
 }
 
 export function createHostCommands({
@@ -23,7 +23,7 @@ export function createHostCommands({
   store,
   scheduler,
   isLeaving,
-  onRoom,
+  onCapacity,
 }: HostCommandsDeps): Omit<HostPorts, "tryHost"> {
   /** The keys that a name stands for: `local` is this computer with all its drivers. */
   function found(name: string): string[] {
@@ -48,7 +48,7 @@ export function createHostCommands({
     async resume(name) {
       for (const key of keysOf(name)) await store.resumeHost(key);
       scheduler.wake("a host was resumed");
-      onRoom();
+      onCapacity();
       return [`machines are started on ${name} again`];
     },
     async forget(name) {

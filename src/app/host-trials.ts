@@ -1,23 +1,20 @@
 /** Trials of hosts, within the FireRunner that runs and without one. */
-import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
-import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
-import { connectGitLab } from "../gitlab/http.ts";
-import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
 import { registryAsker } from "../image/registry/holding.ts";
 import { trialEndpoint } from "../operations/host-trial/endpoint.ts";
 import { tryHost } from "../operations/host-trial/host-trial.ts";
 import { hostOf } from "../operations/host-trial/order.ts";
-import { createRelay, type RelayTrials } from "../relay/relay.ts";
+import type { RelayTrials } from "../relay/relay.ts";
 import { HttpError } from "../server/errors.ts";
-import { createStore } from "../store/create-store.ts";
 import { acquireStateLock } from "../store/state-lock.ts";
 import type { Store } from "../store/store.ts";
 import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
-import { type Cleanup, namespaceOf } from "./fleet.ts";
+import { type Cleanup, cleanUp } from "./cleanups.ts";
+import { openCore } from "./core.ts";
+import { namespaceOf } from "./hosts.ts";
 
 export interface HostTrials {
   /** Throws `bad_request` at once while another trial runs: each begins by removing what an earlier one left. */
@@ -27,8 +24,8 @@ export interface HostTrials {
 export interface HostTrialsDeps {
   readonly config: () => Config;
   readonly store: Pick<Store, "installationId">;
-  /** Undefined without a relay: guests are then not waited for. */
-  readonly trials: RelayTrials | undefined;
+  /** Where these are not possible, guests are not waited for. */
+  readonly trials: RelayTrials;
   readonly log: Log;
 }
 
@@ -69,7 +66,7 @@ async function optionsFor({ config, store, trials, log }: HostTrialsDeps, order:
     settings: vm.flintlock,
     image: { name: order.image, resolve: () => images.resolve(order.image) },
     askRegistry: registryAsker({ proxies: proxy }),
-    door: trialEndpoint(trials),
+    endpoint: trialEndpoint(trials),
     bootDeadlineMs: scheduler.bootDeadline,
     clock: systemClock,
     log: log.child({ component: "trial" }),
@@ -87,44 +84,16 @@ export async function* tryHostAlone(
 ): AsyncGenerator<TrialStep> {
   const cleanups: Cleanup[] = [];
   try {
-    const deps = await openRooms(config, { log, version }, cleanups);
+    const lock = await acquireStateLock(config.state);
+    cleanups.push(() => lock.release());
+    // No job is claimed, so nothing is asked of GitLab.
+    const { store, relay } = await openCore(
+      { config: () => config, pools: () => config.pools, log, version, overrides: undefined },
+      cleanups,
+    );
+    const deps = { config: () => config, store, trials: relay.trials, log };
     yield* createHostTrials(deps).tryHost(order, signal);
   } finally {
-    for (const cleanup of cleanups.toReversed()) {
-      try {
-        await cleanup();
-      } catch (error) {
-        log.warn({ problem: describeError(error) }, "letting go failed");
-      }
-    }
+    await cleanUp(cleanups, log);
   }
-}
-
-/** As much of FireRunner as a trial needs. No job is claimed, so nothing is asked of GitLab. */
-async function openRooms(
-  config: Config,
-  { log, version }: { readonly log: Log; readonly version: string },
-  cleanups: Cleanup[],
-): Promise<HostTrialsDeps> {
-  const { state, relay: relayConfig } = config;
-  const clock = systemClock;
-  const lock = await acquireStateLock(state);
-  cleanups.push(() => lock.release());
-  const store = await createStore({
-    ...{ clock, log, database: join(state, "firerunner.db"), keyFile: join(state, "key") },
-  });
-  cleanups.push(() => store.close());
-  if (relayConfig.listen.length === 0) return { config: () => config, store, trials: undefined, log };
-  const http = await connectGitLab(config);
-  cleanups.push(() => http.close());
-  const relay = createRelay({
-    ...{ store, http, clock, log, config: relayConfig },
-    api: createRunnerApi({ http, clock, version, systemId: "" }),
-    pools: () => config.pools,
-    bootData: async () => undefined,
-    directory: join(state, "relay"),
-  });
-  cleanups.push(() => relay.stop());
-  await relay.start();
-  return { config: () => config, store, trials: relay.trials, log };
 }

@@ -37,11 +37,11 @@ const named = (token: string, more: Partial<Pool> = {}) => aPool({ runnerToken: 
 
 test("a token that GitLab refuses is told in doctor's words, until a new one is right", async () => {
   const { tokens, pools, settle } = open({ "glrt-bad": forbidden }, new Map([["small", named("glrt-bad")]]));
-  tokens.look();
+  tokens.verifyNew();
   await settle();
   const told = tokens.problem("small");
   pools.set("small", named("glrt-good"));
-  tokens.look();
+  tokens.verifyNew();
   await settle();
 
   const doctor = await answer(() => Promise.reject(forbidden))(new AbortController().signal);
@@ -55,7 +55,7 @@ test("GitLab that is away is asked again, told once in the log, and forgotten wh
   const token = aPool().runnerToken.reveal();
   const answers: Record<string, Error | undefined> = { [token]: gitLabErrorOf(503, undefined, DOING) };
   const { tokens, clock, asked, lines } = open(answers);
-  tokens.look();
+  tokens.verifyNew();
   await clock.advance(25_000);
   const away = [asked.length, tokens.problem("small")?.problem];
   delete answers[token];
@@ -71,9 +71,9 @@ test("GitLab that is away is asked again, told once in the log, and forgotten wh
 test("a token that was good is looked at again when GitLab refuses it", async () => {
   const answers: Record<string, Error | undefined> = {};
   const { tokens, asked, settle } = open(answers);
-  tokens.look();
+  tokens.verifyNew();
   await settle();
-  tokens.look();
+  tokens.verifyNew();
   await settle();
   answers[aPool().runnerToken.reveal()] = forbidden;
   for (const pool of ["small", "small", "tags:of-its-own"]) tokens.requestRecheck(pool);
@@ -91,10 +91,10 @@ test("a pool that is gone is not asked for any more, and none after the end", as
       ["large", named("glrt-worse", { name: "large" })],
     ]),
   );
-  tokens.look();
+  tokens.verifyNew();
   await clock.advance(0);
   pools.delete("small");
-  tokens.look();
+  tokens.verifyNew();
   await clock.advance(0);
   tokens.stop();
   await clock.advance(1_000_000);

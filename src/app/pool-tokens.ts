@@ -15,14 +15,14 @@ const AGAIN_MS = 10_000;
 /** What somebody has to change; a new configuration is looked at once. */
 const AGAIN_IF_FATAL_MS = 120_000;
 
-export interface TokenProblem {
+interface TokenProblem {
   readonly problem: string;
   readonly hint: string | undefined;
 }
 
 export interface PoolTokens {
   /** Asks about every token that is new, or not known to be good. */
-  look(): void;
+  verifyNew(): void;
   /** GitLab has refused a request with this pool's token. Pools that are not of the configuration are no matter of ours. */
   requestRecheck(pool: string): void;
   /** Why the token could not be verified, in doctor's words; undefined while nothing speaks against it. */
@@ -99,7 +99,7 @@ export function createPoolTokens(options: PoolTokensOptions): PoolTokens {
   }
 
   return {
-    look() {
+    verifyNew() {
       const pools = options.pools();
       for (const [name, { ending }] of watches) {
         if (pools.has(name)) continue;

@@ -1,4 +1,4 @@
-/** The two doors: one for the command line of this computer, one for the network. */
+/** The two servers: one for the command line of this computer, one for the network. */
 
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -8,74 +8,88 @@ import { openControlServer } from "../server/control/control-server.ts";
 import type { ControlPorts } from "../server/control/ports.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
 import type { Store } from "../store/store.ts";
+import { blockersOf } from "../views/blockers.ts";
+import type { DaemonReads } from "../views/ports.ts";
+import { readReadiness } from "../views/readiness.ts";
+import { describeDaemon } from "../views/status.ts";
 import { createViews } from "../views/views.ts";
 import type { Fleet } from "../vm/driver.ts";
+import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
-import { describeDaemon, explainWait, readiness, webhookPortsOf } from "./daemon-status.ts";
-import type { Cleanup } from "./fleet.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
+import { type About, daemonReads, webhookPorts } from "./reads.ts";
 
 export interface ServersOptions {
   /** The configuration in force. */
   readonly config: () => Config;
-  readonly about: { readonly version: string; readonly startedAt: number };
+  readonly about: About;
   readonly reload: () => Promise<readonly string[]>;
   readonly log: Log;
 }
 
-/** Opens both. Answers the one to the network; undefined when the configuration wants none. */
+/** Opens both. Returns the one to the network; undefined when the configuration wants none. */
 export async function openServers(
-  rooms: Components,
+  components: Components,
   options: ServersOptions,
   cleanups: Cleanup[],
 ): Promise<PublicServer | undefined> {
-  const door = await openNetworkDoor(rooms, options);
-  if (door) cleanups.push(() => door.close());
-  const control = await openControl(rooms, options, door);
+  const reads = daemonReads(components, options.config, options.about);
+  const publicServer = await openNetworkServer(components, options, reads);
+  if (publicServer) cleanups.push(() => publicServer.close());
+  const control = await openControl(components, options, reads, publicServer);
   cleanups.push(() => control.close());
-  return door;
+  return publicServer;
 }
 
-async function openNetworkDoor(
-  rooms: Components,
+async function openNetworkServer(
+  components: Components,
   { config, log }: ServersOptions,
+  reads: DaemonReads,
 ): Promise<PublicServer | undefined> {
   const { http } = config();
   if (http.listen.length === 0) return undefined;
   return await openPublicServer({
     config: http,
-    handler: rooms.tagged?.desk,
-    readiness: () => readiness(rooms),
+    handler: components.tagged?.receiver,
+    readiness: () => readReadiness(reads),
     clock: systemClock,
     log: log.child({ component: "server" }),
   });
 }
 
-async function openControl(rooms: Components, options: ServersOptions, door: PublicServer | undefined) {
-  const { config, about, reload, log } = options;
-  const webhook = webhookPortsOf(rooms, config, door);
-  const explain = async (jobId: number) => await explainWait(rooms, jobId);
+async function openControl(
+  components: Components,
+  options: ServersOptions,
+  reads: DaemonReads,
+  publicServer: PublicServer | undefined,
+) {
+  const { config, reload, log } = options;
+  const webhook = webhookPorts(components, config, publicServer);
   const ports: ControlPorts = {
-    ...steeringOf(rooms),
+    ...steeringOf(components),
     hosts: {
       ...createHostCommands({
-        ...rooms,
-        isLeaving: (key) => rooms.hostKeeper?.isLeaving(key) ?? false,
-        onRoom: () => rooms.claimer.wake(),
+        fleet: components.fleet,
+        store: components.store,
+        scheduler: components.scheduler,
+        isLeaving: (key) => components.hostRegistry.isLeaving(key),
+        onCapacity: () => components.claimer.wake(),
       }),
-      ...createHostTrials({ config, store: rooms.store, trials: rooms.relay.trials, log }),
+      ...createHostTrials({ config, store: components.store, trials: components.relay.trials, log }),
     },
-    status: () => describeDaemon(rooms, config(), about),
-    explain,
+    status: () => describeDaemon(reads),
     reload,
-    publicServer: door && { addresses: () => door.addresses, readiness: () => readiness(rooms) },
+    publicServer: publicServer && {
+      addresses: () => publicServer.addresses,
+      readiness: () => readReadiness(reads),
+    },
     webhook,
   };
   const views = createViews({
-    store: rooms.store,
+    store: components.store,
     now: systemClock.now,
-    explain,
+    explain: (job) => blockersOf(job, components.scheduler.status(), systemClock.now()),
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
   return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });

@@ -1,4 +1,4 @@
-/** Jobs by tag: the rooms that are built only where the configuration has `webhook`, and how they are joined. */
+/** Jobs by tag: the parts that are built only where the configuration has `webhook`, and how they are joined. */
 import { hostname } from "node:os";
 import { systemClock } from "../base/clock.ts";
 import { newRunnerKey } from "../base/ids.ts";
@@ -28,19 +28,20 @@ import type { MachineBase } from "../scheduler/health.ts";
 import type { Screening } from "../server/public/webhook-route.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
+import type { PoolSource } from "./pool-sources.ts";
 
 type Webhook = NonNullable<Config["webhook"]>;
 
 export interface TaggedJobs {
   readonly rest: GitLabRest;
-  readonly desk: WebhookReceiver<Screening>;
+  readonly receiver: WebhookReceiver<Screening>;
   readonly watcher: Watcher;
-  readonly keeper: RunnerProvisioner;
+  readonly provisioner: RunnerProvisioner;
   readonly unservable: Unservable;
   readonly hookHealth: HookHealth;
   readonly tokenCheck: TokenCheck;
-  /** What jobs by tag boot, looked at even while none of them waits. */
-  bases(): ReadonlyMap<string, MachineBase>;
+  /** Their pools. */
+  readonly source: PoolSource;
   start(): void;
   stop(): Promise<void>;
   /** The configuration was read again: whatever was wrong may have been put right. */
@@ -90,7 +91,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     state: options.config().state,
     installationId: store.installationId,
   });
-  const keeper = createRunnerProvisioner({
+  const provisioner = createRunnerProvisioner({
     ...{ demand: watcher.demand, store, rest, api, scope, rules, clock, random, installation, log },
     config: () => webhook().runners,
     hostname: hostname(),
@@ -99,18 +100,19 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     isPolled: ({ pool, jobId }) => options.isPolled(pool) || (jobId !== null && unservable.isFailing(jobId)),
   });
   const unservable: Unservable = createUnservable({
-    ...{ provisioner: keeper, store, api, rules, clock, random, log },
+    provisioner,
+    ...{ store, api, rules, clock, random, log },
     leftAlone: () => watcher.status().leftAlone,
     config: () => webhook().unservable,
     runnerInfo: options.runnerInfo,
   });
-  await keeper.load();
+  await provisioner.load();
   const verifier = createHookVerifier({
     signingKeys: () => webhook().secrets.signingKeys,
     tokens: () => webhook().secrets.tokens,
     now: clock.now,
   });
-  const desk = createWebhookReceiver({
+  const receiver = createWebhookReceiver({
     ...{ verifier, store, clock, log },
     onHook: watcher.noteHook,
     onJobEnded: options.onJobEnded,
@@ -120,10 +122,10 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     url: options.webhook.url,
   });
   const tokenCheck = createTokenCheck({ rest, scope, clock, log });
-  const loops = [watcher, keeper, unservable, hookHealth, tokenCheck];
+  const loops = [watcher, provisioner, unservable, hookHealth, tokenCheck];
   return {
-    ...{ rest, desk, watcher, keeper, unservable, hookHealth, tokenCheck },
-    bases: () => basesOf(rules()),
+    ...{ rest, receiver, watcher, provisioner, unservable, hookHealth, tokenCheck },
+    source: sourceOf(provisioner, rules),
     start() {
       for (const loop of loops) loop.start();
     },
@@ -132,11 +134,21 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
     },
     reload() {
       watcher.wake();
-      keeper.wake();
+      provisioner.wake();
       unservable.wake();
       hookHealth.wake();
       tokenCheck.wake();
     },
+  };
+}
+
+function sourceOf(provisioner: RunnerProvisioner, rules: () => TagRules): PoolSource {
+  return {
+    pools: provisioner.pools,
+    bases: () => basesOf(rules()),
+    wanted: provisioner.wanted,
+    assign: (jobId, pool) => provisioner.assign(jobId, pool) ?? pool,
+    requestRecheck: provisioner.requestRecheck,
   };
 }
 

@@ -61,7 +61,7 @@ export interface Claimer {
 }
 
 /** How a pool's jobs are being asked for. */
-export interface ClaimingStatus {
+interface ClaimingStatus {
   readonly pool: string;
   /** The beginning of the runner's token. */
   readonly runner: string;

@@ -101,7 +101,6 @@ async function openDaemon(): Promise<void> {
   const ports: ControlPorts = {
     status: () => status,
     hosts: aHostPorts(calls),
-    explain: async () => [],
     console: async () => consoleText,
     async *followConsole() {
       yield " more";

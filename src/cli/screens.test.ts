@@ -48,7 +48,6 @@ beforeAll(async () => {
   const ports: ControlPorts = {
     status: () => status,
     hosts: aHostPorts(),
-    explain: async () => [SENTENCE],
     console: async () => "",
     async *followConsole() {},
     drain: () => {},

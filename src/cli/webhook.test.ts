@@ -96,7 +96,6 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       hosts: [],
       troubles: [],
     }),
-    explain: async () => [],
     console: async () => "",
     async *followConsole() {},
     drain: () => {},

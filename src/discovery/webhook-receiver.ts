@@ -138,7 +138,7 @@ function describeHook({ projectId, jobId, status }: ReceivedHook): string {
 const MOST_EVENT_NAMES = 50;
 
 /** What has come since the start of the program. */
-export interface WebhookReceiverStatus {
+interface WebhookReceiverStatus {
   readonly since: number;
   /** Authentic requests by event, those that came twice included. */
   readonly taken: Readonly<Record<string, number>>;

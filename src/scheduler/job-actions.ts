@@ -75,7 +75,7 @@ export function createJobActions(deps: JobActionDeps): JobActions {
     if (!(await store.retryJob(jobId, reason, counts ? "counts" : "does not count"))) return undefined;
     const words = retryWords(retry, job.attempt, attempts, isNews);
     if (words !== undefined) await store.addTraceHead(jobId, traceLine("warning", words));
-    return { restMs: backoffMs(job.attempt, random, { baseMs: 500, capMs: 10_000 }) };
+    return { forMs: backoffMs(job.attempt, random, { baseMs: 500, capMs: 10_000 }) };
   }
 
   async function fail(jobId: number, failure: JobFailure, signal: AbortSignal): Promise<void> {

@@ -27,7 +27,7 @@ export async function pollJobStatus(
   if (!job || job.state === "failing" || job.state === "finished") return undefined;
   const jobToken = jobTokenOf(await readPayload(store, jobId));
   const answer = await api.updateJob({ jobId, jobToken, state: "running" });
-  if (answer.kind === "unavailable") return { restMs: Math.max(answer.waitMs, intervalMs) };
+  if (answer.kind === "unavailable") return { forMs: Math.max(answer.waitMs, intervalMs) };
   onAnswer();
   if (answer.kind === "over") {
     const result = resultOfStatus(answer.status);

@@ -106,7 +106,7 @@ async function conclude(
   const { store } = deps;
   switch (answer.kind) {
     case "again":
-      return { restMs: Math.max(answer.waitMs, limits.baseMs) };
+      return { forMs: Math.max(answer.waitMs, limits.baseMs) };
     case "unavailable":
       return await postpone(deps, job, failures, answer.waitMs, answer.problem);
     case "over":

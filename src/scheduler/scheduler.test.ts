@@ -219,10 +219,8 @@ describe("a claimed job", () => {
       trouble: () => (isAway ? { problem: away().message, hint: undefined } : undefined),
     };
     const told: boolean[] = [];
-    const scheduler = start({
-      fleet: createFleet([flaky]),
-      onHealthChange: () => void told.push(scheduler.status().pools[0]?.ok ?? false),
-    });
+    const scheduler = start({ fleet: createFleet([flaky]) });
+    scheduler.onHealthChange(() => void told.push(scheduler.status().pools[0]?.ok ?? false));
     await clock.advance(3_000);
     const before = scheduler.canClaim(aPool()).ok;
 
@@ -649,7 +647,7 @@ describe("a machine that will not go away", () => {
 
     expect(host.ids()).toEqual([stubborn]);
     expect(scheduler.status().work).toMatchObject([
-      { lane: `machine:${stubborn}`, resting: { error: "the disk is busy" } },
+      { key: `machine:${stubborn}`, cooldown: { error: "the disk is busy" } },
     ]);
     const failures = (await kinds(1)).filter((kind) => kind === "machine:destroy-failed").length;
     expect(failures).toBeGreaterThan(2);

@@ -1,6 +1,7 @@
 /** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
 
 import { startDeadline } from "../base/deadline.ts";
+import { createListeners } from "../base/listeners.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import type { HostCapacity } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -8,7 +9,7 @@ import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
 import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
-import { createHostCapacities } from "./host-capacities.ts";
+import { createHostCapacities, type HostCapacities } from "./host-capacities.ts";
 import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import type { Mode } from "./snapshot.ts";
@@ -24,8 +25,6 @@ export interface SchedulerDeps extends TaskDeps {
   readonly disk: DiskWatch;
   /** Machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
   readonly bases?: () => ReadonlyMap<string, MachineBase>;
-  /** A pool can start machines now, or no longer. */
-  readonly onHealthChange?: () => void;
   readonly shutdown: ShutdownConfig;
 }
 
@@ -58,9 +57,11 @@ export interface Scheduler {
   /** Whether jobs may be claimed for a pool now, and if not, why. */
   canClaim(pool: Pool): Claimability;
   /** What claims may count on: every host, with what it has. An image that was not tried on a host yet is unusable there. */
-  rooms(): Promise<readonly HostCapacity[]>;
+  capacities(): Promise<readonly HostCapacity[]>;
   /** `info` for the job requests of a pool; undefined while its image is not known. */
   runnerInfo(pool: Pool): RunnerInfo | undefined;
+  /** Tells when a pool can start machines now, or no longer. Returns what ends the telling. */
+  onHealthChange(listener: () => void): () => void;
   mode(): Mode;
   /** Whether machines can be started, for every pool and for what may be wanted at any time. Cheaper than `status`, which has it too. */
   poolHealth(): readonly PoolHealth[];
@@ -70,7 +71,8 @@ export interface Scheduler {
 export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, clock, config, fleet } = deps;
   const refusals = createRefusals(deps);
-  const health = createHealth({ ...deps, refusals });
+  const healthChanges = createListeners<void>();
+  const health = createHealth({ ...deps, refusals, onHealthChange: healthChanges.emit });
   const rooms = createHostCapacities({ fleet, health, refusals, store });
   const stopped = new AbortController();
   const onRecovery = (host: string) => {
@@ -127,15 +129,18 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       rounds.mode() === "run"
         ? claimability(health.of(pool.name))
         : { ok: false, problem: "FireRunner takes no new jobs now" },
-    async rooms() {
-      await rooms.refresh();
-      return await rooms.all("unseen");
-    },
+    capacities: () => refreshed(rooms),
+    onHealthChange: healthChanges.add,
     mode: rounds.mode,
     poolHealth: health.all,
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
     status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained(), refusals }),
   };
+}
+
+async function refreshed(rooms: HostCapacities): Promise<readonly HostCapacity[]> {
+  await rooms.refresh();
+  return await rooms.all("unseen");
 }
 
 async function forgetMachine(

@@ -20,7 +20,7 @@ beforeEach(() => {
 
 function aTask(work: Task["work"], overrides: Partial<Task> = {}): Task {
   return {
-    lane: "job:1",
+    key: "job:1",
     name: "do it",
     limitMs: 1_000,
     limiter: (each) => each(),
@@ -37,7 +37,7 @@ const obedient = (signal: AbortSignal) =>
 test("a lane carries one task at a time, and others are free meanwhile", async () => {
   expect(lanes.start(aTask(obedient))).toBe(true);
   expect(lanes.start(aTask(obedient))).toBe(false);
-  expect(lanes.start(aTask(obedient, { lane: "job:2" }))).toBe(true);
+  expect(lanes.start(aTask(obedient, { key: "job:2" }))).toBe(true);
   await clock.advance(1_000);
 
   expect(freed).toBe(2);
@@ -67,13 +67,13 @@ test("a lane rests after a failure, longer after each, and says why", async () =
     await clock.advance(100);
   }
 
-  expect(lanes.status()).toMatchObject([{ lane: "job:1", resting: { failures: 3, error: "no room" } }]);
+  expect(lanes.status()).toMatchObject([{ key: "job:1", cooldown: { failures: 3, error: "no room" } }]);
   expect(pauses[2]).toBeGreaterThan(pauses[1] ?? 0);
   expect(lanes.start(fail)).toBe(false);
 });
 
 test("a success ends the rests, and a task can ask for a pause", async () => {
-  lanes.start(aTask(async () => ({ restMs: 5_000 })));
+  lanes.start(aTask(async () => ({ forMs: 5_000 })));
   await clock.advance(4_999);
   expect(lanes.status()).toEqual([]);
   expect(lanes.start(aTask(async () => undefined))).toBe(false);
@@ -117,7 +117,7 @@ test("a task is aborted with a reason", async () => {
 
 test("settling waits for what runs, and interrupts what takes too long", async () => {
   lanes.start(aTask(async () => void (await clock.sleep(50)) as undefined));
-  lanes.start(aTask(obedient, { lane: "job:2", limitMs: 60_000 }));
+  lanes.start(aTask(obedient, { key: "job:2", limitMs: 60_000 }));
   let settled = false;
   const done = lanes.settle(2_000, new Error("ending")).then(() => {
     settled = true;

@@ -1,7 +1,7 @@
 /**
- * What is being done right now. Every action runs on a lane named after what it changes; a lane carries one action at a
- * time, and after a failure it rests for a while. Rounds never wait for lanes, so a call that hangs holds up nothing but
- * its own job or machine.
+ * The keyed task queue: what is being done right now. Every action runs under a key named after what it changes; one action runs under a
+ * key at a time, and after a failure the key has a cooldown. Rounds never wait for actions, so a call that hangs holds up nothing but its
+ * own job or machine.
  */
 
 import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
@@ -11,7 +11,7 @@ import { describeError } from "../base/errors.ts";
 import { limitOf } from "./errors.ts";
 
 export interface Task {
-  readonly lane: string;
+  readonly key: string;
   /** What is done, in words: `create fr-…`. */
   readonly name: string;
   readonly limitMs: number;
@@ -20,22 +20,24 @@ export interface Task {
   readonly work: (signal: AbortSignal) => Promise<Cooldown | undefined>;
   /** Its end changes nothing that a round looks at, or tells of it by itself: `onFree` is then for those only that were turned away. */
   readonly isQuiet?: boolean;
-  /** Hears of a failure before the lane rests. */
+  /** Hears of a failure before the cooldown begins. */
   readonly onFailure: (error: unknown, failures: number) => void;
 }
 
-/** Asks for a pause of the lane though nothing failed. */
+/** Asks for a pause though nothing failed. */
 export interface Cooldown {
-  readonly restMs: number;
+  readonly forMs: number;
 }
 
 export interface TaskStatus {
-  readonly lane: string;
+  readonly key: string;
   readonly name: string;
   /** Epoch ms. */
   readonly since: number;
-  /** Failures in a row, the last of them in words, and when it is tried again; for a lane that rests. */
-  readonly resting: { readonly failures: number; readonly error: string; readonly until: number } | undefined;
+  /** Failures in a row, the last of them in words, and when it is tried again; while it cools down. */
+  readonly cooldown:
+    | { readonly failures: number; readonly error: string; readonly until: number }
+    | undefined;
 }
 
 interface Running {
@@ -43,11 +45,11 @@ interface Running {
   readonly since: number;
   readonly controller: AbortController;
   readonly ended: Promise<void>;
-  /** Somebody wanted the lane meanwhile. */
+  /** Somebody wanted the key meanwhile. */
   isWanted: boolean;
 }
 
-interface Resting {
+interface CoolingDown {
   readonly name: string;
   readonly since: number;
   readonly failures: number;
@@ -56,15 +58,15 @@ interface Resting {
 }
 
 export interface TaskQueue {
-  /** Starts the task and returns true, unless its lane is taken or rests. */
+  /** Starts the task and returns true, unless its key is taken or cools down. */
   start(task: Task): boolean;
-  /** What runs on a lane, by its name. */
-  running(lane: string): string | undefined;
-  /** Aborts what runs on a lane. */
-  abort(lane: string, reason: unknown): void;
+  /** The name of what runs under a key. */
+  running(key: string): string | undefined;
+  /** Aborts what runs under a key. */
+  abort(key: string, reason: unknown): void;
   status(): TaskStatus[];
-  /** Forgets the rests of lanes that nobody will use again. */
-  forget(isDead: (lane: string) => boolean): void;
+  /** Forgets the cooldowns of keys that nobody will use again. */
+  forget(isDead: (key: string) => boolean): void;
   /** Resolves when everything ended; what has not by `limitMs` is aborted with `reason` and waited for. */
   settle(limitMs: number, reason: unknown): Promise<void>;
 }
@@ -74,50 +76,50 @@ const limits: BackoffLimits = { baseMs: 500, capMs: 60_000 };
 export function createTaskQueue(deps: {
   readonly clock: Clock;
   readonly random: () => number;
-  /** A lane is free again, and somebody may have something to do on it. */
+  /** A key is free again, and somebody may have something to do under it. */
   readonly onFree: () => void;
 }): TaskQueue {
   const { clock, random, onFree } = deps;
   const running = new Map<string, Running>();
-  const resting = new Map<string, Resting>();
+  const coolingDown = new Map<string, CoolingDown>();
 
   function start(task: Task): boolean {
-    const other = running.get(task.lane);
+    const other = running.get(task.key);
     if (other) other.isWanted = true;
-    if (other || (resting.get(task.lane)?.until ?? 0) > clock.now()) return false;
+    if (other || (coolingDown.get(task.key)?.until ?? 0) > clock.now()) return false;
     const controller = new AbortController();
     const since = clock.now();
     const ended = task
       .limiter(() => withDeadline(clock, limitOf(task.name, task.limitMs, controller.signal), task.work))
       .then(
-        (rest) => succeed(task, since, rest),
+        (cooldown) => succeed(task, since, cooldown),
         (error: unknown) => fail(task, since, error),
       )
       .then(() => {
-        const isWanted = running.get(task.lane)?.isWanted;
-        running.delete(task.lane);
+        const isWanted = running.get(task.key)?.isWanted;
+        running.delete(task.key);
         if (isWanted || !task.isQuiet) onFree();
       });
-    running.set(task.lane, { name: task.name, since, controller, ended, isWanted: false });
+    running.set(task.key, { name: task.name, since, controller, ended, isWanted: false });
     return true;
   }
 
-  function succeed(task: Task, since: number, rest: Cooldown | undefined): void {
-    if (!rest) resting.delete(task.lane);
+  function succeed(task: Task, since: number, cooldown: Cooldown | undefined): void {
+    if (!cooldown) coolingDown.delete(task.key);
     else
-      resting.set(task.lane, {
+      coolingDown.set(task.key, {
         name: task.name,
         since,
         failures: 0,
         error: "",
-        until: clock.now() + rest.restMs,
+        until: clock.now() + cooldown.forMs,
       });
   }
 
   function fail(task: Task, since: number, error: unknown): void {
-    const failures = (resting.get(task.lane)?.failures ?? 0) + 1;
+    const failures = (coolingDown.get(task.key)?.failures ?? 0) + 1;
     const until = clock.now() + backoffMs(failures, random, limits);
-    resting.set(task.lane, { name: task.name, since, failures, error: describeError(error), until });
+    coolingDown.set(task.key, { name: task.name, since, failures, error: describeError(error), until });
     task.onFailure(error, failures);
   }
 
@@ -133,22 +135,22 @@ export function createTaskQueue(deps: {
   return {
     start,
     settle,
-    running: (lane) => running.get(lane)?.name,
-    abort: (lane, reason) => running.get(lane)?.controller.abort(reason),
-    status: () => statusOf(running, resting),
+    running: (key) => running.get(key)?.name,
+    abort: (key, reason) => running.get(key)?.controller.abort(reason),
+    status: () => statusOf(running, coolingDown),
     forget: (isDead) => {
-      for (const lane of [...resting.keys()].filter(isDead)) resting.delete(lane);
+      for (const key of [...coolingDown.keys()].filter(isDead)) coolingDown.delete(key);
     },
   };
 }
 
 function statusOf(
   running: ReadonlyMap<string, Running>,
-  resting: ReadonlyMap<string, Resting>,
+  coolingDown: ReadonlyMap<string, CoolingDown>,
 ): TaskStatus[] {
-  const failed = [...resting].filter(([lane, { failures }]) => failures > 0 && !running.has(lane));
+  const failed = [...coolingDown].filter(([key, { failures }]) => failures > 0 && !running.has(key));
   return [
-    ...[...running].map(([lane, { name, since }]) => ({ lane, name, since, resting: undefined })),
-    ...failed.map(([lane, { name, since, ...rest }]) => ({ lane, name, since, resting: rest })),
+    ...[...running].map(([key, { name, since }]) => ({ key, name, since, cooldown: undefined })),
+    ...failed.map(([key, { name, since, ...cooldown }]) => ({ key, name, since, cooldown })),
   ];
 }

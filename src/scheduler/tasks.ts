@@ -142,9 +142,9 @@ export function createTasks(
 
   function begin(action: Action): boolean {
     const names = namesOf(action, log);
-    const running = lanes.running(names.lane);
+    const running = lanes.running(names.key);
     // What is being created for nobody is not waited for; a removal that takes longer than a round is.
-    if (action.kind === "destroy" && running !== names.name) lanes.abort(names.lane, superseded());
+    if (action.kind === "destroy" && running !== names.name) lanes.abort(names.key, superseded());
     const [limiter, limitMs] = limitersOf(action);
     const work = (signal: AbortSignal) => perform(action, signal);
     // A thousand answers that change nothing are no reason to look at everything as often; one that does has its event.
@@ -161,10 +161,10 @@ function superseded(): SchedulerError {
   return new SchedulerError("scheduler_superseded", "the machine is not wanted any more");
 }
 
-function namesOf(action: Action, log: Log): Pick<Task, "lane" | "name" | "onFailure"> {
+function namesOf(action: Action, log: Log): Pick<Task, "key" | "name" | "onFailure"> {
   const subject = "machineId" in action ? action.machineId : `job ${action.jobId}`;
   return {
-    lane: laneOf(action),
+    key: laneOf(action),
     name: `${action.kind} ${subject}`,
     onFailure: (error, failures) =>
       log.warn({ ...action, failures, error: describeError(error) }, "action failed and will be repeated"),

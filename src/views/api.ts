@@ -163,7 +163,7 @@ const HostStatus = z.object({
 });
 export type HostStatus = z.infer<typeof HostStatus>;
 
-/** What the running program says of itself. Composed where all rooms are known. */
+/** What the running program says of itself. */
 export const DaemonStatus = z.object({
   version: z.string(),
   pid: z.number(),
@@ -227,6 +227,8 @@ export interface Views {
   job(id: number): Promise<JobStory | undefined>;
   machines(filter?: ListFilter): Promise<MachineView[]>;
   machine(id: string): Promise<MachineView | undefined>;
+  /** How many there are. */
+  liveMachines(): Promise<number>;
 }
 
 /** The control socket's name in the state directory. */

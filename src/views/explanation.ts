@@ -1,17 +1,21 @@
+/**
+ * Why a job is where it is, or ended as it did, and what to do about it: for `why` and the JSON behind it. First of jobs that were claimed here,
+ * then of those that were not and wait in GitLab. From rows and events alone, so that it can be told of an ended FireRunner too.
+ */
 import { formatDuration } from "../base/units.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { causeOf, failures } from "../domain/job-end.ts";
 import { isLocalHost, LOCAL_HOST } from "../domain/placement.ts";
 import type { JobState } from "../domain/states.ts";
 import type { Job } from "../store/store.ts";
-import type { Explanation } from "./api.ts";
+import type { Explanation, WaitingJob } from "./api.ts";
 
-/** Says in words where a job stands or how it ended, from its row and its events alone. Pure. */
+/** Returns where a job is or how it ended, in words, from its row and its events alone. Pure. */
 export function explainJob(job: Job, events: readonly LifecycleEvent[], now: number): Explanation {
   return job.state === "finished" ? explainEnd(job, events) : explainUnfinished(job, events, now);
 }
 
-const standing: Readonly<Record<Exclude<JobState, "finished">, string>> = {
+const stateText: Readonly<Record<Exclude<JobState, "finished">, string>> = {
   claimed: "has been claimed and waits for a machine",
   starting: "has a machine that is starting",
   running: "runs",
@@ -28,8 +32,8 @@ function explainUnfinished(job: Job, events: readonly LifecycleEvent[], now: num
   const state = job.state as Exclude<JobState, "finished">;
   const forMs = now - (since[state] ?? job.claimedAt);
   return {
-    summary: `Job ${job.id} ${standing[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
-    cause: job.reason ?? lastTrouble(events),
+    summary: `Job ${job.id} ${stateText[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
+    cause: job.reason ?? lastProblem(events),
     advice: adviceForUnfinished(job, elsewhere(events)),
   };
 }
@@ -86,7 +90,7 @@ function explainFailure(job: Job, events: readonly LifecycleEvent[], after: stri
   const { summary, advice, isWorthRetry } = failures[causeOf(job)];
   return {
     summary: `Job ${job.id} ${summary} ${after}.`,
-    cause: job.reason ?? (hadNoMemory(events) ? noMemoryWords : null),
+    cause: job.reason ?? (hadNoMemory(events) ? noMemoryText : null),
     advice: [
       ...(hadNoMemory(events) ? [failures.memory.hint] : []),
       ...adviceByEvents(job, events),
@@ -99,7 +103,7 @@ function explainFailure(job: Job, events: readonly LifecycleEvent[], after: stri
 const retryAdvice =
   "The job can be retried in GitLab; adding “retry: { when: runner_system_failure }” to it does so by itself.";
 
-const noMemoryWords =
+const noMemoryText =
   "its machine had no memory left, and the machine's kernel ended what used most of it in the script";
 
 function hadNoMemory(events: readonly LifecycleEvent[]): boolean {
@@ -138,7 +142,7 @@ function adviceThere(job: Job, host: string | undefined, here: readonly string[]
 }
 
 /** The last thing that went wrong, for a job that is still being worked on. */
-function lastTrouble(events: readonly LifecycleEvent[]): string | null {
+function lastProblem(events: readonly LifecycleEvent[]): string | null {
   const last = events.findLast(
     (event) =>
       event.kind === "job:retried" ||
@@ -147,4 +151,80 @@ function lastTrouble(events: readonly LifecycleEvent[]): string | null {
   );
   if (last === undefined) return null;
   return last.kind === "job:retried" ? last.detail.reason : (last.detail as { error: string }).error;
+}
+
+const statusByKind = {
+  "job:noticed": "waiting",
+  "job:left-alone": "left-alone",
+  "job:no-longer-pending": "gone",
+} as const;
+
+type Told = Extract<LifecycleEvent, { kind: keyof typeof statusByKind }>;
+
+/** What the events say of a job that waits in GitLab or did so, and was never claimed here. Undefined when they know nothing of it. */
+export function waitingJob(id: number, events: readonly LifecycleEvent[]): WaitingJob | undefined {
+  const told = events.filter((event): event is Told => event.kind in statusByKind);
+  const first = told[0];
+  const last = told.at(-1);
+  const about = told.findLast((event) => event.kind !== "job:no-longer-pending")?.detail;
+  if (!first || !last || !about) return undefined;
+  const { project, name, tags } = about;
+  return { id, project, name, tags: [...tags], standing: statusByKind[last.kind], noticedAt: first.at };
+}
+
+/** For a job that is in no event. */
+export function unseenJob(id: number): WaitingJob {
+  return { id, project: "", name: "", tags: [], standing: "unseen", noticedAt: null };
+}
+
+/** `told`: what the running program knows of its wait, in words; empty when none runs, or when it knows of nothing. Pure. */
+export function explainWaiting(
+  job: WaitingJob,
+  events: readonly LifecycleEvent[],
+  told: readonly string[],
+  now: number,
+): Explanation {
+  switch (job.standing) {
+    case "waiting":
+      return {
+        summary: `Job ${job.id} waits in GitLab for a runner of ours, noticed ${formatDuration(Math.max(0, now - (job.noticedAt ?? now)))} ago.`,
+        cause: told.join("; ") || null,
+        advice: [
+          "“firerunner runner list” shows the runners, “firerunner status” whether machines of its size can be started.",
+        ],
+      };
+    case "left-alone": {
+      const reason = reasonIn(events);
+      return {
+        summary: `Job ${job.id} is left to wait in GitLab: no machine of ours can run it.`,
+        cause: [reason, ...told.filter((each) => each !== reason)].join("; ") || null,
+        advice: adviceForTags(job, reason),
+      };
+    }
+    case "gone":
+      return {
+        summary: `Job ${job.id} does not wait in GitLab any more, and was not claimed here.`,
+        cause: told.join("; ") || null,
+        advice: ["Another runner took it, or it was canceled or deleted: its page in GitLab says which."],
+      };
+    case "unseen":
+      return {
+        summary: `Job ${job.id} was neither claimed nor seen waiting here.`,
+        cause: told.join("; ") || null,
+        advice: ["“firerunner webhook status” shows which projects are known and whether their hooks work."],
+      };
+  }
+}
+
+function adviceForTags({ tags }: WaitingJob, reason: string): string[] {
+  const key = /webhook\.[a-z.]*[a-z]/i.exec(reason)?.[0];
+  const correct = `Correct the job's tags in .gitlab-ci.yml (${tags.join(", ")}); docs/webhooks.md has their grammar.`;
+  return key === undefined
+    ? [correct]
+    : [correct, `Or let such jobs in: change ${key}, then “firerunner reload”.`];
+}
+
+function reasonIn(events: readonly LifecycleEvent[]): string {
+  const last = events.findLast((event) => event.kind === "job:left-alone");
+  return last?.kind === "job:left-alone" ? last.detail.reason : "";
 }

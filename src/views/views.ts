@@ -1,5 +1,13 @@
+/**
+ * The read model: jobs, machines and runners as people and programs outside see them, from the store, and with what the running program
+ * knows besides. The same views serve the control socket and, when no FireRunner runs, the command line by itself.
+ */
+
+import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { outcomeOf } from "../domain/job-end.ts";
+import { openStoreReadOnly } from "../store/reads.ts";
 import type { Job, Store } from "../store/store.ts";
 import {
   type EventView,
@@ -11,8 +19,7 @@ import {
   type WaitingReport,
 } from "./api.ts";
 import { eventText } from "./event-text.ts";
-import { explainJob } from "./explanation.ts";
-import { explainWaiting, unseenJob, waitingJob } from "./waiting-explanation.ts";
+import { explainJob, explainWaiting, unseenJob, waitingJob } from "./explanation.ts";
 import type { WebhookViews } from "./webhook-api.ts";
 import { createWebhookViews, type WebhookReads } from "./webhook-views.ts";
 
@@ -23,18 +30,17 @@ const MOST_EVENTS = 10_000;
 export interface ViewDeps {
   readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events"> & WebhookReads;
   readonly now: () => number;
-  /** What the running rooms know about an unfinished job beyond the store, in words: what it waits for. */
-  readonly explain?: (jobId: number) => Promise<readonly string[]>;
+  /** What the running program knows about an unfinished job beyond the store, in words: what it waits for. See `blockersOf`. */
+  readonly explain?: (job: Job) => readonly string[] | Promise<readonly string[]>;
   /** The same of a job that waits in GitLab and has not been claimed. */
   readonly explainPending?: (jobId: number) => Promise<readonly string[]>;
 }
 
-/** Jobs, machines and runners as people and programs outside see them. Reads only. */
 export function createViews({ store, now, explain, explainPending }: ViewDeps): Views & WebhookViews {
   async function claimed(job: Job): Promise<JobStory> {
     const events = await allEvents(store, job.id);
     const explanation = explainJob(job, events, now());
-    const waits = job.state === "finished" || !explain ? [] : await explain(job.id);
+    const waits = job.state === "finished" || !explain ? [] : await explain(job);
     const cause = withoutRepeats([explanation.cause, ...waits]).join("; ");
     return {
       job: jobView(job),
@@ -45,10 +51,10 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 
   async function unclaimed(id: number): Promise<WaitingReport | undefined> {
     const events = await allEvents(store, id);
-    const words = explainPending ? await explainPending(id) : [];
-    const waiting = waitingJob(id, events) ?? (words.length > 0 ? unseenJob(id) : undefined);
+    const told = explainPending ? await explainPending(id) : [];
+    const waiting = waitingJob(id, events) ?? (told.length > 0 ? unseenJob(id) : undefined);
     if (waiting === undefined) return undefined;
-    const explanation = explainWaiting(waiting, events, words, now());
+    const explanation = explainWaiting(waiting, events, told, now());
     return { waiting, events: events.map(toEventView), explanation };
   }
 
@@ -67,6 +73,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
       const machines = await store.machines({ ...(live ? { live } : {}), ...(limit ? { limit } : {}) });
       return machines.map((machine) => MachineView.parse(machine));
     },
+    liveMachines: async () => (await store.machines({ live: true })).length,
     async machine(id) {
       const machine = await store.machine(id);
       return machine && MachineView.parse(machine);
@@ -85,7 +92,7 @@ function withoutRepeats(causes: readonly (string | null)[]): string[] {
   return given.filter((each) => !given.some((other) => other !== each && other.includes(bare(each))));
 }
 
-/** A trouble without what led to it: the host's own words come back in what is said of the host. */
+/** A problem without what led to it: the host's own words come back in what is said of the host. */
 function bare(cause: string): string {
   return cause.replace(/^it could not be started: /, "");
 }
@@ -104,4 +111,12 @@ async function allEvents(store: ViewDeps["store"], jobId: number): Promise<Lifec
     if (page.length < PAGE) break;
   }
   return all;
+}
+
+/** Jobs, machines and runners as the store has them, for when no FireRunner runs. Throws StoreError when there is no store. */
+export async function openOfflineViews(
+  stateDirectory: string,
+): Promise<Views & WebhookViews & { close(): Promise<void> }> {
+  const store = await openStoreReadOnly(join(stateDirectory, "firerunner.db"));
+  return { ...createViews({ store, now: systemClock.now }), close: () => store.close() };
 }

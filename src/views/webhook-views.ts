@@ -16,9 +16,10 @@ export function createWebhookViews(store: WebhookReads): WebhookViews {
         store.runners(gone ? { gone } : {}),
         store.jobs({ unfinished: true }),
       ]);
+      const inPool = Map.groupBy(unfinished, ({ pool }) => pool);
       return runners.map((runner) => ({
         ...toRunnerView(runner),
-        unfinishedJobs: unfinished.filter(({ pool }) => pool === runner.pool).length,
+        unfinishedJobs: inPool.get(runner.pool)?.length ?? 0,
       }));
     },
     async deliveries({ since, limit } = {}) {

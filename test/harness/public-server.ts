@@ -8,7 +8,7 @@ import { Secret } from "../../src/base/secret.ts";
 import { createHookVerifier, newSigningKey, signDelivery } from "../../src/gitlab/webhook-signature.ts";
 import { HttpConfig } from "../../src/server/config.ts";
 import { openPublicServer, type PublicServer } from "../../src/server/public/public-server.ts";
-import type { Readiness } from "../../src/server/public/webhook-route.ts";
+import type { Readiness } from "../../src/views/readiness.ts";
 
 const signingKey = newSigningKey();
 export const secretToken = new Secret("a long secret token");

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
+import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
-import type { Cleanup } from "../../src/app/fleet.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -79,9 +79,9 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const machineDirectory = join(directory, "m");
   const capacity = options.capacity === undefined ? {} : { capacity: options.capacity };
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
-  const instead = { fleet: createFleet([driver]), images };
+  const overrides = { fleet: createFleet([driver]), images };
   const log = silentLog;
-  const rooms = await composeApp({ config: () => config, log, version: "0", instead }, cleanups);
+  const rooms = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
   const about = { version: "0", startedAt: systemClock.now() };
   await openServers(rooms, { config: () => config, about, reload: async () => [], log }, cleanups);
   const records = {

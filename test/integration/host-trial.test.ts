@@ -47,7 +47,7 @@ async function prepare({ daemon = {}, host = {}, relay = true, ...rest }: Settin
     settings,
     image: { name: "base", resolve: async () => publishedImage },
     askRegistry: async () => ({ state: "there", words: "it has both" }),
-    door: trialEndpoint(bench.relay.trials),
+    endpoint: trialEndpoint(bench.relay.trials),
     bootDeadlineMs: 20_000,
     clock: systemClock,
     log: silentLog,

@@ -9,8 +9,8 @@ import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stan
 import { createRunnerDouble, shellFeatures, traceSummary } from "@firerunner/gitlab-stand-in/test-clients";
 import { afterEach, expect, test } from "vitest";
 import { stringify } from "yaml";
+import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
-import type { Cleanup } from "../../src/app/fleet.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { createLog } from "../../src/telemetry/log.ts";
@@ -130,8 +130,8 @@ async function run(configFile: string, { machines }: Network): Promise<Running> 
   const host = createFakeHost(systemClock);
   const driver = createFakeDriver({ host, directory: machines });
   const images = { resolve: async () => ({ ...bareImage, runnerInfo }) };
-  const instead = { fleet: createFleet([driver]), images };
-  const rooms = await composeApp({ config: () => config, log, version: "0", instead }, cleanups);
+  const overrides = { fleet: createFleet([driver]), images };
+  const rooms = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
   const [given, guestProblems]: [string[], unknown[]] = [[], []];
   playGuests(host, driver.relaySocket, given, guestProblems);
   cleanups.push(async () => {

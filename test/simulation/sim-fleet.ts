@@ -1,10 +1,10 @@
 /** A fleet whose hosts come and go, by themselves and by configuration, and which somebody looks after. */
 import { createHostCommands } from "../../src/app/host-commands.ts";
-import { createHostRegistry, type HostRegistry } from "../../src/app/host-registry.ts";
+import { createHostRegistry, type HostRegistry } from "../../src/app/hosts.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { Pool } from "../../src/domain/pool.ts";
-import type { HostPorts } from "../../src/server/control/host-routes.ts";
+import type { HostPorts } from "../../src/server/control/ports.ts";
 import type { FakeHost } from "../../src/vm/fake/host.ts";
 import { createFleet } from "../../src/vm/fleet.ts";
 import { aPool } from "../builders/pool.ts";
@@ -105,7 +105,7 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
       tools = {
         life,
         keeper,
-        receiver: createHostCommands({ ...life, isLeaving, onRoom: life.claimer.wake }),
+        receiver: createHostCommands({ ...life, isLeaving, onCapacity: life.claimer.wake }),
       };
     },
     async trouble() {

@@ -87,7 +87,7 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     shutdown: ShutdownConfig.parse({}),
     disk: { freeBytes: async () => 2 ** 40, minFreeBytes: 0 },
   });
-  const slots = createSlots({ store, pools, hosts: scheduler.rooms, placement: "spread" });
+  const slots = createSlots({ store, pools, hosts: scheduler.capacities, placement: "spread" });
   const claimer = createClaimer({
     ...deps,
     slots,

@@ -8,8 +8,7 @@ import { commandLine } from "../../../test/harness/command-line.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { type ControlServer, openControlServer } from "../../server/control/control-server.ts";
-import type { HostPorts } from "../../server/control/host-routes.ts";
-import type { ControlPorts } from "../../server/control/ports.ts";
+import type { ControlPorts, HostPorts } from "../../server/control/ports.ts";
 import { createViews } from "../../views/views.ts";
 
 let directory: string;
@@ -55,7 +54,6 @@ async function open(hosts: Partial<HostPorts> = {}): Promise<void> {
   };
   const ports: ControlPorts = {
     status: unused,
-    explain: unused,
     console: unused,
     followConsole: unused,
     drain: unused,

@@ -14,9 +14,9 @@ export interface TrialEndpoint {
   close(machineId: string): Promise<void>;
 }
 
-/** The relay's door; without a relay on the network one that leads nowhere. */
-export function trialEndpoint(trials: RelayTrials | undefined): TrialEndpoint {
-  if (!trials?.arePossible()) return nowhere;
+/** The relay's; where it does not listen on the network, one that leads nowhere. */
+export function trialEndpoint(trials: RelayTrials): TrialEndpoint {
+  if (!trials.arePossible()) return nowhere;
   let address = "";
   return {
     isOpen: true,

@@ -24,7 +24,7 @@ export interface HostTrialOptions {
   readonly settings: FlintlockDriverOptions["settings"];
   readonly image: { readonly name: string; resolve(): Promise<BootImage> };
   readonly askRegistry: AskRegistry;
-  readonly door: TrialEndpoint;
+  readonly endpoint: TrialEndpoint;
   readonly bootDeadlineMs: number;
   readonly clock: Clock;
   readonly log: Log;
@@ -32,7 +32,7 @@ export interface HostTrialOptions {
 
 /** Each step as it is known. Throws only when the signal aborts, and not before what was made is removed. */
 export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): AsyncGenerator<TrialStep> {
-  const { host, settings, clock, log, door, bootDeadlineMs, askRegistry } = options;
+  const { host, settings, clock, log, endpoint, bootDeadlineMs, askRegistry } = options;
   const namespace = trialNamespace(options.namespace);
   const client = createFlintlockClient({ host, clock, callTimeoutMs: settings.callTimeout });
   const driver = createFlintlockDriver({
@@ -43,7 +43,7 @@ export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): 
     if (!(yield* reachHost({ ...context, host, client, namespace }))) return;
     if (!(yield* removeLeftovers(driver, context))) return;
     const found = yield* step("image", context, async () => await judgeImage(options, signal));
-    if (found) yield* tryMachine({ ...context, driver, image: found.value, door, bootDeadlineMs, log });
+    if (found) yield* tryMachine({ ...context, driver, image: found.value, endpoint, bootDeadlineMs, log });
   } finally {
     client.close();
     await driver.close();

@@ -18,7 +18,7 @@ const QUIET_REMOVAL_MS = 120_000;
 export interface MachineTrialOptions extends StepContext {
   readonly driver: VmDriver;
   readonly image: BootImage;
-  readonly door: TrialEndpoint;
+  readonly endpoint: TrialEndpoint;
   /** How long a guest may take until it speaks. */
   readonly bootDeadlineMs: number;
   readonly log: Log;
@@ -43,14 +43,14 @@ export async function* tryMachine(options: MachineTrialOptions): AsyncGenerator<
     if (removed) yield* step("gone", tried, () => look(tried));
   } finally {
     if (!isRemovalTried) await removeQuietly(tried);
-    await options.door.close(tried.id);
+    await options.endpoint.close(tried.id);
   }
 }
 
 async function create(tried: Tried): Promise<Found<true>> {
-  const { driver, door, image, id, clock, signal } = tried;
+  const { driver, endpoint, image, id, clock, signal } = tried;
   const link = async (): Promise<RelayLink> => {
-    const way = await door.open(id);
+    const way = await endpoint.open(id);
     tried.sentAt = clock.now();
     return way;
   };
@@ -59,15 +59,15 @@ async function create(tried: Tried): Promise<Found<true>> {
 }
 
 async function hearGuest(tried: Tried): Promise<Found<true>> {
-  const { door, id, clock, signal, bootDeadlineMs } = tried;
-  if (!door.isOpen) {
+  const { endpoint, id, clock, signal, bootDeadlineMs } = tried;
+  if (!endpoint.isOpen) {
     const message =
       "not tried: the relay listens nowhere on the network, so the guest has nobody to speak to";
     return { level: "skip", value: true, message, hint: "set relay.listen and relay.advertise" };
   }
   const sentAt = tried.sentAt ?? clock.now();
   while (clock.now() - sentAt < bootDeadlineMs) {
-    const firstWordAt = door.firstWordAt(id);
+    const firstWordAt = endpoint.firstWordAt(id);
     if (firstWordAt !== undefined) {
       const relayMs = Math.round(firstWordAt - sentAt);
       const message = `spoke to the relay ${formatDuration(relayMs)} after the create`;
@@ -77,7 +77,7 @@ async function hearGuest(tried: Tried): Promise<Found<true>> {
   }
   return {
     level: "fail",
-    message: `has not spoken to the relay at ${door.address} within ${formatDuration(bootDeadlineMs)} (scheduler.bootDeadline)`,
+    message: `has not spoken to the relay at ${endpoint.address} within ${formatDuration(bootDeadlineMs)} (scheduler.bootDeadline)`,
     hint: "From the host's bridge this address must be reachable: look at relay.advertise, routes and firewalls, at the addresses of vm.flintlock.hosts.NAME.network or the bridge's DHCP, and at firecracker.stdout of the machine under /var/lib/flintlock/vm on the host, while a trial runs.",
   };
 }

@@ -1,18 +1,19 @@
+/**
+ * What the command line asks of the running program, over the control socket: one route for each. What is shown comes from the views; what
+ * is done goes through ports, so that nothing here knows the modules behind them.
+ */
 import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { isMachineId } from "../../base/ids.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import { isLocalHost } from "../../domain/placement.ts";
-import type { JobView, Status } from "../../views/api.ts";
-import type { WaitingView } from "../../views/webhook-api.ts";
+import { composeStatus } from "../../views/status.ts";
+import { TrialOrder, type TrialStep } from "../../views/trial-api.ts";
 import { HttpError } from "../errors.ts";
-import { tailThenFollow } from "./console-stream.ts";
-import { registerHostRoutes } from "./host-routes.ts";
-import type { RouteDeps } from "./ports.ts";
-import { composeWebhook, registerWebhookRoutes } from "./webhook-routes.ts";
+import type { HostPorts, RouteDeps } from "./ports.ts";
+import { registerWebhookRoutes } from "./webhook-routes.ts";
 
-const RECENT = 8;
 /** What to say of a job that nobody here has heard of. */
 const hints = {
   pooled:
@@ -41,7 +42,7 @@ const ConsoleQuery = z.object({
 
 export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   const { views, ports } = deps;
-  app.get("/v1/status", async () => await composeStatus(deps));
+  app.get("/v1/status", async () => await composeStatus(ports, views));
   app.get("/v1/jobs", async ({ query }) => ({ jobs: await views.jobs(ListQuery.parse(query)) }));
   app.get("/v1/jobs/:id", async ({ params }) => {
     const { id } = JobParams.parse(params);
@@ -53,7 +54,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   });
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
   registerConsole(app, deps);
-  registerWebhookRoutes(app, deps);
+  registerWebhookRoutes(app, views, ports);
   registerHostRoutes(app, { hosts: ports.hosts, closing: deps.closing });
   app.post("/v1/drain", async () => {
     await ports.drain();
@@ -93,61 +94,63 @@ function noConsole(id: string, host: string): HttpError {
   });
 }
 
-/** A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once. */
-function isShown(
-  { name, origin }: Pick<Status["pools"][number], "name" | "origin">,
-  waiting: readonly WaitingView[],
-  unfinished: readonly JobView[],
-): boolean {
-  return (
-    origin === "configured" ||
-    waiting.some((job) => job.pool === name) ||
-    unfinished.some((job) => job.pool === name)
-  );
+const HostParams = z.object({ name: z.string().min(1), action: z.enum(["drain", "resume", "forget"]) });
+
+function registerHostRoutes(
+  app: FastifyInstance,
+  { hosts, closing }: { readonly hosts: HostPorts; readonly closing: AbortSignal },
+): void {
+  app.post("/v1/hosts/:name/:action", async ({ params }) => {
+    const { name, action } = HostParams.parse(params);
+    return { messages: [...(await hosts[action](name))] };
+  });
+  app.post("/v1/trials", async ({ body }, reply) => {
+    const order = TrialOrder.parse(body);
+    const gone = new AbortController();
+    reply.raw.on("close", () => gone.abort(new Error("nobody waits for the trial any more")));
+    const signal = AbortSignal.any([gone.signal, closing]);
+    const steps = hosts.tryHost(order, signal);
+    reply.type("application/x-ndjson");
+    return reply.send(Readable.from(lines(steps, signal)));
+  });
 }
 
-/** A job that has been claimed and has no machine yet is queued as one that waits in GitLab is: what it lacks is the machine. */
-function countsOf(
-  pool: string,
-  unfinished: readonly JobView[],
-  waiting: readonly WaitingView[],
-): Pick<Status["pools"][number], "running" | "starting" | "queued" | "waiting"> {
-  const count = (wanted: JobView["state"]) =>
-    unfinished.filter((job) => job.pool === pool && job.state === wanted).length;
-  const starting = count("starting");
-  const queued = count("claimed") + waiting.filter((job) => job.pool === pool).length;
-  return { running: count("running"), starting, queued, waiting: starting + queued };
+/** An empty line first: whoever waits sees at once that the trial has begun. */
+async function* lines(steps: AsyncIterable<TrialStep>, signal: AbortSignal): AsyncGenerator<string> {
+  yield "\n";
+  try {
+    for await (const step of steps) yield `${JSON.stringify(step)}\n`;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
 }
 
-async function composeStatus({ views, ports }: RouteDeps): Promise<Status> {
-  const { webhook, publicServer } = ports;
-  const [daemon, unfinished, newest, machines, tagged, readiness] = await Promise.all([
-    ports.status(),
-    views.jobs({ live: true }),
-    views.jobs({ limit: 100 }),
-    views.machines({ live: true }),
-    webhook ? composeWebhook(webhook, publicServer, views) : null,
-    publicServer ? publicServer.readiness() : null,
-  ]);
-  const waiting = tagged?.waiting ?? [];
-  return {
-    ...daemon,
-    pools: daemon.pools
-      .filter((pool) => isShown(pool, waiting, unfinished))
-      .map((pool) => ({
-        ...pool,
-        ...countsOf(pool.name, unfinished, waiting),
-      })),
-    unfinished,
-    liveMachines: machines.length,
-    recent: newest
-      .filter(({ state }) => state === "finished")
-      .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
-      .slice(0, RECENT),
-    door:
-      publicServer && readiness
-        ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
-        : null,
-    webhook: tagged,
-  };
+interface Console {
+  console(machineId: string, maxBytes: number): Promise<string>;
+  followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
+}
+
+/**
+ * The end of a console and then what comes. Following begins before the end is read, so that nothing falls between the
+ * two: a line may come twice, none is lost.
+ */
+async function* tailThenFollow(
+  { console, followConsole }: Console,
+  machineId: string,
+  maxBytes: number,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  const following = followConsole(machineId, signal)[Symbol.asyncIterator]();
+  const first = following.next();
+  // Looked at below; until then its failure must not count as unhandled.
+  first.catch(() => {});
+  try {
+    const tail = await console(machineId, maxBytes);
+    if (tail !== "") yield tail;
+    for (let next = await first; !next.done; next = await following.next()) yield next.value;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    await following.return?.();
+  }
 }

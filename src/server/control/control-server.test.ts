@@ -57,7 +57,6 @@ let waits: readonly string[];
 const ports: ControlPorts = {
   status: () => daemonStatus,
   hosts: aHostPorts(),
-  explain: async () => waits,
   console: async (_id, bytes) => "the end".slice(-bytes),
   async *followConsole(_id, signal) {
     yield " and more";
@@ -89,7 +88,7 @@ afterEach(async () => {
 });
 
 async function open(): Promise<ControlServer> {
-  const views = createViews({ store: kept.store, now: clock.now, explain: ports.explain });
+  const views = createViews({ store: kept.store, now: clock.now, explain: () => waits });
   server = await openControlServer({
     stateDirectory: directory,
     views,

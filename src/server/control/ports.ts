@@ -1,14 +1,12 @@
-/** What the control interface needs of modules that it must not know. */
+/** What may be asked of the running program over the control socket, beside what the views show: each as a port that the composition fills. */
 import type { ManagedRunner } from "../../store/runner-store.ts";
-import type { DaemonStatus, Views } from "../../views/api.ts";
-import type { WaitingView, WebhookStatusView, WebhookViews } from "../../views/webhook-api.ts";
-import type { Readiness } from "../public/webhook-route.ts";
-import type { HostPorts } from "./host-routes.ts";
+import type { Views } from "../../views/api.ts";
+import type { StatusReads } from "../../views/status.ts";
+import type { TaggedJobViews } from "../../views/tagged-jobs.ts";
+import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
+import type { WebhookViews } from "../../views/webhook-api.ts";
 
-export interface ControlPorts {
-  status(): DaemonStatus | Promise<DaemonStatus>;
-  /** What an unfinished job waits for, in words, as far as the store does not know it. */
-  explain(jobId: number): Promise<readonly string[]>;
+export interface ControlPorts extends StatusReads {
   /** The last bytes of a machine's console as text. */
   console(machineId: string, maxBytes: number): Promise<string>;
   /** Its console from now on, until the signal aborts or the machine is gone. */
@@ -18,25 +16,22 @@ export interface ControlPorts {
   /** Reads the configuration again. Returns what changed, in words; throws when it cannot be used. */
   reload(): Promise<readonly string[]>;
   readonly hosts: HostPorts;
-  /** The public server; undefined when `http.listen` names nothing. */
-  readonly publicServer?: PublicServerPorts | undefined;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
   readonly webhook?: WebhookPorts | undefined;
 }
 
-export interface PublicServerPorts {
-  /** Where it listens now, as addresses people can use: `https://0.0.0.0:8443`. */
-  addresses(): readonly string[];
-  readiness(): Readiness | Promise<Readiness>;
+/** What may be asked of hosts, by name. Each returns what was done, in words; throws `not_found` for a name that is none. */
+export interface HostPorts {
+  drain(name: string): Promise<readonly string[]>;
+  resume(name: string): Promise<readonly string[]>;
+  /** For a host that is gone for good and not configured any more: its machines count as gone. */
+  forget(name: string): Promise<readonly string[]>;
+  /** Tries a host out, configured or not. When the signal aborts, what was made is removed before it ends. */
+  tryHost(order: TrialOrder, signal: AbortSignal): AsyncIterable<TrialStep>;
 }
 
-export interface WebhookPorts {
-  status(): WebhookStatusView | Promise<WebhookStatusView>;
-  /** Jobs that wait in GitLab for a machine of ours, oldest first. */
-  waiting(): readonly WaitingView[];
-  /** Why a job that waits in GitLab has not been claimed, in words; empty when the rooms know nothing of it. */
-  explainPending(jobId: number): Promise<readonly string[]>;
-  /** The runner keeper, as far as people may ask something of it. */
+export interface WebhookPorts extends TaggedJobViews {
+  /** The runners of jobs by tag, as far as people may ask something of them. */
   readonly runners: {
     create(tags: readonly string[]): Promise<ManagedRunner>;
     retire(keyOrId: string): Promise<ManagedRunner>;

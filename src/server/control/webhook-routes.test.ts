@@ -71,7 +71,6 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
   const ports: ControlPorts = {
     status: () => status,
     hosts: aHostPorts(),
-    explain: async () => [],
     console: async () => "",
     async *followConsole() {},
     drain: () => {},

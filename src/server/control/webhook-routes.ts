@@ -1,14 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import {
-  RunnerRequest,
-  type RunnerView,
-  type WebhookStatus,
-  type WebhookViews,
-} from "../../views/webhook-api.ts";
+import { composeWebhook, type PublicServerReads } from "../../views/status.ts";
+import { RunnerRequest, type RunnerView, type WebhookViews } from "../../views/webhook-api.ts";
 import { toRunnerView } from "../../views/webhook-views.ts";
 import { HttpError } from "../errors.ts";
-import type { PublicServerPorts, RouteDeps, WebhookPorts } from "./ports.ts";
+import type { WebhookPorts } from "./ports.ts";
 
 const RunnersQuery = z.object({
   gone: z
@@ -30,7 +26,14 @@ const DeliveriesQuery = z.object({
 });
 
 /** What `firerunner runner` and `firerunner webhook` ask for. */
-export function registerWebhookRoutes(app: FastifyInstance, { views, ports }: RouteDeps): void {
+export function registerWebhookRoutes(
+  app: FastifyInstance,
+  views: WebhookViews,
+  ports: {
+    readonly webhook?: WebhookPorts | undefined;
+    readonly publicServer?: PublicServerReads | undefined;
+  },
+): void {
   const webhook = () => ports.webhook ?? absent();
   app.get("/v1/runners", async ({ query }) => ({ runners: await views.runners(RunnersQuery.parse(query)) }));
   app.post("/v1/runners", async ({ body }) => {
@@ -67,27 +70,4 @@ async function knownRunner(views: WebhookViews, name: string): Promise<RunnerVie
   throw new HttpError("not_found", `there is no runner ${name} of this FireRunner`, {
     hint: "“firerunner runner list” shows those there are. Runners that somebody else made are deleted in GitLab.",
   });
-}
-
-/** Everything of `GET /v1/webhook`: the rooms' word, and what the store holds. */
-export async function composeWebhook(
-  webhook: WebhookPorts,
-  door: PublicServerPorts | undefined,
-  views: WebhookViews,
-): Promise<WebhookStatus> {
-  const [standing, runners, projects, [lastDelivery = null]] = await Promise.all([
-    webhook.status(),
-    views.runners(),
-    views.projects(),
-    views.deliveries({ limit: 1 }),
-  ]);
-  const count = (wanted: string) => runners.filter(({ state }) => state === wanted).length;
-  return {
-    ...standing,
-    doors: [...(door?.addresses() ?? [])],
-    lastDelivery,
-    projects,
-    runners: { creating: count("creating"), active: count("active"), retiring: count("retiring") },
-    waiting: [...webhook.waiting()],
-  };
 }

@@ -10,10 +10,10 @@ import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
 import type { KeyedRateLimit } from "../../base/token-bucket.ts";
+import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import type { Client } from "./client.ts";
 import type { createClientErrors } from "./refusal.ts";
-import type { Readiness } from "./webhook-route.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
 
 /**

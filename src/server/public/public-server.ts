@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/log.ts";
 import { createKeyedRateLimit } from "../../base/token-bucket.ts";
 import { MIB_BYTES } from "../../base/units.ts";
+import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import { createBodyBudget } from "./body-budget.ts";
 import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
@@ -14,7 +15,7 @@ import { bind, type Listener, parseListener, resolveListener } from "./listener.
 import { createPublicApp, type PublicAppDeps, tlsOptions } from "./public-app.ts";
 import { createFairQueue } from "./read-body.ts";
 import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";
-import type { Readiness, WebhookHandler } from "./webhook-route.ts";
+import type { WebhookHandler } from "./webhook-route.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
 const BODY_ROOM_BYTES = 32 * MIB_BYTES;

@@ -221,10 +221,3 @@ export interface WebhookHandler {
    */
   take(request: HookRequest): Promise<string>;
 }
-
-/** What `/readyz` says. */
-export interface Readiness {
-  readonly ready: boolean;
-  /** What is missing, in words. */
-  readonly problems: readonly string[];
-}

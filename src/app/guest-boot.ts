@@ -1,11 +1,46 @@
+/** What a machine is told when it asks for its boot data, and which authorities it is to trust. */
+import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/tls.ts";
 import { readTrusted } from "../base/trusted-file.ts";
 import type { Config } from "../config/load.ts";
+import { RELAY_IN_GUEST } from "../domain/drivers.ts";
+import type { Pool } from "../domain/pool.ts";
+import { renderBootData } from "../guest/boot.ts";
+import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
+import type { MachineStore } from "../store/store.ts";
+
+/** Machines listen nowhere; this is where they find the relay (see vm/local). */
+const GUEST_PROXY = `http://${RELAY_IN_GUEST}:80`;
 
 /** A guest reads its boot data byte by byte; two authorities have some 4 KiB. */
 const MOST_BYTES = 32 * 1024;
+
+export interface BootDataDeps {
+  readonly store: Pick<MachineStore, "machine" | "machineToken">;
+  readonly pools: () => ReadonlyMap<string, Pool>;
+  readonly relay: RelaySettings;
+  readonly authorities: GuestAuthorities;
+}
+
+/** Returns what gives a machine its boot data: undefined for one that is not known, or that is being removed. */
+export function bootDataFrom({ store, pools, relay, authorities }: BootDataDeps) {
+  return async (machineId: string): Promise<string | undefined> => {
+    const machine = await store.machine(machineId);
+    if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
+    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
+    return renderBootData({
+      machineId,
+      token: store.machineToken(machineId),
+      nowMs: systemClock.now(),
+      executor: "shell",
+      proxy: mode === "none" ? undefined : GUEST_PROXY,
+      logLimitKib: runnerLogLimitKib(relay),
+      authorities: await authorities.pem(),
+    });
+  };
+}
 
 /** The authorities that machines trust besides those of their image. */
 export interface GuestAuthorities {

@@ -1,18 +1,14 @@
 import { expect, test } from "vitest";
 import { aJob, someTime } from "../../test/builders/job.ts";
-import { blockersOf } from "./explain.ts";
-import type { SchedulerStatus } from "./status.ts";
+import { blockersOf } from "./blockers.ts";
+import type { SchedulerState } from "./ports.ts";
 
 const now = someTime + 10_000;
 
-function aStatus(overrides: Partial<SchedulerStatus> = {}): SchedulerStatus {
-  const pool = { pool: "small", ok: true, problems: [], accelerator: "tcg", checkedAt: now, runnerInfo: {} };
+function aStatus(overrides: Partial<SchedulerState> = {}): SchedulerState {
+  const pool = { pool: "small", ok: true, problems: [], accelerator: "tcg" };
   return {
-    mode: "run",
-    since: someTime,
     lastRound: undefined,
-    unfinishedJobs: 1,
-    liveMachines: 0,
     hosts: [],
     blocker: () => undefined,
     place: () => undefined,
@@ -54,9 +50,9 @@ test("a job with a machine waits for its host, and for what is tried again", () 
     ...{ capacity: undefined, problem: "it does not answer", hint: "start flintlockd", isDrained: false },
   };
   const place = (jobId: number) => (jobId === 4711 ? "flintlock/metal-1" : undefined);
-  const resting = { failures: 2, error: "image is missing", until: now + 1_500 };
-  const others = { lane: "job:1", name: "startMachine job 1", since: now, resting };
-  const work = [{ lane: "job:4711", name: "startMachine job 4711", since: now, resting }, others];
+  const cooldown = { failures: 2, error: "image is missing", until: now + 1_500 };
+  const others = { key: "job:1", name: "startMachine job 1", since: now, cooldown };
+  const work = [{ key: "job:4711", name: "startMachine job 4711", since: now, cooldown }, others];
 
   expect(blockersOf(aJob(), aStatus({ hosts: [host], place, work }), now)).toEqual([
     "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
@@ -65,7 +61,7 @@ test("a job with a machine waits for its host, and for what is tried again", () 
 });
 
 test("a job waits for a pool that is gone, and for rounds that fail", () => {
-  const lastRound = { at: now, tookMs: 0, reason: "tick", actions: [], error: "the database is locked" };
+  const lastRound = { error: "the database is locked" };
 
   expect(blockersOf(aJob(), aStatus({ pools: [], lastRound }), now)).toEqual([
     "the last round failed: the database is locked",

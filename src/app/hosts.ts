@@ -1,9 +1,53 @@
 /** Keeps the fleet's hosts as the configuration names them: they come, change and go with a reload. */
+import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { isSameHost } from "../config/hosts.ts";
+import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
-import type { EventStore, MachineStore } from "../store/store.ts";
+import { registryAsker } from "../image/registry/holding.ts";
+import { installationMark } from "../runners/runner-mark.ts";
+import type { EventStore, MachineStore, Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
+import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
+
+interface HostRegistryOptions {
+  readonly config: Config;
+  readonly fleet: ChangingFleet;
+  readonly store: Store;
+  readonly log: Log;
+}
+
+/** Of hosts with flintlockd. Has none yet: `apply` gives it those of a configuration. */
+export async function openHostRegistry(options: HostRegistryOptions): Promise<HostRegistry<FlintlockHost>> {
+  const { config, fleet, store } = options;
+  const log = options.log.child({ component: "vm" });
+  const namespace = await namespaceOf(config, store.installationId);
+  const askRegistry = registryAsker({ proxies: config.proxy });
+  const make = (host: FlintlockHost) =>
+    createFlintlockDriver({
+      host,
+      namespace,
+      settings: config.vm.flintlock,
+      askRegistry,
+      clock: systemClock,
+      random: Math.random,
+      log,
+    });
+  return createHostRegistry<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
+}
+
+/** The same after the store was lost: machines of before are then found, and removed. */
+export async function namespaceOf(
+  config: Pick<Config, "state" | "webhook">,
+  installationId: string,
+): Promise<string> {
+  const configured = config.webhook?.installation;
+  const mark = await installationMark({ configured, state: config.state, installationId });
+  const plain = mark.toLowerCase().replace(/[^a-z0-9-]+/g, "-");
+  return `fr-${plain}`.slice(0, 40);
+}
 
 export interface HostRegistry<Host> {
   /** Resolves when the fleet is as named. A host that is gone stays, closed to new machines, until its last machine is gone. */
@@ -13,7 +57,7 @@ export interface HostRegistry<Host> {
   close(): void;
 }
 
-export interface HostRegistryDeps<Host> {
+interface HostRegistryDeps<Host> {
   readonly fleet: ChangingFleet;
   readonly store: Pick<MachineStore, "machines"> & Pick<EventStore, "onEvent">;
   readonly make: (host: Host) => VmDriver;

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../test/servers/certificates.ts";
 import { directRoutes } from "../base/proxy/routes.ts";
-import { createGuestAuthorities } from "./guest-authorities.ts";
+import { createGuestAuthorities } from "./guest-boot.ts";
 
 let authority: CertificateAuthority;
 let other: CertificateAuthority;

@@ -1,10 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { aManagedRunner } from "../../test/builders/managed-runner.ts";
 import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/pending-job.ts";
 import { normalEgress } from "../domain/egress.ts";
-import { WebhookStatusView } from "../views/webhook-api.ts";
-import { createWebhookPorts, type WebhookPortsOptions } from "./webhook-ports.ts";
+import { createTaggedJobViews, type TaggedJobReads } from "./tagged-jobs.ts";
+import { WebhookStatusView } from "./webhook-api.ts";
 
 const tags = ["docker", "firecracker-2cpu-4gb"];
 const pending: PendingJob = {
@@ -53,7 +52,9 @@ function aWorld({
   const options = {
     scope: { kind: "group", name: "example/apps" },
     webhook: () => webhook,
-    desk: { status: () => ({ since: 1, taken: { "Job Hook": 1 }, duplicates: 0, unreadable: 0, lastAt: 2 }) },
+    receiver: {
+      status: () => ({ since: 1, taken: { "Job Hook": 1 }, duplicates: 0, unreadable: 0, lastAt: 2 }),
+    },
     watcher: {
       status: () => ({
         projects: 1,
@@ -75,10 +76,7 @@ function aWorld({
         onChange: () => () => {},
       },
     },
-    keeper: {
-      create: async () => aManagedRunner(),
-      retire: async () => aManagedRunner(),
-      prune: async () => [],
+    runners: {
       problem: () => problem,
       pools: () => new Map(pools.map((name) => [name, {}])),
     },
@@ -87,16 +85,23 @@ function aWorld({
     token: () => null,
     budget: () => undefined,
     refused: () => ({ "wrong signature": 3 }),
-    claiming: () => claiming,
+    claimer: {
+      status: () => [
+        {
+          ...{ pool: "tags:docker,firecracker-2cpu-4gb", state: "waiting", reason: claiming },
+          ...{ until: undefined, fatal: false },
+        },
+      ],
+    },
   };
-  return createWebhookPorts(options as unknown as WebhookPortsOptions);
+  return createTaggedJobViews(options as unknown as TaggedJobReads);
 }
 
 describe("jobs by tag, seen from outside", () => {
-  test("their standing is what the rooms say", async () => {
-    const standing = WebhookStatusView.parse(await aWorld().status());
+  test("their status is what the modules say", async () => {
+    const status = WebhookStatusView.parse(await aWorld().status());
 
-    expect(standing).toMatchObject({
+    expect(status).toMatchObject({
       scope: "group example/apps",
       accepts: { signingKeys: 1, tokens: 0 },
       requests: { taken: { "Job Hook": 1 }, refused: { "wrong signature": 3 } },

@@ -1,37 +1,37 @@
 /** What stands in a job's way just now, in words: the part of `why` that only the running scheduler knows. */
 import { formatDuration } from "../base/units.ts";
 import type { Job } from "../store/store.ts";
-import type { SchedulerStatus } from "./status.ts";
+import type { SchedulerState } from "./ports.ts";
 
 /** Empty when nothing is in the way, and for a finished job. */
-export function blockersOf(job: Job, status: SchedulerStatus, now: number): string[] {
+export function blockersOf(job: Job, status: SchedulerState, now: number): string[] {
   if (job.state === "finished") return [];
-  const hindrances = [...troubledWork(job, status, now), ...hostProblems(job, status)];
+  const blockers = [...failedWork(job, status, now), ...hostProblems(job, status)];
   if (status.lastRound?.error !== undefined)
-    hindrances.push(`the last round failed: ${status.lastRound.error}`);
+    blockers.push(`the last round failed: ${status.lastRound.error}`);
   const needsMachine = job.state === "claimed" || job.state === "starting";
   // What is wrong with a host is told once, and with the host.
-  const told = hindrances.join("; ");
-  const news = poolProblems(job, status).flatMap(({ text, words, hint }) => {
-    if (!told.includes(words)) return [text];
+  const told = blockers.join("; ");
+  const news = poolProblems(job, status).flatMap(({ text, bare, hint }) => {
+    if (!told.includes(bare)) return [text];
     return hint === undefined || told.includes(hint) ? [] : [hint];
   });
-  return needsMachine ? [...hindrances, ...news] : hindrances;
+  return needsMachine ? [...blockers, ...news] : blockers;
 }
 
 /** What was tried for this job or its machine, failed, and will be tried again. */
-function troubledWork(job: Job, status: SchedulerStatus, now: number): string[] {
-  const lanes = [`job:${job.id}`, `standing:${job.id}`, `machine:${job.machineId}`, `stop:${job.machineId}`];
+function failedWork(job: Job, status: SchedulerState, now: number): string[] {
+  const keys = [`job:${job.id}`, `status:${job.id}`, `machine:${job.machineId}`, `stop:${job.machineId}`];
   return status.work
-    .filter(({ lane, resting }) => lanes.includes(lane) && resting !== undefined)
-    .map(({ name, resting }) => {
-      const inMs = Math.max(0, (resting?.until ?? now) - now);
-      return `${name} failed (${resting?.failures} times, last: ${resting?.error}) and is tried again in ${formatDuration(inMs)}`;
+    .filter(({ key, cooldown }) => keys.includes(key) && cooldown !== undefined)
+    .map(({ name, cooldown }) => {
+      const inMs = Math.max(0, (cooldown?.until ?? now) - now);
+      return `${name} failed (${cooldown?.failures} times, last: ${cooldown?.error}) and is tried again in ${formatDuration(inMs)}`;
     });
 }
 
 /** Of a job without a machine: what all hosts have against it. Of others: what is wrong with the host of its machine. */
-function hostProblems(job: Job, { hosts, blocker, place }: SchedulerStatus): string[] {
+function hostProblems(job: Job, { hosts, blocker, place }: SchedulerState): string[] {
   const against = blocker(job.id);
   if (against !== undefined) return [against];
   const at = place(job.id);
@@ -40,23 +40,23 @@ function hostProblems(job: Job, { hosts, blocker, place }: SchedulerStatus): str
   return [`${host.key}: ${host.problem}${host.hint ? ` (${host.hint})` : ""}`];
 }
 
-interface PoolTrouble {
+interface PoolProblem {
   readonly text: string;
-  /** The trouble alone, as it may have been told already. */
-  readonly words: string;
+  /** The problem alone, as it may have been told already. */
+  readonly bare: string;
   readonly hint: string | undefined;
 }
 
-function poolProblems(job: Job, { pools }: SchedulerStatus): PoolTrouble[] {
+function poolProblems(job: Job, { pools }: SchedulerState): PoolProblem[] {
   const pool = pools.find((each) => each.pool === job.pool);
   if (!pool) {
     const text = `its pool ${job.pool} is not configured any more`;
-    return [{ text, words: text, hint: undefined }];
+    return [{ text, bare: text, hint: undefined }];
   }
   return pool.problems.map(({ problem, hint }) => ({
     hint,
     text: `pool ${job.pool}: ${problem}${hint ? ` (${hint})` : ""}`,
     // Behind the name of the host, and without how long it has lasted.
-    words: problem.slice(problem.indexOf(": ") + 1).replace(/ \((the next machine|tried again).*\)$/, ""),
+    bare: problem.slice(problem.indexOf(": ") + 1).replace(/ \((the next machine|tried again).*\)$/, ""),
   }));
 }

@@ -3,7 +3,7 @@ import { createRecordingLog } from "../../test/builders/recording-log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { ShutdownConfig } from "../scheduler/config.ts";
 import type { SchedulerStatus } from "../scheduler/status.ts";
-import { stopWork } from "./stopping.ts";
+import { stopWork } from "./app.ts";
 
 /** Open requests end when the test says so; the scheduler writes down what it is told. */
 function aProgram({ polls = 0, jobs = 0 } = {}) {

@@ -1,29 +1,29 @@
 import { describe, expect, test } from "vitest";
-import type { PoolHealth } from "../scheduler/health.ts";
-import { type ReadinessParts, readinessOf } from "./readiness.ts";
+import type { PoolState } from "./ports.ts";
+import { type ReadinessFacts, readinessOf } from "./readiness.ts";
 
-const unknown = { accelerator: undefined, checkedAt: undefined, runnerInfo: undefined };
-const good: PoolHealth = { pool: "small", ok: true, problems: [], ...unknown };
-const bad: PoolHealth = {
+const unknown = { accelerator: undefined };
+const good: PoolState = { pool: "small", ok: true, problems: [], ...unknown };
+const bad: PoolState = {
   pool: "large",
   ok: false,
   problems: [{ problem: "no image", hint: "build it" }],
   ...unknown,
 };
-const byTag: PoolHealth = { ...good, pool: "webhook" };
+const byTag: PoolState = { ...good, pool: "webhook" };
 
-type Asking = NonNullable<ReadinessParts["claiming"]>[number];
+type Asking = NonNullable<ReadinessFacts["claiming"]>[number];
 const asked: Asking = { pool: "small", reason: undefined, until: undefined, fatal: false };
 const unreachable: Asking = { ...asked, reason: "GitLab does not answer", until: 1_000 };
 const refused: Asking = { ...unreachable, reason: "the runner token is wrong", fatal: true };
 
-function look(parts: Partial<ReadinessParts>) {
+function look(parts: Partial<ReadinessFacts>) {
   return readinessOf({ mode: "run", pools: [good], problems: [], ...parts });
 }
 
 describe("machines", () => {
   const missing = "pool large: no image (build it)";
-  test.each<[string, Partial<ReadinessParts>, boolean, string[]]>([
+  test.each<[string, Partial<ReadinessFacts>, boolean, string[]]>([
     ["one pool in order is enough", { pools: [good, bad] }, true, [missing]],
     ["no pool is in order", { pools: [bad] }, false, [missing]],
     ["there is none", { pools: [] }, false, ["there is no pool, and no job by tag is served"]],
@@ -47,7 +47,7 @@ test.each(["drain", "end"])("in mode %s nothing is claimed", (mode) => {
 });
 
 describe("claiming", () => {
-  test.each<[string, Partial<ReadinessParts>, boolean]>([
+  test.each<[string, Partial<ReadinessFacts>, boolean]>([
     ["a pool that is asked for", { claiming: [asked] }, true],
     [
       "one that waits for room is asked for again",

@@ -7,7 +7,7 @@ import type { Machine } from "../store/store.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
-import { createHostRegistry } from "./host-registry.ts";
+import { createHostRegistry } from "./hosts.ts";
 
 function aKeeper(machines: Machine[] = []) {
   const fleet = createFleet([]);

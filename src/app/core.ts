@@ -1,0 +1,135 @@
+/**
+ * What has to be open before any job is taken, in the order of the picture in ARCHITECTURE.md from the middle outwards: the store, GitLab's
+ * HTTP, images, this computer's drivers, and the relay, which listens when this returns. The program (compose.ts) builds the rest on
+ * it; the trial of a host without a FireRunner that runs (host-trials.ts) needs nothing more.
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { systemClock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { MIB_BYTES } from "../base/units.ts";
+import type { Config } from "../config/load.ts";
+import type { Pool } from "../domain/pool.ts";
+import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
+import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
+import type { RunnerApi } from "../gitlab/runner-api.ts";
+import { createRunnerApi } from "../gitlab/runner-client.ts";
+import { openImages } from "../image/open-images.ts";
+import { createRelay, type Relay } from "../relay/relay.ts";
+import type { ImageSource } from "../scheduler/ports.ts";
+import { createStore } from "../store/create-store.ts";
+import { createReserve } from "../store/reserve.ts";
+import type { Store } from "../store/store.ts";
+import { logEvents } from "../telemetry/events.ts";
+import { createLocalFleet } from "../vm/drivers.ts";
+import type { ChangingFleet } from "../vm/fleet.ts";
+import type { FlintlockHost } from "../vm/flintlock/host.ts";
+import type { Cleanup } from "./cleanups.ts";
+import { bootDataFrom, createGuestAuthorities } from "./guest-boot.ts";
+import { type HostRegistry, openHostRegistry } from "./hosts.ts";
+
+/** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
+const RESERVE_BYTES = 16 * MIB_BYTES;
+
+export interface Core {
+  readonly store: Store;
+  readonly http: GitLabHttp;
+  /** Whether GitLab answers, as everything that asks it hears. */
+  readonly reach: Reach;
+  readonly api: RunnerApi;
+  readonly images: ImageSource;
+  readonly fleet: ChangingFleet;
+  /** Has no host yet: the drivers of hosts begin to ask them as soon as they are in the fleet. */
+  readonly hostRegistry: HostRegistry<FlintlockHost>;
+  readonly relay: Relay;
+}
+
+export interface CoreOptions {
+  /** The configuration in force; a reload changes it. */
+  readonly config: () => Config;
+  readonly pools: () => ReadonlyMap<string, Pool>;
+  readonly log: Log;
+  readonly version: string;
+  readonly overrides: Overrides | undefined;
+}
+
+/** What takes the place of this computer's drivers and images, where no real machines are wanted. */
+export interface Overrides {
+  readonly fleet: ChangingFleet;
+  readonly images: ImageSource;
+}
+
+/** What was taken is added to `cleanups`, also when it throws: StoreError, GitLabError, RelayError. */
+export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promise<Core> {
+  const { config, pools, log, version, overrides } = options;
+  const { state, proxy, relay: relayConfig } = config();
+  const store = await openStore(state, log, cleanups);
+  const { http, reach } = await openGitLab(config(), log, cleanups);
+  const api = createRunnerApi({
+    http,
+    clock: systemClock,
+    version,
+    systemId: systemIdOf(store.installationId),
+  });
+  const images = overrides?.images ?? openImages(config);
+  const fleet = overrides?.fleet ?? createLocalFleet(localDeps(config(), log));
+  cleanups.push(() => fleet.close());
+  const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
+  cleanups.push(() => hostRegistry.close());
+  const relay = createRelay({
+    store,
+    http,
+    api,
+    pools,
+    bootData: bootDataFrom({
+      store,
+      pools,
+      relay: relayConfig,
+      authorities: createGuestAuthorities(config(), log),
+    }),
+    clock: systemClock,
+    log: log.child({ component: "relay" }),
+    config: relayConfig,
+    directory: join(state, "relay"),
+    proxies: proxy,
+  });
+  cleanups.push(() => relay.stop());
+  await relay.start();
+  return { store, http, reach, api, images, fleet, hostRegistry, relay };
+}
+
+async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
+  const store = await createStore({
+    database: join(state, "firerunner.db"),
+    keyFile: join(state, "key"),
+    clock: systemClock,
+    log: log.child({ component: "store" }),
+    reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
+  });
+  cleanups.push(() => store.close());
+  const history = (jobId: number) => store.events({ jobId });
+  cleanups.push(logEvents({ onEvent: store.onEvent, history, log }));
+  return store;
+}
+
+/** One client for all, and what is heard through it. */
+async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
+  const reach = createReach({ clock: systemClock, log: log.child({ component: "gitlab" }) });
+  const http = watchReach(await connectGitLab(config, log), reach);
+  cleanups.push(() => http.close());
+  return { http, reach };
+}
+
+function localDeps({ state, vm }: Config, log: Log) {
+  return {
+    stateDirectory: state,
+    settings: vm,
+    clock: systemClock,
+    log: log.child({ component: "vm" }),
+  };
+}
+
+/** GitLab tells managers that share a runner token apart by this (`s_` and 12 hex digits). */
+function systemIdOf(installationId: string): string {
+  return `s_${createHash("sha256").update(installationId).digest("hex").slice(0, 12)}`;
+}
