@@ -7,6 +7,7 @@ import { density } from "./figures/density.ts";
 import { fleetIdle } from "./figures/fleet-idle.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
+import { queue } from "./figures/queue.ts";
 import { relay } from "./figures/relay.ts";
 import { restart } from "./figures/restart.ts";
 import { start } from "./figures/start.ts";
@@ -25,5 +26,6 @@ export const figures: readonly Figure[] = [
   boot,
   density,
   placement,
+  queue,
   fleetIdle,
 ];
