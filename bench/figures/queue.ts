@@ -62,7 +62,7 @@ export const queue: Figure = {
   },
 };
 
-export function summarizeQueue({ large, small }: Readonly<Record<"large" | "small", Times>>): Row[] {
+function summarizeQueue({ large, small }: Readonly<Record<"large" | "small", Times>>): Row[] {
   const promised = { of: "median", bound: "at most", value: LIMIT_MS } as const;
   const names = { status: "`status`", readyz: "`/readyz`", plan: "a plan past the start limit" };
   return questions.map((question) =>

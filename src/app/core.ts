@@ -54,7 +54,7 @@ export interface CoreOptions {
 }
 
 /** What takes the place of this computer's drivers and images, where no real machines are wanted. */
-export interface Overrides {
+interface Overrides {
   readonly fleet: ChangingFleet;
   readonly images: ImageSource;
 }
