@@ -4,8 +4,8 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { MIB_BYTES } from "../base/units.ts";
 import type { Run } from "./context.ts";
-import { exitCodes } from "./exit-codes.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
+import { signalOnInterrupt } from "./context.ts";
+import { exitCodes } from "./errors.ts";
 
 interface Options {
   readonly repo?: string;

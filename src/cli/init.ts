@@ -1,15 +1,13 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { loadLocalConfig } from "../config/load.ts";
-import { type Context, createContext, type GlobalOptions, type Run } from "./context.ts";
+import { newSigningKey } from "../gitlab/webhook-signature.ts";
+import { type Context, createContext, type GlobalOptions, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError } from "./errors.ts";
 import type { AnswerOptions } from "./init/answers.ts";
-import { canceled } from "./init/canceled.ts";
 import type { Prompter } from "./init/prompter.ts";
+import { canceled, createSilentPrompter } from "./init/prompter.ts";
 import { type InitResult, runInit } from "./init/run-init.ts";
-import { createSilentPrompter } from "./init/silent-prompter.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
-import { loadApp } from "./load-app.ts";
 import { installWebhook } from "./webhook/install.ts";
 
 interface Options extends AnswerOptions {
@@ -52,7 +50,7 @@ async function init(
     });
   }
   using interrupt = signalOnInterrupt();
-  const { createSetupChecks, newSigningKey } = await loadApp();
+  const { createSetupChecks } = await import("../operations/setup/setup-checks.ts");
   // There is no configuration yet: the way to GitLab is that of the environment.
   const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);
@@ -60,7 +58,7 @@ async function init(
   const given = { ...fromEnvironment(env, options), ...options };
   const result = await runInit(
     { ...given, configFile, force: options.force === true, newSigningKey },
-    { asker, desk: createSetupChecks(proxy), signal: interrupt.signal },
+    { asker, checks: createSetupChecks(proxy), signal: interrupt.signal },
   ).catch((error: unknown) => {
     throw interrupt.signal.aborted ? canceled() : error;
   });

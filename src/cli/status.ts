@@ -7,8 +7,14 @@ import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
 import { ago, clockTime, formatSize } from "./messages.ts";
 import type { Output } from "./output.ts";
-import { describeHook, describeListener, describeRunner, hookProblems } from "./webhook/messages.ts";
-import { printUnservable, printWaiting } from "./webhook/waiting.ts";
+import {
+  describeHook,
+  describeListener,
+  describeRunner,
+  hookProblems,
+  printUnservable,
+  printWaiting,
+} from "./webhook.ts";
 
 /** “firerunner webhook status” has them all. */
 const MOST_WAITING = 20;

@@ -7,7 +7,7 @@ import { CliError } from "../errors.ts";
 import { type AnswerOptions, type Answers, askAll } from "./answers.ts";
 import { configText } from "./config-text.ts";
 import { type NewFile, tryFiles, writeFiles } from "./new-files.ts";
-import type { Questions } from "./questions.ts";
+import type { Questions } from "./prompter.ts";
 
 export interface InitOptions extends AnswerOptions {
   /** Where the configuration is to be; the secrets go beside it. Absolute. */

@@ -9,15 +9,12 @@ import type { JobStory } from "../../views/api.ts";
 import type { DeliveryView } from "../../views/webhook-api.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
-import { CliError, DaemonError } from "../errors.ts";
-import { exitCodes } from "../exit-codes.ts";
-import { loadApp } from "../load-app.ts";
+import { requireWebhook } from "../context.ts";
+import { CliError, DaemonError, exitCodes } from "../errors.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
 import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
-import { requireWebhook } from "./require-webhook.ts";
-import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
-import { deliveryHeaders } from "./sign.ts";
+import { deliveryHeaders, type HookEvent, hookEvents, sampleBody } from "./sample.ts";
 
 /** How long FireRunner may take to ask GitLab about the job of a sample. */
 const REACTION_LIMIT_MS = 5_000;
@@ -74,8 +71,7 @@ async function sendSample(context: Context, options: Options): Promise<number> {
   const body = options.file
     ? await readBody(options.file)
     : sampleBody({ event, projectId, id: job, status }, now);
-  const { signDelivery: sign } = await loadApp();
-  const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token, sign });
+  const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token });
   const door = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
