@@ -246,7 +246,7 @@ describe("webhook status", () => {
     const { out } = await firerunner("status");
 
     expect(out).toMatch(/^ {2}hooks +1 in order, last delivery never$/m);
-    expect(out).toMatch(/^ {2}runners   0 of at most 50$/m);
+    expect(out).toMatch(/^ {2}runners +0 of at most 50$/m);
     expect(out).toMatch(/^Waiting in GitLab$/m);
   });
 
