@@ -60,8 +60,8 @@ async function configuredChecks(config: Config): Promise<readonly DoctorCheck[]>
 async function askRunning({ state }: Config): Promise<RunningFireRunner | undefined> {
   const daemon = createDaemonClient(state);
   try {
-    const { door } = await daemon.status();
-    return { doors: door?.addresses ?? [] };
+    const { publicServer } = await daemon.status();
+    return { addresses: publicServer?.addresses ?? [] };
   } catch {
     return undefined;
   } finally {

@@ -51,7 +51,7 @@ async function init(
   }
   using interrupt = signalOnInterrupt();
   const { createSetupChecks } = await import("../operations/setup/setup-checks.ts");
-  // There is no configuration yet: the way to GitLab is that of the environment.
+  // There is no configuration yet: the proxy is that of the environment.
   const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);
   const configFile = resolve(options.config ?? (env["FIRERUNNER_CONFIG"] || defaultFile()));
@@ -62,8 +62,11 @@ async function init(
   ).catch((error: unknown) => {
     throw interrupt.signal.aborted ? canceled() : error;
   });
-  const wantsInstall = result.hasDoor && (options.install ?? (await offerInstall(asker)));
-  output.result({ ok: true, ...result }, () => printResult(context, result, wantsInstall));
+  const wantsInstall = result.hasListener && (options.install ?? (await offerInstall(asker)));
+  // `hasDoor` is what the release before printed: to be left out with the next one.
+  output.result({ ok: true, ...result, hasDoor: result.hasListener }, () =>
+    printResult(context, result, wantsInstall),
+  );
   if (!wantsInstall) return undefined;
   return await installWebhook(createContext(context, { ...options, config: result.configFile }), {});
 }
@@ -104,7 +107,7 @@ async function offerInstall(asker: Prompter): Promise<boolean> {
 
 function printResult(
   { output }: Context,
-  { configFile, files, hasDoor }: InitResult,
+  { configFile, files, hasListener }: InitResult,
   installs: boolean,
 ): void {
   for (const file of files) output.line(`wrote ${file}`);
@@ -113,7 +116,7 @@ function printResult(
     [command("image build"), "make the image that machines boot"],
     [command("doctor"), "see whether this computer is ready"],
     [command("start"), "run; as a service with Restart=always and KillMode=process"],
-    ...(hasDoor
+    ...(hasListener
       ? [[command("webhook install"), installs ? "see GitLab's test event arrive" : "make GitLab call"]]
       : []),
   ];

@@ -115,7 +115,7 @@ export function addImagePush(image: Command, run: Run): void {
 async function push(context: Context, [target = ""]: readonly string[], flags: PushFlags): Promise<number> {
   const { output, stderr, env } = context;
   const { pushImage } = await import("../../image/push.ts");
-  const { parsePushTarget, requireRegistry } = await import("../../image/registry/reference.ts");
+  const { parsePushTarget, requireRegistry } = await import("../../registry/reference.ts");
   const parsed = parsePushTarget(target);
   if (flags.pullFrom !== undefined) requireRegistry(flags.pullFrom);
   const ca = flags.ca === undefined ? undefined : await readAuthority(flags.ca);

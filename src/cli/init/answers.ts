@@ -14,7 +14,7 @@ export interface Answers {
   readonly token: GivenToken;
   readonly scope: ScopeName;
   /** Undefined: GitLab is not to call, and jobs are found by looking. */
-  readonly door: ListenerAnswers | undefined;
+  readonly listener: ListenerAnswers | undefined;
 }
 
 export interface AnswerOptions extends TokenOptions, ListenerQuestionOptions {
@@ -30,8 +30,8 @@ export async function askAll(options: AnswerOptions, questions: Questions): Prom
   const place = await askPlace(options, questions);
   const token = await askToken(options, place, questions);
   const scope = await askScope(options, place, token.secret, questions);
-  const door = await askListener(options, questions.asker);
-  return { place, token, scope, door };
+  const listener = await askListener(options, questions.asker);
+  return { place, token, scope, listener };
 }
 
 async function askPlace({ url, caFile }: AnswerOptions, questions: Questions): Promise<GitLabPlace> {

@@ -117,7 +117,7 @@ function noUrl(given: string | undefined): CliError {
       ? "webhook.url is missing: GitLab must be told an address to call"
       : `“${given}” is not an address`;
   return new CliError("cli_usage", message, {
-    hint: "Give the address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
+    hint: "Give the address under which GitLab reaches the public server, such as https://firerunner.example.org/webhook.",
   });
 }
 

@@ -18,7 +18,7 @@ import { deliveryHeaders, type HookEvent, hookEvents, sampleBody } from "./sampl
 
 /** How long FireRunner may take to ask GitLab about the job of a sample. */
 const REACTION_LIMIT_MS = 5_000;
-const LOOK_MS = 500;
+const POLL_MS = 500;
 
 interface Options extends ListenerOptions {
   readonly event: HookEvent;
@@ -72,18 +72,18 @@ async function sendSample(context: Context, options: Options): Promise<number> {
     ? await readBody(options.file)
     : sampleBody({ event, projectId, id: job, status }, now);
   const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token });
-  const door = await connectListener(config, options);
+  const listener = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
-    const answer = await door.deliver(headers, body);
+    const answer = await listener.deliver(headers, body);
     const isTaken = answer.status >= 200 && answer.status < 300;
     const outcome = isTaken ? await findOutcome(daemon, id) : undefined;
-    output.result({ url: door.url, id, answer, outcome: outcome ?? null }, () =>
-      printOutcome(output, { url: door.url, id, answer, outcome }),
+    output.result({ url: listener.url, id, answer, outcome: outcome ?? null }, () =>
+      printOutcome(output, { url: listener.url, id, answer, outcome }),
     );
     return isTaken ? exitCodes.ok : exitCodes.failed;
   } finally {
-    await Promise.all([door.close(), daemon.close()]);
+    await Promise.all([listener.close(), daemon.close()]);
   }
 }
 
@@ -124,7 +124,7 @@ async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | n
     const story = await storyOf(daemon, jobId);
     const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
     if (isSeen || systemClock.now() >= until) return story ? wordsOf(story) : null;
-    await systemClock.sleep(LOOK_MS);
+    await systemClock.sleep(POLL_MS);
   }
 }
 
