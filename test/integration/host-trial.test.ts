@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Secret } from "../../src/base/secret.ts";
-import { trialEndpoint } from "../../src/operations/host-trial/endpoint.ts";
+import { trialEndpoint } from "../../src/operations/host-trial/trial-order.ts";
 import { type HostTrialOptions, tryHost, tryReach } from "../../src/operations/host-trial/host-trial.ts";
 import type { TrialStep } from "../../src/views/trial-api.ts";
 import { FlintlockConfig } from "../../src/vm/flintlock/config.ts";
