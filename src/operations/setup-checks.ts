@@ -23,7 +23,7 @@ export type ScopeName =
   | { readonly kind: "instance" };
 
 /** A finding about an address. `untrusted`: only its certificate is wrong. */
-export type PlaceFinding = Finding & { readonly untrusted?: true };
+type PlaceFinding = Finding & { readonly untrusted?: true };
 
 /**
  * Checks what an operator says about a GitLab, as soon as it is said. Whatever is wrong is a finding; only an aborted signal
