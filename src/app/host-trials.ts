@@ -9,7 +9,7 @@ import { tryHost } from "../operations/host-trial/host-trial.ts";
 import { hostOf } from "../operations/host-trial/order.ts";
 import type { RelayTrials } from "../relay/relay.ts";
 import { HttpError } from "../server/errors.ts";
-import { acquireStateLock } from "../store/state-lock.ts";
+import { acquireStateLock } from "../store/installation-key.ts";
 import type { Store } from "../store/store.ts";
 import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
 import { type Cleanup, cleanUp } from "./cleanups.ts";

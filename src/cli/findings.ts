@@ -1,4 +1,4 @@
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { Output } from "./output.ts";
 
 const MARK_WIDTH = 6;

@@ -1,5 +1,5 @@
 import { systemClock } from "../base/clock.ts";
-import { oneLine } from "../base/plain-text.ts";
+import { oneLine } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";

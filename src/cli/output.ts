@@ -1,8 +1,7 @@
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
-import { plainJson, plainText } from "../base/plain-text.ts";
 import { type Column, formatTable } from "../base/table.ts";
-import { USUAL_WIDTH, wrapped } from "../base/wrap.ts";
+import { plainJson, plainText, USUAL_WIDTH, wrapped } from "../base/text.ts";
 import { CliError } from "./errors.ts";
 
 type Style = Parameters<typeof styleText>[0];
@@ -15,7 +14,7 @@ export interface Output {
   /** True when results are wanted as JSON. */
   readonly json: boolean;
   /**
-   * A sentence, in as many lines as it takes on this screen; the next ones begin where `hang` says (base/wrap.ts). A line feed at its start
+   * A sentence, in as many lines as it takes on this screen; the next ones begin where `hang` says (base/text.ts). A line feed at its start
    * stands for an empty line before it.
    */
   line(text?: string, hang?: Hang): void;

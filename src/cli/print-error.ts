@@ -1,5 +1,5 @@
 import { describeError, FireRunnerError } from "../base/errors.ts";
-import { plainJson, plainText } from "../base/plain-text.ts";
+import { plainJson, plainText } from "../base/text.ts";
 import type { Surroundings } from "./context.ts";
 import { writeLines } from "./output.ts";
 

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { Status } from "../views/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";

@@ -1,8 +1,13 @@
 import { Secret } from "../base/secret.ts";
 import { flintlockHosts } from "../domain/drivers.ts";
-import { FlintlockConfig, type HostSettings } from "../vm/flintlock/config.ts";
-import { type AddressRange, addressesIn, type FlintlockHost, type HostTls } from "../vm/flintlock/host.ts";
-import { ConfigError } from "./errors.ts";
+import {
+  type AddressRange,
+  addressesIn,
+  FlintlockConfig,
+  type FlintlockHost,
+  type HostSettings,
+  type HostTls,
+} from "../vm/flintlock/config.ts";
 import {
   type Check,
   problemOfPem,
@@ -13,6 +18,7 @@ import {
   type SecretOptions,
 } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
+import { ConfigError } from "./source.ts";
 
 /** The least that flintlockd gives to a machine. */
 const LEAST_MEMORY_MIB = 1_024;

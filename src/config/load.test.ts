@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { normalEgress } from "../domain/egress.ts";
-import { ConfigError } from "./errors.ts";
 import {
   type Config,
   defaultState,
@@ -13,6 +12,7 @@ import {
   type LoadOptions,
   loadConfig,
 } from "./load.ts";
+import { ConfigError } from "./source.ts";
 
 let directory: string;
 

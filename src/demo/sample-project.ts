@@ -1,13 +1,13 @@
 import { resolve } from "node:path";
 import type { Project } from "@firerunner/gitlab-stand-in/model";
+import { pipelineVariables } from "@firerunner/gitlab-stand-in/payload";
 import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "@firerunner/gitlab-stand-in/projects";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
-import { pipelineVariables } from "@firerunner/gitlab-stand-in/variables";
 import { describeError } from "../base/errors.ts";
 import type { PipelineDefinition } from "../ci/definition.ts";
 import { loadPipeline, parsePipeline } from "../ci/parse.ts";
 import type { Push } from "../ci/push.ts";
-import { DemoError } from "./errors.ts";
+import { DemoError } from "./program.ts";
 
 /** One pipeline that the demo runs. */
 interface SamplePipeline {

@@ -1,5 +1,5 @@
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
 import type { EventStore, JobStore, MachineStore, NewMachine } from "../store/store.ts";

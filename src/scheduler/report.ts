@@ -4,10 +4,10 @@
  * a repetition of a trace's last bytes as what it is.
  */
 
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { Secret } from "../base/secret.ts";
 import { failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
 import type { RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";

@@ -1,4 +1,4 @@
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import { CliError } from "../errors.ts";
 import type { Output } from "../output.ts";
 import type { Prompter, Question } from "./prompter.ts";

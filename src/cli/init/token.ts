@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
-import { checkApiToken } from "../../config/secret-forms.ts";
+import { checkApiToken } from "../../config/secrets.ts";
 import type { GitLabPlace } from "../../operations/setup/ports.ts";
 import { CliError } from "../errors.ts";
 import { isAccepted } from "./judgement.ts";

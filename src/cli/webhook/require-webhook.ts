@@ -1,5 +1,5 @@
-import { ConfigError } from "../../config/errors.ts";
 import type { Config } from "../../config/load.ts";
+import { ConfigError } from "../../config/source.ts";
 
 /** Throws ConfigError for a configuration without jobs by tag. */
 export function requireWebhook({ webhook, file }: Config): NonNullable<Config["webhook"]> {

@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { codeIn, FireRunnerError } from "../../base/errors.ts";
-import { proxyErrorIn } from "../../base/proxy/errors.ts";
+import { proxyErrorIn } from "../../base/proxy/routes.ts";
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/system-errors.ts";
 import { parseJson } from "../json.ts";
 

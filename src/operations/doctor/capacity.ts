@@ -8,7 +8,7 @@ import { hostKey } from "../../domain/placement.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { poolCapacity } from "../../domain/pool.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
-import { capacitiesOf, type HostTotals } from "../../vm/fleet-capacity.ts";
+import { capacitiesOf, type HostTotals } from "../../vm/fleet.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { answer } from "./findings.ts";
 

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import { tryReach } from "../host-trial/host-trial.ts";
 import type { DoctorCheck, Finding } from "./check.ts";
 import { answer } from "./findings.ts";

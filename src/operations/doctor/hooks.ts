@@ -1,6 +1,6 @@
 import { formatDuration } from "../../base/units.ts";
+import { describeScope } from "../../discovery/config.ts";
 import { hookState, isSameUrl } from "../../discovery/hook-health.ts";
-import { describeScope } from "../../discovery/scope.ts";
 import type { ApiHook, Scope } from "../../gitlab/rest-api.ts";
 import type { Finding } from "./check.ts";
 import { mergeFindings } from "./findings.ts";

@@ -1,4 +1,4 @@
-import { describeScope } from "../../discovery/scope.ts";
+import { describeScope } from "../../discovery/config.ts";
 import type { ApiRunner, Scope } from "../../gitlab/rest-api.ts";
 import { readMark } from "../../runners/runner-mark.ts";
 import type { Finding } from "./check.ts";

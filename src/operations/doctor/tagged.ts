@@ -1,7 +1,7 @@
 /** What jobs by tag need of GitLab: the API token, the scope and the role in it, room for runners, the hook. Only looks. */
 import type { Clock } from "../../base/clock.ts";
 import type { Config } from "../../config/load.ts";
-import { describeScope, namedScopeOf } from "../../discovery/scope.ts";
+import { describeScope, namedScopeOf } from "../../discovery/config.ts";
 import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";

@@ -1,7 +1,7 @@
 import type { TrialStep } from "../../views/trial-api.ts";
 import { VmError, type VmErrorCode } from "../../vm/errors.ts";
 import type { FlintlockClient } from "../../vm/flintlock/client.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import { failureOf, type StepContext, step } from "./step.ts";
 
 /** Failures of a call that never came to the daemon behind the address. */
