@@ -7,7 +7,7 @@
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FireRunnerError } from "../src/base/errors.ts";
-import { exitCodeOf } from "../src/cli/exit-codes.ts";
+import { exitCodeOf } from "../src/cli/errors.ts";
 import { advice, meanings } from "./error-advice.ts";
 
 const root = join(import.meta.dirname, "..");

@@ -10,7 +10,7 @@ if (major < 24 || (major === 24 && minor < 12)) {
 // Whoever reads our output may stop early (`| head`): that is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
-const { runFromProcess } = await import("./cli/process.ts");
+const { runFromProcess } = await import("./cli/program.ts");
 process.exit(await runFromProcess());
 
 export {};

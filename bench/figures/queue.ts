@@ -197,7 +197,7 @@ async function observed(
     hostKey({ driver: "fake", host: hostName(index) }),
   );
   return {
-    ...{ jobs, machines, pools, settled: ids, doors: ids },
+    ...{ jobs, machines, pools, settled: ids, listening: ids },
     hosts: new Map(
       keys.map((key) => [
         key,
@@ -216,8 +216,8 @@ async function observed(
     avoidedHosts: new Map(),
     heardAt: new Map(machines.map(({ id }) => [id, now])),
     ends: new Map(),
-    standingAt: new Map(jobs.map(({ id }) => [id, now])),
-    doubted: new Map(),
+    statusAt: new Map(jobs.map(({ id }) => [id, now])),
+    recheckAt: new Map(),
     since: now,
     mode: "run",
   };

@@ -18,12 +18,6 @@ import { type Cleanup, cleanUp } from "./cleanups.ts";
 import { type Components, composeApp } from "./compose.ts";
 import { openServers } from "./servers.ts";
 
-export { newSigningKey, signDelivery } from "../gitlab/webhook-signature.ts";
-export { doctorChecks } from "../operations/doctor/doctor-checks.ts";
-export { installConfiguredHook } from "../operations/hook-installation/configured-hook.ts";
-export { createSetupChecks } from "../operations/setup/setup-checks.ts";
-export { createLog } from "../telemetry/log.ts";
-export { openOfflineViews } from "../views/views.ts";
 export { tryHostAlone } from "./host-trials.ts";
 
 export interface AppOptions {

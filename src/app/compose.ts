@@ -88,7 +88,7 @@ function buildScheduler({ core, sources, config, log }: Base): Scheduler {
     fleet: core.fleet,
     images: core.images,
     api: core.api,
-    door: core.relay,
+    relay: core.relay,
     pools: sources.pools,
     bases: sources.bases,
     placement: vm.placement,
@@ -157,7 +157,7 @@ async function openTaggedJobs(
     version,
     runnerInfo: scheduler.runnerInfo,
     isPolled: claimer.isPolled,
-    onJobEnded: scheduler.doubt,
+    onJobEnded: scheduler.recheck,
     neverHeld: slots.neverHeld,
     log,
   });

@@ -4,7 +4,7 @@ import type { Log } from "../base/log.ts";
 import { isSameHost } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
-import { registryAsker } from "../image/registry/holding.ts";
+import { registryAsker } from "../registry/holding.ts";
 import { installationMark } from "../runners/runner-mark.ts";
 import type { EventStore, MachineStore, Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";

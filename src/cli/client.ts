@@ -1,3 +1,8 @@
+/**
+ * The running FireRunner as commands see it: `withDaemon` for those that need one, `withViews` for those that read from the store where
+ * none runs. Both use a client of the control socket, whose answers are checked against the schemas of views/.
+ */
+
 import { join } from "node:path";
 import { Agent, type Dispatcher, request } from "undici";
 import type { z } from "zod";
@@ -40,14 +45,14 @@ export interface DaemonClient
   /** The end of a machine's console, and what comes when `follow` is given, until the signal aborts. */
   console(machineId: string, options: ConsoleOptions): AsyncIterable<string>;
   post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
-  /** Answers what was done, in words. */
+  /** Returns what was done, in words. */
   host(name: string, action: "drain" | "resume" | "forget"): Promise<string[]>;
   /** Tries a host out: each step as it is done, until the signal aborts. */
   tryHost(order: TrialOrder, signal: AbortSignal): AsyncIterable<TrialStep>;
   close(): Promise<void>;
 }
 
-interface Ask {
+interface Call {
   readonly method?: "GET" | "POST" | "DELETE";
   readonly body?: object;
   readonly signal?: AbortSignal;
@@ -59,11 +64,62 @@ interface ConsoleOptions {
   readonly signal: AbortSignal;
 }
 
+/** Talks to the FireRunner of this configuration, and closes the connection. */
+export async function withDaemon<Result>(
+  context: Context,
+  use: (daemon: DaemonClient) => Promise<Result>,
+): Promise<Result> {
+  const { state } = await context.loadLocalConfig();
+  const daemon = createDaemonClient(state);
+  try {
+    return await use(daemon);
+  } finally {
+    await daemon.close();
+  }
+}
+
+type Reads = Pick<Views, "jobs" | "job" | "machines"> & Pick<WebhookViews, "runners">;
+
+/** Reads from the running FireRunner, or, when none runs, from the store it left. */
+export async function withViews<Result>(
+  context: Context,
+  read: (views: Reads) => Promise<Result>,
+): Promise<Result> {
+  const { state } = await context.loadLocalConfig();
+  const daemon = createDaemonClient(state);
+  try {
+    return await read(daemon);
+  } catch (error) {
+    if (!(error instanceof CliError && error.code === "cli_not_running")) throw error;
+    return await readOffline(context, state, read, error);
+  } finally {
+    await daemon.close();
+  }
+}
+
+async function readOffline<Result>(
+  { output }: Context,
+  state: string,
+  read: (views: Reads) => Promise<Result>,
+  notRunning: CliError,
+): Promise<Result> {
+  // Loaded only where it is needed: asking a running FireRunner should not cost the loading of the store.
+  const { openOfflineViews } = await import("../views/views.ts");
+  const views = await openOfflineViews(state).catch(() => undefined);
+  if (views === undefined) throw notRunning;
+  output.note(`FireRunner does not run; this is what it left in ${state}.`);
+  try {
+    return await read(views);
+  } finally {
+    await views.close();
+  }
+}
+
 export function createDaemonClient(stateDirectory: string): DaemonClient {
   const socketPath = join(stateDirectory, SOCKET_NAME);
   const agent = new Agent({ connect: { socketPath }, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: 0 });
 
-  async function send(path: string, { method = "GET", body, signal }: Ask) {
+  async function send(path: string, { method = "GET", body, signal }: Call) {
     let response: Dispatcher.ResponseData;
     try {
       response = await request(`http://control${path}`, {
@@ -83,9 +139,9 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
   async function call<Schema extends z.ZodType>(
     schema: Schema,
     path: string,
-    ask: Ask = {},
+    options: Call = {},
   ): Promise<z.infer<Schema>> {
-    const body = await (await send(path, ask)).json();
+    const body = await (await send(path, options)).json();
     const parsed = schema.safeParse(body);
     if (parsed.success) return parsed.data;
     throw new CliError(
@@ -128,10 +184,10 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
 
 /** One in a line, and empty lines between. */
 async function* trialSteps(body: Dispatcher.ResponseData["body"]): AsyncGenerator<TrialStep> {
-  let rest = "";
+  let unfinished = "";
   for await (const text of body.setEncoding("utf8")) {
-    const lines = `${rest}${text}`.split("\n");
-    rest = lines.pop() ?? "";
+    const lines = `${unfinished}${text}`.split("\n");
+    unfinished = lines.pop() ?? "";
     for (const line of lines) if (line !== "") yield TrialStep.parse(JSON.parse(line));
   }
 }
@@ -169,18 +225,4 @@ function unreachable(stateDirectory: string, cause: unknown): CliError {
     cause,
     hint: "Start it with “firerunner start”. If one runs, it uses another state directory: name its configuration with --config FILE.",
   });
-}
-
-/** Talks to the FireRunner of this configuration, and lets go of it. */
-export async function withDaemon<Result>(
-  context: Context,
-  use: (daemon: DaemonClient) => Promise<Result>,
-): Promise<Result> {
-  const { state } = await context.loadLocalConfig();
-  const daemon = createDaemonClient(state);
-  try {
-    return await use(daemon);
-  } finally {
-    await daemon.close();
-  }
 }

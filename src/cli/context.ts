@@ -66,7 +66,15 @@ function noConfig(): ConfigError {
   );
 }
 
-/** What a command does: gets its words and options, and answers an exit code (0 when it answers nothing). */
+/** Throws ConfigError for a configuration without jobs by tag. */
+export function requireWebhook({ webhook, file }: Config): NonNullable<Config["webhook"]> {
+  if (webhook) return webhook;
+  throw new ConfigError("config_invalid", "the configuration has no “webhook”", {
+    hint: `docs/webhooks.md shows what to add to ${file ?? "the configuration"}: an API token, a signing key, an address to listen on.`,
+  });
+}
+
+/** What a command does: gets its words and options, and returns an exit code (0 when it returns nothing). */
 type Action<Options = object> = (
   context: Context,
   args: readonly string[],
@@ -75,3 +83,18 @@ type Action<Options = object> = (
 
 /** Makes a handler for commander from an action. */
 export type Run = <Options = object>(action: Action<Options>) => (...given: unknown[]) => Promise<void>;
+
+/** A signal that aborts on Ctrl-C or SIGTERM, for commands that wait. `using` it gives the usual handling back. */
+export function signalOnInterrupt(): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const abort = () => controller.abort(new Error("interrupted"));
+  process.once("SIGINT", abort);
+  process.once("SIGTERM", abort);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      process.off("SIGINT", abort);
+      process.off("SIGTERM", abort);
+    },
+  };
+}

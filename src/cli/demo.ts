@@ -4,8 +4,8 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { MIB_BYTES } from "../base/units.ts";
 import type { Run } from "./context.ts";
-import { exitCodes } from "./exit-codes.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
+import { signalOnInterrupt } from "./context.ts";
+import { exitCodes } from "./errors.ts";
 
 interface Options {
   readonly repo?: string;
@@ -51,7 +51,7 @@ function sharedImages(env: NodeJS.ProcessEnv): string {
   return join(env["XDG_CACHE_HOME"] || join(env["HOME"] || homedir(), ".cache"), "firerunner", "images");
 }
 
-/** What programs may still take: free memory and caches that give way. */
+/** What programs may still take: free memory and caches that shrink. */
 async function availableMemoryMib(): Promise<number> {
   const text = await readFile("/proc/meminfo", "utf8").catch(() => "");
   const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(text)?.[1];

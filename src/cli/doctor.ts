@@ -8,10 +8,9 @@ import { hostChecks } from "../operations/doctor/host.ts";
 import { programChecks } from "../operations/doctor/programs.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context, Run } from "./context.ts";
-import { exitCodes } from "./exit-codes.ts";
-import { printFinding } from "./findings.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
-import { loadApp } from "./load-app.ts";
+import { signalOnInterrupt } from "./context.ts";
+import { exitCodes } from "./errors.ts";
+import { printFinding } from "./messages.ts";
 
 /** A driver proves itself by booting a machine, perhaps under emulation. */
 const CHECK_LIMIT_MS = 150_000;
@@ -34,7 +33,7 @@ export function addDoctor(program: Command, run: Run): void {
         const findings = await Promise.all(running);
         const failed = findings.filter(({ level }) => level === "fail").length;
         const warned = findings.filter(({ level }) => level === "warn").length;
-        output.result({ ok: failed === 0, findings }, () => output.line(`\n${verdict(failed, warned)}`));
+        output.result({ ok: failed === 0, findings }, () => output.line(`\n${conclusion(failed, warned)}`));
         return failed === 0 ? exitCodes.ok : exitCodes.failed;
       }),
     );
@@ -47,16 +46,22 @@ async function allChecks(context: Context): Promise<DoctorCheck[]> {
     { name: "configuration", run: async () => finding },
     ...programChecks(context.env),
     ...(local ? hostChecks(local, config) : []),
-    ...(config ? (await loadApp()).doctorChecks(config, await askRunning(config)) : []),
+    ...(config ? await configuredChecks(config) : []),
   ];
+}
+
+/** Loaded only here: the other commands should not cost the loading of every driver. */
+async function configuredChecks(config: Config): Promise<readonly DoctorCheck[]> {
+  const { doctorChecks } = await import("../operations/doctor/doctor-checks.ts");
+  return doctorChecks(config, await askRunning(config));
 }
 
 /** What cannot be asked counts as not running: then more is tried out, and nothing is disturbed by it. */
 async function askRunning({ state }: Config): Promise<RunningFireRunner | undefined> {
   const daemon = createDaemonClient(state);
   try {
-    const { door } = await daemon.status();
-    return { doors: door?.addresses ?? [] };
+    const { publicServer } = await daemon.status();
+    return { addresses: publicServer?.addresses ?? [] };
   } catch {
     return undefined;
   } finally {
@@ -94,7 +99,7 @@ function findingOf(error: unknown): Finding {
   return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 
-function verdict(failed: number, warned: number): string {
+function conclusion(failed: number, warned: number): string {
   if (failed > 0) return `${failed} of these must be put right before jobs can run.`;
   return warned > 0 ? "Jobs can run; what is marked could be better." : "Everything is as it should be.";
 }

@@ -1,6 +1,8 @@
+/** The errors of the command line itself, and the exit code that an error of any module gives a command. */
+
 import { FireRunnerError } from "../base/errors.ts";
 
-export type CliErrorCode =
+type CliErrorCode =
   /** The command line has a word, option or value that is not known. */
   | "cli_usage"
   /** The command needs a running FireRunner, and none answers on the control socket. */
@@ -28,3 +30,21 @@ export class CliError extends FireRunnerError {
 
 /** The daemon refused a request: its own code, message and hint. */
 export class DaemonError extends FireRunnerError {}
+
+/** Listed for people in docs/cli.md. */
+export const exitCodes = { ok: 0, failed: 1, usage: 2, notRunning: 3, notFound: 4 } as const;
+
+const byCode: Readonly<Record<string, number>> = {
+  cli_usage: exitCodes.usage,
+  config_invalid: exitCodes.usage,
+  config_unreadable: exitCodes.usage,
+  bad_request: exitCodes.usage,
+  registry_bad_name: exitCodes.usage,
+  cli_not_running: exitCodes.notRunning,
+  not_found: exitCodes.notFound,
+  image_missing: exitCodes.notFound,
+};
+
+export function exitCodeOf(error: unknown): number {
+  return (error instanceof FireRunnerError ? byCode[error.code] : undefined) ?? exitCodes.failed;
+}

@@ -4,12 +4,12 @@ import { formatMib } from "../base/units.ts";
 import type { HostStatus } from "../views/api.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
-import { exitCodes } from "./exit-codes.ts";
+import { signalOnInterrupt } from "./context.ts";
+import { exitCodes } from "./errors.ts";
 import { addHostsCheck } from "./hosts/check.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
 import type { Output } from "./output.ts";
 
-const LOOK_MS = 1_000;
+const POLL_MS = 1_000;
 
 export function addHosts(program: Command, run: Run): void {
   const hosts = program
@@ -122,7 +122,7 @@ async function waitUntilEmpty({ output }: Context, daemon: DaemonClient, name: s
     }
     if (left !== told) output.note(`${left} ${left === 1 ? "machine is" : "machines are"} left on ${name}`);
     told = left;
-    await systemClock.sleep(LOOK_MS, interrupt.signal).catch(() => {});
+    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
   }
   output.note(`not waiting any longer; ${name} stays drained`);
   return exitCodes.failed;

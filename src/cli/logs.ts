@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { plainJson } from "../base/text.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
+import { signalOnInterrupt } from "./context.ts";
 import { countOption } from "./options.ts";
 import type { Output } from "./output.ts";
 

@@ -1,10 +1,10 @@
 import type { Command } from "commander";
 import type { MachineView } from "../views/api.ts";
+import { withViews } from "./client.ts";
 import type { Run } from "./context.ts";
 import { ago, formatSize, machineTime } from "./messages.ts";
 import { countOption } from "./options.ts";
 import type { Output } from "./output.ts";
-import { withViews } from "./views.ts";
 
 interface Options {
   readonly all?: boolean;

@@ -1,5 +1,7 @@
+/** How times, sizes, states and findings are put into words, the same in all commands. */
+
 import { systemClock } from "../base/clock.ts";
-import { oneLine } from "../base/text.ts";
+import { oneLine, plainText } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";
@@ -46,4 +48,29 @@ export function jobTime(job: JobView, now: number = systemClock.now()): string {
 
 export function machineTime(machine: MachineView, now: number = systemClock.now()): string {
   return formatDuration(Math.max(0, (machine.goneAt ?? now) - machine.createdAt));
+}
+
+const MARK_WIDTH = 6;
+const NAME_WIDTH = 24;
+
+const marks = {
+  ok: ["green", "ok  "],
+  skip: ["yellow", "skip"],
+  warn: ["yellow", "warn"],
+  fail: ["red", "FAIL"],
+} as const;
+
+interface NamedFinding {
+  readonly name: string;
+  readonly level: keyof typeof marks;
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
+
+/** What was found, beside its name, and below it what to do. */
+export function printFinding(output: Output, { name, level, message, hint }: NamedFinding): void {
+  const [colour, word] = marks[level];
+  const told = `${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`;
+  output.line(told, [MARK_WIDTH + NAME_WIDTH + 2, MARK_WIDTH]);
+  if (hint !== undefined) output.line(`${" ".repeat(MARK_WIDTH)}→ ${plainText(hint)}`);
 }

@@ -1,5 +1,6 @@
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
+import { describeError, FireRunnerError } from "../base/errors.ts";
 import { type Column, formatTable } from "../base/table.ts";
 import { plainJson, plainText, USUAL_WIDTH, wrapped } from "../base/text.ts";
 import { CliError } from "./errors.ts";
@@ -14,7 +15,7 @@ export interface Output {
   /** True when results are wanted as JSON. */
   readonly json: boolean;
   /**
-   * A sentence, in as many lines as it takes on this screen; the next ones begin where `hang` says (base/text.ts). A line feed at its start
+   * A sentence, in as many lines as it takes on this screen; the next ones begin where `hang` says (base/wrap.ts). A line feed at its start
    * stands for an empty line before it.
    */
   line(text?: string, hang?: Hang): void;
@@ -33,12 +34,12 @@ export interface Output {
 }
 
 /** Columns to the right at which the lines after the first begin, and at least where a word has no room behind so many. */
-export type Hang = number | readonly [hang: number, least: number];
+type Hang = number | readonly [hang: number, least: number];
 
 /** A terminal, or what stands in its place: then it counts as 80 columns wide, so that the same words always give the same lines. */
 export type ScreenStream = Writable & { isTTY?: boolean; columns?: number };
 
-export interface OutputOptions {
+interface OutputOptions {
   readonly stdout: ScreenStream;
   readonly stderr: ScreenStream;
   readonly env: NodeJS.ProcessEnv;
@@ -107,4 +108,39 @@ function shownLine(text: string): string {
   return (
     start + parts.map((part, at) => (at % 2 === 1 ? part : plainText(part).replaceAll("\n", " "))).join("")
   );
+}
+
+/** The end of every failed command: what went wrong and what to do, or, for a fault of our own, where it happened. */
+export function printError(
+  error: unknown,
+  { stderr, argv }: { readonly stderr: ScreenStream; readonly argv: readonly string[] },
+): void {
+  if (argv.includes("--json")) {
+    stderr.write(`${plainJson(asProblem(error))}\n`);
+    return;
+  }
+  if (!(error instanceof FireRunnerError)) {
+    const trace = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    stderr.write("firerunner: this is a bug in FireRunner, please report it with these lines:\n");
+    stderr.write(`${plainText(trace)}\n`);
+    return;
+  }
+  writeLines(stderr, `firerunner: ${plainText(messageOf(error))}`);
+  if (error.hint) writeLines(stderr, `  → ${plainText(error.hint)}`);
+}
+
+/** The cause is told only where it says more than the message. */
+function messageOf(error: FireRunnerError): string {
+  const full = describeError(error);
+  const cause = error.cause === undefined ? "" : describeError(error.cause);
+  const isTold =
+    error.code.startsWith("config_") || error.code.startsWith("cli_") || error.message.includes(cause);
+  return isTold ? error.message : full;
+}
+
+function asProblem(error: unknown): { code: string; message: string; hint: string | null } {
+  if (error instanceof FireRunnerError) {
+    return { code: error.code, message: messageOf(error), hint: error.hint ?? null };
+  }
+  return { code: "internal", message: describeError(error), hint: "This is a bug in FireRunner." };
 }

@@ -1,31 +1,54 @@
+/**
+ * The command line: all commands, with the options that each of them has. A command is a file of this folder, which adds itself to the
+ * program; an action gets a context (context.ts) and returns an exit code, and whatever it throws is printed here, with what to do.
+ */
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, CommanderError } from "commander";
+import { z } from "zod";
 import { addConfig } from "./config.ts";
 import { createContext, type GlobalOptions, type Run, type Surroundings } from "./context.ts";
+import { addDrain, addReload } from "./daemon.ts";
 import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
-import { addDrain } from "./drain.ts";
-import { exitCodeOf, exitCodes } from "./exit-codes.ts";
+import { exitCodeOf, exitCodes } from "./errors.ts";
 import { addHosts } from "./hosts.ts";
 import { addImage } from "./image.ts";
 import { addInit } from "./init.ts";
 import { addJobs } from "./jobs.ts";
 import { addLogs } from "./logs.ts";
 import { addMachines } from "./machines.ts";
-import { screenWidth, writeLines } from "./output.ts";
-import { printError } from "./print-error.ts";
-import { addReload } from "./reload.ts";
+import { printError, screenWidth, writeLines } from "./output.ts";
 import { addRunner } from "./runner.ts";
 import { addStart } from "./start.ts";
 import { addStatus } from "./status.ts";
 import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
+const PackageFile = z.object({ version: z.string() });
+
+/** Runs the command line this process was started with. */
+export async function runFromProcess(): Promise<number> {
+  const root = join(import.meta.dirname, "../..");
+  const { version } = PackageFile.parse(JSON.parse(readFileSync(join(root, "package.json"), "utf8")));
+  return await runCli({
+    argv: process.argv.slice(2),
+    env: process.env,
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    version,
+    executable: [process.execPath, join(root, "src/main.ts")],
+  });
+}
+
 const epilogue = `
 Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration,
             3 FireRunner does not run, 4 no such job, machine, runner or image.
 docs/cli.md has the details.`;
 
-/** Runs one command line to its end and answers its exit code. Never throws: a failure is printed, with what to do. */
+/** Runs one command line to its end and returns its exit code. Never throws: a failure is printed, with what to do. */
 export async function runCli(surroundings: Surroundings): Promise<number> {
   let code: number = exitCodes.ok;
   const run: Run =

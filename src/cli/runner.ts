@@ -3,12 +3,11 @@ import { systemClock } from "../base/clock.ts";
 import { plainText } from "../base/text.ts";
 import { DAY_MS } from "../base/units.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
-import { withDaemon } from "./client.ts";
+import { withDaemon, withViews } from "./client.ts";
 import type { Run } from "./context.ts";
 import { ago, cellText, clockTime, formatSize } from "./messages.ts";
 import { tagsOption } from "./options.ts";
 import type { Output } from "./output.ts";
-import { withViews } from "./views.ts";
 
 /** A token that ends sooner is worth a word. */
 const SOON_MS = 14 * DAY_MS;

@@ -4,7 +4,6 @@ import { describeError, hintOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { keepMemoryOutOfDumps } from "../base/process.ts";
 import type { Run } from "./context.ts";
-import { loadApp } from "./load-app.ts";
 
 export function addStart(program: Command, run: Run): void {
   program
@@ -13,7 +12,9 @@ export function addStart(program: Command, run: Run): void {
     .action(
       run(async ({ loadConfig, stdout, version }) => {
         const config = await loadConfig();
-        const { createApp, createLog } = await loadApp();
+        // Loaded only here: no other command should take as long to start as the whole program.
+        const { createApp } = await import("../app/app.ts");
+        const { createLog } = await import("../telemetry/log.ts");
         const { log, setLevel } = createLog({ settings: config.log, terminal: stdout.isTTY === true });
         const reread = async () => {
           const next = await loadConfig();

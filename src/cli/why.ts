@@ -1,12 +1,12 @@
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
 import type { EventView, JobStory } from "../views/api.ts";
+import { withViews } from "./client.ts";
 import type { Run } from "./context.ts";
 import { type CliError, DaemonError } from "./errors.ts";
 import { clockTime, stateWord } from "./messages.ts";
 import { jobArgument } from "./options.ts";
 import type { Output } from "./output.ts";
-import { withViews } from "./views.ts";
 
 /** What guests asked of the proxy fills pages; only what was refused, failed or is missing in a list explains something. */
 const quiet: ReadonlySet<string> = new Set(["egress:allowed", "egress:asked", "egress:connected"]);

@@ -12,9 +12,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { after, systemClock } from "../base/clock.ts";
+import { parseJson } from "../base/json.ts";
 import { readBounded } from "../base/read-bounded.ts";
 import { ImageError } from "./errors.ts";
-import { parseJson } from "./json.ts";
 
 /** It is sent to GitLab with every request for a job. */
 const INFO_MAX_BYTES = 64 * 1024;

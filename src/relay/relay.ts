@@ -46,7 +46,7 @@ export interface Relay {
   readonly trials: RelayTrials;
   endOf(machineId: string): GuestEnd | undefined;
   lastHeardAt(machineId: string): number | undefined;
-  lastStandingAt(machineId: string): number | undefined;
+  lastStatusAt(machineId: string): number | undefined;
   tellCanceling(machineId: string): void;
   /** Looks whether the certificate's files have changed. */
   reload(): Promise<void>;
@@ -116,7 +116,7 @@ export function createRelay(options: RelayOptions): Relay {
     endOf: (machineId) => endpoints.guest(machineId)?.end,
     close: endpoints.close,
     lastHeardAt: (machineId) => endpoints.guest(machineId)?.lastHeardAt(),
-    lastStandingAt: (machineId) => endpoints.guest(machineId)?.statusAt,
+    lastStatusAt: (machineId) => endpoints.guest(machineId)?.statusAt,
     tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),
     reload: relayAddress.look,
     async stop() {

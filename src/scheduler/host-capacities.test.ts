@@ -5,7 +5,7 @@ import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { createHostCapacities } from "./host-capacities.ts";
 
-function rooms() {
+function createSubject() {
   return createHostCapacities({
     fleet: createFleet([createFakeDriver({ host: createFakeHost(createManualClock()) })]),
     health: { unusable: () => new Map(), digests: () => new Map() },
@@ -15,34 +15,34 @@ function rooms() {
 }
 
 test("nothing new goes to a host that came back with old machines, until they are gone", async () => {
-  const subject = rooms();
-  const closed = async () => (await subject.all()).map((room) => room.closed);
+  const subject = createSubject();
+  const closed = async () => (await subject.all()).map((host) => host.closed);
 
-  subject.noteStrangers("fake", []);
-  subject.noteStrangers("fake", ["fr-old22222", "fr-old33333"]);
+  subject.noteUnneeded("fake", []);
+  subject.noteUnneeded("fake", ["fr-old22222", "fr-old33333"]);
   expect(await closed()).toEqual([undefined]);
-  subject.noteStrangers("fake", ["fr-old22222", "fr-old33333"]);
+  subject.noteUnneeded("fake", ["fr-old22222", "fr-old33333"]);
   expect(await closed()).toEqual(["it still runs 2 machines that nobody needs, until they are removed"]);
-  subject.noteStrangers("fake", ["fr-old33333"]);
+  subject.noteUnneeded("fake", ["fr-old33333"]);
   expect(await closed()).toEqual(["it still runs a machine that nobody needs, until they are removed"]);
-  subject.noteStrangers("fake", []);
+  subject.noteUnneeded("fake", []);
   expect(await closed()).toEqual([undefined]);
 });
 
 test("a machine that ended while the host was looked at closes nothing", async () => {
-  const subject = rooms();
+  const subject = createSubject();
 
-  subject.noteStrangers("fake", []);
-  subject.noteStrangers("fake", ["fr-old22222"]);
-  subject.noteStrangers("fake", ["fr-old33333"]);
+  subject.noteUnneeded("fake", []);
+  subject.noteUnneeded("fake", ["fr-old22222"]);
+  subject.noteUnneeded("fake", ["fr-old33333"]);
 
   expect((await subject.all())[0]?.closed).toBeUndefined();
 });
 
 test("what a host runs when the program starts counts at once", async () => {
-  const subject = rooms();
+  const subject = createSubject();
 
-  subject.noteStrangers("fake", ["fr-old22222"]);
+  subject.noteUnneeded("fake", ["fr-old22222"]);
 
   expect((await subject.all())[0]?.closed).toContain("a machine that nobody needs");
 });

@@ -11,7 +11,7 @@ const REMEMBERED_MACHINES = 1_000;
 
 export interface HostCapacities {
   /** One host. `unseen`: an image that was not tried there counts as unusable. */
-  room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostCapacity;
+  of(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostCapacity;
   /** All hosts. Rejects when the capacity of one cannot be told. */
   all(unseen?: "unseen"): Promise<readonly HostCapacity[]>;
   /** These machines run, or ran: their hosts have their images. */
@@ -20,7 +20,7 @@ export interface HostCapacities {
    * Machines that run on a host and that nobody needs, from a look at it. One that is there at the first look or at two in a row fills
    * the host: what it takes is not known, so that nothing else goes there until it is removed.
    */
-  noteStrangers(key: string, ids: readonly string[]): void;
+  noteUnneeded(key: string, ids: readonly string[]): void;
   /** Reads which hosts take nothing new. */
   refresh(): Promise<void>;
   drained(): ReadonlySet<string>;
@@ -35,34 +35,34 @@ export interface HostCapacitiesDeps {
 
 export function createHostCapacities({ fleet, health, refusals, store }: HostCapacitiesDeps): HostCapacities {
   const imagesOn = new Map<string, Set<string>>();
-  const strangers = new Map<string, { readonly seen: ReadonlySet<string>; readonly lasting: number }>();
+  const unneeded = new Map<string, { readonly seen: ReadonlySet<string>; readonly lasting: number }>();
   let drained: ReadonlySet<string> = new Set();
   let isRemembered = false;
 
-  function room(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostCapacity {
+  function of(key: string, driver: VmDriver, capacity: Capacity, unseen?: "unseen"): HostCapacity {
     return {
       key,
       driver: driver.name,
       capacity,
       labels: driver.labels,
-      closed: drained.has(key) ? "it is drained" : (driver.trouble()?.problem ?? strangersOn(key)),
+      closed: drained.has(key) ? "it is drained" : (driver.trouble()?.problem ?? unneededOn(key)),
       unusable: health.unusable(key, unseen),
       images: namesOf(imagesOn.get(key) ?? new Set(), health.digests()),
       refusals: refusals.on(key, (digest) => namesOf(new Set([digest]), health.digests())),
     };
   }
 
-  function strangersOn(key: string): string | undefined {
-    const count = strangers.get(key)?.lasting ?? 0;
+  function unneededOn(key: string): string | undefined {
+    const count = unneeded.get(key)?.lasting ?? 0;
     if (count === 0) return undefined;
     return `it still runs ${count === 1 ? "a machine" : `${count} machines`} that nobody needs, until they are removed`;
   }
 
   /** Seen for the first time, it may be one that we removed between the look at the host and that at the rows. */
-  function noteStrangers(key: string, ids: readonly string[]): void {
-    const before = strangers.get(key)?.seen;
+  function noteUnneeded(key: string, ids: readonly string[]): void {
+    const before = unneeded.get(key)?.seen;
     const lasting = before ? ids.filter((id) => before.has(id)) : ids;
-    strangers.set(key, { seen: new Set(ids), lasting: lasting.length });
+    unneeded.set(key, { seen: new Set(ids), lasting: lasting.length });
   }
 
   function noteImages(machines: readonly Machine[]): void {
@@ -74,12 +74,12 @@ export function createHostCapacities({ fleet, health, refusals, store }: HostCap
   }
 
   return {
-    room,
+    of,
     noteImages,
-    noteStrangers,
+    noteUnneeded,
     all: async (unseen) =>
       await Promise.all(
-        [...fleet.hosts()].map(async ([key, driver]) => room(key, driver, await driver.capacity(), unseen)),
+        [...fleet.hosts()].map(async ([key, driver]) => of(key, driver, await driver.capacity(), unseen)),
       ),
     async refresh() {
       drained = new Set(await store.drainedHosts());

@@ -71,7 +71,7 @@ export function createJobActions(deps: JobActionDeps): JobActions {
     const job = await store.job(jobId);
     if (job?.state !== "starting" || job.machineId !== machineId) return undefined;
     if (counts) await recordConsoleTail(deps, jobId, machineId, signal);
-    const isNews = await shunHost(deps, jobId, machineId);
+    const isNews = await avoidHost(deps, jobId, machineId);
     if (!(await store.retryJob(jobId, reason, counts ? "counts" : "does not count"))) return undefined;
     const words = retryWords(retry, job.attempt, attempts, isNews);
     if (words !== undefined) await store.addTraceHead(jobId, traceLine("warning", words));
@@ -107,8 +107,8 @@ function retryWords(
   return `machine ${machineId} was not made: ${reason}; the job waits for another, and this was no attempt of its own`;
 }
 
-/** What broke there once may break again: the next machine of this job goes elsewhere if it can. Answers whether it is news. */
-async function shunHost(
+/** What broke there once may break again: the next machine of this job goes elsewhere if it can. Returns whether it is news. */
+async function avoidHost(
   { store, avoidedHosts }: JobActionDeps,
   jobId: number,
   machineId: string,

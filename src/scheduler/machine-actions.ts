@@ -11,11 +11,11 @@ import type { Refusals } from "./refusals.ts";
 export interface MachineDeps extends ConsoleTailDeps {
   readonly store: JobStore & MachineStore & EventStore;
   readonly images: ImageSource;
-  readonly door: GuestEndpoint;
+  readonly relay: GuestEndpoint;
   readonly log: Log;
   readonly refusals: Pick<Refusals, "note" | "noteMade">;
   /** Machines for which this process has the relay listen. */
-  readonly doors: Set<string>;
+  readonly listening: Set<string>;
 }
 
 /** What is done to machines. Each reads its row first: a round's decision may be older than the row. */
@@ -27,13 +27,13 @@ export interface MachineActions {
 }
 
 export function createMachineActions(deps: MachineDeps): MachineActions {
-  const { store, door, doors, log } = deps;
+  const { store, relay, listening, log } = deps;
 
   const driverOf = (host: string, machineId: string) => driverAt(deps.fleet, host, machineId);
 
-  async function openDoor(machineId: string, driver: VmDriver | undefined): Promise<void> {
-    await door.open(machineId, driver?.relaySocket(machineId));
-    doors.add(machineId);
+  async function listenFor(machineId: string, driver: VmDriver | undefined): Promise<void> {
+    await relay.open(machineId, driver?.relaySocket(machineId));
+    listening.add(machineId);
   }
 
   async function create(machineId: string, host: string, signal: AbortSignal): Promise<void> {
@@ -42,8 +42,8 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     try {
       const driver = driverOf(host, machineId);
       const image = await deps.images.resolve(machine.image);
-      await openDoor(machineId, driver);
-      const link = () => door.link(machineId);
+      await listenFor(machineId, driver);
+      const link = () => relay.link(machineId);
       await driver.create({ id: machineId, size: machine.size, image, link }, signal);
     } catch (error) {
       // An interrupted create says nothing about the machine: the next start goes on with it.
@@ -60,7 +60,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     if (!machine || machine.state === "stopping" || machine.state === "gone") return;
     // A host that was taken out of the configuration is not needed for its guests to come to the relay.
     const isElsewhere = !isLocalHost(machine.host);
-    await openDoor(machineId, isElsewhere ? undefined : driverOf(host, machineId));
+    await listenFor(machineId, isElsewhere ? undefined : driverOf(host, machineId));
     const about = { jobId: machine.jobId ?? undefined, machineId };
     await store.note("machine:adopted", about, { state: machine.state });
   }
@@ -87,7 +87,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     if ((await driver.inspect(machineId, signal)) === undefined) return;
     await store.note("machine:unknown", { machineId }, { host: driver.host });
     log.warn({ machineId, host }, "destroying a machine that the store does not know");
-    // One that belongs on another host keeps its door there.
+    // For one that belongs on another host the relay goes on to listen.
     if (machine && machine.state !== "gone") await driver.destroy(machineId, signal);
     else await remove(deps, driver, machineId, signal);
   }
@@ -107,7 +107,7 @@ function driverAt(fleet: MachineDeps["fleet"], host: string, machineId: string):
   );
 }
 
-/** Stops a machine that could not be started; its job notices and gets another. Answers whether it was still wanted. */
+/** Stops a machine that could not be started; its job notices and gets another. Returns whether it was still wanted. */
 async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unknown): Promise<boolean> {
   const words = explainError(error);
   const about = { jobId: machine.jobId ?? undefined, machineId: machine.id };
@@ -122,9 +122,9 @@ async function giveUp({ store, log }: MachineDeps, machine: Machine, error: unkn
   return true;
 }
 
-/** The door first: what a guest says from now on changes nothing. */
+/** The relay is closed first: what a guest says from now on changes nothing. */
 async function remove(deps: MachineDeps, driver: VmDriver, machineId: string, signal: AbortSignal) {
-  await deps.door.close(machineId);
-  deps.doors.delete(machineId);
+  await deps.relay.close(machineId);
+  deps.listening.delete(machineId);
   await driver.destroy(machineId, signal);
 }

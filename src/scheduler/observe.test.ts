@@ -56,17 +56,17 @@ async function plannedWhen(
       then(++machineReads === 1 ? "first machines" : "second machines", store.machines(filter)),
   });
   const list: VmDriver["list"] = (signal) => then("list", driver.list(signal));
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf };
+  const relay = { lastHeardAt: () => undefined, lastStatusAt: () => undefined, endOf };
   const snapshot = await observe(
     {
-      ...{ store: watched, door },
+      ...{ store: watched, relay },
       ...hostsOf({ ...driver, list }),
       pools: () => new Map([["small", aPool()]]),
     },
     {
-      doors: new Set([M]),
+      listening: new Set([M]),
       askedAt: new Map(),
-      doubted: new Map(),
+      recheckAt: new Map(),
       ...nothing,
       since: clock.now(),
       mode: "run",
@@ -84,7 +84,7 @@ function hostsOf(only: VmDriver) {
   const lists = createHostLists({ fleet, clock, onLateAnswer: () => {} });
   return {
     lists,
-    rooms: createHostCapacities({ fleet, health, refusals: { on: () => [] }, store }),
+    capacities: createHostCapacities({ fleet, health, refusals: { on: () => [] }, store }),
     placement: "spread",
   } as const;
 }
@@ -140,10 +140,17 @@ test("a guest that said goodbye after its job's end is believed to have ended it
 
 test("a driver that hangs is one that could not be asked", async () => {
   const hanging: VmDriver = { ...driver, list: () => new Promise(() => {}) };
-  const door = { lastHeardAt: () => undefined, lastStandingAt: () => undefined, endOf: () => undefined };
+  const relay = { lastHeardAt: () => undefined, lastStatusAt: () => undefined, endOf: () => undefined };
   const observing = observe(
-    { store, door, ...hostsOf(hanging), pools: () => new Map() },
-    { doors: new Set(), askedAt: new Map(), doubted: new Map(), ...nothing, since: clock.now(), mode: "run" },
+    { store, relay, ...hostsOf(hanging), pools: () => new Map() },
+    {
+      listening: new Set(),
+      askedAt: new Map(),
+      recheckAt: new Map(),
+      ...nothing,
+      since: clock.now(),
+      mode: "run",
+    },
     new AbortController().signal,
   );
   await clock.advance(20_000);

@@ -14,11 +14,11 @@ import type { HostView, Mode, Snapshot } from "./snapshot.ts";
 
 /** What this process knows by itself. */
 export interface OwnKnowledge {
-  readonly doors: ReadonlySet<string>;
+  readonly listening: ReadonlySet<string>;
   /** When we asked GitLab ourselves how a job stands, by job. */
   readonly askedAt: ReadonlyMap<number, number>;
   /** Jobs that are said to have ended, and from when on to ask about them. */
-  readonly doubted: ReadonlyMap<number, number>;
+  readonly recheckAt: ReadonlyMap<number, number>;
   readonly starting: ReadonlyMap<number, string>;
   readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
   readonly since: number;
@@ -33,40 +33,40 @@ export interface Observed extends Snapshot {
 export interface ObserverDeps {
   readonly store: Pick<JobStore, "jobs"> & Pick<MachineStore, "machines" | "machine">;
   readonly lists: HostLists;
-  readonly rooms: Pick<HostCapacities, "room" | "refresh" | "noteImages" | "noteStrangers">;
+  readonly capacities: Pick<HostCapacities, "of" | "refresh" | "noteImages" | "noteUnneeded">;
   readonly placement: PlacementPolicy;
-  readonly door: Pick<GuestEndpoint, "lastHeardAt" | "lastStandingAt" | "endOf">;
+  readonly relay: Pick<GuestEndpoint, "lastHeardAt" | "lastStatusAt" | "endOf">;
   readonly pools: Pools;
 }
 
 export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: AbortSignal): Promise<Observed> {
-  const { store, door, rooms } = deps;
-  await rooms.refresh();
+  const { store, relay, capacities } = deps;
+  await capacities.refresh();
   // Before the rows are read: a machine whose row comes too late for them is then still counted here.
   const starting = new Map(own.starting);
   const started = (await store.machines({ live: true })).filter(isStarted).map(({ id }) => id);
   const answers = await deps.lists.ask(new Set(started), signal);
   const live = await store.machines({ live: true });
-  const ends = collect(live, ({ id }) => [id, door.endOf(id)]);
+  const ends = collect(live, ({ id }) => [id, relay.endOf(id)]);
   const jobs = await store.jobs({ unfinished: true });
-  rooms.noteImages(live);
+  capacities.noteImages(live);
   const machines = [...live, ...(await missingMachines(store, jobs, live))];
-  noteStrangers(rooms, machines, answers);
+  noteUnneeded(capacities, machines, answers);
   return {
     jobs,
     machines,
-    hosts: new Map([...answers].map(([key, answer]) => [key, viewOf(answer, key, rooms)])),
+    hosts: new Map([...answers].map(([key, answer]) => [key, viewOf(answer, key, capacities)])),
     hostProblems: collect([...answers], ([key, { problem }]) => [key, problem]),
     placement: deps.placement,
     starting,
     avoidedHosts: own.avoidedHosts,
     settled: settledIn(machines, answers),
     pools: deps.pools(),
-    doors: own.doors,
-    heardAt: collect(machines, ({ id }) => [id, door.lastHeardAt(id)]),
+    listening: own.listening,
+    heardAt: collect(machines, ({ id }) => [id, relay.lastHeardAt(id)]),
     ends,
-    standingAt: collect(jobs, (job) => [job.id, standingAt(job, door, own)]),
-    doubted: own.doubted,
+    statusAt: collect(jobs, (job) => [job.id, statusAt(job, relay, own)]),
+    recheckAt: own.recheckAt,
     since: own.since,
     mode: own.mode,
   };
@@ -79,23 +79,23 @@ function isStarted({ state }: Machine): boolean {
 function viewOf(
   { listed, capacity, driver }: HostAnswer,
   key: string,
-  rooms: ObserverDeps["rooms"],
+  capacities: ObserverDeps["capacities"],
 ): HostView {
-  return { listed, capacity: capacity && rooms.room(key, driver, capacity) };
+  return { listed, capacity: capacity && capacities.of(key, driver, capacity) };
 }
 
-function noteStrangers(
-  rooms: ObserverDeps["rooms"],
+function noteUnneeded(
+  capacities: ObserverDeps["capacities"],
   machines: readonly Machine[],
   answers: ReadonlyMap<string, HostAnswer>,
 ): void {
   const rows = new Map(machines.map((machine) => [machine.id, machine]));
   for (const [key, { listed }] of answers) {
-    const strangers = listed?.filter(({ id, status }) => status.running && !livesOn(rows.get(id), key));
-    if (strangers)
-      rooms.noteStrangers(
+    const unneeded = listed?.filter(({ id, status }) => status.running && !livesOn(rows.get(id), key));
+    if (unneeded)
+      capacities.noteUnneeded(
         key,
-        strangers.map(({ id }) => id),
+        unneeded.map(({ id }) => id),
       );
   }
 }
@@ -117,8 +117,8 @@ async function missingMachines(
   return found.filter((machine) => machine !== undefined);
 }
 
-function standingAt(job: Job, door: ObserverDeps["door"], own: OwnKnowledge): number | undefined {
-  const heard = job.machineId === null ? undefined : door.lastStandingAt(job.machineId);
+function statusAt(job: Job, relay: ObserverDeps["relay"], own: OwnKnowledge): number | undefined {
+  const heard = job.machineId === null ? undefined : relay.lastStatusAt(job.machineId);
   const asked = own.askedAt.get(job.id);
   return heard === undefined && asked === undefined ? undefined : Math.max(heard ?? 0, asked ?? 0);
 }

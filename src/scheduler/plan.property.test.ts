@@ -22,7 +22,7 @@ interface World {
   readonly jobs: Map<number, Job>;
   readonly machines: Map<string, Machine>;
   readonly host: Map<string, MachineStatus>;
-  readonly doors: Set<string>;
+  readonly listening: Set<string>;
   listFails: boolean;
   created: number;
 }
@@ -40,18 +40,18 @@ const situation = fc.record({
   attempt: fc.integer({ min: 1, max: 3 }),
   machine: fc.constantFrom<MachineState>("creating", "booting", "ready", "busy", "stopping", "gone"),
   atHost,
-  door: fc.boolean(),
+  relay: fc.boolean(),
   age: fc.integer({ min: 0, max: 2_000_000 }),
 });
 type Situation = typeof situation extends fc.Arbitrary<infer Value> ? Value : never;
 
-function worldOf(situations: readonly Situation[], strangers: readonly MachineStatus[]): World {
+function worldOf(situations: readonly Situation[], unknown: readonly MachineStatus[]): World {
   const world: World = {
     now: someTime + 3_000_000,
     jobs: new Map(),
     machines: new Map(),
-    host: new Map(strangers.map((status, index) => [`fr-strange${index + 2}`, status])),
-    doors: new Set(),
+    host: new Map(unknown.map((status, index) => [`fr-strange${index + 2}`, status])),
+    listening: new Set(),
     listFails: false,
     created: 0,
   };
@@ -66,7 +66,7 @@ function worldOf(situations: readonly Situation[], strangers: readonly MachineSt
     world.jobs.set(id, aJob({ id, state: each.job, claimedAt: world.now - each.age, ...machine }));
     world.machines.set(machineId, aMachine({ id: machineId, jobId: id, state: machineState }));
     if (machineState !== "gone" && each.atHost) world.host.set(machineId, each.atHost);
-    if (each.door) world.doors.add(machineId);
+    if (each.relay) world.listening.add(machineId);
   });
   return world;
 }
@@ -86,11 +86,11 @@ function look(world: World): Snapshot {
       machines.filter(({ state }) => ["booting", "ready", "busy"].includes(state)).map(({ id }) => id),
     ),
     pools: new Map([["small", { driver: "fake", image: "base", hostLabels: {} }]]),
-    doors: world.doors,
+    listening: world.listening,
     heardAt: new Map(),
-    standingAt: new Map(),
+    statusAt: new Map(),
     ends: new Map(),
-    doubted: new Map(),
+    recheckAt: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
     placement: "spread",
@@ -128,12 +128,12 @@ const effects: Effects = {
     const reason = "it could not be started";
     if (fails) moveMachine(world, machineId, "stopping", { reason });
     else moveMachine(world, machineId, "booting", { bootingAt: world.now });
-    world.doors.add(machineId);
+    world.listening.add(machineId);
     if (!world.host.has(machineId))
       world.host.set(machineId, { running: !fails, startedAt: world.now, exit: "lost" });
   },
   adopt(world, { machineId }) {
-    world.doors.add(machineId);
+    world.listening.add(machineId);
   },
   stopMachine(world, { machineId, reason }) {
     moveMachine(world, machineId, "stopping", { reason });
@@ -141,7 +141,7 @@ const effects: Effects = {
   destroy(world, { machineId }, fails) {
     if (fails) return;
     world.host.delete(machineId);
-    world.doors.delete(machineId);
+    world.listening.delete(machineId);
     moveMachine(world, machineId, "gone");
   },
   destroyUnknown(world, { machineId }, fails) {
@@ -159,7 +159,7 @@ const effects: Effects = {
     if (fails) world.jobs.set(jobId, { ...job, reportAt: world.now + 1_000 });
     else moveJob(world, jobId, "finished");
   },
-  checkStanding() {},
+  checkStatus() {},
 };
 
 function perform<Kind extends Action["kind"]>(
@@ -186,7 +186,7 @@ function checkRound(world: World, actions: readonly Action[]): void {
     else if (!("jobId" in action)) expect(world.machines.get(action.machineId)?.state).not.toBe("gone");
   }
   // Asking GitLab and doing something for the job go side by side; a retry is about its job.
-  const exclusive = actions.filter(({ kind }) => kind !== "checkStanding");
+  const exclusive = actions.filter(({ kind }) => kind !== "checkStatus");
   const about = (wanted: "jobId" | "machineId") =>
     exclusive.flatMap((action) =>
       action.kind !== "retryJob" && wanted in action ? [action[wanted as never]] : [],

@@ -36,11 +36,11 @@ function aSnapshot(
     hosts: listing(machine ? running : undefined),
     settled: new Set(machine && machine.state !== "creating" ? [machine.id] : []),
     pools: new Map([["small", { driver: "fake", image: "base", hostLabels: {} }]]),
-    doors: new Set(machine ? [machine.id] : []),
+    listening: new Set(machine ? [machine.id] : []),
     heardAt: new Map(machine ? [[machine.id, now]] : []),
-    standingAt: new Map(job ? [[job.id, now]] : []),
+    statusAt: new Map(job ? [[job.id, now]] : []),
     ends: new Map(),
-    doubted: new Map(),
+    recheckAt: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
     placement: "spread",
@@ -105,9 +105,9 @@ describe("a claimed job", () => {
     const hosts = new Map([
       ["fake", { listed: [{ id: other.id, status: running }], capacity: aHostCapacity({ capacity }) }],
     ]);
-    const standingAt = new Map([large, little].map(({ id }) => [id, now]));
+    const statusAt = new Map([large, little].map(({ id }) => [id, now]));
 
-    const actions = planned(aSnapshot(undefined, other, { jobs: [large, little], hosts, standingAt }));
+    const actions = planned(aSnapshot(undefined, other, { jobs: [large, little], hosts, statusAt }));
 
     expect(actions.map(({ kind }) => kind)).toEqual(["destroy"]);
   });
@@ -116,10 +116,10 @@ describe("a claimed job", () => {
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 4 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const hosts = new Map([["fake", { listed: [], capacity: aHostCapacity({ capacity }) }]]);
-    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const statusAt = new Map(jobs.map(({ id }) => [id, now]));
     const starting = new Map([[1, "fake"]]);
 
-    expect(planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt, starting }))).toEqual([]);
+    expect(planned(aSnapshot(undefined, undefined, { jobs, hosts, statusAt, starting }))).toEqual([]);
   });
 
   test("goes elsewhere when it has lost a machine, if there is an elsewhere", () => {
@@ -142,9 +142,9 @@ describe("a claimed job", () => {
     const on = (isOnTrial: boolean) =>
       new Map([["fake", { listed: [], capacity: aHostCapacity({ refusals: [{ ...refusal, isOnTrial }] }) }]]);
     const jobs = [1, 2].map((id) => aJob({ id, claimedAt: someTime + id }));
-    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const statusAt = new Map(jobs.map(({ id }) => [id, now]));
     const starts = (hosts: Snapshot["hosts"]) =>
-      planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
+      planned(aSnapshot(undefined, undefined, { jobs, hosts, statusAt }));
 
     expect(starts(on(false))).toEqual([]);
     // One of them shows whether it can.
@@ -197,9 +197,9 @@ describe("a claimed job", () => {
     const jobs = [3, 1, 2].map((id) => aJob({ id, claimedAt: someTime + id, size: aSize({ cpus: 2 }) }));
     const capacity = { cpus: 4, memoryMib: 65_536, machines: 64 };
     const hosts = new Map([["fake", { listed: [], capacity: aHostCapacity({ capacity }) }]]);
-    const standingAt = new Map(jobs.map(({ id }) => [id, now]));
+    const statusAt = new Map(jobs.map(({ id }) => [id, now]));
 
-    const actions = planned(aSnapshot(undefined, undefined, { jobs, hosts, standingAt }));
+    const actions = planned(aSnapshot(undefined, undefined, { jobs, hosts, statusAt }));
 
     expect(actions.map((action) => "jobId" in action && action.jobId)).toEqual([1, 2]);
   });
@@ -293,15 +293,15 @@ describe("a starting job", () => {
 
   test("gets another machine when this one takes too long, counted from the start of this program", () => {
     const late = (booting.bootingAt ?? 0) + policy.bootDeadline;
-    const standingAt = new Map([[4711, late]]);
+    const statusAt = new Map([[4711, late]]);
 
-    expect(planned(aSnapshot(job, booting, { standingAt }), late)).toEqual([
+    expect(planned(aSnapshot(job, booting, { statusAt }), late)).toEqual([
       retried("the guest was not heard of within 2m0s after its start"),
     ]);
-    expect(planned(aSnapshot(job, aMachine({ state: "ready" }), { standingAt }), late)).toEqual([
+    expect(planned(aSnapshot(job, aMachine({ state: "ready" }), { statusAt }), late)).toEqual([
       retried(expect.stringContaining("did not take the job")),
     ]);
-    expect(planned(aSnapshot(job, booting, { standingAt, since: late - 1 }), late)).toEqual([]);
+    expect(planned(aSnapshot(job, booting, { statusAt, since: late - 1 }), late)).toEqual([]);
   });
 
   test("fails after the last attempt and says how many there were", () => {
@@ -357,21 +357,21 @@ describe("a running job", () => {
 
   test("fails when its machine is silent for too long, counted from the start of this program", () => {
     const late = now + policy.silenceLimit;
-    const standingAt = new Map([[4711, late]]);
+    const statusAt = new Map([[4711, late]]);
 
-    expect(planned(aSnapshot(job, busy, { standingAt }), late)).toEqual([
+    expect(planned(aSnapshot(job, busy, { statusAt }), late)).toEqual([
       failed("the machine gave no sign of life for 5m0s"),
     ]);
-    expect(planned(aSnapshot(job, busy, { standingAt, since: late - 1 }), late)).toEqual([]);
+    expect(planned(aSnapshot(job, busy, { statusAt, since: late - 1 }), late)).toEqual([]);
   });
 
   test("is lost with its host when its machine is silent and that host does not answer", () => {
     const late = now + policy.silenceLimit;
     const there = aMachine({ state: "busy", host: "metal-1" });
     const hosts = new Map([["fake/metal-1", { listed: undefined, capacity: undefined }]]);
-    const standingAt = new Map([[4711, late]]);
+    const statusAt = new Map([[4711, late]]);
 
-    expect(planned(aSnapshot(job, there, { hosts, standingAt }), late)).toEqual([
+    expect(planned(aSnapshot(job, there, { hosts, statusAt }), late)).toEqual([
       failed(expect.stringMatching(/no sign of life .*its host metal-1 does not answer/), "host-lost"),
     ]);
   });
@@ -379,9 +379,9 @@ describe("a running job", () => {
   test("has reached its time limit when its machine fell silent and the limit has passed since", () => {
     const short = aJob({ state: "running", timeoutMs: policy.silenceLimit - 1 });
     const late = now + policy.silenceLimit;
-    const standingAt = new Map([[4711, late]]);
+    const statusAt = new Map([[4711, late]]);
 
-    expect(planned(aSnapshot(short, busy, { standingAt }), late)).toEqual([
+    expect(planned(aSnapshot(short, busy, { statusAt }), late)).toEqual([
       failed(expect.stringContaining("and the machine gave no sign of life for 5m0s"), "time-limit"),
     ]);
   });
@@ -401,7 +401,7 @@ describe("a running job", () => {
 
   test("fails when it outlives its own time limit by more than the grace", () => {
     const late = (job.runningAt ?? 0) + job.timeoutMs + policy.timeoutGrace;
-    const fresh = { standingAt: new Map([[4711, late]]), heardAt: new Map([[M, late]]) };
+    const fresh = { statusAt: new Map([[4711, late]]), heardAt: new Map([[M, late]]) };
 
     expect(planned(aSnapshot(job, busy, fresh), late - 1)).toEqual([]);
     expect(planned(aSnapshot(job, busy, fresh), late)).toEqual([
@@ -411,16 +411,16 @@ describe("a running job", () => {
   });
 
   test("has GitLab asked when nothing was heard of its standing for a while", () => {
-    const ask = [{ kind: "checkStanding", jobId: 4711 }];
+    const ask = [{ kind: "checkStatus", jobId: 4711 }];
     const later = now + policy.standingInterval;
     const heard = new Map([[4711, now + 1]]);
     const asked = (more: Partial<Snapshot>) =>
       planned(aSnapshot(job, busy, { heardAt: new Map([[M, later]]), ...more }), later);
 
-    expect(asked({ standingAt: new Map() })).toEqual(ask);
-    expect(asked({ standingAt: heard })).toEqual([]);
-    expect(asked({ standingAt: heard, doubted: new Map([[4711, later]]) })).toEqual(ask);
-    expect(asked({ standingAt: heard, doubted: new Map([[4711, later + 1]]) })).toEqual([]);
+    expect(asked({ statusAt: new Map() })).toEqual(ask);
+    expect(asked({ statusAt: heard })).toEqual([]);
+    expect(asked({ statusAt: heard, recheckAt: new Map([[4711, later]]) })).toEqual(ask);
+    expect(asked({ statusAt: heard, recheckAt: new Map([[4711, later + 1]]) })).toEqual([]);
   });
 });
 
@@ -428,7 +428,7 @@ test("a thousand silent jobs do not make GitLab answer more than 20 questions a 
   const jobs = Array.from({ length: 1_000 }, (_, index) => aJob({ id: index + 1, claimedAt: now }));
   const starting = new Map(jobs.map(({ id }) => [id, "fake"]));
   const asked = (at: number) =>
-    planned(aSnapshot(undefined, undefined, { jobs, starting, standingAt: new Map() }), at).length;
+    planned(aSnapshot(undefined, undefined, { jobs, starting, statusAt: new Map() }), at).length;
 
   expect(asked(now + 49_999)).toBe(0);
   expect(asked(now + 50_000)).toBe(1_000);
@@ -480,7 +480,7 @@ describe("a machine", () => {
     const job = aJob({ state: state === "busy" ? "running" : "starting" });
     const adopt = [{ kind: "adopt", machineId: M, host: "fake" }];
     const unasked = new Map([["fake", { listed: undefined, capacity: aHostCapacity() }]]);
-    const fresh = { doors: new Set<string>() };
+    const fresh = { listening: new Set<string>() };
 
     expect(planned(aSnapshot(job, aMachine({ state }), fresh))).toEqual(adopt);
     expect(planned(aSnapshot(job, aMachine({ state }), { ...fresh, hosts: unasked }))).toEqual(adopt);

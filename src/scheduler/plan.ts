@@ -39,7 +39,7 @@ export type Action =
     }
   | ({ readonly kind: "failJob"; readonly jobId: number } & JobFailure)
   | { readonly kind: "report"; readonly jobId: number }
-  | { readonly kind: "checkStanding"; readonly jobId: number };
+  | { readonly kind: "checkStatus"; readonly jobId: number };
 
 export type Policy = Pick<
   SchedulerConfig,
@@ -89,7 +89,7 @@ function planJob(view: View, job: Job, remedy: Action | undefined): Action[] {
   if (job.state === "failing")
     return view.now >= (job.reportAt ?? 0) ? [{ kind: "report", jobId: job.id }] : [];
   if (remedy) return [remedy];
-  return standingIsOld(view, job) ? [{ kind: "checkStanding", jobId: job.id }] : [];
+  return statusIsOld(view, job) ? [{ kind: "checkStatus", jobId: job.id }] : [];
 }
 
 /** What has to happen because this job cannot go on as it is; undefined when it can. */
@@ -223,12 +223,12 @@ function timeLimitIsOver({ timeoutMs }: Job): string {
  * GitLab gets no more questions than 20 a second, however many jobs are silent. A thousand of them are then asked for every 50 s: by
  * then their runners, which ask every 30 s, have mostly heard it themselves.
  */
-const STANDING_GAP_MS = 50;
+const STATUS_GAP_MS = 50;
 
-function standingIsOld({ snapshot, policy, now }: View, job: Job): boolean {
-  if (now >= (snapshot.doubted.get(job.id) ?? Number.POSITIVE_INFINITY)) return true;
-  const toldAt = Math.max(snapshot.standingAt.get(job.id) ?? 0, job.claimedAt, job.runningAt ?? 0);
-  return now - toldAt >= Math.max(policy.standingInterval, snapshot.jobs.length * STANDING_GAP_MS);
+function statusIsOld({ snapshot, policy, now }: View, job: Job): boolean {
+  if (now >= (snapshot.recheckAt.get(job.id) ?? Number.POSITIVE_INFINITY)) return true;
+  const toldAt = Math.max(snapshot.statusAt.get(job.id) ?? 0, job.claimedAt, job.runningAt ?? 0);
+  return now - toldAt >= Math.max(policy.standingInterval, snapshot.jobs.length * STATUS_GAP_MS);
 }
 
 // Machines -------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ function planMachine(view: View, placed: Placed): Action[] {
       return [owner ? { kind: "create", machineId, host } : stopUnneeded(view, machine)];
     default:
       if (!owner) return [stopUnneeded(view, machine)];
-      return view.snapshot.doors.has(machineId) || exitOf(view, placed)
+      return view.snapshot.listening.has(machineId) || exitOf(view, placed)
         ? []
         : [{ kind: "adopt", machineId, host }];
   }

@@ -8,7 +8,7 @@ import type { Cooldown } from "./task-queue.ts";
 export interface PollJobStatusDeps {
   readonly store: Pick<JobStore, "job" | "payload" | "finishJob">;
   readonly api: Pick<RunnerApi, "updateJob">;
-  readonly door: Pick<GuestEndpoint, "tellCanceling">;
+  readonly relay: Pick<GuestEndpoint, "tellCanceling">;
   /** Shortest pause when GitLab did not answer. */
   readonly intervalMs: number;
 }
@@ -19,7 +19,7 @@ export interface PollJobStatusDeps {
  * guest's to end.
  */
 export async function pollJobStatus(
-  { store, api, door, intervalMs }: PollJobStatusDeps,
+  { store, api, relay, intervalMs }: PollJobStatusDeps,
   jobId: number,
   onAnswer: () => void,
 ): Promise<Cooldown | undefined> {
@@ -38,7 +38,7 @@ export async function pollJobStatus(
   if (!isStopping) return undefined;
   const now = await store.job(jobId);
   if (now?.state === "running") {
-    if (now.machineId !== null) door.tellCanceling(now.machineId);
+    if (now.machineId !== null) relay.tellCanceling(now.machineId);
     return undefined;
   }
   const failureReason = failureReasonOf("never-started");

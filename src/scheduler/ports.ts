@@ -3,7 +3,7 @@ import type { BootImage } from "../domain/images.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 
-/** The relay, as the scheduler sees it: the door through which guests speak. */
+/** The relay, as the scheduler sees it: where guests speak. */
 export interface GuestEndpoint {
   /**
    * Listens for this machine: on a unix socket, or with `undefined` on the network, where its link's secret tells who calls.
@@ -11,7 +11,7 @@ export interface GuestEndpoint {
    */
   open(machineId: string, socketPath: string | undefined): Promise<void>;
   /**
-   * A new secret for a machine elsewhere, with the way to the relay. Rejects when the machine has left `creating`, or when the
+   * A new secret for a machine elsewhere, with the relay's address. Rejects when the machine has left `creating`, or when the
    * relay listens nowhere on the network.
    */
   link(machineId: string): Promise<RelayLink>;
@@ -22,7 +22,7 @@ export interface GuestEndpoint {
   /** When the guest last sent anything (epoch ms), or undefined when not since this program started. */
   lastHeardAt(machineId: string): number | undefined;
   /** When GitLab last told the state of this machine's job in answer to the guest (epoch ms). */
-  lastStandingAt(machineId: string): number | undefined;
+  lastStatusAt(machineId: string): number | undefined;
   /**
    * GitLab wants the job canceled in order. A runner hears of that only in answer to a request, and one whose script is silent
    * asks every 30 s: this makes the guest hurry it. Idempotent.

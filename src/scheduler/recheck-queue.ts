@@ -1,17 +1,17 @@
 import type { Clock } from "../base/clock.ts";
 
-/** What is doubted again and again is asked so often: GitLab allows 200 questions a minute, and the guest needs most. */
+/** One job is asked about at most so often: GitLab allows 200 questions a minute, and the guest needs most of them. */
 const GAP_MS = 1_000;
 
 /**
- * Jobs of which somebody says that GitLab has ended them. Nobody is believed: GitLab is asked, at once instead of in its turn.
- * What is forgotten in a restart is asked in its turn.
+ * Jobs of which somebody says that GitLab has ended them. Nobody is believed: GitLab is asked, at once and not only after the usual
+ * interval. What a restart forgets is asked about after that interval.
  */
 export interface RecheckQueue {
   add(jobId: number): void;
   /** From when on GitLab may be asked (epoch ms), by job. */
   due(): ReadonlyMap<number, number>;
-  /** To be called before GitLab is asked. What it gives is for its answer: who doubts meanwhile is not answered by it. */
+  /** To be called before GitLab is asked. Call what it returns when GitLab has answered: a request of the meantime stays. */
   begin(jobId: number): () => void;
   /** Keeps those of these jobs only. */
   keep(jobs: ReadonlySet<number>): void;
@@ -24,7 +24,7 @@ export function createRecheckQueue(clock: Clock): RecheckQueue {
   return {
     add(jobId) {
       dueAt.set(jobId, Math.max(clock.now(), (answeredAt.get(jobId) ?? 0) + GAP_MS));
-      marks.set(jobId, Symbol("doubt"));
+      marks.set(jobId, Symbol("recheck"));
     },
     due: () => dueAt,
     begin(jobId) {

@@ -29,12 +29,12 @@ export interface Refusals {
   note(host: string, asked: Asked, error: unknown): void;
   /** A machine was made there: nothing that was held against the host for its like is so any more. */
   noteMade(host: string, asked: Asked): void;
-  /** The host is out of a trouble that it was known to be in: what it did not make meanwhile says nothing any more. */
+  /** The host has recovered from a problem that was known: what it did not make meanwhile says nothing any more. */
   forgive(host: string): void;
   /** As placement has to know it. `namesOf` gives the names of pools for an image's digest. */
   on(host: string, namesOf: (digest: string) => ReadonlySet<string>): readonly HostRefusal[];
   /** What is wrong with a host, its images included; where it was so more than once, also while it may be tried again. */
-  trouble(host: string): HostProblem | undefined;
+  problem(host: string): HostProblem | undefined;
   /** What keeps all machines of an image away from a host just now. */
   closing(host: string, digest: string | undefined): HostProblem | undefined;
 }
@@ -51,7 +51,7 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
   const { clock, random } = deps;
   const kept = new Map<string, Kept>();
 
-  function standing(host: string): Kept[] {
+  function of(host: string): Kept[] {
     const now = clock.now();
     for (const [key, { until }] of kept) if (now - until > FORGOTTEN_AFTER_MS) kept.delete(key);
     return [...kept.values()].filter((each) => each.host === host);
@@ -83,19 +83,19 @@ export function createRefusals(deps: { readonly clock: Clock; readonly random: (
       for (const [key, each] of kept) if (each.host === host && each.about === "host") kept.delete(key);
     },
     on: (host, namesOf) =>
-      standing(host).map((each) => ({
+      of(host).map((each) => ({
         images: each.about === "host" ? undefined : namesOf(each.asked.image),
         size: each.about === "request" ? each.asked.size : undefined,
         problem: words(each),
         isOnTrial: isDue(each),
       })),
-    trouble(host) {
-      const shown = standing(host).filter((each) => !isDue(each) || each.failures > 1);
+    problem(host) {
+      const shown = of(host).filter((each) => !isDue(each) || each.failures > 1);
       const [first] = shown.toSorted((a, b) => rank[a.about] - rank[b.about]);
       return first && { problem: words(first), hint: first.hint };
     },
     closing(host, digest) {
-      const found = standing(host).find(
+      const found = of(host).find(
         (each) =>
           !isDue(each) && (each.about === "host" || (each.about === "image" && each.asked.image === digest)),
       );

@@ -19,7 +19,7 @@ import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 
 /** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
 const ROUND_GAP_MS = 20;
-/** Looking at a full house takes its time; four fifths of the time belong to others all the same. */
+/** Where there are many machines a round takes its time; four fifths of the time belong to others all the same. */
 const GAP_PER_ROUND = 4;
 const MOST_GAP_MS = 200;
 
@@ -35,7 +35,7 @@ export interface RoundReport {
 }
 
 export interface RoundsDeps extends TaskDeps {
-  readonly rooms: HostCapacities;
+  readonly capacities: HostCapacities;
   readonly refusals: Refusals;
   /** A host that could not be used in the last round can be in this one. */
   readonly onRecovery: (host: string) => void;
@@ -46,7 +46,7 @@ export interface Rounds {
   run(signal: AbortSignal): Promise<void>;
   wake(reason: string): void;
   /** Somebody says that GitLab has ended this job: the next round asks. */
-  doubt(jobId: number): void;
+  recheck(jobId: number): void;
   mode(): Mode;
   setMode(mode: Mode): void;
   /** Resolves when a round finds no unfinished job and no machine; rejects with the signal's reason. */
@@ -67,11 +67,11 @@ export interface Rounds {
 export function createRounds(deps: RoundsDeps): Rounds {
   const { clock, config, log } = deps;
   const memory = newMemory(clock);
-  const { doubts } = memory;
+  const { rechecks } = memory;
   const waker = createWaker(clock);
-  const lanes = createTaskQueue({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
+  const tasks = createTaskQueue({ clock, random: deps.random, onFree: () => waker.wake("an action ended") });
   const lists = createHostLists({ ...deps, onLateAnswer: (key) => waker.wake(`${key} answers`) });
-  const begin = createTasks(deps, memory, lanes);
+  const begin = createTasks(deps, memory, tasks);
   const idle = createIdleGate();
   const since = clock.now();
   let mode: Mode = "run";
@@ -81,7 +81,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
 
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
-    const own = { ...memory, doubted: doubts.due(), since, mode };
+    const own = { ...memory, recheckAt: rechecks.due(), since, mode };
     const now = await observe({ ...deps, lists }, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
@@ -89,7 +89,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
     seen = now;
     starts = undefined;
     report = { at, tookMs: clock.now() - at, reason, actions, error: undefined };
-    forgetEnded(now, memory, lanes);
+    forgetEnded(now, memory, tasks);
     if (actions.length > 0) log.debug({ reason, actions }, "round");
     if (isIdle(now)) idle.open();
   }
@@ -112,8 +112,8 @@ export function createRounds(deps: RoundsDeps): Rounds {
     run,
     since,
     wake: waker.wake,
-    doubt(jobId) {
-      doubts.add(jobId);
+    recheck(jobId) {
+      rechecks.add(jobId);
       waker.wake(`job ${jobId} is said to have ended`);
     },
     mode: () => mode,
@@ -126,20 +126,20 @@ export function createRounds(deps: RoundsDeps): Rounds {
       waker.wake("somebody waits for the last job");
       return opened;
     },
-    settle: lanes.settle,
+    settle: tasks.settle,
     last() {
       starts ??= seen && startsIn(seen);
       return { report, seen, starts };
     },
-    work: lanes.status,
+    work: tasks.status,
   };
 }
 
 function newMemory(clock: Clock): Memory {
   return {
-    doors: new Set(),
+    listening: new Set(),
     askedAt: new Map(),
-    doubts: createRecheckQueue(clock),
+    rechecks: createRecheckQueue(clock),
     reportFailures: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
@@ -172,14 +172,14 @@ function isIdle({ jobs, machines }: Observed): boolean {
 }
 
 /** What is remembered about jobs and machines that are over. */
-function forgetEnded(seen: Observed, memory: Memory, lanes: TaskQueue): void {
+function forgetEnded(seen: Observed, memory: Memory, tasks: TaskQueue): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
-  memory.doubts.keep(jobs);
+  memory.rechecks.keep(jobs);
   for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.avoidedHosts])
     for (const id of ofJobs.keys()) if (!jobs.has(id)) ofJobs.delete(id);
   const used = new Set<string>();
-  for (const id of jobs) used.add(`job:${id}`).add(`standing:${id}`);
+  for (const id of jobs) used.add(`job:${id}`).add(`status:${id}`);
   for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`);
   for (const { listed } of seen.hosts.values()) for (const { id } of listed ?? []) used.add(`machine:${id}`);
-  lanes.forget((lane) => !used.has(lane));
+  tasks.forget((key) => !used.has(key));
 }

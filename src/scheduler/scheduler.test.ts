@@ -24,7 +24,7 @@ let store: Store;
 let host: FakeHost;
 let driver: VmDriver;
 let gitlab: TestGitLab;
-let door: ReturnType<typeof aDoor>;
+let relay: ReturnType<typeof aRelay>;
 let schedulers: Scheduler[];
 
 interface TestGitLab {
@@ -68,7 +68,7 @@ const aRelayLink = {
   secret: new Secret("the-machines-own"),
 };
 
-function aDoor() {
+function aRelay() {
   const open = new Map<string, string>();
   const hurried: string[] = [];
   return {
@@ -79,14 +79,14 @@ function aDoor() {
     endOf: () => undefined,
     close: async (id: string) => void open.delete(id),
     lastHeardAt: () => clock.now(),
-    lastStandingAt: (): number | undefined => undefined,
+    lastStatusAt: (): number | undefined => undefined,
     listening: open,
   } satisfies GuestEndpoint & { listening: unknown; hurried: unknown };
 }
 
 function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
   const scheduler = createScheduler({
-    ...{ store, clock, door },
+    ...{ store, clock, relay },
     api: gitlab.api,
     log: silentLog,
     random: () => 0.5,
@@ -124,7 +124,7 @@ beforeEach(async () => {
   host = createFakeHost(clock);
   driver = createFakeDriver({ host });
   gitlab = aGitLab();
-  door = aDoor();
+  relay = aRelay();
   schedulers = [];
 });
 
@@ -142,7 +142,7 @@ describe("a claimed job", () => {
   test("has its machine at once, with the relay listening before it starts", async () => {
     let listened: boolean | undefined;
     host.onCreate = ({ spec }) => {
-      listened = door.listening.has(spec.id);
+      listened = relay.listening.has(spec.id);
     };
     start();
 
@@ -237,9 +237,9 @@ describe("a claimed job", () => {
     const sick = createFakeHost(clock);
     sick.faults.create = () => ({ fail: new VmError("vm_host_refused", "its answer is an error") });
     const hosts = { "metal-1": sick, "metal-2": host };
-    const onNetwork = { ...door, link: async () => aRelayLink };
+    const onNetwork = { ...relay, link: async () => aRelayLink };
     const drivers = Object.entries(hosts).map(([name, each]) => createFakeFleetDriver({ name, host: each }));
-    start({ fleet: createFleet(drivers), door: onNetwork });
+    start({ fleet: createFleet(drivers), relay: onNetwork });
 
     for (const jobId of [1, 2, 3]) await store.claim(aClaim({ jobId }));
     await clock.advance(2_000);
@@ -314,7 +314,7 @@ describe("a machine that dies while it runs a job", () => {
     expect(trace).toContain("  panic: token [MASKED] [MASKED]\n");
     expect(trace).toContain(machineId);
     expect(host.ids()).toEqual([]);
-    expect(door.listening.size).toBe(0);
+    expect(relay.listening.size).toBe(0);
     expect(JSON.stringify(await store.events({}))).not.toContain("masked-secret-of-the-job");
   });
 
@@ -431,7 +431,7 @@ describe("a job that outlives its time limit", () => {
     await clock.advance(100);
     const machineId = (await store.job(4711))?.machineId ?? "";
     await store.handOver(4711, machineId);
-    door.lastStandingAt = () => clock.now();
+    relay.lastStatusAt = () => clock.now();
 
     await clock.advance(60_000 + SchedulerConfig.parse({}).timeoutGrace - 2_000);
     expect((await store.job(4711))?.state).toBe("running");
@@ -450,7 +450,7 @@ describe("a job that outlives its time limit", () => {
 describe("questions whether a running job is still wanted", () => {
   test("are never asked while its runner speaks", async () => {
     let spokenAt = 0;
-    door.lastStandingAt = () => spokenAt;
+    relay.lastStatusAt = () => spokenAt;
     start();
     await aRunningJob();
 
@@ -498,7 +498,7 @@ describe("a cancel", () => {
     const asked = gitlab.updates.length;
 
     gitlab.answer = () => ({ kind: "over", status: "canceled" });
-    scheduler.doubt(4711);
+    scheduler.recheck(4711);
     await clock.advance(100);
 
     expect(gitlab.updates).toHaveLength(asked + 1);
@@ -513,8 +513,8 @@ describe("a cancel", () => {
     const asked = gitlab.updates.length;
 
     for (let time = 0; time < 1_000; time += 10) {
-      scheduler.doubt(4711);
-      scheduler.doubt(9999);
+      scheduler.recheck(4711);
+      scheduler.recheck(9999);
       await clock.advance(10);
     }
 
@@ -543,7 +543,7 @@ describe("a cancel", () => {
     expect(answers).toHaveLength(1);
 
     gitlab.answer = () => ({ kind: "over", status: "canceled" });
-    scheduler.doubt(4711);
+    scheduler.recheck(4711);
     await clock.advance(10);
     answers.shift()?.();
     await clock.advance(100);
@@ -578,7 +578,7 @@ describe("a cancel", () => {
 
     expect((await store.job(4711))?.state).toBe("running");
     expect(gitlab.updates.every(({ state }) => state === "running")).toBe(true);
-    expect(new Set(door.hurried)).toEqual(new Set([machineId]));
+    expect(new Set(relay.hurried)).toEqual(new Set([machineId]));
   });
 });
 
@@ -589,14 +589,14 @@ describe("a restart", () => {
     const stopped = first.stop();
     await clock.advance(100);
     await stopped;
-    door.listening.clear();
+    relay.listening.clear();
     host.start({ id: "fr-strange2", size: aPool().size, image: anImage });
 
     start();
     await clock.advance(3_000);
 
     expect((await kinds()).filter((kind) => kind === "machine:adopted")).toHaveLength(1);
-    expect([...door.listening.keys()]).toEqual([machineId]);
+    expect([...relay.listening.keys()]).toEqual([machineId]);
     expect(host.ids()).toEqual([machineId]);
     expect((await store.job(4711))?.state).toBe("running");
   });

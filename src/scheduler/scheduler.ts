@@ -41,7 +41,7 @@ export interface Scheduler {
    * GitLab is said to have ended this job: it is asked at once, and the machine goes if it is so. Harmless when it is not, or when
    * the job is not ours.
    */
-  doubt(jobId: number): void;
+  recheck(jobId: number): void;
   /** No pool may claim any more; jobs go on. */
   drain(): void;
   resume(): void;
@@ -73,13 +73,13 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   const refusals = createRefusals(deps);
   const healthChanges = createListeners<void>();
   const health = createHealth({ ...deps, refusals, onHealthChange: healthChanges.emit });
-  const rooms = createHostCapacities({ fleet, health, refusals, store });
+  const capacities = createHostCapacities({ fleet, health, refusals, store });
   const stopped = new AbortController();
   const onRecovery = (host: string) => {
     refusals.forgive(host);
     void health.refreshHost(host, stopped.signal);
   };
-  const rounds = createRounds({ ...deps, rooms, refusals, onRecovery });
+  const rounds = createRounds({ ...deps, capacities, refusals, onRecovery });
   const stopHearing: (() => void)[] = [];
   let loops: Promise<unknown> = Promise.resolve();
 
@@ -122,34 +122,35 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     whenIdle: rounds.whenIdle,
     forgetMachine: (machineId, reason) => forgetMachine(deps, machineId, reason),
     wake: (reason = "asked to") => rounds.wake(reason),
-    doubt: rounds.doubt,
+    recheck: rounds.recheck,
     drain: () => rounds.setMode("drain"),
     resume: () => rounds.setMode("run"),
     canClaim: (pool) =>
       rounds.mode() === "run"
         ? claimability(health.of(pool.name))
         : { ok: false, problem: "FireRunner takes no new jobs now" },
-    capacities: () => refreshed(rooms),
+    capacities: () => refreshed(capacities),
     onHealthChange: healthChanges.add,
     mode: rounds.mode,
     poolHealth: health.all,
     runnerInfo: (pool) => health.of(pool.name).runnerInfo,
-    status: () => composeStatus({ rounds, pools: health.all(), fleet, drained: rooms.drained(), refusals }),
+    status: () =>
+      composeStatus({ rounds, pools: health.all(), fleet, drained: capacities.drained(), refusals }),
   };
 }
 
-async function refreshed(rooms: HostCapacities): Promise<readonly HostCapacity[]> {
-  await rooms.refresh();
-  return await rooms.all("unseen");
+async function refreshed(capacities: HostCapacities): Promise<readonly HostCapacity[]> {
+  await capacities.refresh();
+  return await capacities.all("unseen");
 }
 
 async function forgetMachine(
-  { store, door }: SchedulerDeps,
+  { store, relay }: SchedulerDeps,
   machineId: string,
   reason: string,
 ): Promise<void> {
   await store.stopMachine(machineId, reason, "host-lost");
-  await door.close(machineId);
+  await relay.close(machineId);
   await store.markGone(machineId);
 }
 

@@ -30,15 +30,15 @@ export interface Snapshot {
   /** Hosts where a machine of a job was lost, by job: another one is better. */
   readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
   /** Machines for which the relay listens. */
-  readonly doors: ReadonlySet<string>;
+  readonly listening: ReadonlySet<string>;
   /** Last sign of life, by machine. */
   readonly heardAt: ReadonlyMap<string, number>;
   /** What guests said of their end, by machine. */
   readonly ends: ReadonlyMap<string, GuestEnd>;
   /** When GitLab last told how a job stands, by job. */
-  readonly standingAt: ReadonlyMap<number, number>;
+  readonly statusAt: ReadonlyMap<number, number>;
   /** Jobs that somebody says have ended in GitLab, and from when on GitLab may be asked whether it is so. */
-  readonly doubted: ReadonlyMap<number, number>;
+  readonly recheckAt: ReadonlyMap<number, number>;
   /** When this program began to look: nobody is late for what he could not tell us before. */
   readonly since: number;
   readonly mode: Mode;

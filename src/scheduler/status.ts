@@ -46,7 +46,7 @@ export function composeStatus(parts: {
   readonly pools: readonly PoolHealth[];
   readonly fleet: Pick<Fleet, "hosts">;
   readonly drained: ReadonlySet<string>;
-  readonly refusals: Pick<Refusals, "trouble">;
+  readonly refusals: Pick<Refusals, "problem">;
 }): SchedulerStatus {
   const { rounds, pools, fleet, drained, refusals } = parts;
   const { report, seen, starts } = rounds.last();
@@ -54,7 +54,7 @@ export function composeStatus(parts: {
   const taken = Map.groupBy(live, hostKey);
   const hosts = [...fleet.hosts()].map(([key, driver]): HostStatus => {
     const asked = driver.trouble() ?? problemOf(seen?.hostProblems.get(key));
-    const trouble = asked ?? refusals.trouble(key) ?? problemOf(closure(drained, seen, key));
+    const found = asked ?? refusals.problem(key) ?? problemOf(closure(drained, seen, key));
     return {
       key,
       driver: driver.name,
@@ -62,8 +62,8 @@ export function composeStatus(parts: {
       labels: driver.labels,
       taken: occupied((taken.get(key) ?? []).map(({ size }) => size)),
       capacity: seen?.hosts.get(key)?.capacity?.capacity,
-      problem: trouble?.problem,
-      hint: trouble?.hint,
+      problem: found?.problem,
+      hint: found?.hint,
       isDrained: drained.has(key),
     };
   });

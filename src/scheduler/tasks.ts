@@ -1,4 +1,4 @@
-/** Joins what was planned with what does it: each action gets its lane, its time limit and its room beside the others. */
+/** Joins what was planned with what does it: each action gets its key, its time limit and its place beside the others. */
 import pLimit from "p-limit";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -25,7 +25,7 @@ export interface TaskDeps {
   readonly fleet: Fleet;
   readonly images: ImageSource;
   readonly api: RunnerApi;
-  readonly door: GuestEndpoint;
+  readonly relay: GuestEndpoint;
   readonly pools: Pools;
   readonly clock: Clock;
   readonly log: Log;
@@ -38,10 +38,10 @@ export interface TaskDeps {
 /** What this process remembers between rounds, and a restart may forget. */
 export interface Memory {
   /** Machines for which the relay listens. */
-  readonly doors: Set<string>;
+  readonly listening: Set<string>;
   /** When GitLab last answered our own question how a job stands. */
   readonly askedAt: Map<number, number>;
-  readonly doubts: RecheckQueue;
+  readonly rechecks: RecheckQueue;
   /** Reports that GitLab did not take, by job. */
   readonly reportFailures: Map<number, number>;
   /** Hosts of jobs whose machine's row is being written, by job. */
@@ -59,10 +59,10 @@ const GITLAB_AT_ONCE = 32;
 type Limiter = Task["limiter"];
 const atOnce: Limiter = (work) => work();
 
-/** Returns whether the action was begun: it is not while its lane is taken or rests. */
+/** Returns whether the action was begun: it is not while its key is taken or cools down. */
 export type Begin = (action: Action) => boolean;
 
-function laneOf(action: Action): string {
+function keyOf(action: Action): string {
   switch (action.kind) {
     case "startMachine":
     case "retryJob":
@@ -70,8 +70,8 @@ function laneOf(action: Action): string {
     case "report":
       return `job:${action.jobId}`;
     // GitLab being slow must not hold up the failure of a job.
-    case "checkStanding":
-      return `standing:${action.jobId}`;
+    case "checkStatus":
+      return `status:${action.jobId}`;
     // A machine can be stopped while its driver still creates it.
     case "stopMachine":
       return `stop:${action.machineId}`;
@@ -83,7 +83,7 @@ function laneOf(action: Action): string {
 export function createTasks(
   deps: TaskDeps & { readonly refusals: Refusals },
   memory: Memory,
-  lanes: TaskQueue,
+  tasks: TaskQueue,
 ): Begin {
   const { store, config, log } = deps;
   const jobs = createJobActions({
@@ -92,7 +92,7 @@ export function createTasks(
     attempts: config.attempts,
     avoidedHosts: memory.avoidedHosts,
   });
-  const machines = createMachineActions({ ...deps, doors: memory.doors });
+  const machines = createMachineActions({ ...deps, listening: memory.listening });
   const limitersOf = createLimiters(config, deps.fleet);
 
   /** The machine is created in the same breath: its job is waiting. */
@@ -113,11 +113,11 @@ export function createTasks(
     return undefined;
   }
 
-  async function askStanding(jobId: number): Promise<Cooldown | undefined> {
-    const dispel = memory.doubts.begin(jobId);
+  async function askStatus(jobId: number): Promise<Cooldown | undefined> {
+    const onAnswer = memory.rechecks.begin(jobId);
     return await pollJobStatus({ ...deps, intervalMs: config.standingInterval }, jobId, () => {
       memory.askedAt.set(jobId, deps.clock.now());
-      dispel();
+      onAnswer();
     });
   }
 
@@ -131,8 +131,8 @@ export function createTasks(
         return void (await jobs.fail(action.jobId, action, signal));
       case "report":
         return await tryReport(action.jobId);
-      case "checkStanding":
-        return await askStanding(action.jobId);
+      case "checkStatus":
+        return await askStatus(action.jobId);
       case "stopMachine":
         return void (await store.stopMachine(action.machineId, action.reason));
       default:
@@ -142,14 +142,14 @@ export function createTasks(
 
   function begin(action: Action): boolean {
     const names = namesOf(action, log);
-    const running = lanes.running(names.key);
+    const running = tasks.running(names.key);
     // What is being created for nobody is not waited for; a removal that takes longer than a round is.
-    if (action.kind === "destroy" && running !== names.name) lanes.abort(names.key, superseded());
+    if (action.kind === "destroy" && running !== names.name) tasks.abort(names.key, superseded());
     const [limiter, limitMs] = limitersOf(action);
     const work = (signal: AbortSignal) => perform(action, signal);
     // A thousand answers that change nothing are no reason to look at everything as often; one that does has its event.
-    const isQuiet = action.kind === "checkStanding";
-    const isBegun = lanes.start({ ...names, limiter, limitMs, isQuiet, work });
+    const isQuiet = action.kind === "checkStatus";
+    const isBegun = tasks.start({ ...names, limiter, limitMs, isQuiet, work });
     if (isBegun && action.kind === "startMachine") memory.starting.set(action.jobId, action.host);
     return isBegun;
   }
@@ -164,7 +164,7 @@ function superseded(): SchedulerError {
 function namesOf(action: Action, log: Log): Pick<Task, "key" | "name" | "onFailure"> {
   const subject = "machineId" in action ? action.machineId : `job ${action.jobId}`;
   return {
-    key: laneOf(action),
+    key: keyOf(action),
     name: `${action.kind} ${subject}`,
     onFailure: (error, failures) =>
       log.warn({ ...action, failures, error: describeError(error) }, "action failed and will be repeated"),
@@ -191,7 +191,7 @@ function createLimiters(config: SchedulerConfig, fleet: Fleet): (action: Action)
       case "destroyUnknown":
         return [named(`destroy ${action.host}`, config.destroysPerHost), config.destroyTimeout];
       case "report":
-      case "checkStanding":
+      case "checkStatus":
         return [gitlab, GITLAB_LIMIT_MS];
       default:
         return [atOnce, SHORT_LIMIT_MS];

@@ -192,6 +192,8 @@ const PoolCounts = PoolStatus.extend({
   waiting: z.number(),
 });
 
+const PublicServerView = z.object({ addresses: z.array(z.string()), problems: z.array(z.string()) });
+
 /** `GET /v1/status`: the daemon's word and what the store holds. */
 export const Status = DaemonStatus.extend({
   pools: z.array(PoolCounts),
@@ -200,7 +202,9 @@ export const Status = DaemonStatus.extend({
   /** The last jobs that ended, newest first. */
   recent: z.array(JobView),
   /** Where webhooks and questions after its health are received, and what keeps it from being ready; null when nowhere. */
-  door: z.object({ addresses: z.array(z.string()), problems: z.array(z.string()) }).nullable(),
+  publicServer: PublicServerView.nullable(),
+  /** The same, as the release before named it in what `--json` prints; to be left out with the next one. */
+  door: PublicServerView.nullable(),
   /** Jobs by tag; null when the configuration has no `webhook`. */
   webhook: WebhookStatus.nullable(),
 });

@@ -30,7 +30,7 @@ test("a job waits for room on a full host, and for what is wrong with its pool",
   ]);
 });
 
-test("a host's trouble is told once, with what to do about it", () => {
+test("a host's problem is told once, with what to do about it", () => {
   const [pool] = aStatus().pools;
   const trouble = "it did not make the last machine: the thin pool is full";
   const problems = [{ problem: `metal-1: ${trouble} (tried again in 4.0 s)`, hint: "look at the host" }];
@@ -52,10 +52,15 @@ test("a job with a machine waits for its host, and for what is tried again", () 
   const place = (jobId: number) => (jobId === 4711 ? "flintlock/metal-1" : undefined);
   const cooldown = { failures: 2, error: "image is missing", until: now + 1_500 };
   const others = { key: "job:1", name: "startMachine job 1", since: now, cooldown };
-  const work = [{ key: "job:4711", name: "startMachine job 4711", since: now, cooldown }, others];
+  const work = [
+    { key: "job:4711", name: "startMachine job 4711", since: now, cooldown },
+    { key: "status:4711", name: "checkStatus job 4711", since: now, cooldown },
+    others,
+  ];
 
   expect(blockersOf(aJob(), aStatus({ hosts: [host], place, work }), now)).toEqual([
     "startMachine job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
+    "checkStatus job 4711 failed (2 times, last: image is missing) and is tried again in 1.5 s",
     "flintlock/metal-1: it does not answer (start flintlockd)",
   ]);
 });

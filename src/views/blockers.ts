@@ -21,13 +21,18 @@ export function blockersOf(job: Job, status: SchedulerState, now: number): strin
 
 /** What was tried for this job or its machine, failed, and will be tried again. */
 function failedWork(job: Job, status: SchedulerState, now: number): string[] {
-  const keys = [`job:${job.id}`, `status:${job.id}`, `machine:${job.machineId}`, `stop:${job.machineId}`];
+  const subjects = [String(job.id), job.machineId];
   return status.work
-    .filter(({ key, cooldown }) => keys.includes(key) && cooldown !== undefined)
+    .filter(({ key, cooldown }) => subjects.includes(subjectOf(key)) && cooldown !== undefined)
     .map(({ name, cooldown }) => {
       const inMs = Math.max(0, (cooldown?.until ?? now) - now);
       return `${name} failed (${cooldown?.failures} times, last: ${cooldown?.error}) and is tried again in ${formatDuration(inMs)}`;
     });
+}
+
+/** The id of the job or machine that a task is about. */
+function subjectOf(key: string): string {
+  return key.slice(key.indexOf(":") + 1);
 }
 
 /** Of a job without a machine: what all hosts have against it. Of others: what is wrong with the host of its machine. */

@@ -39,7 +39,7 @@ export interface HostState {
   readonly isDrained: boolean;
 }
 
-/** Something that is being done or, with a cooldown, failed and is tried again. Its key names what it is about: `job:4711`. */
+/** Something that is being done or, with a cooldown, failed and is tried again. Its key ends with the job or machine that it is about: `job:4711`. */
 interface TaskState {
   readonly key: string;
   readonly name: string;

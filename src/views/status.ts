@@ -42,6 +42,10 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
   ]);
   const inPool = Map.groupBy(unfinished, ({ pool }) => pool);
   const waitingFor = Map.groupBy(webhook?.waiting ?? [], ({ pool }) => pool);
+  const served =
+    publicServer && readiness
+      ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
+      : null;
   return {
     ...daemon,
     pools: daemon.pools
@@ -54,10 +58,8 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
       .filter(({ state }) => state === "finished")
       .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
       .slice(0, RECENT),
-    door:
-      publicServer && readiness
-        ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
-        : null,
+    publicServer: served,
+    door: served,
     webhook,
   };
 }
@@ -86,9 +88,11 @@ export async function composeWebhook(
     views.deliveries({ limit: 1 }),
   ]);
   const count = (wanted: string) => runners.filter(({ state }) => state === wanted).length;
+  const listeners = [...(publicServer?.addresses() ?? [])];
   return {
     ...status,
-    doors: [...(publicServer?.addresses() ?? [])],
+    listeners,
+    doors: listeners,
     lastDelivery,
     projects,
     runners: { creating: count("creating"), active: count("active"), retiring: count("retiring") },

@@ -124,6 +124,8 @@ export type WebhookStatusView = z.infer<typeof WebhookStatusView>;
 /** `GET /v1/webhook`. */
 export const WebhookStatus = WebhookStatusView.extend({
   /** Where the public server listens; empty when `http.listen` names nothing. */
+  listeners: z.array(z.string()),
+  /** The same, as the release before named it in what `--json` prints; to be left out with the next one. */
   doors: z.array(z.string()),
   lastDelivery: DeliveryView.nullable(),
   /** `due`: a hook told of news that has not been looked at. */

@@ -95,13 +95,13 @@ describe("a guest's job", () => {
     const before = bench.relay.lastHeardAt(machine.id);
     await machine.guest.call("GET", "/firerunner/boot");
     const heardAt = bench.relay.lastHeardAt(machine.id) ?? 0;
-    const standingBefore = bench.relay.lastStandingAt(machine.id);
+    const statusBefore = bench.relay.lastStatusAt(machine.id);
     await machine.handOver();
     await append(machine, 0, "x");
 
-    expect([before, standingBefore]).toEqual([undefined, undefined]);
+    expect([before, statusBefore]).toEqual([undefined, undefined]);
     expect(heardAt).toBeGreaterThan(0);
-    expect(bench.relay.lastStandingAt(machine.id)).toBeGreaterThanOrEqual(heardAt);
+    expect(bench.relay.lastStatusAt(machine.id)).toBeGreaterThanOrEqual(heardAt);
     expect((await bench.store.machine(machine.id))?.heardAt).toBeGreaterThan(0);
   });
 

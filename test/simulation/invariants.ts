@@ -99,7 +99,7 @@ async function leftovers({ store, site, life }: EndedWorld): Promise<string[]> {
   const left = [
     ...machines.map(({ id, state }) => `machine ${id} is still ${state}`),
     ...site.leftovers().map((machine) => `${machine} is still at its host`),
-    ...(life()?.relay.openDoors() ?? []).map((id) => `the relay still listens for ${id}`),
+    ...(life()?.relay.listening() ?? []).map((id) => `the relay still listens for ${id}`),
   ];
   return left;
 }

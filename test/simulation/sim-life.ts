@@ -81,7 +81,7 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     fleet,
     placement: "spread",
     images: { resolve: async () => anImage },
-    door: process.guard(relay, ["lastHeardAt", "lastStandingAt", "endOf"]),
+    relay: process.guard(relay, ["lastHeardAt", "lastStatusAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,
     shutdown: ShutdownConfig.parse({}),

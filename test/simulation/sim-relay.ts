@@ -21,7 +21,7 @@ export type RelayAnswer =
 export interface SimRelay extends GuestEndpoint {
   /** Who comes from elsewhere proves who he is. Throws where the real one would refuse the connection. */
   admit(machineId: string, secret: string | undefined, isAgain: boolean): Promise<void>;
-  openDoors(): string[];
+  listening(): string[];
   requestJob(machineId: string): Promise<RelayAnswer>;
   appendTrace(machineId: string, startBytes: number, bytes: Buffer): Promise<RelayAnswer>;
   finish(machineId: string, state: "success" | "failed"): Promise<RelayAnswer>;
@@ -29,13 +29,13 @@ export interface SimRelay extends GuestEndpoint {
 
 interface Guest {
   heardAt: number | undefined;
-  standingAt: number | undefined;
+  statusAt: number | undefined;
   hasToken: boolean;
   readonly isElsewhere: boolean;
   end: GuestEnd | undefined;
 }
 
-const aGuest = { heardAt: undefined, standingAt: undefined, hasToken: false, end: undefined };
+const aGuest = { heardAt: undefined, statusAt: undefined, hasToken: false, end: undefined };
 
 export function createSimRelay(deps: {
   readonly store: Store;
@@ -104,7 +104,7 @@ export function createSimRelay(deps: {
       const rest = whole.subarray(whole.length - (endBytes - fromBytes));
       const answer = await api.appendTrace({ jobId: job.id, jobToken, startBytes: fromBytes, bytes: rest });
       if (answer.kind === "unavailable") return { kind: "later" };
-      guest.standingAt = clock.now();
+      guest.statusAt = clock.now();
       if (answer.kind === "elsewhere" && answer.sizeBytes > fromBytes && answer.sizeBytes <= endBytes) {
         fromBytes = answer.sizeBytes;
         continue;
@@ -129,7 +129,7 @@ export function createSimRelay(deps: {
     const reason = state === "failed" ? { failureReason: "script_failure" } : {};
     const answer = await api.updateJob({ jobId: job.id, jobToken, state, ...reason });
     if (answer.kind === "unavailable" || answer.kind === "again") return { kind: "later" };
-    guest.standingAt = clock.now();
+    guest.statusAt = clock.now();
     await finishJob(job.id, answer.status, answer.kind === "over" ? "unknown" : state);
     return answer.kind === "over" ? { kind: "over" } : { kind: "accepted", status: answer.status };
   }
@@ -149,11 +149,11 @@ export function createSimRelay(deps: {
     },
     endOf: (machineId) => guests.get(machineId)?.end,
     lastHeardAt: (machineId) => guests.get(machineId)?.heardAt,
-    lastStandingAt: (machineId) => guests.get(machineId)?.standingAt,
+    lastStatusAt: (machineId) => guests.get(machineId)?.statusAt,
     // The simulated runner hears at its next request, as one does whose machine cannot hurry it.
     tellCanceling: () => {},
     admit,
-    openDoors: () => [...guests.keys()],
+    listening: () => [...guests.keys()],
     requestJob,
     appendTrace,
     finish,

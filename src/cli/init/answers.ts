@@ -1,19 +1,20 @@
 /** The questions of `init`, each with its check. What was given as an option is checked in the same way and not asked for. */
+
+import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
+import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
+import { checkApiToken } from "../../config/secrets.ts";
 import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
 import { CliError } from "../errors.ts";
-import { failUnlessAsked, isAccepted } from "./judgement.ts";
 import { askListener, type ListenerAnswers, type ListenerQuestionOptions } from "./listener.ts";
-import type { Prompter } from "./prompter.ts";
-import type { Questions } from "./questions.ts";
-import { askToken, type GivenToken, type TokenOptions } from "./token.ts";
+import { failUnlessAsked, isAccepted, type Prompter, type Questions } from "./prompter.ts";
 
 export interface Answers {
   readonly place: GitLabPlace;
   readonly token: GivenToken;
   readonly scope: ScopeName;
   /** Undefined: GitLab is not to call, and jobs are found by looking. */
-  readonly door: ListenerAnswers | undefined;
+  readonly listener: ListenerAnswers | undefined;
 }
 
 export interface AnswerOptions extends TokenOptions, ListenerQuestionOptions {
@@ -29,15 +30,15 @@ export async function askAll(options: AnswerOptions, questions: Questions): Prom
   const place = await askPlace(options, questions);
   const token = await askToken(options, place, questions);
   const scope = await askScope(options, place, token.secret, questions);
-  const door = await askListener(options, questions.asker);
-  return { place, token, scope, door };
+  const listener = await askListener(options, questions.asker);
+  return { place, token, scope, listener };
 }
 
 async function askPlace({ url, caFile }: AnswerOptions, questions: Questions): Promise<GitLabPlace> {
-  const { asker, desk, signal } = questions;
+  const { asker, checks, signal } = questions;
   let place: GitLabPlace = { url: plainUrl(url ?? (await askUrl(asker))), caFile };
   for (;;) {
-    const finding = await desk.checkPlace(place, signal);
+    const finding = await checks.checkPlace(place, signal);
     asker.show(finding);
     if (finding.level !== "fail") return place;
     failUnlessAsked([finding], asker);
@@ -74,16 +75,76 @@ async function askCaFile(asker: Prompter): Promise<string> {
   });
 }
 
+/** The API token, and the file in which it stands already, if it does. */
+interface GivenToken {
+  readonly secret: Secret;
+  /** Undefined: it was typed, and gets a file of its own. */
+  readonly file: string | undefined;
+}
+
+interface TokenOptions {
+  readonly tokenFile?: string | undefined;
+  /** Of the environment; never of the command line, which others can read. */
+  readonly tokenText?: string | undefined;
+}
+
+const MESSAGE = "An access token of GitLab's API (scope api, made by an Owner)?";
+
+async function askToken(
+  options: TokenOptions,
+  place: GitLabPlace,
+  { asker, checks, signal }: Questions,
+): Promise<GivenToken> {
+  let token = await givenToken(options);
+  for (;;) {
+    token ??= { secret: await typedToken(), file: undefined };
+    const findings = await checks.checkToken(place, token.secret, signal);
+    for (const finding of findings) asker.show(finding);
+    if (await isAccepted(findings, asker)) return token;
+    token = undefined;
+  }
+
+  async function typedToken(): Promise<Secret> {
+    const typed = await asker.secret({
+      message: MESSAGE,
+      option: "--token-file or $FIRERUNNER_WEBHOOK__API_TOKEN",
+      problem: (text) => {
+        const checked = checkApiToken(text, "what you typed");
+        return "problem" in checked ? checked.problem : undefined;
+      },
+    });
+    return secretOf(typed, "what you typed");
+  }
+}
+
+async function givenToken({ tokenFile, tokenText }: TokenOptions): Promise<GivenToken | undefined> {
+  if (tokenFile !== undefined) {
+    const file = resolve(tokenFile);
+    const options = { readFile: readLocalFile, besideFile: undefined, credentialsDirectory: undefined };
+    const checked = await readSecretFile(file, checkApiToken, options);
+    if ("problem" in checked) throw new CliError("cli_setup", checked.problem);
+    return { secret: checked.value, file };
+  }
+  if (tokenText === undefined) return undefined;
+  return { secret: secretOf(tokenText.trim(), "FIRERUNNER_WEBHOOK__API_TOKEN"), file: undefined };
+}
+
+function secretOf(text: string, where: string): Secret {
+  const checked = checkApiToken(text, where);
+  if ("problem" in checked) throw new CliError("cli_setup", checked.problem);
+  return checked.value;
+}
+
 async function askScope(
   options: AnswerOptions,
   place: GitLabPlace,
   token: Secret,
-  { asker, desk, signal }: Questions,
+  { asker, checks, signal }: Questions,
 ): Promise<ScopeName> {
   let scope = givenScope(options);
   for (;;) {
     scope ??= await chooseScope(asker);
-    const findings = await desk.checkScope(place, token, scope, signal);
+    const findings = await checks.checkScope(place, token, scope, signal);
     for (const finding of findings) asker.show(finding);
     if (await isAccepted(findings, asker)) return scope;
     scope = undefined;

@@ -10,9 +10,8 @@ import { loadConfig } from "../../config/load.ts";
 import type { Finding } from "../../operations/doctor/check.ts";
 import type { SetupChecks } from "../../operations/setup/ports.ts";
 import { createOutput } from "../output.ts";
-import { canceled } from "./canceled.ts";
+import { canceled, createSilentPrompter } from "./prompter.ts";
 import { type InitOptions, runInit } from "./run-init.ts";
-import { createSilentPrompter } from "./silent-prompter.ts";
 
 const key = `whsec_${"k".repeat(42)}A=`;
 const ok: Finding = { level: "ok", message: "fine" };
@@ -33,29 +32,29 @@ afterEach(async () => {
 });
 
 /** A GitLab where everything is right but what a test says. */
-function aDesk(answers: Partial<Record<keyof SetupChecks, readonly (readonly Finding[])[]>> = {}) {
+function someChecks(answers: Partial<Record<keyof SetupChecks, readonly (readonly Finding[])[]>> = {}) {
   const left = new Map(Object.entries(answers).map(([name, list]) => [name, [...list]]));
   const seen: unknown[][] = [];
   const next = (name: string, ...given: unknown[]) => {
     seen.push([name, ...given]);
     return left.get(name)?.shift() ?? [ok];
   };
-  const desk: SetupChecks = {
+  const checks: SetupChecks = {
     checkPlace: async (place) => next("checkPlace", place)[0] ?? ok,
     checkToken: async (_place, token) => next("checkToken", token.reveal()),
     checkScope: async (_place, _token, scope) => next("checkScope", scope),
   };
-  return { desk, seen };
+  return { checks, seen };
 }
 
 async function init(
   asker: ScriptedAsker | ReturnType<typeof createSilentPrompter>,
   options: Partial<InitOptions> = {},
-  desk: SetupChecks = aDesk().desk,
+  checks: SetupChecks = someChecks().checks,
 ) {
   return await runInit(
     { configFile, force: false, newSigningKey: () => new Secret(key), ...options },
-    { asker, desk, signal: new AbortController().signal },
+    { asker, checks, signal: new AbortController().signal },
   );
 }
 
@@ -73,9 +72,9 @@ async function filesIn(path: string): Promise<string[]> {
 
 describe("with somebody to ask", () => {
   test("each answer is checked as it is given, and the files are a configuration that works", async () => {
-    const { desk, seen } = aDesk();
+    const { checks, seen } = someChecks();
 
-    const result = await init(scriptedAsker(answers), {}, desk);
+    const result = await init(scriptedAsker(answers), {}, checks);
 
     expect(seen).toEqual([
       ["checkPlace", { url: "https://gitlab.example.org", caFile: undefined }],
@@ -86,7 +85,7 @@ describe("with somebody to ask", () => {
     expect(result).toEqual({
       configFile,
       files: [at("api.token"), at("webhook.key"), configFile],
-      hasDoor: true,
+      hasListener: true,
     });
     const config = await loadConfig({ file: configFile, env: {}, root: true });
     expect(config.gitlab.url).toBe("https://gitlab.example.org");
@@ -101,7 +100,7 @@ describe("with somebody to ask", () => {
   });
 
   test("a wrong answer is explained and asked for again", async () => {
-    const { desk, seen } = aDesk({
+    const { checks, seen } = someChecks({
       checkPlace: [[fail]],
       checkToken: [[fail, ok]],
       checkScope: [[fail]],
@@ -114,7 +113,7 @@ describe("with somebody to ask", () => {
       "--project": ["a/b"],
     });
 
-    await init(asker, {}, desk);
+    await init(asker, {}, checks);
 
     expect(asker.shown.filter(({ level }) => level === "fail").map(({ message }) => message)).toEqual([
       "not so",
@@ -129,19 +128,19 @@ describe("with somebody to ask", () => {
 
   test("a certificate that is not trusted asks for its authority, not for another address", async () => {
     const untrusted = { ...fail, untrusted: true } as Finding;
-    const { desk, seen } = aDesk({ checkPlace: [[untrusted]] });
+    const { checks, seen } = someChecks({ checkPlace: [[untrusted]] });
     const caFile = join(directory.path, "ca.pem");
     await writeFile(caFile, rootCertificates[0] ?? "");
 
-    await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, desk);
+    await init(scriptedAsker({ ...answers, "--ca-file": [caFile] }), {}, checks);
 
     expect(seen[1]).toEqual(["checkPlace", { url: "https://gitlab.example.org", caFile }]);
     expect((await loadConfig({ file: configFile, env: {} })).gitlab.caFile).toBe(caFile);
   });
 
-  test("a warning is theirs to judge", async () => {
+  test("what to make of a warning is theirs to say", async () => {
     const warn: Finding = { level: "warn", message: "not quite" };
-    const { desk, seen } = aDesk({
+    const { checks, seen } = someChecks({
       checkScope: [
         [ok, warn],
         [ok, warn],
@@ -151,7 +150,7 @@ describe("with somebody to ask", () => {
     await init(
       scriptedAsker({ ...answers, [SCOPE]: ["group", "group"], "--group": ["a", "b"], "": [false, true] }),
       {},
-      desk,
+      checks,
     );
 
     expect(seen.at(-1)).toEqual(["checkScope", { kind: "group", name: "b" }]);
@@ -240,9 +239,9 @@ describe("the public server", () => {
   });
 
   test("may be left out: jobs are found by looking, and the file says how to add it", async () => {
-    const { hasDoor, files } = await init(scriptedAsker({ ...answers, "--webhook-url": ["none"] }));
+    const { hasListener, files } = await init(scriptedAsker({ ...answers, "--webhook-url": ["none"] }));
 
-    expect([hasDoor, files.length]).toEqual([false, 2]);
+    expect([hasListener, files.length]).toEqual([false, 2]);
     expect((await loadConfig({ file: configFile, env: {} })).http.listen).toEqual([]);
     expect(await readFile(configFile, "utf8")).toContain("# http:");
   });
@@ -255,10 +254,10 @@ describe("with nobody to ask", () => {
   };
   const given = { url: "https://gitlab.example.org", tokenText: "glpat-env", group: "g" };
 
-  test("options are enough, and no door is opened without its address", async () => {
+  test("options are enough, and no listener is opened without its address", async () => {
     const result = await init(nobody(), given);
 
-    expect(result.hasDoor).toBe(false);
+    expect(result.hasListener).toBe(false);
     expect((await loadConfig({ file: configFile, env: {} })).webhook?.secrets.apiToken.reveal()).toBe(
       "glpat-env",
     );
@@ -292,9 +291,9 @@ describe("with nobody to ask", () => {
     ["token", {}, "checkToken"],
     ["scope", {}, "checkScope"],
   ])("a wrong %s ends it with what is wrong and what to do", async (_what, more, check) => {
-    const { desk } = aDesk({ [check]: [[fail]] });
+    const { checks } = someChecks({ [check]: [[fail]] });
 
-    await expect(init(nobody(), { ...given, ...more }, desk)).rejects.toMatchObject({
+    await expect(init(nobody(), { ...given, ...more }, checks)).rejects.toMatchObject({
       code: "cli_setup",
       message: "not so",
       hint: "do this",

@@ -1,8 +1,8 @@
 import type { Readable, Writable } from "node:stream";
 import { confirm, isCancel, log, password, select, text } from "@clack/prompts";
 import { plainText } from "../../base/text.ts";
-import { canceled } from "./canceled.ts";
 import type { Prompter } from "./prompter.ts";
+import { canceled } from "./prompter.ts";
 
 export interface Terminal {
   readonly input: Readable;

@@ -1,15 +1,13 @@
 import type { Command } from "commander";
 import type { Config } from "../../config/load.ts";
+import { newSigningKey } from "../../gitlab/webhook-signature.ts";
 import type { HookRequest, Step } from "../../operations/hook-installation/step.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
-import { CliError } from "../errors.ts";
-import { exitCodes } from "../exit-codes.ts";
-import { printFinding } from "../findings.ts";
-import { signalOnInterrupt } from "../interrupt.ts";
-import { loadApp } from "../load-app.ts";
+import { requireWebhook, signalOnInterrupt } from "../context.ts";
+import { CliError, exitCodes } from "../errors.ts";
+import { printFinding } from "../messages.ts";
 import { type KeyChange, prepareKeyFile } from "./key-file.ts";
-import { requireWebhook } from "./require-webhook.ts";
 
 interface Options {
   readonly rotate?: boolean;
@@ -29,7 +27,7 @@ export function addWebhookInstall(webhook: Command, run: Run): void {
     .action(run<Options>(async (context, _args, options) => await installWebhook(context, options)));
 }
 
-/** The command itself. Prints each step as it is done; answers an exit code. */
+/** The command itself. Prints each step as it is done; returns an exit code. */
 export async function installWebhook(context: Context, options: Options): Promise<number> {
   using interrupt = signalOnInterrupt();
   const steps: Step[] = [];
@@ -38,7 +36,7 @@ export async function installWebhook(context: Context, options: Options): Promis
     if (!context.output.json) printFinding(context.output, step);
   }
   const isDone = steps.every(({ level }) => level !== "fail");
-  context.output.result({ ok: isDone, steps }, () => context.output.line(`\n${verdict(steps)}`));
+  context.output.result({ ok: isDone, steps }, () => context.output.line(`\n${conclusion(steps)}`));
   return isDone ? exitCodes.ok : exitCodes.failed;
 }
 
@@ -51,7 +49,7 @@ async function* installSteps(context: Context, options: Options, signal: AbortSi
   const daemon = createDaemonClient(config.state);
   try {
     if (change) yield await keyStep(change.path, change.kind, daemon);
-    const { installConfiguredHook } = await loadApp();
+    const { installConfiguredHook } = await import("../../operations/hook-installation/configured-hook.ts");
     const arrivals = async (since: number) => await arrivalsAt(daemon, since);
     const request = { scope: scopeOf(webhook, options), url, arrivals, signal };
     yield* installConfiguredHook(config, webhook, request);
@@ -75,8 +73,8 @@ async function prepareKey(
       },
     );
   }
-  const [{ state }, { newSigningKey: newKey }] = await Promise.all([context.loadLocalConfig(), loadApp()]);
-  const kind = await prepareKeyFile(path, { rotate, newKey, ownerOf: state });
+  const { state } = await context.loadLocalConfig();
+  const kind = await prepareKeyFile(path, { rotate, newKey: newSigningKey, ownerOf: state });
   return { path, kind };
 }
 
@@ -119,11 +117,11 @@ function noUrl(given: string | undefined): CliError {
       ? "webhook.url is missing: GitLab must be told an address to call"
       : `“${given}” is not an address`;
   return new CliError("cli_usage", message, {
-    hint: "Give the address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
+    hint: "Give the address under which GitLab reaches the public server, such as https://firerunner.example.org/webhook.",
   });
 }
 
-function verdict(steps: readonly Step[]): string {
+function conclusion(steps: readonly Step[]): string {
   if (steps.some(({ level }) => level === "fail")) return "The hook does not work yet.";
   return steps.some(({ level }) => level === "warn")
     ? "The hook is in place; what is marked could be better."

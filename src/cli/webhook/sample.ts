@@ -1,5 +1,10 @@
+/** A delivery as GitLab makes it, for `webhook send`: body and headers. */
+
+import type { Secret } from "../../base/secret.ts";
+import { signDelivery } from "../../gitlab/webhook-signature.ts";
+
 /** What GitLab says of a job or a pipeline, for trying FireRunner out without GitLab. */
-export interface Sample {
+interface Sample {
   readonly event: HookEvent;
   readonly projectId: number;
   /** Job or pipeline, as the event says. */
@@ -53,4 +58,39 @@ export function sampleBody({ event, projectId, id, status }: Sample, now: number
           builds: [],
         };
   return JSON.stringify(body);
+}
+
+interface SampleDelivery {
+  /** `Job Hook` and the like. */
+  readonly event: string;
+  /** What tells it from others: the same again is a duplicate. */
+  readonly id: string;
+  readonly body: string;
+  /** Epoch ms. */
+  readonly now: number;
+}
+
+interface Proof {
+  readonly signingKey: Secret | undefined;
+  readonly token: Secret | undefined;
+}
+
+/** The headers that GitLab 19.0 sends, signed and with the secret token as far as they are given. */
+export function deliveryHeaders(
+  { event, id, body, now }: SampleDelivery,
+  { signingKey, token }: Proof,
+): Record<string, string> {
+  const timestamp = Math.floor(now / 1_000);
+  return {
+    "content-type": "application/json",
+    "user-agent": "firerunner webhook send",
+    "x-gitlab-event": event,
+    "x-gitlab-webhook-uuid": id,
+    "x-gitlab-event-uuid": id,
+    "idempotency-key": id,
+    "webhook-id": id,
+    "webhook-timestamp": String(timestamp),
+    ...(token ? { "x-gitlab-token": token.reveal() } : {}),
+    ...(signingKey ? { "webhook-signature": signDelivery(signingKey, { id, timestamp, body }) } : {}),
+  };
 }

@@ -9,19 +9,16 @@ import type { JobStory } from "../../views/api.ts";
 import type { DeliveryView } from "../../views/webhook-api.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
-import { CliError, DaemonError } from "../errors.ts";
-import { exitCodes } from "../exit-codes.ts";
-import { loadApp } from "../load-app.ts";
+import { requireWebhook } from "../context.ts";
+import { CliError, DaemonError, exitCodes } from "../errors.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
 import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
-import { requireWebhook } from "./require-webhook.ts";
-import { type HookEvent, hookEvents, sampleBody } from "./sample.ts";
-import { deliveryHeaders } from "./sign.ts";
+import { deliveryHeaders, type HookEvent, hookEvents, sampleBody } from "./sample.ts";
 
 /** How long FireRunner may take to ask GitLab about the job of a sample. */
 const REACTION_LIMIT_MS = 5_000;
-const LOOK_MS = 500;
+const POLL_MS = 500;
 
 interface Options extends ListenerOptions {
   readonly event: HookEvent;
@@ -74,20 +71,19 @@ async function sendSample(context: Context, options: Options): Promise<number> {
   const body = options.file
     ? await readBody(options.file)
     : sampleBody({ event, projectId, id: job, status }, now);
-  const { signDelivery: sign } = await loadApp();
-  const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token, sign });
-  const door = await connectListener(config, options);
+  const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token });
+  const listener = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
-    const answer = await door.deliver(headers, body);
+    const answer = await listener.deliver(headers, body);
     const isTaken = answer.status >= 200 && answer.status < 300;
     const outcome = isTaken ? await findOutcome(daemon, id) : undefined;
-    output.result({ url: door.url, id, answer, outcome: outcome ?? null }, () =>
-      printOutcome(output, { url: door.url, id, answer, outcome }),
+    output.result({ url: listener.url, id, answer, outcome: outcome ?? null }, () =>
+      printOutcome(output, { url: listener.url, id, answer, outcome }),
     );
     return isTaken ? exitCodes.ok : exitCodes.failed;
   } finally {
-    await Promise.all([door.close(), daemon.close()]);
+    await Promise.all([listener.close(), daemon.close()]);
   }
 }
 
@@ -128,7 +124,7 @@ async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | n
     const story = await storyOf(daemon, jobId);
     const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
     if (isSeen || systemClock.now() >= until) return story ? wordsOf(story) : null;
-    await systemClock.sleep(LOOK_MS);
+    await systemClock.sleep(POLL_MS);
   }
 }
 

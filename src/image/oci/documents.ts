@@ -1,4 +1,5 @@
 /** The JSON documents of an OCI image. They say nothing but what follows from the layers, so equal content has equal digests. */
+import type { OciDocument } from "../../registry/client.ts";
 import { sha256 } from "../manifest.ts";
 
 const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
@@ -12,12 +13,6 @@ export interface LayerBlob {
   readonly bytes: number;
   /** `sha256:` of the archive before compression. */
   readonly diffId: string;
-}
-
-export interface OciDocument {
-  readonly mediaType: string;
-  readonly digest: string;
-  readonly body: Buffer;
 }
 
 export function configOf(layers: readonly LayerBlob[], architecture: string): OciDocument {

@@ -17,5 +17,5 @@ export interface Finding {
 /** The FireRunner that runs on the same state directory. */
 export interface RunningFireRunner {
   /** Where it listens, as bound: `https://0.0.0.0:8443`. */
-  readonly doors: readonly string[];
+  readonly addresses: readonly string[];
 }

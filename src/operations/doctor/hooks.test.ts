@@ -68,7 +68,7 @@ describe("what proves a delivery", () => {
 describe("without a hook that leads here jobs are found by looking", () => {
   test.each<[string, Partial<HookExpectations>, string]>([
     ["none", { scope: { kind: "project", id: 7, path: "example/app" } }, "project example/app has none"],
-    ["a closed door", { url: undefined, isOpen: false }, "http.listen is empty"],
+    ["a closed server", { url: undefined, isOpen: false }, "http.listen is empty"],
     ["no address", { url: undefined }, "webhook.url is missing"],
     ["a whole GitLab", { scope: { kind: "instance" } }, "no webhook for the jobs of all"],
   ])("%s", (_what, changes, words) => {

@@ -45,7 +45,7 @@ export function evaluateHooks(all: readonly ApiHook[], wanted: HookExpectations)
 
 function withoutUrl({ isOpen }: HookExpectations, byLooking: string): Finding {
   const hint =
-    "Give webhook.url the address under which GitLab reaches this door, then “firerunner webhook install”.";
+    "Give webhook.url the address under which GitLab reaches the public server, then “firerunner webhook install”.";
   return isOpen
     ? { level: "warn", message: "webhook.url is missing, so it is not known which hook leads here", hint }
     : { level: "warn", message: `the public server is closed (http.listen is empty): ${byLooking}`, hint };

@@ -44,7 +44,7 @@ export function listenerChecks(options: ListenerCheckOptions): DoctorCheck[] {
 }
 
 async function checkListener(listener: Listener, running: RunningFireRunner | undefined): Promise<Finding> {
-  if (running?.doors.some((address) => isDoorOf(address, listener))) {
+  if (running?.addresses.some((address) => isAddressOf(address, listener))) {
     return { level: "ok", message: "the running FireRunner listens there" };
   }
   const tries = (await resolveListener(listener)).map(tryToListen);
@@ -54,7 +54,7 @@ async function checkListener(listener: Listener, running: RunningFireRunner | un
   return { level: "warn", message: "the running FireRunner does not listen there", hint };
 }
 
-function isDoorOf(address: string, { isTls, port }: Listener): boolean {
+function isAddressOf(address: string, { isTls, port }: Listener): boolean {
   return address.startsWith(isTls ? "https://" : "http://") && address.endsWith(`:${port}`);
 }
 

@@ -8,7 +8,7 @@ import { isRemoteDriver } from "../../domain/drivers.ts";
 import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import { openImages } from "../../image/open-images.ts";
-import { registryAsker } from "../../image/registry/holding.ts";
+import { registryAsker } from "../../registry/holding.ts";
 import type { MachineBase } from "../../scheduler/health.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";

@@ -10,7 +10,7 @@ import { RelaySettings } from "../../relay/config.ts";
 import type { Finding, RunningFireRunner } from "./check.ts";
 import { relayChecks } from "./relay.ts";
 
-const running: RunningFireRunner = { doors: [] };
+const running: RunningFireRunner = { addresses: [] };
 
 async function look(
   relay: Record<string, unknown>,

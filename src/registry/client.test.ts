@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Handler, startHttpServer, type TestServer } from "../../../test/servers/http-server.ts";
-import { Secret } from "../../base/secret.ts";
+import { type Handler, startHttpServer, type TestServer } from "../../test/servers/http-server.ts";
+import { Secret } from "../base/secret.ts";
 import { createRegistryClient, type RegistryClient } from "./client.ts";
 import type { Credentials } from "./credentials.ts";
 import { createTransport } from "./session.ts";

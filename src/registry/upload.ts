@@ -1,8 +1,8 @@
 /** Uploads of blobs: `uploadBlob` sends one in pieces and goes on after failures, `createUploadCalls` makes its requests. */
 
 import { type Readable, Transform } from "node:stream";
-import type { Clock } from "../../base/clock.ts";
-import { MIB_BYTES } from "../../base/units.ts";
+import type { Clock } from "../base/clock.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { type Answer, hasErrorCode, RegistryError, refusal } from "./errors.ts";
 import { pauseAfter, type RegistrySession } from "./session.ts";
 

@@ -3,7 +3,7 @@
  * service (bearer), one for each set of scopes.
  */
 import { z } from "zod";
-import { parseJson } from "../json.ts";
+import { parseJson } from "../base/json.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Answer, RegistryError, refusal } from "./errors.ts";
 

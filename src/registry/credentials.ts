@@ -3,9 +3,9 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { systemCode } from "../../base/errors.ts";
-import { Secret } from "../../base/secret.ts";
-import { parseJson } from "../json.ts";
+import { systemCode } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
+import { Secret } from "../base/secret.ts";
 import { RegistryError } from "./errors.ts";
 
 const Login = z.object({

@@ -1,10 +1,10 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
-import { startCompanyProxy } from "../../../test/servers/company-proxy.ts";
-import { startHttpServer } from "../../../test/servers/http-server.ts";
-import { directRoutes } from "../../base/proxy/routes.ts";
+import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
+import { startCompanyProxy } from "../../test/servers/company-proxy.ts";
+import { startHttpServer } from "../../test/servers/http-server.ts";
+import { directRoutes } from "../base/proxy/routes.ts";
 import { registryAsker } from "./holding.ts";
 
 const askRegistry = registryAsker({});

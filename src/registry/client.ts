@@ -2,8 +2,7 @@
  * What a push needs of a registry (OCI distribution specification): which blobs it has, uploading them (upload.ts), and manifests.
  * session.ts sends the requests; holding.ts asks whether an image is still there.
  */
-import type { Clock } from "../../base/clock.ts";
-import type { OciDocument } from "../oci/documents.ts";
+import type { Clock } from "../base/clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { isThere, refusal } from "./errors.ts";
 import {
@@ -14,6 +13,13 @@ import {
   withRetries,
 } from "./session.ts";
 import { type Blob, uploadBlob } from "./upload.ts";
+
+/** A JSON document of an image, as it is sent. */
+export interface OciDocument {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly body: Buffer;
+}
 
 export interface RegistryClient extends Manifests {
   /** One request, once: is this a registry, and does it let us in with a view to writing to these repositories? Throws RegistryError. */

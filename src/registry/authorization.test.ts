@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Secret } from "../../base/secret.ts";
+import { Secret } from "../base/secret.ts";
 import { createAuthorization, parseChallenge } from "./authorization.ts";
 
 const password = { kind: "password", username: "me", password: new Secret("secret-word") } as const;

@@ -1,6 +1,6 @@
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
-import { createBuildScreen } from "./build-screen.ts";
+import { createBuildScreen } from "./build.ts";
 
 test("elsewhere than on a terminal there is a line for each phase and quarter", () => {
   const output = new PassThrough();

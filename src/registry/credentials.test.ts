@@ -2,7 +2,7 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
+import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
 import type { Credentials } from "./credentials.ts";
 import { findCredentials } from "./credentials.ts";
 

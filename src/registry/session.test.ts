@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
-import { startCompanyProxy } from "../../../test/servers/company-proxy.ts";
-import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
-import { Secret } from "../../base/secret.ts";
+import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
+import { startCompanyProxy } from "../../test/servers/company-proxy.ts";
+import { answer, startHttpServer } from "../../test/servers/http-server.ts";
+import { Secret } from "../base/secret.ts";
 import { registryErrorFrom } from "./errors.ts";
 import { createTransport } from "./session.ts";
 

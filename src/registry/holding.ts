@@ -2,11 +2,11 @@
  * Whether registries still have what hosts are told to pull. Asked without a login, as a host asks, and on the way that a push from here
  * takes: through the same proxy, with the same authorities, with or without TLS.
  */
-import { systemClock } from "../../base/clock.ts";
-import { startDeadline } from "../../base/deadline.ts";
-import { describeError } from "../../base/errors.ts";
-import type { ProxyRoutes } from "../../base/proxy/routes.ts";
-import type { AskRegistry, ImagePresence, PushedBy } from "../../domain/images.ts";
+import { systemClock } from "../base/clock.ts";
+import { startDeadline } from "../base/deadline.ts";
+import { describeError } from "../base/errors.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import type { AskRegistry, ImagePresence, PushedBy } from "../domain/images.ts";
 import { isLocalRegistry } from "./reference.ts";
 import { createSession, createTransport, type RegistrySession } from "./session.ts";
 

@@ -1,11 +1,12 @@
+/** `drain` and `reload`: what the running FireRunner is told to do. */
+
 import type { Command } from "commander";
 import { systemClock } from "../base/clock.ts";
 import { type DaemonClient, withDaemon } from "./client.ts";
-import type { Context, Run } from "./context.ts";
-import { exitCodes } from "./exit-codes.ts";
-import { signalOnInterrupt } from "./interrupt.ts";
+import { type Context, type Run, signalOnInterrupt } from "./context.ts";
+import { exitCodes } from "./errors.ts";
 
-const LOOK_MS = 1_000;
+const POLL_MS = 1_000;
 
 interface Options {
   readonly wait?: boolean;
@@ -34,6 +35,20 @@ export function addDrain(program: Command, run: Run): void {
     );
 }
 
+export function addReload(program: Command, run: Run): void {
+  program
+    .command("reload")
+    .description("make FireRunner read its configuration again (as SIGHUP does) and say what changed")
+    .action(
+      run(async (context) => {
+        const { output } = context;
+        const messages = await withDaemon(context, async (daemon) => await daemon.post("reload"));
+        output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+        return undefined;
+      }),
+    );
+}
+
 async function waitUntilIdle({ output }: Context, daemon: DaemonClient): Promise<number> {
   using interrupt = signalOnInterrupt();
   let told = "";
@@ -46,7 +61,7 @@ async function waitUntilIdle({ output }: Context, daemon: DaemonClient): Promise
     const words = `${unfinished.length} jobs and ${liveMachines} machines are left`;
     if (words !== told) output.note(words);
     told = words;
-    await systemClock.sleep(LOOK_MS, interrupt.signal).catch(() => {});
+    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
   }
   output.note("not waiting any longer; FireRunner goes on draining");
   return exitCodes.failed;

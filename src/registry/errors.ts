@@ -1,10 +1,10 @@
 /** What goes wrong with a registry: each failed exchange and each answer that is not what was asked for, as one error with a hint. */
 
 import { z } from "zod";
-import { codeIn, FireRunnerError } from "../../base/errors.ts";
-import { proxyErrorIn } from "../../base/proxy/routes.ts";
-import { certificateCode, unreachableProblems, wrongProtocolCode } from "../../base/system-errors.ts";
-import { parseJson } from "../json.ts";
+import { codeIn, FireRunnerError } from "../base/errors.ts";
+import { parseJson } from "../base/json.ts";
+import { proxyErrorIn } from "../base/proxy/routes.ts";
+import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/system-errors.ts";
 
 type RegistryErrorCode =
   /** What was given is not the name of an image in a registry. */
