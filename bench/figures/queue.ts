@@ -7,7 +7,7 @@ import { createHealth } from "../../src/scheduler/health.ts";
 import type { Observed } from "../../src/scheduler/observe.ts";
 import { plan } from "../../src/scheduler/plan.ts";
 import { createRefusals } from "../../src/scheduler/refusals.ts";
-import { startsIn } from "../../src/scheduler/starts.ts";
+import { startsIn } from "../../src/scheduler/snapshot.ts";
 import { composeStatus as schedulerStatus } from "../../src/scheduler/status.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { DaemonReads } from "../../src/views/ports.ts";

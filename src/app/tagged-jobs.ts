@@ -24,7 +24,7 @@ import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import { createRunnerProvisioner } from "../runners/provisioner.ts";
 import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
-import type { MachineBase } from "../scheduler/health.ts";
+import type { MachineBase } from "../scheduler/host-probes.ts";
 import type { Screening } from "../server/public/webhook-route.ts";
 import type { Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";

@@ -1,3 +1,8 @@
+/**
+ * `init`: a guided set-up. init/run-init.ts asks (init/answers.ts), checks each answer (operations/setup), and writes all files at the very
+ * end (init/new-files.ts); here are the options, who is asked, and what comes next.
+ */
+
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { loadLocalConfig } from "../config/load.ts";
@@ -5,8 +10,7 @@ import { newSigningKey } from "../gitlab/webhook-signature.ts";
 import { type Context, createContext, type GlobalOptions, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError } from "./errors.ts";
 import type { AnswerOptions } from "./init/answers.ts";
-import type { Prompter } from "./init/prompter.ts";
-import { canceled, createSilentPrompter } from "./init/prompter.ts";
+import { canceled, createSilentPrompter, type Prompter } from "./init/prompter.ts";
 import { type InitResult, runInit } from "./init/run-init.ts";
 import { installWebhook } from "./webhook/install.ts";
 

@@ -1,3 +1,5 @@
+/** `status`: everything at one glance. What it shows of jobs, hosts and webhooks is printed by their own commands' files. */
+
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
 import type { Status } from "../views/api.ts";

@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
-import { aStanding, aWaitingJob, aWebhookPorts } from "../../test/builders/webhook-ports.ts";
+import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
@@ -212,7 +212,7 @@ describe("webhook status", () => {
   test("tells what hooks brought, what they missed and what is wrong", async () => {
     const store = await openDaemon({
       status: () =>
-        aStanding({
+        aWebhookStatus({
           missedByHooks: 2,
           hooks: [{ id: 9, url: "https://x", ok: false, words: "switched off by GitLab" }],
           requests: {

@@ -8,7 +8,7 @@ import { plainText } from "../base/text.ts";
 import type { WaitingView, WebhookStatus } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
-import { ago, cellText, clockTime } from "./messages.ts";
+import { ago, cellText, clockTime, counted } from "./messages.ts";
 import type { Output } from "./output.ts";
 import { addWebhookInstall } from "./webhook/install.ts";
 import { addWebhookSend } from "./webhook/send.ts";
@@ -110,10 +110,6 @@ function printDeliveries(output: Output, deliveries: Deliveries): void {
 }
 
 type Deliveries = readonly NonNullable<WebhookStatus["lastDelivery"]>[];
-
-function counted(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
 
 /** Where the public server listens, and under which address GitLab is told to reach it. */
 export function describeListener(addresses: readonly string[], url: string | null): string {

@@ -21,7 +21,7 @@ export interface HookInstallation {
   close(): Promise<void>;
 }
 
-interface WebhookStanding {
+interface WebhookStatusPart {
   readonly listeners: readonly string[];
   readonly projects: { readonly known: number; readonly due: number };
 }
@@ -65,7 +65,7 @@ export async function createHookInstallation(below: string, projects: number): P
         const {
           listeners,
           projects: { known },
-        } = await daemon.get<WebhookStanding>("/v1/webhook");
+        } = await daemon.get<WebhookStatusPart>("/v1/webhook");
         return known === projects && listeners[0] !== undefined && `${listeners[0]}/webhook`;
       });
       return { daemon, url };

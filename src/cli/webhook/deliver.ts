@@ -1,3 +1,5 @@
+/** Delivering to a public server, this computer's or another, with the trust in its certificate that the options say. */
+
 import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";

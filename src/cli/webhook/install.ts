@@ -1,3 +1,5 @@
+/** `webhook install`: the key first, then GitLab's hook, then its test event; each a step that is told as it is done. */
+
 import type { Command } from "commander";
 import type { Config } from "../../config/load.ts";
 import { newSigningKey } from "../../gitlab/webhook-signature.ts";
@@ -5,7 +7,7 @@ import type { HookRequest, Step } from "../../operations/hook-installation/step.
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
 import { requireWebhook, signalOnInterrupt } from "../context.ts";
-import { CliError, exitCodes } from "../errors.ts";
+import { CliError, exitCodes, isNotRunning } from "../errors.ts";
 import { printFinding } from "../messages.ts";
 import { type KeyChange, prepareKeyFile } from "./key-file.ts";
 
@@ -96,7 +98,7 @@ async function arrivalsAt(daemon: DaemonClient, since: number) {
 
 async function unlessNotRunning<Result>(asked: Promise<Result>): Promise<Result | undefined> {
   return await asked.catch((error: unknown) => {
-    if (error instanceof CliError && error.code === "cli_not_running") return undefined;
+    if (isNotRunning(error)) return undefined;
     throw error;
   });
 }

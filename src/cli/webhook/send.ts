@@ -1,3 +1,5 @@
+/** `webhook send`: makes a delivery as GitLab would, and says what became of it. */
+
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
@@ -10,7 +12,7 @@ import type { DeliveryView } from "../../views/webhook-api.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
 import { requireWebhook } from "../context.ts";
-import { CliError, DaemonError, exitCodes } from "../errors.ts";
+import { CliError, DaemonError, exitCodes, isNotRunning } from "../errors.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
 import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
@@ -112,7 +114,7 @@ async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | 
     const jobId = delivery?.jobId ?? null;
     return { delivery, job: jobId === null ? null : await awaitJob(daemon, jobId) };
   } catch (error) {
-    if (error instanceof CliError && error.code === "cli_not_running") return undefined;
+    if (isNotRunning(error)) return undefined;
     throw error;
   }
 }

@@ -9,7 +9,7 @@ import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import { openImages } from "../../image/open-images.ts";
 import { registryAsker } from "../../registry/holding.ts";
-import type { MachineBase } from "../../scheduler/health.ts";
+import type { MachineBase } from "../../scheduler/host-probes.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
 import type { DoctorCheck, Finding } from "./check.ts";

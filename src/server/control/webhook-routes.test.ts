@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
-import { aStanding, aWaitingJob, aWebhookPorts } from "../../../test/builders/webhook-ports.ts";
+import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../../test/builders/webhook-ports.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
@@ -182,7 +182,7 @@ describe("webhooks", () => {
     const status = WebhookStatus.parse((await call("/v1/webhook")).body);
 
     expect(status).toMatchObject({
-      ...aStanding(),
+      ...aWebhookStatus(),
       listeners: ["https://127.0.0.1:8443"],
       lastDelivery: { key: "first", jobId: 4711 },
       projects: { known: 1, due: 1 },

@@ -8,7 +8,7 @@ import { hostKey } from "../domain/placement.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
-import { createJobActions } from "./job-actions.ts";
+import { createJobActions } from "./actions.ts";
 
 test("a host that is removed while a machine's row is written leaves neither a machine nor a job behind", async () => {
   const clock = createManualClock();
