@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import { hasSettings } from "../config/environment.ts";
+import { ConfigError } from "../config/errors.ts";
 import {
   type Config,
   findConfigFile,
@@ -8,7 +9,6 @@ import {
   loadConfig,
   loadLocalConfig,
 } from "../config/load.ts";
-import { ConfigError } from "../config/source.ts";
 import { createOutput, type Output, type ScreenStream } from "./output.ts";
 
 /** What the surroundings give to the command line. */

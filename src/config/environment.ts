@@ -1,8 +1,9 @@
 import { parse } from "yaml";
 import type { z } from "zod";
+import type { ConfigProblem } from "./errors.ts";
 import { nearest } from "./problems.ts";
 import { fieldsOf, schemaAt, valuesOf } from "./schema.ts";
-import type { ConfigProblem, Path } from "./source.ts";
+import type { Path } from "./source.ts";
 
 type Schema = z.core.$ZodType;
 type Tree = Record<string, unknown>;

@@ -8,6 +8,7 @@ import {
   type HostSettings,
   type HostTls,
 } from "../vm/flintlock/config.ts";
+import { ConfigError } from "./errors.ts";
 import {
   type Check,
   problemOfPem,
@@ -18,7 +19,6 @@ import {
   type SecretOptions,
 } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
-import { ConfigError } from "./source.ts";
 
 /** The least that flintlockd gives to a machine. */
 const LEAST_MEMORY_MIB = 1_024;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { normalEgress } from "../domain/egress.ts";
+import { ConfigError } from "./errors.ts";
 import {
   type Config,
   defaultState,
@@ -12,7 +13,6 @@ import {
   type LoadOptions,
   loadConfig,
 } from "./load.ts";
-import { ConfigError } from "./source.ts";
 
 let directory: string;
 

@@ -19,6 +19,7 @@ import {
   withoutIgnoredVariables,
 } from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
+import { ConfigError, type ConfigProblem } from "./errors.ts";
 import { kindOfPool } from "./machine-kinds.ts";
 import {
   type FileText,
@@ -32,7 +33,7 @@ import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
-import { ConfigError, type ConfigProblem, type Path, parseSource, type Source } from "./source.ts";
+import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
 /** The configuration in force: defaults filled in, secrets read, pools ready for use. */

@@ -3,6 +3,7 @@ import { proxiesOfEnvironment } from "../base/proxy/config.ts";
 import type { ProxyRoutes, ProxyServer } from "../base/proxy/routes.ts";
 import { parseProxy } from "../base/proxy/server.ts";
 import { Secret } from "../base/secret.ts";
+import type { ConfigProblem } from "./errors.ts";
 import {
   authoritiesProblem,
   type Check,
@@ -11,7 +12,6 @@ import {
   type SecretOptions,
 } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
-import type { ConfigProblem } from "./source.ts";
 import type { ConfigValue } from "./values.ts";
 
 export interface ReadProxy {

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ConfigError } from "./errors.ts";
 import { type Config, loadConfig } from "./load.ts";
-import { ConfigError } from "./source.ts";
 
 let directory: string;
 

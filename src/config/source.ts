@@ -1,6 +1,6 @@
-/** A YAML file as values with their places, and what is wrong with a configuration. */
+/** A YAML file as values, with the place of each. */
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
-import { FireRunnerError } from "../base/errors.ts";
+import type { ConfigProblem } from "./errors.ts";
 
 export type Path = readonly PropertyKey[];
 
@@ -71,31 +71,4 @@ function childOf(
   const pair = node.items.find((each) => isScalar(each.key) && String(each.key.value) === String(key));
   if (pair === undefined) return undefined;
   return { node: pair.value as Node | null, offset: (pair.key as Node).range?.[0] ?? 0 };
-}
-
-type ConfigErrorCode =
-  /** There is no configuration file where one was named or expected, or it cannot be read. */
-  | "config_unreadable"
-  /** The configuration was read and cannot be used; every problem is listed with its place. */
-  | "config_invalid";
-
-/** One thing that is wrong, where it stands, and what to do where that is not obvious. */
-export interface ConfigProblem {
-  /** `firerunner.yaml:12:5`, the name of an environment variable, or the file as a whole. */
-  readonly where: string;
-  readonly message: string;
-}
-
-/** The configuration cannot be used. `problems` lists everything that was found in one go. */
-export class ConfigError extends FireRunnerError {
-  readonly problems: readonly ConfigProblem[];
-
-  constructor(
-    code: ConfigErrorCode,
-    message: string,
-    options: ErrorOptions & { hint?: string; problems?: readonly ConfigProblem[] } = {},
-  ) {
-    super(code, message, options);
-    this.problems = options.problems ?? [];
-  }
 }

@@ -1,9 +1,9 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { normalEgress } from "../domain/egress.ts";
+import { ConfigError } from "./errors.ts";
 import { type Config, type LoadOptions, loadConfig, loadLocalConfig } from "./load.ts";
 import { tagRulesOf } from "./machine-kinds.ts";
-import { ConfigError } from "./source.ts";
 
 type Files = Readonly<Record<string, string | { readonly text: string; readonly mode: number }>>;
 

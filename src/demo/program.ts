@@ -1,8 +1,8 @@
-/** Starts FireRunner as a program of its own, and what can end the demo. */
+/** Starts FireRunner as a program of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, readFile } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
-import { FireRunnerError } from "../base/errors.ts";
+import { DemoError } from "./errors.ts";
 
 const STOP_LIMIT_MS = 30_000;
 
@@ -88,19 +88,4 @@ export async function startDaemon(
       return value;
     },
   };
-}
-
-type DemoErrorCode =
-  /** `--repo` is no Git repository with a commit and a `.gitlab-ci.yml`. */
-  | "demo_repository"
-  /** A part of FireRunner that the demo started ended with an error. */
-  | "demo_program_failed"
-  /** Something did not happen in the time it should take. */
-  | "demo_timeout";
-
-/** The demo cannot go on. The results of jobs are no errors: they are in the summary. */
-export class DemoError extends FireRunnerError {
-  constructor(code: DemoErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
-    super(code, message, options);
-  }
 }

@@ -7,7 +7,7 @@ import { describeError } from "../base/errors.ts";
 import type { PipelineDefinition } from "../ci/definition.ts";
 import { loadPipeline, parsePipeline } from "../ci/parse.ts";
 import type { Push } from "../ci/push.ts";
-import { DemoError } from "./program.ts";
+import { DemoError } from "./errors.ts";
 
 /** One pipeline that the demo runs. */
 interface SamplePipeline {

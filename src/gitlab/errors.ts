@@ -1,6 +1,6 @@
 /** What talking to GitLab can fail with, made of what the HTTP client threw or of an answer that is none of GitLab's. */
 import { codeIn, FireRunnerError } from "../base/errors.ts";
-import { type ProxyError, proxyErrorIn } from "../base/proxy/routes.ts";
+import { type ProxyError, proxyErrorIn } from "../base/proxy/errors.ts";
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/system-errors.ts";
 
 type GitLabErrorCode =

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { codeIn, FireRunnerError } from "../base/errors.ts";
 import { parseJson } from "../base/json.ts";
-import { proxyErrorIn } from "../base/proxy/routes.ts";
+import { proxyErrorIn } from "../base/proxy/errors.ts";
 import { certificateCode, unreachableProblems, wrongProtocolCode } from "../base/system-errors.ts";
 
 type RegistryErrorCode =

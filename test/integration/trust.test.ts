@@ -3,8 +3,8 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import type { ConfigError } from "../../src/config/source.ts";
 import { openBuildDirectory } from "../../src/image/build-directory.ts";
 import { acquireStateLock } from "../../src/store/installation-key.ts";
 import { unbroken } from "../harness/unbroken.ts";

@@ -7,8 +7,8 @@ import { describeError } from "../errors.ts";
 import { Secret } from "../secret.ts";
 import { trustContext } from "../tls.ts";
 import { createProxiedAgent } from "./agent.ts";
+import { type ProxyError, proxyErrorIn } from "./errors.ts";
 import type { ProxyRoutes } from "./routes.ts";
-import { type ProxyError, proxyErrorIn } from "./routes.ts";
 
 const PASSWORD = "swordfish-of-the-proxy";
 let authority: CertificateAuthority;

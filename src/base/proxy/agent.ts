@@ -2,14 +2,8 @@ import { isIP, type LookupFunction, type Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { Agent, buildConnector, Client, type Dispatcher } from "undici";
 import { formatHostPort } from "../host-port.ts";
-import {
-  type ProxyRoutes,
-  type ProxyServer,
-  proxyAnswered,
-  proxyFailed,
-  proxyFor,
-  targetOfUrl,
-} from "./routes.ts";
+import { proxyAnswered, proxyFailed } from "./errors.ts";
+import { type ProxyRoutes, type ProxyServer, proxyFor, targetOfUrl } from "./routes.ts";
 import { authorizationOf, wholeAddress, withoutProxyAnswers } from "./server.ts";
 
 interface ProxiedAgentOptions {

@@ -1,8 +1,8 @@
 /** One proxy: its address, how it is greeted, and requests that go to it with the whole address of their target. */
 import type { Dispatcher } from "undici";
 import { Secret } from "../secret.ts";
+import { proxyAnswered } from "./errors.ts";
 import type { ProxyServer } from "./routes.ts";
-import { proxyAnswered } from "./routes.ts";
 
 /** What is made of a proxy's address, or what is wrong with it: never with its user and password in the words. */
 type ParsedProxy = { readonly server: ProxyServer } | { readonly problem: string };

@@ -4,7 +4,8 @@ import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
 import { formatHostPort } from "../../base/host-port.ts";
 import { createProxiedAgent, openTunnel } from "../../base/proxy/agent.ts";
-import { directRoutes, type ProxyRoutes, type ProxyServer, proxyErrorIn } from "../../base/proxy/routes.ts";
+import { proxyErrorIn } from "../../base/proxy/errors.ts";
+import { directRoutes, type ProxyRoutes, type ProxyServer } from "../../base/proxy/routes.ts";
 import { trustContext } from "../../base/tls.ts";
 import {
   type AddressGuard,
