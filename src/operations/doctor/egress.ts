@@ -2,8 +2,8 @@
 
 import { FireRunnerError } from "../../base/errors.ts";
 import { formatHostPort } from "../../base/host-port.ts";
-import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
+import { type ProxyServer, proxyFor, targetOfUrl } from "../../base/proxy/routes.ts";
 import type { Config } from "../../config/load.ts";
 import type { Egress } from "../../domain/egress.ts";
 import type { Resolve } from "../../relay/egress/addresses.ts";
