@@ -8,7 +8,7 @@ import { hostOf, trialEndpoint } from "../operations/host-trial/trial-order.ts";
 import { registryAsker } from "../registry/holding.ts";
 import type { RelayTrials } from "../relay/relay.ts";
 import { HttpError } from "../server/errors.ts";
-import { acquireStateLock } from "../store/state-lock.ts";
+import { acquireStateLock } from "../store/installation-key.ts";
 import type { Store } from "../store/store.ts";
 import type { TrialOrder, TrialStep } from "../views/trial-api.ts";
 import { type Cleanup, cleanUp } from "./cleanups.ts";

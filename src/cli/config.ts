@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
-import { USUAL_WIDTH } from "../base/wrap.ts";
+import { USUAL_WIDTH } from "../base/text.ts";
 import { hostNotes } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/machine-kinds.ts";

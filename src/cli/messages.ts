@@ -1,7 +1,7 @@
 /** How times, sizes, states and findings are put into words, the same in all commands. */
 
 import { systemClock } from "../base/clock.ts";
-import { oneLine, plainText } from "../base/plain-text.ts";
+import { oneLine, plainText } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";

@@ -16,7 +16,7 @@ import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import { visibleWidth } from "../base/wrap.ts";
+import { visibleWidth } from "../base/text.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
 import type { ControlPorts } from "../server/control/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";

@@ -1,7 +1,7 @@
 /** `status`: everything at one glance. What it shows of jobs, hosts and webhooks is printed by their own commands' files. */
 
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { Status } from "../views/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";

@@ -4,7 +4,7 @@
  */
 
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { WaitingView, WebhookStatus } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";

@@ -4,8 +4,8 @@ import { aJobHook, aPipelineHook, hookHeaders } from "../../test/builders/hook.t
 import { aJob } from "../../test/builders/job.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import type { DeliveryStore } from "../store/delivery-store.ts";
 import { StoreError } from "../store/errors.ts";
+import type { DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { Job } from "../store/store.ts";
 import { createWebhookReceiver, type ReceivedHook, type WebhookReceiver } from "./webhook-receiver.ts";
 

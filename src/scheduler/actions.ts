@@ -1,8 +1,9 @@
 /** What the actions of a plan do to jobs and machines. Each reads its row first: a round's decision may be older than the row. */
-import { backoffMs } from "../base/backoff.ts";
+
 import type { Clock } from "../base/clock.ts";
 import { describeError, explainError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import { hostKey, isLocalHost, livesOn } from "../domain/placement.ts";
 import type { EventStore, JobStore, Machine, MachineStore, NewMachine } from "../store/store.ts";

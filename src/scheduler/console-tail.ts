@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
 import type { JobPayload } from "../gitlab/runner-api.ts";

@@ -3,10 +3,11 @@
  * again: the tail is always the same bytes at the same place (`traceSize`, which a report does not move), and GitLab takes
  * a repetition of a trace's last bytes as what it is.
  */
-import { backoffMs } from "../base/backoff.ts";
+
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { Secret } from "../base/secret.ts";
 import { formatDuration } from "../base/units.ts";
 import { failureReasonOf, failures, resultOfStatus } from "../domain/job-end.ts";

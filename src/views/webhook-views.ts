@@ -1,5 +1,4 @@
-import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
-import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
+import type { DeliveryStore, KnownProject, ManagedRunner, RunnerStore } from "../store/jobs-by-tag.ts";
 import type { JobStore } from "../store/store.ts";
 import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
 

@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
-import { checkApiToken } from "../../config/secret-forms.ts";
+import { checkApiToken } from "../../config/secrets.ts";
 import type { GitLabPlace, ScopeName } from "../../operations/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import { askListener, type ListenerAnswers, type ListenerQuestionOptions } from "./listener.ts";

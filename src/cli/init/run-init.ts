@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname, isAbsolute, join, relative } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
-import { checkSigningKeys } from "../../config/secret-forms.ts";
+import { checkSigningKeys } from "../../config/secrets.ts";
 import { CliError } from "../errors.ts";
 import { type AnswerOptions, type Answers, askAll } from "./answers.ts";
 import { configText } from "./config-text.ts";

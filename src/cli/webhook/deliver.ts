@@ -6,7 +6,7 @@ import { Agent, request } from "undici";
 import { z } from "zod";
 import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import type { Config } from "../../config/load.ts";
 import { CliError } from "../errors.ts";
 

@@ -6,7 +6,7 @@ import { type Command, Option } from "commander";
 import { z } from "zod";
 import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import type { JobStory } from "../../views/api.ts";
 import type { DeliveryView } from "../../views/webhook-api.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";

@@ -19,7 +19,7 @@ import { createConfiguredCertificate, isFor, validUntilOf } from "../../relay/re
 import { readPair } from "../../relay/remote/own-certificate.ts";
 import { listenOn } from "../../relay/remote/remote-listener.ts";
 import type { TrialStep } from "../../views/trial-api.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import { tryReach } from "../host-trial/host-trial.ts";
 import { answer, type DoctorCheck, type Finding, type RunningFireRunner } from "./findings.ts";
 

@@ -16,7 +16,7 @@ import { registryAsker } from "../../registry/holding.ts";
 import type { MachineBase } from "../../scheduler/host-probes.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
-import { capacitiesOf, type HostTotals } from "../../vm/fleet-capacity.ts";
+import { capacitiesOf, type HostTotals } from "../../vm/fleet.ts";
 import { answer, type DoctorCheck, type Finding } from "./findings.ts";
 
 type Wanted = Pick<

@@ -2,8 +2,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
+import { describeScope, namedScopeOf } from "../../discovery/config.ts";
 import { hookState, isSameUrl } from "../../discovery/hook-health.ts";
-import { describeScope, namedScopeOf } from "../../discovery/scope.ts";
 import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
 import { createGitLabRest } from "../../gitlab/rest.ts";

@@ -9,9 +9,9 @@ import { type AskRegistry, type BootImage, pushAgain } from "../../domain/images
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { VmDriver } from "../../vm/driver.ts";
 import { createFlintlockClient } from "../../vm/flintlock/client.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import type { FlintlockDriverOptions } from "../../vm/flintlock/driver.ts";
 import { createFlintlockDriver } from "../../vm/flintlock/driver.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
 import { type Found, reachHost, type StepContext, step, tryMachine } from "./steps.ts";
 import type { TrialEndpoint } from "./trial-order.ts";
 

@@ -10,7 +10,7 @@ import type { TrialStep } from "../../views/trial-api.ts";
 import type { RelayLink, VmDriver } from "../../vm/driver.ts";
 import { VmError, type VmErrorCode } from "../../vm/errors.ts";
 import type { FlintlockClient } from "../../vm/flintlock/client.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import type { TrialEndpoint } from "./trial-order.ts";
 
 export interface StepContext {

@@ -5,7 +5,7 @@ import { Secret } from "../../base/secret.ts";
 import type { RelayTrials } from "../../relay/relay.ts";
 import type { TrialOrder } from "../../views/trial-api.ts";
 import type { RelayLink } from "../../vm/driver.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 
 /** A trial needs no capacity, and places nothing by labels. */
 const unused = { capacity: { cpus: 1, memoryMib: 1_024, machines: 1 }, labels: {} };

@@ -8,8 +8,8 @@ import Fastify, {
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { KeyedRateLimit } from "../../base/rates.ts";
 import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
-import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import type { Client } from "./client.ts";

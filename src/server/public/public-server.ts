@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import { type Clock, every } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/log.ts";
-import { createKeyedRateLimit } from "../../base/token-bucket.ts";
+import { createKeyedRateLimit } from "../../base/rates.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";

@@ -14,9 +14,8 @@ import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver, Probe } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, unusableSize } from "../spec.ts";
-import { freeForDisks, hostCapacity, hostResources } from "./capacity.ts";
+import { freeForDisks, guardDisks, hostCapacity, hostResources } from "./capacity.ts";
 import { createConsoles } from "./console-file.ts";
-import { guardDisks } from "./disk-guard.ts";
 import type { Hypervisor, HypervisorHost } from "./hypervisor.ts";
 import {
   createMachineDirectory,

@@ -1,4 +1,4 @@
-/** How often something may happen: for one, and for each of many clients. */
+/** How often something may happen, for one and for each of many clients, and how long to wait after failures. */
 import type { Clock } from "./clock.ts";
 import { MINUTE_MS } from "./units.ts";
 
@@ -93,4 +93,19 @@ export function createKeyedRateLimit(clock: Pick<Clock, "now">, perMinute: () =>
 /** A clock that was set back must not take tokens away. */
 function filled(tokens: number, passedMs: number, perMs: number, burst: number): number {
   return Math.min(burst, tokens + Math.max(0, passedMs) * perMs);
+}
+
+export interface BackoffLimits {
+  readonly baseMs: number;
+  readonly capMs: number;
+}
+
+/**
+ * How long to wait after `failures` failures in a row (1 for the first): doubling from the base up to the cap, of which the
+ * upper half is random, so that many waiters do not come back together. `random` gives [0, 1).
+ */
+export function backoffMs(failures: number, random: () => number, limits: BackoffLimits): number {
+  const doublings = Math.min(Math.max(failures - 1, 0), 50);
+  const fullMs = Math.min(limits.capMs, limits.baseMs * 2 ** doublings);
+  return Math.round(fullMs / 2 + (random() * fullMs) / 2);
 }

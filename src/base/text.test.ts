@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cutToWidth, visibleWidth, wrapped } from "./wrap.ts";
+import { cutToWidth, visibleWidth, wrapped } from "./text.ts";
 
 describe("a sentence", () => {
   test.each([

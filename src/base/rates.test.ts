@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createManualClock } from "./manual-clock.ts";
-import { createKeyedRateLimit, createTokenBucket } from "./token-bucket.ts";
+import { createKeyedRateLimit, createTokenBucket } from "./rates.ts";
 
 describe("a token bucket", () => {
   test("gives a burst, and then as many as time brings", async () => {
