@@ -54,7 +54,7 @@ async function init(
     });
   }
   using interrupt = signalOnInterrupt();
-  const { createSetupChecks } = await import("../operations/setup/setup-checks.ts");
+  const { createSetupChecks } = await import("../operations/setup-checks.ts");
   // There is no configuration yet: the proxy is that of the environment.
   const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);

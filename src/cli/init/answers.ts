@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
 import { checkApiToken } from "../../config/secrets.ts";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import { askListener, type ListenerAnswers, type ListenerQuestionOptions } from "./listener.ts";
 import { failUnlessAsked, isAccepted, type Prompter, type Questions } from "./prompter.ts";

@@ -1,5 +1,5 @@
 import { stringify } from "yaml";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup-checks.ts";
 import type { ListenerAnswers } from "./listener.ts";
 
 export interface ConfigFacts {

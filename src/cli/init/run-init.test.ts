@@ -7,8 +7,8 @@ import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/script
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
-import type { Finding } from "../../operations/doctor/check.ts";
-import type { SetupChecks } from "../../operations/setup/ports.ts";
+import type { Finding } from "../../operations/doctor/findings.ts";
+import type { SetupChecks } from "../../operations/setup-checks.ts";
 import { createOutput } from "../output.ts";
 import { canceled, createSilentPrompter } from "./prompter.ts";
 import { type InitOptions, runInit } from "./run-init.ts";

@@ -51,7 +51,7 @@ async function* installSteps(context: Context, options: Options, signal: AbortSi
   const daemon = createDaemonClient(config.state);
   try {
     if (change) yield await keyStep(change.path, change.kind, daemon);
-    const { installConfiguredHook } = await import("../../operations/hook-installation/configured-hook.ts");
+    const { installConfiguredHook } = await import("../../operations/hook-installation/hook-installer.ts");
     const arrivals = async (since: number) => await arrivalsAt(daemon, since);
     const request = { scope: scopeOf(webhook, options), url, arrivals, signal };
     yield* installConfiguredHook(config, webhook, request);

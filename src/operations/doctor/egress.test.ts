@@ -4,8 +4,8 @@ import { startHttpServer, type TestServer } from "../../../test/servers/http-ser
 import { directRoutes, type ProxyRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
-import type { Finding } from "./check.ts";
 import { egressChecks } from "./egress.ts";
+import type { Finding } from "./findings.ts";
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ApiHook } from "../../gitlab/rest-api.ts";
-import { evaluateHooks, type HookExpectations } from "./hooks.ts";
+import { evaluateHooks, type HookExpectations } from "./tagged.ts";
 
 const url = "https://firerunner.example.org/webhook";
 const hook: ApiHook = {

@@ -9,7 +9,7 @@ import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
 import { directRoutes } from "../../base/proxy/routes.ts";
 import { HttpConfig } from "../../server/config.ts";
-import type { Finding, RunningFireRunner } from "./check.ts";
+import type { Finding, RunningFireRunner } from "./findings.ts";
 import { listenerChecks } from "./listener.ts";
 
 interface Asked {

@@ -7,8 +7,8 @@ import { createRelayBench } from "../../../test/integration/relay-bench.ts";
 import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { systemClock } from "../../base/clock.ts";
 import { RelaySettings } from "../../relay/config.ts";
-import type { Finding, RunningFireRunner } from "./check.ts";
-import { relayChecks } from "./relay.ts";
+import type { Finding, RunningFireRunner } from "./findings.ts";
+import { relayChecks } from "./fleet.ts";
 
 const running: RunningFireRunner = { addresses: [] };
 

@@ -2,10 +2,10 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
-import { makeCertificateAuthority } from "../../../test/servers/certificates.ts";
-import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
-import { Secret } from "../../base/secret.ts";
+import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
+import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
+import { answer, startHttpServer } from "../../test/servers/http-server.ts";
+import { Secret } from "../base/secret.ts";
 import { createSetupChecks } from "./setup-checks.ts";
 
 const desk = createSetupChecks();

@@ -1,18 +1,47 @@
-import { type Clock, systemClock } from "../../base/clock.ts";
-import { withDeadline } from "../../base/deadline.ts";
-import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
-import { directRoutes } from "../../base/proxy/routes.ts";
-import type { Secret } from "../../base/secret.ts";
-import type { CompanyProxy } from "../../config/load.ts";
-import { reviewHookScope, reviewRole, reviewToken } from "../../discovery/token-review.ts";
-import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
-import { gitLabErrorFrom, gitLabErrorOf } from "../../gitlab/errors.ts";
-import type { GitLabHttp } from "../../gitlab/http.ts";
-import { connectGitLab } from "../../gitlab/http.ts";
-import { createGitLabRest } from "../../gitlab/rest.ts";
-import type { GitLabRest } from "../../gitlab/rest-api.ts";
-import type { Finding } from "../doctor/check.ts";
-import type { GitLabPlace, PlaceFinding, ScopeName, SetupChecks } from "./ports.ts";
+import { type Clock, systemClock } from "../base/clock.ts";
+import { withDeadline } from "../base/deadline.ts";
+import { describeError, FireRunnerError, hintOf } from "../base/errors.ts";
+import { directRoutes } from "../base/proxy/routes.ts";
+import type { Secret } from "../base/secret.ts";
+import type { CompanyProxy } from "../config/load.ts";
+import { reviewHookScope, reviewRole, reviewToken } from "../discovery/token-review.ts";
+import { jsonOf, readAnswer } from "../gitlab/answer.ts";
+import { gitLabErrorFrom, gitLabErrorOf } from "../gitlab/errors.ts";
+import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
+import { createGitLabRest } from "../gitlab/rest.ts";
+import type { GitLabRest } from "../gitlab/rest-api.ts";
+import type { Finding } from "./doctor/findings.ts";
+
+/** A GitLab that is not configured yet. */
+export interface GitLabPlace {
+  readonly url: string;
+  readonly caFile: string | undefined;
+}
+
+export type ScopeName =
+  | { readonly kind: "group" | "project"; readonly name: string }
+  | { readonly kind: "instance" };
+
+/** A finding about an address. `untrusted`: only its certificate is wrong. */
+type PlaceFinding = Finding & { readonly untrusted?: true };
+
+/**
+ * Checks what an operator says about a GitLab, as soon as it is said. Whatever is wrong is a finding; only an aborted signal
+ * throws.
+ */
+export interface SetupChecks {
+  /** Whether a GitLab answers there, with a certificate that is trusted. */
+  checkPlace(place: GitLabPlace, signal: AbortSignal): Promise<PlaceFinding>;
+  /** What the token is, and each thing that it lacks. */
+  checkToken(place: GitLabPlace, token: Secret, signal: AbortSignal): Promise<readonly Finding[]>;
+  /** Whether it exists, and whether the token's user may make runners there. */
+  checkScope(
+    place: GitLabPlace,
+    token: Secret,
+    scope: ScopeName,
+    signal: AbortSignal,
+  ): Promise<readonly Finding[]>;
+}
 
 const MAX_ANSWER_BYTES = 64 * 1024;
 const ANSWER_LIMIT_MS = 20_000;
@@ -26,7 +55,7 @@ export function createSetupChecks(
     checkPlace: async (place, signal) => {
       if (!URL.canParse(place.url)) return { level: "fail", message: `“${place.url}” is not an address` };
       try {
-        return await withHttp(place, async (http) => await lookForGitLab(http, place.url, signal));
+        return await withHttp(place, async (http) => await findGitLab(http, place.url, signal));
       } catch (error) {
         const finding = failureOf(error, signal);
         const isUntrusted = error instanceof FireRunnerError && error.code === "gitlab_certificate";
@@ -40,7 +69,7 @@ export function createSetupChecks(
       }),
     checkScope: async (place, token, named, signal) =>
       await findings(signal, async () =>
-        withRest(place, token, async (rest) => await lookAtScope(rest, named, signal)),
+        withRest(place, token, async (rest) => await checkScope(rest, named, signal)),
       ),
   };
 
@@ -76,7 +105,7 @@ export function createSetupChecks(
 }
 
 /** Without a token GitLab's API answers 401, in JSON: so much is enough to know it. */
-async function lookForGitLab(http: GitLabHttp, url: string, signal: AbortSignal): Promise<PlaceFinding> {
+async function findGitLab(http: GitLabHttp, url: string, signal: AbortSignal): Promise<PlaceFinding> {
   const doing = `looking for GitLab at ${url}`;
   const headers = { accept: "application/json" };
   const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
@@ -97,7 +126,7 @@ async function lookForGitLab(http: GitLabHttp, url: string, signal: AbortSignal)
   };
 }
 
-async function lookAtScope(rest: GitLabRest, named: ScopeName, signal: AbortSignal): Promise<Finding[]> {
+async function checkScope(rest: GitLabRest, named: ScopeName, signal: AbortSignal): Promise<Finding[]> {
   const facts = await rest.tokenFacts(signal);
   const scope = await rest.findScope(named, signal);
   const level = await rest.accessLevel(scope, facts.userId, signal);

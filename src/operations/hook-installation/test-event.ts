@@ -1,5 +1,88 @@
+/** GitLab's own test event: the proof that a hook works, and what is wrong where it does not come through. */
 import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
-import type { Finding } from "../doctor/check.ts";
+import { formatDuration } from "../../base/units.ts";
+import type { ApiHook } from "../../gitlab/rest-api.ts";
+import type { Finding } from "../doctor/findings.ts";
+import type { Found, HookInstallOptions, HookScope } from "./step.ts";
+
+/** GitLab's answer comes after the delivery; what is left is the trip over the control socket. */
+const ARRIVAL_LIMIT_MS = 15_000;
+
+const POLL_MS = 250;
+
+const tests = [
+  { trigger: "job_events", event: "Job Hook", what: "job" },
+  { trigger: "pipeline_events", event: "Pipeline Hook", what: "pipeline" },
+] as const;
+
+export async function tryHook(
+  options: HookInstallOptions,
+  scope: HookScope,
+  hook: ApiHook,
+): Promise<Found<true>> {
+  const { clock, arrivals } = options;
+  const since = clock.now();
+  if ((await arrivals(since)) === undefined) {
+    return {
+      value: true,
+      level: "warn",
+      message: "no FireRunner runs here, so GitLab was not asked for its test event",
+      hint: "Start it (firerunner start), and install again: that changes nothing but sends the event.",
+    };
+  }
+  const skipped: string[] = [];
+  for (const { trigger, event, what } of tests) {
+    const sent = await sendTest(options, scope, hook.id, trigger);
+    if (sent === "nothing to send") {
+      skipped.push(what);
+      continue;
+    }
+    if (sent !== undefined) return sent;
+    const note = skipped.length > 0 ? ` (there is no ${skipped.join(" or ")} yet to make another from)` : "";
+    return await awaitArrival(options, { since, event, note });
+  }
+  return {
+    value: true,
+    level: "warn",
+    message: `${scope.path} has neither a job nor a pipeline yet from which GitLab could make a test event`,
+    hint: "The first pipeline is the test: “firerunner webhook status” shows what arrives.",
+  };
+}
+
+/** Undefined when GitLab has sent it and got a good answer. */
+async function sendTest(
+  { rest, url, signal }: HookInstallOptions,
+  scope: HookScope,
+  hookId: number,
+  trigger: (typeof tests)[number]["trigger"],
+): Promise<(Finding & { readonly level: "fail" }) | "nothing to send" | undefined> {
+  try {
+    await rest.testHook(scope, hookId, trigger, signal);
+    return undefined;
+  } catch (error) {
+    signal?.throwIfAborted();
+    return hasNothingToSend(error) ? "nothing to send" : explainTestFailure(error, url);
+  }
+}
+
+async function awaitArrival(
+  { clock, arrivals, url, signal }: HookInstallOptions,
+  { since, event, note }: { since: number; event: string; note: string },
+): Promise<Found<true>> {
+  while (clock.now() - since < ARRIVAL_LIMIT_MS) {
+    const arrived = await arrivals(since);
+    if (arrived?.some((each) => each.event === event)) {
+      const took = formatDuration(clock.now() - since);
+      return { value: true, level: "ok", message: `GitLab's ${event} arrived here within ${took}${note}` };
+    }
+    await clock.sleep(POLL_MS, signal);
+  }
+  return {
+    level: "fail",
+    message: `GitLab got a good answer from ${url}, and this FireRunner has received nothing`,
+    hint: "Another FireRunner, or something else, answers there: compare webhook.url with http.listen, and look at the proxy between.",
+  };
+}
 
 /** How GitLab words what kept it from delivering (lib/gitlab/http, Net::HTTP, OpenSSL), and what to do about each. */
 const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
@@ -51,12 +134,12 @@ const causes: readonly { readonly words: RegExp; readonly hint: string }[] = [
 ];
 
 /** True when GitLab has no job, pipeline or project from which to make a test event. */
-export function hasNothingToSend(error: unknown): boolean {
+function hasNothingToSend(error: unknown): boolean {
   return codeOf(error) === "gitlab_refused" && /\bEnsure the (project|group)\b/i.test(describeError(error));
 }
 
 /** Why GitLab's test event did not come through, in GitLab's words, and what to do. */
-export function explainTestFailure(error: unknown, url: string): Finding & { readonly level: "fail" } {
+function explainTestFailure(error: unknown, url: string): Finding & { readonly level: "fail" } {
   const message = describeError(error);
   if (codeOf(error) === "gitlab_rate_limited") {
     const hint = "GitLab sends 5 test events in a minute at most: try again in a minute.";

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { aHostCapacity } from "../../../test/builders/host-capacity.ts";
 import { aPool } from "../../../test/builders/pool.ts";
 import { aSize } from "../../../test/builders/size.ts";
-import { evaluateCapacity } from "./capacity.ts";
+import { evaluateCapacity } from "./machines.ts";
 
 const pool = aPool({ size: aSize({ diskMib: 10_240 }) });
 const host = (diskMib: number | undefined, driver = "fake") =>
