@@ -24,7 +24,7 @@ import { aPool } from "../../test/builders/pool.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { type BenchContext, compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
-import { benchImage } from "../parts/rooms.ts";
+import { benchImage } from "../parts/components.ts";
 
 interface Load {
   readonly hosts: number;

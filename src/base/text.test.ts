@@ -15,11 +15,11 @@ describe("a sentence", () => {
   });
 
   test("begins its other lines below its words, where they have room", () => {
-    const text = "door        listens on one and another";
+    const text = "server      listens on one and another";
 
-    expect(wrapped(text, 33, 12)).toEqual(["door        listens on one and", "            another"]);
-    expect(wrapped(`door        ${"x".repeat(30)} y`, 36, 12, 4)).toEqual([
-      "door",
+    expect(wrapped(text, 33, 12)).toEqual(["server      listens on one and", "            another"]);
+    expect(wrapped(`server      ${"x".repeat(30)} y`, 36, 12, 4)).toEqual([
+      "server",
       `    ${"x".repeat(30)} y`,
     ]);
   });

@@ -36,7 +36,7 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
   const tokens = await readTokens(settings, options);
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
   const { http, relay } = settings;
-  const ofDoor = http.tls && (await findTlsFiles(["http", "tls"], http.tls, options));
+  const ofServer = http.tls && (await findTlsFiles(["http", "tls"], http.tls, options));
   const ofRelay = relay.tls && (await findTlsFiles(["relay", "tls"], relay.tls, options));
   const { url, ...gitlabFiles } = settings.gitlab;
   const ofGitLab = await findTlsFiles(["gitlab"], gitlabFiles, options);
@@ -48,9 +48,9 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
     webhook: webhook?.value,
     gitlab: { url, ...ofGitLab.files },
     guests: ofGuests.files,
-    http: ofDoor ? { ...http, tls: ofDoor.files } : http,
+    http: ofServer ? { ...http, tls: ofServer.files } : http,
     relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
-    problems: [tokens, webhook, ofGitLab, ofGuests, ofDoor, ofRelay, hosts].flatMap(
+    problems: [tokens, webhook, ofGitLab, ofGuests, ofServer, ofRelay, hosts].flatMap(
       (each) => each?.problems ?? [],
     ),
   };

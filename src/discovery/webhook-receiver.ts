@@ -44,7 +44,7 @@ interface HookRequest {
   readonly body: Buffer | undefined;
 }
 
-/** Fits the `HookDesk` of `http/`, which says what its two calls promise. */
+/** Fits the `WebhookHandler` of `server/`, which says what its two calls promise. */
 export interface WebhookReceiver<Screening> {
   screen(headers: IncomingHttpHeaders): Screening;
   take(request: HookRequest): Promise<string>;

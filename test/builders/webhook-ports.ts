@@ -36,7 +36,7 @@ export function aWaitingJob(overrides: Partial<WaitingView> = {}): WaitingView {
   };
 }
 
-/** A keeper that remembers in `asked` what it was asked. */
+/** A provisioner that remembers in `asked` what it was asked. */
 export function aWebhookPorts(asked: string[], overrides: Partial<WebhookPorts> = {}): WebhookPorts {
   return {
     status: () => aWebhookStatus(),

@@ -2,7 +2,7 @@
  * A driver of this computer, made of what one hypervisor is (hypervisor.ts) and of what all of them have in common. Nothing is remembered
  * that the computer does not remember: what runs is asked of /proc (machine-processes.ts), what is left of the directories
  * (machine-directory.ts). So a restart is nothing special, whenever the death came. operations.ts creates and destroys;
- * running-machines.ts watches what runs.
+ * running-machines.ts watches what runs; processes.ts starts and ends it, users.ts has as whom, capacity.ts how much of it there can be.
  */
 import { mkdirSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";

@@ -1,6 +1,10 @@
 /**
- * Machines as QEMU processes of this computer: what QEMU adds to the drivers' common half (local/). arguments.ts has the command line,
- * control.ts the monitor, accelerator.ts what must be known of the computer first.
+ * Machines as QEMU processes of this computer: what QEMU adds to the drivers' common half. local/driver.ts tells that half: directories,
+ * users, processes, disks and consoles, none of which knows QEMU; it asks for a `Hypervisor` (local/hypervisor.ts), which is made here.
+ *
+ * accelerator.ts finds out whether this computer can run an image, with KVM or by emulation. arguments.ts has the command line that is one
+ * machine: no network but one address, behind which socat leads to the relay's socket. control.ts is the monitor, by which QEMU tells how
+ * a machine ends.
  */
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";

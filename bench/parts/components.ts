@@ -26,7 +26,7 @@ interface BenchPool {
   readonly real?: boolean;
 }
 
-export interface RoomsOptions {
+export interface ComponentsOptions {
   readonly gitlabUrl: string;
   readonly stateDirectory: string;
   readonly pools: readonly BenchPool[];
@@ -36,8 +36,8 @@ export interface RoomsOptions {
   readonly imagesDirectory?: string;
 }
 
-export interface BenchRooms {
-  readonly rooms: Components;
+export interface BenchComponents {
+  readonly components: Components;
   readonly host: FakeHost;
   /** Where the relay listens for a machine. */
   relaySocket(machineId: string): string;
@@ -66,7 +66,7 @@ const noImages: ImageSource = {
   }),
 };
 
-export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
+export async function createComponents(options: ComponentsOptions): Promise<BenchComponents> {
   const { stateDirectory } = options;
   const file = await writeConfig(options);
   const loaded = await loadConfig({ file, env: {} });
@@ -77,7 +77,7 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
   const real = options.imagesDirectory === undefined ? undefined : createQemuDriver(own);
   const images = options.imagesDirectory === undefined ? noImages : openImages(() => config);
   const cleanups: Cleanup[] = [() => driver.close()];
-  const rooms = await composeApp(
+  const components = await composeApp(
     {
       config: () => config,
       // To standard output, which the parent throws away: logging is part of the work.
@@ -88,11 +88,11 @@ export async function createRooms(options: RoomsOptions): Promise<BenchRooms> {
     cleanups,
   );
   return {
-    rooms,
+    components,
     host,
     relaySocket: driver.relaySocket,
     async stop() {
-      await rooms.scheduler.stop();
+      await components.scheduler.stop();
       // They would go on without us.
       if (real) await destroyAll(real);
       for (const cleanUp of cleanups.reverse()) await cleanUp();
@@ -106,7 +106,7 @@ async function destroyAll(driver: VmDriver): Promise<void> {
 }
 
 /** A file beside the state directory, as an operator would write it. */
-async function writeConfig(options: RoomsOptions): Promise<string> {
+async function writeConfig(options: ComponentsOptions): Promise<string> {
   const { gitlabUrl, stateDirectory, pools, imagesDirectory } = options;
   // Real machines run as users of their own and must be able to pass through.
   await mkdir(stateDirectory, { recursive: true, mode: 0o711 });
