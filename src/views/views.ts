@@ -121,12 +121,12 @@ export async function openOfflineViews(
 }
 
 /** What of the store these views read. */
-export type WebhookReads = Pick<RunnerStore, "runners"> &
+type WebhookReads = Pick<RunnerStore, "runners"> &
   Pick<DeliveryStore, "deliveries" | "projects"> &
   Pick<JobStore, "jobs">;
 
 /** Runners, deliveries and projects as people and programs outside see them. Reads only. */
-export function createWebhookViews(store: WebhookReads): WebhookViews {
+function createWebhookViews(store: WebhookReads): WebhookViews {
   return {
     async runners({ gone } = {}) {
       const [runners, unfinished] = await Promise.all([
