@@ -1,5 +1,5 @@
 /**
- * Writes docs/errors.md from the codes in the rooms' errors.ts and the comments above them. `--check` writes nothing and
+ * Writes docs/errors.md from the codes in the modules' errors.ts and the comments above them. `--check` writes nothing and
  * fails when the page is behind.
  *
  *   node scripts/docs-errors.ts [--check]
@@ -15,7 +15,7 @@ const page = join(root, "docs/errors.md");
 
 export interface ErrorEntry {
   readonly code: string;
-  readonly room: string;
+  readonly module: string;
   readonly meaning: string;
 }
 
@@ -29,19 +29,19 @@ Every error says what was being done, what went wrong, and what to do (the line 
 
 /** The codes of a source file: those of its unions, with their comments, and those thrown by name. */
 export function codesIn(path: string, text: string): ErrorEntry[] {
-  const room = path.split("/")[1] ?? path;
+  const module = path.split("/")[1] ?? path;
   const union = /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*\|\s*"([a-z_]+)"/g;
   const listed = path.endsWith("errors.ts")
     ? [...text.matchAll(union)].map(([, comment = "", code = ""]) => ({
         code,
-        room,
+        module,
         meaning: words(comment),
       }))
     : [];
   const thrown = [...text.matchAll(/(?:new FireRunnerError|super)\(\s*"([a-z]+_[a-z_]+)"/g)].map(
     ([, code = ""]) => ({
       code,
-      room,
+      module,
       meaning: meanings[code] ?? "",
     }),
   );
@@ -62,13 +62,13 @@ export function collectErrors(): ErrorEntry[] {
 }
 
 export function renderErrors(entries: readonly ErrorEntry[]): string {
-  const rows = entries.map(({ code, room, meaning }) => {
+  const rows = entries.map(({ code, module, meaning }) => {
     const exit = exitCodeOf(new FireRunnerError(code, ""));
-    return `| <span id="${code}">\`${code}\`</span> | ${room} | ${meaning} | ${advice[code] ?? ""} | ${exit} |`;
+    return `| <span id="${code}">\`${code}\`</span> | ${module} | ${meaning} | ${advice[code] ?? ""} | ${exit} |`;
   });
   return [
     head,
-    "| code | room | what it means | what to do | exit |",
+    "| code | module | what it means | what to do | exit |",
     "| --- | --- | --- | --- | --- |",
     ...rows,
     "",

@@ -1,4 +1,4 @@
-/** What to do about each error. Its meaning stands beside its code in the room's errors.ts; a test keeps both complete. */
+/** What to do about each error. Its meaning stands beside its code in the module's errors.ts; a test keeps both complete. */
 export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
@@ -135,7 +135,7 @@ export const advice: Readonly<Record<string, string>> = {
   vm_unusable: "“firerunner doctor” says what is missing and how to get it.",
 };
 
-/** What codes mean that are not part of a room's union of codes. */
+/** What codes mean that are not part of a module's union of codes. */
 export const meanings: Readonly<Record<string, string>> = {
   directory_failed: "A directory that the configuration or an option names could not be made.",
   bad_unit: "A duration or a size is not written in a known form.",

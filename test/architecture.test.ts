@@ -22,7 +22,7 @@ const mayImport: Record<string, readonly string[]> = {
   runners: ["base", "domain", "store", "gitlab", "claiming", "discovery"],
   relay: ["base", "domain", "store", "gitlab"],
   scheduler: ["base", "domain", "store", "gitlab", "guest", "vm/driver.ts"],
-  server: ["base", "domain", "views", "store/runner-store.ts"],
+  server: ["base", "domain", "views", "store/jobs-by-tag.ts"],
   views: ["base", "domain", "store"],
   operations: [
     "base",
@@ -40,7 +40,7 @@ const mayImport: Record<string, readonly string[]> = {
     "views",
   ],
   telemetry: ["base", "domain"],
-  config: ["base", "domain", "*/config.ts", "vm/flintlock/host.ts", "vm/size-problem.ts"],
+  config: ["base", "domain", "*/config.ts"],
   ci: ["base"],
   cli: [
     "base",
@@ -78,8 +78,8 @@ const ownTimers: Readonly<Record<string, string>> = {
   "src/server/public/public-app.ts": "server.setTimeout: an idle connection",
   "packages/gitlab-stand-in/src/exchange.ts":
     "lets an answer's last bytes leave before the connection is cut",
-  "packages/gitlab-stand-in/src/hooks/sender.ts": "a receiver that does not answer",
-  "packages/gitlab-stand-in/src/jobs.ts": "a test's patience",
+  "packages/gitlab-stand-in/src/hooks/hook.ts": "a receiver that does not answer",
+  "packages/gitlab-stand-in/src/pipelines.ts": "a test's patience",
 };
 
 const ofTime =

@@ -87,11 +87,11 @@ describe("docs/errors.md", () => {
   test("codes are found in unions with their comments, and where they are thrown by name", () => {
     const union = 'export type C =\n  /** One\n   * thing. */\n  | "a_one"\n  /** Two. */\n  | "a_two";';
 
-    expect(codesIn("src/room/errors.ts", union)).toEqual([
-      { code: "a_one", room: "room", meaning: "One thing." },
-      { code: "a_two", room: "room", meaning: "Two." },
+    expect(codesIn("src/store/errors.ts", union)).toEqual([
+      { code: "a_one", module: "store", meaning: "One thing." },
+      { code: "a_two", module: "store", meaning: "Two." },
     ]);
-    expect(codesIn("src/room/x.ts", 'throw new FireRunnerError("bad_unit", "")')).toMatchObject([
+    expect(codesIn("src/store/x.ts", 'throw new FireRunnerError("bad_unit", "")')).toMatchObject([
       { code: "bad_unit" },
     ]);
   });

@@ -7,7 +7,7 @@ import { createHealth } from "../../src/scheduler/health.ts";
 import type { Observed } from "../../src/scheduler/observe.ts";
 import { plan } from "../../src/scheduler/plan.ts";
 import { createRefusals } from "../../src/scheduler/refusals.ts";
-import { startsIn } from "../../src/scheduler/starts.ts";
+import { startsIn } from "../../src/scheduler/snapshot.ts";
 import { composeStatus as schedulerStatus } from "../../src/scheduler/status.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { DaemonReads } from "../../src/views/ports.ts";
@@ -24,7 +24,7 @@ import { aPool } from "../../test/builders/pool.ts";
 import { aStore } from "../../test/builders/store.ts";
 import { type BenchContext, compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
-import { benchImage } from "../parts/rooms.ts";
+import { benchImage } from "../parts/components.ts";
 
 interface Load {
   readonly hosts: number;

@@ -10,10 +10,10 @@ import { Secret } from "../../src/base/secret.ts";
 import type { Size } from "../../src/domain/size.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
-import { launch, unprivileged } from "../../src/vm/local/launch.ts";
 import { type MachineFiles, machineFiles, makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { launch, unprivileged } from "../../src/vm/local/processes.ts";
+import { findPrograms, tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures, qemuArguments, qemuFiles, smokeArguments } from "../../src/vm/qemu/arguments.ts";
-import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { testImageDirectory } from "../../test/harness/image.ts";
 import type { BenchContext } from "../core/figure.ts";
 

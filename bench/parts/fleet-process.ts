@@ -1,4 +1,4 @@
-/** FireRunner with a fleet of Flintlock hosts, in a process of its own: every room and every driver as the program has them. */
+/** FireRunner with a fleet of Flintlock hosts, in a process of its own: every component and every driver as the program has them. */
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -30,7 +30,7 @@ const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", fe
 const images: ImageSource = { resolve: async () => ({ ...publishedImage, runnerInfo }) };
 const cleanups: Cleanup[] = [];
 const sample = createSampler();
-let rooms: Components | undefined;
+let components: Components | undefined;
 
 async function start(options: FleetOptions): Promise<void> {
   const config = await loadConfig({ file: await writeConfig(options), env: {} });
@@ -43,10 +43,10 @@ async function start(options: FleetOptions): Promise<void> {
     }),
   );
   const overrides = { fleet: createFleet(drivers), images };
-  rooms = await composeApp({ config: () => config, log, version: "0.1.0", overrides }, cleanups);
-  playGuests(rooms);
-  rooms.scheduler.start();
-  rooms.claimer.start();
+  components = await composeApp({ config: () => config, log, version: "0.1.0", overrides }, cleanups);
+  playGuests(components);
+  components.scheduler.start();
+  components.claimer.start();
 }
 
 /** Guests take their jobs and are silent from then on, as those of a job that sleeps. */
@@ -87,7 +87,7 @@ async function writeConfig(options: FleetOptions): Promise<string> {
 }
 
 async function runningJobs(): Promise<number> {
-  const jobs = (await rooms?.store.jobs({ unfinished: true })) ?? [];
+  const jobs = (await components?.store.jobs({ unfinished: true })) ?? [];
   return jobs.filter(({ state }) => state === "running").length;
 }
 
@@ -99,6 +99,6 @@ const handlers = {
 export type FleetHandlers = typeof handlers;
 
 serveParent(handlers, async () => {
-  await rooms?.scheduler.stop();
+  await components?.scheduler.stop();
   for (const cleanUp of cleanups.reverse()) await cleanUp();
 });

@@ -1,7 +1,7 @@
 /** FireRunner without a hypervisor in a process of its own, which tells its parent of machines and of what it costs. */
 import { performance } from "node:perf_hooks";
 import { serveParent } from "./child.ts";
-import { type BenchRooms, benchImage, createRooms, type RoomsOptions } from "./rooms.ts";
+import { type BenchComponents, benchImage, type ComponentsOptions, createComponents } from "./components.ts";
 import { createSampler } from "./sampler.ts";
 
 const POLL_MS = 1;
@@ -21,29 +21,29 @@ export interface FirstRound {
   readonly allAdoptedMs: number;
 }
 
-interface StartOptions extends RoomsOptions {
+interface StartOptions extends ComponentsOptions {
   /** Machines that run already: left by the process before. */
   readonly running: readonly string[];
   /** Whether jobs are claimed. */
   readonly claims: boolean;
 }
 
-let built: BenchRooms | undefined;
+let built: BenchComponents | undefined;
 const sample = createSampler();
 
 async function start(options: StartOptions): Promise<FirstRound> {
   const calledAt = performance.now();
-  built = await createRooms(options);
-  const { rooms, host, relaySocket } = built;
+  built = await createComponents(options);
+  const { components, host, relaySocket } = built;
   for (const id of options.running) host.start({ id, size, image: benchImage });
   host.onCreate = ({ spec }) => tell({ machineId: spec.id, socketPath: relaySocket(spec.id) });
   let adopted = 0;
-  rooms.store.onEvent(({ kind }) => {
+  components.store.onEvent(({ kind }) => {
     if (kind === "machine:adopted") adopted += 1;
   });
-  rooms.scheduler.start();
-  if (options.claims) rooms.claimer.start();
-  await until(() => rooms.scheduler.status().lastRound !== undefined);
+  components.scheduler.start();
+  if (options.claims) components.claimer.start();
+  await until(() => components.scheduler.status().lastRound !== undefined);
   const firstRoundMs = performance.now();
   await until(() => adopted >= options.running.length);
   return { firstRoundMs, ownMs: firstRoundMs - calledAt, allAdoptedMs: performance.now() };

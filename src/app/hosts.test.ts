@@ -14,7 +14,7 @@ function aKeeper(machines: Machine[] = []) {
   const listeners: ((event: LifecycleEvent) => void)[] = [];
   const closed: string[] = [];
   const made: string[] = [];
-  const keeper = createHostRegistry<{ name: string; cpus: number }>({
+  const registry = createHostRegistry<{ name: string; cpus: number }>({
     fleet,
     store: {
       machines: async () => machines,
@@ -32,13 +32,13 @@ function aKeeper(machines: Machine[] = []) {
     log: silentLog,
   });
   const apply = (hosts: Record<string, number>) =>
-    keeper.apply(new Map(Object.entries(hosts).map(([name, cpus]) => [name, { name, cpus }])));
+    registry.apply(new Map(Object.entries(hosts).map(([name, cpus]) => [name, { name, cpus }])));
   const lastMachineGoes = () => {
     machines.splice(0);
     for (const listener of listeners) listener({ kind: "machine:gone" } as LifecycleEvent);
   };
   const keys = () => [...fleet.hosts().keys()].toSorted();
-  return { fleet, keeper, apply, lastMachineGoes, closed, made, keys };
+  return { fleet, registry, apply, lastMachineGoes, closed, made, keys };
 }
 
 test("hosts come, change and go, and those that stay are not disturbed", async () => {

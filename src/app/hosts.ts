@@ -9,8 +9,8 @@ import { installationMark } from "../runners/runner-mark.ts";
 import type { EventStore, MachineStore, Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
+import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
-import type { FlintlockHost } from "../vm/flintlock/host.ts";
 
 interface HostRegistryOptions {
   readonly config: Config;

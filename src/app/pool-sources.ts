@@ -4,7 +4,7 @@
  * jobs by tag can be built, which needs those parts: it is added when it is there, and until then the answers are those of the others.
  */
 import type { Pool } from "../domain/pool.ts";
-import type { MachineBase } from "../scheduler/health.ts";
+import type { MachineBase } from "../scheduler/host-probes.ts";
 
 type Pools = ReadonlyMap<string, Pool>;
 

@@ -2,7 +2,7 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/machine-kinds.ts";
-import { namedScopeOf } from "../discovery/scope.ts";
+import { namedScopeOf } from "../discovery/config.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import type { WebhookPorts } from "../server/control/ports.ts";
 import type { PublicServer } from "../server/public/public-server.ts";

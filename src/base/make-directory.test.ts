@@ -2,7 +2,7 @@ import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { makeDirectory } from "./make-directory.ts";
+import { makeDirectory } from "./trusted-file.ts";
 
 let directory: string;
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { escapeUnseen, oneLine, plainJson, plainText } from "./plain-text.ts";
+import { escapeUnseen, oneLine, plainJson, plainText } from "./text.ts";
 
 const hostile: readonly [what: string, text: string, plain: string][] = [
   ["colours", "a\u001b[31mred\u001b[0;39mb", "aredb"],

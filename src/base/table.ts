@@ -1,6 +1,6 @@
 /** Tables for people, that fit a screen. */
 import { stripVTControlCharacters } from "node:util";
-import { cutToWidth, visibleWidth, wrapped } from "./wrap.ts";
+import { cutToWidth, visibleWidth, wrapped } from "./text.ts";
 
 const GAP = 2;
 const INDENT = "    ";

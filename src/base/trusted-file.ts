@@ -1,11 +1,12 @@
 /**
- * What this program trusts lies in files: what it does, with which secrets, what machines boot. A file is trusted when nobody but
- * root and the user FireRunner runs as can change it, by itself or by any directory on the way to it. One rule for all of them.
+ * Files and directories that nobody else may change. What this program trusts lies in files: what it does, with which secrets, what
+ * machines boot. A file is trusted when nobody but root and the user FireRunner runs as can change it, by itself or by any directory on
+ * the way to it. One rule for all of them; directories of our own are made so that they fulfil it.
  */
 import { constants, type Stats } from "node:fs";
-import { type FileHandle, lstat, open, readlink } from "node:fs/promises";
+import { type FileHandle, lstat, mkdir, open, readlink, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
-import { FireRunnerError } from "./errors.ts";
+import { describeError, FireRunnerError, systemCode } from "./errors.ts";
 
 type UntrustedCode =
   /** A file or a directory that FireRunner relies on can be changed, or a secret be read, by others. */
@@ -25,7 +26,7 @@ export class UntrustedError extends FireRunnerError {
 }
 
 /** Owner, group and mode, as `stat` gives them. */
-export type PathTrust = Pick<Stats, "uid" | "gid" | "mode">;
+type PathTrust = Pick<Stats, "uid" | "gid" | "mode">;
 
 /** On whose behalf this program works. */
 export interface Us {
@@ -34,7 +35,7 @@ export interface Us {
   readonly groups: ReadonlySet<number>;
 }
 
-export interface Distrust {
+interface Distrust {
   readonly problem: string;
   readonly remedy: string;
 }
@@ -97,7 +98,7 @@ export async function requireTrusted(path: string, us: Us = ourselves()): Promis
 }
 
 /** What an open file is, with what its own descriptor says of it: nothing can be put in its place any more. */
-export interface TrustedFile extends AsyncDisposable {
+interface TrustedFile extends AsyncDisposable {
   readonly handle: FileHandle;
   readonly status: Stats;
 }
@@ -203,4 +204,47 @@ function octal(mode: number): string {
 
 function refuse(distrust: Distrust | undefined): void {
   if (distrust) throw new UntrustedError(distrust);
+}
+
+/**
+ * Makes a directory, and those above it that are missing, all with `mode`. What is there stays as it is. Throws FireRunnerError
+ * `directory_failed`. Node's recursive mkdir is not used for paths that people name: where a file system takes no directories but
+ * answers ENOENT, as /proc does, it tries again for ever in a thread that nothing ends.
+ */
+export async function makeDirectory(path: string, mode: number): Promise<void> {
+  try {
+    await make(path, mode);
+  } catch (cause) {
+    const code = systemCode(cause) ?? "";
+    // Of a system's error only the part that says more than this is passed on: “/proc/x does not exist” would not help.
+    const reason = code === "ENOENT" ? "its file system takes no directories" : describeError(cause);
+    throw new FireRunnerError("directory_failed", `the directory ${path} cannot be made: ${reason}`, {
+      hint: hints[code] ?? "name another directory, or make it by hand",
+    });
+  }
+}
+
+const hints: Readonly<Record<string, string>> = {
+  EACCES: "make it by hand for the user FireRunner runs as, or name another directory",
+  ENOSPC: "free some space on its disk, or name a directory on another",
+  ENOENT: "name a directory on a disk",
+};
+
+async function make(path: string, mode: number): Promise<void> {
+  try {
+    await makeOne(path, mode);
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw error;
+    await make(dirname(path), mode);
+    // Once more and no oftener: all above it is there now.
+    await makeOne(path, mode);
+  }
+}
+
+async function makeOne(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+  }
 }

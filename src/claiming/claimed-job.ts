@@ -3,11 +3,11 @@
  * log. GitLab calls the job running from its answer on and cannot take it back, so one of the two must happen.
  */
 
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { pauseUnless } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { Secret } from "../base/secret.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { failureReasonOf } from "../domain/job-end.ts";

@@ -3,7 +3,7 @@
  * something happens, a *short poll* is answered at once. The state of a runner says when its next poll is due and how many may be
  * open; `sendDuePolls` sends what is due, the runner that has waited longest first. Pure but for the state that it keeps.
  */
-import { backoffMs } from "../base/backoff.ts";
+import { backoffMs } from "../base/rates.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { JobAnswer } from "../gitlab/runner-api.ts";

@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { Agent, type Dispatcher, request } from "undici";
 import type { z } from "zod";
+import { systemClock } from "../base/clock.ts";
 import { systemCode } from "../base/errors.ts";
 import {
   Done,
@@ -28,8 +29,8 @@ import {
   WebhookStatus,
   type WebhookViews,
 } from "../views/webhook-api.ts";
-import type { Context } from "./context.ts";
-import { CliError, DaemonError } from "./errors.ts";
+import { type Context, signalOnInterrupt } from "./context.ts";
+import { CliError, DaemonError, isNotRunning } from "./errors.ts";
 
 const ANSWER_LIMIT_MS = 30_000;
 
@@ -78,6 +79,29 @@ export async function withDaemon<Result>(
   }
 }
 
+const POLL_MS = 1_000;
+
+/**
+ * Waits until nothing is left. `remaining` says what is, and undefined when nothing; it is shown whenever it has changed. False when
+ * Ctrl-C has ended the waiting.
+ */
+export async function waitUntilDone(
+  { output }: Context,
+  daemon: DaemonClient,
+  remaining: (status: Status) => string | undefined,
+): Promise<boolean> {
+  using interrupt = signalOnInterrupt();
+  let shown = "";
+  while (!interrupt.signal.aborted) {
+    const words = remaining(await daemon.status());
+    if (words === undefined) return true;
+    if (words !== shown) output.note(words);
+    shown = words;
+    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
+  }
+  return false;
+}
+
 type Reads = Pick<Views, "jobs" | "job" | "machines"> & Pick<WebhookViews, "runners">;
 
 /** Reads from the running FireRunner, or, when none runs, from the store it left. */
@@ -90,7 +114,7 @@ export async function withViews<Result>(
   try {
     return await read(daemon);
   } catch (error) {
-    if (!(error instanceof CliError && error.code === "cli_not_running")) throw error;
+    if (!isNotRunning(error)) throw error;
     return await readOffline(context, state, read, error);
   } finally {
     await daemon.close();
@@ -116,6 +140,37 @@ async function readOffline<Result>(
 }
 
 export function createDaemonClient(stateDirectory: string): DaemonClient {
+  const { send, call, close } = connectControl(stateDirectory);
+  return {
+    status: () => call(Status, "/v1/status"),
+    jobs: async (filter) => (await call(JobList, `/v1/jobs${query(filter)}`)).jobs,
+    machines: async (filter) => (await call(MachineList, `/v1/machines${query(filter)}`)).machines,
+    job: (id) => call(JobStory, `/v1/jobs/${id}`),
+    async *console(machineId, { bytes, follow, signal }) {
+      const path = `/v1/machines/${encodeURIComponent(machineId)}/console`;
+      const body = await send(`${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, { signal });
+      yield* body.setEncoding("utf8");
+    },
+    webhook: () => call(WebhookStatus, "/v1/webhook"),
+    runners: async ({ gone } = {}) => (await call(RunnerList, `/v1/runners?gone=${gone ? 1 : 0}`)).runners,
+    deliveries: async (filter) =>
+      (await call(DeliveryList, `/v1/deliveries${deliveryQuery(filter)}`)).deliveries,
+    createRunner: async (tags) =>
+      (await call(OneRunner, "/v1/runners", { method: "POST", body: { tags } })).runner,
+    deleteRunner: async (name) =>
+      (await call(OneRunner, `/v1/runners/${encodeURIComponent(name)}`, { method: "DELETE" })).runner,
+    post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
+    host: async (name, action) =>
+      (await call(Done, `/v1/hosts/${encodeURIComponent(name)}/${action}`, { method: "POST" })).messages,
+    async *tryHost(order, signal) {
+      yield* trialSteps(await send("/v1/trials", { method: "POST", body: order, signal }));
+    },
+    close,
+  };
+}
+
+/** HTTP on the control socket; whatever is no success is thrown. */
+function connectControl(stateDirectory: string) {
   const socketPath = join(stateDirectory, SOCKET_NAME);
   const agent = new Agent({ connect: { socketPath }, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: 0 });
 
@@ -154,32 +209,7 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
     );
   }
 
-  return {
-    status: () => call(Status, "/v1/status"),
-    jobs: async (filter) => (await call(JobList, `/v1/jobs${query(filter)}`)).jobs,
-    machines: async (filter) => (await call(MachineList, `/v1/machines${query(filter)}`)).machines,
-    job: (id) => call(JobStory, `/v1/jobs/${id}`),
-    async *console(machineId, { bytes, follow, signal }) {
-      const path = `/v1/machines/${encodeURIComponent(machineId)}/console`;
-      const body = await send(`${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, { signal });
-      yield* body.setEncoding("utf8");
-    },
-    webhook: () => call(WebhookStatus, "/v1/webhook"),
-    runners: async ({ gone } = {}) => (await call(RunnerList, `/v1/runners?gone=${gone ? 1 : 0}`)).runners,
-    deliveries: async (filter) =>
-      (await call(DeliveryList, `/v1/deliveries${deliveryQuery(filter)}`)).deliveries,
-    createRunner: async (tags) =>
-      (await call(OneRunner, "/v1/runners", { method: "POST", body: { tags } })).runner,
-    deleteRunner: async (name) =>
-      (await call(OneRunner, `/v1/runners/${encodeURIComponent(name)}`, { method: "DELETE" })).runner,
-    post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
-    host: async (name, action) =>
-      (await call(Done, `/v1/hosts/${encodeURIComponent(name)}/${action}`, { method: "POST" })).messages,
-    async *tryHost(order, signal) {
-      yield* trialSteps(await send("/v1/trials", { method: "POST", body: order, signal }));
-    },
-    close: () => agent.destroy(),
-  };
+  return { send, call, close: () => agent.destroy() };
 }
 
 /** One in a line, and empty lines between. */

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { stringify } from "yaml";
-import { USUAL_WIDTH } from "../base/wrap.ts";
+import { USUAL_WIDTH } from "../base/text.ts";
 import { hostNotes } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/machine-kinds.ts";
@@ -9,6 +9,7 @@ import { configJsonSchema } from "../config/values.ts";
 import { imageDirectory } from "../image/config.ts";
 import type { Run } from "./context.ts";
 import { openImages } from "./image/place.ts";
+import { counted } from "./messages.ts";
 import type { Output } from "./output.ts";
 
 /** Columns; the origins of longer settings stand further to the right. */
@@ -99,7 +100,7 @@ function printValue(output: Output, { text, origin }: { text: string; origin: st
 }
 
 function whatIsServed(pools: Config["pools"], tags: string | undefined): string {
-  const names = `${words(pools.size, "pool")} (${[...pools.keys()].join(", ")})`;
+  const names = `${counted(pools.size, "pool")} (${[...pools.keys()].join(", ")})`;
   if (tags === undefined) return names;
   return pools.size === 0 ? `jobs by tag of ${tags}` : `${names}, jobs by tag of ${tags}`;
 }
@@ -107,8 +108,4 @@ function whatIsServed(pools: Config["pools"], tags: string | undefined): string 
 function scopeInWords({ group, project }: NonNullable<Config["webhook"]>): string {
   if (group !== undefined) return `group ${group}`;
   return project === undefined ? "the whole GitLab" : `project ${project}`;
-}
-
-function words(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -1,12 +1,10 @@
 /** `drain` and `reload`: what the running FireRunner is told to do. */
 
 import type { Command } from "commander";
-import { systemClock } from "../base/clock.ts";
-import { type DaemonClient, withDaemon } from "./client.ts";
-import { type Context, type Run, signalOnInterrupt } from "./context.ts";
+import { type DaemonClient, waitUntilDone, withDaemon } from "./client.ts";
+import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./errors.ts";
-
-const POLL_MS = 1_000;
+import { printMessages } from "./messages.ts";
 
 interface Options {
   readonly wait?: boolean;
@@ -25,7 +23,7 @@ export function addDrain(program: Command, run: Run): void {
         return await withDaemon(context, async (daemon) => {
           const messages = await daemon.post(undo ? "resume" : "drain");
           if (!wait || undo) {
-            output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+            printMessages(output, messages);
             return exitCodes.ok;
           }
           for (const message of messages) output.note(message);
@@ -43,26 +41,20 @@ export function addReload(program: Command, run: Run): void {
       run(async (context) => {
         const { output } = context;
         const messages = await withDaemon(context, async (daemon) => await daemon.post("reload"));
-        output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+        printMessages(output, messages);
         return undefined;
       }),
     );
 }
 
-async function waitUntilIdle({ output }: Context, daemon: DaemonClient): Promise<number> {
-  using interrupt = signalOnInterrupt();
-  let told = "";
-  while (!interrupt.signal.aborted) {
-    const { unfinished, liveMachines } = await daemon.status();
-    if (unfinished.length === 0 && liveMachines === 0) {
-      output.result({ idle: true }, () => output.line("nothing is left to do"));
-      return exitCodes.ok;
-    }
-    const words = `${unfinished.length} jobs and ${liveMachines} machines are left`;
-    if (words !== told) output.note(words);
-    told = words;
-    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
-  }
-  output.note("not waiting any longer; FireRunner goes on draining");
-  return exitCodes.failed;
+async function waitUntilIdle(context: Context, daemon: DaemonClient): Promise<number> {
+  const { output } = context;
+  const isIdle = await waitUntilDone(context, daemon, ({ unfinished, liveMachines }) =>
+    unfinished.length === 0 && liveMachines === 0
+      ? undefined
+      : `${unfinished.length} jobs and ${liveMachines} machines are left`,
+  );
+  if (isIdle) output.result({ idle: true }, () => output.line("nothing is left to do"));
+  else output.note("not waiting any longer; FireRunner goes on draining");
+  return isIdle ? exitCodes.ok : exitCodes.failed;
 }

@@ -51,7 +51,7 @@ function sharedImages(env: NodeJS.ProcessEnv): string {
   return join(env["XDG_CACHE_HOME"] || join(env["HOME"] || homedir(), ".cache"), "firerunner", "images");
 }
 
-/** What programs may still take: free memory and caches that give way. */
+/** What programs may still take: free memory and caches that shrink. */
 async function availableMemoryMib(): Promise<number> {
   const text = await readFile("/proc/meminfo", "utf8").catch(() => "");
   const kib = /^MemAvailable:\s+(\d+) kB$/m.exec(text)?.[1];

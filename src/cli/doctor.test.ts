@@ -3,9 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Config, loadConfig } from "../config/load.ts";
-import type { DoctorCheck, Finding } from "../operations/doctor/check.ts";
-import { hostChecks } from "../operations/doctor/host.ts";
-import { programChecks } from "../operations/doctor/programs.ts";
+import type { DoctorCheck, Finding } from "../operations/doctor/findings.ts";
+import { hostChecks, programChecks } from "../operations/doctor/host.ts";
 
 let directory: string;
 

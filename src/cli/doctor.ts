@@ -3,9 +3,8 @@ import { systemClock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { describeError, hintOf } from "../base/errors.ts";
 import type { Config } from "../config/load.ts";
-import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/check.ts";
-import { hostChecks } from "../operations/doctor/host.ts";
-import { programChecks } from "../operations/doctor/programs.ts";
+import type { DoctorCheck, Finding, RunningFireRunner } from "../operations/doctor/findings.ts";
+import { hostChecks, programChecks } from "../operations/doctor/host.ts";
 import { createDaemonClient } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import { signalOnInterrupt } from "./context.ts";
@@ -60,8 +59,8 @@ async function configuredChecks(config: Config): Promise<readonly DoctorCheck[]>
 async function askRunning({ state }: Config): Promise<RunningFireRunner | undefined> {
   const daemon = createDaemonClient(state);
   try {
-    const { door } = await daemon.status();
-    return { doors: door?.addresses ?? [] };
+    const { publicServer } = await daemon.status();
+    return { addresses: publicServer?.addresses ?? [] };
   } catch {
     return undefined;
   } finally {

@@ -31,6 +31,11 @@ export class CliError extends FireRunnerError {
 /** The daemon refused a request: its own code, message and hint. */
 export class DaemonError extends FireRunnerError {}
 
+/** No FireRunner runs with this configuration: what can be done without one is done, the rest has to wait. */
+export function isNotRunning(error: unknown): error is CliError {
+  return error instanceof CliError && error.code === "cli_not_running";
+}
+
 /** Listed for people in docs/cli.md. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2, notRunning: 3, notFound: 4 } as const;
 

@@ -1,15 +1,12 @@
 import type { Command } from "commander";
-import { systemClock } from "../base/clock.ts";
 import { formatMib } from "../base/units.ts";
 import type { HostStatus } from "../views/api.ts";
-import { type DaemonClient, withDaemon } from "./client.ts";
+import { type DaemonClient, waitUntilDone, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
-import { signalOnInterrupt } from "./context.ts";
 import { exitCodes } from "./errors.ts";
 import { addHostsCheck } from "./hosts/check.ts";
+import { printMessages } from "./messages.ts";
 import type { Output } from "./output.ts";
-
-const POLL_MS = 1_000;
 
 export function addHosts(program: Command, run: Run): void {
   const hosts = program
@@ -30,7 +27,7 @@ export function addHosts(program: Command, run: Run): void {
             for (const message of messages) output.note(message);
             return await waitUntilEmpty(context, daemon, name);
           }
-          output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+          printMessages(output, messages);
           return exitCodes.ok;
         });
       }),
@@ -49,7 +46,7 @@ function addAction(hosts: Command, run: Run, action: "resume" | "forget", descri
       run(async (context, [name = ""]) => {
         const { output } = context;
         const messages = await withDaemon(context, async (daemon) => await daemon.host(name, action));
-        output.result({ messages }, () => messages.forEach((message) => void output.line(message)));
+        printMessages(output, messages);
         return undefined;
       }),
     );
@@ -108,22 +105,15 @@ function stateWord(output: Output, { drained, problem }: Pick<HostStatus, "drain
   return drained ? output.paint("yellow", "drained") : output.paint("green", "ready");
 }
 
-async function waitUntilEmpty({ output }: Context, daemon: DaemonClient, name: string): Promise<number> {
-  using interrupt = signalOnInterrupt();
-  let told = -1;
-  while (!interrupt.signal.aborted) {
-    const { hosts } = await daemon.status();
+async function waitUntilEmpty(context: Context, daemon: DaemonClient, name: string): Promise<number> {
+  const { output } = context;
+  const isEmpty = await waitUntilDone(context, daemon, ({ hosts }) => {
     const left = hosts
       .filter(({ host, key }) => host === name || key === name)
       .reduce((sum, { taken }) => sum + taken.machines, 0);
-    if (left === 0) {
-      output.result({ host: name, empty: true }, () => output.line(`no machine is left on ${name}`));
-      return exitCodes.ok;
-    }
-    if (left !== told) output.note(`${left} ${left === 1 ? "machine is" : "machines are"} left on ${name}`);
-    told = left;
-    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
-  }
-  output.note(`not waiting any longer; ${name} stays drained`);
-  return exitCodes.failed;
+    return left === 0 ? undefined : `${left} ${left === 1 ? "machine is" : "machines are"} left on ${name}`;
+  });
+  if (isEmpty) output.result({ host: name, empty: true }, () => output.line(`no machine is left on ${name}`));
+  else output.note(`not waiting any longer; ${name} stays drained`);
+  return isEmpty ? exitCodes.ok : exitCodes.failed;
 }

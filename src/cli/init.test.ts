@@ -46,12 +46,12 @@ async function firerunner(args: readonly string[], env: NodeJS.ProcessEnv = {}) 
 }
 
 describe("init without a terminal", () => {
-  const door = ["--webhook-url", "https://firerunner.example.org/webhook"];
+  const listener = ["--webhook-url", "https://firerunner.example.org/webhook"];
   const init = async (...args: string[]) =>
     await firerunner(["init", "--url", gitlab.url, ...args], { FIRERUNNER_WEBHOOK__API_TOKEN: apiToken });
 
   test("asks GitLab, writes a configuration that works, and says what comes next", async () => {
-    const { code, out, err } = await init("--group", "top", ...door);
+    const { code, out, err } = await init("--group", "top", ...listener);
 
     expect(code, err).toBe(0);
     expect(err).toContain("ok    the token “");
@@ -68,7 +68,7 @@ describe("init without a terminal", () => {
   });
 
   test("makes the hook at once where that is wanted", async () => {
-    const { code, out } = await init("--project", "top/app", ...door, "--install");
+    const { code, out } = await init("--project", "top/app", ...listener, "--install");
     const key = (await readFile(join(directory.path, "webhook.key"), "utf8")).trim();
 
     expect(code).toBe(0);
@@ -83,6 +83,7 @@ describe("init without a terminal", () => {
       ok: true,
       configFile: config(),
       files: [join(directory.path, "api.token"), config()],
+      hasListener: false,
       hasDoor: false,
     });
     expect((await init("--group", "top", "--json", "--install", "--force")).code).toBe(2);

@@ -1,3 +1,8 @@
+/**
+ * `init`: a guided set-up. init/run-init.ts asks (init/answers.ts), checks each answer (operations/setup), and writes all files at the very
+ * end (init/new-files.ts); here are the options, who is asked, and what comes next.
+ */
+
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { loadLocalConfig } from "../config/load.ts";
@@ -5,8 +10,7 @@ import { newSigningKey } from "../gitlab/webhook-signature.ts";
 import { type Context, createContext, type GlobalOptions, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError } from "./errors.ts";
 import type { AnswerOptions } from "./init/answers.ts";
-import type { Prompter } from "./init/prompter.ts";
-import { canceled, createSilentPrompter } from "./init/prompter.ts";
+import { canceled, createSilentPrompter, type Prompter } from "./init/prompter.ts";
 import { type InitResult, runInit } from "./init/run-init.ts";
 import { installWebhook } from "./webhook/install.ts";
 
@@ -50,8 +54,8 @@ async function init(
     });
   }
   using interrupt = signalOnInterrupt();
-  const { createSetupChecks } = await import("../operations/setup/setup-checks.ts");
-  // There is no configuration yet: the way to GitLab is that of the environment.
+  const { createSetupChecks } = await import("../operations/setup-checks.ts");
+  // There is no configuration yet: the proxy is that of the environment.
   const { proxy } = await loadLocalConfig({ env });
   const asker = await createAsker(context, interrupt.signal);
   const configFile = resolve(options.config ?? (env["FIRERUNNER_CONFIG"] || defaultFile()));
@@ -62,8 +66,11 @@ async function init(
   ).catch((error: unknown) => {
     throw interrupt.signal.aborted ? canceled() : error;
   });
-  const wantsInstall = result.hasDoor && (options.install ?? (await offerInstall(asker)));
-  output.result({ ok: true, ...result }, () => printResult(context, result, wantsInstall));
+  const wantsInstall = result.hasListener && (options.install ?? (await offerInstall(asker)));
+  // `hasDoor` is what the release before printed: to be left out with the next one.
+  output.result({ ok: true, ...result, hasDoor: result.hasListener }, () =>
+    printResult(context, result, wantsInstall),
+  );
   if (!wantsInstall) return undefined;
   return await installWebhook(createContext(context, { ...options, config: result.configFile }), {});
 }
@@ -104,7 +111,7 @@ async function offerInstall(asker: Prompter): Promise<boolean> {
 
 function printResult(
   { output }: Context,
-  { configFile, files, hasDoor }: InitResult,
+  { configFile, files, hasListener }: InitResult,
   installs: boolean,
 ): void {
   for (const file of files) output.line(`wrote ${file}`);
@@ -113,7 +120,7 @@ function printResult(
     [command("image build"), "make the image that machines boot"],
     [command("doctor"), "see whether this computer is ready"],
     [command("start"), "run; as a service with Restart=always and KillMode=process"],
-    ...(hasDoor
+    ...(hasListener
       ? [[command("webhook install"), installs ? "see GitLab's test event arrive" : "make GitLab call"]]
       : []),
   ];

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { plainJson } from "../base/plain-text.ts";
+import { plainJson } from "../base/text.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { signalOnInterrupt } from "./context.ts";

@@ -1,7 +1,7 @@
 /** How times, sizes, states and findings are put into words, the same in all commands. */
 
 import { systemClock } from "../base/clock.ts";
-import { oneLine, plainText } from "../base/plain-text.ts";
+import { oneLine, plainText } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { JobView, MachineView } from "../views/api.ts";
 import type { Output } from "./output.ts";
@@ -24,6 +24,18 @@ export function ago(at: number, now: number = systemClock.now()): string {
 
 export function formatSize({ cpus, memoryMib }: { cpus: number; memoryMib: number }): string {
   return `${cpus} CPU, ${formatMib(memoryMib)}`;
+}
+
+/** `1 machine`, `2 machines`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** What the running FireRunner says that it has done. */
+export function printMessages(output: Output, messages: readonly string[]): void {
+  output.result({ messages }, () => {
+    for (const message of messages) output.line(message);
+  });
 }
 
 /** The state, or for an ended job how it ended, coloured. */
@@ -70,7 +82,7 @@ interface NamedFinding {
 /** What was found, beside its name, and below it what to do. */
 export function printFinding(output: Output, { name, level, message, hint }: NamedFinding): void {
   const [colour, word] = marks[level];
-  const told = `${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`;
-  output.line(told, [MARK_WIDTH + NAME_WIDTH + 2, MARK_WIDTH]);
+  const line = `${output.paint(colour, word)}  ${name.padEnd(NAME_WIDTH)}  ${plainText(message)}`;
+  output.line(line, [MARK_WIDTH + NAME_WIDTH + 2, MARK_WIDTH]);
   if (hint !== undefined) output.line(`${" ".repeat(MARK_WIDTH)}→ ${plainText(hint)}`);
 }

@@ -1,9 +1,8 @@
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { describeError, FireRunnerError } from "../base/errors.ts";
-import { plainJson, plainText } from "../base/plain-text.ts";
 import { type Column, formatTable } from "../base/table.ts";
-import { USUAL_WIDTH, wrapped } from "../base/wrap.ts";
+import { plainJson, plainText, USUAL_WIDTH, wrapped } from "../base/text.ts";
 import { CliError } from "./errors.ts";
 
 type Style = Parameters<typeof styleText>[0];

@@ -86,7 +86,7 @@ async function asProcess(...args: string[]): Promise<Ended> {
   });
 }
 
-/** A daemon's door, with a real store behind it that holds one running and one failed job. */
+/** A daemon's control socket, with a real store behind it that holds one running and one failed job. */
 async function openDaemon(): Promise<void> {
   kept = await aStore({ clock: systemClock });
   const { store } = kept;

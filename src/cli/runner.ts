@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { systemClock } from "../base/clock.ts";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import { DAY_MS } from "../base/units.ts";
 import type { RunnerView } from "../views/webhook-api.ts";
 import { withDaemon, withViews } from "./client.ts";

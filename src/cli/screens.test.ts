@@ -12,11 +12,11 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { aNewRunner } from "../../test/builders/managed-runner.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { storeImage } from "../../test/builders/stored-image.ts";
-import { aStanding, aWaitingJob, aWebhookPorts } from "../../test/builders/webhook-ports.ts";
+import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import { visibleWidth } from "../base/wrap.ts";
+import { visibleWidth } from "../base/text.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
 import type { ControlPorts } from "../server/control/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";
@@ -57,7 +57,7 @@ beforeAll(async () => {
       addresses: () => [ADDRESS, ADDRESS],
       readiness: () => ({ ready: false, problems: [SENTENCE] }),
     },
-    webhook: aWebhookPorts([], { status: () => standing, waiting: () => [waiting] }),
+    webhook: aWebhookPorts([], { status: () => webhookStatus, waiting: () => [waiting] }),
   };
   const views = createViews({ store: kept.store, now: systemClock.now, explain: async () => [SENTENCE] });
   server = await openControlServer({
@@ -139,7 +139,7 @@ const waiting = aWaitingJob({
   problem: SENTENCE,
 });
 
-const standing = aStanding({
+const webhookStatus = aWebhookStatus({
   scope: `group engineering/platform/${NAME}`,
   hooks: [{ id: 9, url: ADDRESS, ok: false, words: SENTENCE }],
   problems: [SENTENCE],

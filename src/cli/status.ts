@@ -1,5 +1,7 @@
+/** `status`: everything at one glance. What it shows of jobs, hosts and webhooks is printed by their own commands' files. */
+
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { Status } from "../views/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -34,7 +36,7 @@ export function addStatus(program: Command, run: Run): void {
 }
 
 /** Where the words of the head's lines begin. */
-const FACTS = 10;
+const FACTS = 12;
 
 const modes = {
   run: "takes jobs",
@@ -50,15 +52,15 @@ function printStatus(output: Output, status: Status): void {
   output.line(
     `FireRunner ${status.version} ${mode}, since ${clockTime(status.startedAt)} (${ago(status.startedAt)})`,
   );
-  output.line(`  GitLab  ${status.gitlabUrl}`, FACTS);
+  output.line(`  GitLab    ${status.gitlabUrl}`, FACTS);
   if (status.gitlabProblem !== null)
     output.line(output.paint("yellow", `! ${plainText(status.gitlabProblem)}`));
-  output.line(`  config  ${status.configFile ?? "from the environment"}`, FACTS);
-  output.line(`  state   ${status.stateDirectory} (process ${status.pid})`, FACTS);
-  printDoor(output, status);
+  output.line(`  config    ${status.configFile ?? "from the environment"}`, FACTS);
+  output.line(`  state     ${status.stateDirectory} (process ${status.pid})`, FACTS);
+  printListener(output, status);
   printPools(output, status);
   printHosts(output, status);
-  for (const trouble of troublesOf(status)) output.line(output.paint("yellow", `! ${plainText(trouble)}`));
+  for (const problem of problemsOf(status)) output.line(output.paint("yellow", `! ${plainText(problem)}`));
   section(output, "Waiting in GitLab", (status.webhook?.waiting.length ?? 0) > 0);
   printWaiting(output, (status.webhook?.waiting ?? []).slice(0, MOST_WAITING));
   const unservable = (status.webhook?.unservable ?? []).slice(0, MOST_WAITING);
@@ -70,18 +72,18 @@ function printStatus(output: Output, status: Status): void {
   printJobs(output, status.recent);
 }
 
-function printDoor(output: Output, { door, webhook }: Status): void {
+function printListener(output: Output, { publicServer, webhook }: Status): void {
   if (webhook) {
-    output.line(`  door    ${describeListener(webhook.doors, webhook.url)}`, FACTS);
-    output.line(`  hooks   ${describeHook(webhook)}`, FACTS);
-    output.line(`  runners ${describeRunner(webhook)}`, FACTS);
-  } else if (door) {
-    output.line(`  door    ${describeListener(door.addresses, null)}`, FACTS);
+    output.line(`  listener  ${describeListener(webhook.listeners, webhook.url)}`, FACTS);
+    output.line(`  hooks     ${describeHook(webhook)}`, FACTS);
+    output.line(`  runners   ${describeRunner(webhook)}`, FACTS);
+  } else if (publicServer) {
+    output.line(`  listener  ${describeListener(publicServer.addresses, null)}`, FACTS);
   }
 }
 
-function troublesOf({ troubles, door, webhook }: Status): string[] {
-  return [...troubles, ...(door?.problems ?? []), ...(webhook ? hookProblems(webhook) : [])];
+function problemsOf({ troubles, publicServer, webhook }: Status): string[] {
+  return [...troubles, ...(publicServer?.problems ?? []), ...(webhook ? hookProblems(webhook) : [])];
 }
 
 function section(output: Output, title: string, isShown: boolean): void {

@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
-import { aStanding, aWaitingJob, aWebhookPorts } from "../../test/builders/webhook-ports.ts";
+import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
@@ -25,7 +25,7 @@ let configFile: string;
 let state: string;
 let kept: TestStore | undefined;
 let control: ControlServer | undefined;
-let door: Server | undefined;
+let listener: Server | undefined;
 let asked: string[];
 
 beforeEach(async () => {
@@ -43,8 +43,8 @@ afterEach(async () => {
   control = undefined;
   await kept?.[Symbol.asyncDispose]();
   kept = undefined;
-  await new Promise((resolve) => (door ? door.close(resolve) : resolve(undefined)));
-  door = undefined;
+  await new Promise((resolve) => (listener ? listener.close(resolve) : resolve(undefined)));
+  listener = undefined;
   await rm(directory, { recursive: true, force: true });
 });
 
@@ -128,30 +128,30 @@ interface Received {
   readonly isProven: boolean;
 }
 
-/** What a door that knows the key received. It stores what is proven, as the true one does. */
-async function openDoor(store?: TestStore["store"], status = 200): Promise<Received[]> {
+/** What a server that knows the key received. It stores what is proven, as the true one does. */
+async function openServer(store?: TestStore["store"], status = 200): Promise<Received[]> {
   const received: Received[] = [];
   const now = systemClock.now;
   const verifier = createHookVerifier({ signingKeys: () => [new Secret(key)], tokens: () => [], now });
-  door = createServer(async (request, response) => {
+  listener = createServer(async (request, response) => {
     const body = await text(request);
     const screening = verifier.screen(request.headers);
     if (screening.kind === "signed") screening.proof.update(Buffer.from(body));
-    const isProven = screening.kind === "signed" && screening.proof.verdict();
+    const isProven = screening.kind === "signed" && screening.proof.isValid();
     received.push({ headers: request.headers, body, isProven });
     const event = { event: "Job Hook", projectId: 7, jobId: 4711, status: "pending" };
     await store?.keepDeliveries([{ key: String(request.headers["webhook-id"]), ...event }]);
     response.writeHead(status).end(JSON.stringify({ message: "noted" }));
   });
-  await new Promise<void>((resolve) => door?.listen(0, "127.0.0.1", resolve));
-  await configure({ listen: `http://127.0.0.1:${(door.address() as AddressInfo).port}` });
+  await new Promise<void>((resolve) => listener?.listen(0, "127.0.0.1", resolve));
+  await configure({ listen: `http://127.0.0.1:${(listener.address() as AddressInfo).port}` });
   return received;
 }
 
 describe("webhook send", () => {
   test("delivers a signed sample and tells what became of it", async () => {
     const store = await openDaemon();
-    const received = await openDoor(store);
+    const received = await openServer(store);
     await store.note("job:noticed", { jobId: 4711 }, { project: "g/p", name: "build", tags: [], hook: true });
 
     const { code, out } = await firerunner(
@@ -174,7 +174,7 @@ describe("webhook send", () => {
   });
 
   test("takes the body from a file, byte for byte", async () => {
-    const received = await openDoor();
+    const received = await openServer();
     const body = '{ "object_kind": "pipeline",\n "ü": 1 }';
     await writeFile(join(directory, "body.json"), body);
 
@@ -190,7 +190,7 @@ describe("webhook send", () => {
   });
 
   test("fails when the public server refuses it", async () => {
-    await openDoor(undefined, 401);
+    await openServer(undefined, 401);
 
     expect(await firerunner("webhook", "send", "--json")).toMatchObject({ code: 1 });
   });
@@ -212,7 +212,7 @@ describe("webhook status", () => {
   test("tells what hooks brought, what they missed and what is wrong", async () => {
     const store = await openDaemon({
       status: () =>
-        aStanding({
+        aWebhookStatus({
           missedByHooks: 2,
           hooks: [{ id: 9, url: "https://x", ok: false, words: "switched off by GitLab" }],
           requests: {
@@ -232,7 +232,7 @@ describe("webhook status", () => {
     const { code, out } = await firerunner("webhook", "status");
 
     expect(code).toBe(0);
-    expect(out).toMatch(/^door +listens on http:\/\/127\.0\.0\.1:8080; GitLab calls\n +https:/m);
+    expect(out).toMatch(/^listener +listens on http:\/\/127\.0\.0\.1:8080; GitLab calls\n +https:/m);
     expect(out).toMatch(/^! hook 9: switched off by GitLab$/m);
     expect(out).toMatch(/^! 2 jobs were found by looking/m);
     expect(out).toMatch(/^refused: its X-Gitlab-Token is wrong +5$/m);
@@ -246,7 +246,7 @@ describe("webhook status", () => {
     const { out } = await firerunner("status");
 
     expect(out).toMatch(/^ {2}hooks +1 in order, last delivery never$/m);
-    expect(out).toMatch(/^ {2}runners 0 of at most 50$/m);
+    expect(out).toMatch(/^ {2}runners +0 of at most 50$/m);
     expect(out).toMatch(/^Waiting in GitLab$/m);
   });
 

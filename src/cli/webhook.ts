@@ -4,11 +4,11 @@
  */
 
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { WaitingView, WebhookStatus } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
-import { ago, cellText, clockTime } from "./messages.ts";
+import { ago, cellText, clockTime, counted } from "./messages.ts";
 import type { Output } from "./output.ts";
 import { addWebhookInstall } from "./webhook/install.ts";
 import { addWebhookSend } from "./webhook/send.ts";
@@ -52,7 +52,7 @@ function printFacts(output: Output, status: WebhookStatus): void {
   const { scope, url, accepts, hooks, projects, budget, token } = status;
   const line = (name: string, words: string) => output.line(`${name.padEnd(12)}${plainText(words)}`, 12);
   line("scope", scope);
-  line("door", describeListener(status.doors, url));
+  line("listener", describeListener(status.listeners, url));
   line(
     "accepts",
     `${counted(accepts.signingKeys, "signing key")}, ${counted(accepts.tokens, "secret token")}`,
@@ -111,14 +111,10 @@ function printDeliveries(output: Output, deliveries: Deliveries): void {
 
 type Deliveries = readonly NonNullable<WebhookStatus["lastDelivery"]>[];
 
-function counted(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
 /** Where the public server listens, and under which address GitLab is told to reach it. */
-export function describeListener(doors: readonly string[], url: string | null): string {
+export function describeListener(addresses: readonly string[], url: string | null): string {
   const listens =
-    doors.length === 0 ? "listens nowhere (http.listen is empty)" : `listens on ${doors.join(", ")}`;
+    addresses.length === 0 ? "listens nowhere (http.listen is empty)" : `listens on ${addresses.join(", ")}`;
   return url === null ? listens : `${listens}; GitLab calls ${url}`;
 }
 
@@ -145,9 +141,9 @@ export function describeRunner({ runners, mostRunners }: WebhookStatus): string 
 
 /** What is not as it should be with jobs by tag, one sentence each. Empty when all is well. */
 export function hookProblems(status: WebhookStatus): string[] {
-  const { hooks, problems, missedByHooks, projectProblems, token, doors } = status;
+  const { hooks, problems, missedByHooks, projectProblems, token, listeners } = status;
   return [
-    ...(doors.length === 0 ? ["no webhook can arrive: name an address in http.listen"] : []),
+    ...(listeners.length === 0 ? ["no webhook can arrive: name an address in http.listen"] : []),
     ...hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`),
     ...problems,
     ...(missedByHooks > 0 ? [missedWords(missedByHooks)] : []),

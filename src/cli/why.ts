@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import type { EventView, JobStory } from "../views/api.ts";
 import { withViews } from "./client.ts";
 import type { Run } from "./context.ts";

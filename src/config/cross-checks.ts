@@ -1,14 +1,19 @@
+/**
+ * What the schema of one setting cannot say: what the parts of a configuration ask of each other, and settings of earlier releases that do
+ * nothing. Those are taken out before the schema sees the configuration, so that an old file is still accepted, and each is told of. An
+ * entry can go one release after it came.
+ */
 import { formatMib } from "../base/units.ts";
 import { flintlockHosts, isRemoteDriver, preferredDriver } from "../domain/drivers.ts";
 import { type Labels, missingLabel } from "../domain/placement.ts";
 import { describeSize, type Size } from "../domain/size.ts";
 import { rootNamed } from "../image/config.ts";
 import { advertisedAddress } from "../relay/config.ts";
+import { sizeProblemOf } from "../vm/config.ts";
 import type { HostSettings } from "../vm/flintlock/config.ts";
-import { sizeProblemOf } from "../vm/size-problem.ts";
-import type { PathProblem } from "./problems.ts";
-import { nearest } from "./problems.ts";
+import { nearest, type PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
+import type { Path } from "./source.ts";
 
 /** What the parts of a configuration, each acceptable by itself, ask of each other and do not have. */
 export function crossChecks(settings: Settings): PathProblem[] {
@@ -57,7 +62,7 @@ function unknownRulePools({ pools, webhook }: Settings): PathProblem[] {
   });
 }
 
-/** An open door that could prove no webhook would turn every one of them away. */
+/** A public server that could prove no webhook would turn every one of them away. */
 function unprovenWebhooks({ webhook, http }: Settings): PathProblem[] {
   if (webhook === undefined || http.listen.length === 0) return [];
   const { signingKey, signingKeyFile, token, tokenFile } = webhook;
@@ -156,4 +161,73 @@ function halfCertificate({ gitlab }: Settings): PathProblem[] {
       ? ["clientKeyFile", "clientCertificateFile"]
       : ["clientCertificateFile", "clientKeyFile"];
   return [{ path: ["gitlab", given ?? ""], message: `gitlab.${given} needs gitlab.${missing} beside it` }];
+}
+
+const PREFIX = "FIRERUNNER_";
+
+interface IgnoredSetting {
+  /** `*` stands for any name. */
+  readonly path: readonly string[];
+  readonly reason: string;
+}
+
+const ignoredSettings: readonly IgnoredSetting[] = [
+  ["pools", "*", "executor"],
+  ["webhook", "machine", "executor"],
+].map((path) => ({ path, reason: "does nothing: scripts always run in the machine itself" }));
+
+/** A setting that the configuration has and that does nothing. */
+export interface IgnoredValue {
+  /** Where the value stands; undefined when an environment variable of its own set it. */
+  readonly path: Path | undefined;
+  /** What names it: the dotted path, or the variable. */
+  readonly name: string;
+  readonly reason: string;
+}
+
+/** The environment without variables that set what does nothing, and those variables. */
+export function withoutIgnoredVariables(env: NodeJS.ProcessEnv): {
+  readonly env: NodeJS.ProcessEnv;
+  readonly ignored: readonly IgnoredValue[];
+} {
+  const kept = { ...env };
+  const ignored = Object.keys(env).flatMap((name): IgnoredValue[] => {
+    const setting = ignoredSettings.find(({ path }) => isVariableOf(path, name));
+    if (!setting) return [];
+    delete kept[name];
+    return [{ path: undefined, name, reason: setting.reason }];
+  });
+  return { env: kept, ignored };
+}
+
+/** As in config/environment.ts: `__` goes one level down; case and single underscores do not count. */
+function isVariableOf(path: readonly string[], name: string): boolean {
+  if (!name.startsWith(PREFIX)) return false;
+  const segments = name.slice(PREFIX.length).split("__");
+  const plain = (text: string | undefined) => text?.replaceAll("_", "").toLowerCase();
+  return (
+    segments.length === path.length && path.every((key, at) => key === "*" || plain(segments[at]) === key)
+  );
+}
+
+/** A copy of the values that were read without those that do nothing, and their paths. */
+export function withoutIgnoredValues(value: Record<string, unknown>): {
+  readonly value: Record<string, unknown>;
+  readonly ignored: readonly IgnoredValue[];
+} {
+  const kept = structuredClone(value);
+  const ignored = ignoredSettings.flatMap(({ path, reason }) =>
+    takeOut(kept, path).map((found): IgnoredValue => ({ path: found, name: found.join("."), reason })),
+  );
+  return { value: kept, ignored };
+}
+
+function takeOut(tree: unknown, [key = "", ...deeper]: readonly string[]): string[][] {
+  if (typeof tree !== "object" || tree === null || Array.isArray(tree)) return [];
+  const map = tree as Record<string, unknown>;
+  const keys = key === "*" ? Object.keys(map) : Object.hasOwn(map, key) ? [key] : [];
+  if (deeper.length > 0)
+    return keys.flatMap((each) => takeOut(map[each], deeper).map((path) => [each, ...path]));
+  for (const each of keys) delete map[each];
+  return keys.map((each) => [each]);
 }

@@ -2,7 +2,7 @@ import { parse } from "yaml";
 import type { z } from "zod";
 import type { ConfigProblem } from "./errors.ts";
 import { nearest } from "./problems.ts";
-import { fieldsOf, schemaAt, valuesOf } from "./schema-tree.ts";
+import { fieldsOf, schemaAt, valuesOf } from "./schema.ts";
 import type { Path } from "./source.ts";
 
 type Schema = z.core.$ZodType;

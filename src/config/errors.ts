@@ -1,6 +1,6 @@
 import { FireRunnerError } from "../base/errors.ts";
 
-export type ConfigErrorCode =
+type ConfigErrorCode =
   /** There is no configuration file where one was named or expected, or it cannot be read. */
   | "config_unreadable"
   /** The configuration was read and cannot be used; every problem is listed with its place. */

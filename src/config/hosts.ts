@@ -1,7 +1,13 @@
 import { Secret } from "../base/secret.ts";
 import { flintlockHosts } from "../domain/drivers.ts";
-import { FlintlockConfig, type HostSettings } from "../vm/flintlock/config.ts";
-import { type AddressRange, addressesIn, type FlintlockHost, type HostTls } from "../vm/flintlock/host.ts";
+import {
+  type AddressRange,
+  addressesIn,
+  FlintlockConfig,
+  type FlintlockHost,
+  type HostSettings,
+  type HostTls,
+} from "../vm/flintlock/config.ts";
 import { ConfigError } from "./errors.ts";
 import {
   type Check,

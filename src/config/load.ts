@@ -1,3 +1,8 @@
+/**
+ * Reads the configuration: the files (`source.ts`), the environment over them (`environment.ts`), the schema (`schema.ts`) with its refusals in
+ * words (`problems.ts`), what the parts ask of each other (`cross-checks.ts`), and the secrets (`secrets.ts`) and hosts (`hosts.ts`) that
+ * files hold. Either all of it is good, or one ConfigError lists everything that is wrong. `reload.ts` does it again while the daemon runs.
+ */
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
@@ -6,11 +11,15 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
-import type { FlintlockHost } from "../vm/flintlock/host.ts";
-import { crossChecks } from "./cross-checks.ts";
+import type { FlintlockHost } from "../vm/flintlock/config.ts";
+import {
+  crossChecks,
+  type IgnoredValue,
+  withoutIgnoredValues,
+  withoutIgnoredVariables,
+} from "./cross-checks.ts";
 import { overlayEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./errors.ts";
-import { type IgnoredValue, withoutIgnoredValues, withoutIgnoredVariables } from "./ignored-settings.ts";
 import { kindOfPool } from "./machine-kinds.ts";
 import {
   type FileText,

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { type FieldMeta, fieldsOf, formsOf, metaOf, schemaAt } from "./schema-tree.ts";
+import { type FieldMeta, fieldsOf, formsOf, metaOf, schemaAt } from "./schema.ts";
 import type { Path } from "./source.ts";
 
 type Issue = z.core.$ZodIssue;

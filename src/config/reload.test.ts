@@ -2,8 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { z } from "zod";
 import { type Config, loadConfig } from "./load.ts";
 import { diffConfig, mergeReloadable } from "./reload.ts";
-import { Settings } from "./schema.ts";
-import { fieldsOf, metaOf, type ReloadMark, valuesOf } from "./schema-tree.ts";
+import { fieldsOf, metaOf, type ReloadMark, Settings, valuesOf } from "./schema.ts";
 
 async function config(yaml: string, files: Readonly<Record<string, string>> = {}): Promise<Config> {
   return await loadConfig({

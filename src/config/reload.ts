@@ -9,8 +9,7 @@ import type { Secret } from "../base/secret.ts";
 import { remoteDrivers } from "../domain/drivers.ts";
 import { isSameHost } from "./hosts.ts";
 import type { Config } from "./load.ts";
-import { Settings } from "./schema.ts";
-import { fieldsOf, isOptional, metaOf, type ReloadMark, valuesOf } from "./schema-tree.ts";
+import { fieldsOf, isOptional, metaOf, type ReloadMark, Settings, valuesOf } from "./schema.ts";
 import type { Webhook } from "./secrets.ts";
 import type { ConfigValue } from "./values.ts";
 

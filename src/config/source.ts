@@ -1,3 +1,4 @@
+/** A YAML file as values, with the place of each. */
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
 import type { ConfigProblem } from "./errors.ts";
 

@@ -1,8 +1,7 @@
 import { z } from "zod";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import { type Egress, formatEgress } from "../domain/egress.ts";
-import { Settings } from "./schema.ts";
-import { defaultOf, type FieldMeta, fieldsOf, metaOf, valuesOf } from "./schema-tree.ts";
+import { defaultOf, type FieldMeta, fieldsOf, metaOf, Settings, valuesOf } from "./schema.ts";
 import type { Path } from "./source.ts";
 
 type Schema = z.core.$ZodType;

@@ -1,6 +1,6 @@
 import { FireRunnerError } from "../base/errors.ts";
 
-export type DemoErrorCode =
+type DemoErrorCode =
   /** `--repo` is no Git repository with a commit and a `.gitlab-ci.yml`. */
   | "demo_repository"
   /** A part of FireRunner that the demo started ended with an error. */

@@ -1,12 +1,10 @@
 import type { Job } from "@firerunner/gitlab-stand-in/model";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import type { Clock } from "../base/clock.ts";
-import { oneLine, plainText } from "../base/plain-text.ts";
+import { cutToWidth, oneLine, plainText, visibleWidth } from "../base/text.ts";
 import { formatDuration } from "../base/units.ts";
-import { cutToWidth, visibleWidth } from "../base/wrap.ts";
 import type { Screen } from "./screen.ts";
-import type { Steps } from "./steps.ts";
-import type { Phase, Timeline } from "./timeline.ts";
+import type { Phase, Steps, Timeline } from "./timeline.ts";
 
 /** Columns of a job's name before its log. */
 const MOST_NAME = 24;

@@ -1,3 +1,4 @@
+/** Starts FireRunner as a program of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, readFile } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { run } from "../base/process.ts";
-import { processesNaming } from "./leftovers.ts";
 import { type DemoOptions, runDemo } from "./run-demo.ts";
+import { processesNaming } from "./workspace.ts";
 
 let directory: string;
 let printed: string[];

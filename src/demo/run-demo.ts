@@ -1,8 +1,8 @@
 /**
  * `firerunner demo`: real jobs in real machines, with nothing but this computer. It starts a stand-in GitLab and FireRunner (`program.ts`)
  * in a directory of their own (`workspace.ts`), makes the pipelines (`sample-project.ts`), and follows each job: `timeline.ts` keeps when
- * it reached which phase, `observer.ts` shows its log, `steps.ts` cancels one and kills the machine of another. At the end it looks for
- * what is left (`leftovers.ts`) and prints a table (`summary.ts`); the exit status says whether all went as expected.
+ * it reached which phase, cancels one and kills the machine of another, `observer.ts` shows its log. At the end it looks for what is left
+ * (`workspace.ts`) and prints a table (`summary.ts`); the exit status says whether all went as expected.
  */
 
 import type { Pipeline } from "@firerunner/gitlab-stand-in/model";
@@ -11,16 +11,21 @@ import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stan
 import { type Clock, systemClock } from "../base/clock.ts";
 import { formatDuration } from "../base/units.ts";
 import { DemoError } from "./errors.ts";
-import { findLeftovers, findProcesses, killRemaining } from "./leftovers.ts";
 import { createObserver } from "./observer.ts";
-import { formatNotices, pipelineResult } from "./pipeline-result.ts";
 import { type Daemon, type Executable, runCommand, startDaemon } from "./program.ts";
 import { pipelinesOf, prepareSample, type Sample } from "./sample-project.ts";
 import { createScreen, type Output, type Screen } from "./screen.ts";
-import { createSteps } from "./steps.ts";
-import { type DemoResult, printSummary, summarize } from "./summary.ts";
-import { createTimeline } from "./timeline.ts";
-import { createWorkspace, freePort, type Workspace, writeConfig } from "./workspace.ts";
+import { type DemoResult, formatNotices, pipelineResult, printSummary, summarize } from "./summary.ts";
+import { createSteps, createTimeline } from "./timeline.ts";
+import {
+  createWorkspace,
+  findLeftovers,
+  findProcesses,
+  freePort,
+  killRemaining,
+  type Workspace,
+  writeConfig,
+} from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;
 /** FireRunner never gives up a request for a job that is under way: its stop takes as long as GitLab holds one. */

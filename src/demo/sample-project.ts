@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
 import type { Project } from "@firerunner/gitlab-stand-in/model";
+import { pipelineVariables } from "@firerunner/gitlab-stand-in/payload";
 import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "@firerunner/gitlab-stand-in/projects";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
-import { pipelineVariables } from "@firerunner/gitlab-stand-in/variables";
 import { describeError } from "../base/errors.ts";
 import type { PipelineDefinition } from "../ci/definition.ts";
 import { loadPipeline, parsePipeline } from "../ci/parse.ts";

@@ -1,7 +1,6 @@
 import { randomInt } from "node:crypto";
 import { every, systemClock } from "../base/clock.ts";
-import { plainText } from "../base/plain-text.ts";
-import { cutToWidth, USUAL_WIDTH, wrapped } from "../base/wrap.ts";
+import { cutToWidth, plainText, USUAL_WIDTH, wrapped } from "../base/text.ts";
 
 const CLEAR_LINE = "\u001b[2K";
 const UP = "\u001b[1A";

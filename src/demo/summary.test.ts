@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 import { expect, test } from "vitest";
-import { visibleWidth } from "../base/wrap.ts";
+import { visibleWidth } from "../base/text.ts";
 import { createScreen } from "./screen.ts";
 import { type DemoResult, printSummary } from "./summary.ts";
 

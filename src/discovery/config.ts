@@ -1,8 +1,10 @@
+/** `webhook` of the configuration, and which part of GitLab it says is served: a group, a project, or all of it. */
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
 import { EgressConfig } from "../domain/egress.ts";
+import type { NamedScope, Scope } from "../gitlab/rest-api.ts";
 
 /** Where one secret comes from: the file's own text, or a file that holds it. */
 const inlineSecret = (description: string) =>
@@ -191,4 +193,34 @@ export interface WebhookSecrets {
   readonly signingKeys: readonly Secret[];
   /** Plain secret tokens; all are accepted, the first is used to set hooks up. */
   readonly tokens: readonly Secret[];
+}
+
+/** What the configuration says is served, before GitLab was asked for its id. */
+export function namedScopeOf({ group, project }: Pick<WebhookConfig, "group" | "project">): NamedScope {
+  if (group !== undefined) return { kind: "group", name: group };
+  return project === undefined ? { kind: "instance" } : { kind: "project", name: project };
+}
+
+/** Asks GitLab once, and again after each failure: whoever needs the scope repeats in his own rhythm. */
+export function createScopeSource(find: () => Promise<Scope>): () => Promise<Scope> {
+  let asking: Promise<Scope> | undefined;
+  return () => {
+    asking ??= find().catch((error: unknown) => {
+      asking = undefined;
+      throw error;
+    });
+    return asking;
+  };
+}
+
+/** Whether runners of this scope can have the project's jobs. A project whose path is not known yet belongs to nothing. */
+export function belongsTo(scope: Scope, project: { readonly id: number; readonly path: string }): boolean {
+  if (scope.kind === "project") return project.id === scope.id;
+  if (project.path === "") return false;
+  return scope.kind === "instance" || project.path.startsWith(`${scope.path}/`);
+}
+
+/** `group example/apps`. For people. */
+export function describeScope(scope: Scope): string {
+  return scope.kind === "instance" ? "the whole GitLab" : `${scope.kind} ${scope.path}`;
 }

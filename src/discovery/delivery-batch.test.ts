@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../base/clock.ts";
 import { createManualClock } from "../base/manual-clock.ts";
-import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
+import { createDeliveryBatch, type NewDelivery } from "./webhook-receiver.ts";
 
 const aDelivery = (key: string): NewDelivery => ({
   key,

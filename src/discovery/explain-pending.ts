@@ -2,7 +2,7 @@ import { describeError } from "../base/errors.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import { describeSize } from "../domain/size.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { DeliveryStore } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ProjectWatch } from "./project-watch.ts";
 

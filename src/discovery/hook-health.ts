@@ -3,16 +3,17 @@
  * looked for on what is served, or else on single projects, as where GitLab's plan has no group hooks. Facts: `alert_status` and
  * `disabled_until` of GitLab's hooks API.
  */
-import { backoffMs } from "../base/backoff.ts";
+
 import type { Clock } from "../base/clock.ts";
 import { describeWithHint } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { ApiHook, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import { readFailure } from "./read-failures.ts";
-import { describeScope } from "./scope.ts";
+import { readFailure } from "./api-pace.ts";
+import { describeScope } from "./config.ts";
 
 const INTERVAL_MS = 5 * MINUTE_MS;
 const retryBackoff = { baseMs: 10_000, capMs: 10 * MINUTE_MS };

@@ -4,11 +4,11 @@ import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { ApiJob, GitLabRest } from "../gitlab/rest-api.ts";
-import type { DeliveryStore } from "../store/delivery-store.ts";
+import type { DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { ApiPace } from "./api-pace.ts";
+import { createSharedReadFailures, readFailure } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import { beginRead, endRead, failRead, type ProjectWatch, type Read } from "./project-watch.ts";
-import { createSharedReadFailures, readFailure } from "./read-failures.ts";
 
 /** A list of thousands of jobs takes GitLab some time; what takes longer is given up and tried again. */
 const READ_LIMIT_MS = 60_000;

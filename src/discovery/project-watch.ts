@@ -2,7 +2,7 @@
  * When a project's pending jobs are to be read, and which project is next: soon after a hook, a little later where the hook concerns
  * no job that waits, and now and then in any case. Times are epoch ms.
  */
-import { backoffMs } from "../base/backoff.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { ApiPace } from "./api-pace.ts";
 import type { PendingJobIndex } from "./pending-job-index.ts";
 import type { ReceivedHook } from "./webhook-receiver.ts";

@@ -3,16 +3,17 @@
  * the configuration names, and those that send webhooks, as far as they belong to what is served. The list is read every hour; a
  * project that is not in it and sends webhooks is asked about by itself.
  */
-import { backoffMs } from "../base/backoff.ts";
+
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { createWakeLoop } from "../base/wake-loop.ts";
 import type { ApiProject, GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { DeliveryStore, KnownProject } from "../store/delivery-store.ts";
-import { readFailure } from "./read-failures.ts";
-import { belongsTo, describeScope } from "./scope.ts";
+import type { DeliveryStore, KnownProject } from "../store/jobs-by-tag.ts";
+import { readFailure } from "./api-pace.ts";
+import { belongsTo, describeScope } from "./config.ts";
 
 /** A project that GitLab does not list (too many of them, archived) is looked at for so long after its last webhook. */
 const KEEP_SILENT_MS = 7 * 24 * HOUR_MS;

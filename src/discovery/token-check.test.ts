@@ -3,8 +3,7 @@ import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { Scope, TokenFacts } from "../gitlab/rest-api.ts";
-import { createTokenCheck, type TokenCheck } from "./token-check.ts";
-import { reviewRole, reviewToken } from "./token-review.ts";
+import { createTokenCheck, reviewRole, reviewToken, type TokenCheck } from "./token-review.ts";
 
 const DAY = 86_400_000;
 const group: Scope = { kind: "group", id: 3, path: "example" };

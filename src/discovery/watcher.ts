@@ -1,13 +1,13 @@
 /**
  * How the jobs that wait in GitLab and name a machine by their tags are found, told from here.
  *
- * A webhook only says that something happened in a project. `webhook-receiver.ts` makes it durable (`delivery-batch.ts`) after reading
- * as little of it as will do (`hook-payload.ts`), and tells the watcher, which marks the project as due (`project-watch.ts`). One loop
+ * A webhook only says that something happened in a project. `webhook-receiver.ts` makes it durable after reading as
+ * little of it as will do (`hook-payload.ts`), and tells the watcher, which marks the project as due (`project-watch.ts`). One loop
  * reads due projects from GitLab's API, a few at a time (`pending-reader.ts`) and no faster than its rate limit allows (`api-pace.ts`):
  * first those with news, and slowly all the others, since webhooks can be lost. What was read is the `pending-job-index.ts`; the jobs in
  * it that a machine could run are the demand, for which `runners/` makes runners and `claiming/` asks.
  *
- * Which projects there are is `served-projects.ts`; `hook-health.ts` and `token-check.ts` look after the hook and the token. Nothing that
+ * Which projects there are is `served-projects.ts`; `hook-health.ts` and `token-review.ts` look after the hook and the token. Nothing that
  * GitLab answers ends the watcher.
  */
 import { createWakeLoop } from "../base/wake-loop.ts";

@@ -4,8 +4,8 @@ import { aJobHook, aPipelineHook, hookHeaders } from "../../test/builders/hook.t
 import { aJob } from "../../test/builders/job.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import type { DeliveryStore } from "../store/delivery-store.ts";
 import { StoreError } from "../store/errors.ts";
+import type { DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { Job } from "../store/store.ts";
 import { createWebhookReceiver, type ReceivedHook, type WebhookReceiver } from "./webhook-receiver.ts";
 
@@ -14,7 +14,7 @@ let store: DeliveryStore & { job(id: number): Promise<Job | undefined> };
 let news: ReceivedHook[];
 let ended: number[];
 let warnings: object[];
-let desk: WebhookReceiver<string>;
+let receiver: WebhookReceiver<string>;
 
 beforeEach(() => {
   clock = createManualClock();
@@ -22,7 +22,7 @@ beforeEach(() => {
   news = [];
   ended = [];
   warnings = [];
-  desk = createWebhookReceiver({
+  receiver = createWebhookReceiver({
     verifier: { screen: () => "screened" },
     store: {
       keepDeliveries: (rows) => store.keepDeliveries(rows),
@@ -36,7 +36,7 @@ beforeEach(() => {
 });
 
 const send = (headers: Record<string, string>, body: unknown) =>
-  desk.take({
+  receiver.take({
     headers,
     body:
       body === undefined ? undefined : Buffer.from(typeof body === "string" ? body : JSON.stringify(body)),
@@ -70,7 +70,7 @@ describe("an authentic delivery", () => {
     expect(await Promise.all(both)).toEqual(["taken: job 4711 of project 7 pending", "known already"]);
     expect(await send(hookHeaders("Job Hook", "d1"), aJobHook())).toBe("known already");
     expect(news).toHaveLength(1);
-    expect(desk.status()).toMatchObject({ taken: { "Job Hook": 3 }, duplicates: 2, lastAt: clock.now() });
+    expect(receiver.status()).toMatchObject({ taken: { "Job Hook": 3 }, duplicates: 2, lastAt: clock.now() });
   });
 
   test("is refused when the store fails, and told of to nobody", async () => {
@@ -135,13 +135,13 @@ describe("a delivery that is not of use", () => {
       "Push Hook is not used here",
     );
     expect(await store.deliveries()).toEqual([]);
-    expect(desk.status().taken).toEqual({ "Push Hook": 1 });
+    expect(receiver.status().taken).toEqual({ "Push Hook": 1 });
   });
 
   test("cannot fill the memory with names of events", async () => {
     for (let index = 0; index < 200; index++) await send({ "x-gitlab-event": `${index}` }, "");
 
-    expect(Object.keys(desk.status().taken).length).toBeLessThan(60);
+    expect(Object.keys(receiver.status().taken).length).toBeLessThan(60);
   });
 
   test.each([["{"], [undefined]])("such as the body %j makes every project suspect", async (body) => {
@@ -163,7 +163,7 @@ describe("a delivery that is not of use", () => {
     expect(warnings).toHaveLength(3);
     expect(warnings[1]).toEqual({ count: 999, kinds: { unreadable: 999 } });
     expect(warnings[2]).toMatchObject({ problem: "its body is not JSON" });
-    expect(desk.status().unreadable).toBe(1_001);
+    expect(receiver.status().unreadable).toBe(1_001);
   });
 });
 

@@ -1,12 +1,14 @@
-/** Behind the webhook listener: reads authentic requests, makes them durable, and reports what is new. */
+/**
+ * Behind the webhook listener: reads authentic requests, makes them durable, and reports what is new. Group commit: a flush of the disk
+ * takes as long for hundreds of deliveries as for one. What arrives while one batch is being made durable is the next batch. How many
+ * wait is bounded by the requests that the public server lets in.
+ */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
-import type { Log } from "../base/log.ts";
-import { createSampledLog } from "../base/log.ts";
-import type { DeliveryStore } from "../store/delivery-store.ts";
+import { createSampledLog, type Log } from "../base/log.ts";
+import type { Delivery, DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { JobStore } from "../store/store.ts";
-import { createDeliveryBatch, type NewDelivery } from "./delivery-batch.ts";
 import { deliveryKey, type HookReading, readHook } from "./hook-payload.ts";
 
 const WARN_EVERY_MS = 10_000;
@@ -42,7 +44,7 @@ interface HookRequest {
   readonly body: Buffer | undefined;
 }
 
-/** Fits the `HookDesk` of `http/`, which says what its two calls promise. */
+/** Fits the `WebhookHandler` of `server/`, which says what its two calls promise. */
 export interface WebhookReceiver<Screening> {
   screen(headers: IncomingHttpHeaders): Screening;
   take(request: HookRequest): Promise<string>;
@@ -170,5 +172,67 @@ function createHookCounters(clock: Pick<Clock, "now">) {
       unreadable,
       lastAt,
     }),
+  };
+}
+
+/** So that nobody waits long for the transaction of one batch. */
+const MOST_ROWS = 500;
+/**
+ * From the beginning of one batch to that of the next, while deliveries keep coming: a batch of thirty costs the program only
+ * twice what one of three does.
+ */
+const PACE_MS = 5;
+
+export type NewDelivery = Omit<Delivery, "receivedAt">;
+
+interface DeliveryBatch {
+  /** Resolves once it is durable: true when it is new, false when it was known by its key. Rejects when its batch failed. */
+  add(delivery: NewDelivery): Promise<boolean>;
+}
+
+interface Waiting {
+  readonly delivery: NewDelivery;
+  readonly resolve: (isNew: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export function createDeliveryBatch(
+  keep: (deliveries: readonly NewDelivery[]) => Promise<readonly boolean[]>,
+  clock: Pick<Clock, "sleep">,
+): DeliveryBatch {
+  const queue: Waiting[] = [];
+  let isCommitting = false;
+
+  async function commitAll(): Promise<void> {
+    isCommitting = true;
+    // Whatever arrived with this one shares its flush.
+    await Promise.resolve();
+    while (queue.length > 0) {
+      const paced = clock.sleep(PACE_MS);
+      const left = await commit(queue.splice(0, MOST_ROWS));
+      if (left > 0 && left < MOST_ROWS) await paced;
+    }
+    isCommitting = false;
+  }
+
+  /** Returns how many have come meanwhile. */
+  async function commit(batch: readonly Waiting[]): Promise<number> {
+    let left = 0;
+    try {
+      const areNew = await keep(batch.map(({ delivery }) => delivery));
+      left = queue.length;
+      for (const [index, { resolve }] of batch.entries()) resolve(areNew[index] ?? false);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+    return left;
+  }
+
+  return {
+    add: (delivery) =>
+      new Promise((resolve, reject) => {
+        queue.push({ delivery, resolve, reject });
+        if (!isCommitting) void commitAll();
+      }),
   };
 }

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { backoffMs } from "../base/backoff.ts";
+import { backoffMs } from "../base/rates.ts";
 import { messageOf, requestedWaitMs } from "./answer.ts";
 
 function said(body: unknown): string {

@@ -1,9 +1,9 @@
 import { z } from "zod";
+import type { RestCall } from "./answer.ts";
 import { GitLabError } from "./errors.ts";
 import type { ApiHook, HookSettings, Scope } from "./rest-api.ts";
 import type { RestClient } from "./rest-client.ts";
 import { byPages } from "./rest-client.ts";
-import type { RestCall } from "./rest-failure.ts";
 
 const Hook = z
   .object({

@@ -3,11 +3,18 @@ import type { Clock } from "../base/clock.ts";
 import { startDeadline } from "../base/deadline.ts";
 import type { Secret } from "../base/secret.ts";
 import { MIB_BYTES } from "../base/units.ts";
-import { type Answer, header, jsonOf, rateBudgetOf, readAnswer } from "./answer.ts";
+import {
+  type Answer,
+  header,
+  jsonOf,
+  type RestCall,
+  rateBudgetOf,
+  readAnswer,
+  restErrorOf,
+} from "./answer.ts";
 import { GitLabError, gitLabErrorFrom } from "./errors.ts";
 import type { GitLabHttp } from "./http.ts";
 import type { RateBudget } from "./rest-api.ts";
-import { type RestCall, restErrorOf } from "./rest-failure.ts";
 
 /** A hundred jobs with long commit messages stay far below. */
 const MAX_ANSWER_BYTES = 16 * MIB_BYTES;

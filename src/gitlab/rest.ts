@@ -1,14 +1,14 @@
 /**
  * GitLab's REST API with an access token: jobs, projects and groups, and the token itself here; runners in runners.ts, webhooks in
- * hooks.ts. What is sent and what a failure means are in rest-client.ts and rest-failure.ts. Facts: docs/gitlab.md.
+ * hooks.ts. What is sent and what a failure means are in rest-client.ts and answer.ts. Facts: docs/gitlab.md.
  */
 
 import { z } from "zod";
+import type { RestCall } from "./answer.ts";
 import { GitLabError } from "./errors.ts";
 import { createHookCalls } from "./hooks.ts";
 import type { ApiJob, ApiProject, GitLabRest, NamedScope, Scope, TokenFacts } from "./rest-api.ts";
 import { byPages, createRestClient, type RestClient, type RestOptions } from "./rest-client.ts";
-import type { RestCall } from "./rest-failure.ts";
 import { createRunnerCalls } from "./runners.ts";
 
 /** GitLab's REST API with an access token. Nothing is tried twice in here. */

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { Secret } from "../base/secret.ts";
+import type { RestCall } from "./answer.ts";
 import { GitLabError } from "./errors.ts";
 import type { ApiRunner, NewApiRunner, RunnerTokenGiven, Scope } from "./rest-api.ts";
 import type { RestClient } from "./rest-client.ts";
 import { byPages } from "./rest-client.ts";
-import type { RestCall } from "./rest-failure.ts";
 import { expiresAt } from "./runner-client.ts";
 
 /** GitLab's `TAG_LIST_MAX_LENGTH`. */

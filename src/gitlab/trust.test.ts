@@ -11,9 +11,8 @@ import { systemClock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { Secret } from "../base/secret.ts";
 import { gitLabErrorFrom } from "./errors.ts";
-import { createGitLabHttp } from "./http.ts";
+import { createGitLabHttp, type GitLabFiles, readGitLabTrust } from "./http.ts";
 import { createRunnerApi } from "./runner-client.ts";
-import { type GitLabFiles, readGitLabTrust } from "./trust.ts";
 
 let authority: CertificateAuthority;
 let stranger: CertificateAuthority;

@@ -2,9 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { makeDirectory } from "../base/make-directory.ts";
 import { run } from "../base/process.ts";
-import { requireTrusted } from "../base/trusted-file.ts";
+import { makeDirectory, requireTrusted } from "../base/trusted-file.ts";
 import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { processMark, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";

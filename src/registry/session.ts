@@ -4,11 +4,11 @@
  */
 import type { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
+import { backoffMs } from "../base/rates.ts";
 import { certificatesIn, trustContext } from "../base/tls.ts";
 import { createAuthorization, parseChallenge, type TokenRequest } from "./authorization.ts";
 import type { Credentials } from "./credentials.ts";

@@ -1,13 +1,22 @@
+/**
+ * The GitLab-shaped HTTP service that guests talk to instead of GitLab: their only way out of the machine. Nothing of theirs is trusted.
+ *
+ * A guest comes by its machine's unix socket (`gateway/guest-endpoints.ts`) or, on another host, by TLS with a secret of its machine
+ * (`remote/remote-listener.ts`). From there on all are served alike: `gateway/guest-server.ts` speaks HTTP, `gateway/admission.ts` bounds
+ * what one machine may have under way, `gateway/dispatcher.ts` finds the route (`gateway/routes.ts`) and lets `job/handlers.ts` serve it:
+ * `job/job-delivery.ts` hands over the payload, once; `job/trace.ts` and `job/update-job.ts` pass on log and end; `job/artifacts.ts` and
+ * `job/git.ts` the rest. Requests to elsewhere go through `egress/egress-proxy.ts`, as the rules in
+ * `egress/egress-policy.ts` allow. `job/job-session.ts` is what is known of a machine's job, read from the store.
+ */
 import { atMost } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import type { GuestEnd } from "../domain/events.ts";
 import { createAddressGuard } from "./egress/addresses.ts";
 import { createDialer, type Dialer } from "./egress/egress-dialer.ts";
 import { createEgressProxy } from "./egress/egress-proxy.ts";
-import { createAdmission } from "./gateway/admission.ts";
+import { createAdmission, createChunkedWork } from "./gateway/admission.ts";
 import { type Audit, createAudit } from "./gateway/audit.ts";
 import { createDispatcher } from "./gateway/dispatcher.ts";
-import { createChunkedWork } from "./gateway/fair-queue.ts";
 import { createGuest, type Guest } from "./gateway/guest.ts";
 import { createGuestEndpoints, type GuestEndpoints } from "./gateway/guest-endpoints.ts";
 import { createGuestServer } from "./gateway/guest-server.ts";

@@ -135,7 +135,7 @@ beforeEach(async () => {
 
 afterEach(() => store.close());
 
-function createKeeper(more: Partial<RunnerProvisionerOptions> = {}) {
+function startProvisioner(more: Partial<RunnerProvisionerOptions> = {}) {
   return createRunnerProvisioner({
     demand: demand.demand,
     store,
@@ -160,7 +160,7 @@ function createKeeper(more: Partial<RunnerProvisionerOptions> = {}) {
   });
 }
 
-/** Lets the keeper look, and time pass, until nothing changes any more. */
+/** Lets the provisioner look, and time pass, until nothing changes any more. */
 async function settle(times = 12): Promise<void> {
   for (let round = 0; round < times; round++) {
     await new Promise((resolve) => setTimeout(resolve, 2));
@@ -171,26 +171,26 @@ async function settle(times = 12): Promise<void> {
 const names = () => [...gitlab.runners.values()].map(({ description }) => description);
 
 test("each set of tags gets one runner with its size, and nothing is asked of one that nobody needs", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
   demand.set([1, small], [2, small], [3, large]);
-  keeper.start();
+  provisioner.start();
   await settle();
 
   expect(names()).toEqual([
     `FireRunner on host: ${small} [fr:test/r-1]`,
     `FireRunner on host: ${large} [fr:test/r-2]`,
   ]);
-  expect([...keeper.pools().values()].map(({ size }) => size.cpus)).toEqual([1, 2]);
-  expect(keeper.wanted(`tags:${small}`)).toBe(2);
+  expect([...provisioner.pools().values()].map(({ size }) => size.cpus)).toEqual([1, 2]);
+  expect(provisioner.wanted(`tags:${small}`)).toBe(2);
   demand.set([3, large]);
-  expect(keeper.wanted(`tags:${small}`)).toBe(0);
-  expect(keeper.wanted("configured")).toBeUndefined();
-  await keeper.stop();
+  expect(provisioner.wanted(`tags:${small}`)).toBe(0);
+  expect(provisioner.wanted("configured")).toBeUndefined();
+  await provisioner.stop();
 });
 
 test("the pools of runners made before are known as soon as they are read, before anything starts", async () => {
-  await createKeeper().create([small]);
-  const next = createKeeper();
+  await startProvisioner().create([small]);
+  const next = startProvisioner();
 
   await next.load();
 
@@ -198,30 +198,30 @@ test("the pools of runners made before are known as soon as they are read, befor
 });
 
 test("an unused runner is deleted after its time, but never while GitLab runs a job of it", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle();
   gitlab.running.add(1);
   demand.set();
   await clock.advance(3_700_000);
   await settle();
   expect(gitlab.runners.size).toBe(1);
-  expect(keeper.wanted(`tags:${small}`)).toBe(0);
+  expect(provisioner.wanted(`tags:${small}`)).toBe(0);
 
   gitlab.running.clear();
   await settle(40);
 
   expect(gitlab.runners.size).toBe(0);
   expect(await store.runners()).toEqual([]);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("a runner of a size that no host can hold any more is deleted at once", async () => {
   let hostProblem: string | undefined;
-  const keeper = createKeeper({ rules: () => ({ ...rules, hostProblem: () => hostProblem }) });
+  const provisioner = startProvisioner({ rules: () => ({ ...rules, hostProblem: () => hostProblem }) });
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle();
   expect(gitlab.runners.size).toBe(1);
 
@@ -230,14 +230,14 @@ test("a runner of a size that no host can hold any more is deleted at once", asy
   await settle();
 
   expect(gitlab.runners.size).toBe(0);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("a runner whose answer was lost is found by its mark, deleted and made anew", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
   gitlab.loseAnswers(true);
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle(3);
   gitlab.loseAnswers(false);
   await settle(40);
@@ -246,7 +246,7 @@ test("a runner whose answer was lost is found by its mark, deleted and made anew
   const [row] = await store.runners();
   expect(row?.state).toBe("active");
   expect(names()).toEqual([`FireRunner on host: ${small} [fr:test/${row?.key}]`]);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("runners of a lost store are deleted, those of other installations are left", async () => {
@@ -254,63 +254,63 @@ test("runners of a lost store are deleted, those of other installations are left
   gitlab.runners.set(90, { id: 90, description: "FireRunner on host: x [fr:test/r-old]", ...base });
   gitlab.runners.set(91, { id: 91, description: "FireRunner on host: x [fr:other/r-old]", ...base });
   gitlab.runners.set(92, { id: 92, description: "somebody's", ...base });
-  const keeper = createKeeper();
-  keeper.start();
+  const provisioner = startProvisioner();
+  provisioner.start();
   await settle(3);
 
   expect([...gitlab.runners.keys()]).toEqual([91, 92]);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("a runner deleted by hand is made again when its token is doubted", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle(3);
   gitlab.runners.clear();
-  keeper.requestRecheck(`tags:${small}`);
+  provisioner.requestRecheck(`tags:${small}`);
   await settle();
 
   expect(gitlab.runners.size).toBe(1);
   expect((await store.runners()).map(({ state }) => state)).toEqual(["active"]);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("what GitLab refuses is said in words and not repeated at once", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
   gitlab.refuse(
     new GitLabError("gitlab_refused", "creating a runner: Maximum number exceeded", { hint: "delete some" }),
   );
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle(2);
 
-  expect(keeper.problem([small])).toContain("Maximum number exceeded");
-  expect(keeper.problem([small])).toContain("delete some");
-  await keeper.stop();
+  expect(provisioner.problem([small])).toContain("Maximum number exceeded");
+  expect(provisioner.problem([small])).toContain("delete some");
+  await provisioner.stop();
 });
 
 test("with one runner per job each waiting job gets its own, deleted when the job waits no more", async () => {
   const config = { protected: false, keepUnused: 3_600_000, most: 50, verifyInterval: 1_200_000 };
-  const keeper = createKeeper({ config: () => ({ perJob: true, ...config }) });
+  const provisioner = startProvisioner({ config: () => ({ perJob: true, ...config }) });
   demand.set([1, small], [2, small]);
-  keeper.start();
+  provisioner.start();
   await settle();
-  expect([...keeper.pools().keys()]).toEqual(["job:1", "job:2"]);
+  expect([...provisioner.pools().keys()]).toEqual(["job:1", "job:2"]);
 
   demand.set();
   await settle(20);
 
   expect(gitlab.runners.size).toBe(0);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("a tag that names no machine is refused when somebody asks for a runner", async () => {
-  const keeper = createKeeper();
+  const provisioner = startProvisioner();
 
-  await expect(keeper.create(["firecracker-99cpu-1gb"])).rejects.toThrow(/no machine can be had/);
-  expect((await keeper.create([small])).state).toBe("active");
-  expect(await keeper.prune()).toEqual(["1 unused runner is being deleted"]);
+  await expect(provisioner.create(["firecracker-99cpu-1gb"])).rejects.toThrow(/no machine can be had/);
+  expect((await provisioner.create([small])).state).toBe("active");
+  expect(await provisioner.prune()).toEqual(["1 unused runner is being deleted"]);
 });
 
 test("runners made together are not verified together for ever, and each is heard of within the interval", async () => {
@@ -323,10 +323,10 @@ test("runners made together are not verified together for ever, and each is hear
       return await gitlab.api.verify(token);
     },
   };
-  const keeper = createKeeper({ random, api: api as RunnerApi });
+  const provisioner = startProvisioner({ random, api: api as RunnerApi });
   const sizes = Array.from({ length: 20 }, (_, index) => index + 1);
   demand.set(...sizes.map((gib): [number, string] => [gib, `firecracker-1cpu-${gib}gb`]));
-  keeper.start();
+  provisioner.start();
 
   await settle(12 * 35);
 
@@ -339,7 +339,7 @@ test("runners made together are not verified together for ever, and each is hear
     const waits = times.slice(1).map((at, index) => at - (times[index] ?? 0));
     expect(Math.max(...waits)).toBeLessThanOrEqual(verifyInterval + 20_000);
   }
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("a new job's runner does not wait until all others were verified", async () => {
@@ -358,31 +358,31 @@ test("a new job's runner does not wait until all others were verified", async ()
       return await gitlab.api.verify(token);
     },
   };
-  const before = createKeeper();
+  const before = startProvisioner();
   for (let gib = 2; gib < 40; gib++) await before.create([`firecracker-1cpu-${gib}gb`]);
-  const keeper = createKeeper({ rest: rest as unknown as GitLabRest, api: api as RunnerApi });
-  keeper.start();
+  const provisioner = startProvisioner({ rest: rest as unknown as GitLabRest, api: api as RunnerApi });
+  provisioner.start();
   await settle(3);
 
   expect(calls.filter((call) => call === "verify")).toHaveLength(39);
   expect(calls.indexOf("create")).toBeLessThanOrEqual(10);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 const limits = { protected: false, keepUnused: 3_600_000, verifyInterval: 1_200_000 };
 
 test("a job that waits for the limit of runners gets its own as soon as another is gone", async () => {
-  const keeper = createKeeper({ config: () => ({ ...limits, perJob: true, most: 3 }) });
+  const provisioner = startProvisioner({ config: () => ({ ...limits, perJob: true, most: 3 }) });
   const waiting = new Set(Array.from({ length: 12 }, (_, index) => index + 1));
   const tell = () => demand.set(...[...waiting].map((id): [number, string] => [id, small]));
   tell();
-  keeper.start();
+  provisioner.start();
   const from = clock.now();
   // Each job is claimed as soon as its runner is there, and ends at once.
   while (waiting.size > 0 && clock.now() - from < 600_000) {
     await clock.advance(1_000);
     expect(gitlab.runners.size).toBeLessThanOrEqual(3);
-    for (const pool of [...keeper.pools().keys()].filter((name) => keeper.wanted(name) === 1)) {
+    for (const pool of [...provisioner.pools().keys()].filter((name) => provisioner.wanted(name) === 1)) {
       const jobId = Number(pool.split(":")[1]);
       await store.claim(aClaim({ jobId, pool }));
       waiting.delete(jobId);
@@ -393,38 +393,38 @@ test("a job that waits for the limit of runners gets its own as soon as another 
   expect(clock.now() - from).toBeLessThan(30_000);
   await settle(4);
   expect(gitlab.runners.size).toBe(0);
-  await keeper.stop();
+  await provisioner.stop();
 });
 
 test("of runners that are needed no more the one longest idle makes room, and people are held to the limit too", async () => {
-  const keeper = createKeeper({ config: () => ({ ...limits, perJob: false, most: 2 }) });
-  await keeper.create([small]);
+  const provisioner = startProvisioner({ config: () => ({ ...limits, perJob: false, most: 2 }) });
+  await provisioner.create([small]);
   await clock.advance(60_000);
-  await keeper.create(["firecracker-1cpu-2gb"]);
-  await expect(keeper.create([large])).rejects.toMatchObject({ code: "runner_limit" });
+  await provisioner.create(["firecracker-1cpu-2gb"]);
+  await expect(provisioner.create([large])).rejects.toMatchObject({ code: "runner_limit" });
   demand.set([3, large]);
-  keeper.start();
+  provisioner.start();
   await settle(2);
 
   expect(names().map((name) => name.split(" ")[3])).toEqual(["firecracker-1cpu-2gb", large]);
-  expect(keeper.problem([large])).toBeUndefined();
-  await keeper.stop();
+  expect(provisioner.problem([large])).toBeUndefined();
+  await provisioner.stop();
 });
 
 test("GitLab is told of a changed protection, and once after a start of what each runner is to be", async () => {
   let config = { ...limits, perJob: false, most: 50 };
-  const keeper = createKeeper({ config: () => config });
+  const provisioner = startProvisioner({ config: () => config });
   demand.set([1, small]);
-  keeper.start();
+  provisioner.start();
   await settle(4);
   expect(gitlab.restored).toEqual([]);
   config = { ...config, protected: true };
-  keeper.wake();
+  provisioner.wake();
   await settle(4);
-  await keeper.stop();
+  await provisioner.stop();
   expect(gitlab.restored).toEqual([[1, { tags: [small], protected: true }]]);
 
-  const next = createKeeper({ config: () => config });
+  const next = startProvisioner({ config: () => config });
   await next.load();
   next.start();
   await settle(4);

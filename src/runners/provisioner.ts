@@ -21,7 +21,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Route, TagRules } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 import type { Store } from "../store/store.ts";
 import { createRetries, type Retries } from "./retries.ts";
 import { createRunnerCommands, type RunnerCommands } from "./runner-commands.ts";

@@ -1,7 +1,7 @@
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeWithHint, FireRunnerError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import { HOUR_MS } from "../base/units.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 

@@ -1,5 +1,5 @@
 import { routeJob, type TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 import { RunnerError } from "./errors.ts";
 import type { RunnerCreator } from "./runner-creator.ts";
 import { createWithinLimit, type LimitDeps } from "./runner-creator.ts";

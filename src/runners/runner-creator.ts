@@ -5,7 +5,7 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
 import { type Route, tagPoolName } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
-import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/jobs-by-tag.ts";
 import type { Store } from "../store/store.ts";
 import { RunnerError } from "./errors.ts";
 import { idleRunners, type RunnerIndex } from "./runner-index.ts";

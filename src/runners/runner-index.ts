@@ -6,7 +6,7 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { Demand, PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TagRules } from "../domain/routing.ts";
-import type { ManagedRunner, RunnerStore } from "../store/runner-store.ts";
+import type { ManagedRunner, RunnerStore } from "../store/jobs-by-tag.ts";
 import type { EventStore, JobStore, Store } from "../store/store.ts";
 import { fingerprint, type Need, needsOf, poolOf, servedBy, tagsKey, takesSameSlot } from "./runner-pools.ts";
 

@@ -3,7 +3,7 @@ import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/pending-job.ts";
 import type { Pool } from "../domain/pool.ts";
 import { type Route, routeJob, type TagRules } from "../domain/routing.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 
 /** For a runner whose token cannot be read any more: nothing is asked for with it, but its jobs go on. */
 const noToken = new Secret("");

@@ -10,7 +10,7 @@ import { routeJob, type TagRules } from "../domain/routing.ts";
 import { GitLabError } from "../gitlab/errors.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
 import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 import type { Store } from "../store/store.ts";
 import type { RunnerIndex } from "./runner-index.ts";
 import { tagsKey } from "./runner-pools.ts";

@@ -25,8 +25,8 @@ const MINUTE_S = 60;
 /** One FireRunner, from its start to its end. */
 interface Life {
   readonly store: Store;
-  readonly book: PendingJobIndex;
-  readonly keeper: RunnerProvisioner;
+  readonly index: PendingJobIndex;
+  readonly provisioner: RunnerProvisioner;
   readonly unservable: Unservable;
   readonly process: SimProcess;
 }
@@ -86,9 +86,9 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
   const guarded = process.guard(counted(store), ["onEvent"]);
   const api = process.guard({ ...gitlab.api, requestJob } as RunnerApi);
   const life = { clock: process.guard(clock, ["now"]), random: () => 0.5, log: silentLog };
-  const book = createPendingJobIndex({ ...life, store: guarded, rules: () => rules });
-  const keeper = createRunnerProvisioner({
-    ...{ ...life, store: guarded, api, demand: book.demand },
+  const index = createPendingJobIndex({ ...life, store: guarded, rules: () => rules });
+  const provisioner = createRunnerProvisioner({
+    ...{ ...life, store: guarded, api, demand: index.demand },
     rest: process.guard(gitlab.rest) as GitLabRest,
     scope: async () => ({ kind: "group", id: 7, path: "g" }),
     rules: () => rules,
@@ -100,16 +100,16 @@ async function begin(shouldDie: (call: string) => boolean = () => false): Promis
     ...{ installation: "test", hostname: "host", newKey: () => `r-${++keys}` },
   });
   const unservable: Unservable = createUnservable({
-    ...{ ...life, store: guarded, api, provisioner: keeper },
-    leftAlone: book.leftAlone,
+    ...{ ...life, store: guarded, api, provisioner },
+    leftAlone: index.leftAlone,
     rules: () => rules,
     runnerInfo: () => ({}),
     config: () => mode,
   });
-  const begun = { store, book, keeper, unservable, process };
+  const begun = { store, index, provisioner, unservable, process };
   lives.push(begun);
-  void keeper.load().then(() => {
-    keeper.start();
+  void provisioner.load().then(() => {
+    provisioner.start();
     unservable.start();
   });
   await quiet();
@@ -141,13 +141,14 @@ async function quiet(): Promise<void> {
 }
 
 /** What waits in GitLab is read, as the watcher does. */
-async function read({ book, process }: Life): Promise<void> {
+async function read({ index, process }: Life): Promise<void> {
   for (const projectId of [1, 2]) {
     const jobs = [...waiting].filter(([, job]) => job.projectId === projectId);
     const listed = jobs.map(([id, { tags }]) => {
       return { id, tags, name: "job", status: "pending", createdAt: 0, webUrl: "https://x", ref: "main" };
     });
-    if (process.isAlive()) void book.replace({ id: projectId, path: `g/p${projectId}` }, listed, () => false);
+    if (process.isAlive())
+      void index.replace({ id: projectId, path: `g/p${projectId}` }, listed, () => false);
   }
   await quiet();
 }
@@ -259,7 +260,7 @@ test("two runners at one time, while GitLab gives their jobs to nobody", async (
   expect(mostAtOnce).toBe(2);
   await pass(life, 5 * MINUTE_S);
   expect(gitlab.runners.size).toBe(0);
-  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("GitLab did not give it the job");
+  expect(life.unservable.blocker(life.index.leftAlone()[0]!)).toContain("GitLab did not give it the job");
 });
 
 test("the last place for a runner is kept for jobs that can be served", async () => {
@@ -272,7 +273,7 @@ test("the last place for a runner is kept for jobs that can be served", async ()
 
   expect([...gitlab.runners.values()].map(({ tags }) => tags)).toEqual([[small]]);
   expect(given.size).toBe(0);
-  expect(life.unservable.blocker(life.book.leftAlone()[0]!)).toContain("webhook.runners.most");
+  expect(life.unservable.blocker(life.index.leftAlone()[0]!)).toContain("webhook.runners.most");
 });
 
 test("a job with several tags waits on: its runner would be given other people's jobs", async () => {
@@ -283,7 +284,7 @@ test("a job with several tags waits on: its runner would be given other people's
   await pass(life, 2 * MINUTE_S);
 
   expect(gitlab.runners.size).toBe(0);
-  const words = life.book.leftAlone().map(life.unservable.blocker);
+  const words = life.index.leftAlone().map(life.unservable.blocker);
   expect(words).toEqual([
     expect.stringContaining("several tags"),
     expect.stringContaining("several tags"),
@@ -310,7 +311,7 @@ test("a job that is canceled or taken while its runner is made is dropped", asyn
   const life = await begin();
   gitlab.onCreateRequest = () => {
     waiting.clear();
-    life.book.dropProject(1);
+    life.index.dropProject(1);
   };
   wait([10, [huge]]);
   await read(life);
@@ -335,7 +336,7 @@ test("a job that a reload makes servable is not asked for any more, and is left 
   await pass(life, MINUTE_S);
 
   expect(given.size).toBe(0);
-  expect(life.keeper.wanted(`tags:${huge}`)).toBe(1);
+  expect(life.provisioner.wanted(`tags:${huge}`)).toBe(1);
 });
 
 test("a job that became servable while GitLab gave it is run in the size it asks for", async () => {
@@ -350,9 +351,9 @@ test("a job that became servable while GitLab gave it is run in the size it asks
 
   const job = await life.store.job(10);
   expect(job).toMatchObject({ state: "claimed", size: { cpus: 99, memoryMib: 4_096 }, reason: null });
-  life.keeper.wake();
+  life.provisioner.wake();
   await pass(life, 20);
-  expect(life.keeper.pools().get(job?.pool ?? "")?.size.cpus).toBe(99);
+  expect(life.provisioner.pools().get(job?.pool ?? "")?.size.cpus).toBe(99);
   expect(gitlab.violations).toEqual([]);
 });
 

@@ -17,7 +17,7 @@ import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
 import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { ManagedRunner } from "../store/runner-store.ts";
+import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 import type { Claim, JobStore } from "../store/store.ts";
 import type { RunnerProvisioner } from "./provisioner.ts";
 import { createRetries } from "./retries.ts";

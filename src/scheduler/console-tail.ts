@@ -2,17 +2,15 @@
  * What a machine wrote last, fit to be shown in a job's trace: no control characters, no secrets, no half lines. It is
  * recorded before the machine may be destroyed and read again when GitLab is told, however often that is tried.
  */
-
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
-import { plainText } from "../base/plain-text.ts";
+import { plainText } from "../base/text.ts";
 import { causeOf } from "../domain/job-end.ts";
 import { hostKey } from "../domain/placement.ts";
 import type { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
 import type { EventStore, Machine, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
-import { memoryKills, memoryLine, tellingLines } from "./console-lines.ts";
 import { limitOf } from "./errors.ts";
 import { readPayload } from "./payload.ts";
 
@@ -76,7 +74,7 @@ export async function recordMemoryKills(
   }
 }
 
-/** A machine that could not be destroyed is tried again, and again. */
+/** A machine that could not be destroyed is tried again, and is not to be told of twice. */
 async function isNoted(store: Pick<EventStore, "events">, machineId: string): Promise<boolean> {
   return (await store.events({ machineId })).some(({ kind }) => kind === "machine:out-of-memory");
 }
@@ -111,4 +109,48 @@ export function consoleTail(raw: string, payload: JobPayload, machineToken: stri
   return tellingLines(lines.filter((line) => line !== ""))
     .slice(-MOST_LINES)
     .join("\n");
+}
+
+/** The kernel's words at every boot, which `quiet` lets through because they are errors elsewhere. */
+const harmless: readonly RegExp[] = [/PCI: Fatal: No config space access function found/];
+
+/** Lines of the official runner and of the stand-in; `job=… runner=…` ends nearly all that it writes while it has a job. */
+const chatter: readonly RegExp[] = [
+  /\bjob=\d+\b.*\brunner=/,
+  /\bbuilds=\d+\b/,
+  /^(Runtime platform|Checking for jobs|Appending trace to coordinator|Updating job|Submitting job to coordinator)\b/,
+  /^(Job succeeded|WARNING: Job failed|Added job to processing list|Removed job from processing list)\b/,
+  /^(Starting runner|Running in (system|user)-mode|Created missing unique system ID|Using executor|Executing )/,
+  /^(Version: |Asking for a job|Job \d+: |Downloading artifacts|Uploading artifacts)/,
+];
+
+/** What the kernel prints before every line of its own: the time since the boot. */
+const kernelTime = /^\[ *\d+\.\d+\](\[ *T\d+\])? /;
+
+/**
+ * The lines that are worth showing to somebody who asks why a machine ended, as they were. Every boot prints some that look like faults,
+ * and the runner writes about itself: what it says of the job stands in the job's log already.
+ */
+export function tellingLines(lines: readonly string[]): string[] {
+  return lines.filter((line) => {
+    const words = line.replace(kernelTime, "");
+    return ![...harmless, ...chatter].some((pattern) => pattern.test(words));
+  });
+}
+
+/** Kills of other processes are the job's own affair: its script sees them, and the runner reports how that ended. */
+const memoryEnds: readonly RegExp[] = [
+  /Kernel panic - not syncing: (Out of memory|System is deadlocked on memory)/,
+  /Out of memory: Killed process \d+ \(gitlab-runner\)/,
+];
+
+/** The line that says that the guest ended for want of memory; undefined when none does. */
+export function memoryLine(lines: readonly string[]): string | undefined {
+  return lines.findLast((line) => memoryEnds.some((pattern) => pattern.test(line)))?.replace(kernelTime, "");
+}
+
+/** How many processes the guest's kernel says that it killed for want of memory. */
+export function memoryKills(lines: readonly string[]): number {
+  return lines.filter((line) => /^Out of memory: Killed process \d+ /.test(line.replace(kernelTime, "")))
+    .length;
 }

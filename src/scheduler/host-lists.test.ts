@@ -4,7 +4,7 @@ import type { DriverMachine, VmDriver } from "../vm/driver.ts";
 import { createFakeDriver } from "../vm/fake/driver.ts";
 import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
-import { createHostLists } from "./host-lists.ts";
+import { createHostLists } from "./observe.ts";
 
 const { signal } = new AbortController();
 const machine: DriverMachine = { id: "fr-aaaaaaaa", status: { running: true, startedAt: 0 } };

@@ -12,8 +12,7 @@ import { createFakeHost } from "../vm/fake/host.ts";
 import { createFleet } from "../vm/fleet.ts";
 import { SchedulerConfig } from "./config.ts";
 import { createHostCapacities } from "./host-capacities.ts";
-import { createHostLists } from "./host-lists.ts";
-import { observe } from "./observe.ts";
+import { createHostLists, observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
 
 const M = "fr-aaaaaaaa";

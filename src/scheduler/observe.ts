@@ -2,18 +2,25 @@
  * Gathers a snapshot. The order is what makes it free of races, without any clock:
  * 1. which machines had been started, 2. what the hosts hold, 3. machines, 4. jobs, 5. machines that jobs name but 3 missed.
  * A machine absent from 2 is missing only if it was in 1. A machine in 2 has its row in 3, since rows come before machines.
- * 2 may be older than this round where a host was slow to answer (see host-lists.ts): 1 is then of the time of the question.
+ * 2 may be older than this round where a host was slow to answer (see `HostLists`): 1 is then of the time of the question.
  * A machine in 3 finds its job in 4 as it is, or later; what a guest did before it powered off, or said that it would, is in 4.
  */
+
+import type { Clock } from "../base/clock.ts";
+import { atMost, withDeadline } from "../base/deadline.ts";
+import { describeError } from "../base/errors.ts";
+import { formatDuration } from "../base/units.ts";
 import { hostKey, livesOn, type PlacementPolicy } from "../domain/placement.ts";
+import type { Capacity } from "../domain/size.ts";
 import type { Job, JobStore, Machine, MachineStore } from "../store/store.ts";
+import type { DriverMachine, Fleet, VmDriver } from "../vm/driver.ts";
+import { limitOf } from "./errors.ts";
 import type { HostCapacities } from "./host-capacities.ts";
-import type { HostAnswer, HostLists } from "./host-lists.ts";
 import type { GuestEndpoint, Pools } from "./ports.ts";
 import type { HostView, Mode, Snapshot } from "./snapshot.ts";
 
 /** What this process knows by itself. */
-export interface OwnKnowledge {
+interface OwnKnowledge {
   readonly listening: ReadonlySet<string>;
   /** When we asked GitLab ourselves how a job stands, by job. */
   readonly askedAt: ReadonlyMap<number, number>;
@@ -30,7 +37,7 @@ export interface Observed extends Snapshot {
   readonly hostProblems: ReadonlyMap<string, string>;
 }
 
-export interface ObserverDeps {
+interface ObserverDeps {
   readonly store: Pick<JobStore, "jobs"> & Pick<MachineStore, "machines" | "machine">;
   readonly lists: HostLists;
   readonly capacities: Pick<HostCapacities, "of" | "refresh" | "noteImages" | "noteUnneeded">;
@@ -129,4 +136,120 @@ function collect<Item, Key, Value>(
 ): Map<Key, Value> {
   const pairs = items.map(entry);
   return new Map(pairs.filter((pair): pair is [Key, Value] => pair[1] !== undefined));
+}
+
+// What hosts hold ------------------------------------------------------------------------------------------------
+
+/** How long a round waits for hosts that answered the last time. */
+const PATIENCE_MS = 1_000;
+/** A question that has no answer by now gets none. */
+const ANSWER_LIMIT_MS = 5_000;
+
+interface HostAnswer {
+  readonly driver: VmDriver;
+  /** Undefined where the host could not tell; `problem` says why. */
+  readonly listed: readonly DriverMachine[] | undefined;
+  readonly capacity: Capacity | undefined;
+  readonly problem: string | undefined;
+  /** Machines that had been started before the host was asked. */
+  readonly settled: ReadonlySet<string>;
+}
+
+/**
+ * Asks every host what it holds, so that one that does not answer holds up nobody: a round waits for it once, for a moment. Its
+ * answer counts whenever it comes, since it is kept with what was known when the question was asked.
+ */
+interface HostLists {
+  /** What each host answers, by key. `settled`: the machines that have been started by now. */
+  ask(settled: ReadonlySet<string>, signal: AbortSignal): Promise<ReadonlyMap<string, HostAnswer>>;
+}
+
+interface HostListsDeps {
+  readonly fleet: Pick<Fleet, "hosts">;
+  readonly clock: Clock;
+  /** A host answers for which no round has waited. */
+  readonly onLateAnswer: (key: string) => void;
+}
+
+interface Question {
+  readonly driver: VmDriver;
+  readonly settled: ReadonlySet<string>;
+  readonly askedAt: number;
+  done: Promise<void>;
+  answer: HostAnswer | undefined;
+}
+
+const nobody: ReadonlySet<string> = new Set();
+
+export function createHostLists({ fleet, clock, onLateAnswer }: HostListsDeps): HostLists {
+  const open = new Map<string, Question>();
+  /** Hosts that had no answer for the last round. */
+  const late = new Set<string>();
+
+  function begin(key: string, driver: VmDriver, settled: ReadonlySet<string>, signal: AbortSignal): Question {
+    const question: Question = {
+      driver,
+      settled,
+      askedAt: clock.now(),
+      done: Promise.resolve(),
+      answer: undefined,
+    };
+    question.done = answerOf(clock, key, driver, signal).then((answer) => {
+      question.answer = { ...answer, driver, settled };
+      if (late.has(key) && open.get(key) === question) onLateAnswer(key);
+    });
+    open.set(key, question);
+    return question;
+  }
+
+  /** The answer, if there is one by now; another question is then due. */
+  function take(key: string, driver: VmDriver): HostAnswer {
+    const question = open.get(key);
+    if (question?.answer) {
+      open.delete(key);
+      if (question.answer.listed) late.delete(key);
+      return question.answer;
+    }
+    late.add(key);
+    const forMs = clock.now() - (question?.askedAt ?? clock.now());
+    const problem = `it was asked for its machines ${formatDuration(forMs)} ago and has not answered`;
+    return { driver, listed: undefined, capacity: undefined, problem, settled: nobody };
+  }
+
+  async function ask(settled: ReadonlySet<string>, signal: AbortSignal) {
+    const hosts = fleet.hosts();
+    for (const key of [...open.keys(), ...late])
+      if (open.get(key)?.driver !== hosts.get(key)) {
+        open.delete(key);
+        late.delete(key);
+      }
+    const awaited: Promise<void>[] = [];
+    for (const [key, driver] of hosts) {
+      const question = open.get(key) ?? begin(key, driver, settled, signal);
+      if (!late.has(key)) awaited.push(question.done);
+    }
+    await atMost(clock, PATIENCE_MS, Promise.all(awaited));
+    return new Map([...hosts].map(([key, driver]) => [key, take(key, driver)]));
+  }
+
+  return { ask };
+}
+
+type Told = Pick<HostAnswer, "listed" | "capacity" | "problem">;
+
+async function answerOf(clock: Clock, key: string, driver: VmDriver, signal: AbortSignal): Promise<Told> {
+  const doing = `asking ${key} for its machines`;
+  try {
+    return await withDeadline(clock, limitOf(doing, ANSWER_LIMIT_MS, signal), async (each) => {
+      const [list, capacity] = await Promise.allSettled([driver.list(each), driver.capacity()]);
+      const failed = [list, capacity].find(({ status }) => status === "rejected");
+      return {
+        listed: list.status === "fulfilled" ? list.value : undefined,
+        capacity: capacity.status === "fulfilled" ? capacity.value : undefined,
+        problem: failed?.status === "rejected" ? describeError(failed.reason) : undefined,
+      };
+    });
+  } catch (error) {
+    return { listed: undefined, capacity: undefined, problem: describeError(error) };
+  }
 }

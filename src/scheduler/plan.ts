@@ -7,16 +7,14 @@
  * stopped and destroyed. So a payload is never handed to a machine that is being given up, and the last words of a
  * machine can be read before it is destroyed.
  */
-
 import { formatDuration } from "../base/units.ts";
 import type { FailureCause, JobFailure } from "../domain/job-end.ts";
 import { isLocalHost } from "../domain/placement.ts";
 import type { Job, Machine } from "../store/store.ts";
-import type { Exit } from "../vm/driver.ts";
+import type { Exit, ExitKind } from "../vm/driver.ts";
 import type { SchedulerConfig } from "./config.ts";
-import { failureOfExit } from "./exits.ts";
 import type { Snapshot } from "./snapshot.ts";
-import { type Placed, placedMachines, type Starts, startsIn } from "./starts.ts";
+import { type Placed, placedMachines, type Starts, startsIn } from "./snapshot.ts";
 
 /** What can be done; each is idempotent. `host` is a key. */
 export type Action =
@@ -41,7 +39,7 @@ export type Action =
   | { readonly kind: "report"; readonly jobId: number }
   | { readonly kind: "checkStatus"; readonly jobId: number };
 
-export type Policy = Pick<
+type Policy = Pick<
   SchedulerConfig,
   "attempts" | "startLimit" | "bootDeadline" | "silenceLimit" | "timeoutGrace" | "standingInterval"
 >;
@@ -233,7 +231,7 @@ function statusIsOld({ snapshot, policy, now }: View, job: Job): boolean {
 
 // Machines -------------------------------------------------------------------------------------------------------
 
-/** Of the jobs that may go on, oldest first, as far as hosts have room. No host is ever given more than it has. */
+/** Of the jobs that may go on, oldest first, as far as hosts have capacity. No host is ever given more than it has. */
 function planStarts({ snapshot, starts }: View, jobs: readonly Job[]): Action[] {
   const waiting = jobs
     .filter((job) => job.state === "claimed" && !snapshot.starting.has(job.id))
@@ -291,4 +289,30 @@ function planUnknown({ snapshot, machines }: View): Action[] {
 /** Not so: it is nobody's, or belongs on another host. */
 function isAt(placed: Placed | undefined, host: string): boolean {
   return placed !== undefined && placed.machine.state !== "gone" && placed.host === host;
+}
+
+// The ends of machines, in words ---------------------------------------------------------------------------------
+
+const causes: Partial<Record<ExitKind, FailureCause>> = {
+  "host-disk": "host-disk",
+  "disk-error": "host-disk",
+  "host-memory": "memory",
+};
+
+/** Why a job fails whose machine ended so. `hadJob`: its guest had taken it. */
+export function failureOfExit({ exit, words }: Exit, hadJob: boolean): JobFailure {
+  const what: Record<ExitKind, string> = {
+    orderly: hadJob
+      ? "the guest powered off without reporting a result"
+      : "the guest powered off before it took the job",
+    crash: "the machine crashed",
+    killed: "the machine was killed from outside",
+    "host-disk": "the disk of its host is full, so the machine was ended",
+    "disk-error": "the disk of its host did not take what the machine wrote, so it was ended",
+    "host-memory":
+      "the machine was killed from outside, and its host's kernel has killed for want of memory while it ran",
+    lost: "the machine disappeared and nobody saw how it ended",
+  };
+  const reason = words === undefined ? what[exit] : `${what[exit]}: ${words}`;
+  return { reason, cause: causes[exit] ?? "machine" };
 }

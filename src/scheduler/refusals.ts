@@ -4,9 +4,9 @@
  * What the refusal is about decides what is kept away: everything, machines of one image, or those of one image and size.
  */
 
-import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { explainError, hintOf } from "../base/errors.ts";
+import { type BackoffLimits, backoffMs } from "../base/rates.ts";
 import { formatDuration, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { HostRefusal } from "../domain/placement.ts";
 import type { Size } from "../domain/size.ts";

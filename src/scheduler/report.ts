@@ -4,21 +4,22 @@
  * a repetition of a trace's last bytes as what it is.
  */
 
-import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { backoffMs } from "../base/rates.ts";
 import type { Secret } from "../base/secret.ts";
-import { failureReasonOf, resultOfStatus } from "../domain/job-end.ts";
+import { formatDuration } from "../base/units.ts";
+import { failureReasonOf, failures, resultOfStatus } from "../domain/job-end.ts";
+import { describeSize } from "../domain/size.ts";
 import type { RemoteJobStatus, RunnerApi } from "../gitlab/runner-api.ts";
-import type { EventStore, Job, JobStore, MachineStore } from "../store/store.ts";
+import type { EventStore, Job, JobStore, Machine, MachineStore } from "../store/store.ts";
 import { recordedConsoleTail } from "./console-tail.ts";
 import { SchedulerError } from "./errors.ts";
 import { jobTokenOf, readPayload } from "./payload.ts";
 import type { Cooldown } from "./task-queue.ts";
-import { failureTail } from "./trace-lines.ts";
 
-export interface ReporterDeps {
+interface ReporterDeps {
   readonly store: JobStore & MachineStore & EventStore;
   readonly api: Pick<RunnerApi, "updateJob" | "appendTrace">;
   readonly clock: Clock;
@@ -133,4 +134,42 @@ async function postpone(
   const ownMs = backoffMs(failures + 1, random, limits);
   await store.postponeReport(job.id, clock.now() + Math.max(ownMs, waitMs), problem);
   return "postponed";
+}
+
+// Our lines in the trace -----------------------------------------------------------------------------------------
+
+const colours = { warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;
+
+/** A line of our own in a job's trace. */
+export function traceLine(level: keyof typeof colours, text: string): string {
+  return `${colours[level]}FireRunner: ${text}\u001b[0;m\n`;
+}
+
+/**
+ * What ends the trace of a job that FireRunner itself had to fail. Made of rows that no longer change, so that every
+ * try to report writes the same bytes.
+ */
+function failureTail(job: Job, machine: Machine | undefined, console: string | undefined): string {
+  const { hint } = failures[job.cause ?? "machine"];
+  const lines = [traceLine("error", `the job failed: ${job.reason ?? "the reason was not recorded"}`)];
+  if (hint !== "") lines.push(traceLine("error", hint));
+  if (machine) lines.push(traceLine("error", describeMachine(job, machine)));
+  if (machine && console) {
+    lines.push(traceLine("error", `last lines of the console of ${machine.id}:`));
+    lines.push(...console.split("\n").map((line) => `  ${line}\n`));
+  }
+  // The runner's bytes may have stopped in mid-line.
+  return `\n${lines.join("")}`;
+}
+
+function describeMachine(job: Job, machine: Machine): string {
+  const parts = [`machine ${machine.id} (${describeSize(machine.size)})`, `attempt ${job.attempt}`];
+  const endedAt = job.failingAt ?? machine.stoppingAt;
+  if (job.runningAt !== null && endedAt !== null)
+    parts.push(
+      `the job had run for ${formatDuration(endedAt - job.runningAt)}`,
+      "what it printed in its last seconds may be missing above",
+    );
+  else parts.push("the job had not begun");
+  return parts.join(", ");
 }

@@ -6,14 +6,11 @@ import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createWaker } from "../base/wake-loop.ts";
 import type { HostCapacities } from "./host-capacities.ts";
-import { createHostLists } from "./host-lists.ts";
-import { createIdleGate } from "./idle-gate.ts";
-import { type Observed, observe } from "./observe.ts";
+import { createRecheckQueue } from "./job-status.ts";
+import { createHostLists, type Observed, observe } from "./observe.ts";
 import { type Action, plan } from "./plan.ts";
-import { createRecheckQueue } from "./recheck-queue.ts";
 import type { Refusals } from "./refusals.ts";
-import type { HostView, Mode } from "./snapshot.ts";
-import { type Starts, startsIn } from "./starts.ts";
+import { type HostView, type Mode, type Starts, startsIn } from "./snapshot.ts";
 import { createTaskQueue, type TaskQueue, type TaskStatus } from "./task-queue.ts";
 import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
 
@@ -34,7 +31,7 @@ export interface RoundReport {
   readonly error: string | undefined;
 }
 
-export interface RoundsDeps extends TaskDeps {
+interface RoundsDeps extends TaskDeps {
   readonly capacities: HostCapacities;
   readonly refusals: Refusals;
   /** A host that could not be used in the last round can be in this one. */
@@ -182,4 +179,36 @@ function forgetEnded(seen: Observed, memory: Memory, tasks: TaskQueue): void {
   for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`);
   for (const { listed } of seen.hosts.values()) for (const { id } of listed ?? []) used.add(`machine:${id}`);
   tasks.forget((key) => !used.has(key));
+}
+
+interface IdleGate {
+  /** Lets everybody through who waits now. */
+  open(): void;
+  /** Resolves at the next `open`; rejects with the signal's reason. */
+  wait(signal: AbortSignal): Promise<void>;
+}
+
+function createIdleGate(): IdleGate {
+  const waiting = new Set<() => void>();
+  return {
+    open() {
+      for (const pass of waiting) pass();
+      waiting.clear();
+    },
+    wait(signal) {
+      return new Promise((resolve, reject) => {
+        if (signal.aborted) return reject(signal.reason);
+        const giveUp = () => {
+          waiting.delete(pass);
+          reject(signal.reason);
+        };
+        const pass = () => {
+          signal.removeEventListener("abort", giveUp);
+          resolve();
+        };
+        waiting.add(pass);
+        signal.addEventListener("abort", giveUp, { once: true });
+      });
+    },
+  };
 }

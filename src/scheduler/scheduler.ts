@@ -1,4 +1,16 @@
-/** The scheduler as others see it: the reconciler's rounds, the health of the pools, and an orderly end. */
+/**
+ * The scheduler: the only one that starts and ends machines. Something wakes it (an event of the store, a machine's end, a tick), and it
+ * does one round, never two at once:
+ *
+ * 1. observe.ts gathers a snapshot: rows of jobs and machines, what hosts hold (whom it asks), what guests and GitLab have said of late.
+ * 2. plan.ts, which is pure and holds all policy, decides by the snapshot (snapshot.ts) and the time what has to be done.
+ * 3. tasks.ts begins each action under its key in the queue (task-queue.ts), and the round is over: nobody waits for actions.
+ *    actions.ts does them to jobs and machines, job-status.ts asks GitLab whether a job is wanted, report.ts tells it of a failure.
+ *
+ * rounds.ts is that loop and what it remembers. Beside it health.ts finds out which pools could start machines, refusals.ts keeps hosts
+ * away that did not make one, host-capacities.ts is what placement may count on, and status.ts tells people of all of it. Starting up,
+ * recovery and the end are ordinary rounds. This file is what others see of it.
+ */
 
 import { startDeadline } from "../base/deadline.ts";
 import { createListeners } from "../base/listeners.ts";
@@ -8,8 +20,9 @@ import type { Pool } from "../domain/pool.ts";
 import type { RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ShutdownConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
-import { createHealth, type DiskWatch, type MachineBase, type PoolHealth } from "./health.ts";
+import { createHealth, type PoolHealth } from "./health.ts";
 import { createHostCapacities, type HostCapacities } from "./host-capacities.ts";
+import type { DiskWatch, MachineBase } from "./host-probes.ts";
 import { createRefusals } from "./refusals.ts";
 import { createRounds, type Rounds } from "./rounds.ts";
 import type { Mode } from "./snapshot.ts";

@@ -4,10 +4,10 @@
  * own job or machine.
  */
 
-import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { startDeadline, withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
+import { type BackoffLimits, backoffMs } from "../base/rates.ts";
 import { limitOf } from "./errors.ts";
 
 export interface Task {

@@ -1,3 +1,4 @@
+/** Opens the store and puts its parts together: key, database, schema, writer, and the calls of each kind of record. */
 import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
 import { type Dialect, Kysely } from "kysely";
@@ -17,16 +18,14 @@ import {
 import { createJobMoves, readPayload } from "./jobs.ts";
 import { checkLink, createDrainedHostChanges, createMachineLinks, createMachineMoves } from "./machines.ts";
 import { installationIdOf } from "./meta.ts";
-import { migrate } from "./migrate.ts";
 import { prune } from "./prune.ts";
 import { createReads, keepLists, named } from "./reads.ts";
-import { noReserve, type Reserve } from "./reserve.ts";
 import { createRunnerMoves, readRunnerToken } from "./runners.ts";
-import { type Flush, IN_MEMORY, sqliteDialect, sqliteFlush } from "./sqlite.ts";
+import { type Flush, IN_MEMORY, migrate, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import { ColumnNames, type Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
-import { createNote, createWriter } from "./writer.ts";
+import { createNote, createWriter, noReserve, type Reserve } from "./writer.ts";
 
 export interface StoreOptions {
   /** An SQLite file, made when it is missing (`:memory:` for none), or another database that Kysely speaks to. */
@@ -43,7 +42,7 @@ export interface StoreOptions {
 
 /**
  * Opens the store, bringing its schema up to date. Throws StoreError. One process at a time may write: hold the lock of
- * state-lock.ts first.
+ * installation-key.ts first.
  */
 export async function createStore(options: StoreOptions): Promise<Store> {
   const { reserve = noReserve } = options;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { describeOnEveryDatabase } from "../../test/builders/databases.ts";
 import { aDelivery } from "../../test/builders/delivery.ts";
 import { aStore } from "../../test/builders/store.ts";
-import type { KnownProject } from "./delivery-store.ts";
+import type { KnownProject } from "./jobs-by-tag.ts";
 
 describeOnEveryDatabase("deliveries", (context) => {
   test("are kept as they came, newest first, with the time of their receipt", async () => {

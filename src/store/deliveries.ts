@@ -1,6 +1,6 @@
 /** What is kept of webhooks: deliveries, each once, and of which projects there is news. */
 import type { Kysely, Transaction } from "kysely";
-import type { Delivery, DeliveryStore, KnownProject } from "./delivery-store.ts";
+import type { Delivery, DeliveryStore, KnownProject } from "./jobs-by-tag.ts";
 import { chunksOf, takeNumbers } from "./meta.ts";
 import { cut, type Tables } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";

@@ -4,9 +4,8 @@ import { readDeliveries, readDeliveryOfJob, readProjects } from "./deliveries.ts
 import { toStoreError } from "./errors.ts";
 import { readJob, readJobs } from "./jobs.ts";
 import { readDrainedHosts, readMachine, readMachines } from "./machines.ts";
-import { requireCurrentSchema } from "./migrate.ts";
 import { readRunners } from "./runners.ts";
-import { readOnlySqliteDialect } from "./sqlite.ts";
+import { readOnlySqliteDialect, requireCurrentSchema } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import { ColumnNames, type Tables } from "./tables.ts";
 import { readEvents } from "./writer.ts";

@@ -9,7 +9,7 @@ import { systemCode } from "../base/errors.ts";
 import { silentLog } from "../base/log.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { createStore } from "./create-store.ts";
-import { createReserve } from "./reserve.ts";
+import { createReserve } from "./writer.ts";
 
 const MIB = 1024 ** 2;
 const asRoot = process.getuid?.() === 0;

@@ -5,7 +5,7 @@ import { aGivenRunner, aNewRunner } from "../../test/builders/managed-runner.ts"
 import { aStore } from "../../test/builders/store.ts";
 import { Secret } from "../base/secret.ts";
 import { canMoveRunner, type RunnerState } from "../domain/states.ts";
-import type { ManagedRunner } from "./runner-store.ts";
+import type { ManagedRunner } from "./jobs-by-tag.ts";
 import type { Store } from "./store.ts";
 
 describeOnEveryDatabase("runners", (context) => {

@@ -3,7 +3,7 @@ import type { Kysely, Transaction } from "kysely";
 import { Secret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import { liveRunnerStates, type RunnerState, runnerSourcesOf } from "../domain/states.ts";
-import type { ManagedRunner, NewRunner, RunnerStore } from "./runner-store.ts";
+import type { ManagedRunner, NewRunner, RunnerStore } from "./jobs-by-tag.ts";
 import { type RunnerRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";

@@ -4,10 +4,10 @@ import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { acquireStateLock } from "./state-lock.ts";
+import { acquireStateLock } from "./installation-key.ts";
 
 const holder = `
-  const { acquireStateLock } = await import(${JSON.stringify(join(import.meta.dirname, "state-lock.ts"))});
+  const { acquireStateLock } = await import(${JSON.stringify(join(import.meta.dirname, "installation-key.ts"))});
   const lock = await acquireStateLock(process.argv[1]);
   console.log("held");
   setInterval(() => lock, 1_000);

@@ -1,6 +1,8 @@
 /**
- * What FireRunner keeps across restarts, as ports: jobs, machines, hosts and the log of events here, what is kept of webhooks in
- * delivery-store.ts, the runners that we make in runner-store.ts. `Store` is all of them in one database (create-store.ts).
+ * What FireRunner keeps across restarts, as ports: jobs, machines, hosts and the log of events here, what is kept of webhooks and
+ * the runners that we make in jobs-by-tag.ts. `Store` is all of them in one database. create-store.ts opens it: sqlite.ts has the file and
+ * its schema (migrations/, tables.ts), installation-key.ts the key and the lock, vault.ts seals secrets, writer.ts runs the transactions,
+ * jobs.ts, machines.ts, deliveries.ts and runners.ts are the calls, prune.ts forgets what is old. reads.ts opens it for reading alone.
  *
  * The store is the only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
  * against the tables in domain/states.ts and returns whether it was made; a refused one changes nothing. Listeners run after the
@@ -11,8 +13,7 @@ import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.t
 import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
 import type { Size } from "../domain/size.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
-import type { DeliveryStore } from "./delivery-store.ts";
-import type { RunnerStore } from "./runner-store.ts";
+import type { DeliveryStore, RunnerStore } from "./jobs-by-tag.ts";
 
 /** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
 export interface Job {

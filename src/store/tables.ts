@@ -2,8 +2,7 @@ import { CamelCasePlugin, type UnknownRow } from "kysely";
 import type { EventKind } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
-import type { Delivery, KnownProject } from "./delivery-store.ts";
-import type { ManagedRunner } from "./runner-store.ts";
+import type { Delivery, KnownProject, ManagedRunner } from "./jobs-by-tag.ts";
 
 /** The tables as queries see them; the columns are these names in snake case. Times are epoch ms. */
 export interface Tables {

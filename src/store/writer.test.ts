@@ -6,8 +6,7 @@ import { aNewMachine } from "../../test/builders/machine.ts";
 import { createListeners } from "../base/listeners.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
-import { migrate } from "./migrate.ts";
-import { IN_MEMORY, sqliteDialect } from "./sqlite.ts";
+import { IN_MEMORY, migrate, sqliteDialect } from "./sqlite.ts";
 import type { Tables } from "./tables.ts";
 import { createWriter } from "./writer.ts";
 

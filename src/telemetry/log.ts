@@ -8,7 +8,7 @@ import {
 } from "pino";
 import pretty from "pino-pretty";
 import type { Log } from "../base/log.ts";
-import { escapeUnseen, plainText } from "../base/plain-text.ts";
+import { escapeUnseen, plainText } from "../base/text.ts";
 import type { LogSettings } from "./config.ts";
 
 /** Field names whose values are never written, wherever they stand. Secret objects hide themselves. */

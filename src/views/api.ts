@@ -137,9 +137,9 @@ const PoolStatus = z.object({
   room: z.object({ machines: z.number(), byDisk: z.number().nullable(), note: z.string().nullable() }),
   /** What its image lacks of what it is wanted for, and the command that mends it. */
   imageNote: z.object({ problem: z.string(), hint: z.string() }).optional(),
-  /** Why GitLab could not be asked about its runner token, or refused it, and what to do. */
   /** `tags`: made for a set of tags, as its runner is. */
   origin: z.enum(["configured", "tags"]).default("configured"),
+  /** Why GitLab could not be asked about its runner token, or refused it, and what to do. */
   tokenNote: z.object({ problem: z.string(), hint: z.string().nullable() }).optional(),
   /** How its jobs are asked for: `polling`, or why not, in words. */
   claiming: z.string(),
@@ -192,6 +192,8 @@ const PoolCounts = PoolStatus.extend({
   waiting: z.number(),
 });
 
+const PublicServerView = z.object({ addresses: z.array(z.string()), problems: z.array(z.string()) });
+
 /** `GET /v1/status`: the daemon's word and what the store holds. */
 export const Status = DaemonStatus.extend({
   pools: z.array(PoolCounts),
@@ -200,7 +202,9 @@ export const Status = DaemonStatus.extend({
   /** The last jobs that ended, newest first. */
   recent: z.array(JobView),
   /** Where webhooks and questions after its health are received, and what keeps it from being ready; null when nowhere. */
-  door: z.object({ addresses: z.array(z.string()), problems: z.array(z.string()) }).nullable(),
+  publicServer: PublicServerView.nullable(),
+  /** The same, as the release before named it in what `--json` prints; to be left out with the next one. */
+  door: PublicServerView.nullable(),
   /** Jobs by tag; null when the configuration has no `webhook`. */
   webhook: WebhookStatus.nullable(),
 });

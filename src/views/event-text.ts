@@ -1,4 +1,4 @@
-import { oneLine, plainText } from "../base/plain-text.ts";
+import { oneLine, plainText } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 

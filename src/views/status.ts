@@ -42,6 +42,10 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
   ]);
   const inPool = Map.groupBy(unfinished, ({ pool }) => pool);
   const waitingFor = Map.groupBy(webhook?.waiting ?? [], ({ pool }) => pool);
+  const served =
+    publicServer && readiness
+      ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
+      : null;
   return {
     ...daemon,
     pools: daemon.pools
@@ -54,10 +58,8 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
       .filter(({ state }) => state === "finished")
       .toSorted((a, b) => (b.finishedAt ?? 0) - (a.finishedAt ?? 0))
       .slice(0, RECENT),
-    door:
-      publicServer && readiness
-        ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
-        : null,
+    publicServer: served,
+    door: served,
     webhook,
   };
 }
@@ -86,9 +88,11 @@ export async function composeWebhook(
     views.deliveries({ limit: 1 }),
   ]);
   const count = (wanted: string) => runners.filter(({ state }) => state === wanted).length;
+  const listeners = [...(publicServer?.addresses() ?? [])];
   return {
     ...status,
-    doors: [...(publicServer?.addresses() ?? [])],
+    listeners,
+    doors: listeners,
     lastDelivery,
     projects,
     runners: { creating: count("creating"), active: count("active"), retiring: count("retiring") },
@@ -139,7 +143,7 @@ function poolStatus(
     image: pool.image,
     size: pool.size,
     limit: pool.concurrency,
-    room: roomOf(pool, hosts),
+    room: capacityFor(pool, hosts),
     ...imageNoteOf(pool, image, facts),
   };
 }
@@ -177,7 +181,7 @@ function tokenNoteOf({ tokenProblem }: DaemonReads, { name }: Pool): Pick<PoolSt
 }
 
 /** How many machines of a pool the hosts have capacity for, of those that have told what they have. */
-function roomOf(pool: Pool, hosts: readonly HostState[]): PoolStatus["room"] {
+function capacityFor(pool: Pool, hosts: readonly HostState[]): PoolStatus["room"] {
   const known = hosts.flatMap(({ capacity, ...host }) => (capacity ? [{ ...host, capacity }] : []));
   const { machines, byDisk, note } = poolCapacity(pool, known);
   return { machines, byDisk: byDisk ?? null, note: note ?? null };

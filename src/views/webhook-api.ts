@@ -83,7 +83,7 @@ const HookView = z.object({
   words: z.string(),
 });
 
-/** What the rooms say of hooks, projects and the API token, beyond what the store holds. */
+/** What the running program says of hooks, projects and the API token, beyond what the store holds. */
 export const WebhookStatusView = z.object({
   /** `group example/apps`, `project example/app`, `the whole GitLab`. */
   scope: z.string(),
@@ -124,6 +124,8 @@ export type WebhookStatusView = z.infer<typeof WebhookStatusView>;
 /** `GET /v1/webhook`. */
 export const WebhookStatus = WebhookStatusView.extend({
   /** Where the public server listens; empty when `http.listen` names nothing. */
+  listeners: z.array(z.string()),
+  /** The same, as the release before named it in what `--json` prints; to be left out with the next one. */
   doors: z.array(z.string()),
   lastDelivery: DeliveryView.nullable(),
   /** `due`: a hook told of news that has not been looked at. */

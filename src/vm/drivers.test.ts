@@ -52,7 +52,6 @@ describe("the registry of drivers", () => {
       "domain/drivers.ts",
       "vm/config.ts",
       "vm/drivers.ts",
-      "vm/size-problem.ts",
     ]);
     for (const name of driverNames) expect(existsSync(join(src, "vm", name, "driver.ts")), name).toBe(true);
   });

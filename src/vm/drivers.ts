@@ -1,3 +1,4 @@
+/** The drivers that there are, as data: what makes a driver of each row of domain/drivers.ts. */
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { type LocalDriverName, localDrivers } from "../domain/drivers.ts";

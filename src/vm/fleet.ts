@@ -1,5 +1,6 @@
+/** All hosts of this installation, as they come and go, and what they have to give together. */
 import { createListeners } from "../base/listeners.ts";
-import { hostKey } from "../domain/placement.ts";
+import { type HostCapacity, hostKey } from "../domain/placement.ts";
 import type { Fleet, VmDriver } from "./driver.ts";
 
 /** A fleet whose hosts may be replaced. */
@@ -43,4 +44,15 @@ export function createFleet(drivers: readonly VmDriver[]): ChangingFleet {
       await Promise.all([...hosts.keys()].map((key) => remove(key)?.close()));
     },
   };
+}
+
+export type HostTotals = Pick<HostCapacity, "key" | "driver" | "labels" | "capacity">;
+
+/** What every host has to give, whatever is taken of it. Rejects when one cannot tell. */
+export async function capacitiesOf(fleet: Pick<Fleet, "hosts">): Promise<HostTotals[]> {
+  const asked = [...fleet.hosts()].map(async ([key, driver]) => ({
+    ...{ key, driver: driver.name, labels: driver.labels },
+    capacity: await driver.capacity(),
+  }));
+  return await Promise.all(asked);
 }

@@ -1,5 +1,5 @@
 import type { Clock } from "../../src/base/clock.ts";
-import type { Delivery, DeliveryStore, KnownProject } from "../../src/store/delivery-store.ts";
+import type { Delivery, DeliveryStore, KnownProject } from "../../src/store/jobs-by-tag.ts";
 
 /** What the store keeps of webhooks, in memory and without a flush: for tests of what stands above it. */
 export function someDeliveries(clock: Pick<Clock, "now">): DeliveryStore {

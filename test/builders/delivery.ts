@@ -1,4 +1,4 @@
-import type { Delivery } from "../../src/store/delivery-store.ts";
+import type { Delivery } from "../../src/store/jobs-by-tag.ts";
 
 /** A Job Hook as the receiver hands it to the store. */
 export function aDelivery(

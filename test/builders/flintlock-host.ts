@@ -1,4 +1,4 @@
-import type { FlintlockHost } from "../../src/vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../src/vm/flintlock/config.ts";
 
 /** A host of the fleet with plaintext and DHCP, changed as a test wants it. */
 export function aFlintlockHost(change: Partial<FlintlockHost> = {}): FlintlockHost {

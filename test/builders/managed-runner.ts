@@ -1,6 +1,6 @@
 import { Secret } from "../../src/base/secret.ts";
 import type { RunnerState } from "../../src/domain/states.ts";
-import type { ManagedRunner, NewRunner, RunnerStore } from "../../src/store/runner-store.ts";
+import type { ManagedRunner, NewRunner, RunnerStore } from "../../src/store/jobs-by-tag.ts";
 import { someTime } from "./job.ts";
 import { aSize } from "./size.ts";
 

@@ -6,7 +6,7 @@ import { aSize } from "./size.ts";
 /** Egress as an operator writes it. */
 export type PoolOverrides = Partial<Omit<Pool, "egress">> & { readonly egress?: EgressText };
 
-/** A pool as the rooms get it: token read, driver decided. */
+/** A pool as the modules get it: token read, driver decided. */
 export function aPool({ egress = "none", ...overrides }: PoolOverrides = {}): Pool {
   return {
     name: "small",

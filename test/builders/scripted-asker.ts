@@ -1,5 +1,5 @@
 import type { Prompter } from "../../src/cli/init/prompter.ts";
-import type { Finding } from "../../src/operations/doctor/check.ts";
+import type { Finding } from "../../src/operations/doctor/findings.ts";
 
 export interface ScriptedAsker extends Prompter {
   /** The options of the questions that were asked, in order. */

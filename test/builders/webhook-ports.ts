@@ -2,7 +2,7 @@ import type { WebhookPorts } from "../../src/server/control/ports.ts";
 import type { WaitingView, WebhookStatusView } from "../../src/views/webhook-api.ts";
 import { aManagedRunner } from "./managed-runner.ts";
 
-export function aStanding(overrides: Partial<WebhookStatusView> = {}): WebhookStatusView {
+export function aWebhookStatus(overrides: Partial<WebhookStatusView> = {}): WebhookStatusView {
   return {
     scope: "group example/apps",
     url: "https://firerunner.example.org/webhook",
@@ -36,10 +36,10 @@ export function aWaitingJob(overrides: Partial<WaitingView> = {}): WaitingView {
   };
 }
 
-/** A keeper that remembers in `asked` what it was asked. */
+/** A provisioner that remembers in `asked` what it was asked. */
 export function aWebhookPorts(asked: string[], overrides: Partial<WebhookPorts> = {}): WebhookPorts {
   return {
-    status: () => aStanding(),
+    status: () => aWebhookStatus(),
     waiting: () => [],
     explainPending: async () => [],
     runners: {

@@ -21,8 +21,8 @@ export interface HookInstallation {
   close(): Promise<void>;
 }
 
-interface WebhookStanding {
-  readonly doors: readonly string[];
+interface WebhookStatusPart {
+  readonly listeners: readonly string[];
   readonly projects: { readonly known: number; readonly due: number };
 }
 
@@ -63,10 +63,10 @@ export async function createHookInstallation(below: string, projects: number): P
       daemons.push(daemon);
       const url = await eventually("FireRunner knows its projects", async () => {
         const {
-          doors,
+          listeners,
           projects: { known },
-        } = await daemon.get<WebhookStanding>("/v1/webhook");
-        return known === projects && doors[0] !== undefined && `${doors[0]}/webhook`;
+        } = await daemon.get<WebhookStatusPart>("/v1/webhook");
+        return known === projects && listeners[0] !== undefined && `${listeners[0]}/webhook`;
       });
       return { daemon, url };
     },

@@ -1,4 +1,4 @@
-/** Jobs by tag with everything but a hypervisor: the real rooms and servers, fake machines, and the stand-in GitLab with its hooks. */
+/** Jobs by tag with everything but a hypervisor: the real components and servers, fake machines, and the stand-in GitLab with its hooks. */
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ interface Run {
 
 export interface TaggedInstallation extends AsyncDisposable {
   readonly gitlab: StandInGitLab;
-  readonly rooms: Components;
+  readonly components: Components;
   readonly host: FakeHost;
   /** Each payload that a guest was given, with its machine's size. */
   readonly runs: readonly Run[];
@@ -81,26 +81,26 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const overrides = { fleet: createFleet([driver]), images };
   const log = silentLog;
-  const rooms = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
+  const components = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
   const about = { version: "0", startedAt: systemClock.now() };
-  await openServers(rooms, { config: () => config, about, reload: async () => [], log }, cleanups);
+  await openServers(components, { config: () => config, about, reload: async () => [], log }, cleanups);
   const records = {
     runs: [] as Run[],
     guestProblems: [] as unknown[],
     mostTaken: { cpus: 0, memoryMib: 0, machines: 0 },
   };
   playAll(host, driver.relaySocket, records, options.workMs ?? 20);
-  await installHook(rooms, config);
-  rooms.scheduler.start();
-  rooms.tagged?.start();
-  rooms.claimer.start();
+  await installHook(components, config);
+  components.scheduler.start();
+  components.tagged?.start();
+  components.claimer.start();
 
   return {
-    ...{ gitlab, rooms, host, machineDirectory, ...records },
+    ...{ gitlab, components, host, machineDirectory, ...records },
     async [Symbol.asyncDispose]() {
-      rooms.scheduler.drain();
-      await Promise.all([rooms.tagged?.stop(), rooms.claimer.stop()]);
-      await rooms.scheduler.stop();
+      components.scheduler.drain();
+      await Promise.all([components.tagged?.stop(), components.claimer.stop()]);
+      await components.scheduler.stop();
       for (const cleanUp of cleanups.reverse()) await cleanUp();
     },
   };

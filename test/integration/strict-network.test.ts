@@ -113,7 +113,7 @@ async function strictNetwork() {
 type Network = Awaited<ReturnType<typeof strictNetwork>>;
 
 interface Running {
-  readonly rooms: Components;
+  readonly components: Components;
   /** Every line that was logged. */
   readonly logged: string[];
   /** All that guests were told. */
@@ -121,7 +121,7 @@ interface Running {
   readonly guestProblems: unknown[];
 }
 
-/** FireRunner's own rooms on this configuration, with machines in memory. */
+/** FireRunner's own components on this configuration, with machines in memory. */
 async function run(configFile: string, { machines }: Network): Promise<Running> {
   const config = await loadConfig({ file: configFile, env: {} });
   const logged: string[] = [];
@@ -131,17 +131,17 @@ async function run(configFile: string, { machines }: Network): Promise<Running> 
   const driver = createFakeDriver({ host, directory: machines });
   const images = { resolve: async () => ({ ...bareImage, runnerInfo }) };
   const overrides = { fleet: createFleet([driver]), images };
-  const rooms = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
+  const components = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
   const [given, guestProblems]: [string[], unknown[]] = [[], []];
   playGuests(host, driver.relaySocket, given, guestProblems);
   cleanups.push(async () => {
-    rooms.scheduler.drain();
-    await rooms.claimer.stop();
-    await rooms.scheduler.stop();
+    components.scheduler.drain();
+    await components.claimer.stop();
+    await components.scheduler.stop();
   });
-  rooms.scheduler.start();
-  rooms.claimer.start();
-  return { rooms, logged, given, guestProblems };
+  components.scheduler.start();
+  components.claimer.start();
+  return { components, logged, given, guestProblems };
 }
 
 /** Each does what the official runner does: boot data, payload, log, artifact, result. */
@@ -201,11 +201,11 @@ test("a job's log, artifact and result arrive through a proxy and with a client 
   const job = await gitlab.addJob(project, {
     artifacts: { paths: ["built"], exclude: [], untracked: false, when: "on_success" },
   });
-  const { rooms, logged, given, guestProblems } = await run(configFile, network);
+  const { components, logged, given, guestProblems } = await run(configFile, network);
 
   await gitlab.waitForJob(job, "success", 60_000);
   await eventually("the job is over here too", async () => {
-    const [ours] = await rooms.store.jobs();
+    const [ours] = await components.store.jobs();
     return ours?.state === "finished";
   });
 
@@ -228,11 +228,11 @@ test("a job's log, artifact and result arrive through a proxy and with a client 
 test("a proxy that does not take the password is told so in the log and in the error, without the password", async () => {
   const network = await strictNetwork();
   const configFile = await network.configure(WRONG);
-  const { rooms, logged } = await run(configFile, network);
-  const [pool] = rooms.pools().values();
+  const { components, logged } = await run(configFile, network);
+  const [pool] = components.pools().values();
   if (!pool) throw new Error("the configuration has no pool");
 
-  const error: unknown = await rooms.api.verify(pool.runnerToken).catch((problem: unknown) => problem);
+  const error: unknown = await components.api.verify(pool.runnerToken).catch((problem: unknown) => problem);
   const words = () => logged.filter((line) => line.includes("does not take the user and password given"));
   await eventually("the log says why nothing is claimed", () => words().length > 0);
 

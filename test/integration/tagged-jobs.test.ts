@@ -34,7 +34,7 @@ const runnersMade = ({ gitlab }: TaggedInstallation) =>
   ).length;
 
 async function expectAllWell(installation: TaggedInstallation, jobs: readonly Job[]): Promise<void> {
-  const { gitlab, rooms, runs, guestProblems } = installation;
+  const { gitlab, components, runs, guestProblems } = installation;
   await eventually(
     "all jobs have ended",
     () => jobs.every(({ finishedAt }) => finishedAt !== undefined),
@@ -53,7 +53,11 @@ async function expectAllWell(installation: TaggedInstallation, jobs: readonly Jo
     /glpat-\w|whsec_\w/.test(given) || tokens.some((token) => given.includes(token));
   expect(runs.filter(({ given }) => secret(given))).toEqual([]);
   expect(runs.filter(({ given }) => !given.includes("glcbt-"))).toEqual([]);
-  expect(rooms.tagged?.watcher.status()).toMatchObject({ missedByHooks: 0, leftAlone: [], problems: [] });
+  expect(components.tagged?.watcher.status()).toMatchObject({
+    missedByHooks: 0,
+    leftAlone: [],
+    problems: [],
+  });
   const unanswered = gitlab.hooks.deliveries.filter(({ statusCode }) => statusCode !== 200);
   expect(unanswered).toEqual([]);
 }
@@ -64,20 +68,20 @@ function byId([a]: readonly (number | undefined)[], [b]: readonly (number | unde
 
 async function expectNothingLeft({
   gitlab,
-  rooms,
+  components,
   host,
   machineDirectory,
 }: TaggedInstallation): Promise<void> {
   await eventually("no runner is left in GitLab", () => gitlab.runners.all().length === 0, 60_000);
-  await eventually("no row of a runner is left", async () => (await rooms.store.runners()).length === 0);
+  await eventually("no row of a runner is left", async () => (await components.store.runners()).length === 0);
   await eventually(
     "no machine is left",
-    async () => (await rooms.store.machines({ live: true })).length === 0,
+    async () => (await components.store.machines({ live: true })).length === 0,
   );
   expect(host.ids()).toEqual([]);
   expect(await readdir(machineDirectory)).toEqual([]);
-  expect(await rooms.store.jobs({ unfinished: true })).toEqual([]);
-  await eventually("no pool is left", () => rooms.pools().size === 0);
+  expect(await components.store.jobs({ unfinished: true })).toEqual([]);
+  await eventually("no pool is left", () => components.pools().size === 0);
   expect(gitlab.violations).toEqual([]);
 }
 
@@ -123,7 +127,7 @@ test("with one runner per job, no runner serves two, also where GitLab gives a j
 test("jobs that cannot be served are failed with the reason in their own log, beside one that runs, and leave no runner", async () => {
   const webhook = { unservable: "fail", poll: { interval: "1s" } };
   await using installation = await startTaggedInstallation({ webhook, runners: { keepUnused: "1s" } });
-  const { gitlab, rooms, runs } = installation;
+  const { gitlab, components, runs } = installation;
   const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
   const add = (tag: string) => gitlab.addJob(project, { tags: [tag] });
   const [huge, wrong, good] = [
@@ -139,8 +143,11 @@ test("jobs that cannot be served are failed with the reason in their own log, be
   expect(runs.map(({ jobId }) => jobId)).toEqual([good.id]);
   for (const job of [huge, wrong]) {
     expect(job).toMatchObject({ status: "failed", failureReason: "runner_system_failure" });
-    await eventually("its end is stored", async () => (await rooms.store.job(job.id))?.state === "finished");
-    expect(await rooms.store.job(job.id)).toMatchObject({ result: "failed", cause: "unservable" });
+    await eventually(
+      "its end is stored",
+      async () => (await components.store.job(job.id))?.state === "finished",
+    );
+    expect(await components.store.job(job.id)).toMatchObject({ result: "failed", cause: "unservable" });
   }
   expect(huge.trace.text()).toContain(
     "the job failed: firecracker-99cpu-1gb cannot be served: webhook.sizes.maxCpus allows 16; give the job another tag",
@@ -152,7 +159,7 @@ test("jobs that cannot be served are failed with the reason in their own log, be
 test("a canceled job's machine is gone as soon as a hook tells of it, however silent the guest", async () => {
   // Only the hook can tell: the guest says nothing, and GitLab is not asked in turn.
   await using installation = await startTaggedInstallation({ workMs: 3_600_000 });
-  const { gitlab, host, rooms, runs } = installation;
+  const { gitlab, host, components, runs } = installation;
   const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
   const tags = ["firecracker-1cpu-1gb"];
   const [canceled, other] = [await gitlab.addJob(project, { tags }), await gitlab.addJob(project, { tags })];
@@ -164,7 +171,7 @@ test("a canceled job's machine is gone as soon as a hook tells of it, however si
   gitlab.jobs.cancel(canceled);
 
   await eventually("one machine is left", () => host.ids().length === 1);
-  expect(await rooms.store.job(canceled.id)).toMatchObject({ state: "finished", result: "canceled" });
+  expect(await components.store.job(canceled.id)).toMatchObject({ state: "finished", result: "canceled" });
   expect(other.status).toBe("running");
   expect(gitlab.violations).toEqual([]);
 });

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { ConfigError } from "../../src/config/errors.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { openBuildDirectory } from "../../src/image/build-directory.ts";
-import { acquireStateLock } from "../../src/store/state-lock.ts";
+import { acquireStateLock } from "../../src/store/installation-key.ts";
 import { unbroken } from "../harness/unbroken.ts";
 
 const main = join(import.meta.dirname, "../../src/main.ts");

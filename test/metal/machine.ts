@@ -7,8 +7,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/arguments.ts";
-import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { listenForAgent, type RunInside } from "./agent.ts";
 
 export interface MetalOptions {

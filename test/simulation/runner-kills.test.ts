@@ -72,7 +72,7 @@ interface World {
 
 interface Life {
   readonly process: SimProcess;
-  readonly keeper: RunnerProvisioner;
+  readonly provisioner: RunnerProvisioner;
   readonly store: Store;
 }
 
@@ -109,7 +109,7 @@ async function begin(world: World): Promise<void> {
   const store = await createStore({ ...file, clock, log: silentLog });
   const runners = { keepUnused: MINUTE, most: 50, verifyInterval: 5 * MINUTE, protected: false };
   let keys = 0;
-  const keeper = createRunnerProvisioner({
+  const provisioner = createRunnerProvisioner({
     ...{ installation, hostname: "host", log: silentLog, random: () => 0.5 },
     clock: process.guard(clock, ["now"]),
     store: process.guard(counted(world, store), ["onEvent"]),
@@ -123,11 +123,11 @@ async function begin(world: World): Promise<void> {
     isPolled: () => false,
     newKey: () => `r-${number}-${++keys}`,
   });
-  world.life = { process, keeper, store };
-  const loaded = keeper.load();
+  world.life = { process, provisioner, store };
+  const loaded = provisioner.load();
   await quiet(world);
   await loaded;
-  keeper.start();
+  provisioner.start();
 }
 
 /** Time must not go on while the disk is at work. */
@@ -211,10 +211,10 @@ async function restart(world: World): Promise<void> {
 function checkDoubles({ life, waiting, doubled, story }: World): void {
   if (!life?.process.isAlive()) return;
   for (const tag of [small, large]) {
-    const open = [...life.keeper.pools().keys()].filter(
+    const open = [...life.provisioner.pools().keys()].filter(
       (pool) =>
-        (life.keeper.wanted(pool) ?? 0) > 0 &&
-        life.keeper.pools().get(pool)?.size.cpus === (tag === small ? 1 : 2),
+        (life.provisioner.wanted(pool) ?? 0) > 0 &&
+        life.provisioner.pools().get(pool)?.size.cpus === (tag === small ? 1 : 2),
     );
     const jobs = waiting.filter(({ route }) => route.tags.includes(tag)).length;
     if (open.length > (story.perJob ? jobs : 1)) doubled.push(`${open.length} runners for ${tag}: ${open}`);

@@ -33,7 +33,7 @@ function shapeOf(seed: number, random: Random): Shape {
 /** What one life gives to those who look after the fleet. */
 interface Tools {
   readonly life: Life;
-  readonly keeper: HostRegistry<SimHost>;
+  readonly registry: HostRegistry<SimHost>;
   readonly receiver: Omit<HostPorts, "tryHost">;
 }
 
@@ -64,7 +64,7 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
     const host = hosts.find(({ name }) => name === event.detail.host);
     if (host && (host.state !== "well" || !configured.has(host))) harmed.add(event.machineId);
   });
-  let keeper: HostRegistry<SimHost> | undefined;
+  let registry: HostRegistry<SimHost> | undefined;
   let tools: Tools | undefined;
 
   const fleet: Fleet = {
@@ -95,16 +95,16 @@ export function createFleetSite(world: World, play: FakeHost["onCreate"]): Site 
     open(process, its) {
       const joined = createFleet([]);
       const make = (host: SimHost) => host.open(process);
-      keeper = createHostRegistry({ fleet: joined, store: its, make, isSame: () => true, log: silentLog });
-      void keeper.apply(byName(configured));
+      registry = createHostRegistry({ fleet: joined, store: its, make, isSame: () => true, log: silentLog });
+      void registry.apply(byName(configured));
       return joined;
     },
     attend(life) {
-      if (!keeper) return;
-      const { isLeaving } = keeper;
+      if (!registry) return;
+      const { isLeaving } = registry;
       tools = {
         life,
-        keeper,
+        registry,
         receiver: createHostCommands({ ...life, isLeaving, onCapacity: life.claimer.wake }),
       };
     },
@@ -224,7 +224,7 @@ async function configure(fleet: Fleet, host: SimHost, isWanted: boolean): Promis
   if (isWanted) configured.add(host);
   else configured.delete(host);
   world.log(`${host.name} is ${isWanted ? "in" : "out of"} the configuration`);
-  return await fleet.operate(({ keeper }) => keeper.apply(byName(configured)));
+  return await fleet.operate(({ registry }) => registry.apply(byName(configured)));
 }
 
 /** A host that is gone for good; sometimes another one of its name takes its place, or it turns out not to be gone. */

@@ -7,8 +7,8 @@ import { Secret } from "../../src/base/secret.ts";
 import type { BootImage } from "../../src/domain/images.ts";
 import { renderBootData } from "../../src/guest/boot.ts";
 import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
+import { tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures, qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
-import { tscKhz } from "../../src/vm/qemu/host-facts.ts";
 
 /**
  * An image booted by hand: QEMU under emulation with the driver's own command line, but without the driver, so that times

@@ -1,5 +1,5 @@
+import type { Violation } from "@firerunner/gitlab-stand-in/faults";
 import type { Job } from "@firerunner/gitlab-stand-in/model";
-import type { Violation } from "@firerunner/gitlab-stand-in/violations";
 import { describe, expect, type TestContext, test } from "vitest";
 import type { JobDefinition } from "../../src/ci/definition.ts";
 import type { MachineState } from "../../src/domain/states.ts";

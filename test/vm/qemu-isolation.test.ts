@@ -10,9 +10,8 @@ import { newMachineId } from "../../src/base/ids.ts";
 import { createKeyedMutex } from "../../src/base/keyed-mutex.ts";
 import type { MachineSpec, VmDriver } from "../../src/vm/driver.ts";
 import { hostProcesses, programPath } from "../../src/vm/local/processes.ts";
-import { chooseAccelerator, smokeBoot } from "../../src/vm/qemu/accelerator.ts";
+import { chooseAccelerator, findPrograms, smokeBoot, tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures } from "../../src/vm/qemu/arguments.ts";
-import { findPrograms, tscKhz } from "../../src/vm/qemu/host-facts.ts";
 import { createQemuHarness, type QemuHarness } from "./qemu-harness.ts";
 import { tinyImage } from "./tiny-image.ts";
 

@@ -1,16 +1,14 @@
 import type { Clock } from "../../../src/base/clock.ts";
 import { MIB_BYTES } from "../../../src/base/units.ts";
+import type { ReportViolation } from "./faults.ts";
 import { gitlabHookBehaviour, type HookBehaviour } from "./hooks/hook.ts";
 import type { Hooks } from "./hooks/hooks.ts";
-import type { Jobs } from "./jobs.ts";
-import type { Budgets } from "./limits.ts";
-import { gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
+import { type Budgets, gitlabRateLimits, type RateLimiter, type RateLimits } from "./limits.ts";
 import type { ObjectStorage } from "./object-storage.ts";
-import type { Pipelines } from "./pipelines.ts";
+import type { Jobs, Pipelines } from "./pipelines.ts";
 import type { Groups, Projects } from "./projects.ts";
 import type { Runners } from "./runners.ts";
 import type { AccessTokens } from "./tokens.ts";
-import type { ReportViolation } from "./violations.ts";
 
 /** Behaviour that a test may turn while the stand-in runs. */
 export interface Behaviour {

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { MIB_BYTES } from "../../../src/base/units.ts";
-import { isTokenOf } from "./api/authenticate.ts";
+import { isTokenOf } from "./api/jobs.ts";
 import type { Core } from "./core.ts";
 import { type Exchange, json, type Reply, readBody, refuse } from "./exchange.ts";
 import { isProcessing, type Project } from "./model.ts";

@@ -4,8 +4,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { pipeline } from "node:stream/promises";
 import type { Clock } from "../../../src/base/clock.ts";
 import { listen, shutDown } from "./exchange.ts";
+import type { ReportViolation } from "./faults.ts";
 import type { Artifact } from "./model.ts";
-import type { ReportViolation } from "./violations.ts";
 
 const SIGNATURE_LIFE_MS = 10 * 60_000;
 

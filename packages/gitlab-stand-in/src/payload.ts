@@ -1,5 +1,5 @@
-import { archiveOf, type Job } from "./model.ts";
-import { repositoryUrl, variablesOf } from "./variables.ts";
+/** The answer to a request for a job, with all variables that GitLab gives to jobs. */
+import { archiveOf, type CiVariable, type Job, type Pipeline, type Project } from "./model.ts";
 
 const GIT_DEPTH = 20;
 
@@ -136,4 +136,162 @@ function artifactsOf({ definition }: Job): Record<string, unknown>[] | null {
     artifact_format: "zip",
   };
   return [entry];
+}
+
+const VERSION = "18.9.0";
+
+/**
+ * The variables of a job in the order GitLab merges them: predefined, project, job. A later one of the same name wins, so
+ * only the last is kept.
+ */
+function variablesOf(job: Job, serverUrl: string): CiVariable[] {
+  const all = [
+    ...jobVariables(job, serverUrl),
+    ...pipelineVariables(job.pipeline, serverUrl),
+    ...runnerVariables(job),
+    ...job.project.variables,
+    ...Object.entries(job.definition.variables).map(([key, value]) => plain(key, value)),
+  ];
+  return [...new Map(all.map((variable) => [variable.key, variable])).values()];
+}
+
+/** What is known before there is any job, and so what `rules` may ask for. */
+export function pipelineVariables(
+  pipeline: Pick<Pipeline, "project" | "ref" | "sha" | "protectedRef" | "commit">,
+  serverUrl: string,
+): CiVariable[] {
+  return [
+    plain("CI_PIPELINE_SOURCE", "push"),
+    plain("CI", "true"),
+    plain("GITLAB_CI", "true"),
+    ...serverVariables(serverUrl),
+    ...projectVariables(pipeline.project, serverUrl),
+    ...commitVariables(pipeline),
+  ];
+}
+
+function plain(key: string, value: string | number): CiVariable {
+  return { key, value: String(value), public: true, masked: false };
+}
+
+function secret(key: string, value: string): CiVariable {
+  return { key, value, public: false, masked: true };
+}
+
+/** Lower case, everything else than letters and digits as `-`, at most 63 characters: GitLab's slugs. */
+function slug(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, "-")
+    .slice(0, 63)
+    .replace(/^-+|-+$/g, "");
+}
+
+function repositoryUrl(job: Job, serverUrl: string): string {
+  const url = new URL(`/${job.project.path}.git`, serverUrl);
+  url.username = "gitlab-ci-token";
+  url.password = job.token;
+  return url.href;
+}
+
+function jobVariables(job: Job, serverUrl: string): CiVariable[] {
+  const projectUrl = `${serverUrl}/${job.project.path}`;
+  return [
+    plain("CI_PIPELINE_ID", job.pipeline.id),
+    plain("CI_PIPELINE_IID", job.pipeline.id),
+    plain("CI_PIPELINE_URL", `${projectUrl}/-/pipelines/${job.pipeline.id}`),
+    plain("CI_PIPELINE_CREATED_AT", new Date(job.pipeline.createdAt).toISOString()),
+    plain("CI_JOB_ID", job.id),
+    plain("CI_JOB_URL", `${projectUrl}/-/jobs/${job.id}`),
+    secret("CI_JOB_TOKEN", job.token),
+    plain("CI_JOB_STARTED_AT", new Date(job.startedAt ?? job.createdAt).toISOString()),
+    plain("CI_REGISTRY_USER", "gitlab-ci-token"),
+    secret("CI_REGISTRY_PASSWORD", job.token),
+    { ...plain("CI_REPOSITORY_URL", repositoryUrl(job, serverUrl)), public: false },
+    plain("CI_JOB_NAME", job.definition.name),
+    plain("CI_JOB_NAME_SLUG", slug(job.definition.name)),
+    plain("CI_JOB_STAGE", job.definition.stage),
+    plain("CI_JOB_TIMEOUT", job.definition.timeoutSeconds),
+    plain("CI_NODE_TOTAL", 1),
+  ];
+}
+
+function serverVariables(serverUrl: string): CiVariable[] {
+  const { host, hostname, port, protocol } = new URL(serverUrl);
+  const [major = "", minor = "", patch = ""] = VERSION.split(".");
+  return [
+    plain("CI_SERVER_URL", serverUrl),
+    plain("CI_SERVER_HOST", hostname),
+    plain("CI_SERVER_FQDN", host),
+    plain("CI_SERVER_PORT", port || "80"),
+    plain("CI_SERVER_PROTOCOL", protocol.replace(":", "")),
+    plain("CI_SERVER_NAME", "GitLab"),
+    plain("CI_SERVER_VERSION", VERSION),
+    plain("CI_SERVER_VERSION_MAJOR", major),
+    plain("CI_SERVER_VERSION_MINOR", minor),
+    plain("CI_SERVER_VERSION_PATCH", patch),
+    plain("CI_SERVER_REVISION", "standin"),
+    plain("CI_SERVER", "yes"),
+    plain("GITLAB_FEATURES", ""),
+    plain("CI_API_V4_URL", `${serverUrl}/api/v4`),
+    plain("CI_API_GRAPHQL_URL", `${serverUrl}/api/graphql`),
+  ];
+}
+
+function projectVariables(project: Project, serverUrl: string): CiVariable[] {
+  const name = project.path.split("/").at(-1) ?? project.path;
+  const namespace = project.path.split("/").slice(0, -1).join("/");
+  return [
+    plain("CI_PROJECT_ID", project.id),
+    plain("CI_PROJECT_NAME", name),
+    plain("CI_PROJECT_TITLE", name),
+    plain("CI_PROJECT_PATH", project.path),
+    plain("CI_PROJECT_PATH_SLUG", slug(project.path)),
+    plain("CI_PROJECT_NAMESPACE", namespace),
+    plain("CI_PROJECT_ROOT_NAMESPACE", namespace.split("/")[0] ?? ""),
+    plain("CI_PROJECT_URL", `${serverUrl}/${project.path}`),
+    plain("CI_PROJECT_VISIBILITY", "private"),
+    plain("CI_DEFAULT_BRANCH", project.defaultBranch),
+    plain("CI_CONFIG_PATH", ".gitlab-ci.yml"),
+    plain("GITLAB_USER_ID", 1),
+    plain("GITLAB_USER_LOGIN", "demo"),
+    plain("GITLAB_USER_NAME", "Demo"),
+    plain("GITLAB_USER_EMAIL", "demo@example.com"),
+  ];
+}
+
+function commitVariables({
+  commit,
+  ...pipeline
+}: Pick<Pipeline, "ref" | "sha" | "protectedRef" | "commit">): CiVariable[] {
+  return [
+    ...(commit ? textVariables(commit) : []),
+    plain("CI_COMMIT_SHA", pipeline.sha),
+    plain("CI_COMMIT_SHORT_SHA", pipeline.sha.slice(0, 8)),
+    plain("CI_COMMIT_BEFORE_SHA", "0".repeat(40)),
+    plain("CI_COMMIT_REF_NAME", pipeline.ref),
+    plain("CI_COMMIT_REF_SLUG", slug(pipeline.ref)),
+    plain("CI_COMMIT_BRANCH", pipeline.ref),
+    plain("CI_COMMIT_REF_PROTECTED", String(pipeline.protectedRef)),
+  ];
+}
+
+function textVariables({ message, author, committedAt }: NonNullable<Pipeline["commit"]>): CiVariable[] {
+  const [title = "", ...rest] = message.split("\n");
+  return [
+    plain("CI_COMMIT_MESSAGE", message),
+    plain("CI_COMMIT_TITLE", title),
+    plain("CI_COMMIT_DESCRIPTION", rest.join("\n").trim()),
+    plain("CI_COMMIT_AUTHOR", author),
+    plain("CI_COMMIT_TIMESTAMP", committedAt),
+  ];
+}
+
+function runnerVariables(job: Job): CiVariable[] {
+  if (!job.runner) return [];
+  return [
+    plain("CI_RUNNER_ID", job.runner.id),
+    plain("CI_RUNNER_DESCRIPTION", job.runner.description),
+    plain("CI_RUNNER_TAGS", JSON.stringify(job.runner.tags)),
+  ];
 }

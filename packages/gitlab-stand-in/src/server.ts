@@ -1,8 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { downloadArtifact, uploadArtifact } from "./api/artifacts.ts";
-import { appendTrace, updateJob } from "./api/job-updates.ts";
-import { requestJob } from "./api/request-job.ts";
-import { deleteByToken, resetToken, verify, version } from "./api/runner-tokens.ts";
+import { appendTrace, updateJob } from "./api/jobs.ts";
+import { deleteByToken, requestJob, resetToken, verify, version } from "./api/runners.ts";
 import type { Core } from "./core.ts";
 import { type Exchange, type Reply, refuse, send } from "./exchange.ts";
 import type { Fault, Faults, RouteName } from "./faults.ts";

@@ -2,7 +2,7 @@
  * A GitLab on loopback for the demo and the tests: the runner API, the REST API, git, artifacts and hooks, with its state in memory.
  * It answers as GitLab does, to the header, and records as a violation whatever a well-behaved client never does.
  * This file puts the parts together. `server.ts` finds the handler of a request: `api/` is what runners call, `rest/` what users with an
- * access token call, `git.ts` is git and Git LFS. Handlers work on the records of `model.ts`, each kept by one file (`jobs.ts`,
+ * access token call, `git.ts` is git and Git LFS. Handlers work on the records of `model.ts`, each kept by one file (`pipelines.ts`,
  * `runners.ts`, `projects.ts`, …), and `hooks/` tells receivers what changed. `faults.ts` is what a test lets go wrong.
  */
 
@@ -15,20 +15,27 @@ import { FireRunnerError } from "../../../src/base/errors.ts";
 import { type JobDefinition, jobDefinition } from "../../../src/ci/definition.ts";
 import { type Behaviour, type Core, gitlabBehaviour } from "./core.ts";
 import { listen, shutDown } from "./exchange.ts";
+import type { Violation } from "./faults.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import type { HookBehaviour } from "./hooks/hook.ts";
 import { createHooks, type Hooks } from "./hooks/hooks.ts";
 import { notifyHooks } from "./hooks/notify.ts";
-import { createJobs, type Jobs, type Reached, waitForJob } from "./jobs.ts";
 import { createBudgets, createRateLimiter } from "./limits.ts";
 import type { Job, Project } from "./model.ts";
 import { createObjectStorage } from "./object-storage.ts";
-import { createPipelines, type NewPipeline, type Pipelines } from "./pipelines.ts";
+import {
+  createJobs,
+  createPipelines,
+  type Jobs,
+  type NewPipeline,
+  type Pipelines,
+  type Reached,
+  waitForJob,
+} from "./pipelines.ts";
 import { createGroups, createProjects, type Groups, type Projects } from "./projects.ts";
 import { createRunners, type Runners } from "./runners.ts";
 import { createApiServer, type RequestRecord } from "./server.ts";
 import { type AccessTokens, createAccessTokens } from "./tokens.ts";
-import type { Violation } from "./violations.ts";
 
 const MAX_RECORDS = 20_000;
 

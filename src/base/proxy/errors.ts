@@ -2,7 +2,7 @@ import { causeIn, codeIn, describeError, FireRunnerError } from "../errors.ts";
 import { certificateCode, unreachableProblems } from "../system-errors.ts";
 import type { ProxyServer } from "./routes.ts";
 
-export type ProxyErrorCode =
+type ProxyErrorCode =
   /** The company's proxy itself cannot be reached, or does not answer in time. */
   | "proxy_unreachable"
   /** The company's proxy asks for a user and password, or does not take those given (407). */

@@ -1,3 +1,4 @@
+/** Which of a company's proxies leads to a target. */
 import { BlockList, isIP } from "node:net";
 import type { Secret } from "../secret.ts";
 
@@ -26,7 +27,7 @@ export interface ProxyRoutes {
 export const directRoutes: ProxyRoutes = { http: undefined, https: undefined, except: [], ca: undefined };
 
 /** Where a connection is to end. `host` without brackets; `secure` is false for `http://` alone. */
-export interface ProxyTarget {
+interface ProxyTarget {
   readonly host: string;
   readonly port: number;
   readonly secure: boolean;
@@ -61,7 +62,9 @@ interface Exception {
 }
 
 const bracketed = /^\[([0-9a-f:.]+)\](?::(\d{1,5}))?$/;
+
 const network = /^([0-9a-f:.]+)\/(\d{1,3})$/;
+
 const nameWithPort = /^(?:\*?\.)?([a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::(\d{1,5}))?$/;
 
 function parseException(text: string): Exception | undefined {

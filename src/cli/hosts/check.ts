@@ -12,7 +12,7 @@ import { isRemoteDriver } from "../../domain/drivers.ts";
 import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
 import { createDaemonClient } from "../client.ts";
 import { type Context, type GlobalOptions, type Run, signalOnInterrupt } from "../context.ts";
-import { CliError, exitCodes } from "../errors.ts";
+import { CliError, exitCodes, isNotRunning } from "../errors.ts";
 import { printFinding } from "../messages.ts";
 import type { Output } from "../output.ts";
 
@@ -102,7 +102,7 @@ async function* trialSteps(
     yield* daemon.tryHost(order, signal);
     return;
   } catch (error) {
-    if (!(error instanceof CliError && error.code === "cli_not_running")) throw error;
+    if (!isNotRunning(error)) throw error;
   } finally {
     await daemon.close();
   }

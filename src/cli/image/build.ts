@@ -199,13 +199,13 @@ function bar(fraction: number): string {
 }
 
 function createLines(output: Writable): BuildScreen {
-  let told = "";
+  let shown = "";
   return {
     show({ phase, fraction }) {
       const quarter = fraction === undefined ? 0 : Math.floor(percent(fraction) / 25) * 25;
       const text = `image: ${phases[phase]}${quarter > 0 ? ` ${quarter} %` : ""}`;
-      if (text !== told) output.write(`${text}\n`);
-      told = text;
+      if (text !== shown) output.write(`${text}\n`);
+      shown = text;
     },
     close: () => {},
   };

@@ -3,8 +3,8 @@
 import { resolve } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
-import { checkApiToken } from "../../config/secret-forms.ts";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
+import { checkApiToken } from "../../config/secrets.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import { askListener, type ListenerAnswers, type ListenerQuestionOptions } from "./listener.ts";
 import { failUnlessAsked, isAccepted, type Prompter, type Questions } from "./prompter.ts";
@@ -14,7 +14,7 @@ export interface Answers {
   readonly token: GivenToken;
   readonly scope: ScopeName;
   /** Undefined: GitLab is not to call, and jobs are found by looking. */
-  readonly door: ListenerAnswers | undefined;
+  readonly listener: ListenerAnswers | undefined;
 }
 
 export interface AnswerOptions extends TokenOptions, ListenerQuestionOptions {
@@ -30,8 +30,8 @@ export async function askAll(options: AnswerOptions, questions: Questions): Prom
   const place = await askPlace(options, questions);
   const token = await askToken(options, place, questions);
   const scope = await askScope(options, place, token.secret, questions);
-  const door = await askListener(options, questions.asker);
-  return { place, token, scope, door };
+  const listener = await askListener(options, questions.asker);
+  return { place, token, scope, listener };
 }
 
 async function askPlace({ url, caFile }: AnswerOptions, questions: Questions): Promise<GitLabPlace> {

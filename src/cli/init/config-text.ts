@@ -1,5 +1,5 @@
 import { stringify } from "yaml";
-import type { GitLabPlace, ScopeName } from "../../operations/setup/ports.ts";
+import type { GitLabPlace, ScopeName } from "../../operations/setup-checks.ts";
 import type { ListenerAnswers } from "./listener.ts";
 
 export interface ConfigFacts {
@@ -8,11 +8,11 @@ export interface ConfigFacts {
   /** As the configuration names them: relative names lie beside it. */
   readonly apiTokenFile: string;
   readonly signingKeyFile: string;
-  readonly door: ListenerAnswers | undefined;
+  readonly listener: ListenerAnswers | undefined;
 }
 
 /** A configuration for jobs by tag, with what could be changed as comments. */
-export function configText({ place, scope, apiTokenFile, signingKeyFile, door }: ConfigFacts): string {
+export function configText({ place, scope, apiTokenFile, signingKeyFile, listener }: ConfigFacts): string {
   const example = scope.kind === "instance" ? "the whole GitLab" : `${scope.kind} ${scope.name}`;
   return `# FireRunner's configuration, as “firerunner init” wrote it. docs/configuration.md explains every key; “firerunner config check”
 # finds mistakes, and “firerunner reload” makes a running FireRunner read it again.
@@ -25,7 +25,7 @@ ${place.caFile === undefined ? "  # caFile: /etc/ssl/certs/company-ca.pem   # fo
 webhook:
   ${scopeLine(scope)}
   apiTokenFile: ${scalar(apiTokenFile)}
-${doorKeys(door, signingKeyFile)}
+${listenerKeys(listener, signingKeyFile)}
   sizes:
     # The most that a tag may ask for.
     maxCpus: 16
@@ -43,7 +43,7 @@ ${doorKeys(door, signingKeyFile)}
   #   protected: true     # serve protected branches and tags only
   #   keepUnused: 24h     # how long GitLab keeps a runner that no job asks for
 
-${httpSection(door)}
+${httpSection(listener)}
 
 # Where the store, sockets and machines lie. Default: /var/lib/firerunner for root, else ~/.local/state/firerunner.
 # state: /var/lib/firerunner
@@ -54,8 +54,8 @@ function scopeLine(scope: ScopeName): string {
   return scope.kind === "instance" ? "instance: true" : `${scope.kind}: ${scalar(scope.name)}`;
 }
 
-function doorKeys(door: ListenerAnswers | undefined, signingKeyFile: string): string {
-  if (door === undefined) {
+function listenerKeys(listener: ListenerAnswers | undefined, signingKeyFile: string): string {
+  if (listener === undefined) {
     return `  # GitLab does not call: new jobs are found by looking.
   # signingKeyFile: webhook.key
   # url: https://firerunner.example.org:8443/webhook
@@ -66,11 +66,11 @@ function doorKeys(door: ListenerAnswers | undefined, signingKeyFile: string): st
   signingKeyFile: ${scalar(signingKeyFile)}
   # tokenFile: webhook.token
   # The address under which GitLab reaches the public server below.
-  url: ${scalar(door.url)}`;
+  url: ${scalar(listener.url)}`;
 }
 
-function httpSection(door: ListenerAnswers | undefined): string {
-  if (door === undefined) {
+function httpSection(listener: ListenerAnswers | undefined): string {
+  if (listener === undefined) {
     return `# The public server for webhooks; “firerunner webhook install” tells GitLab of it.
 # http:
 #   listen: ["0.0.0.0:8443"]
@@ -78,9 +78,9 @@ function httpSection(door: ListenerAnswers | undefined): string {
   }
   const listen = `# The public server for webhooks. /healthz and /readyz answer there too.
 http:
-  listen: [${scalar(door.listen)}]`;
-  if (door.tls === undefined) {
-    const proxies = door.listen.startsWith("http://127.") ? "[127.0.0.1]" : "[]";
+  listen: [${scalar(listener.listen)}]`;
+  if (listener.tls === undefined) {
+    const proxies = listener.listen.startsWith("http://127.") ? "[127.0.0.1]" : "[]";
     return `${listen}
   # Whose X-Forwarded-For is believed: the proxy that ends TLS.
   trustedProxies: ${proxies}`;
@@ -88,8 +88,8 @@ http:
   return `${listen}
   tls:
     # Both are read again when they change.
-    certificateFile: ${scalar(door.tls.certificateFile)}
-    keyFile: ${scalar(door.tls.keyFile)}`;
+    certificateFile: ${scalar(listener.tls.certificateFile)}
+    keyFile: ${scalar(listener.tls.keyFile)}`;
 }
 
 /** Always quoted: a path may look like a number, and an address like a map. */

@@ -29,28 +29,28 @@ export async function askListener(
   options: ListenerQuestionOptions,
   asker: Prompter,
 ): Promise<ListenerAnswers | undefined> {
-  const way = givenWay(options) ?? (asker.canAsk ? await chooseWay(asker) : "none");
-  if (way === "none") return undefined;
-  const tls = way === "tls" ? await askTls(options, asker) : undefined;
+  const reach = givenReach(options) ?? (asker.canAsk ? await chooseReach(asker) : "none");
+  if (reach === "none") return undefined;
+  const tls = reach === "tls" ? await askTls(options, asker) : undefined;
   const listen = options.listen ?? (tls ? TLS_LISTEN : PROXIED_LISTEN);
   return { listen, url: await askWebhookUrl(options, asker, tls !== undefined), tls };
 }
 
-type Way = "tls" | "proxy" | "none";
+type Reach = "tls" | "proxy" | "none";
 
-function givenWay({
+function givenReach({
   webhookUrl,
   listen,
   certificate,
   certificateKey,
-}: ListenerQuestionOptions): Way | undefined {
+}: ListenerQuestionOptions): Reach | undefined {
   if (certificate !== undefined || certificateKey !== undefined) return "tls";
   if (listen !== undefined) return listen.startsWith("http://") ? "proxy" : "tls";
   return webhookUrl === undefined ? undefined : "proxy";
 }
 
-async function chooseWay(asker: Prompter): Promise<Way> {
-  return await asker.choose<Way>({
+async function chooseReach(asker: Prompter): Promise<Reach> {
+  return await asker.choose<Reach>({
     message: "How is GitLab to reach this computer, to tell of new jobs at once?",
     option: "--webhook-url",
     choices: [

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { describeError, systemCode } from "../../base/errors.ts";
-import { makeDirectory } from "../../base/make-directory.ts";
+import { makeDirectory } from "../../base/trusted-file.ts";
 import { loadConfig } from "../../config/load.ts";
 import { readLocalFile } from "../../config/named-files.ts";
 import { CliError } from "../errors.ts";

@@ -1,8 +1,8 @@
 /** Who answers the questions of `init`: the port, what stands in where nobody can be asked, and what becomes of what was found. */
 
-import { plainText } from "../../base/plain-text.ts";
-import type { Finding } from "../../operations/doctor/check.ts";
-import type { SetupChecks } from "../../operations/setup/ports.ts";
+import { plainText } from "../../base/text.ts";
+import type { Finding } from "../../operations/doctor/findings.ts";
+import type { SetupChecks } from "../../operations/setup-checks.ts";
 import { CliError } from "../errors.ts";
 import type { Output } from "../output.ts";
 

@@ -7,8 +7,8 @@ import { type ScriptedAsker, scriptedAsker } from "../../../test/builders/script
 import { temporaryDirectory } from "../../../test/builders/temporary-directory.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
-import type { Finding } from "../../operations/doctor/check.ts";
-import type { SetupChecks } from "../../operations/setup/ports.ts";
+import type { Finding } from "../../operations/doctor/findings.ts";
+import type { SetupChecks } from "../../operations/setup-checks.ts";
 import { createOutput } from "../output.ts";
 import { canceled, createSilentPrompter } from "./prompter.ts";
 import { type InitOptions, runInit } from "./run-init.ts";
@@ -85,7 +85,7 @@ describe("with somebody to ask", () => {
     expect(result).toEqual({
       configFile,
       files: [at("api.token"), at("webhook.key"), configFile],
-      hasDoor: true,
+      hasListener: true,
     });
     const config = await loadConfig({ file: configFile, env: {}, root: true });
     expect(config.gitlab.url).toBe("https://gitlab.example.org");
@@ -239,9 +239,9 @@ describe("the public server", () => {
   });
 
   test("may be left out: jobs are found by looking, and the file says how to add it", async () => {
-    const { hasDoor, files } = await init(scriptedAsker({ ...answers, "--webhook-url": ["none"] }));
+    const { hasListener, files } = await init(scriptedAsker({ ...answers, "--webhook-url": ["none"] }));
 
-    expect([hasDoor, files.length]).toEqual([false, 2]);
+    expect([hasListener, files.length]).toEqual([false, 2]);
     expect((await loadConfig({ file: configFile, env: {} })).http.listen).toEqual([]);
     expect(await readFile(configFile, "utf8")).toContain("# http:");
   });
@@ -254,10 +254,10 @@ describe("with nobody to ask", () => {
   };
   const given = { url: "https://gitlab.example.org", tokenText: "glpat-env", group: "g" };
 
-  test("options are enough, and no door is opened without its address", async () => {
+  test("options are enough, and no listener is opened without its address", async () => {
     const result = await init(nobody(), given);
 
-    expect(result.hasDoor).toBe(false);
+    expect(result.hasListener).toBe(false);
     expect((await loadConfig({ file: configFile, env: {} })).webhook?.secrets.apiToken.reveal()).toBe(
       "glpat-env",
     );

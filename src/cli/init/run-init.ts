@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname, isAbsolute, join, relative } from "node:path";
 import type { Secret } from "../../base/secret.ts";
 import { readLocalFile, readSecretFile } from "../../config/named-files.ts";
-import { checkSigningKeys } from "../../config/secret-forms.ts";
+import { checkSigningKeys } from "../../config/secrets.ts";
 import { CliError } from "../errors.ts";
 import { type AnswerOptions, type Answers, askAll } from "./answers.ts";
 import { configText } from "./config-text.ts";
@@ -21,8 +21,8 @@ export interface InitResult {
   readonly configFile: string;
   /** All files that were written, the configuration last. */
   readonly files: readonly string[];
-  /** Whether GitLab is to be told of a door. */
-  readonly hasDoor: boolean;
+  /** Whether GitLab is to be told where FireRunner listens. */
+  readonly hasListener: boolean;
 }
 
 /** Asks, checks, and writes at the very end: whoever leaves before has changed nothing. */
@@ -36,7 +36,7 @@ export async function runInit(options: InitOptions, questions: Questions): Promi
   for (const { path } of files) if (path !== configFile) await allowReplacing(path, force, questions);
   questions.signal.throwIfAborted();
   await writeFiles(files);
-  return { configFile, files: files.map(({ path }) => path), hasDoor: answers.door !== undefined };
+  return { configFile, files: files.map(({ path }) => path), hasListener: answers.listener !== undefined };
 }
 
 async function allowReplacing(path: string, force: boolean, { asker }: Questions): Promise<void> {
@@ -50,7 +50,10 @@ async function allowReplacing(path: string, force: boolean, { asker }: Questions
 }
 
 /** Secrets first, the configuration that names them last. */
-async function planFiles(options: InitOptions, { place, token, scope, door }: Answers): Promise<NewFile[]> {
+async function planFiles(
+  options: InitOptions,
+  { place, token, scope, listener }: Answers,
+): Promise<NewFile[]> {
   const directory = dirname(options.configFile);
   const secrets: NewFile[] = [];
   let apiTokenFile = token.file;
@@ -59,7 +62,7 @@ async function planFiles(options: InitOptions, { place, token, scope, door }: An
     secrets.push({ path: apiTokenFile, text: `${token.secret.reveal()}\n`, mode: 0o600 });
   }
   const signingKeyFile = join(directory, "webhook.key");
-  if (door && !(await hasSigningKey(signingKeyFile))) {
+  if (listener && !(await hasSigningKey(signingKeyFile))) {
     secrets.push({ path: signingKeyFile, text: `${options.newSigningKey().reveal()}\n`, mode: 0o600 });
   }
   const text = configText({
@@ -67,7 +70,7 @@ async function planFiles(options: InitOptions, { place, token, scope, door }: An
     scope,
     apiTokenFile: nameIn(directory, apiTokenFile),
     signingKeyFile: nameIn(directory, signingKeyFile),
-    door,
+    listener,
   });
   return [...secrets, { path: options.configFile, text, mode: 0o644 }];
 }

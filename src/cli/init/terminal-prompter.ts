@@ -1,6 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { confirm, isCancel, log, password, select, text } from "@clack/prompts";
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import type { Prompter } from "./prompter.ts";
 import { canceled } from "./prompter.ts";
 

@@ -15,7 +15,7 @@ const closers: (() => unknown)[] = [];
 
 beforeAll(async () => {
   authority = await makeCertificateAuthority();
-  directory = await mkdtemp(join(tmpdir(), "fr-door-"));
+  directory = await mkdtemp(join(tmpdir(), "fr-listener-"));
 });
 
 afterAll(async () => {
@@ -27,7 +27,7 @@ afterEach(() => {
   for (const close of closers.splice(0)) close();
 });
 
-/** Listens on loopback and answers with the path that was asked for. Answers the port. */
+/** Listens on loopback and answers with the path that was asked for. Returns the port. */
 async function listen(tls?: { key: string; cert: string }): Promise<number> {
   const handler: RequestListener = (request, response) => void response.end(`got\n  ${request.url}\u001b[2J`);
   const server = tls ? createHttps(tls, handler) : createHttp(handler);
@@ -40,11 +40,11 @@ async function listen(tls?: { key: string; cert: string }): Promise<number> {
 }
 
 async function deliver(http: object, options: ListenerOptions = {}): Promise<ListenerAnswer> {
-  const door = await connectListener({ http: HttpConfig.parse(http) }, options);
+  const listener = await connectListener({ http: HttpConfig.parse(http) }, options);
   try {
-    return await door.deliver({ "content-type": "application/json" }, "{}");
+    return await listener.deliver({ "content-type": "application/json" }, "{}");
   } finally {
-    await door.close();
+    await listener.close();
   }
 }
 
@@ -53,7 +53,7 @@ async function fileOf(name: string, text: string): Promise<string> {
   return join(directory, name);
 }
 
-describe("the configured door", () => {
+describe("the configured listener", () => {
   test("is reached on this computer, and its answer is harmless on a terminal", async () => {
     const port = await listen();
 
@@ -65,8 +65,8 @@ describe("the configured door", () => {
   test("is trusted by its own certificate, whatever name that bears", async () => {
     const certificate = await authority.issue("firerunner.example.org");
     const port = await listen(certificate);
-    const certificateFile = await fileOf("door.pem", certificate.cert);
-    const keyFile = await fileOf("door.key", certificate.key);
+    const certificateFile = await fileOf("server.pem", certificate.cert);
+    const keyFile = await fileOf("server.key", certificate.key);
 
     const answer = await deliver({ listen: [`0.0.0.0:${port}`], tls: { certificateFile, keyFile } });
 
@@ -82,7 +82,7 @@ describe("the configured door", () => {
   });
 });
 
-describe("a door elsewhere", () => {
+describe("a listener elsewhere", () => {
   test("is verified by the authority that is named", async () => {
     const port = await listen(await authority.issue("localhost"));
     const url = `https://localhost:${port}`;

@@ -1,10 +1,12 @@
+/** Delivering to a public server, this computer's or another, with the trust in its certificate that the options say. */
+
 import { readFile } from "node:fs/promises";
 import { getCACertificates } from "node:tls";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import type { Config } from "../../config/load.ts";
 import { CliError } from "../errors.ts";
 
@@ -51,7 +53,7 @@ export async function connectListener(
   config: Pick<Config, "http">,
   options: ListenerOptions,
 ): Promise<ListenerConnection> {
-  const url = options.url === undefined ? ownAddress(config.http.listen) : doorAddress(options.url);
+  const url = options.url === undefined ? ownAddress(config.http.listen) : givenAddress(options.url);
   const connect = await trustFor(url, config, options);
   const agent = new Agent({ connect, headersTimeout: ANSWER_LIMIT_MS, bodyTimeout: ANSWER_LIMIT_MS });
 
@@ -72,7 +74,7 @@ export async function connectListener(
   return { url: url.href, deliver, close: () => agent.destroy() };
 }
 
-/** A door of ours says `{"message": …}`; something else may say anything. */
+/** Our own server says `{"message": …}`; something else may say anything. */
 function wordsOf(body: string): string {
   const parsed = Message.safeParse(body);
   const text = parsed.success ? parsed.data.message : body;
@@ -83,7 +85,7 @@ function wordsOf(body: string): string {
 function ownAddress(listen: readonly string[]): URL {
   const [first] = listen;
   if (first === undefined) {
-    throw new CliError("cli_usage", "there is no door: http.listen names no address", {
+    throw new CliError("cli_usage", "there is no listener: http.listen names no address", {
       hint: "Name one, such as http://127.0.0.1:8080, or give the address of another FireRunner with --url.",
     });
   }
@@ -94,7 +96,7 @@ function ownAddress(listen: readonly string[]): URL {
   return url;
 }
 
-function doorAddress(text: string): URL {
+function givenAddress(text: string): URL {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
     throw new CliError("cli_usage", `“${text}” is not an address`, {
       hint: "Give such as https://firerunner.example.org/webhook.",
@@ -119,7 +121,7 @@ async function trustFor(
   }
   if (ca !== undefined) return { ca: [...systemAuthorities(), await readPem(ca)] };
   if (given !== undefined || http.tls === undefined) return { ca: systemAuthorities() };
-  // Our own door proves itself by the very certificate that it was given, whatever name that bears.
+  // Our own server proves itself by the very certificate that it was given, whatever name that bears.
   return {
     ca: await readPem(http.tls.certificateFile),
     allowPartialTrustChain: true,

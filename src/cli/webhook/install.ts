@@ -1,3 +1,5 @@
+/** `webhook install`: the key first, then GitLab's hook, then its test event; each a step that is told as it is done. */
+
 import type { Command } from "commander";
 import type { Config } from "../../config/load.ts";
 import { newSigningKey } from "../../gitlab/webhook-signature.ts";
@@ -5,7 +7,7 @@ import type { HookRequest, Step } from "../../operations/hook-installation/step.
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
 import { requireWebhook, signalOnInterrupt } from "../context.ts";
-import { CliError, exitCodes } from "../errors.ts";
+import { CliError, exitCodes, isNotRunning } from "../errors.ts";
 import { printFinding } from "../messages.ts";
 import { type KeyChange, prepareKeyFile } from "./key-file.ts";
 
@@ -49,7 +51,7 @@ async function* installSteps(context: Context, options: Options, signal: AbortSi
   const daemon = createDaemonClient(config.state);
   try {
     if (change) yield await keyStep(change.path, change.kind, daemon);
-    const { installConfiguredHook } = await import("../../operations/hook-installation/configured-hook.ts");
+    const { installConfiguredHook } = await import("../../operations/hook-installation/hook-installer.ts");
     const arrivals = async (since: number) => await arrivalsAt(daemon, since);
     const request = { scope: scopeOf(webhook, options), url, arrivals, signal };
     yield* installConfiguredHook(config, webhook, request);
@@ -96,7 +98,7 @@ async function arrivalsAt(daemon: DaemonClient, since: number) {
 
 async function unlessNotRunning<Result>(asked: Promise<Result>): Promise<Result | undefined> {
   return await asked.catch((error: unknown) => {
-    if (error instanceof CliError && error.code === "cli_not_running") return undefined;
+    if (isNotRunning(error)) return undefined;
     throw error;
   });
 }
@@ -117,7 +119,7 @@ function noUrl(given: string | undefined): CliError {
       ? "webhook.url is missing: GitLab must be told an address to call"
       : `“${given}” is not an address`;
   return new CliError("cli_usage", message, {
-    hint: "Give the address under which GitLab reaches this door, such as https://firerunner.example.org/webhook.",
+    hint: "Give the address under which GitLab reaches the public server, such as https://firerunner.example.org/webhook.",
   });
 }
 

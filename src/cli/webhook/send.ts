@@ -1,16 +1,18 @@
+/** `webhook send`: makes a delivery as GitLab would, and says what became of it. */
+
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
-import { plainText } from "../../base/plain-text.ts";
+import { plainText } from "../../base/text.ts";
 import type { JobStory } from "../../views/api.ts";
 import type { DeliveryView } from "../../views/webhook-api.ts";
 import { createDaemonClient, type DaemonClient } from "../client.ts";
 import type { Context, Run } from "../context.ts";
 import { requireWebhook } from "../context.ts";
-import { CliError, DaemonError, exitCodes } from "../errors.ts";
+import { CliError, DaemonError, exitCodes, isNotRunning } from "../errors.ts";
 import { idOption } from "../options.ts";
 import type { Output } from "../output.ts";
 import { connectListener, type ListenerAnswer, type ListenerOptions } from "./deliver.ts";
@@ -18,7 +20,7 @@ import { deliveryHeaders, type HookEvent, hookEvents, sampleBody } from "./sampl
 
 /** How long FireRunner may take to ask GitLab about the job of a sample. */
 const REACTION_LIMIT_MS = 5_000;
-const LOOK_MS = 500;
+const POLL_MS = 500;
 
 interface Options extends ListenerOptions {
   readonly event: HookEvent;
@@ -72,18 +74,18 @@ async function sendSample(context: Context, options: Options): Promise<number> {
     ? await readBody(options.file)
     : sampleBody({ event, projectId, id: job, status }, now);
   const headers = deliveryHeaders({ event: hookEvents[event], id, body, now }, { signingKey, token });
-  const door = await connectListener(config, options);
+  const listener = await connectListener(config, options);
   const daemon = createDaemonClient(config.state);
   try {
-    const answer = await door.deliver(headers, body);
+    const answer = await listener.deliver(headers, body);
     const isTaken = answer.status >= 200 && answer.status < 300;
     const outcome = isTaken ? await findOutcome(daemon, id) : undefined;
-    output.result({ url: door.url, id, answer, outcome: outcome ?? null }, () =>
-      printOutcome(output, { url: door.url, id, answer, outcome }),
+    output.result({ url: listener.url, id, answer, outcome: outcome ?? null }, () =>
+      printOutcome(output, { url: listener.url, id, answer, outcome }),
     );
     return isTaken ? exitCodes.ok : exitCodes.failed;
   } finally {
-    await Promise.all([door.close(), daemon.close()]);
+    await Promise.all([listener.close(), daemon.close()]);
   }
 }
 
@@ -112,7 +114,7 @@ async function findOutcome(daemon: DaemonClient, id: string): Promise<Outcome | 
     const jobId = delivery?.jobId ?? null;
     return { delivery, job: jobId === null ? null : await awaitJob(daemon, jobId) };
   } catch (error) {
-    if (error instanceof CliError && error.code === "cli_not_running") return undefined;
+    if (isNotRunning(error)) return undefined;
     throw error;
   }
 }
@@ -124,7 +126,7 @@ async function awaitJob(daemon: DaemonClient, jobId: number): Promise<string | n
     const story = await storyOf(daemon, jobId);
     const isSeen = story !== undefined && !("waiting" in story && story.waiting.standing === "unseen");
     if (isSeen || systemClock.now() >= until) return story ? wordsOf(story) : null;
-    await systemClock.sleep(LOOK_MS);
+    await systemClock.sleep(POLL_MS);
   }
 }
 

@@ -14,7 +14,7 @@ import { constants, createZstdCompress } from "node:zlib";
 import { z } from "zod";
 import { systemCode } from "../../base/errors.ts";
 import { parseJson } from "../../base/json.ts";
-import { makeDirectory } from "../../base/make-directory.ts";
+import { makeDirectory } from "../../base/trusted-file.ts";
 import { IMAGE_EPOCH_S } from "../base-layer.ts";
 import { removeTree, syncPath, writeFileDurably } from "../durable.ts";
 import { ImageError } from "../errors.ts";

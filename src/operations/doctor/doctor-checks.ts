@@ -5,22 +5,20 @@ import type { Pool } from "../../domain/pool.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
 import { createRunnerApi } from "../../gitlab/runner-client.ts";
 import { oneUserProblem } from "../one-user.ts";
-import { capacityChecks } from "./capacity.ts";
-import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
 import { egressChecks } from "./egress.ts";
+import type { DoctorCheck, Finding, RunningFireRunner } from "./findings.ts";
 import { answer } from "./findings.ts";
-import { fleetChecks } from "./fleet.ts";
+import { fleetChecks, relayChecks } from "./fleet.ts";
 import { answerOfGitLab, gitlabChecks } from "./gitlab.ts";
 import { listenerChecks } from "./listener.ts";
-import { machineChecks } from "./machines.ts";
-import { relayChecks } from "./relay.ts";
+import { capacityChecks, machineChecks } from "./machines.ts";
 import { taggedChecks } from "./tagged.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
 const CLOCK_TOLERANCE_MS = 5_000;
 
 /**
- * The questions that need the rooms: are the images intact, can machines run, does GitLab know the tokens and tell of jobs, is the
+ * The questions that need the configuration: are the images intact, can machines run, does GitLab know the tokens and tell of jobs, is the
  * clock right. None of them disturbs the FireRunner that runs.
  */
 export function doctorChecks(config: Config, running?: RunningFireRunner): readonly DoctorCheck[] {

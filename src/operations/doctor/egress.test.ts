@@ -4,8 +4,8 @@ import { startHttpServer, type TestServer } from "../../../test/servers/http-ser
 import { directRoutes, type ProxyRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import { loadConfig } from "../../config/load.ts";
-import type { Finding } from "./check.ts";
 import { egressChecks } from "./egress.ts";
+import type { Finding } from "./findings.ts";
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {
@@ -146,7 +146,7 @@ describe("guests' egress", () => {
   });
 
   test.each<[string, Setting]>([
-    ["no guest has a way out", { egress: ["none"] }],
+    ["no guest may leave", { egress: ["none"] }],
     ["guests' connections take no proxy", { egress: ["internet"], proxies: { https: undefined } }],
   ])("is no question where %s", async (_what, setting) => {
     expect((await look(setting)).finding).toBeUndefined();

@@ -1,4 +1,4 @@
-/** Whether a company's proxy lets guests out, by the way that the relay takes for them. Nothing but CONNECT is sent, to hosts that the configuration names. */
+/** Whether a company's proxy lets guests out, through the relay's own dialer. Nothing but CONNECT is sent, to hosts that the configuration names. */
 
 import { FireRunnerError } from "../../base/errors.ts";
 import { formatHostPort } from "../../base/host-port.ts";
@@ -15,14 +15,14 @@ import {
   refusalIn,
   type Target,
 } from "../../relay/egress/egress-policy.ts";
-import type { DoctorCheck, Finding } from "./check.ts";
+import type { DoctorCheck, Finding } from "./findings.ts";
 import { mergeFindings, sentence } from "./findings.ts";
 
 export interface EgressCheckOptions {
   readonly config: Pick<Config, "gitlab" | "proxy" | "kinds" | "webhook"> & {
     readonly relay: Pick<Config["relay"], "connectTimeout">;
   };
-  /** Replaces this computer's ways of looking names up. */
+  /** Replaces this computer's way of resolving names. */
   readonly resolve?: Resolve;
 }
 
@@ -33,7 +33,7 @@ interface Trial {
   readonly whose: string[];
 }
 
-/** Nothing where guests' connections take no proxy, or where no guest has a way out. */
+/** Nothing where guests' connections take no proxy, or where no guest may leave. */
 export function egressChecks(options: EgressCheckOptions): DoctorCheck[] {
   const { config } = options;
   const outward = kindsOf(config).filter(({ egress }) => egress.mode !== "none");
@@ -94,9 +94,9 @@ function trialOf(egress: Egress, config: EgressCheckOptions["config"]): Omit<Tri
   const isSecure = config.gitlab.url.startsWith("https:");
   for (const target of egress.mode === "internet" && isSecure ? [...named, gitlab] : named) {
     const proxy = proxyFor({ ...target, secure: true }, config.proxy);
-    const verdict = evaluateTarget(egress, target, gitlab);
-    if (proxy === undefined || !verdict.allowed) continue;
-    return { proxy, destination: { target, addresses: verdict.addresses, named: verdict.named } };
+    const decision = evaluateTarget(egress, target, gitlab);
+    if (proxy === undefined || !decision.allowed) continue;
+    return { proxy, destination: { target, addresses: decision.addresses, named: decision.named } };
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { FireRunnerError } from "../../base/errors.ts";
-import type { Finding } from "./check.ts";
+import type { Finding } from "./findings.ts";
 import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const { signal } = new AbortController();

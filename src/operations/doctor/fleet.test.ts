@@ -3,7 +3,7 @@ import { aFlintlockHost } from "../../../test/builders/flintlock-host.ts";
 import { startFlintlockd } from "../../../test/flintlockd/stand-in.ts";
 import { systemClock } from "../../base/clock.ts";
 import { VmConfig } from "../../vm/config.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import { fleetChecks } from "./fleet.ts";
 
 async function look(...hosts: FlintlockHost[]) {

@@ -8,7 +8,7 @@ import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
 import { directRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
-import type { Finding } from "./check.ts";
+import type { Finding } from "./findings.ts";
 import { type GitLabCheckOptions, gitlabChecks } from "./gitlab.ts";
 
 let authority: CertificateAuthority;

@@ -1,4 +1,4 @@
-/** Whether GitLab's API is where the configuration says, on the way that the configuration says: proxy, certificates, answer. */
+/** Whether GitLab's API is where the configuration says, by the route that the configuration says: proxy, certificates, answer. */
 
 import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ import { readAnswer } from "../../gitlab/answer.ts";
 import type { GitLabError } from "../../gitlab/errors.ts";
 import { gitLabErrorFrom } from "../../gitlab/errors.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
-import type { DoctorCheck, Finding } from "./check.ts";
+import type { DoctorCheck, Finding } from "./findings.ts";
 import { answer, mergeFindings, sentence } from "./findings.ts";
 
 const ANSWER_LIMIT_MS = 15_000;
@@ -108,7 +108,7 @@ async function checkProxy(options: GitLabCheckOptions, signal: AbortSignal): Pro
   }
 }
 
-const inTheWay = new Set<string>([
+const unreachable = new Set<string>([
   "gitlab_proxy",
   "gitlab_unreachable",
   "gitlab_certificate",
@@ -124,7 +124,7 @@ export function answerOfGitLab(ask: (signal: AbortSignal) => Promise<Finding>): 
       return await ask(signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (!inTheWay.has(gitLabErrorFrom(error, ASKING).code)) throw error;
+      if (!unreachable.has(gitLabErrorFrom(error, ASKING).code)) throw error;
       return { level: "warn", message: "not known: GitLab cannot be asked", hint: "See “gitlab” above." };
     }
   });
@@ -134,7 +134,7 @@ export function answerOfGitLab(ask: (signal: AbortSignal) => Promise<Finding>): 
 async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal): Promise<Finding> {
   const { url } = options.config.gitlab;
   try {
-    return judge(url, await ask(options, signal));
+    return statusFinding(url, await ask(options, signal));
   } catch (error) {
     signal.throwIfAborted();
     const known = gitLabErrorFrom(error, ASKING);
@@ -153,7 +153,7 @@ async function checkReachable(options: GitLabCheckOptions, signal: AbortSignal):
   }
 }
 
-function judge(url: string, { status, tookMs }: Heard): Finding {
+function statusFinding(url: string, { status, tookMs }: Heard): Finding {
   if (status >= 500) {
     return {
       level: "warn",
@@ -193,13 +193,13 @@ async function checkDates(files: readonly CertificateFile[], clock: Clock): Prom
   const findings = await Promise.all(
     files.map(async ({ key, path }) => {
       const certificates = certificatesIn(await readFile(path, "utf8"));
-      return certificates.map((each) => judgeDates(each, key, clock.now()));
+      return certificates.map((each) => datesFinding(each, key, clock.now()));
     }),
   );
   return mergeFindings(findings.flat());
 }
 
-function judgeDates(certificate: X509Certificate, key: string, now: number): Finding {
+function datesFinding(certificate: X509Certificate, key: string, now: number): Finding {
   const name = /^CN=(.*)$/m.exec(certificate.subject)?.[1] ?? certificate.subject.replaceAll("\n", ", ");
   const until = Date.parse(certificate.validTo);
   const told = `${key}: ${JSON.stringify(name)}`;

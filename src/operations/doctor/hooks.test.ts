@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ApiHook } from "../../gitlab/rest-api.ts";
-import { evaluateHooks, type HookExpectations } from "./hooks.ts";
+import { evaluateHooks, type HookExpectations } from "./tagged.ts";
 
 const url = "https://firerunner.example.org/webhook";
 const hook: ApiHook = {
@@ -32,7 +32,7 @@ test("a hook that leads here and sends what is wanted is well", () => {
   });
 });
 
-describe("a hook in trouble is a warning, with the command that repairs it", () => {
+describe("a hook with a problem is a warning, with the command that repairs it", () => {
   const disabledUntil = Date.parse("2026-01-01T01:00:00Z");
   test.each<[string, Partial<ApiHook>]>([
     ["does not send job events", { jobEvents: false }],
@@ -68,7 +68,7 @@ describe("what proves a delivery", () => {
 describe("without a hook that leads here jobs are found by looking", () => {
   test.each<[string, Partial<HookExpectations>, string]>([
     ["none", { scope: { kind: "project", id: 7, path: "example/app" } }, "project example/app has none"],
-    ["a closed door", { url: undefined, isOpen: false }, "http.listen is empty"],
+    ["a closed server", { url: undefined, isOpen: false }, "http.listen is empty"],
     ["no address", { url: undefined }, "webhook.url is missing"],
     ["a whole GitLab", { scope: { kind: "instance" } }, "no webhook for the jobs of all"],
   ])("%s", (_what, changes, words) => {

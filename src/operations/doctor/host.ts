@@ -1,11 +1,12 @@
+/** What this computer has for machines: KVM, memory, disk, files, and the programs that are called. */
 import { access, constants, open, readFile, stat, statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { requireTrusted, UntrustedError } from "../../base/trusted-file.ts";
 import { formatMib, MIB_BYTES } from "../../base/units.ts";
 import type { Config, LocalConfig } from "../../config/load.ts";
-import type { DoctorCheck, Finding } from "./check.ts";
+import type { DoctorCheck, Finding } from "./findings.ts";
 
 const MIN_FREE_MIB = 1_024;
 const COMFORTABLE_FREE_MIB = 10 * 1_024;
@@ -141,4 +142,72 @@ async function nearestExisting(path: string): Promise<string> {
     if (isDirectory) return here;
   }
   return "/";
+}
+
+interface Need {
+  readonly program: string;
+  /** The Debian and Ubuntu package that has it. */
+  readonly package: string;
+}
+
+const toRun: readonly Need[] = [
+  {
+    program: process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64",
+    package: process.arch === "arm64" ? "qemu-system-arm" : "qemu-system-x86",
+  },
+  { program: "socat", package: "socat" },
+  { program: "mkfs.ext4", package: "e2fsprogs" },
+];
+
+const toBuild: readonly Need[] = [
+  { program: "mmdebstrap", package: "mmdebstrap" },
+  { program: "mksquashfs", package: "squashfs-tools" },
+  { program: "unsquashfs", package: "squashfs-tools" },
+  { program: "newuidmap", package: "uidmap" },
+  { program: "gpgv", package: "gpgv" },
+  { program: "cpio", package: "cpio" },
+  { program: "xz", package: "xz-utils" },
+  { program: "zstd", package: "zstd" },
+];
+
+/** The programs FireRunner calls. Without those that build images it still runs images that are there. */
+export function programChecks(env: NodeJS.ProcessEnv): DoctorCheck[] {
+  return [
+    { name: "programs", run: () => checkInstalled(env, toRun, "fail", "machines cannot be run without") },
+    {
+      name: "image tools",
+      run: () => checkInstalled(env, toBuild, "warn", "images cannot be built without"),
+    },
+  ];
+}
+
+async function checkInstalled(
+  env: NodeJS.ProcessEnv,
+  needs: readonly Need[],
+  level: "warn" | "fail",
+  meaning: string,
+): Promise<Finding> {
+  const found = await Promise.all(
+    needs.map(async (need) => ({ ...need, isThere: await isInstalled(need.program, env) })),
+  );
+  const missing = found.filter(({ isThere }) => !isThere);
+  if (missing.length === 0) return { level: "ok", message: needs.map(({ program }) => program).join(", ") };
+  const packages = [...new Set(missing.map((each) => each.package))].join(" ");
+  return {
+    level,
+    message: `${meaning} ${missing.map(({ program }) => program).join(", ")}`,
+    hint: `apt-get install ${packages}`,
+  };
+}
+
+/** Programs of administrators are often outside a user's PATH. */
+async function isInstalled(program: string, env: NodeJS.ProcessEnv): Promise<boolean> {
+  const directories = [...(env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"].filter(Boolean);
+  const answers = directories.map((directory) =>
+    access(join(directory, program), constants.X_OK).then(
+      () => true,
+      () => false,
+    ),
+  );
+  return (await Promise.all(answers)).includes(true);
 }

@@ -9,7 +9,7 @@ import { answer, startHttpServer } from "../../../test/servers/http-server.ts";
 import { systemClock } from "../../base/clock.ts";
 import { directRoutes } from "../../base/proxy/routes.ts";
 import { HttpConfig } from "../../server/config.ts";
-import type { Finding, RunningFireRunner } from "./check.ts";
+import type { Finding, RunningFireRunner } from "./findings.ts";
 import { listenerChecks } from "./listener.ts";
 
 interface Asked {
@@ -49,7 +49,7 @@ async function freePort(): Promise<number> {
   return held.port;
 }
 
-test("nothing is asked where no door is wanted", async () => {
+test("nothing is asked where no listener is wanted", async () => {
   expect(await look({})).toEqual({});
 });
 
@@ -78,7 +78,7 @@ describe("an address to listen on", () => {
 
   test("is held by the FireRunner that runs, which is not touched", async () => {
     await using held = await heldPort();
-    const running = { doors: [`http://127.0.0.1:${held.port}`] };
+    const running = { addresses: [`http://127.0.0.1:${held.port}`] };
 
     const found = await look({ listen: [`http://localhost:${held.port}`], running });
 
@@ -86,7 +86,10 @@ describe("an address to listen on", () => {
   });
 
   test("is free, and the FireRunner that runs knows nothing of it", async () => {
-    const found = await look({ listen: [`http://127.0.0.1:${await freePort()}`], running: { doors: [] } });
+    const found = await look({
+      listen: [`http://127.0.0.1:${await freePort()}`],
+      running: { addresses: [] },
+    });
 
     expect(Object.values(found)).toMatchObject([{ level: "warn", hint: expect.stringContaining("Restart") }]);
   });
@@ -102,7 +105,10 @@ describe("an address to listen on", () => {
 });
 
 describe("the certificate", () => {
-  async function judged(issued: { host: string; days?: number }, url?: string): Promise<Finding | undefined> {
+  async function certificateFinding(
+    issued: { host: string; days?: number },
+    url?: string,
+  ): Promise<Finding | undefined> {
     await using authority = await makeCertificateAuthority();
     await using directory = await temporaryDirectory();
     const { cert, key } = await authority.issue(issued.host, issued.days);
@@ -117,7 +123,9 @@ describe("the certificate", () => {
   }
 
   test("fits, and has time", async () => {
-    expect(await judged({ host: "localhost", days: 90 }, "https://localhost:1/webhook")).toMatchObject({
+    expect(
+      await certificateFinding({ host: "localhost", days: 90 }, "https://localhost:1/webhook"),
+    ).toMatchObject({
       level: "ok",
       message: expect.stringMatching(/fits its key and is valid until \d{4}-\d\d-\d\d$/),
     });
@@ -128,7 +136,7 @@ describe("the certificate", () => {
     [{ host: "localhost", days: -1 }, "has expired"],
     [{ host: "other.example.org", days: 90 }, "is not for localhost"],
   ])("%j keeps GitLab from calling", async (issued, words) => {
-    const finding = await judged(issued, "https://localhost:1/webhook");
+    const finding = await certificateFinding(issued, "https://localhost:1/webhook");
 
     expect(finding).toMatchObject({ level: "warn", hint: expect.any(String) });
     expect(finding?.message).toContain(words);
@@ -143,18 +151,18 @@ describe("the certificate", () => {
   });
 });
 
-describe("the way from GitLab", () => {
-  const running = { doors: [] };
+describe("the path from GitLab", () => {
+  const running = { addresses: [] };
 
   test("leads to FireRunner, below the path that a proxy has for it", async () => {
-    await using door = await startHttpServer(({ path }, response) =>
+    await using server = await startHttpServer(({ path }, response) =>
       answer(response, path === "/ci/healthz" ? 200 : 404, { alive: true }),
     );
 
-    expect(await look({ url: `${door.url}/ci/webhook`, running })).toEqual({
-      "webhook.url": { level: "ok", message: `FireRunner answers at ${door.url}` },
+    expect(await look({ url: `${server.url}/ci/webhook`, running })).toEqual({
+      "webhook.url": { level: "ok", message: `FireRunner answers at ${server.url}` },
     });
-    expect(door.seen.map(({ method, path }) => `${method} ${path}`)).toEqual(["GET /ci/healthz"]);
+    expect(server.seen.map(({ method, path }) => `${method} ${path}`)).toEqual(["GET /ci/healthz"]);
   });
 
   test.each([
@@ -191,8 +199,8 @@ describe("the way from GitLab", () => {
     await using directory = await temporaryDirectory();
     const handle = (_request: unknown, response: Parameters<typeof answer>[0]) =>
       answer(response, 200, { alive: true });
-    await using door = await startHttpServer(handle, await authority.issue("localhost"));
-    const url = `${door.url.replace("127.0.0.1", "localhost")}/webhook`;
+    await using server = await startHttpServer(handle, await authority.issue("localhost"));
+    const url = `${server.url.replace("127.0.0.1", "localhost")}/webhook`;
     const caFile = join(directory.path, "ca.pem");
     await writeFile(caFile, authority.ca);
 

@@ -1,20 +1,27 @@
-/** Whether webhooks could come in: the addresses to listen on, and the certificate. */
-
+/**
+ * Whether webhooks could come in: the addresses to listen on, the certificate, and the path that GitLab takes to the public server, tried
+ * from here: GitLab may still see another (firewalls, its own DNS, its trust).
+ */
 import { X509Certificate } from "node:crypto";
 import { createServer, isIP } from "node:net";
-import type { Clock } from "../../base/clock.ts";
-import { systemCode } from "../../base/errors.ts";
+import { type Clock, systemClock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
+import { describeError, systemCode } from "../../base/errors.ts";
 import { listenOn, listenProblem } from "../../base/listen.ts";
 import { CERTIFICATE_ENDS_SOON_MS, type TlsFiles } from "../../base/tls.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
-import { readServerPair } from "../../server/public/certificate-reloader.ts";
-import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";
-import type { DoctorCheck, Finding, RunningFireRunner } from "./check.ts";
-import { answer, mergeFindings } from "./findings.ts";
-import { checkReachability } from "./reachability.ts";
+import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
+import { connectGitLab } from "../../gitlab/http.ts";
+import {
+  type Listener,
+  parseListener,
+  readServerPair,
+  resolveListener,
+} from "../../server/public/listener.ts";
+import { answer, type DoctorCheck, type Finding, mergeFindings, type RunningFireRunner } from "./findings.ts";
 
-export interface ListenerCheckOptions {
+interface ListenerCheckOptions {
   readonly config: Pick<Config, "gitlab" | "http" | "proxy">;
   /** `webhook.url`. */
   readonly url: string | undefined;
@@ -33,18 +40,21 @@ export function listenerChecks(options: ListenerCheckOptions): DoctorCheck[] {
   }));
   const certificate = (files: TlsFiles): DoctorCheck => ({
     name: "certificate",
-    run: answer(async () => mergeFindings(await judgeCertificate(files, url, clock.now()))),
+    run: answer(async () => mergeFindings(await certificateFindings(files, url, clock.now()))),
   });
-  const way = { name: "webhook.url", run: answer((signal) => checkReachability(options, signal), "warn") };
+  const reachability = {
+    name: "webhook.url",
+    run: answer((signal) => checkReachability(options, signal), "warn"),
+  };
   return [
     ...listeners,
     ...(tls && listen.length > 0 ? [certificate(tls)] : []),
-    ...(url === undefined ? [] : [way]),
+    ...(url === undefined ? [] : [reachability]),
   ];
 }
 
 async function checkListener(listener: Listener, running: RunningFireRunner | undefined): Promise<Finding> {
-  if (running?.doors.some((address) => isDoorOf(address, listener))) {
+  if (running?.addresses.some((address) => isAddressOf(address, listener))) {
     return { level: "ok", message: "the running FireRunner listens there" };
   }
   const tries = (await resolveListener(listener)).map(tryToListen);
@@ -54,7 +64,7 @@ async function checkListener(listener: Listener, running: RunningFireRunner | un
   return { level: "warn", message: "the running FireRunner does not listen there", hint };
 }
 
-function isDoorOf(address: string, { isTls, port }: Listener): boolean {
+function isAddressOf(address: string, { isTls, port }: Listener): boolean {
   return address.startsWith(isTls ? "https://" : "http://") && address.endsWith(`:${port}`);
 }
 
@@ -72,17 +82,21 @@ async function tryToListen({ host, port }: Listener): Promise<Finding> {
 }
 
 /** Beside what keeps the public server from opening, which is thrown: what keeps GitLab from trusting it. */
-async function judgeCertificate(files: TlsFiles, url: string | undefined, now: number): Promise<Finding[]> {
+async function certificateFindings(
+  files: TlsFiles,
+  url: string | undefined,
+  now: number,
+): Promise<Finding[]> {
   const { cert, validFrom, validUntil } = await readServerPair(files);
   const day = new Date(validUntil).toISOString().slice(0, 10);
   return [
     { level: "ok", message: `${files.certificateFile} fits its key and is valid until ${day}` },
-    ...judgeDates(validFrom, validUntil, now),
-    ...judgeName(new X509Certificate(cert), url),
+    ...dateFindings(validFrom, validUntil, now),
+    ...nameFindings(new X509Certificate(cert), url),
   ];
 }
 
-function judgeDates(validFrom: number, validUntil: number, now: number): Finding[] {
+function dateFindings(validFrom: number, validUntil: number, now: number): Finding[] {
   const hint = "Renew it and put the new one into the same files: FireRunner takes it within seconds.";
   if (now >= validUntil) {
     const message = `the certificate has expired ${formatDuration(now - validUntil)} ago: GitLab refuses to call`;
@@ -96,7 +110,7 @@ function judgeDates(validFrom: number, validUntil: number, now: number): Finding
   return [{ level: "warn", message: `the certificate expires in ${formatDuration(validUntil - now)}`, hint }];
 }
 
-function judgeName(certificate: X509Certificate, url: string | undefined): Finding[] {
+function nameFindings(certificate: X509Certificate, url: string | undefined): Finding[] {
   if (url === undefined || !url.startsWith("https:")) return [];
   const host = new URL(url).hostname.replace(/^\[|\]$/g, "");
   const isFor = isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host);
@@ -108,4 +122,85 @@ function judgeName(certificate: X509Certificate, url: string | undefined): Findi
       hint: "Get one with this name, unless a proxy between ends TLS with a certificate of its own.",
     },
   ];
+}
+
+const ANSWER_LIMIT_MS = 10_000;
+const MAX_ANSWER_BYTES = 4_096;
+/** Bad certificates have codes of OpenSSL's (`DEPTH_ZERO_SELF_SIGNED_CERT`) and of Node's own (`ERR_TLS_CERT_ALTNAME_INVALID`). */
+const certificateCode = /CERT|SIGNATURE|SSL|TLS/;
+
+interface ReachabilityOptions {
+  readonly config: Pick<Config, "gitlab" | "proxy">;
+  readonly url: string | undefined;
+  readonly running: RunningFireRunner | undefined;
+}
+
+/** Asks `/healthz` beside `webhook.url`, which no count of refused requests notices. */
+async function checkReachability(
+  { config, url: given, running }: ReachabilityOptions,
+  signal: AbortSignal,
+): Promise<Finding> {
+  const url = new URL(given ?? "");
+  try {
+    // A private authority that GitLab's certificate has is likely to have signed this one too.
+    return answerFinding(url, await ask(url, config, signal));
+  } catch (error) {
+    signal.throwIfAborted();
+    const [words, hint] = adviceFor(error, url, running);
+    return { level: "warn", message: `${url.origin} ${words}: ${describeError(error)}`, hint };
+  }
+}
+
+async function ask(url: URL, { gitlab, proxy }: ReachabilityOptions["config"], signal: AbortSignal) {
+  const base = url.pathname.replace(/\/webhook\/?$/, "").replace(/\/+$/, "");
+  const http = await connectGitLab({ gitlab: { url: url.origin, caFile: gitlab.caFile }, proxy });
+  try {
+    const limit = { limitMs: ANSWER_LIMIT_MS, parent: signal };
+    return await withDeadline(systemClock, limit, async (either) => {
+      const response = await http.request({ method: "GET", path: `${base}/healthz`, signal: either });
+      return await readAnswer(response, MAX_ANSWER_BYTES);
+    });
+  } finally {
+    await http.close();
+  }
+}
+
+function answerFinding(url: URL, answer: Awaited<ReturnType<typeof readAnswer>>): Finding {
+  const json = jsonOf(answer);
+  const isAlive = typeof json === "object" && json !== null && "alive" in json && json.alive === true;
+  if (answer.status === 200 && isAlive) {
+    return { level: "ok", message: `FireRunner answers at ${url.origin}` };
+  }
+  return {
+    level: "warn",
+    message: `${url.origin} answers ${answer.status} for /healthz, and not as FireRunner does`,
+    hint: "A proxy that passes on nothing but /webhook may do so; “firerunner webhook install” shows whether a delivery arrives.",
+  };
+}
+
+function adviceFor(
+  error: unknown,
+  { hostname }: URL,
+  running: RunningFireRunner | undefined,
+): [words: string, hint: string] {
+  const code = codeOf(error);
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN") {
+    return ["is not known here", `Correct webhook.url, or the DNS entry of ${hostname}.`];
+  }
+  if (certificateCode.test(code)) {
+    return [
+      "has a certificate that is not trusted here",
+      "GitLab refuses it too, unless its administrator has added the authority: use a certificate for this name, with its whole chain in the file.",
+    ];
+  }
+  if (running === undefined) return ["does not answer", "No FireRunner runs here: start it, and ask again."];
+  return [
+    "cannot be reached from here",
+    "Look at http.listen, at the proxy or port forwarding between, and at firewalls; some networks cannot reach their own public address, and GitLab still can.",
+  ];
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "";
+  return systemCode(error) ?? codeOf(error.cause);
 }

@@ -1,19 +1,23 @@
-/** Whether machines can run: of each pool, and of each kind that tags of jobs can choose. */
-
+/**
+ * Whether machines can run: of each pool, and of each kind that tags of jobs can choose. And how many of each pool there is room for, and
+ * whether it is disk that allows no more.
+ */
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
 import { neededAbilities, tagRulesOf } from "../../config/machine-kinds.ts";
-import { isRemoteDriver } from "../../domain/drivers.ts";
+import { hostsSettingOf, isRemoteDriver, remoteDrivers } from "../../domain/drivers.ts";
 import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
+import { hostKey } from "../../domain/placement.ts";
+import { type Pool, poolCapacity } from "../../domain/pool.ts";
 import { type Root, rootNamed } from "../../image/config.ts";
 import { openImages } from "../../image/open-images.ts";
 import { registryAsker } from "../../registry/holding.ts";
-import type { MachineBase } from "../../scheduler/health.ts";
+import type { MachineBase } from "../../scheduler/host-probes.ts";
 import type { Fleet } from "../../vm/driver.ts";
 import { createLocalFleet } from "../../vm/drivers.ts";
-import type { DoctorCheck, Finding } from "./check.ts";
-import { answer } from "./findings.ts";
+import { capacitiesOf, type HostTotals } from "../../vm/fleet.ts";
+import { answer, type DoctorCheck, type Finding } from "./findings.ts";
 
 type Wanted = Pick<
   Config,
@@ -130,4 +134,46 @@ function noDriver(fleet: Fleet, { driver }: MachineBase): Finding {
     message: `there is no driver ${driver}`,
     hint: `Drivers are: ${names.join(", ")}.`,
   };
+}
+
+type CapacityConfig = Pick<Config, "pools" | "state" | "vm" | "hosts">;
+
+/** One check for each pool. What a FireRunner that runs has promised to its machines already is not told apart. */
+export function capacityChecks(config: CapacityConfig): DoctorCheck[] {
+  return [...config.pools.values()].map((pool) => ({
+    name: `room for pool ${pool.name}`,
+    run: answer(async () => evaluateCapacity(pool, await totalsOf(config))),
+  }));
+}
+
+export function evaluateCapacity(pool: Pool, hosts: readonly HostTotals[]): Finding {
+  const { machines, byDisk, note } = poolCapacity(pool, hosts);
+  if (note !== undefined) return { level: machines === 0 ? "fail" : "warn", message: note };
+  const disk = byDisk === undefined ? "no limit by disk" : `disk for ${byDisk}`;
+  const unlimited = hosts.filter(({ driver, capacity }) => driver === pool.driver && !capacity.diskMib);
+  const message = `${machines} ${machines === 1 ? "machine" : "machines"} at one time, ${disk}`;
+  if (!isRemoteDriver(pool.driver) || unlimited.length === 0) return { level: "ok", message };
+  const names = unlimited.map(({ key }) => key.slice(key.indexOf("/") + 1)).join(", ");
+  const hint = `No disk is configured for ${names}: as much is promised there as is asked for. Set ${hostsSettingOf(pool.driver)}.NAME.disk.`;
+  return { level: "ok", message, hint };
+}
+
+async function totalsOf({ state, vm, hosts }: CapacityConfig): Promise<HostTotals[]> {
+  const elsewhere = remoteDrivers.flatMap(({ name: driver }) =>
+    [...hosts.values()].map(({ name, labels, capacity }) => ({
+      ...{ labels, capacity, driver },
+      key: hostKey({ driver, host: name }),
+    })),
+  );
+  const fleet = createLocalFleet({
+    stateDirectory: state,
+    settings: vm,
+    clock: systemClock,
+    log: silentLog,
+  });
+  try {
+    return [...(await capacitiesOf(fleet)), ...elsewhere];
+  } finally {
+    await fleet.close();
+  }
 }

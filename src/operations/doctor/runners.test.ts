@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { describeRunner } from "../../runners/runner-mark.ts";
-import { evaluateRunners, type RunnersSeen } from "./runners.ts";
+import { evaluateRunners, type RunnersSeen } from "./tagged.ts";
 
 function runners(ours: number, others = 0): RunnersSeen["runners"] {
   const mark = { hostname: "host", tags: ["firecracker-2cpu-4gb"] };

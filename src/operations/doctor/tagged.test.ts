@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../base/clock.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import { type Config, loadConfig } from "../../config/load.ts";
-import type { Finding } from "./check.ts";
+import type { Finding } from "./findings.ts";
 import { taggedChecks } from "./tagged.ts";
 
 const url = "https://firerunner.example.org/webhook";

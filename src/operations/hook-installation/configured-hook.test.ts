@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { answer, type SeenRequest, startHttpServer } from "../../../test/servers/http-server.ts";
 import { directRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
-import { installConfiguredHook } from "./configured-hook.ts";
+import { installConfiguredHook } from "./hook-installer.ts";
 import type { HookRequest, Step } from "./step.ts";
 
 const url = "https://firerunner.example.org/webhook";

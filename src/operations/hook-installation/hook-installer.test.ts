@@ -3,8 +3,8 @@ import { FireRunnerError } from "../../base/errors.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { Secret } from "../../base/secret.ts";
 import type { ApiHook, HookSettings, NamedScope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { type HookInstallOptions, installHook } from "./hook-installer.ts";
-import type { Step } from "./step.ts";
+import { installHook } from "./hook-installer.ts";
+import type { HookInstallOptions, Step } from "./step.ts";
 
 const url = "https://firerunner.example.org/webhook";
 const clock = createManualClock();

@@ -1,87 +1,48 @@
 /** Makes GitLab tell us of jobs: creates the hook or repairs it, and proves with GitLab's own test event that it works. */
-import type { Clock } from "../../base/clock.ts";
-import { describeError, FireRunnerError, hintOf } from "../../base/errors.ts";
-import type { Secret } from "../../base/secret.ts";
+
+import { systemClock } from "../../base/clock.ts";
+import { FireRunnerError } from "../../base/errors.ts";
 import { formatDuration } from "../../base/units.ts";
+import type { Config } from "../../config/load.ts";
 import { isSameUrl } from "../../discovery/hook-health.ts";
-import type { ApiHook, GitLabRest, NamedScope, Scope, TokenFacts } from "../../gitlab/rest-api.ts";
-import { neededRoles, TOKEN_ENDS_SOON_MS } from "../../gitlab/rest-api.ts";
-import type { Finding } from "../doctor/check.ts";
-import { explainTestFailure, hasNothingToSend } from "./hook-test-messages.ts";
-import type { Step } from "./step.ts";
-
-/** GitLab's answer comes after the delivery; what is left is the way over the control socket. */
-const ARRIVAL_LIMIT_MS = 15_000;
-const LOOK_MS = 250;
-const tests = [
-  { trigger: "job_events", event: "Job Hook", what: "job" },
-  { trigger: "pipeline_events", event: "Pipeline Hook", what: "pipeline" },
-] as const;
-
-type HookScope = Exclude<Scope, { kind: "instance" }>;
-
-export interface HookInstallOptions {
-  readonly rest: Pick<
-    GitLabRest,
-    "tokenFacts" | "findScope" | "accessLevel" | "hooksOf" | "createHook" | "updateHook" | "testHook"
-  >;
-  readonly scope: NamedScope;
-  /** The public server, as GitLab reaches it. */
-  readonly url: string;
-  /** Those that the hook is to use. */
-  readonly signingKey: Secret | undefined;
-  readonly token: Secret | undefined;
-  /** What the FireRunner of this computer has received since then (epoch ms); undefined when none runs. */
-  arrivals(since: number): Promise<readonly { readonly event: string }[] | undefined>;
-  readonly clock: Clock;
-  readonly signal?: AbortSignal;
-}
+import { connectGitLab } from "../../gitlab/http.ts";
+import { createGitLabRest } from "../../gitlab/rest.ts";
+import {
+  type ApiHook,
+  type NamedScope,
+  neededRoles,
+  TOKEN_ENDS_SOON_MS,
+  type TokenFacts,
+} from "../../gitlab/rest-api.ts";
+import {
+  type Found,
+  failureOf,
+  type HookInstallOptions,
+  type HookRequest,
+  type HookScope,
+  type Step,
+  step,
+} from "./step.ts";
+import { tryHook } from "./test-event.ts";
 
 /** Every step as it is done. The first that fails is the last. Throws only when the signal aborts. */
 export async function* installHook(options: HookInstallOptions): AsyncGenerator<Step> {
   const { rest, scope: named, signal } = options;
   const facts = yield* step("API token", signal, async () =>
-    judgeToken(await rest.tokenFacts(signal), options),
+    checkToken(await rest.tokenFacts(signal), options),
   );
   if (!facts) return;
   const scope = yield* step("scope", signal, async () => await findHookScope(rest, named, signal));
   if (!scope) return;
-  if (!(yield* step("role", signal, async () => await judgeRole(options, facts, scope)))) return;
-  if (!(yield* step("address", signal, async () => judgeAddress(options.url)))) return;
+  if (!(yield* step("role", signal, async () => await checkRole(options, facts, scope)))) return;
+  if (!(yield* step("address", signal, async () => checkAddress(options.url)))) return;
   const hook = yield* step("hook", signal, async () => await placeHook(options, scope));
   if (!hook) return;
-  if (!(yield* step("proof", signal, async () => judgeProof(hook, options)))) return;
+  if (!(yield* step("proof", signal, async () => checkProof(hook, options)))) return;
   yield* step("test event", signal, async () => await tryHook(options, scope, hook));
 }
 
-/** What a step found out, for the steps after it: a value, unless it failed. */
-type Found<Value> =
-  | (Omit<Finding, "level"> & { readonly level: "ok" | "warn"; readonly value: Value })
-  | (Omit<Finding, "level"> & { readonly level: "fail" });
-
-async function* step<Value>(
-  name: string,
-  signal: AbortSignal | undefined,
-  work: () => Promise<Found<Value>>,
-): AsyncGenerator<Step, Value | undefined> {
-  let found: Found<Value>;
-  try {
-    found = await work();
-  } catch (error) {
-    signal?.throwIfAborted();
-    found = failureOf(error);
-  }
-  const { level, message, hint } = found;
-  yield { name, level, message, ...(hint === undefined ? {} : { hint }) };
-  return found.level === "fail" ? undefined : found.value;
-}
-
-function failureOf(error: unknown): Finding & { readonly level: "fail" } {
-  const hint = hintOf(error);
-  return { level: "fail", message: describeError(error), ...(hint === undefined ? {} : { hint }) };
-}
-
-function judgeToken(facts: TokenFacts, { clock }: HookInstallOptions): Found<TokenFacts> {
+function checkToken(facts: TokenFacts, { clock }: HookInstallOptions): Found<TokenFacts> {
   const { name, username, scopes, active, expiresAt } = facts;
   const who = `“${name}” of ${username}`;
   if (!active) {
@@ -123,7 +84,7 @@ async function findHookScope(
 }
 
 /** Custom roles may allow it where the level does not, so GitLab itself has the last word. */
-async function judgeRole(
+async function checkRole(
   { rest, signal }: HookInstallOptions,
   { userId, username, isAdmin }: TokenFacts,
   scope: HookScope,
@@ -143,7 +104,7 @@ async function judgeRole(
   };
 }
 
-function judgeAddress(url: string): Found<true> {
+function checkAddress(url: string): Found<true> {
   const { protocol, pathname, hostname } = new URL(url);
   if (protocol === "http:" && !isLoopback(hostname)) {
     const hint = "Whoever is on the way can read the payloads; https with http.tls is better.";
@@ -208,7 +169,7 @@ function groupHint(path: string): string {
 }
 
 /** Whether what GitLab will send can prove itself. A GitLab older than 19.0 takes a signing token and forgets it. */
-function judgeProof(hook: ApiHook, { signingKey, token }: HookInstallOptions): Found<true> {
+function checkProof(hook: ApiHook, { signingKey, token }: HookInstallOptions): Found<true> {
   const value = true;
   if (signingKey !== undefined && hook.signingTokenPresent === true) {
     return { value, level: "ok", message: "deliveries are signed" };
@@ -230,67 +191,19 @@ function judgeProof(hook: ApiHook, { signingKey, token }: HookInstallOptions): F
   };
 }
 
-async function tryHook(options: HookInstallOptions, scope: HookScope, hook: ApiHook): Promise<Found<true>> {
-  const { clock, arrivals } = options;
-  const since = clock.now();
-  if ((await arrivals(since)) === undefined) {
-    return {
-      value: true,
-      level: "warn",
-      message: "no FireRunner runs here, so GitLab was not asked for its test event",
-      hint: "Start it (firerunner start), and install again: that changes nothing but sends the event.",
-    };
-  }
-  const skipped: string[] = [];
-  for (const { trigger, event, what } of tests) {
-    const sent = await sendTest(options, scope, hook.id, trigger);
-    if (sent === "nothing to send") {
-      skipped.push(what);
-      continue;
-    }
-    if (sent !== undefined) return sent;
-    const note = skipped.length > 0 ? ` (there is no ${skipped.join(" or ")} yet to make another from)` : "";
-    return await awaitArrival(options, { since, event, note });
-  }
-  return {
-    value: true,
-    level: "warn",
-    message: `${scope.path} has neither a job nor a pipeline yet from which GitLab could make a test event`,
-    hint: "The first pipeline is the test: “firerunner webhook status” shows what arrives.",
-  };
-}
-
-/** Undefined when GitLab has sent it and got a good answer. */
-async function sendTest(
-  { rest, url, signal }: HookInstallOptions,
-  scope: HookScope,
-  hookId: number,
-  trigger: (typeof tests)[number]["trigger"],
-): Promise<(Finding & { readonly level: "fail" }) | "nothing to send" | undefined> {
+/** Installs the hook with the configuration's GitLab, API token and newest keys. `webhook` is that of `config`. */
+export async function* installConfiguredHook(
+  config: Pick<Config, "gitlab" | "proxy">,
+  { secrets }: Pick<NonNullable<Config["webhook"]>, "secrets">,
+  request: HookRequest,
+): AsyncGenerator<Step> {
+  const http = await connectGitLab(config);
   try {
-    await rest.testHook(scope, hookId, trigger, signal);
-    return undefined;
-  } catch (error) {
-    signal?.throwIfAborted();
-    return hasNothingToSend(error) ? "nothing to send" : explainTestFailure(error, url);
+    const token = () => secrets.apiToken;
+    const rest = createGitLabRest({ http, clock: systemClock, version: "webhook-install", token });
+    const [signingKey, plainToken] = [secrets.signingKeys[0], secrets.tokens[0]];
+    yield* installHook({ ...request, rest, signingKey, token: plainToken, clock: systemClock });
+  } finally {
+    await http.close();
   }
-}
-
-async function awaitArrival(
-  { clock, arrivals, url, signal }: HookInstallOptions,
-  { since, event, note }: { since: number; event: string; note: string },
-): Promise<Found<true>> {
-  while (clock.now() - since < ARRIVAL_LIMIT_MS) {
-    const arrived = await arrivals(since);
-    if (arrived?.some((each) => each.event === event)) {
-      const took = formatDuration(clock.now() - since);
-      return { value: true, level: "ok", message: `GitLab's ${event} arrived here within ${took}${note}` };
-    }
-    await clock.sleep(LOOK_MS, signal);
-  }
-  return {
-    level: "fail",
-    message: `GitLab got a good answer from ${url}, and this FireRunner has received nothing`,
-    hint: "Another FireRunner, or something else, answers there: compare webhook.url with http.listen, and look at the proxy between.",
-  };
 }

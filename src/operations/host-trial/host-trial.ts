@@ -9,13 +9,11 @@ import { type AskRegistry, type BootImage, pushAgain } from "../../domain/images
 import type { TrialStep } from "../../views/trial-api.ts";
 import type { VmDriver } from "../../vm/driver.ts";
 import { createFlintlockClient } from "../../vm/flintlock/client.ts";
+import type { FlintlockHost } from "../../vm/flintlock/config.ts";
 import type { FlintlockDriverOptions } from "../../vm/flintlock/driver.ts";
 import { createFlintlockDriver } from "../../vm/flintlock/driver.ts";
-import type { FlintlockHost } from "../../vm/flintlock/host.ts";
-import type { TrialEndpoint } from "./endpoint.ts";
-import { tryMachine } from "./machine.ts";
-import { reachHost } from "./reach.ts";
-import { type Found, type StepContext, step } from "./step.ts";
+import { type Found, reachHost, type StepContext, step, tryMachine } from "./steps.ts";
+import type { TrialEndpoint } from "./trial-order.ts";
 
 export interface HostTrialOptions {
   readonly host: FlintlockHost;
@@ -42,7 +40,7 @@ export async function* tryHost(options: HostTrialOptions, signal: AbortSignal): 
   try {
     if (!(yield* reachHost({ ...context, host, client, namespace }))) return;
     if (!(yield* removeLeftovers(driver, context))) return;
-    const found = yield* step("image", context, async () => await judgeImage(options, signal));
+    const found = yield* step("image", context, async () => await checkImage(options, signal));
     if (found) yield* tryMachine({ ...context, driver, image: found.value, endpoint, bootDeadlineMs, log });
   } finally {
     client.close();
@@ -84,7 +82,7 @@ async function* removeLeftovers(driver: VmDriver, context: StepContext): AsyncGe
 }
 
 /** What the registry says counts, not what was once pushed there. */
-async function judgeImage(
+async function checkImage(
   { image: { name, resolve }, askRegistry }: Pick<HostTrialOptions, "image" | "askRegistry">,
   signal: AbortSignal,
 ): Promise<Found<BootImage>> {
@@ -100,9 +98,9 @@ async function judgeImage(
     return { level: "fail", message: `hosts cannot pull ${name}: ${words}`, hint: pushAgain };
   const { kernel, root } = image.published;
   const message = `hosts pull ${name} as ${kernel} and ${root}`;
-  const doubt = `whether the registry has it is not known: ${words}`;
+  const unknown = `whether the registry has it is not known: ${words}`;
   return {
     value: image,
-    message: state === "there" ? `${message}, and the registry has both` : `${message}; ${doubt}`,
+    message: state === "there" ? `${message}, and the registry has both` : `${message}; ${unknown}`,
   };
 }

@@ -2,7 +2,7 @@ import { connect, createServer, type Server } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { createHelloReader, type HelloResult, MAX_HELLO_BYTES } from "./client-hello.ts";
+import { createHelloReader, type HelloResult, MAX_HELLO_BYTES } from "./egress-name-check.ts";
 
 let servers: Server[] = [];
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createChunkedWork } from "./fair-queue.ts";
+import { createChunkedWork } from "./admission.ts";
 
 test("the machines have their pieces in turn, each its own in order, however many one has asked for", async () => {
   const { turn } = createChunkedWork();

@@ -1,3 +1,4 @@
+/** What becomes of one request of a guest: a route of GitLab's, the proxy, or a refusal; audited, and bounded in time and size. */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
@@ -6,10 +7,9 @@ import type { JobStore, MachineStore } from "../../store/store.ts";
 import { EgressRefusal, statusPhrase } from "../egress/egress-policy.ts";
 import type { EgressProxy } from "../egress/egress-proxy.ts";
 import { Refusal } from "../errors.ts";
-import type { Admission } from "./admission.ts";
+import type { Admission, ChunkedWork } from "./admission.ts";
 import type { Audit } from "./audit.ts";
 import { type Exchange, keepAllowed, reply } from "./exchange.ts";
-import type { ChunkedWork } from "./fair-queue.ts";
 import type { Guest } from "./guest.ts";
 import type { Served } from "./routes.ts";
 import { type Route, routeOf } from "./routes.ts";

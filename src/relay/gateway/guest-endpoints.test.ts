@@ -11,15 +11,15 @@ import { createGuest, type Guest } from "./guest.ts";
 import { createGuestEndpoints, type GuestEndpoints } from "./guest-endpoints.ts";
 
 let directory: string;
-let doors: GuestEndpoints;
+let endpoints: GuestEndpoints;
 let served: string[];
 let tooMany: number;
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), "fr-doors-"));
+  directory = await mkdtemp(join(tmpdir(), "fr-endpoints-"));
   served = [];
   tooMany = 0;
-  doors = createGuestEndpoints({
+  endpoints = createGuestEndpoints({
     createGuest: (machineId, isRemote) =>
       createGuest({
         ...{ machineId, isRemote, clock: createManualClock(), log: silentLog },
@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await doors.closeAll();
+  await endpoints.closeAll();
   await rm(directory, { recursive: true, force: true });
 });
 
@@ -54,10 +54,10 @@ function greet(path: string): Promise<string> {
   });
 }
 
-describe("doors", () => {
+describe("endpoints", () => {
   test("open makes a private directory and a socket that another user can connect to", async () => {
     const path = join(directory, "machines", "fr-aaaaaaaa", "relay.sock");
-    await doors.open("fr-aaaaaaaa", path);
+    await endpoints.open("fr-aaaaaaaa", path);
 
     expect(await greet(path)).toBe("hello");
     expect((await stat(join(directory, "machines", "fr-aaaaaaaa"))).mode & 0o777).toBe(0o700);
@@ -67,11 +67,11 @@ describe("doors", () => {
 
   test("opening again changes nothing; opening elsewhere moves the socket", async () => {
     const [first, second] = [join(directory, "a"), join(directory, "b")];
-    await doors.open("fr-aaaaaaaa", first);
-    const guest = doors.guest("fr-aaaaaaaa");
-    await Promise.all([doors.open("fr-aaaaaaaa", first), doors.open("fr-aaaaaaaa", first)]);
-    const same = doors.guest("fr-aaaaaaaa");
-    await doors.open("fr-aaaaaaaa", second);
+    await endpoints.open("fr-aaaaaaaa", first);
+    const guest = endpoints.guest("fr-aaaaaaaa");
+    await Promise.all([endpoints.open("fr-aaaaaaaa", first), endpoints.open("fr-aaaaaaaa", first)]);
+    const same = endpoints.guest("fr-aaaaaaaa");
+    await endpoints.open("fr-aaaaaaaa", second);
 
     expect(same).toBe(guest);
     expect([existsSync(first), existsSync(second)]).toEqual([false, true]);
@@ -81,7 +81,7 @@ describe("doors", () => {
     const path = join(directory, "relay.sock");
     const earlier = createServer();
     await new Promise<void>((resolve) => earlier.listen(path, resolve));
-    await doors.open("fr-aaaaaaaa", path);
+    await endpoints.open("fr-aaaaaaaa", path);
     const answer = await greet(path);
     earlier.close();
 
@@ -92,7 +92,7 @@ describe("doors", () => {
     const path = join(directory, "relay.sock");
     await writeFile(path, "precious");
 
-    await expect(doors.open("fr-aaaaaaaa", path)).rejects.toMatchObject({
+    await expect(endpoints.open("fr-aaaaaaaa", path)).rejects.toMatchObject({
       code: "relay_socket",
       cause: expect.objectContaining({ message: expect.stringContaining("no socket") }),
     });
@@ -102,7 +102,7 @@ describe("doors", () => {
   test("refuses a path that no socket can have, with what to do", async () => {
     const path = join(directory, "x".repeat(108));
 
-    await expect(doors.open("fr-aaaaaaaa", path)).rejects.toMatchObject({
+    await expect(endpoints.open("fr-aaaaaaaa", path)).rejects.toMatchObject({
       code: "relay_socket_path",
       hint: expect.stringContaining("shorter"),
     });
@@ -110,21 +110,21 @@ describe("doors", () => {
 
   test("close ends connections and removes the socket; closing again is nothing", async () => {
     const path = join(directory, "relay.sock");
-    await doors.open("fr-aaaaaaaa", path);
+    await endpoints.open("fr-aaaaaaaa", path);
     const socket = connect(path);
     await new Promise((resolve) => socket.once("data", resolve));
     const closed = new Promise((resolve) => socket.once("close", resolve));
-    await doors.close("fr-aaaaaaaa");
-    await doors.close("fr-aaaaaaaa");
+    await endpoints.close("fr-aaaaaaaa");
+    await endpoints.close("fr-aaaaaaaa");
     await closed;
 
     expect(existsSync(path)).toBe(false);
-    expect(doors.guest("fr-aaaaaaaa")).toBeUndefined();
+    expect(endpoints.guest("fr-aaaaaaaa")).toBeUndefined();
   });
 
   test("turns away more connections than allowed", async () => {
     const path = join(directory, "relay.sock");
-    await doors.open("fr-aaaaaaaa", path);
+    await endpoints.open("fr-aaaaaaaa", path);
     const answers = [await greet(path), await greet(path), await greet(path)];
 
     expect(answers.slice(0, 2)).toEqual(["hello", "hello"]);

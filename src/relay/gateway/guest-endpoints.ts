@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
 import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import { listenOn } from "../../base/listen.ts";
-import { makeDirectory } from "../../base/make-directory.ts";
+import { makeDirectory } from "../../base/trusted-file.ts";
 import { RelayError } from "../errors.ts";
 import type { Guest } from "./guest.ts";
 

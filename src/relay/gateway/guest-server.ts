@@ -2,8 +2,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { RelaySettings } from "../config.ts";
-import type { ChunkedWork } from "./fair-queue.ts";
-import { createFairQueue } from "./fair-queue.ts";
+import type { ChunkedWork } from "./admission.ts";
+import { createFairQueue } from "./admission.ts";
 import type { Guest } from "./guest.ts";
 
 const MAX_HEADER_BYTES = 16 * 1024;

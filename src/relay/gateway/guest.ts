@@ -1,8 +1,8 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { createSampledLog, type Log, type SampledLog } from "../../base/log.ts";
+import { createTokenBucket, type TokenBucket } from "../../base/rates.ts";
 import type { Secret } from "../../base/secret.ts";
-import { createTokenBucket, type TokenBucket } from "../../base/token-bucket.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import type { GuestEnd } from "../../domain/events.ts";
 import type { RelaySettings } from "../config.ts";

@@ -16,7 +16,7 @@ import {
   streamAnswer,
 } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";
-import type { GuestCalls } from "./guest-calls.ts";
+import type { GuestCalls } from "./gitlab-calls.ts";
 import type { JobEnd } from "./job-session.ts";
 import { admit, currentSession, isSecret } from "./job-session.ts";
 import { isRedirect, type Redirects, redirectUrl } from "./redirects.ts";

@@ -1,8 +1,8 @@
 import { Readable, type Transform } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
-import { createChunkedWork } from "../gateway/fair-queue.ts";
-import { createHrefRewriter } from "./lfs-hrefs.ts";
+import { createChunkedWork } from "../gateway/admission.ts";
+import { createHrefRewriter } from "./git.ts";
 
 const rewrite = (href: string) =>
   href.startsWith("https://gitlab") ? `http://relay/?${href.length}` : undefined;

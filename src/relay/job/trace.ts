@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
-import { oneLine } from "../../base/plain-text.ts";
+import { oneLine } from "../../base/text.ts";
 import { formatDuration, MIB_BYTES } from "../../base/units.ts";
 import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { LifecycleEvent } from "../../domain/events.ts";
@@ -15,7 +15,7 @@ import type { EventStore, Job, JobStore, Machine, Store } from "../../store/stor
 import { Refusal } from "../errors.ts";
 import { type Exchange, readBody, single } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";
-import { type JobCaller, passOn } from "./job-call.ts";
+import { type JobCaller, passOn } from "./gitlab-calls.ts";
 import { admit, endedRefusal, type JobEnd } from "./job-session.ts";
 import { foreignProxies } from "./payload.ts";
 

@@ -6,7 +6,7 @@ import type { Store } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
 import { type Exchange, readJsonObject, reply, single } from "../gateway/exchange.ts";
 import type { FinalUpdate, Guest, JobSession } from "../gateway/guest.ts";
-import { type JobCaller, passOn } from "./job-call.ts";
+import { type JobCaller, passOn } from "./gitlab-calls.ts";
 import { admit, type JobEnd } from "./job-session.ts";
 import { ensureHead, ensureTail, wholeTrace } from "./trace.ts";
 

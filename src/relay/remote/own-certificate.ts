@@ -4,8 +4,7 @@ import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { makeDirectory } from "../../base/make-directory.ts";
-import { readTrusted } from "../../base/trusted-file.ts";
+import { makeDirectory, readTrusted } from "../../base/trusted-file.ts";
 import { HOUR_MS } from "../../base/units.ts";
 import { syncDirectoryOf } from "../../store/installation-key.ts";
 import {

@@ -1,5 +1,5 @@
 /** What may be asked of the running program over the control socket, beside what the views show: each as a port that the composition fills. */
-import type { ManagedRunner } from "../../store/runner-store.ts";
+import type { ManagedRunner } from "../../store/jobs-by-tag.ts";
 import type { Views } from "../../views/api.ts";
 import type { StatusReads } from "../../views/status.ts";
 import type { TaggedJobViews } from "../../views/tagged-jobs.ts";

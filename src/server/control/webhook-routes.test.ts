@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
-import { aStanding, aWaitingJob, aWebhookPorts } from "../../../test/builders/webhook-ports.ts";
+import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../../test/builders/webhook-ports.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
@@ -182,8 +182,8 @@ describe("webhooks", () => {
     const status = WebhookStatus.parse((await call("/v1/webhook")).body);
 
     expect(status).toMatchObject({
-      ...aStanding(),
-      doors: ["https://127.0.0.1:8443"],
+      ...aWebhookStatus(),
+      listeners: ["https://127.0.0.1:8443"],
       lastDelivery: { key: "first", jobId: 4711 },
       projects: { known: 1, due: 1 },
       runners: { creating: 0, active: 1, retiring: 0 },
@@ -224,19 +224,22 @@ describe("the status", () => {
   test("leaves out sets of tags that nobody asks for", async () => {
     await open({ webhook: aWebhookPorts(asked, { waiting: () => [aWaitingJob()] }) });
 
-    const { pools, door, webhook } = Status.parse((await call("/v1/status")).body);
+    const { pools, publicServer, webhook } = Status.parse((await call("/v1/status")).body);
 
     expect(pools.map(({ name, waiting }) => [name, waiting])).toEqual([
       ["small", 0],
       [pool, 1],
     ]);
-    expect(door).toEqual({ addresses: ["https://127.0.0.1:8443"], problems: ["no image"] });
+    expect(publicServer).toEqual({ addresses: ["https://127.0.0.1:8443"], problems: ["no image"] });
     expect(webhook?.scope).toBe("group example/apps");
   });
 
-  test("is complete without door and webhook", async () => {
+  test("is complete without public server and webhook", async () => {
     await open({ webhook: undefined, publicServer: undefined });
 
-    expect(Status.parse((await call("/v1/status")).body)).toMatchObject({ door: null, webhook: null });
+    expect(Status.parse((await call("/v1/status")).body)).toMatchObject({
+      publicServer: null,
+      webhook: null,
+    });
   });
 });

@@ -8,8 +8,8 @@ import Fastify, {
 } from "fastify";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { KeyedRateLimit } from "../../base/rates.ts";
 import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
-import type { KeyedRateLimit } from "../../base/token-bucket.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import type { Client } from "./client.ts";
@@ -95,7 +95,7 @@ interface HealthDeps {
 }
 
 /**
- * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Strangers can ask: what is missing, and
+ * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Anybody can ask: what is missing, and
  * so what this is made of, is for “firerunner status”.
  */
 function registerHealth(app: FastifyInstance, { readiness, clientOf, limit, log }: HealthDeps): void {

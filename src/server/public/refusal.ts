@@ -5,7 +5,7 @@ import { after, type Clock } from "../../base/clock.ts";
 import { startDeadline } from "../../base/deadline.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { SampledLog } from "../../base/log.ts";
-import type { KeyedRateLimit } from "../../base/token-bucket.ts";
+import type { KeyedRateLimit } from "../../base/rates.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import { type Client, canonicalAddress, limitKey } from "./client.ts";
 import type { Connections } from "./connections.ts";

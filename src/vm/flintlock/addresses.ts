@@ -2,8 +2,8 @@ import type { Clock } from "../../base/clock.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import { VmError } from "../errors.ts";
 import type { FlintlockClient } from "./client.ts";
+import { type AddressRange, type FlintlockHost, numberOfAddress } from "./config.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
-import { type AddressRange, type FlintlockHost, numberOfAddress } from "./host.ts";
 import type { Pauses } from "./listing.ts";
 import { type ListFailure, listPatiently } from "./listing.ts";
 

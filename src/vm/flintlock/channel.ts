@@ -6,11 +6,11 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import type { Clock } from "../../base/clock.ts";
 import { outOfTime, startDeadline, untilAborted } from "../../base/deadline.ts";
 import { splitHostPort } from "../../base/host-port.ts";
+import type { FlintlockHost } from "./config.ts";
 import { diagnose, factsOf } from "./diagnose.ts";
 import { FlintlockError, flintlockError } from "./errors.ts";
 import { connectionEnded } from "./failures.ts";
 import { MicroVM } from "./gen/service_pb.js";
-import type { FlintlockHost } from "./host.ts";
 
 /**
  * grpc-go ends connections with more pings than one in 5 minutes, and with any ping while no call is open. A connection without

@@ -16,9 +16,9 @@ import { systemClock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
 import { Secret } from "../../base/secret.ts";
 import { createFlintlockClient, type FlintlockClient } from "./client.ts";
+import type { FlintlockHost, HostTls } from "./config.ts";
 import { FlintlockError } from "./errors.ts";
 import { MicroVM } from "./gen/service_pb.js";
-import type { FlintlockHost, HostTls } from "./host.ts";
 
 type AnyServer = Server | Http2Server | Http2SecureServer;
 interface Keys {

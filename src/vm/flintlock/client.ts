@@ -8,10 +8,10 @@ import { SECOND_MS } from "../../base/units.ts";
 import type { HostProblem } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { type Attempt, type Channel, createChannel } from "./channel.ts";
+import type { FlintlockHost } from "./config.ts";
 import { FlintlockError, hostFailure } from "./errors.ts";
 import type { ListedMicroVM } from "./gen/service_pb.js";
 import type { MicroVM, MicroVMSpec, MicroVMSpecSchema } from "./gen/types_pb.js";
-import type { FlintlockHost } from "./host.ts";
 
 const FAILURES_TO_OPEN = 3;
 const FIRST_PAUSE_MS = 2 * SECOND_MS;

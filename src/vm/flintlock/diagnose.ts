@@ -8,6 +8,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { outOfTime } from "../../base/deadline.ts";
 import { systemCode } from "../../base/errors.ts";
 import { splitHostPort } from "../../base/host-port.ts";
+import type { FlintlockHost } from "./config.ts";
 import {
   callFailure,
   errorChain,
@@ -25,7 +26,6 @@ import {
   speaksTls,
   transportFailures,
 } from "./failures.ts";
-import type { FlintlockHost } from "./host.ts";
 
 /** Of words that nobody knew beforehand; secrets are taken out of the whole message. */
 const MOST_FOREIGN_CHARS = 300;

@@ -15,14 +15,13 @@ import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import type { AskRegistry, BootImage } from "../../domain/images.ts";
 import type { DriverMachine, MachineSpec, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { createInFlightCreates, type InFlightCreates } from "../in-flight-creates.ts";
 import { checkMachineId, checkSpec } from "../spec.ts";
 import { type Addresses, createAddresses } from "./addresses.ts";
 import { createFlintlockClient, type FlintlockClient, type GuardedClient, guardClient } from "./client.ts";
+import type { FlintlockHost } from "./config.ts";
 import { type FlintlockConfig, flintlockSizeProblem } from "./config.ts";
 import { createMachine, pick } from "./creator.ts";
 import { createHealth, createPace, type Health } from "./health.ts";
-import type { FlintlockHost } from "./host.ts";
 import {
   createListing,
   createPauses,
@@ -37,7 +36,7 @@ import {
   type Snapshot,
   watchEnds,
 } from "./listing.ts";
-import { createRemover, type Remover } from "./remover.ts";
+import { createInFlightCreates, createRemover, type InFlightCreates, type Remover } from "./remover.ts";
 
 /** What a create may take beside the pull: finding, asking, starting. */
 const CREATE_MARGIN_MS = MINUTE_MS;

@@ -12,9 +12,9 @@ import type { PublishedImage } from "../../domain/images.ts";
 import type { MachineSpec, RelayLink } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import type { MicroVmRequest } from "./client.ts";
+import type { HostNetwork } from "./config.ts";
 import { flintlockSizeProblem } from "./config.ts";
 import { NetworkInterface_IfaceType } from "./gen/types_pb.js";
-import type { HostNetwork } from "./host.ts";
 
 /** Firecracker's own limit is 51,200 bytes for the whole document. */
 const MOST_METADATA_BYTES = 48_000;

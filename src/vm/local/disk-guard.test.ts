@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createRecordingLog } from "../../../test/builders/recording-log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import type { DiskUse } from "./capacity.ts";
-import { chooseVictim, createDiskGuard } from "./disk-guard.ts";
+import { chooseVictim, createDiskGuard } from "./capacity.ts";
 
 function disks(uses: Record<string, [writtenMib: number, sizeMib: number]>): Map<string, DiskUse> {
   return new Map(Object.entries(uses).map(([id, [writtenMib, sizeMib]]) => [id, { writtenMib, sizeMib }]));

@@ -2,7 +2,7 @@
  * A driver of this computer, made of what one hypervisor is (hypervisor.ts) and of what all of them have in common. Nothing is remembered
  * that the computer does not remember: what runs is asked of /proc (machine-processes.ts), what is left of the directories
  * (machine-directory.ts). So a restart is nothing special, whenever the death came. operations.ts creates and destroys;
- * running-machines.ts watches what runs.
+ * running-machines.ts watches what runs; processes.ts starts and ends it, users.ts has as whom, capacity.ts how much of it there can be.
  */
 import { mkdirSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
@@ -14,9 +14,8 @@ import type { VmConfig } from "../config.ts";
 import type { DriverMachine, LocalVmDriver, Probe } from "../driver.ts";
 import { VmError } from "../errors.ts";
 import { checkMachineId, unusableSize } from "../spec.ts";
-import { freeForDisks, hostCapacity, hostResources } from "./capacity.ts";
+import { freeForDisks, guardDisks, hostCapacity, hostResources } from "./capacity.ts";
 import { createConsoles } from "./console-file.ts";
-import { guardDisks } from "./disk-guard.ts";
 import type { Hypervisor, HypervisorHost } from "./hypervisor.ts";
 import {
   createMachineDirectory,

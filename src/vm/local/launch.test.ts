@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { unprivileged } from "./launch.ts";
+import { unprivileged } from "./processes.ts";
 
 const programs = { setpriv: "/usr/bin/setpriv", prlimit: "/usr/bin/prlimit" };
 const qemu = "/usr/bin/qemu";

@@ -13,10 +13,9 @@ import { VmError } from "../errors.ts";
 import { checkSpec } from "../spec.ts";
 import { lastLines } from "./console-file.ts";
 import type { Control, Hypervisor, HypervisorHost } from "./hypervisor.ts";
-import { launch, unprivileged } from "./launch.ts";
 import { type MachineDirectory, type MachineFiles, makeScratchDisk, readExit } from "./machine-directory.ts";
 import type { MachineProcesses } from "./machine-processes.ts";
-import { type ProcessId, startTicksOf } from "./processes.ts";
+import { launch, type ProcessId, startTicksOf, unprivileged } from "./processes.ts";
 import type { RunningMachines } from "./running-machines.ts";
 import type { MachineUsers } from "./users.ts";
 

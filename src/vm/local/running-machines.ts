@@ -1,17 +1,18 @@
-/** The machines this driver knows to run: one watch each, and the sweep that keeps their console files short. */
+/**
+ * The machines this driver knows to run: one watch each, and the sweep that keeps their console files short. A watch holds the hypervisor's
+ * only control connection, whose end is the first news of a death, and looks at the process where there is none.
+ */
 import { rm } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
-import { atMost } from "../../base/deadline.ts";
+import { atMost, withDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
 import { createListeners } from "../../base/listeners.ts";
 import type { Log } from "../../base/log.ts";
-import type { Exit } from "../driver.ts";
+import type { Exit, ExitKind } from "../driver.ts";
 import type { Consoles } from "./console-file.ts";
 import type { Control } from "./hypervisor.ts";
-import type { MachineFiles } from "./machine-directory.ts";
-import { exitWithMemory, writeExit } from "./machine-directory.ts";
-import { killProcess, oomKills, type ProcessId, processStartedAt } from "./processes.ts";
-import { type Watch, watchMachine } from "./watch.ts";
+import { exitWithMemory, type MachineFiles, writeExit } from "./machine-directory.ts";
+import { isAlive, killProcess, oomKills, type ProcessId, processStartedAt } from "./processes.ts";
 
 const SWEEP_MS = 2_000;
 /** How long the end of a killed process is waited for. */
@@ -28,7 +29,7 @@ interface Known {
   readonly startedAt: number;
 }
 
-export interface RunningMachinesDeps {
+interface RunningMachinesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly consoles: Consoles;
@@ -169,4 +170,80 @@ async function sweep(
           log.warn({ path, error: describeError(error) }, "a console file could not be cut");
         });
   }
+}
+
+const CONNECT_MS = 5_000;
+const LOOK_MS = 500;
+/** From the closing of the connection to the end of the process: it frees its memory first. */
+const LINGER_MS = 20;
+const LINGER_TRIES = 100;
+
+interface WatchOptions {
+  readonly process: ProcessId;
+  /** Connects to its hypervisor. */
+  readonly connect: (signal: AbortSignal) => Promise<Control>;
+  /** The connection, where one exists already. */
+  readonly control?: Control;
+  readonly clock: Clock;
+  /** Called for each sign that the machine cannot go on as it should, though its process runs. May be called again and again. */
+  onFault(fault: Exit): void;
+  /** Called once the process is gone. The watch has ended when what it returns has settled. */
+  onEnd(exit: ExitKind): Promise<void>;
+}
+
+interface Watch {
+  readonly process: ProcessId;
+  /** Resolves when the end was seen and dealt with, or the watch was stopped. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Lets go. The machine is not touched, and its end is no longer told. */
+  stop(): void;
+}
+
+export function watchMachine(options: WatchOptions): Watch {
+  const stopped = new AbortController();
+  const { signal } = stopped;
+
+  async function connected(): Promise<Control | undefined> {
+    const limit = { limitMs: CONNECT_MS, parent: signal, cleanUpMs: 0 };
+    return await withDeadline(options.clock, limit, options.connect).catch(() => undefined);
+  }
+
+  /** Returns how the machine ended, or undefined while it runs. */
+  async function listenTo(control: Control): Promise<ExitKind | undefined> {
+    const close = () => control.close();
+    signal.addEventListener("abort", close, { once: true });
+    if (signal.aborted) close();
+    const seen = await control.follow((fault) => {
+      if (!signal.aborted) options.onFault(fault);
+    });
+    signal.removeEventListener("abort", close);
+    return (await isGoneSoon()) ? (seen ?? "killed") : undefined;
+  }
+
+  async function isGoneSoon(): Promise<boolean> {
+    for (let tries = 0; tries < LINGER_TRIES && !signal.aborted; tries++) {
+      if (!(await isAlive(options.process))) return true;
+      await options.clock.sleep(LINGER_MS, signal).catch(() => {});
+    }
+    return false;
+  }
+
+  /** One look, as long as the connection lasts. */
+  async function look(control: Control | undefined): Promise<ExitKind | undefined> {
+    const exit = control ? await listenTo(control) : undefined;
+    if (exit !== undefined || (await isAlive(options.process))) return exit;
+    // It ended without a connection: that it ended is all there is to know.
+    return "lost";
+  }
+
+  async function watch(): Promise<void> {
+    let exit = await look(options.control ?? (await connected()));
+    while (exit === undefined && !signal.aborted) {
+      await options.clock.sleep(LOOK_MS, signal).catch(() => {});
+      exit = await look(await connected());
+    }
+    if (exit !== undefined && !signal.aborted) await options.onEnd(exit);
+  }
+
+  return { process: options.process, ended: watch().catch(() => {}), stop: () => stopped.abort() };
 }

@@ -58,7 +58,7 @@ export function qemuArguments(plan: LaunchPlan): string[] {
     ...["-object", "rng-builtin,id=entropy", "-device", "virtio-rng-device,rng=entropy"],
     ...network(plan.socat),
     // Neither spawn=deny nor elevateprivileges=deny: each connection to the relay is a process of its own, and starting one
-    // needs setsid. Rights are given up for good before the hypervisor runs (launch.ts).
+    // needs setsid. Rights are given up for good before the hypervisor runs (processes.ts).
     ...["-sandbox", "on,obsolete=deny,resourcecontrol=deny"],
   ];
 }

@@ -6,7 +6,7 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { systemClock } from "../../base/clock.ts";
 import type { Exit, ExitKind } from "../driver.ts";
 import { startTicksOf } from "../local/processes.ts";
-import { watchMachine } from "../local/watch.ts";
+import { watchMachine } from "../local/running-machines.ts";
 import { connectControl } from "./control.ts";
 
 const WAIT = { timeout: 20_000, interval: 10 };

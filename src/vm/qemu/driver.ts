@@ -1,6 +1,10 @@
 /**
- * Machines as QEMU processes of this computer: what QEMU adds to the drivers' common half (local/). arguments.ts has the command line,
- * control.ts the monitor, host-facts.ts and accelerator.ts what must be known of the computer first.
+ * Machines as QEMU processes of this computer: what QEMU adds to the drivers' common half. local/driver.ts tells that half: directories,
+ * users, processes, disks and consoles, none of which knows QEMU; it asks for a `Hypervisor` (local/hypervisor.ts), which is made here.
+ *
+ * accelerator.ts finds out whether this computer can run an image, with KVM or by emulation. arguments.ts has the command line that is one
+ * machine: no network but one address, behind which socat leads to the relay's socket. control.ts is the monitor, by which QEMU tells how
+ * a machine ends.
  */
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
@@ -13,10 +17,16 @@ import { createLocalDriver } from "../local/driver.ts";
 import type { Hypervisor, HypervisorHost } from "../local/hypervisor.ts";
 import { checkImageAccess } from "../local/users.ts";
 import { qemuSizeLimits } from "../spec.ts";
-import { type Choice, chooseAccelerator } from "./accelerator.ts";
+import {
+  type Choice,
+  chooseAccelerator,
+  findPrograms,
+  type Programs,
+  qemuVersion,
+  tscKhz,
+} from "./accelerator.ts";
 import { type Architecture, architectures, qemuArguments, qemuFiles } from "./arguments.ts";
 import { connectControl } from "./control.ts";
-import { findPrograms, type Programs, qemuVersion, tscKhz } from "./host-facts.ts";
 
 /**
  * The hypervisor's own memory beside the guest's. Measured under emulation, which takes most: 52 MiB when idle and 15 more when

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { machineFiles, readExit, socketPathExcess, writeExit } from "../local/machine-directory.ts";
 import { checkImageAccess } from "../local/users.ts";
+import { findPrograms, kvmAccess, qemuVersion, tscKhz, tscKhzOfCpuinfo } from "./accelerator.ts";
 import type { Architecture } from "./arguments.ts";
 import { architectures, qemuFiles } from "./arguments.ts";
 import { exitOfReason } from "./control.ts";
-import { findPrograms, kvmAccess, qemuVersion, tscKhz, tscKhzOfCpuinfo } from "./host-facts.ts";
 
 const amd64 = architectures["amd64"] as Architecture;
 const signal = new AbortController().signal;

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { connectQmp, type QmpEvent } from "./qmp.ts";
+import { connectQmp, type QmpEvent } from "./control.ts";
 
 const GREETING = `{"QMP": {"version": {}, "capabilities": []}}\r\n`;
 

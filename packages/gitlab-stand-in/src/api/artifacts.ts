@@ -8,7 +8,7 @@ import { parseExpireInMs } from "../../../../src/ci/duration.ts";
 import type { Core } from "../core.ts";
 import { type Exchange, json, type Reply, refuse } from "../exchange.ts";
 import { type Artifact, archiveOf, isProcessing, type Job } from "../model.ts";
-import { authenticateJob, isTokenOf, jobTokenHeader, tooMany } from "./authenticate.ts";
+import { authenticateJob, isTokenOf, jobTokenHeader, tooMany } from "./jobs.ts";
 
 /** `POST /jobs/:id/artifacts`: one file, streamed to the disk. The right to send it is checked before it is read. */
 export async function uploadArtifact(core: Core, exchange: Exchange): Promise<Reply> {

@@ -5,14 +5,15 @@ import type { Project } from "../model.ts";
 import {
   type AlertStatus,
   alertStatus,
+  createHookSender,
   type Hook,
   type HookBehaviour,
   type HookEvent,
   hears,
   noteFailure,
   noteSuccess,
+  type Receipt,
 } from "./hook.ts";
-import { createHookSender, type Receipt } from "./sender.ts";
 
 // GitLab has so many workers for its background jobs.
 const WORKERS = 50;

@@ -2,14 +2,13 @@ import { isIP } from "node:net";
 import type { Core } from "../core.ts";
 import { json, type Reply, refuse } from "../exchange.ts";
 import type { Hook } from "../hooks/hook.ts";
+import { isSigning, readSigningToken } from "../hooks/hook.ts";
 import type { HookMessage } from "../hooks/hooks.ts";
 import { jobMessage, pipelineMessage, pushMessage } from "../hooks/notify.ts";
-import { isSigning, readSigningToken } from "../hooks/sender.ts";
 import type { Group, Job, Project } from "../model.ts";
 import { isWithin } from "../projects.ts";
 import { groupOf, projectOf, type RestCall, tooManyRequests } from "./access.ts";
-import { type Input, invalidParameter, notFound, Refused } from "./input.ts";
-import { page } from "./pages.ts";
+import { type Input, invalidParameter, notFound, page, Refused } from "./input.ts";
 
 const HOOKS_PER_PROJECT = 100;
 const HOOKS_PER_GROUP = 50;

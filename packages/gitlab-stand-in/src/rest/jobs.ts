@@ -2,10 +2,9 @@ import type { Core } from "../core.ts";
 import { json, type Reply, refuse } from "../exchange.ts";
 import { isForgiven, type Job } from "../model.ts";
 import { projectOf, type RestCall, tooManyRequests } from "./access.ts";
-import { forbidden, invalidParameter, notFound, type Refused } from "./input.ts";
+import { forbidden, invalidParameter, notFound, page, type Refused } from "./input.ts";
 import { userEntity } from "./namespaces.ts";
-import { page } from "./pages.ts";
-import { runnerEntity } from "./runner-entity.ts";
+import { runnerEntity } from "./new-runners.ts";
 
 const statuses: readonly string[] = [
   "created",

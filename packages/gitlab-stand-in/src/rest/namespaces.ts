@@ -3,8 +3,7 @@ import type { Group, Project } from "../model.ts";
 import { isWithin, parentPath } from "../projects.ts";
 import { hasLevel, isExpired, levelAt, type User } from "../tokens.ts";
 import { groupOf, isMember, projectOf, type RestCall } from "./access.ts";
-import { notFound } from "./input.ts";
-import { page } from "./pages.ts";
+import { notFound, page } from "./input.ts";
 
 /** `GET /groups/:id`. */
 export function showGroup(call: RestCall): Reply {

@@ -1,14 +1,12 @@
-import { deleteForClient, tokenExpiry } from "../api/runner-tokens.ts";
+import { deleteForClient, tokenExpiry } from "../api/runners.ts";
 import { json, type Reply } from "../exchange.ts";
 import type { Runner } from "../model.ts";
 import { isWithin } from "../projects.ts";
 import { hasLevel } from "../tokens.ts";
 import { groupOf, projectOf, type RestCall } from "./access.ts";
-import { badRequest, forbidden, invalidParameter, notFound } from "./input.ts";
+import { badRequest, forbidden, invalidParameter, notFound, page } from "./input.ts";
 import { runnerJobEntity } from "./jobs.ts";
-import { readRunnerSettings, validateRunner } from "./new-runners.ts";
-import { page } from "./pages.ts";
-import { runnerDetails, runnerEntity } from "./runner-entity.ts";
+import { readRunnerSettings, runnerDetails, runnerEntity, validateRunner } from "./new-runners.ts";
 
 const types = ["instance_type", "group_type", "project_type"] as const;
 
