@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { sizeMib } from "../domain/config.ts";
+import type { Credentials } from "../registry/credentials.ts";
 
 const registryHost = z
   .string()
@@ -26,6 +27,9 @@ const RegistrySettings = z
   })
   .refine(({ usernameFile, passwordFile }) => (usernameFile === undefined) === (passwordFile === undefined), {
     message: "give both of usernameFile and passwordFile, or none",
+  })
+  .refine(({ caFile, plaintext }) => caFile === undefined || !plaintext, {
+    message: "without TLS (plaintext) there is no certificate that caFile could be for",
   });
 export type RegistrySettings = z.infer<typeof RegistrySettings>;
 
@@ -68,4 +72,14 @@ export function containersDirectory({
   readonly state: string;
 }): string {
   return containers.cache.directory ?? join(state, "containers");
+}
+
+/** A registry of the configuration, its files read. */
+export interface NamedRegistry {
+  readonly login?: Credentials | undefined;
+  /** PEM. */
+  readonly ca?: string | undefined;
+  /** Host and port of the registry that is asked in its place. */
+  readonly mirror?: string | undefined;
+  readonly plaintext: boolean;
 }

@@ -15,8 +15,6 @@ type ContainerErrorCode =
   | "container_wrong_platform"
   /** What the registry sends is not an image that can be used here, or is not what its digest says. */
   | "container_bad_image"
-  /** The registry does not give the image in time. */
-  | "container_unavailable"
   /** A layer holds what no layer should: nothing of the image is kept. */
   | "container_layer_refused"
   /** The image is larger than an image may be. */

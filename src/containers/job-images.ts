@@ -12,11 +12,12 @@ import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
+import type { NamedRegistry } from "./config.ts";
 import { ContainerError } from "./errors.ts";
 import { fetchBlob } from "./fetch/blob.ts";
 import { type Blob, hostArchitecture } from "./fetch/documents.ts";
 import { createRepository, type Repository } from "./fetch/repository.ts";
-import { createWays, type NamedRegistry } from "./fetch/ways.ts";
+import { createWays } from "./fetch/ways.ts";
 import { Keeper, type Lease } from "./keep/keeper.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
@@ -233,7 +234,7 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
         const { manifest, index, config } = image;
         const parts = { names: [reference.name], manifest, index, config, layers };
         const bytes = await startComposing({ ...parts, target, limits, jobs }, stop);
-        await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest, bytes }, target);
+        await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest }, target);
         return bytes;
       }),
     );

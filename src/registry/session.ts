@@ -86,6 +86,8 @@ export function createSession({ transport, credentials, signal }: Deps): Registr
         body: body?.() ?? null,
         signal: signal ?? null,
       });
+      // One that is left unread ends with an error, which is nobody's.
+      response.body.on("error", () => {});
       const header = (name: string) => [response.headers[name] ?? []].flat().join(", ") || undefined;
       return { status: response.statusCode, header, body: response.body };
     } catch (cause) {

@@ -1,6 +1,6 @@
 /** The archive of a layer out of its blob, whichever way it was compressed: the beginning of the file says it, as podman takes it too. */
 import { createReadStream } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import type { Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { describeError } from "../../base/errors.ts";
@@ -9,6 +9,8 @@ import { LayerRefusal } from "./refusal.ts";
 /** Larger pieces cost more memory, and no less time. */
 const PIECE_BYTES = 128 * 1024;
 const WRITTEN_AT_ONCE = 8;
+/** One for each file, and some. */
+const FRAMES_MAX = 1_500_000;
 
 /** As podman's storage numbers them. */
 export type Compression = 0 | 2 | 4;
@@ -60,20 +62,34 @@ async function* readPlain(path: string): AsyncGenerator<Buffer> {
 }
 
 async function* unpack(path: string, compression: 2 | 4): AsyncGenerator<Buffer> {
-  const file = createReadStream(path, { highWaterMark: PIECE_BYTES });
-  const unpacked = decompressor(compression);
+  try {
+    yield* compression === 2
+      ? unpackFrom(path, 0, createGunzip({ chunkSize: PIECE_BYTES }))
+      : unpackFrames(path);
+  } catch (error) {
+    throw new LayerRefusal(`it cannot be unpacked: ${describeError(error)}`);
+  }
+}
+
+/** Some tools write a frame for each file, that parts of the layer can be had alone; Node stops after the first. */
+async function* unpackFrames(path: string): AsyncGenerator<Buffer> {
+  const { size } = await stat(path);
+  for (let at = 0, frames = 1; at < size; frames++) {
+    if (frames > FRAMES_MAX) throw new Error(`it has more than ${FRAMES_MAX} parts`);
+    const frame = createZstdDecompress({ chunkSize: PIECE_BYTES });
+    yield* unpackFrom(path, at, frame);
+    if (frame.bytesWritten === 0) throw new Error("it has a part that is no zstd");
+    at += frame.bytesWritten;
+  }
+}
+
+async function* unpackFrom(path: string, start: number, unpacked: Transform): AsyncGenerator<Buffer> {
+  const file = createReadStream(path, { start, highWaterMark: PIECE_BYTES });
   file.on("error", (error) => unpacked.destroy(error)).pipe(unpacked);
   try {
     yield* unpacked as AsyncIterable<Buffer>;
-  } catch (error) {
-    throw new LayerRefusal(`it cannot be unpacked: ${describeError(error)}`);
   } finally {
     file.destroy();
     unpacked.destroy();
   }
-}
-
-function decompressor(compression: 2 | 4): Transform {
-  const options = { chunkSize: PIECE_BYTES };
-  return compression === 2 ? createGunzip(options) : createZstdDecompress(options);
 }

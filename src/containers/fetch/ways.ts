@@ -10,18 +10,9 @@ import { createTransport, type Transport } from "../../registry/session.ts";
 import { createAddressGuard } from "../../relay/egress/addresses.ts";
 import { createDialer, type Dialer } from "../../relay/egress/egress-dialer.ts";
 import { refusalIn } from "../../relay/egress/egress-policy.ts";
+import type { NamedRegistry } from "../config.ts";
 import { ContainerError } from "../errors.ts";
 import { type ImageReference, serverOf } from "../reference.ts";
-
-/** A registry of the configuration, its files read. */
-export interface NamedRegistry {
-  readonly login?: Credentials | undefined;
-  /** PEM. */
-  readonly ca?: string | undefined;
-  /** Host and port of the registry that is asked in its place. */
-  readonly mirror?: string | undefined;
-  readonly plaintext: boolean;
-}
 
 export interface Ways {
   /** `isTrusted`: the operator has named this image. */

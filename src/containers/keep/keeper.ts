@@ -13,9 +13,9 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
-import { makeDirectory } from "../../base/make-directory.ts";
+import { makeDirectory } from "../../base/trusted-file.ts";
 import { DAY_MS, formatBytes, MINUTE_MS } from "../../base/units.ts";
-import { processMark, syncPath } from "../../image/durable.ts";
+import { hashFile, processMark, syncPath } from "../../image/durable.ts";
 import { ContainerError } from "../errors.ts";
 import { type KeptDisk, type Kind, Records } from "./records.ts";
 
@@ -111,12 +111,15 @@ export class Keeper {
   #touch(kind: Kind, id: string): boolean {
     if (!existsSync(this.pathOf(kind, id))) return false;
     const now = this.#options.clock.now();
-    if (kind === "blob") {
-      this.#records.run("update blobs set used_at = ? where digest = ?", now, id);
-      return this.#records.one("select 1 from blobs where digest = ?", id) !== undefined;
-    }
-    this.#records.run("update disks set used_at = ? where key = ?", now, id);
-    return this.#records.one("select 1 from disks where key = ?", id) !== undefined;
+    if (kind === "blob") this.#records.run("update blobs set used_at = ? where digest = ?", now, id);
+    else this.#records.run("update disks set used_at = ? where key = ?", now, id);
+    return this.#isKnown(kind, id);
+  }
+
+  #isKnown(kind: Kind, id: string): boolean {
+    const sql =
+      kind === "blob" ? "select 1 from blobs where digest = ?" : "select 1 from disks where key = ?";
+    return this.#records.one(sql, id) !== undefined;
   }
 
   /** A whole file gets its name. It has been synced; its name is on the disk, too, when this is done. */
@@ -135,13 +138,14 @@ export class Keeper {
     await syncPath(join(this.#options.directory, "blobs"));
   }
 
-  async addDisk(disk: Pick<KeptDisk, "key" | "name" | "manifest" | "bytes">, from: string): Promise<void> {
+  async addDisk(disk: Pick<KeptDisk, "key" | "name" | "manifest">, from: string): Promise<void> {
+    const { bytes, sha256 } = await hashFile(from);
     this.#records.transact(() => {
       renameSync(from, this.pathOf("disk", disk.key));
       const now = this.#options.clock.now();
       this.#records.run(
-        "insert or replace into disks (key, name, manifest, bytes, made_at, used_at) values (?, ?, ?, ?, ?, ?)",
-        ...[disk.key, disk.name, disk.manifest, disk.bytes, now, now],
+        "insert or replace into disks (key, name, manifest, bytes, sha256, made_at, used_at) values (?, ?, ?, ?, ?, ?, ?)",
+        ...[disk.key, disk.name, disk.manifest, bytes, sha256, now, now],
       );
     });
     await syncPath(join(this.#options.directory, "disks"));
@@ -149,7 +153,7 @@ export class Keeper {
 
   disks(): KeptDisk[] {
     return this.#records.all<KeptDisk>(
-      `select key, name, manifest, bytes, made_at as madeAt, used_at as usedAt,
+      `select key, name, manifest, bytes, sha256, made_at as madeAt, used_at as usedAt,
          (select count(*) from pins where kind = 'disk' and id = key and owner like 'machine:%') as pinnedBy
        from disks order by used_at desc, key`,
     );
@@ -238,6 +242,30 @@ export class Keeper {
   /** What was found to be damaged. A machine that has it open goes on with it. */
   remove(kind: Kind, id: string): void {
     this.#records.transact(() => this.#drop(kind, id));
+  }
+
+  /** Reads every byte again, and removes what is not what it was. */
+  async verify(signal: AbortSignal): Promise<{ checkedBytes: number; damaged: string[] }> {
+    const files = [
+      ...this.blobs().map(
+        ({ digest, bytes }) => ({ kind: "blob", id: digest, bytes, sha256: digest.slice(7) }) as const,
+      ),
+      ...this.disks().map(({ key, bytes, sha256 }) => ({ kind: "disk", id: key, bytes, sha256 }) as const),
+    ];
+    const damaged: string[] = [];
+    let checkedBytes = 0;
+    for (const { kind, id, bytes, sha256 } of files) {
+      const path = this.pathOf(kind, id);
+      const found = await hashFile(path, signal).catch(() => undefined);
+      signal.throwIfAborted();
+      checkedBytes += found?.bytes ?? 0;
+      if (found?.bytes === bytes && found.sha256 === sha256) continue;
+      // Whoever removed it meanwhile has taken its row along.
+      if (found === undefined && !this.#isKnown(kind, id)) continue;
+      damaged.push(path);
+      this.remove(kind, id);
+    }
+    return { checkedBytes, damaged };
   }
 
   #removeOne(before = Number.MAX_SAFE_INTEGER): number | undefined {

@@ -19,7 +19,7 @@ const schema = `
   ) strict;
   create table if not exists disks (
     key text primary key, name text not null, manifest text not null, bytes integer not null,
-    made_at integer not null, used_at integer not null
+    sha256 text not null, made_at integer not null, used_at integer not null
   ) strict;
   create table if not exists readings (
     name text not null, reader text not null, digest text not null, read_at integer not null,
@@ -41,6 +41,7 @@ export interface KeptDisk {
   readonly name: string;
   readonly manifest: string;
   readonly bytes: number;
+  readonly sha256: string;
   readonly madeAt: number;
   readonly usedAt: number;
   readonly pinnedBy: number;
