@@ -22,7 +22,7 @@ import { Keeper, type Lease } from "./keep/keeper.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
 
-export interface WantedImage {
+interface WantedImage {
   /** As the job names it. */
   readonly name: string;
   readonly policy: PullPolicy;

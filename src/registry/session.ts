@@ -158,7 +158,7 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-export type TransportRequest = Dispatcher.RequestOptions & { readonly origin: string };
+type TransportRequest = Dispatcher.RequestOptions & { readonly origin: string };
 
 /** Throws `registry_tls` when `ca` holds no certificate. */
 export function createTransport({

@@ -111,7 +111,7 @@ export function imageOf(
   return { manifest, config, layers };
 }
 
-export function document(content: object): { digest: string; body: Buffer } {
+function document(content: object): { digest: string; body: Buffer } {
   const body = Buffer.from(JSON.stringify(content));
   return { digest: sha256Of(body), body };
 }

@@ -3,7 +3,7 @@ import { sha256Of, type TestImage } from "../builders/layer.ts";
 import { type SeenRequest, startHttpServer, type TestServer } from "./http-server.ts";
 
 /** What a registry does wrong with a request; `answered` when it has answered it itself. */
-export type Fault = (request: SeenRequest, response: ServerResponse) => "answered" | undefined;
+type Fault = (request: SeenRequest, response: ServerResponse) => "answered" | undefined;
 
 export interface ImageRegistry extends AsyncDisposable {
   /** `127.0.0.1:PORT`. */

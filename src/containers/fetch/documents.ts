@@ -46,7 +46,7 @@ export interface Blob {
   readonly bytes: number;
 }
 
-export interface ManifestContent {
+interface ManifestContent {
   readonly config: Blob;
   /** The lowest first. */
   readonly layers: readonly Blob[];

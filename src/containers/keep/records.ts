@@ -61,7 +61,8 @@ export class Records {
     const path = join(directory, "records.sqlite");
     try {
       const db = new DatabaseSync(path);
-      db.exec("pragma busy_timeout = 10000; pragma journal_mode = wal; pragma synchronous = full");
+      // What a power cut takes away of the last rows is found again by looking at the files, or fetched anew.
+      db.exec("pragma busy_timeout = 10000; pragma journal_mode = wal; pragma synchronous = normal");
       chmodSync(path, 0o600);
       const records = new Records(db, directory);
       records.transact(() => records.#prepare());
