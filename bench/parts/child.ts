@@ -38,7 +38,7 @@ export function startChild<Handlers extends Methods, ItsNews = never>(
   const child = fork(file, [], {
     // As bin/firerunner starts it.
     execArgv: ["--max-semi-space-size=8", ...nodeOptions],
-    env: { ...process.env, MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "65536" },
+    env: { ...process.env, MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "16384" },
     // What it prints is thrown away, but written: a log on a terminal would slow it down.
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     serialization: "advanced",

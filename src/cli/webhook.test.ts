@@ -137,7 +137,7 @@ async function openServer(store?: TestStore["store"], status = 200): Promise<Rec
     const body = await text(request);
     const screening = verifier.screen(request.headers);
     if (screening.kind === "signed") screening.proof.update(Buffer.from(body));
-    const isProven = screening.kind === "signed" && screening.proof.verdict();
+    const isProven = screening.kind === "signed" && screening.proof.isValid();
     received.push({ headers: request.headers, body, isProven });
     const event = { event: "Job Hook", projectId: 7, jobId: 4711, status: "pending" };
     await store?.keepDeliveries([{ key: String(request.headers["webhook-id"]), ...event }]);

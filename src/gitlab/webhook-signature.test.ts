@@ -45,7 +45,7 @@ function outcomeOf(
   const screening = verifier.screen(headers);
   if (screening.kind !== "signed") return screening.kind;
   screening.proof.update(typeof sent === "string" ? Buffer.from(sent) : sent);
-  return screening.proof.verdict() ? "right" : "wrong";
+  return screening.proof.isValid() ? "right" : "wrong";
 }
 
 function refusalOf(verifier: Pick<WebhookHandler, "screen">, headers: IncomingHttpHeaders): string {
@@ -72,7 +72,7 @@ describe("a signature", () => {
           .toSorted((a, b) => a - b);
         for (const [index, end] of ends.entries())
           screening.proof.update(bytes.subarray(ends[index - 1] ?? 0, end));
-        expect(screening.proof.verdict()).toBe(true);
+        expect(screening.proof.isValid()).toBe(true);
       }),
     );
   });

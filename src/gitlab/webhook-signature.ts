@@ -26,7 +26,7 @@ type Screened =
 
 interface SignatureProof {
   update(chunk: Uint8Array): void;
-  verdict(): boolean;
+  isValid(): boolean;
 }
 
 interface HookVerifierOptions {
@@ -141,7 +141,7 @@ function proofOf(
     update(chunk) {
       for (const hmac of hmacs) hmac.update(chunk);
     },
-    verdict() {
+    isValid() {
       const digests = hmacs.map((hmac) => hmac.digest());
       const right = digests.flatMap((digest) => signatures.map((each) => timingSafeEqual(digest, each)));
       return right.includes(true);

@@ -8,7 +8,7 @@ import { answer, startHttpServer } from "../../test/servers/http-server.ts";
 import { Secret } from "../base/secret.ts";
 import { createSetupChecks } from "./setup-checks.ts";
 
-const desk = createSetupChecks();
+const checks = createSetupChecks();
 const { signal } = new AbortController();
 let gitlab: StandInGitLab;
 
@@ -30,7 +30,7 @@ describe("an address", () => {
       answer(response, 401, { message: "401 Unauthorized" }),
     );
 
-    expect(await desk.checkPlace({ url: server.url, caFile: undefined }, signal)).toMatchObject({
+    expect(await checks.checkPlace({ url: server.url, caFile: undefined }, signal)).toMatchObject({
       level: "warn",
       message: `GitLab answers at ${server.url}, without encryption: tokens can be read on the way`,
     });
@@ -42,10 +42,10 @@ describe("an address", () => {
     ["HTML", 200, "<html>welcome</html>", "not GitLab's API"],
     ["HTML that wants a login", 401, "<html>login</html>", "not GitLab's API"],
     ["nothing there", 404, "<html>no</html>", "not GitLab's API"],
-    ["trouble", 502, "<html>bad</html>", "answers 502"],
+    ["an error", 502, "<html>bad</html>", "answers 502"],
   ])("with %s behind it is refused", async (_what, status, body, expected) => {
     await using server = await startHttpServer((_request, response) => answer(response, status, body));
-    const finding = await desk.checkPlace({ url: server.url, caFile: undefined }, signal);
+    const finding = await checks.checkPlace({ url: server.url, caFile: undefined }, signal);
 
     expect(finding.level).toBe("fail");
     expect(finding.message).toContain(expected);
@@ -56,7 +56,7 @@ describe("an address", () => {
       answer(response, 301, undefined, { location: "https://gitlab.example.org/api/v4/version" }),
     );
 
-    expect((await desk.checkPlace({ url: server.url, caFile: undefined }, signal)).message).toContain(
+    expect((await checks.checkPlace({ url: server.url, caFile: undefined }, signal)).message).toContain(
       "points to https://gitlab.example.org",
     );
   });
@@ -73,15 +73,15 @@ describe("an address", () => {
     const caFile = join(directory.path, "ca.pem");
     await writeFile(caFile, authority.ca);
 
-    expect(await desk.checkPlace({ url, caFile: undefined }, signal)).toMatchObject({
+    expect(await checks.checkPlace({ url, caFile: undefined }, signal)).toMatchObject({
       level: "fail",
       untrusted: true,
     });
-    expect(await desk.checkPlace({ url, caFile }, signal)).toEqual({
+    expect(await checks.checkPlace({ url, caFile }, signal)).toEqual({
       level: "ok",
       message: `GitLab answers at ${url}`,
     });
-    expect(await desk.checkPlace({ url, caFile: join(directory.path, "no.pem") }, signal)).toMatchObject({
+    expect(await checks.checkPlace({ url, caFile: join(directory.path, "no.pem") }, signal)).toMatchObject({
       level: "fail",
       message: expect.stringContaining("no.pem"),
     });
@@ -91,8 +91,8 @@ describe("an address", () => {
     const { url } = gitlab;
     await gitlab.down();
 
-    expect((await desk.checkPlace({ url: "https://", caFile: undefined }, signal)).level).toBe("fail");
-    expect((await desk.checkPlace({ url, caFile: undefined }, signal)).message).toContain("was refused");
+    expect((await checks.checkPlace({ url: "https://", caFile: undefined }, signal)).level).toBe("fail");
+    expect((await checks.checkPlace({ url, caFile: undefined }, signal)).message).toContain("was refused");
     await gitlab.up();
   });
 });
@@ -101,22 +101,22 @@ describe("a token", () => {
   test("of an owner may do everything in a group, a project and not in the whole GitLab", async () => {
     const token = new Secret(gitlab.tokens.add({ scopes: ["api"] }).token);
 
-    expect(await desk.checkToken(place(), token, signal)).toMatchObject([{ level: "ok" }]);
-    expect(await desk.checkScope(place(), token, { kind: "group", name: "top" }, signal)).toMatchObject([
+    expect(await checks.checkToken(place(), token, signal)).toMatchObject([{ level: "ok" }]);
+    expect(await checks.checkScope(place(), token, { kind: "group", name: "top" }, signal)).toMatchObject([
       { level: "ok", message: "group top is number 501 in GitLab" },
       { level: "ok" },
     ]);
     expect(
-      await desk.checkScope(place(), token, { kind: "project", name: "top/sub/app" }, signal),
+      await checks.checkScope(place(), token, { kind: "project", name: "top/sub/app" }, signal),
     ).toMatchObject([{ level: "ok" }, { level: "ok" }]);
-    expect(await desk.checkScope(place(), token, { kind: "instance" }, signal)).toMatchObject([
+    expect(await checks.checkScope(place(), token, { kind: "instance" }, signal)).toMatchObject([
       { level: "fail" },
     ]);
   });
 
   test("of a maintainer is not enough for a group", async () => {
     const added = gitlab.tokens.add({ scopes: ["api"], role: "maintainer", memberOf: "top" });
-    const findings = await desk.checkScope(
+    const findings = await checks.checkScope(
       place(),
       new Secret(added.token),
       { kind: "group", name: "top" },
@@ -132,8 +132,8 @@ describe("a token", () => {
   test("that GitLab does not know, a scope that is not there", async () => {
     const wrong = new Secret("glpat-PLANTED");
     const right = new Secret(gitlab.tokens.add({ scopes: ["api"] }).token);
-    const refused = await desk.checkToken(place(), wrong, signal);
-    const missing = await desk.checkScope(place(), right, { kind: "group", name: "tpo" }, signal);
+    const refused = await checks.checkToken(place(), wrong, signal);
+    const missing = await checks.checkScope(place(), right, { kind: "group", name: "tpo" }, signal);
 
     expect(refused).toMatchObject([{ level: "fail", message: expect.stringContaining("401") }]);
     expect(gitlab.violations.map(({ rule }) => rule)).toEqual(["wrong-token"]);
@@ -144,7 +144,7 @@ describe("a token", () => {
   test("without a scope is told which", async () => {
     const { token } = gitlab.tokens.add({ scopes: ["read_api", "create_runner"] });
 
-    expect(await desk.checkToken(place(), new Secret(token), signal)).toContainEqual(
+    expect(await checks.checkToken(place(), new Secret(token), signal)).toContainEqual(
       expect.objectContaining({ level: "fail", message: expect.stringContaining("manage_runner") }),
     );
   });
@@ -153,6 +153,6 @@ describe("a token", () => {
 test("an aborted signal is the only thing that throws", async () => {
   const aborted = AbortSignal.abort(new Error("interrupted"));
 
-  await expect(desk.checkPlace(place(), aborted)).rejects.toThrow("interrupted");
-  await expect(desk.checkToken(place(), new Secret("x"), aborted)).rejects.toThrow("interrupted");
+  await expect(checks.checkPlace(place(), aborted)).rejects.toThrow("interrupted");
+  await expect(checks.checkToken(place(), new Secret("x"), aborted)).rejects.toThrow("interrupted");
 });

@@ -255,7 +255,7 @@ describe("a starting job", () => {
     expect(planned(aSnapshot(job, booting, { hosts, settled: new Set() }))).toEqual([]);
   });
 
-  test("is not judged by a driver that could not be asked", () => {
+  test("is not concluded from a driver that could not be asked", () => {
     const hosts = new Map([["fake", { listed: undefined, capacity: aHostCapacity() }]]);
 
     expect(planned(aSnapshot(job, booting, { hosts }))).toEqual([]);

@@ -34,7 +34,7 @@ const forever = () => new Promise<undefined>(() => {});
 const obedient = (signal: AbortSignal) =>
   new Promise<undefined>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
-test("a lane carries one task at a time, and others are free meanwhile", async () => {
+test("a key carries one task at a time, and others are free meanwhile", async () => {
   expect(tasks.start(aTask(obedient))).toBe(true);
   expect(tasks.start(aTask(obedient))).toBe(false);
   expect(tasks.start(aTask(obedient, { key: "job:2" }))).toBe(true);
@@ -43,7 +43,7 @@ test("a lane carries one task at a time, and others are free meanwhile", async (
   expect(freed).toBe(2);
 });
 
-test("who was turned away hears that the lane is free, others not when nothing has changed", async () => {
+test("who was turned away hears that the key is free, others not when nothing has changed", async () => {
   const quiet = aTask(async () => void (await clock.sleep(50)) as undefined, { isQuiet: true });
   tasks.start(quiet);
   await clock.advance(50);
@@ -55,7 +55,7 @@ test("who was turned away hears that the lane is free, others not when nothing h
   expect(freed).toBe(1);
 });
 
-test("a lane rests after a failure, longer after each, and says why", async () => {
+test("a key cools down after a failure, longer after each, and says why", async () => {
   const fail = aTask(async () => Promise.reject(new Error("no room")));
   const pauses: number[] = [];
   let failedAt = clock.now();
@@ -82,7 +82,7 @@ test("a success ends the rests, and a task can ask for a pause", async () => {
   expect(tasks.start(aTask(async () => undefined))).toBe(true);
 });
 
-test("a task that ignores its time limit is abandoned, and its lane is free again", async () => {
+test("a task that ignores its time limit is abandoned, and its key is free again", async () => {
   let failure: unknown;
   tasks.start(
     aTask(forever, {

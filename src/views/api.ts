@@ -137,9 +137,9 @@ const PoolStatus = z.object({
   room: z.object({ machines: z.number(), byDisk: z.number().nullable(), note: z.string().nullable() }),
   /** What its image lacks of what it is wanted for, and the command that mends it. */
   imageNote: z.object({ problem: z.string(), hint: z.string() }).optional(),
-  /** Why GitLab could not be asked about its runner token, or refused it, and what to do. */
   /** `tags`: made for a set of tags, as its runner is. */
   origin: z.enum(["configured", "tags"]).default("configured"),
+  /** Why GitLab could not be asked about its runner token, or refused it, and what to do. */
   tokenNote: z.object({ problem: z.string(), hint: z.string().nullable() }).optional(),
   /** How its jobs are asked for: `polling`, or why not, in words. */
   claiming: z.string(),

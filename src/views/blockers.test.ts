@@ -32,9 +32,9 @@ test("a job waits for room on a full host, and for what is wrong with its pool",
 
 test("a host's problem is told once, with what to do about it", () => {
   const [pool] = aStatus().pools;
-  const trouble = "it did not make the last machine: the thin pool is full";
-  const problems = [{ problem: `metal-1: ${trouble} (tried again in 4.0 s)`, hint: "look at the host" }];
-  const blocker = `no room for 2 CPUs, 4 GiB: metal-1: ${trouble} (tried again in 4.1 s)`;
+  const problem = "it did not make the last machine: the thin pool is full";
+  const problems = [{ problem: `metal-1: ${problem} (tried again in 4.0 s)`, hint: "look at the host" }];
+  const blocker = `no room for 2 CPUs, 4 GiB: metal-1: ${problem} (tried again in 4.1 s)`;
   const status = aStatus({
     blocker: () => blocker,
     pools: pool ? [{ ...pool, ok: false, problems }] : [],

@@ -143,7 +143,7 @@ function poolStatus(
     image: pool.image,
     size: pool.size,
     limit: pool.concurrency,
-    room: roomOf(pool, hosts),
+    room: capacityFor(pool, hosts),
     ...imageNoteOf(pool, image, facts),
   };
 }
@@ -181,7 +181,7 @@ function tokenNoteOf({ tokenProblem }: DaemonReads, { name }: Pool): Pick<PoolSt
 }
 
 /** How many machines of a pool the hosts have capacity for, of those that have told what they have. */
-function roomOf(pool: Pool, hosts: readonly HostState[]): PoolStatus["room"] {
+function capacityFor(pool: Pool, hosts: readonly HostState[]): PoolStatus["room"] {
   const known = hosts.flatMap(({ capacity, ...host }) => (capacity ? [{ ...host, capacity }] : []));
   const { machines, byDisk, note } = poolCapacity(pool, known);
   return { machines, byDisk: byDisk ?? null, note: note ?? null };

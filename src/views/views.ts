@@ -2,13 +2,13 @@
  * The read model: jobs, machines and runners as people and programs outside see them, from the store, and with what the running program
  * knows besides. The same views serve the control socket and, when no FireRunner runs, the command line by itself.
  */
-
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import type { LifecycleEvent } from "../domain/events.ts";
 import { outcomeOf } from "../domain/job-end.ts";
+import type { DeliveryStore, KnownProject, ManagedRunner, RunnerStore } from "../store/jobs-by-tag.ts";
 import { openStoreReadOnly } from "../store/reads.ts";
-import type { Job, Store } from "../store/store.ts";
+import type { Job, JobStore, Store } from "../store/store.ts";
 import {
   type EventView,
   type JobStory,
@@ -20,8 +20,7 @@ import {
 } from "./api.ts";
 import { eventText } from "./event-text.ts";
 import { explainJob, explainWaiting, unseenJob, waitingJob } from "./explanation.ts";
-import type { WebhookViews } from "./webhook-api.ts";
-import { createWebhookViews, type WebhookReads } from "./webhook-views.ts";
+import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
 
 const PAGE = 1_000;
 /** A guest may fill its job's log with refused requests; nobody reads more than this. */
@@ -119,4 +118,43 @@ export async function openOfflineViews(
 ): Promise<Views & WebhookViews & { close(): Promise<void> }> {
   const store = await openStoreReadOnly(join(stateDirectory, "firerunner.db"));
   return { ...createViews({ store, now: systemClock.now }), close: () => store.close() };
+}
+
+/** What of the store these views read. */
+type WebhookReads = Pick<RunnerStore, "runners"> &
+  Pick<DeliveryStore, "deliveries" | "projects"> &
+  Pick<JobStore, "jobs">;
+
+/** Runners, deliveries and projects as people and programs outside see them. Reads only. */
+function createWebhookViews(store: WebhookReads): WebhookViews {
+  return {
+    async runners({ gone } = {}) {
+      const [runners, unfinished] = await Promise.all([
+        store.runners(gone ? { gone } : {}),
+        store.jobs({ unfinished: true }),
+      ]);
+      const inPool = Map.groupBy(unfinished, ({ pool }) => pool);
+      return runners.map((runner) => ({
+        ...toRunnerView(runner),
+        unfinishedJobs: inPool.get(runner.pool)?.length ?? 0,
+      }));
+    },
+    async deliveries({ since, limit } = {}) {
+      const filter = { ...(since === undefined ? {} : { since }), ...(limit === undefined ? {} : { limit }) };
+      return (await store.deliveries(filter)).map((delivery) => DeliveryView.parse(delivery));
+    },
+    async projects() {
+      const projects = await store.projects();
+      return { known: projects.length, due: projects.filter(isDue).length };
+    },
+  };
+}
+
+/** For one that was changed just now: nobody has claimed anything through it meanwhile. */
+export function toRunnerView(runner: ManagedRunner): RunnerView {
+  return RunnerView.parse({ ...runner, unfinishedJobs: 0 });
+}
+
+function isDue({ hookedAt, readAt }: KnownProject): boolean {
+  return hookedAt !== null && (readAt === null || hookedAt >= readAt);
 }

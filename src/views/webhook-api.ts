@@ -83,7 +83,7 @@ const HookView = z.object({
   words: z.string(),
 });
 
-/** What the rooms say of hooks, projects and the API token, beyond what the store holds. */
+/** What the running program says of hooks, projects and the API token, beyond what the store holds. */
 export const WebhookStatusView = z.object({
   /** `group example/apps`, `project example/app`, `the whole GitLab`. */
   scope: z.string(),

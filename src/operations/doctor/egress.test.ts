@@ -146,7 +146,7 @@ describe("guests' egress", () => {
   });
 
   test.each<[string, Setting]>([
-    ["no guest has a way out", { egress: ["none"] }],
+    ["no guest may leave", { egress: ["none"] }],
     ["guests' connections take no proxy", { egress: ["internet"], proxies: { https: undefined } }],
   ])("is no question where %s", async (_what, setting) => {
     expect((await look(setting)).finding).toBeUndefined();

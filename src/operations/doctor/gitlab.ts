@@ -1,4 +1,4 @@
-/** Whether GitLab's API is where the configuration says, on the way that the configuration says: proxy, certificates, answer. */
+/** Whether GitLab's API is where the configuration says, by the route that the configuration says: proxy, certificates, answer. */
 
 import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";

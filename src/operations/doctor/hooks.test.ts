@@ -32,7 +32,7 @@ test("a hook that leads here and sends what is wanted is well", () => {
   });
 });
 
-describe("a hook in trouble is a warning, with the command that repairs it", () => {
+describe("a hook with a problem is a warning, with the command that repairs it", () => {
   const disabledUntil = Date.parse("2026-01-01T01:00:00Z");
   test.each<[string, Partial<ApiHook>]>([
     ["does not send job events", { jobEvents: false }],

@@ -105,7 +105,10 @@ describe("an address to listen on", () => {
 });
 
 describe("the certificate", () => {
-  async function judged(issued: { host: string; days?: number }, url?: string): Promise<Finding | undefined> {
+  async function certificateFinding(
+    issued: { host: string; days?: number },
+    url?: string,
+  ): Promise<Finding | undefined> {
     await using authority = await makeCertificateAuthority();
     await using directory = await temporaryDirectory();
     const { cert, key } = await authority.issue(issued.host, issued.days);
@@ -120,7 +123,9 @@ describe("the certificate", () => {
   }
 
   test("fits, and has time", async () => {
-    expect(await judged({ host: "localhost", days: 90 }, "https://localhost:1/webhook")).toMatchObject({
+    expect(
+      await certificateFinding({ host: "localhost", days: 90 }, "https://localhost:1/webhook"),
+    ).toMatchObject({
       level: "ok",
       message: expect.stringMatching(/fits its key and is valid until \d{4}-\d\d-\d\d$/),
     });
@@ -131,7 +136,7 @@ describe("the certificate", () => {
     [{ host: "localhost", days: -1 }, "has expired"],
     [{ host: "other.example.org", days: 90 }, "is not for localhost"],
   ])("%j keeps GitLab from calling", async (issued, words) => {
-    const finding = await judged(issued, "https://localhost:1/webhook");
+    const finding = await certificateFinding(issued, "https://localhost:1/webhook");
 
     expect(finding).toMatchObject({ level: "warn", hint: expect.any(String) });
     expect(finding?.message).toContain(words);
@@ -146,7 +151,7 @@ describe("the certificate", () => {
   });
 });
 
-describe("the way from GitLab", () => {
+describe("the path from GitLab", () => {
   const running = { addresses: [] };
 
   test("leads to FireRunner, below the path that a proxy has for it", async () => {

@@ -13,8 +13,12 @@ import { formatDuration } from "../../base/units.ts";
 import type { Config } from "../../config/load.ts";
 import { jsonOf, readAnswer } from "../../gitlab/answer.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
-import { readServerPair } from "../../server/public/certificate-reloader.ts";
-import { type Listener, parseListener, resolveListener } from "../../server/public/listener.ts";
+import {
+  type Listener,
+  parseListener,
+  readServerPair,
+  resolveListener,
+} from "../../server/public/listener.ts";
 import { answer, type DoctorCheck, type Finding, mergeFindings, type RunningFireRunner } from "./findings.ts";
 
 interface ListenerCheckOptions {

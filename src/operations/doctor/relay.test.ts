@@ -92,7 +92,7 @@ test("a FireRunner that runs and does not listen wants a restart", async () => {
 });
 
 describe("a certificate of the operator's", () => {
-  async function judged(host: string, days: number): Promise<Finding | undefined> {
+  async function certificateFinding(host: string, days: number): Promise<Finding | undefined> {
     await using authority = await makeCertificateAuthority();
     await using directory = await temporaryDirectory();
     const at = (file: string) => join(directory.path, file);
@@ -111,7 +111,7 @@ describe("a certificate of the operator's", () => {
     ["relay.example.org", -1, "fail", "has expired"],
     ["other.example.org", 90, "fail", "cannot be used"],
   ])("for %s with %i days is %s", async (host, days, level, words) => {
-    const finding = await judged(host, days);
+    const finding = await certificateFinding(host, days);
 
     expect(finding?.level).toBe(level);
     expect(finding?.message).toContain(words);

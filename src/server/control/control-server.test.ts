@@ -144,7 +144,7 @@ describe("the control socket", () => {
     expect((await call("/v1/status")).status).toBe(200);
   });
 
-  test("a stranger's server counts as live too", async () => {
+  test("another program's server counts as live too", async () => {
     const other = createServer().listen(join(directory, "control.sock"));
     try {
       await expect(open()).rejects.toMatchObject({ code: "control_taken" });

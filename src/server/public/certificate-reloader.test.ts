@@ -5,7 +5,7 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { type CertificateAuthority, makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { silentLog } from "../../base/log.ts";
 import type { TlsFiles, TlsPair } from "../../base/tls.ts";
-import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
+import { type CertificateReloader, createCertificateReloader } from "./listener.ts";
 
 type Issued = Awaited<ReturnType<CertificateAuthority["issue"]>>;
 

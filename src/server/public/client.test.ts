@@ -13,7 +13,7 @@ function ask(remoteAddress: string | undefined, forwardedFor?: string): Client {
 describe("who sends a request", () => {
   test.each([
     ["without the header, the other end", "10.0.0.1", undefined, "10.0.0.1"],
-    ["from a stranger the header means nothing", "192.0.2.1", "203.0.113.9", "192.0.2.1"],
+    ["from an unknown client the header means nothing", "192.0.2.1", "203.0.113.9", "192.0.2.1"],
     ["a trusted proxy names the client", "10.0.0.1", "203.0.113.9", "203.0.113.9"],
     ["a mapped proxy is the same proxy", "::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"],
     ["what the client wrote itself stands left", "10.0.0.1", "127.0.0.1, 203.0.113.9", "203.0.113.9"],
@@ -41,7 +41,7 @@ describe("who sends a request", () => {
     expect(ask(undefined).address).toBeUndefined();
   });
 
-  test("no header whatsoever makes a stranger another one", () => {
+  test("no header whatsoever makes a client another one", () => {
     fc.assert(
       fc.property(fc.string(), (header) => {
         expect(ask("192.0.2.1", header)).toEqual({ address: "192.0.2.1", key: "192.0.2.1" });

@@ -3,8 +3,8 @@ import type { Socket } from "node:net";
 import type { Clock } from "../../base/clock.ts";
 import { startDeadline } from "../../base/deadline.ts";
 
-/** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
 const EMPTY_POLL_MS = 10;
+/** Connections of clients that have proved nothing. With more, the oldest gives way: a new one must always come in. */
 const MOST_UNPROVEN = 1_000;
 /** When the public server closes, a connection that has just been made may still send the request it was made for. */
 const FRESH_MS = 1_000;
@@ -58,7 +58,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     },
     watch(server, isTls) {
       server.on("connection", (socket: Socket) => register.accept(socket, isTls));
-      if (isTls) server.on("secureConnection", register.takeOver);
+      if (isTls) server.on("secureConnection", register.adopt);
     },
     begin,
     isAnswering: (socket) => [...(register.of(socket)?.requests ?? [])].some(({ complete }) => complete),
@@ -114,7 +114,7 @@ function createRegister({ clock, onDisplaced, mostUnproven = MOST_UNPROVEN }: Co
     accept,
     of: (socket: Socket) => bySocket.get(socket),
     /** After the handshake the same connection has another socket object; both know who is at the other end. */
-    takeOver(socket: Socket): void {
+    adopt(socket: Socket): void {
       const connection = byPeer.get(peerOf(socket));
       if (connection === undefined) return;
       connection.socket = socket;

@@ -95,7 +95,7 @@ interface HealthDeps {
 }
 
 /**
- * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Strangers can ask: what is missing, and
+ * `/healthz`: the program answers. `/readyz`: it can claim jobs and start machines, else 503. Anybody can ask: what is missing, and
  * so what this is made of, is for “firerunner status”.
  */
 function registerHealth(app: FastifyInstance, { readiness, clientOf, limit, log }: HealthDeps): void {

@@ -1,3 +1,9 @@
+/**
+ * The public server. A connection is counted and may be displaced (connections.ts); a request is one of a client (client.ts) and takes a
+ * route of public-app.ts: health, or a webhook (webhook-route.ts), whose body is read (read-body.ts) and kept within a common budget of
+ * memory (body-budget.ts) while it is proved. Whatever proves nothing ends in refusal.ts. listener.ts has the addresses and the
+ * certificate. This file puts all of it together, reloads it and closes it.
+ */
 import { Server as TlsServer } from "node:https";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { type Clock, every } from "../../base/clock.ts";
@@ -8,20 +14,26 @@ import { MIB_BYTES } from "../../base/units.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import { createBodyBudget } from "./body-budget.ts";
-import { type CertificateReloader, createCertificateReloader } from "./certificate-reloader.ts";
 import { type Client, clientOf, createAddressSet } from "./client.ts";
 import { createConnections } from "./connections.ts";
-import { bind, type Listener, parseListener, resolveListener } from "./listener.ts";
+import {
+  bind,
+  type CertificateReloader,
+  createCertificateReloader,
+  type Listener,
+  parseListener,
+  resolveListener,
+} from "./listener.ts";
 import { createPublicApp, type PublicAppDeps, tlsOptions } from "./public-app.ts";
 import { createFairQueue } from "./read-body.ts";
 import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";
 import type { WebhookHandler } from "./webhook-route.ts";
 
 /** Memory for the bodies of all requests at one time; authentic deliveries beyond it are taken without their body. */
-const BODY_ROOM_BYTES = 32 * MIB_BYTES;
+const BODY_MEMORY_BYTES = 32 * MIB_BYTES;
 const HEALTH_PER_MINUTE = 600;
 /** How often the certificate's files are looked at. */
-const LOOK_MS = 10_000;
+const CERTIFICATE_CHECK_MS = 10_000;
 /** How long requests may still be answered when the public server closes. */
 const CLOSE_LIMIT_MS = 5_000;
 
@@ -34,7 +46,7 @@ export interface PublicServerDeps {
   readonly log: Log;
 }
 
-/** Where the network comes in. */
+/** What the program sees of it. */
 export interface PublicServer {
   /** As bound, such as `https://0.0.0.0:8443`; empty when `http.listen` is. */
   readonly addresses: readonly string[];
@@ -70,14 +82,14 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     clientOf: clientFor,
     allowed: () => allowed,
     bodyLimitBytes: config.bodyLimit * MIB_BYTES,
-    bodies: createBodyBudget(BODY_ROOM_BYTES),
+    bodies: createBodyBudget(BODY_MEMORY_BYTES),
     takeTurn: createFairQueue(),
     isSpoilt: clientErrors.isSpoilt,
     limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
   });
-  const stopLooking = every(clock, LOOK_MS, () => {
+  const stopChecking = every(clock, CERTIFICATE_CHECK_MS, () => {
     sampled.tick();
-    void opened.look(config);
+    void opened.checkCertificate(config);
   });
   return {
     addresses: opened.addresses,
@@ -85,10 +97,10 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       config = next;
       allowed = createAddressSet(next.allow);
       trusted = createAddressSet(next.trustedProxies);
-      return await opened.look(next);
+      return await opened.checkCertificate(next);
     },
     async close() {
-      stopLooking();
+      stopChecking();
       await opened.close();
       sampled.flush();
     },
@@ -99,7 +111,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
 interface Listeners {
   readonly addresses: readonly string[];
   /** Looks whether the certificate has changed. */
-  look(config: HttpConfig): Promise<string[]>;
+  checkCertificate(config: HttpConfig): Promise<string[]>;
   close(): Promise<void>;
 }
 
@@ -125,7 +137,7 @@ async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listene
   for (const address of addresses) log.info({ address }, "the public server is open");
   return {
     addresses,
-    async look({ tls }) {
+    async checkCertificate({ tls }) {
       const words = certificates && tls ? await certificates.refresh(tls) : undefined;
       return words === undefined ? [] : [words];
     },

@@ -112,7 +112,7 @@ async function receiveBody(
       },
     });
     if (end !== "complete") return await giveUp(request, reply, end, deps);
-    if (proof && !proof.verdict()) return await deps.refuse(request, reply, wrongSignature);
+    if (proof && !proof.isValid()) return await deps.refuse(request, reply, wrongSignature);
     deps.connections.prove(raw.socket);
     return await take(request, reply, kept, deps);
   } finally {
@@ -202,7 +202,7 @@ export type Screening =
 interface BodyProof {
   update(chunk: Uint8Array): void;
   /** To be asked once, after the last chunk. */
-  verdict(): boolean;
+  isValid(): boolean;
 }
 
 /** An authentic webhook request. */
