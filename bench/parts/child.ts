@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { join } from "node:path";
 import { createListeners } from "../../src/base/listeners.ts";
 
 /** One call of the parent, and the child's answer to it. */
@@ -37,8 +38,12 @@ export function startChild<Handlers extends Methods, ItsNews = never>(
 ): Child<Handlers, ItsNews> {
   const child = fork(file, [], {
     // As bin/firerunner starts it.
-    execArgv: ["--max-semi-space-size=8", ...nodeOptions],
-    env: { ...process.env, MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "16384" },
+    execArgv: ["--max-semi-space-size=4", ...nodeOptions],
+    env: {
+      ...process.env,
+      ...{ MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "16384" },
+      NODE_COMPILE_CACHE: join(import.meta.dirname, "../../node_modules/.cache/firerunner"),
+    },
     // What it prints is thrown away, but written: a log on a terminal would slow it down.
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     serialization: "advanced",

@@ -1,3 +1,4 @@
+import { flushCompileCache } from "node:module";
 import type { Command } from "commander";
 import type { App } from "../app/app.ts";
 import { describeError, hintOf } from "../base/errors.ts";
@@ -54,6 +55,8 @@ async function runApp(app: App, log: Log, about: object): Promise<void> {
   log.info({ ...about, pid: process.pid }, "starting");
   await app.start();
   log.info({}, "started");
+  // For the next start: it is kept at an orderly end only, and many programs of this kind never have one.
+  flushCompileCache();
   await asked.promise;
   await app.stop(hurry.signal);
   log.info({}, "stopped");

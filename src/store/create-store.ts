@@ -17,13 +17,12 @@ import {
 } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
 import { checkLink, createDrainedHostChanges, createMachineLinks, createMachineMoves } from "./machines.ts";
-import { installationIdOf } from "./meta.ts";
 import { prune } from "./prune.ts";
 import { createReads, keepLists, named } from "./reads.ts";
 import { createRunnerMoves, readRunnerToken } from "./runners.ts";
 import { type Flush, IN_MEMORY, migrate, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
-import { ColumnNames, type Tables } from "./tables.ts";
+import { ColumnNames, installationIdOf, type Tables } from "./tables.ts";
 import { createVault, type Vault } from "./vault.ts";
 import { createNote, createWriter, noReserve, type Reserve } from "./writer.ts";
 

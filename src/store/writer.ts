@@ -14,9 +14,9 @@ import type { Listeners } from "../base/listeners.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import { toStoreError } from "./errors.ts";
-import { takeNumbers } from "./meta.ts";
 import type { Store } from "./store.ts";
 import type { EventRow, Tables } from "./tables.ts";
+import { takeNumbers } from "./tables.ts";
 
 /** One transaction in the making. */
 export interface Change {

@@ -1,8 +1,8 @@
 /**
  * A driver whose machines exist in memory, with faults on demand, for tests, simulations and loads. It keeps the promises of the port, as
- * driver.contract.ts holds them. What outlives the program, machines and their consoles,
- * is in host.ts: a driver made anew on the same host finds them, as after a restart. A test says there what fails, how, and when a
- * machine ends. As a pool's driver (`fake`) it runs no job: its machines never ask for one.
+ * driver.contract.ts holds them. What outlives the program, machines and their consoles, is in host.ts: a driver made anew on the same
+ * host finds them, as after a restart. A test says there what fails, how, and when a machine ends. As a pool's driver (`fake`) it runs no
+ * job: its machines never ask for one.
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
