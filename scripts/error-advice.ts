@@ -16,6 +16,22 @@ export const advice: Readonly<Record<string, string>> = {
   config_invalid: "Correct each line that is listed; “firerunner config check” tells when all is well.",
   config_unreadable:
     "Write a configuration (docs/configuration.md begins with one), or name it with --config.",
+  container_bad_image:
+    "Check the name, and that the registry's answer is not a proxy's; nothing of it was kept.",
+  container_bad_name: "Write NAME:TAG or HOST/NAME:TAG, as in .gitlab-ci.yml.",
+  container_cache_broken:
+    "Stop what uses the directory and remove it: all that is in it can be fetched again.",
+  container_compose_failed:
+    "Install squashfs-tools-ng, and look at the free space of containers.cache.directory.",
+  container_denied: "Give a login that may read the image (containers.registries), and check its name.",
+  container_forbidden_address:
+    "Name the registry in containers.registries if jobs may have images from there.",
+  container_layer_refused: "Build the image anew with a common tool.",
+  container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
+  container_not_found: "Correct the image's name or tag.",
+  container_not_here: "Fetch it: firerunner image cache pull NAME.",
+  container_too_large: "Make the image smaller: a layer may have 32 GiB.",
+  container_wrong_platform: "Name an image that is made for this computer's architecture.",
   control_socket: "Choose a short state directory that this user may write to and that has room.",
   control_taken: "Stop the other FireRunner, or give this one a state directory of its own.",
   demo_no_job: "Give the pipeline a job that runs by itself.",
