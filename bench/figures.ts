@@ -5,6 +5,7 @@ import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { fleetIdle } from "./figures/fleet-idle.ts";
+import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
 import { queue } from "./figures/queue.ts";
@@ -21,6 +22,7 @@ export const figures: readonly Figure[] = [
   cancel,
   relay,
   artifacts,
+  jobImages,
   load,
   restart,
   boot,

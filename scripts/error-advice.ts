@@ -3,6 +3,7 @@ export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
+  ci_repository: "Give the directory of a repository in which a .gitlab-ci.yml lies.",
   cli_canceled: "Nothing was written; run “firerunner init” again.",
   cli_door: "Start FireRunner, or correct the address; name the authority of its certificate with --ca.",
   cli_init_file: "Use sudo, or name another place with --config FILE.",
@@ -15,6 +16,22 @@ export const advice: Readonly<Record<string, string>> = {
   config_invalid: "Correct each line that is listed; “firerunner config check” tells when all is well.",
   config_unreadable:
     "Write a configuration (docs/configuration.md begins with one), or name it with --config.",
+  container_bad_image:
+    "Check the name, and that the registry's answer is not a proxy's; nothing of it was kept.",
+  container_bad_name: "Write NAME:TAG or HOST/NAME:TAG, as in .gitlab-ci.yml.",
+  container_cache_broken:
+    "Stop what uses the directory and remove it: all that is in it can be fetched again.",
+  container_compose_failed:
+    "Install squashfs-tools-ng, and look at the free space of containers.cache.directory.",
+  container_denied: "Give a login that may read the image (containers.registries), and check its name.",
+  container_forbidden_address:
+    "Name the registry in containers.registries if jobs may have images from there.",
+  container_layer_refused: "Build the image anew with a common tool.",
+  container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
+  container_not_found: "Correct the image's name or tag.",
+  container_not_here: "Fetch it: firerunner image cache pull NAME.",
+  container_too_large: "Make the image smaller: a layer may have 32 GiB.",
+  container_wrong_platform: "Name an image that is made for this computer's architecture.",
   control_socket: "Choose a short state directory that this user may write to and that has room.",
   control_taken: "Stop the other FireRunner, or give this one a state directory of its own.",
   demo_no_job: "Give the pipeline a job that runs by itself.",
@@ -140,6 +157,7 @@ export const meanings: Readonly<Record<string, string>> = {
   directory_failed: "A directory that the configuration or an option names could not be made.",
   bad_unit: "A duration or a size is not written in a known form.",
   ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
+  ci_repository: "In the path that was given there is no .gitlab-ci.yml to read.",
   demo_no_job: "The demo's pipeline has no job.",
   process_failed: "A helper program ended with an error, or could not be started.",
   untrusted_file:

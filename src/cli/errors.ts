@@ -45,9 +45,12 @@ const byCode: Readonly<Record<string, number>> = {
   config_unreadable: exitCodes.usage,
   bad_request: exitCodes.usage,
   registry_bad_name: exitCodes.usage,
+  container_bad_name: exitCodes.usage,
   cli_not_running: exitCodes.notRunning,
   not_found: exitCodes.notFound,
   image_missing: exitCodes.notFound,
+  container_not_found: exitCodes.notFound,
+  container_not_here: exitCodes.notFound,
 };
 
 export function exitCodeOf(error: unknown): number {

@@ -8,16 +8,18 @@ import { type Context, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError, exitCodes } from "./errors.ts";
 import { findHost, orderOf, runTrial } from "./hosts/check.ts";
 import { addImageBuild, addImagePush } from "./image/build.ts";
+import { addImageCache } from "./image/cache.ts";
 import { directoryOf, openImages, type Place, placeOption } from "./image/place.ts";
 import { clockTime } from "./messages.ts";
 import { printError } from "./output.ts";
 
 export function addImage(program: Command, run: Run): void {
-  const image = program.command("image").description("what machines boot");
+  const image = program.command("image").description("what machines boot, and images that jobs name");
   addImageBuild(image, run);
   addImageList(image, run);
   addImageVerify(image, run);
   addImagePush(image, run);
+  addImageCache(image, run);
 }
 
 function addImageList(image: Command, run: Run): void {

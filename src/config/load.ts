@@ -10,8 +10,10 @@ import { z } from "zod";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
+import type { NamedRegistry } from "../containers/config.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
+import { readRegistries } from "./containers.ts";
 import {
   crossChecks,
   type IgnoredValue,
@@ -96,7 +98,9 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
-  const ofParts = [...crossChecks(parsed.data), ...secrets.problems, ...proxy.problems];
+  const registries = await readRegistries(parsed.data.containers.registries, secretOptions);
+  const ofFiles = [...secrets.problems, ...proxy.problems, ...registries.problems];
+  const ofParts = [...crossChecks(parsed.data), ...ofFiles];
   refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
   const state = parsed.data.state ?? defaultState(options.env, isRoot(options));
@@ -124,13 +128,15 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
 }
 
 /** What a command needs that looks at this computer only: nothing here depends on tokens or on GitLab. */
-export interface LocalConfig extends Pick<Settings, "images"> {
+export interface LocalConfig extends Pick<Settings, "images" | "containers"> {
   readonly file: string | undefined;
   readonly state: string;
   readonly proxy: CompanyProxy;
+  /** Those of `containers`, with what their files hold. */
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
 }
 
-const LocalSettings = Settings.pick({ state: true, images: true, proxy: true }).strip();
+const LocalSettings = Settings.pick({ state: true, images: true, containers: true, proxy: true }).strip();
 
 /** Reads the state directory and what concerns images and their downloads, however unfinished the rest is. Throws ConfigError. */
 export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig> {
@@ -144,11 +150,13 @@ export async function loadLocalConfig(options: LoadOptions): Promise<LocalConfig
     refuse(placed(wordIssues(Settings, parsed.error.issues, value), place), options.file);
     throw new ConfigError("config_invalid", "the configuration cannot be used", { cause: parsed.error });
   }
-  const { state = defaultState(options.env, isRoot(options)), images } = parsed.data;
+  const { state = defaultState(options.env, isRoot(options)), images, containers } = parsed.data;
   const secretOptions = secretOptionsOf(options, { readFile, fileText, setBy: overlay.setBy });
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
-  refuse([...placed(proxy.problems, place), ...proxy.ofEnvironment], options.file);
-  return { file: options.file, state, images, proxy: { ...proxy.proxies, caFile: proxy.caFile } };
+  const { registries, problems } = await readRegistries(containers.registries, secretOptions);
+  refuse([...placed([...proxy.problems, ...problems], place), ...proxy.ofEnvironment], options.file);
+  const ways = { proxy: { ...proxy.proxies, caFile: proxy.caFile }, registries };
+  return { file: options.file, state, images, containers, ...ways };
 }
 
 interface ReadSoFar {

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { ProxySettings } from "../base/proxy/config.ts";
 import { ClaimingConfig } from "../claiming/config.ts";
+import { ContainersConfig } from "../containers/config.ts";
 import { WebhookConfig } from "../discovery/config.ts";
 import { Pool } from "../domain/config.ts";
 import { GitLabConfig } from "../gitlab/config.ts";
@@ -62,6 +63,9 @@ export const Settings = z.strictObject({
   guests: GuestsConfig.prefault({}).meta({ description: "What every machine is given." }),
   vm: VmConfig.prefault({}).meta({ description: "What this computer gives to machines." }),
   images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
+  containers: ContainersConfig.prefault({}).meta({
+    description: "Images that jobs name (docs/containers.md).",
+  }),
   relay: RelaySettings.prefault({}).meta({
     description: "What a guest may ask of the relay, and where machines on other hosts find it.",
   }),

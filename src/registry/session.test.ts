@@ -27,13 +27,17 @@ test("a registry behind a company's proxy is reached through it, and what fails 
     };
     // The authority is that of a proxy which looks into TLS.
     const proxies = { http: named, https: named, except: [], ca: authority.ca };
-    const { origin, dispatcher } = createTransport({ registry, proxies });
+    const transport = createTransport({ registry, proxies });
     try {
-      const { statusCode, body } = await dispatcher.request({ origin, method: "GET", path: "/v2/" });
+      const { statusCode, body } = await transport.request({
+        origin: transport.origin,
+        method: "GET",
+        path: "/v2/",
+      });
       await body.dump();
       return statusCode;
     } finally {
-      await dispatcher.destroy();
+      await transport.close();
     }
   };
 

@@ -30,10 +30,17 @@ export interface RegistryRequest {
   readonly doing: string;
 }
 
+/** An answer whose body has not been read: it must be, or be destroyed. */
+export interface OpenAnswer extends Omit<Answer, "text"> {
+  readonly body: Readable;
+}
+
 export interface RegistrySession {
   readonly origin: string;
   /** Any answer but 401. */
   send(request: RegistryRequest): Promise<Answer>;
+  /** As `send`, for an answer that may be long. */
+  open(request: RegistryRequest): Promise<OpenAnswer>;
   close(): Promise<void>;
 }
 
@@ -44,22 +51,23 @@ interface Deps {
 }
 
 export function createSession({ transport, credentials, signal }: Deps): RegistrySession {
-  const { origin, dispatcher } = transport;
+  const { origin } = transport;
   const authorization = createAuthorization({ origin, credentials, ask: askTokenService });
 
-  async function send(request: RegistryRequest): Promise<Answer> {
+  async function open(request: RegistryRequest): Promise<OpenAnswer> {
     const url = new URL(request.url, origin);
     // Uploads may be sent elsewhere, to addresses that carry their own permission. Our login is the registry's business alone.
     if (url.origin !== new URL(origin).origin) return await exchange(url, request);
     const first = await exchangeWithLogin(url, request);
     if (first.status !== 401) return first;
+    await toEnd(first, url, request.doing);
     await authorization.learn(parseChallenge(first.header("www-authenticate")), request.scopes);
     const second = await exchangeWithLogin(url, request);
-    if (second.status === 401) throw refusal(second, origin, request.doing);
-    return second;
+    if (second.status !== 401) return second;
+    throw refusal(await toEnd(second, url, request.doing), origin, request.doing);
   }
 
-  async function exchangeWithLogin(url: URL, request: RegistryRequest): Promise<Answer> {
+  async function exchangeWithLogin(url: URL, request: RegistryRequest): Promise<OpenAnswer> {
     const login = await authorization.header(request.scopes);
     return await exchange(url, {
       ...request,
@@ -67,10 +75,10 @@ export function createSession({ transport, credentials, signal }: Deps): Registr
     });
   }
 
-  async function exchange(url: URL, request: Omit<RegistryRequest, "url" | "scopes">): Promise<Answer> {
+  async function exchange(url: URL, request: Omit<RegistryRequest, "url" | "scopes">): Promise<OpenAnswer> {
     const { method, headers = {}, body, doing } = request;
     try {
-      const response = await dispatcher.request({
+      const response = await transport.request({
         origin: url.origin,
         path: url.pathname + url.search,
         method,
@@ -78,9 +86,19 @@ export function createSession({ transport, credentials, signal }: Deps): Registr
         body: body?.() ?? null,
         signal: signal ?? null,
       });
-      const text = await beginningOf(response.body);
+      // One that is left unread ends with an error, which is nobody's.
+      response.body.on("error", () => {});
       const header = (name: string) => [response.headers[name] ?? []].flat().join(", ") || undefined;
-      return { status: response.statusCode, header, text };
+      return { status: response.statusCode, header, body: response.body };
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw registryErrorFrom(cause, url.origin, doing);
+    }
+  }
+
+  async function toEnd({ body, ...rest }: OpenAnswer, url: URL, doing: string): Promise<Answer> {
+    try {
+      return { ...rest, text: await beginningOf(body) };
     } catch (cause) {
       signal?.throwIfAborted();
       throw registryErrorFrom(cause, url.origin, doing);
@@ -88,18 +106,24 @@ export function createSession({ transport, credentials, signal }: Deps): Registr
   }
 
   async function askTokenService({ url, authorization: login, form }: TokenRequest): Promise<Answer> {
-    return await exchange(url, {
+    const doing = `asking for a token for ${origin}`;
+    const answer = await exchange(url, {
       method: form ? "POST" : "GET",
       headers: {
         ...(login ? { authorization: login } : {}),
         ...(form ? { "content-type": "application/x-www-form-urlencoded" } : {}),
       },
       ...(form ? { body: () => Buffer.from(form.toString()) } : {}),
-      doing: `asking for a token for ${origin}`,
+      doing,
     });
+    return await toEnd(answer, url, doing);
   }
 
-  return { origin, send, close: () => dispatcher.destroy() };
+  async function send(request: RegistryRequest): Promise<Answer> {
+    return await toEnd(await open(request), new URL(request.url, origin), request.doing);
+  }
+
+  return { origin, open, send, close: transport.close };
 }
 
 async function beginningOf(body: Readable): Promise<string> {
@@ -127,10 +151,14 @@ interface TransportOptions {
   readonly proxies?: ProxyRoutes | undefined;
 }
 
+/** The way to one registry, and to where it leads. */
 export interface Transport {
   readonly origin: string;
-  readonly dispatcher: Dispatcher;
+  request(wanted: TransportRequest): Promise<Dispatcher.ResponseData>;
+  close(): Promise<void>;
 }
+
+type TransportRequest = Dispatcher.RequestOptions & { readonly origin: string };
 
 /** Throws `registry_tls` when `ca` holds no certificate. */
 export function createTransport({
@@ -142,15 +170,17 @@ export function createTransport({
   const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
   if (ca !== undefined) checkAuthorities(ca);
   const secureContext = trustContext([ca, proxies.ca]);
+  const dispatcher = createProxiedAgent({
+    proxies,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    secureContext: () => secureContext,
+    headersTimeoutMs: ANSWER_TIMEOUT_MS,
+    bodyTimeoutMs: ANSWER_TIMEOUT_MS,
+  });
   return {
     origin: `${isPlain ? "http" : "https"}://${registry}`,
-    dispatcher: createProxiedAgent({
-      proxies,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      secureContext: () => secureContext,
-      headersTimeoutMs: ANSWER_TIMEOUT_MS,
-      bodyTimeoutMs: ANSWER_TIMEOUT_MS,
-    }),
+    request: (wanted) => dispatcher.request(wanted),
+    close: () => dispatcher.destroy(),
   };
 }
 
@@ -170,6 +200,7 @@ function checkAuthorities(pem: string): void {
   }
 }
 
+/** Where nothing says how long it is worth the while. */
 const ATTEMPTS = 4;
 const pauses = { baseMs: 500, capMs: 30_000 };
 /** Nobody waits together with us. */
@@ -180,17 +211,26 @@ export function pauseAfter(error: RegistryError, failures: number): number {
   return Math.min(pauses.capMs, error.retryAfterMs ?? backoffMs(failures, noSpread, pauses));
 }
 
+interface Retrying {
+  readonly clock: Clock;
+  readonly signal?: AbortSignal | undefined;
+  /** By default four. */
+  readonly attempts?: number;
+  /** No pause goes on beyond this time. */
+  readonly untilMs?: number;
+}
+
 /** For what may be done twice. */
-export async function withRetries<T>(
-  { clock, signal }: { readonly clock: Clock; readonly signal?: AbortSignal | undefined },
-  act: () => Promise<T>,
-): Promise<T> {
+export async function withRetries<T>(retrying: Retrying, act: () => Promise<T>): Promise<T> {
+  const { clock, signal, attempts = ATTEMPTS, untilMs = Number.POSITIVE_INFINITY } = retrying;
   for (let attempt = 1; ; attempt++) {
     try {
       return await act();
     } catch (error) {
-      if (!(error instanceof RegistryError) || !error.retryable || attempt >= ATTEMPTS) throw error;
-      await clock.sleep(pauseAfter(error, attempt), signal);
+      if (!(error instanceof RegistryError) || !error.retryable || attempt >= attempts) throw error;
+      const pauseMs = pauseAfter(error, attempt);
+      if (clock.now() + pauseMs >= untilMs) throw error;
+      await clock.sleep(pauseMs, signal);
     }
   }
 }

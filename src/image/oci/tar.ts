@@ -54,7 +54,8 @@ export function padding(bytes: number): Buffer {
 /** Writes the checksum, which counts itself as eight spaces. */
 export function sealTarHeader(header: Buffer): Buffer {
   header.fill(" ", 148, 156);
-  const sum = header.reduce((total, byte) => total + byte, 0);
+  let sum = 0;
+  for (const byte of header) sum += byte;
   header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
   return header;
 }

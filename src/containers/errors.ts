@@ -1,0 +1,39 @@
+import { FireRunnerError } from "../base/errors.ts";
+
+type ContainerErrorCode =
+  /** What was given is not the name of a container image. */
+  | "container_bad_name"
+  /** The registry has no image of that name, tag or digest. */
+  | "container_not_found"
+  /** The registry does not let this login, or anybody without one, read the image. */
+  | "container_denied"
+  /** The image names a registry at an address that jobs may not reach. */
+  | "container_forbidden_address"
+  /** The image is not here, and may not be fetched. */
+  | "container_not_here"
+  /** There is no such image for Linux on this computer's architecture. */
+  | "container_wrong_platform"
+  /** What the registry sends is not an image that can be used here, or is not what its digest says. */
+  | "container_bad_image"
+  /** A layer holds what no layer should: nothing of the image is kept. */
+  | "container_layer_refused"
+  /** The image is larger than an image may be. */
+  | "container_too_large"
+  /** The disk of an image could not be made. */
+  | "container_compose_failed"
+  /** There is no room for the image, though everything that nobody needs has been removed. */
+  | "container_no_space"
+  /** The directory of job images cannot be used, or something in it has been damaged. */
+  | "container_cache_broken";
+
+export class ContainerError extends FireRunnerError {
+  declare readonly code: ContainerErrorCode;
+
+  constructor(
+    code: ContainerErrorCode,
+    message: string,
+    options: ErrorOptions & { hint?: string; retryable?: boolean } = {},
+  ) {
+    super(code, message, options);
+  }
+}

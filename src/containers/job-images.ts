@@ -1,0 +1,257 @@
+/**
+ * Images that jobs name, as disks for their machines: resolved, fetched, composed, and kept for the next job. Whoever starts machines asks
+ * for what a job needs (`prepare`), and holds the disks for as long as a machine has them (`pin`).
+ */
+import { createHash } from "node:crypto";
+import { availableParallelism } from "node:os";
+import pLimit from "p-limit";
+import type { Clock } from "../base/clock.ts";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import { createSharedWork } from "../base/shared-work.ts";
+import { MINUTE_MS } from "../base/units.ts";
+import type { Credentials } from "../registry/credentials.ts";
+import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
+import { startComposing } from "./compose/start-composing.ts";
+import type { NamedRegistry } from "./config.ts";
+import { ContainerError } from "./errors.ts";
+import { fetchBlob } from "./fetch/blob.ts";
+import { type Blob, hostArchitecture } from "./fetch/documents.ts";
+import { createRepository, type Repository } from "./fetch/repository.ts";
+import { createWays } from "./fetch/ways.ts";
+import { Keeper, type Lease } from "./keep/keeper.ts";
+import { type ImageReference, parseImageName } from "./reference.ts";
+import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
+
+interface WantedImage {
+  /** As the job names it. */
+  readonly name: string;
+  readonly policy: PullPolicy;
+  /** The operator has named it: its registry may be anywhere, and gets the login of the configuration. */
+  readonly isTrusted?: boolean;
+}
+
+export interface PreparedImage {
+  /** In full. */
+  readonly reference: string;
+  /** Of what the name stands for: an index or a manifest. */
+  readonly digest: string;
+  /** The disk's key, for `pin`, and where it lies. */
+  readonly key: string;
+  readonly disk: string;
+  readonly sizeBytes: number;
+  /** What came over the network for it: 0 when all its layers were here. */
+  readonly fetchedBytes: number;
+  readonly tookMs: number;
+  readonly isFromCache: boolean;
+}
+
+export interface ImageProgress {
+  readonly reference: string;
+  readonly phase: "resolve" | "fetch" | "compose";
+  /** Of the layers that are missing; undefined in other phases. */
+  readonly bytes?: { readonly done: number; readonly total: number };
+}
+
+interface PrepareOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: ImageProgress) => void;
+  /** The job's own login for an image. */
+  readonly credentials?: (reference: ImageReference) => Credentials | undefined;
+  /** For how long a registry that is down, or asks for patience, is tried again. Default: 10 minutes. */
+  readonly patienceMs?: number;
+}
+
+export interface JobImages {
+  /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
+  prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
+  readonly keeper: Keeper;
+  close(): Promise<void>;
+}
+
+export interface JobImagesOptions {
+  readonly directory: string;
+  readonly sizeBytes: number;
+  readonly minFreeBytes: number;
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
+  readonly proxies: ProxyRoutes;
+  readonly clock: Clock;
+  readonly limits?: ComposeLimits;
+}
+
+/** Blobs of all images together. */
+const FETCHES = 4;
+/** Each takes a core. */
+const COMPOSITIONS = 1;
+const PATIENCE_MS = 10 * MINUTE_MS;
+/** Raised whenever the same image would become another disk. */
+const FORMAT = 1;
+
+/** Throws `container_cache_broken`. */
+export async function openJobImages(options: JobImagesOptions): Promise<JobImages> {
+  const { clock } = options;
+  const keeper = await Keeper.open(options);
+  const ways = createWays(options);
+  const maker = createMaker(keeper, options.limits ?? usualLimits);
+
+  async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
+    const startedAt = clock.now();
+    const { name, policy, isTrusted = false } = want;
+    const reference = parseImageName(name);
+    const { signal, patienceMs = PATIENCE_MS } = given;
+    const credentials = given.credentials?.(reference) ?? (isTrusted ? ways.loginFor(reference) : undefined);
+    const transport = ways.to(reference, isTrusted);
+    const untilMs = startedAt + patienceMs;
+    const repository = createRepository({ transport, reference, credentials, clock, untilMs, signal });
+    const lease = keeper.lease();
+    const report = (progress: Omit<ImageProgress, "reference">) =>
+      given.onProgress?.({ reference: reference.name, ...progress });
+    try {
+      report({ phase: "resolve" });
+      const architecture = hostArchitecture();
+      const parts = { reference, policy, credentials, repository, keeper, lease, architecture };
+      const image = await resolveImage(parts);
+      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy });
+      const { digest } = image.index ?? image.manifest;
+      return { reference: reference.name, digest, ...made, tookMs: clock.now() - startedAt };
+    } finally {
+      lease.end();
+      await repository.close();
+    }
+  }
+
+  return {
+    keeper,
+    async prepare(wants, given) {
+      const stop = new AbortController();
+      const signal = AbortSignal.any([given.signal, stop.signal]);
+      const all = wants.map((want) => prepareOne(want, { ...given, signal }));
+      try {
+        return await Promise.all(all);
+      } catch (error) {
+        stop.abort(error);
+        await Promise.allSettled(all);
+        given.signal.throwIfAborted();
+        throw error;
+      }
+    },
+    async close() {
+      keeper.close();
+      await ways.close();
+    },
+  };
+}
+
+interface Making {
+  readonly image: ResolvedImage;
+  readonly reference: ImageReference;
+  readonly repository: Repository;
+  readonly lease: Lease;
+  readonly signal: AbortSignal;
+  readonly policy: PullPolicy;
+  readonly report: (progress: Omit<ImageProgress, "reference">) => void;
+}
+
+type Made = Pick<PreparedImage, "key" | "disk" | "sizeBytes" | "fetchedBytes" | "isFromCache">;
+
+function createMaker(keeper: Keeper, limits: ComposeLimits) {
+  const fetchLayers = createFetching(keeper);
+  const compose = createComposing(keeper, limits);
+  return {
+    async disk(making: Making): Promise<Made> {
+      const key = keyOf(making);
+      const disk = keeper.pathOf("disk", key);
+      if (making.lease.take("disk", key))
+        return { key, disk, sizeBytes: keeper.diskBytes(key), fetchedBytes: 0, isFromCache: true };
+      const fetchedBytes = await fetchLayers(making);
+      const sizeBytes = await compose(making, key);
+      await keeper.makeRoom(0);
+      return { key, disk, sizeBytes, fetchedBytes, isFromCache: false };
+    },
+  };
+}
+
+/** Layers that are not here, each once however many wait for it; answers how much came for this image. */
+function createFetching(keeper: Keeper) {
+  const fetching = createSharedWork<number>();
+  const fetches = pLimit(FETCHES);
+
+  async function fetchOne(making: Making, blob: Blob, onBytes: (bytes: number) => void): Promise<number> {
+    const { repository, reference, signal } = making;
+    let isOurs = false;
+    const once = () =>
+      fetching.run(blob.digest, signal, (stop) => {
+        isOurs = true;
+        return fetches(async () => {
+          stop.throwIfAborted();
+          const part = await keeper.partPath(blob.digest);
+          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
+          await keeper.addBlob(blob.digest, part);
+          return fetched;
+        });
+      });
+    return await once().catch(async (error: unknown) => {
+      // What another job fetches comes with that job's login and patience: where those fail, ours may not.
+      if (isOurs) throw error;
+      signal.throwIfAborted();
+      return await once();
+    });
+  }
+
+  return async (making: Making): Promise<number> => {
+    const { image, lease, report, policy, reference } = making;
+    const each = new Map(image.layers.map((layer) => [layer.digest, layer]));
+    const missing = [...each.values()].filter(({ digest }) => !lease.take("blob", digest));
+    if (missing.length > 0 && policy === "never") throw goneFromHere(reference);
+    const total = sum(missing);
+    // Besides the layers: the disk, and one archive for as long as it is read.
+    await keeper.makeRoom(total + 2 * sum(image.layers));
+    const done = new Map<string, number>();
+    const fetched = await Promise.all(
+      missing.map((blob) =>
+        fetchOne(making, blob, (bytes) => {
+          done.set(blob.digest, bytes);
+          report({ phase: "fetch", bytes: { done: [...done.values()].reduce((a, b) => a + b, 0), total } });
+        }),
+      ),
+    );
+    return fetched.reduce((a, b) => a + b, 0);
+  };
+}
+
+/** Disks from the blobs that are here; each once. */
+function createComposing(keeper: Keeper, limits: ComposeLimits) {
+  const composing = createSharedWork<number>();
+  const compositions = pLimit(COMPOSITIONS);
+  // tar2sqfs leaves one to the rest of this computer.
+  const jobs = Math.max(1, Math.min(4, availableParallelism() - 1));
+
+  return async ({ image, reference, signal, report }: Making, key: string): Promise<number> => {
+    report({ phase: "compose" });
+    return await composing.run(key, signal, (stop) =>
+      compositions(async () => {
+        const target = keeper.workPath("sqfs");
+        const layers = image.layers.map((layer) => ({ ...layer, path: keeper.pathOf("blob", layer.digest) }));
+        const { manifest, index, config } = image;
+        const parts = { names: [reference.name], manifest, index, config, layers };
+        const bytes = await startComposing({ ...parts, target, limits, jobs }, stop);
+        await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest }, target);
+        return bytes;
+      }),
+    );
+  };
+}
+
+function keyOf({ image, reference }: Making): string {
+  const parts = [FORMAT, image.manifest.digest, image.index?.digest ?? "", reference.name];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+function sum(blobs: readonly Blob[]): number {
+  return blobs.reduce((total, { bytes }) => total + bytes, 0);
+}
+
+function goneFromHere({ name }: ImageReference): ContainerError {
+  return new ContainerError("container_not_here", `layers of ${name} are not on this computer any more`, {
+    hint: "let them be fetched: use another pull policy than never, or firerunner image cache pull",
+  });
+}
