@@ -3,6 +3,7 @@ export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
+  ci_repository: "Give the directory of a repository in which a .gitlab-ci.yml lies.",
   cli_canceled: "Nothing was written; run “firerunner init” again.",
   cli_door: "Start FireRunner, or correct the address; name the authority of its certificate with --ca.",
   cli_init_file: "Use sudo, or name another place with --config FILE.",
@@ -156,6 +157,7 @@ export const meanings: Readonly<Record<string, string>> = {
   directory_failed: "A directory that the configuration or an option names could not be made.",
   bad_unit: "A duration or a size is not written in a known form.",
   ci_file_invalid: "A .gitlab-ci.yml says something that GitLab would refuse too.",
+  ci_repository: "In the path that was given there is no .gitlab-ci.yml to read.",
   demo_no_job: "The demo's pipeline has no job.",
   process_failed: "A helper program ended with an error, or could not be started.",
   untrusted_file:

@@ -64,6 +64,7 @@ const mayImport: Record<string, readonly string[]> = {
     "gitlab/webhook-signature.ts",
     "telemetry/log.ts",
     "app/app.ts",
+    "ci",
     "demo",
   ],
   demo: ["base", "gitlab/payload.ts", "ci"],

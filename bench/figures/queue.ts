@@ -108,7 +108,6 @@ async function prepare(context: BenchContext, load: Load): Promise<Asked> {
     ...{ fleet, refusals, clock: systemClock, log: silentLog },
     images: { resolve: async () => ({ ...benchImage, runnerInfo: {} }) },
     pools: () => pools,
-    bases: () => new Map(),
     disk: { freeBytes: async () => 2, minFreeBytes: 1 },
   });
   await health.refresh(AbortSignal.timeout(30_000));

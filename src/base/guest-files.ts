@@ -8,7 +8,11 @@ export function guestFile(
     | "relay-link"
     | "job-shell"
     | "stand-in-runner"
-    | "login-profile",
+    | "login-profile"
+    | "container-engine"
+    | "containers.conf"
+    | "registries.conf"
+    | "helper-build",
 ): string {
   return join(import.meta.dirname, "../../guest", name);
 }

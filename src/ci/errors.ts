@@ -30,3 +30,10 @@ export class MissingPartError extends CiFileError {
     this.part = part;
   }
 }
+
+/** A path in which there is no pipeline to read. */
+export class CiRepositoryError extends FireRunnerError {
+  constructor(message: string, hint: string, options: ErrorOptions = {}) {
+    super("ci_repository", message, { ...options, hint });
+  }
+}

@@ -21,6 +21,8 @@ export interface Globals {
   readonly stages: readonly string[];
   readonly variables: Variables;
   readonly defaults: Hash;
+  /** What the file says for all jobs and the stand-in does not know: `services`, `cache` … */
+  readonly others: Hash;
 }
 
 export interface Reading {
@@ -72,7 +74,7 @@ function wholeJob(reading: Reading, name: string): Hash | undefined {
   const leave = (reason: string) =>
     void notices.push({ ...place, job: name, message: `“${name}” is left out: ${reason}` });
   try {
-    const job = inherited(reading, name, place);
+    const job = inherited(reading, name, place, reading.globals.defaults);
     const making = jobMakingKeywords.find((key) => key in job);
     if (making) return leave(`the stand-in cannot run “${making}”`);
     if (job["script"] !== undefined) return job;
@@ -84,10 +86,16 @@ function wholeJob(reading: Reading, name: string): Hash | undefined {
   throw new CiFileError(place, `“${name}” has no script`);
 }
 
-function inherited({ document, globals }: Reading, name: string, place: Place): Hash {
+/** A job with all that it inherits, of `defaults` too. Throws CiFileError, and MissingPartError for a part that is in no file. */
+export function inherited(
+  { document }: Pick<Reading, "document">,
+  name: string,
+  place: Place,
+  given: Hash,
+): Hash {
   const own = extended(document, name, document.root[name] as Hash);
   const { default: wanted = true } = isHash(own["inherit"]) ? own["inherit"] : {};
-  const defaults = Object.entries(globals.defaults).filter(([key]) => isWanted(wanted, key));
+  const defaults = Object.entries(given).filter(([key]) => isWanted(wanted, key));
   const resolved = resolveReferences(
     { ...Object.fromEntries(defaults), ...own },
     document.root,
@@ -115,7 +123,7 @@ export function leftOut(place: Place, what: string, job?: string): Notice {
 }
 
 /** Undefined for a job that GitLab does not add to the pipeline of this push. */
-function draftOf(
+export function draftOf(
   reading: Reading,
   origin: string,
   keywords: JobKeywords,

@@ -35,21 +35,38 @@ export function parsePipeline(text: string, push = plainPush): PipelineDefinitio
   return pipelineOf(assembleAlone(text, push), push);
 }
 
-function pipelineOf(assembled: Assembled, push: Push): PipelineDefinition {
+/** A file that is understood as far as all its jobs have it in common. */
+export interface Opened {
+  readonly reading: Reading;
+  readonly stages: readonly string[];
+  /** Whether `workflow: rules` let GitLab make a pipeline for this push. */
+  readonly hasPipeline: boolean;
+}
+
+/** Throws CiFileError for what GitLab would refuse. */
+export function openFile(assembled: Assembled, push: Push): Opened {
   const notices: Notice[] = [...assembled.notices];
   const document = resolvedGlobals(assembled, notices);
   const globals = readGlobals(document, notices);
-  const stages = [".pre", ...globals.stages, ".post"];
   const workflow = workflowVariables(document, globals, push);
-  if (workflow === undefined)
+  const variables = { ...globals.variables, ...workflow };
+  return {
+    reading: { document, push, globals: { ...globals, variables }, notices },
+    stages: [".pre", ...globals.stages, ".post"],
+    hasPipeline: workflow !== undefined,
+  };
+}
+
+function pipelineOf(assembled: Assembled, push: Push): PipelineDefinition {
+  const { reading, stages, hasPipeline } = openFile(assembled, push);
+  const { document, notices } = reading;
+  if (!hasPipeline)
     return {
       stages,
       jobs: [],
       notices,
       whyEmpty: "“workflow: rules” start no pipeline for a push to this branch",
     };
-  const variables = { ...globals.variables, ...workflow };
-  const reading = { document, push, globals: { ...globals, variables }, notices };
   const { drafts, notStarted, names } = readJobs(reading);
   const jobs = drafts.map((draft) => finished(reading, draft, names));
   const originOf = new Map(drafts.map(({ definition, origin }) => [definition.name, origin]));
@@ -94,11 +111,17 @@ function readGlobals(document: Assembled, notices: Notice[]): Globals {
   for (const key of Object.keys(given).filter((each) => !defaultKeywords.includes(each)))
     notices.push(leftOut(document.placeOf("default", key), `default: ${key}`));
   const olds = oldGlobalKeywords.filter((key) => root[key] !== undefined).map((key) => [key, root[key]]);
-  const known = Object.entries(given).filter(([key]) => defaultKeywords.includes(key));
+  const entries = Object.entries(given);
+  const known = entries.filter(([key]) => defaultKeywords.includes(key));
+  const others = entries.filter(([key]) => !defaultKeywords.includes(key));
+  const oldOthers = ["services", "cache"]
+    .filter((key) => root[key] !== undefined)
+    .map((key) => [key, root[key]]);
   return {
     stages: read(z.array(z.string()), root["stages"] ?? DEFAULT_STAGES, document, ["stages"]),
     variables: read(jobKeywords.variables, root["variables"] ?? {}, document, ["variables"]),
     defaults: Object.fromEntries([...olds, ...known]),
+    others: Object.fromEntries([...oldOthers, ...others]),
   };
 }
 
@@ -145,7 +168,7 @@ function readJobs(reading: Reading): Jobs {
   };
 }
 
-function jobNames({ document, notices }: Reading): string[] {
+export function jobNames({ document, notices }: Reading): string[] {
   return Object.keys(document.root).filter((key) => {
     if (key.startsWith(".") || globalKeywords.includes(key)) return false;
     if (unknownGlobalKeywords.includes(key)) {

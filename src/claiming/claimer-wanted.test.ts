@@ -84,7 +84,7 @@ async function aClaimer(setup: {
     canClaim: () => ({ ok: true }),
     wanted: (pool) => (pool === "standing" ? undefined : (wanted.get(pool) ?? 0)),
     onRefused: (pool) => refused.push(pool),
-    assign: setup.assign ?? ((_, pool) => pool),
+    ...(setup.assign ? { assign: setup.assign } : {}),
     clock,
     log: silentLog,
     random: () => 0.5,

@@ -40,7 +40,7 @@ interface ClaimerOptions extends Omit<PollerOptions, "store" | "ending" | "onEnd
    * How many jobs are known to wait for a pool: it is asked for no more than these, and never with a request that GitLab holds.
    * Undefined for a pool whose jobs only GitLab knows of. Must come from memory; call `wake` when it changes.
    */
-  readonly wanted: (pool: string) => number | undefined;
+  readonly wanted?: (pool: string) => number | undefined;
 }
 
 export interface Claimer {
@@ -109,7 +109,7 @@ export function createClaimer(options: ClaimerOptions): Claimer {
   /** Sends every poll that may be sent, and returns when the next tick is due at the latest. */
   function sendPolls(): number {
     const now = clock.now();
-    for (const runner of runners.values()) noteWanted(runner, options.wanted(runner.pool.name));
+    for (const runner of runners.values()) noteWanted(runner, options.wanted?.(runner.pool.name));
     const healthy = [...runners.values()].filter((runner) => poolBlocker(runner) === undefined);
     const { parallelPolls } = config;
     return Math.min(now + TICK_MS, sendDuePolls(healthy, { slots, now, parallelPolls, send }));

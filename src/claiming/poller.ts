@@ -23,9 +23,9 @@ export interface PollerOptions {
   /** A poll has ended and its slot is free, or belongs to a job. */
   readonly onEnd: () => void;
   /** The pool in whose machine a claimed job belongs, where that is not the one that was asked for. */
-  readonly assign: (jobId: number, pool: Pool) => Pool;
+  readonly assign?: (jobId: number, pool: Pool) => Pool;
   /** GitLab refuses a pool's requests until somebody changes something. */
-  readonly onRefused: (pool: string) => void;
+  readonly onRefused?: (pool: string) => void;
 }
 
 /** Sends one poll at a time and sees it through: to a job that is durable, or to one that is ended in GitLab. */
@@ -74,14 +74,14 @@ export function createPoller(options: PollerOptions): Poller {
     endPoll(runner, poll, answer, { now: clock.now(), random, config });
     logChange(log, runner, problem);
     onEnd();
-    if (answer.kind === "wait" && answer.fatal) options.onRefused(pool.name);
+    if (answer.kind === "wait" && answer.fatal) options.onRefused?.(pool.name);
     if (answer.kind === "unusable") await rejectUnusable(options, pool, answer);
   }
 
   async function keep(pool: Pool, answer: JobAnswer & { kind: "job" }, pollMs: number): Promise<boolean> {
     const { payload, raw } = answer;
     const onFailure = (problem: string) => unstored.set(payload.id, problem);
-    const { name, size } = options.assign(payload.id, pool);
+    const { name, size } = options.assign?.(payload.id, pool) ?? pool;
     const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
     try {
       return await storeClaim({ ...options, store, onFailure }, claim, new Secret(payload.token));

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { z } from "zod";
+import { addCi } from "./ci.ts";
 import { addConfig } from "./config.ts";
 import { createContext, type GlobalOptions, type Run, type Surroundings } from "./context.ts";
 import { addDrain, addReload } from "./daemon.ts";
@@ -102,6 +103,7 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addMachines,
     addHosts,
     addWhy,
+    addCi,
     addLogs,
     addRunner,
     addWebhook,

@@ -1,12 +1,13 @@
 import { resolve } from "node:path";
 import type { Project } from "@firerunner/gitlab-stand-in/model";
 import { pipelineVariables } from "@firerunner/gitlab-stand-in/payload";
-import { changesAtHead, filesAtHead, readCommit, readFileAtHead } from "@firerunner/gitlab-stand-in/projects";
+import { readCommit } from "@firerunner/gitlab-stand-in/projects";
 import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { describeError } from "../base/errors.ts";
 import type { PipelineDefinition } from "../ci/definition.ts";
 import { loadPipeline, parsePipeline } from "../ci/parse.ts";
 import type { Push } from "../ci/push.ts";
+import { changesAtHead, filesAtHead, readFileAtHead } from "../ci/repository.ts";
 import { DemoError } from "./errors.ts";
 
 /** One pipeline that the demo runs. */

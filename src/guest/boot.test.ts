@@ -57,6 +57,16 @@ describe("boot data", () => {
     );
   });
 
+  test("says of a job in containers how many disks have its images, and how it runs", async () => {
+    const containers = { imageDisks: 3, defaultImage: "debian:13", privileged: true };
+    const docker = { ...data, executor: "docker", containers } as const;
+
+    expect(renderBootData(data)).not.toContain("images=");
+    expect(
+      await readInGuest(docker, 'echo "$boot_executor $boot_images $boot_default_image $boot_privileged"'),
+    ).toBe("docker 3 debian:13 true\n");
+  });
+
   test("carries authorities on one line, which the guest makes whole again", async () => {
     const authorities = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n";
 

@@ -5,13 +5,24 @@ export interface BootData {
   /** What the guest's runner shows to the relay. Opens nothing but this machine's own payload. */
   readonly token: Secret;
   readonly nowMs: number;
-  readonly executor: "shell";
+  readonly executor: "shell" | "docker";
+  /** With the executor `docker`. */
+  readonly containers?: ContainersBootData | undefined;
   /** The guest's way out, as `http://host:port`, when its pool gives it one. */
   readonly proxy?: string | undefined;
   /** PEM of certificate authorities to trust besides the image's. */
   readonly authorities?: string | undefined;
   /** How much of a job's log the guest's runner collects, in KiB. */
   readonly logLimitKib: number;
+}
+
+export interface ContainersBootData {
+  /** How many disks with images there are behind the scratch disk. */
+  readonly imageDisks: number;
+  /** The image of a job that names services and no image. */
+  readonly defaultImage: string;
+  /** Whether the job's containers have all rights in their machine. */
+  readonly privileged: boolean;
 }
 
 /**
@@ -24,6 +35,9 @@ export function renderBootData(data: BootData): string {
     token: data.token.reveal(),
     now: `${Math.floor(data.nowMs / 1000)}`,
     executor: data.executor,
+    images: data.containers && `${data.containers.imageDisks}`,
+    default_image: data.containers?.defaultImage,
+    privileged: data.containers && `${data.containers.privileged}`,
     proxy: data.proxy,
     // On one line, as printf's %b reads it: a PEM text has no backslash of its own.
     ca: data.authorities?.replaceAll("\n", "\\n"),

@@ -24,7 +24,12 @@ import {
   shortDigest,
 } from "./manifest.ts";
 import type { Variant } from "./packages.ts";
-import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./packages.ts";
+import {
+  chooseContainersSources,
+  choosePackageSources,
+  parseHostRelease,
+  parseIndexTargets,
+} from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
 import {
   buildRunnerLayer,
@@ -81,7 +86,7 @@ export async function buildImage(options: BuildOptions, onProgress: OnProgress):
   const base = await baseOptions(options);
   const store = createImageStore({ directory });
   const baseRecipe = sha256(JSON.stringify([RECIPE_VERSION, await baseIngredients(base)]));
-  const layer = await runnerLayerIngredients();
+  const layer = await runnerLayerIngredients(base.variant);
   const recipeWith = (runner: string) =>
     sha256(JSON.stringify([RECIPE_VERSION, baseRecipe, runner, layer, abilityNames]));
   const known = options.force ? [] : await soundImages(store, onProgress);
@@ -121,8 +126,9 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
     await writeFile(join(workshop, FILE_NAMES.initramfs), initramfs);
     onProgress({ phase: "runner", line: "Asking the runner what it can do" });
     const program = await takeRunner(runner, workshop);
-    const { version, info } = await captureRunnerInfo(program, { signal: options.signal });
-    await buildRunnerLayer(join(workshop, FILE_NAMES.runner), program, workshop, options.signal);
+    const { version, ...runnerSays } = await askRunner(program, base.variant, options.signal);
+    const layer = { runner: program, variant: base.variant, architecture: base.architecture };
+    await buildRunnerLayer(join(workshop, FILE_NAMES.runner), layer, workshop, options.signal);
     onProgress({ phase: "store", line: "Storing the image" });
     await keepOnly(workshop, Object.values(FILE_NAMES));
     const files = await describeFiles(workshop);
@@ -134,7 +140,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
       variant: base.variant,
       kernelVersion,
       files,
-      runner: { kind: runner.kind, version, sha256: runner.sha256, info },
+      runner: { kind: runner.kind, version, sha256: runner.sha256, ...runnerSays },
       packages,
       recipes,
       builtWith: await toolVersions(),
@@ -158,6 +164,14 @@ async function takeRunner({ path, sha256: chosen }: ChosenRunner, workshop: stri
   throw new ImageError("image_runner_broken", `the runner ${path} was changed while the image was built`, {
     hint: "build again, and let nobody else write to it",
   });
+}
+
+/** What the runner says it can do, in a shell and, in an image for that, in containers. */
+async function askRunner(program: string, variant: Variant, signal: AbortSignal | undefined) {
+  const { version, info } = await captureRunnerInfo(program, { signal });
+  if (variant !== "containers") return { version, info };
+  const inContainers = await captureRunnerInfo(program, { executor: "docker", signal });
+  return { version, info, containerInfo: inContainers.info };
 }
 
 /** The base layer and the kernel: those of an image made from the same recipe, or new ones. */
@@ -227,10 +241,14 @@ async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
   const host = parseHostRelease(await readFile("/etc/os-release", "utf8").catch(() => ""));
   const configured = config.sources.length > 0 ? config.sources : undefined;
   const targets = configured ? [] : parseIndexTargets(await askApt(["indextargets", "Created-By: Packages"]));
+  const { variant = "base" } = options;
   return {
     architecture: hostArchitecture(),
-    sources: choosePackageSources(host, targets, { suite: config.suite, configured }),
-    variant: options.variant ?? "base",
+    sources:
+      variant === "containers"
+        ? chooseContainersSources(host, targets, configured)
+        : choosePackageSources(host, targets, { suite: config.suite, configured }),
+    variant,
     packages: [...config.packages].sort(),
     aptOptions: await aptProxyOptions(),
     environment: options.environment,

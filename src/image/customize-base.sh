@@ -25,7 +25,9 @@ inside dpkg-query -W --showformat '${Package} ${Version}\n' >>"$root/firerunner-
 mv "$root"/firerunner-kernel/tree/boot/vmlinu[xz]-* "$root/firerunner-kernel/vmlinuz"
 
 # Modules that jobs may need (file systems, networks, containers); hardware that no microVM has is left out.
+# Debian has them below /usr from release 13 on.
 modules=$(echo "$root"/firerunner-kernel/tree/lib/modules/*)
+test -d "$modules" || modules=$(echo "$root"/firerunner-kernel/tree/usr/lib/modules/*)
 release=${modules##*/}
 echo "$release" >"$root/firerunner-kernel/release"
 mkdir -p "$root/usr/lib/modules"

@@ -34,6 +34,8 @@ export const ImageManifest = z.object({
     sha256: Sha256,
     /** What this runner says of itself in job requests. */
     info: z.record(z.string(), z.unknown()),
+    /** The same of its jobs in containers; absent where the image runs none. */
+    containerInfo: z.record(z.string(), z.unknown()).optional(),
   }),
   /** Versions of the packages in the base layer, the kernel's among them. */
   packages: z.record(z.string(), z.string()),

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { choosePackageSources, parseHostRelease, parseIndexTargets } from "./packages.ts";
+import {
+  chooseContainersSources,
+  choosePackageSources,
+  packagesOf,
+  parseHostRelease,
+  parseIndexTargets,
+} from "./packages.ts";
 
 const host = { id: "debian", codename: "bookworm" };
 
@@ -91,6 +97,55 @@ describe("package sources", () => {
     expect(chosen.build[0]).toContain("ubuntu-archive-keyring.gpg");
     expect(chosen.guest[0]).toBe("deb http://archive.ubuntu.com/ubuntu noble main universe");
   });
+});
+
+describe("package sources of an image that runs containers", () => {
+  const targets = parseIndexTargets([target("bookworm"), target("bookworm-security")].join("\n\n"));
+
+  test("are Debian 13's, from the mirrors of the host whatever its release", () => {
+    const { suite, build, guest } = chooseContainersSources(host, targets);
+
+    expect(suite).toBe("trixie");
+    expect(build.map((line) => line.split(" ").slice(2, 4))).toEqual([
+      ["http://mirror.example.com/debian/", "trixie"],
+      ["http://mirror.example.com/debian/", "trixie-security"],
+    ]);
+    expect(guest[0]).toBe("deb http://deb.debian.org/debian trixie main");
+  });
+
+  test("are Debian's public archive where the host is another distribution", () => {
+    const chosen = chooseContainersSources({ id: "ubuntu", codename: "noble" }, []);
+
+    expect(chosen.distribution).toBe("debian");
+    expect(chosen.build[0]).toBe(
+      "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main",
+    );
+  });
+
+  test("are those configured, of that release", () => {
+    const configured = [
+      "deb http://m.example.com/debian bookworm main",
+      "deb [trusted=yes] http://m.example.com/debian-security bookworm-security main contrib",
+      "deb http://m.example.com/debian trixie-updates main",
+    ];
+
+    const { suite, build } = chooseContainersSources(host, [], configured);
+
+    expect(suite).toBe("trixie");
+    expect(build).toEqual([
+      "deb http://m.example.com/debian trixie main",
+      "deb [trusted=yes] http://m.example.com/debian-security trixie-security main contrib",
+      "deb http://m.example.com/debian trixie-updates main",
+    ]);
+  });
+});
+
+test("only the variant that runs containers has an engine, and it has all of base", () => {
+  expect(packagesOf("base")).not.toContain("podman");
+  expect(packagesOf("full")).not.toContain("podman");
+  expect(packagesOf("containers")).toEqual(
+    expect.arrayContaining([...packagesOf("base"), "podman", "nftables"]),
+  );
 });
 
 test("the host's release is read with and without quotes", () => {

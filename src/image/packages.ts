@@ -70,6 +70,11 @@ export function parseHostRelease(osRelease: string): HostRelease {
   return { id: field("ID"), codename: field("VERSION_CODENAME") };
 }
 
+interface WantedSources {
+  readonly suite?: string | undefined;
+  readonly configured?: readonly string[] | undefined;
+}
+
 /**
  * `configured` lines win and stay in the image (without user names and passwords in their addresses). Otherwise the
  * host's mirrors are used, with `suite` in place of the host's own when it is given.
@@ -77,7 +82,7 @@ export function parseHostRelease(osRelease: string): HostRelease {
 export function choosePackageSources(
   host: HostRelease,
   targets: readonly IndexTarget[],
-  wanted: { suite?: string | undefined; configured?: readonly string[] | undefined },
+  wanted: WantedSources,
 ): PackageSources {
   const distribution: Distribution = host.id === "ubuntu" ? "ubuntu" : "debian";
   if (wanted.configured?.length) return fromConfiguration(distribution, wanted.configured, wanted.suite);
@@ -93,6 +98,32 @@ export function choosePackageSources(
   );
   if (suite === "" || !pockets.some(({ codename }) => codename === host.codename)) throw noSources(origin);
   return { distribution, suite, build: [...new Set(lines)].sort(), guest: publicLines(suite) };
+}
+
+/** Debian's release for images that run containers, whatever this computer has: the podman of the one before has known faults in its names. */
+const CONTAINERS_SUITE = "trixie";
+
+/**
+ * The sources of an image that runs containers: Debian's mirrors that this computer uses, or those configured, with that release in
+ * place of theirs; Debian's public archive where this computer is no Debian and nothing is configured.
+ */
+export function chooseContainersSources(
+  host: HostRelease,
+  targets: readonly IndexTarget[],
+  configured?: readonly string[],
+): PackageSources {
+  const suite = CONTAINERS_SUITE;
+  if (configured?.length) return fromConfiguration("debian", configured.map(inContainersSuite), suite);
+  if (host.id === "debian") return choosePackageSources(host, targets, { suite });
+  const { keyring, publicLines } = distributions.debian;
+  const build = publicLines(suite).map((line) => line.replace("deb ", `deb [signed-by=${keyring}] `));
+  return { distribution: "debian", suite, build, guest: publicLines(suite) };
+}
+
+/** `deb http://mirror/debian bookworm-updates main` → `deb http://mirror/debian trixie-updates main` */
+function inContainersSuite(line: string): string {
+  const suite = /^(deb\s+(?:\[[^\]]*\]\s+)?\S+\s+)[a-z]+(?=[-\s])/;
+  return line.replace(suite, `$1${CONTAINERS_SUITE}`);
 }
 
 function isPocketOf(codename: string, suite: string): boolean {
@@ -149,10 +180,21 @@ const COMPILING = [
   ...["libtool", "patch", "pkg-config", "python3-dev", "python3-pip", "python3-venv", "rsync", "zlib1g-dev"],
 ] as const;
 
-export const variants = ["base", "full"] as const;
+/** What runs job images, services and builds; `docker` for scripts that call it. netavark calls `nft`, the runner may ask for catatonit. */
+const CONTAINERS = [
+  ...["aardvark-dns", "catatonit", "conmon", "crun", "docker-cli", "netavark", "nftables", "podman"],
+] as const;
+
+export const variants = ["base", "full", "containers"] as const;
 export type Variant = (typeof variants)[number];
+
+const ADDED: Readonly<Record<Variant, readonly string[]>> = {
+  base: [],
+  full: COMPILING,
+  containers: CONTAINERS,
+};
 
 /** The packages of a base layer, apart from those that the configuration adds. */
 export function packagesOf(variant: Variant): string[] {
-  return [...NEEDED, ...USUAL, ...(variant === "full" ? COMPILING : [])];
+  return [...NEEDED, ...USUAL, ...ADDED[variant]];
 }

@@ -29,6 +29,12 @@ describe("what a runner says of itself", () => {
     expect(info).toMatchObject({ executor: "shell", features: { refspecs: true, cache: false } });
   });
 
+  test("differs for jobs in containers, and is asked for them apart", async () => {
+    const { info } = await captureRunnerInfo(guestFile("stand-in-runner"), { executor: "docker" });
+
+    expect(info).toMatchObject({ executor: "docker", features: { image: true, services: true } });
+  });
+
   test("cannot be had of a program that is none", async () => {
     await expect(captureRunnerInfo(aRunner("echo I am no runner; exit 3"))).rejects.toMatchObject({
       code: "image_runner_broken",

@@ -39,6 +39,8 @@ export interface RunnerIdentity {
 }
 
 interface AskOptions {
+  /** As which it is asked: a runner can do other things in containers than in a shell. */
+  readonly executor?: "shell" | "docker";
   readonly deadlineMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -90,7 +92,7 @@ async function askOnce(
   identity: Promise<RunnerIdentity>,
   options: AskOptions,
 ): Promise<RunnerIdentity> {
-  const child = startConfined(runner, room, socket, options.signal);
+  const child = startConfined(runner, room, socket, options);
   let output = "";
   for (const stream of [child.stdout, child.stderr])
     stream?.setEncoding("utf8").on("data", (text: string) => {
@@ -126,7 +128,7 @@ function startConfined(
   runner: string,
   room: string,
   socket: string,
-  signal: AbortSignal | undefined,
+  { executor = "shell", signal }: AskOptions,
 ): ChildProcess {
   const namespaces = ["--net", "--mount", "--propagation", "private", "--pid", "--ipc", "--uts", "--fork"];
   // Without root a user of the ranges in /etc/subuid stands for nobody, so that the runner is not this user either.
@@ -135,19 +137,21 @@ function startConfined(
     "--url",
     "http://127.0.0.1",
     "--executor",
-    "shell",
+    executor,
     "--max-builds",
     "1",
     "--wait-timeout",
     "1",
   ];
+  // It is asked for an image's name, and looks for no engine before it has a job.
+  const containers = executor === "docker" ? ["--docker-image", "none"] : [];
   const directories = ["--builds-dir", "/home", "--cache-dir", "/home"];
   const makeRoom = ["sh", join(import.meta.dirname, "runner-room.sh"), room, runner];
   const child = spawn(
     "setpriv",
     [
       ...["--pdeathsig", "KILL", "unshare", ...users, ...namespaces, "--kill-child", ...makeRoom],
-      ...["run-single", ...asked, ...directories],
+      ...["run-single", ...asked, ...containers, ...directories],
     ],
     {
       cwd: "/",

@@ -1,5 +1,5 @@
 /** The runner of an image: which one it is (`chooseRunner`), and the layer that puts it into the image (`buildRunnerLayer`). */
-import { access, chmod, constants, copyFile, mkdir, readFile, rm } from "node:fs/promises";
+import { access, chmod, constants, copyFile, mkdir, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -9,7 +9,9 @@ import { IMAGE_EPOCH_S } from "./base-layer.ts";
 import type { ImagesConfig } from "./config.ts";
 import { hashFile } from "./durable.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
+import { writeHelperStore } from "./helper-store.ts";
 import { type RunnerKind, sha256 } from "./manifest.ts";
+import type { Variant } from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
 import {
   isDownloaded,
@@ -108,7 +110,7 @@ function withWaysOn(error: unknown): unknown {
 function standInNote(reason: string, { release = RUNNER_RELEASE }: RunnerContext): string {
   return (
     `This image holds the stand-in runner, not the official gitlab-runner ${release.version}: ${reason}. ` +
-    "It runs shell jobs (git, script, variables, artifacts), but no cache, no services and no container images. " +
+    "It runs jobs (git, script, variables, artifacts; in an image of the variant containers also image and services), but has no cache. " +
     "For the official one: firerunner image build --runner official, or --runner PATH with one that you have."
   );
 }
@@ -151,51 +153,88 @@ async function describe(kind: RunnerKind, path: string, notes: readonly string[]
   }
 }
 
+interface OwnFile {
+  readonly source: string;
+  readonly target: string;
+  readonly mode: number;
+}
+
 /** Our own files in the layer beside the runner: where they come from and where they go. */
-const OWN_FILES = [
+const OWN_FILES: readonly OwnFile[] = [
   { source: guestFile("firerunner-init"), target: "usr/sbin/firerunner-init", mode: 0o755 },
   { source: guestFile("relay-link"), target: "usr/local/lib/firerunner/relay-link", mode: 0o755 },
   { source: guestFile("job-shell"), target: "usr/local/lib/firerunner/shell/bash", mode: 0o755 },
   { source: guestFile("login-profile"), target: "etc/profile.d/firerunner.sh", mode: 0o644 },
-] as const;
+];
+
+/** Those of images that run containers. */
+const CONTAINER_FILES: readonly OwnFile[] = [
+  { source: guestFile("container-engine"), target: "usr/local/lib/firerunner/container-engine", mode: 0o755 },
+  { source: guestFile("containers.conf"), target: "etc/containers/containers.conf", mode: 0o644 },
+  { source: guestFile("registries.conf"), target: "etc/containers/registries.conf", mode: 0o644 },
+  { source: guestFile("helper-build"), target: "usr/bin/gitlab-runner-build", mode: 0o755 },
+];
 
 const RUNNER_PATH = "usr/local/bin/gitlab-runner";
+/** Where the runner looks for its helper, inside the container of its helper image. */
+const HELPER_PATH = "usr/bin/gitlab-runner-helper";
+const HELPER_STORE = "usr/local/lib/firerunner/helper";
 
 /** Mount points that initramfs-init expects in the root. */
 const MOUNT_POINTS = ["builds", "cache"];
+/** It binds a directory of the scratch disk to this one where it is there: containers cannot lie on the root's own overlay. */
+const ENGINE_STORAGE = "var/lib/containers/storage";
+
+interface RunnerLayer {
+  /** The path of the program. */
+  readonly runner: string;
+  readonly variant: Variant;
+  readonly architecture: string;
+}
 
 /** Makes the layer that turns a plain Debian root into a machine of ours: the runner and the init that starts it. */
 export async function buildRunnerLayer(
   target: string,
-  runner: string,
+  { runner, variant, architecture }: RunnerLayer,
   scratchDirectory: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const root = join(scratchDirectory, "runner-layer");
-  const files = [...OWN_FILES, { source: runner, target: RUNNER_PATH, mode: 0o755 }];
-  for (const file of files) {
-    const path = join(root, file.target);
-    await mkdir(dirname(path), { recursive: true });
-    await copyFile(file.source, path);
-    await chmod(path, file.mode);
-  }
   for (const name of MOUNT_POINTS) await mkdir(join(root, name), { recursive: true });
-  await openFolders(root, files);
+  if (variant === "containers") {
+    await mkdir(join(root, ENGINE_STORAGE), { recursive: true });
+    await writeHelperStore(join(root, HELPER_STORE), architecture, ["base", "runner"]);
+  }
+  await openTree(root);
+  for (const file of [...ownFiles(variant), { source: runner, target: RUNNER_PATH, mode: 0o755 }])
+    await place(root, file);
+  if (variant === "containers") await symlink(`/${RUNNER_PATH}`, join(root, HELPER_PATH));
   await makeSquashfsFromDirectory(root, target, IMAGE_EPOCH_S, signal);
   await rm(root, { recursive: true });
 }
 
-/** An upper layer's directory modes win over the base's: whatever umask this program has, they must be 0755. */
-async function openFolders(root: string, files: readonly { target: string }[]): Promise<void> {
-  const folders = new Set([root, ...MOUNT_POINTS.map((name) => join(root, name))]);
-  for (const { target } of files)
-    for (let folder = dirname(target); folder !== "."; folder = dirname(folder))
-      folders.add(join(root, folder));
-  for (const folder of folders) await chmod(folder, 0o755);
+function ownFiles(variant: Variant): OwnFile[] {
+  return [...OWN_FILES, ...(variant === "containers" ? CONTAINER_FILES : [])];
+}
+
+async function place(root: string, { source, target, mode }: OwnFile): Promise<void> {
+  const path = join(root, target);
+  await mkdir(dirname(path), { recursive: true });
+  await copyFile(source, path);
+  await chmod(path, mode);
+  for (let folder = dirname(path); folder !== root; folder = dirname(folder)) await chmod(folder, 0o755);
+}
+
+/** An upper layer's modes win over the base's, and must not depend on this program's umask: all may look, and only root may write. */
+async function openTree(root: string): Promise<void> {
+  await chmod(root, 0o755);
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true }))
+    if (!entry.isSymbolicLink())
+      await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
 }
 
 /** What decides the layer's content beside the runner itself. */
-export async function runnerLayerIngredients(): Promise<unknown> {
-  const sources = [...OWN_FILES.map((file) => file.source), guestFile("initramfs-init")];
+export async function runnerLayerIngredients(variant: Variant): Promise<unknown> {
+  const sources = [...ownFiles(variant).map((file) => file.source), guestFile("initramfs-init")];
   return await Promise.all(sources.map(async (source) => sha256(await readFile(source))));
 }

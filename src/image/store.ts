@@ -40,6 +40,8 @@ const MANIFEST_MAX_BYTES = 4 * MIB_BYTES;
 export interface ResolvedImage extends BootImage {
   readonly runner: Pick<ImageManifest["runner"], "kind" | "version">;
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** The same of jobs in containers; undefined where the image runs none. */
+  readonly containerRunnerInfo: Readonly<Record<string, unknown>> | undefined;
   /** What its machines can do; none for an image of before abilities were written down. */
   readonly abilities: readonly string[];
   readonly variant: string;
@@ -217,6 +219,7 @@ async function toBootImage(directory: string, manifest: ImageManifest): Promise<
     abilities: manifest.abilities,
     variant: manifest.variant,
     runnerInfo: manifest.runner.info,
+    containerRunnerInfo: manifest.runner.containerInfo,
     ...(latest ? { published: publishedAs(latest) } : {}),
   };
 }

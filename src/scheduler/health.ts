@@ -43,7 +43,7 @@ interface HealthDeps {
   readonly images: ImageSource;
   readonly pools: Pools;
   /** Further machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
-  readonly bases: () => ReadonlyMap<string, MachineBase>;
+  readonly bases?: () => ReadonlyMap<string, MachineBase>;
   readonly clock: Clock;
   readonly log: Log;
   readonly disk: DiskWatch;
@@ -81,7 +81,8 @@ interface Found {
 const unknownPool: Finding = { problems: [{ problem: "it is not configured", hint: undefined }] };
 
 export function createHealth(deps: HealthDeps): Health {
-  const { pools, bases, clock, log, fleet } = deps;
+  const { pools, clock, log, fleet } = deps;
+  const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
   let seen: Found = { images: new Map(), hosts: new Map() };
 
   function of(name: string): PoolHealth {

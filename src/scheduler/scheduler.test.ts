@@ -87,7 +87,6 @@ function aRelay() {
 function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
   const scheduler = createScheduler({
     ...{ store, clock, relay },
-    bases: () => new Map(),
     api: gitlab.api,
     log: silentLog,
     random: () => 0.5,

@@ -37,7 +37,7 @@ const END_LIMIT_MS = 30_000;
 export interface SchedulerDeps extends TaskDeps {
   readonly disk: DiskWatch;
   /** Machines that may be wanted at any time though no pool of theirs exists yet, by a name for people. */
-  readonly bases: () => ReadonlyMap<string, MachineBase>;
+  readonly bases?: () => ReadonlyMap<string, MachineBase>;
   readonly shutdown: ShutdownConfig;
 }
 

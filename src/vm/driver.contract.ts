@@ -125,6 +125,14 @@ export function describeVmDriver(
       expect(driver.sizeProblem({ ...size, memoryMib: 1 })).toContain("memory");
     });
 
+    test("makes no machine with more image disks than it says it can", async () => {
+      const imageDisks = Array.from({ length: driver.mostImageDisks + 1 }, (_, index) => `/images/${index}`);
+      const spec = aSpec({ imageDisks });
+
+      await expect(driver.create(spec, signal)).rejects.toMatchObject({ code: "vm_bad_spec" });
+      expect(await driver.inspect(spec.id, signal)).toBeUndefined();
+    });
+
     test("starts a machine, shows it, and leaves nothing of it", async () => {
       const before = Date.now();
       const id = await created();

@@ -14,6 +14,12 @@ export interface MachineSpec {
   readonly size: Size;
   readonly image: BootImage;
   /**
+   * Disks with what the job's containers are made of, at most `mostImageDisks` of the driver: paths on this computer. The machine sees
+   * them behind its scratch disk in this order, read-only. They are opened once, by this program: nobody else needs to be able to read
+   * them, and one that is removed later stays good for the machine.
+   */
+  readonly imageDisks?: readonly string[];
+  /**
    * Given to drivers whose machines have no relay socket, and asked once for each machine they really make, right before it: the
    * secret that it brings takes the place of any earlier one. Rejects when the machine is not to be made any more.
    */
@@ -84,6 +90,8 @@ export interface VmDriver {
   trouble(): HostProblem | undefined;
   /** Why no machine of this driver can have this size, in words; undefined when one can. Pure, and for any numbers. */
   sizeProblem(size: Size): string | undefined;
+  /** How many image disks a machine of this driver can have; 0 where it can have none. */
+  readonly mostImageDisks: number;
   /**
    * The unix socket on which the relay must listen for this machine before `create`: the guest's only way out. Undefined when
    * machines are on another computer and come to the relay over the network, by their link. A pure function of the id. Its

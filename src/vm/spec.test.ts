@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createManualClock } from "../base/manual-clock.ts";
 import { createFakeDriver } from "./fake/driver.ts";
 import { createFakeHost } from "./fake/host.ts";
-import { unusableSize } from "./spec.ts";
+import { checkImageDisks, unusableSize } from "./spec.ts";
 
 const limits = { mostCpus: 64, leastMemoryMib: 128 };
 const size = { cpus: 2, memoryMib: 2_048, diskMib: 1_024 };
@@ -34,5 +34,26 @@ describe("a size that a driver cannot give", () => {
 
     expect(driver.sizeProblem({ ...size, cpus: 3 })).toContain("even number");
     expect(driver.sizeProblem({ ...size, cpus: 4 })).toBeUndefined();
+  });
+});
+
+describe("disks with container images", () => {
+  const image = { digest: "sha256:0", architecture: "amd64", kernel: "/k", initramfs: "/i", layers: [] };
+  const check = (imageDisks: readonly string[], most: number) => () =>
+    checkImageDisks("qemu", { id: "fr-abcdefgh", size, image, imageDisks }, most);
+
+  test("are taken up to the number that the driver says", () => {
+    expect(check([], 0)).not.toThrow();
+    expect(check(["/a", "/b"], 2)).not.toThrow();
+  });
+
+  test.each([
+    [["/a"], 0, "cannot give machine fr-abcdefgh disks"],
+    [["/a", "/b"], 1, "gives 1 at most"],
+    [["a"], 1, "not an absolute path"],
+  ])("%o of at most %i are refused", (disks, most, words) => {
+    expect(check(disks, most)).toThrow(
+      expect.objectContaining({ code: "vm_bad_spec", message: expect.stringContaining(words) }),
+    );
   });
 });

@@ -20,6 +20,27 @@ export function checkSpec({ id, size }: MachineSpec): void {
   checkWhole(id, "MiB of disk", size.diskMib, LEAST_DISK_MIB, 16 * 1024 ** 2);
 }
 
+/** Throws `vm_bad_spec` for image disks that a driver of this name, which takes `most` of them, cannot attach. */
+export function checkImageDisks(driver: string, { id, imageDisks = [] }: MachineSpec, most: number): void {
+  if (imageDisks.length > 0 && most === 0)
+    throw new VmError(
+      "vm_bad_spec",
+      `the ${driver} driver cannot give machine ${id} disks with container images`,
+      {
+        hint: "run such jobs in a pool of another driver, such as qemu",
+      },
+    );
+  if (imageDisks.length > most)
+    throw new VmError(
+      "vm_bad_spec",
+      `machine ${id} cannot have ${imageDisks.length} disks with container images: the ${driver} driver gives ${most} at most`,
+      { hint: "let the job name fewer images and services" },
+    );
+  const relative = imageDisks.find((path) => !path.startsWith("/"));
+  if (relative !== undefined)
+    throw new VmError("vm_bad_spec", `the image disk “${relative}” of machine ${id} is not an absolute path`);
+}
+
 export interface SizeLimits {
   readonly mostCpus: number;
   readonly leastMemoryMib: number;

@@ -80,7 +80,6 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     ...deps,
     fleet,
     placement: "spread",
-    bases: () => new Map(),
     images: { resolve: async () => anImage },
     relay: process.guard(relay, ["lastHeardAt", "lastStatusAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
@@ -94,9 +93,6 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     slots,
     config: ClaimingConfig.parse({}),
     canClaim: scheduler.canClaim,
-    wanted: () => undefined,
-    assign: (_, pool) => pool,
-    onRefused: () => {},
     runnerInfo: scheduler.runnerInfo,
   });
   scheduler.start();

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Secret } from "../../src/base/secret.ts";
 import type { BootImage } from "../../src/domain/images.ts";
-import { renderBootData } from "../../src/guest/boot.ts";
+import { type ContainersBootData, renderBootData } from "../../src/guest/boot.ts";
+import { openImageDisks } from "../../src/vm/local/image-disks.ts";
 import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
 import { tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures, qemuArguments, smokeArguments } from "../../src/vm/qemu/arguments.ts";
@@ -28,12 +29,15 @@ export const HAND_MACHINE_ID = "fr-abcdefgh";
 
 const DEADLINE_MS = 120_000;
 
-export function handBootData(more: { proxy?: string; nowMs?: number; logLimitKib?: number } = {}): string {
+export function handBootData(
+  more: { proxy?: string; nowMs?: number; logLimitKib?: number; containers?: ContainersBootData } = {},
+): string {
   return renderBootData({
     machineId: HAND_MACHINE_ID,
     token: new Secret("machine-token"),
     nowMs: more.nowMs ?? Date.now(),
-    executor: "shell",
+    executor: more.containers ? "docker" : "shell",
+    containers: more.containers,
     proxy: more.proxy,
     logLimitKib: more.logLimitKib ?? 4_096,
   });
@@ -42,14 +46,20 @@ export function handBootData(more: { proxy?: string; nowMs?: number; logLimitKib
 /** With `bare` only the kernel and the initramfs are booted, which powers off as soon as its init runs. */
 export async function createHandMachine(
   image: BootImage,
-  options: { bare?: boolean; cpus?: number; memoryMib?: number } = {},
+  options: {
+    bare?: boolean;
+    cpus?: number;
+    memoryMib?: number;
+    imageDisks?: readonly string[];
+    deadlineMs?: number;
+  } = {},
 ): Promise<HandMachine> {
   const architecture = architectures[image.architecture];
   if (!architecture) throw new Error(`no machine for ${image.architecture}`);
   const directory = await mkdtemp(join(tmpdir(), "fr-hand-"));
   await mkdir(join(directory, "run"));
   const size = { cpus: options.cpus ?? 1, memoryMib: options.memoryMib ?? 1024, diskMib: 4096 };
-  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const signal = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
   const scratch = {
     path: join(directory, "scratch.img"),
     sizeMib: size.diskMib,
@@ -58,20 +68,26 @@ export async function createHandMachine(
   };
   if (!options.bare) await makeScratchDisk(scratch, signal);
   const plan = {
-    spec: { id: HAND_MACHINE_ID, size, image },
+    spec: { id: HAND_MACHINE_ID, size, image, imageDisks: options.imageDisks ?? [] },
     architecture,
     accelerator: "tcg" as const,
     tscKhz: await tscKhz(),
     socat: "/usr/bin/socat",
   };
   const args = options.bare ? smokeArguments(plan) : qemuArguments(plan);
+  const disks = await openImageDisks(plan.spec);
   const ended = Promise.withResolvers<number>();
   let child: ChildProcess | undefined;
   let output = "";
 
   function start(): number {
     const startedAt = performance.now();
-    child = spawn(architecture?.program ?? "", args, { cwd: directory, signal, killSignal: "SIGKILL" });
+    child = spawn(architecture?.program ?? "", args, {
+      cwd: directory,
+      signal,
+      killSignal: "SIGKILL",
+      stdio: ["ignore", "pipe", "pipe", ...disks.open.map(({ fd }) => fd)],
+    });
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding("utf8").on("data", (text: string) => {
         output += text;
@@ -90,6 +106,7 @@ export async function createHandMachine(
       ended.promise.catch(() => {});
       child?.kill("SIGKILL");
       if (child && child.exitCode === null && child.signalCode === null) await ended.promise;
+      await disks[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
     },
   };

@@ -27,7 +27,9 @@ describe("the same packages", () => {
     const runnerLayer = join(directory, "runner.squashfs");
 
     const initramfs = await buildInitramfs(image.layers[0] ?? "", manifest.kernelVersion, directory);
-    await buildRunnerLayer(runnerLayer, guestFile("stand-in-runner"), directory, undefined);
+    const { architecture, variant } = manifest;
+    const layer = { runner: guestFile("stand-in-runner"), architecture, variant };
+    await buildRunnerLayer(runnerLayer, layer, directory, undefined);
 
     expect(initramfs.equals(await readFile(image.initramfs))).toBe(true);
     expect((await readFile(runnerLayer)).equals(await readFile(image.layers[1] ?? ""))).toBe(true);

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { chmod, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newMachineId } from "../../src/base/ids.ts";
@@ -60,6 +60,39 @@ describe("a machine of the qemu driver", () => {
     await expect.poll(() => text.split("\n"), WAIT).toContain(word);
     return child;
   }
+
+  test("has its image disks in order and read-only, though only this program can open them", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "fr-image-disks-"));
+    try {
+      const imageDisks = ["first", "second"].map((name) => join(directory, name));
+      for (const path of imageDisks)
+        await writeFile(path, `${basename(path)}\n`.padEnd(512, " "), { mode: 0o600 });
+      const spec = aSpec({ imageDisks });
+      await driver.create(spec, signal);
+      // It has them open: one that is evicted from a cache meanwhile stays good.
+      await rm(directory, { recursive: true });
+      await harness.guestUp(spec.id);
+      await harness.command(
+        spec.id,
+        '$b mkdir /sys; $b mount -t sysfs sys /sys; for d in b c; do $b head -c 6 /dev/vd$d; echo "=$d ro=$($b cat /sys/block/vd$d/ro)"; done',
+      );
+
+      const console = async () => await driver.console(spec.id, 10_000);
+      await expect.poll(console, WAIT).toMatch(/first\s+=b ro=1\s+second=c ro=1/);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
+  test("cannot be made with an image disk that is not there, and leaves nothing", async () => {
+    const spec = aSpec({ imageDisks: ["/nonexistent/image.sqfs"] });
+
+    await expect(driver.create(spec, signal)).rejects.toMatchObject({
+      code: "vm_bad_spec",
+      message: expect.stringContaining("/nonexistent/image.sqfs"),
+    });
+    expect(await harness.leftovers(spec.id)).toEqual([spec.id]);
+  });
 
   test("has no rights, and no user in common with another machine", async () => {
     const [one, other] = [aSpec(), aSpec()];

@@ -157,25 +157,6 @@ export async function readCommit(repository: string | undefined, ref: string): P
   return text === undefined ? undefined : { author, committedAt, message: message.join("\n").trim() };
 }
 
-/** Paths of all files of the newest commit. */
-export async function filesAtHead(repository: string): Promise<string[]> {
-  return paths(await git(repository, ["ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD"]));
-}
-
-/** Paths of what the newest commit changed; undefined for a first commit, of which everything is new. */
-export async function changesAtHead(repository: string): Promise<string[] | undefined> {
-  return await git(repository, ["diff", "-z", "--name-only", "HEAD^", "HEAD"]).then(paths, () => undefined);
-}
-
-function paths(text: string): string[] {
-  return text.split("\0").filter(Boolean);
-}
-
-/** The text of a file as the newest commit has it. */
-export async function readFileAtHead(repository: string, path: string): Promise<string> {
-  return await git(repository, ["show", `HEAD:${path}`]);
-}
-
 async function git(repository: string, args: readonly string[]): Promise<string> {
   return await run("git", [`--git-dir=${repository}`, ...args]);
 }

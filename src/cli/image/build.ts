@@ -9,7 +9,7 @@ import { systemClock } from "../../base/clock.ts";
 import { proxyVariables } from "../../base/proxy/config.ts";
 import { formatBytes } from "../../base/units.ts";
 import type { BuildOptions } from "../../image/build.ts";
-import { type Variant, variants } from "../../image/packages.ts";
+import { variants } from "../../image/packages.ts";
 import type { BuildPhase, BuildProgress } from "../../image/progress.ts";
 import type { PushedImage } from "../../image/push.ts";
 import { type Context, type Run, signalOnInterrupt } from "../context.ts";
@@ -29,7 +29,10 @@ export function addImageBuild(image: Command, run: Run): void {
     .command("build")
     .description("build an image from this computer's package sources; quick when nothing has changed")
     .addArgument(
-      new Argument("[variant]", "base, or full with compilers and what builds with them")
+      new Argument(
+        "[variant]",
+        "base; full with compilers and what builds with them; containers with what runs job images, services and docker build",
+      )
         .choices(variants)
         .default("base"),
     )
@@ -47,7 +50,7 @@ export function addImageBuild(image: Command, run: Run): void {
 }
 
 async function build(context: Context, [chosen]: readonly string[], flags: BuildFlags): Promise<number> {
-  const variant: Variant = chosen === "full" ? "full" : "base";
+  const variant = variants.find((each) => each === chosen) ?? "base";
   const name = flags.name ?? variant;
   const { output, stderr } = context;
   const { buildImage } = await import("../../image/build.ts");

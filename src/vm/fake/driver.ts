@@ -9,10 +9,28 @@ import { join } from "node:path";
 import { createListeners } from "../../base/listeners.ts";
 import type { Labels } from "../../domain/placement.ts";
 import type { Capacity, Size } from "../../domain/size.ts";
-import type { DriverMachine, ExitKind, LocalVmDriver, MachineSpec, RelayLink, VmDriver } from "../driver.ts";
+import type {
+  DriverMachine,
+  ExitKind,
+  LocalVmDriver,
+  MachineSpec,
+  Probe,
+  RelayLink,
+  VmDriver,
+} from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
+import { checkImageDisks, checkMachineId, checkSpec, fakeSizeLimits, unusableSize } from "../spec.ts";
 import { type CreateFault, type FakeHost, followFakeConsole } from "./host.ts";
+
+const usable: Probe = {
+  usable: true,
+  accelerator: "none",
+  version: "1",
+  note: "machines exist in memory",
+};
+
+/** As many as QEMU's, on the hosts that stand for this computer. */
+const FAKE_IMAGE_DISKS = 16;
 
 interface FakeDriverOptions {
   readonly host: FakeHost;
@@ -59,8 +77,11 @@ function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver
   const making = createInFlightCreates(host, closed.signal, wantsLink);
   const stopHearing = host.onEnd(exits.emit);
 
+  const mostImageDisks = wantsLink ? 0 : FAKE_IMAGE_DISKS;
+
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     checkSpec(spec);
+    checkImageDisks("fake", spec, mostImageDisks);
     await host.faults.reach?.({ name: "create", id: spec.id }, AbortSignal.any([signal, closed.signal]));
     const status = host.status(spec.id);
     const exists = status && (status.running || status.exit !== "lost");
@@ -97,14 +118,10 @@ function driverOn(options: FakeDriverOptions, wantsLink: boolean): Omit<VmDriver
     host: "local",
     labels: {},
     trouble: () => undefined,
-    probe: async () => ({
-      usable: true,
-      accelerator: "none",
-      version: "1",
-      note: "machines exist in memory",
-    }),
+    probe: async () => usable,
     capacity: async () => capacity,
     sizeProblem: (size) => unusableSize("fake", size, fakeSizeLimits) ?? options.sizeProblem?.(size),
+    mostImageDisks,
     create,
     list,
     async inspect(id, signal) {

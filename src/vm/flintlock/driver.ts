@@ -15,7 +15,7 @@ import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import type { AskRegistry, BootImage } from "../../domain/images.ts";
 import type { DriverMachine, MachineSpec, Probe, VmDriver } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { checkMachineId, checkSpec } from "../spec.ts";
+import { checkImageDisks, checkMachineId, checkSpec } from "../spec.ts";
 import { type Addresses, createAddresses } from "./addresses.ts";
 import { createFlintlockClient, type FlintlockClient, type GuardedClient, guardClient } from "./client.ts";
 import type { FlintlockHost } from "./config.ts";
@@ -57,6 +57,9 @@ export interface FlintlockDriverOptions {
   readonly askRegistry?: AskRegistry;
 }
 
+/** Disks are files of this computer, and its hosts take OCI images. */
+const MOST_IMAGE_DISKS = 0;
+
 /** Machines on one host of a fleet, made by its flintlockd. */
 export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver {
   const { host, clock, settings } = options;
@@ -76,12 +79,14 @@ export function createFlintlockDriver(options: FlintlockDriverOptions): VmDriver
     capacity: async () => host.capacity,
     trouble: () => internals.client.trouble() ?? health.trouble(),
     sizeProblem: flintlockSizeProblem,
+    mostImageDisks: MOST_IMAGE_DISKS,
     relaySocket(id) {
       checkMachineId(id);
       return undefined;
     },
     async create(spec, signal) {
       checkSpec(spec);
+      checkImageDisks("flintlock", spec, MOST_IMAGE_DISKS);
       const problem = flintlockSizeProblem(spec.size);
       if (problem !== undefined) throw new VmError("vm_bad_spec", `machine ${spec.id} cannot be: ${problem}`);
       await creates.create(spec, signal);

@@ -104,6 +104,7 @@ export function createLocalDriver<Host extends HypervisorHost>(
       return hostCapacity({ ...hostResources(), diskMib }, { ...settings, overheadMib });
     },
     sizeProblem: (size) => unusableSize(name, size, sizeLimits),
+    mostImageDisks: hypervisor.mostImageDisks,
     relaySocket: (id) => filesOf(id).relay,
     create: operations.create,
     list: inspection.list,

@@ -14,6 +14,8 @@ export interface Hypervisor<Host extends HypervisorHost> {
   /** Memory that one takes beside its guest's, in MiB. */
   readonly overheadMib: number;
   readonly sizeLimits: SizeLimits;
+  /** How many image disks a machine can have. */
+  readonly mostImageDisks: number;
   /**
    * Everything that must be known before machines of an image can be started. `trialUid`: the user for trial boots, when machines have
    * users of their own. Throws a VmError that says what is missing and how to get it.
@@ -21,13 +23,19 @@ export interface Hypervisor<Host extends HypervisorHost> {
   examine(image: BootImage, trialUid: number | undefined, signal: AbortSignal): Promise<Host>;
   /** What the probe tells of a computer that was examined. Throws a VmError as `examine` does. */
   describe(host: Host, signal: AbortSignal): Promise<HypervisorFacts>;
-  /** The program and its arguments. It runs in the machine's directory, where the names of `inside` and `files` are. */
+  /**
+   * The program and its arguments. It runs in the machine's directory, where the names of `inside` and `files` are, and has the image
+   * disks open for reading, as descriptors from FIRST_IMAGE_DISK on.
+   */
   command(spec: MachineSpec, host: Host): Promise<readonly string[]>;
   /** Whether a command line is that of the machine's hypervisor, and not of a helper that it has started. */
   isHypervisor(args: readonly string[], id: string): boolean;
   /** Connects to its control socket. Rejects when nobody answers there before the signal aborts. */
   connect(path: string, signal: AbortSignal): Promise<Control>;
 }
+
+/** The descriptor of a machine's first image disk in its hypervisor; the others follow it. */
+export const FIRST_IMAGE_DISK = 3;
 
 /** Names below a machine's directory. */
 export interface HypervisorFiles {

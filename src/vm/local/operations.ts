@@ -10,9 +10,10 @@ import { systemCode } from "../../base/errors.ts";
 import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { MachineSpec } from "../driver.ts";
 import { VmError } from "../errors.ts";
-import { checkSpec } from "../spec.ts";
+import { checkImageDisks, checkSpec } from "../spec.ts";
 import { lastLines } from "./console-file.ts";
 import type { Control, Hypervisor, HypervisorHost } from "./hypervisor.ts";
+import { openImageDisks } from "./image-disks.ts";
 import { type MachineDirectory, type MachineFiles, makeScratchDisk, readExit } from "./machine-directory.ts";
 import type { MachineProcesses } from "./machine-processes.ts";
 import { launch, type ProcessId, startTicksOf, unprivileged } from "./processes.ts";
@@ -68,6 +69,7 @@ export function createOperations<Host extends HypervisorHost>(deps: OperationsDe
 
   async function create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
     checkSpec(spec);
+    checkImageDisks(hypervisor.name, spec, hypervisor.mostImageDisks);
     await machines.run(spec.id, async () => {
       const abort = new AbortController();
       const either = AbortSignal.any([signal, abort.signal]);
@@ -125,7 +127,9 @@ async function startMachine<Host extends HypervisorHost>(
     const command = await deps.hypervisor.command(spec, host);
     const user = uid === undefined ? undefined : { uid, deviceGid: host.deviceGid };
     signal.throwIfAborted();
-    const child = await launch(unprivileged(host.programs, user, spec.size.diskMib, command), files);
+    await using disks = await openImageDisks(spec);
+    const whole = unprivileged(host.programs, user, spec.size.diskMib, command);
+    const child = await launch(whole, files, disks.open);
     return await whenAnswering(deps, child, files, signal);
   } catch (error) {
     if (error instanceof VmError) throw error;

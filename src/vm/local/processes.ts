@@ -9,7 +9,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:fs";
-import { access, open, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { access, type FileHandle, open, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { setPriority } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
@@ -180,10 +180,14 @@ export function unprivileged(
   return [prlimit, ...limits, "--", setpriv, ...ids, ...rights, "--", ...command];
 }
 
-/** Returns once the process was started; whether it goes on to run a machine is another question. */
+/**
+ * Returns once the process was started; whether it goes on to run a machine is another question. It inherits the image disks, as
+ * descriptors from FIRST_IMAGE_DISK on.
+ */
 export async function launch(
   [command, ...args]: readonly [string, ...string[]],
   files: { readonly directory: string; readonly log: string },
+  imageDisks: readonly FileHandle[] = [],
 ): Promise<ChildProcess> {
   const log = await open(files.log, "a", 0o600);
   try {
@@ -191,7 +195,7 @@ export async function launch(
       cwd: files.directory,
       env: { PATH: programPath, LANG: "C.UTF-8", ...processMark(files.directory) },
       detached: true,
-      stdio: ["ignore", log.fd, log.fd],
+      stdio: ["ignore", log.fd, log.fd, ...imageDisks.map(({ fd }) => fd)],
     });
     await new Promise<void>((resolve, reject) => {
       child.once("spawn", resolve);

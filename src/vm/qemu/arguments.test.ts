@@ -54,6 +54,21 @@ describe("the command line of a machine", () => {
     expect(drives.map((each) => each.includes("readonly=on"))).toEqual([true, true, false]);
   });
 
+  test("has the disks with container images behind the scratch disk, by the descriptors it inherits, read-only", () => {
+    const plan = aPlan();
+    const args = qemuArguments({ ...plan, spec: { ...plan.spec, imageDisks: ["/cache/a,b", "/cache/c"] } });
+    const drives = args.filter((each) => /^id=(layer|scratch|image)/.test(each));
+
+    expect(drives.map((each) => each.split(",format")[0]).slice(2)).toEqual([
+      "id=scratch,file=scratch.img",
+      "id=image0,file=/dev/fdset/1",
+      "id=image1,file=/dev/fdset/2",
+    ]);
+    expect(drives.slice(3).every((each) => each.includes("readonly=on,rerror=report"))).toBe(true);
+    expect(args.filter((each) => each.startsWith("fd="))).toEqual(["fd=3,set=1", "fd=4,set=2"]);
+    expect(args.join()).not.toContain("/cache");
+  });
+
   test("has errors of the host's disks told to the guest, which would stand still otherwise", () => {
     const drives = qemuArguments(aPlan()).filter((each) => /^id=(layer|scratch)/.test(each));
 

@@ -1,6 +1,6 @@
 import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
 import type { MachineSpec } from "../driver.ts";
-import type { HypervisorFiles } from "../local/hypervisor.ts";
+import { FIRST_IMAGE_DISK, type HypervisorFiles } from "../local/hypervisor.ts";
 import { inside } from "../local/machine-directory.ts";
 
 /** Where the guest finds the relay, and what its own address is: the same in every machine. */
@@ -55,6 +55,7 @@ export function qemuArguments(plan: LaunchPlan): string[] {
       inside.scratch,
       "cache=unsafe,discard=unmap,detect-zeroes=unmap,werror=report,rerror=report",
     ),
+    ...(spec.imageDisks ?? []).flatMap((_, index) => imageDisk(index)),
     ...["-object", "rng-builtin,id=entropy", "-device", "virtio-rng-device,rng=entropy"],
     ...network(plan.socat),
     // Neither spawn=deny nor elevateprivileges=deny: each connection to the relay is a process of its own, and starting one
@@ -109,6 +110,15 @@ function disk(id: string, path: string, options: string): string[] {
     `id=${id},file=${escapeCommas(path)},format=raw,if=none,${options}`,
     "-device",
     `virtio-blk-device,drive=${id}`,
+  ];
+}
+
+/** QEMU opens a descriptor that it was given by the name of a set that holds it. */
+function imageDisk(index: number): string[] {
+  const set = index + 1;
+  return [
+    ...["-add-fd", `fd=${FIRST_IMAGE_DISK + index},set=${set}`],
+    ...disk(`image${index}`, `/dev/fdset/${set}`, "readonly=on,rerror=report"),
   ];
 }
 

@@ -34,6 +34,9 @@ import { connectControl } from "./control.ts";
  */
 const OVERHEAD_MIB = 80;
 
+/** A microvm has 24 places for devices: network, randomness, scratch disk and an image's own layers take 5 today. */
+const MOST_IMAGE_DISKS = 16;
+
 export interface QemuDriverOptions {
   /** Machines live in `machines` below it. */
   readonly stateDirectory: string;
@@ -67,6 +70,7 @@ function qemu(stateDirectory: string, settings: VmConfig["qemu"]): Hypervisor<Qe
     files: qemuFiles,
     overheadMib: OVERHEAD_MIB,
     sizeLimits: qemuSizeLimits,
+    mostImageDisks: MOST_IMAGE_DISKS,
     async examine(image, trialUid, signal) {
       const architecture = architectures[image.architecture];
       if (!architecture) {
