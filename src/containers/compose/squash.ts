@@ -4,12 +4,13 @@
  */
 import { spawn } from "node:child_process";
 import { type FileHandle, open, rm } from "node:fs/promises";
+import type { Writable } from "node:stream";
 import { systemCode } from "../../base/errors.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import { ContainerError } from "../errors.ts";
 
 export interface SquashWriter {
-  /** Resolves when it is ready for more. Throws when the program has ended. */
+  /** Resolves when all of it has been handed over: its memory may be used again. Throws when the program has ended. */
   write(pieces: readonly Buffer[]): Promise<void>;
   /** All has been written: resolves with the size of the disk, which is on the disk's own disk. Throws `container_compose_failed`. */
   end(): Promise<number>;
@@ -51,20 +52,27 @@ export async function startSquash(options: SquashOptions): Promise<SquashWriter>
       resolve(code === 0 ? undefined : failed(`ended (${signal ?? code})`, words));
     });
   });
-  const stdin = child.stdin as NodeJS.WritableStream & { cork(): void; uncork(): void };
+  let hasEnded = false;
+  let onEnd = () => {};
+  ended.then(() => {
+    hasEnded = true;
+    onEnd();
+  });
+  const stdin = child.stdin as Writable;
   // Its end says more than a broken pipe does.
   stdin.on("error", () => {});
 
   return {
     async write(pieces) {
-      stdin.cork();
-      let isReady = true;
-      for (const piece of pieces) isReady = stdin.write(piece);
-      stdin.uncork();
-      if (isReady) return;
-      const drained = new Promise<"drained">((resolve) => stdin.once("drain", () => resolve("drained")));
-      const outcome = await Promise.race([drained, ended]);
-      if (outcome !== "drained") throw outcome ?? failed("ended before its input did", words);
+      if (pieces.length > 0 && !hasEnded)
+        await new Promise<void>((resolve) => {
+          onEnd = resolve;
+          stdin.cork();
+          for (const piece of pieces.slice(0, -1)) stdin.write(piece);
+          stdin.write(pieces.at(-1), (error) => (error ? undefined : resolve()));
+          stdin.uncork();
+        });
+      if (hasEnded) throw (await ended) ?? failed("ended before its input did", words);
     },
     async end() {
       stdin.end();
