@@ -46,17 +46,18 @@ export async function startSquash(options: SquashOptions): Promise<SquashWriter>
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     words = (words + text).slice(-LAST_WORDS);
   });
-  const ended = new Promise<ContainerError | undefined>((resolve) => {
-    child.on("error", (cause) => resolve(failed("could not be run", "", cause)));
-    child.on("close", (code, signal) => {
-      resolve(code === 0 ? undefined : failed(`ended (${signal ?? code})`, words));
-    });
-  });
   let hasEnded = false;
   let onEnd = () => {};
-  ended.then(() => {
-    hasEnded = true;
-    onEnd();
+  const ended = new Promise<ContainerError | undefined>((resolve) => {
+    const end = (failure: ContainerError | undefined) => {
+      hasEnded = true;
+      resolve(failure);
+      onEnd();
+    };
+    child.on("error", (cause) => end(failed("could not be run", "", cause)));
+    child.on("close", (code, signal) =>
+      end(code === 0 ? undefined : failed(`ended (${signal ?? code})`, words)),
+    );
   });
   const stdin = child.stdin as Writable;
   // Its end says more than a broken pipe does.
