@@ -32,6 +32,9 @@ export function addImageCache(image: Command, run: Run): void {
     .action(run(verify));
 }
 
+/** Somebody waits, and can ask again. */
+const PATIENCE_MS = 20_000;
+
 interface PullFlags {
   readonly policy: PullPolicy;
 }
@@ -94,7 +97,8 @@ async function pull(context: Context, names: readonly string[], { policy }: Pull
   const { signal } = interrupt;
   await withImages(context, async (images) => {
     const wants = names.map((name) => ({ name, policy, isTrusted: true }));
-    const prepared = await images.prepare(wants, { signal, onProgress: teller(context) });
+    const given = { signal, onProgress: teller(context), patienceMs: PATIENCE_MS };
+    const prepared = await images.prepare(wants, given);
     output.result(prepared, () => {
       for (const image of prepared) output.line(inWords(image));
     });
