@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { createCipheriv } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync, gzipSync, zstdCompressSync } from "node:zlib";
@@ -174,6 +175,26 @@ describe("a layer", () => {
     const image = imageOf([tarOf([{ path: "a", content: "b".repeat(5_000) }])], { pack });
 
     expect(contentOf(await compose(image), "a")).toHaveLength(5_000);
+  });
+
+  test("comes through whole, however its entries lie in the pieces in which it is read", async () => {
+    const contents = Array.from({ length: 60 }, (_, at) =>
+      createCipheriv("aes-128-ctr", Buffer.alloc(16, at), Buffer.alloc(16)).update(
+        Buffer.alloc(at * 997 + (at % 7) * 40_000),
+      ),
+    );
+    const image = one(
+      contents.flatMap((content, at) => [
+        { path: `f${at}`, content },
+        { path: `f${at}`, content: "" },
+        { path: `g${at}`, content },
+      ]),
+    );
+
+    const disk = await compose(image);
+
+    for (const [at, content] of contents.entries())
+      expect(read(disk, `overlay/${layerIds(disk)[0]}/diff/g${at}`).equals(content)).toBe(true);
   });
 
   test("can be sent on as it came", async () => {

@@ -1,6 +1,6 @@
 /** The archive of a layer out of its blob, whichever way it was compressed: the beginning of the file says it, as podman takes it too. */
 import { createReadStream } from "node:fs";
-import { open, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, rm, stat } from "node:fs/promises";
 import type { Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { describeError } from "../../base/errors.ts";
@@ -24,10 +24,10 @@ export async function compressionOf(path: string): Promise<Compression> {
   return magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50 ? 4 : 0;
 }
 
-/** The archive of a layer, which is read to its end and then once more. */
+/** The archive of a layer, which is read to its end and then once more. A piece of it is good until the next one is asked for. */
 export interface Archive extends AsyncDisposable {
   first(): AsyncGenerator<Buffer>;
-  again(): AsyncIterable<Buffer>;
+  again(): AsyncGenerator<Buffer>;
 }
 
 /**
@@ -52,9 +52,20 @@ export async function openArchive(path: string, compression: Compression, spool:
       }
       if (held.length > 0) await file.writev(held);
     },
-    again: () => file.createReadStream({ start: 0, autoClose: false, highWaterMark: PIECE_BYTES }),
+    again: () => readAgain(file),
     [Symbol.asyncDispose]: () => file.close(),
   };
+}
+
+/** Always into the same memory, which costs half of what new memory for each piece would. */
+async function* readAgain(file: FileHandle): AsyncGenerator<Buffer> {
+  const memory = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+  for (let at = 0; ; ) {
+    const { bytesRead } = await file.read(memory, 0, memory.length, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield memory.subarray(0, bytesRead);
+  }
 }
 
 async function* readPlain(path: string): AsyncGenerator<Buffer> {

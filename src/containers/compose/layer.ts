@@ -39,7 +39,7 @@ export interface Emitted {
   readonly gids: readonly number[];
 }
 
-/** Takes what is written, and resolves when there is room for more. */
+/** Takes what is written, and resolves when it needs these bytes no more. */
 export type Write = (pieces: readonly Buffer[]) => Promise<void>;
 
 /** Throws LayerRefusal. `lower` is the root directory of the layer below, which a layer without one of its own takes over. */

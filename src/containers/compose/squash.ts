@@ -4,12 +4,13 @@
  */
 import { spawn } from "node:child_process";
 import { type FileHandle, open, rm } from "node:fs/promises";
+import type { Writable } from "node:stream";
 import { systemCode } from "../../base/errors.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import { ContainerError } from "../errors.ts";
 
 export interface SquashWriter {
-  /** Resolves when it is ready for more. Throws when the program has ended. */
+  /** Resolves when all of it has been handed over: its memory may be used again. Throws when the program has ended. */
   write(pieces: readonly Buffer[]): Promise<void>;
   /** All has been written: resolves with the size of the disk, which is on the disk's own disk. Throws `container_compose_failed`. */
   end(): Promise<number>;
@@ -45,26 +46,34 @@ export async function startSquash(options: SquashOptions): Promise<SquashWriter>
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     words = (words + text).slice(-LAST_WORDS);
   });
+  let hasEnded = false;
+  let onEnd = () => {};
   const ended = new Promise<ContainerError | undefined>((resolve) => {
-    child.on("error", (cause) => resolve(failed("could not be run", "", cause)));
-    child.on("close", (code, signal) => {
-      resolve(code === 0 ? undefined : failed(`ended (${signal ?? code})`, words));
-    });
+    const end = (failure: ContainerError | undefined) => {
+      hasEnded = true;
+      resolve(failure);
+      onEnd();
+    };
+    child.on("error", (cause) => end(failed("could not be run", "", cause)));
+    child.on("close", (code, signal) =>
+      end(code === 0 ? undefined : failed(`ended (${signal ?? code})`, words)),
+    );
   });
-  const stdin = child.stdin as NodeJS.WritableStream & { cork(): void; uncork(): void };
+  const stdin = child.stdin as Writable;
   // Its end says more than a broken pipe does.
   stdin.on("error", () => {});
 
   return {
     async write(pieces) {
-      stdin.cork();
-      let isReady = true;
-      for (const piece of pieces) isReady = stdin.write(piece);
-      stdin.uncork();
-      if (isReady) return;
-      const drained = new Promise<"drained">((resolve) => stdin.once("drain", () => resolve("drained")));
-      const outcome = await Promise.race([drained, ended]);
-      if (outcome !== "drained") throw outcome ?? failed("ended before its input did", words);
+      if (pieces.length > 0 && !hasEnded)
+        await new Promise<void>((resolve) => {
+          onEnd = resolve;
+          stdin.cork();
+          for (const piece of pieces.slice(0, -1)) stdin.write(piece);
+          stdin.write(pieces.at(-1), (error) => (error ? undefined : resolve()));
+          stdin.uncork();
+        });
+      if (hasEnded) throw (await ended) ?? failed("ended before its input did", words);
     },
     async end() {
       stdin.end();

@@ -7,7 +7,7 @@ import type { EntryKind, RawHeader, ScannedEntry } from "./entry.ts";
 import { applyPax, type PaxOverrides, parsePaxRecords } from "./pax.ts";
 import { LayerRefusal } from "./refusal.ts";
 
-/** What is made of an archive. All bytes come to `raw` or to `body`, in their order. */
+/** What is made of an archive. All bytes come to `raw` or to `body`, in their order; they are good until the call of `write` returns. */
 export interface TarSink {
   entry(entry: ScannedEntry): void;
   body(bytes: Buffer): void;
@@ -85,9 +85,12 @@ export class TarScanner {
   }
 
   #gather(piece: Buffer): void {
-    this.#held.push(piece);
-    if (this.#missing > 0) return;
-    const whole = this.#held.length === 1 ? piece : Buffer.concat(this.#held);
+    // What a chunk holds is good only until the next one comes.
+    if (this.#missing > 0) {
+      this.#held.push(Buffer.from(piece));
+      return;
+    }
+    const whole = this.#held.length === 0 ? piece : Buffer.concat([...this.#held, piece]);
     this.#held = [];
     this.#sink.raw(whole);
     if (this.#state === "header") this.#onHeader(whole);

@@ -55,7 +55,7 @@ export function createTarSplit(bytesMax: number): TarSplit {
 
   return {
     raw(bytes) {
-      held.push(bytes);
+      held.push(Buffer.from(bytes));
       heldBytes += bytes.length;
       if (heldBytes >= PIECE_BYTES) flushRaw();
     },

@@ -234,8 +234,6 @@ export class Keeper {
       bytes += gone;
     }
     for (const name of this.#workFiles()) if (name.endsWith(".part")) this.#removeWork(name);
-    const old = this.#options.clock.now() - READINGS_KEPT_MS;
-    this.#records.run("delete from readings where read_at < ?", old);
     return { files, bytes };
   }
 
@@ -313,6 +311,8 @@ export class Keeper {
     const alive = await this.#living();
     this.#records.transact(() => {
       this.#forgetDeadPins(alive);
+      const old = this.#options.clock.now() - READINGS_KEPT_MS;
+      this.#records.run("delete from readings where read_at < ?", old);
       for (const name of this.#workFiles()) if (!alive(name)) this.#removeWork(name);
       this.#reconcile("blob", "blobs", /^[0-9a-f]{64}$/, (name) => `sha256:${name}`);
       this.#reconcile("disk", "disks", /^[0-9a-f]{64}\.sqfs$/, (name) => name.slice(0, 64));
