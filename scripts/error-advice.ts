@@ -86,6 +86,8 @@ export const advice: Readonly<Record<string, string>> = {
   runner_limit: "Raise webhook.runners.most, if GitLab's plan allows more runners.",
   runner_per_job: "Switch webhook.runners.perJob off to make runners ahead of jobs.",
   image_runner_broken: "Use a gitlab-runner for Linux and this architecture that can be executed here.",
+  image_trial_failed:
+    "Build the image again with --force; the last words of the job and of the machine's console are in the message.",
   image_tools_missing: "Install the packages that the message names.",
   proxy_authentication:
     "Correct proxy.username and proxy.passwordFile, or the user and password in HTTPS_PROXY.",

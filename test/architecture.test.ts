@@ -39,6 +39,7 @@ const mayImport: Record<string, readonly string[]> = {
     "domain",
     "config",
     "gitlab",
+    "guest",
     "image",
     "registry",
     "relay",

@@ -1,7 +1,10 @@
 /** `image list` and `image verify`; what is made, `build` and `push`, is in image/build.ts. */
 
 import type { Command } from "commander";
-import { formatBytes } from "../base/units.ts";
+import { systemClock } from "../base/clock.ts";
+import { silentLog } from "../base/log.ts";
+import { formatBytes, formatDuration } from "../base/units.ts";
+import type { BootImage } from "../domain/images.ts";
 import { imageDirectory, rootNamed } from "../image/config.ts";
 import type { ListedImage } from "../image/store.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
@@ -98,14 +101,18 @@ function rowOf({ names, manifest, bytes, publications }: ListedImage): string[] 
 function addImageVerify(image: Command, run: Run): void {
   image
     .command("verify")
-    .description("read every byte of images again")
+    .description(
+      "read every byte of images again; one that runs containers, if it is named, also runs a job in one",
+    )
     .argument("[name]", "name or digest (default: all)")
+    .option("--no-boot", "do not boot an image that runs containers")
     .option("--flintlock <host>", "boot it on this host too, and report the time until its guest is heard")
     .option(...placeOption)
     .action(run<VerifyFlags>(async (context, names, options) => await verify(context, names, options)));
 }
 
 interface VerifyFlags extends Place {
+  readonly boot: boolean;
   readonly flintlock?: string;
 }
 
@@ -132,17 +139,27 @@ function intact(name: string, checkedBytes: number): string {
   return `${name} is intact (${formatBytes(checkedBytes)} read)`;
 }
 
+/** Loaded only here: reading files takes no driver. */
+async function tryJob(name: string, image: BootImage, signal: AbortSignal): Promise<number> {
+  const { tryContainerJob } = await import("../operations/image-trial.ts");
+  return await tryContainerJob({ name, image, clock: systemClock, log: silentLog }, signal);
+}
+
 /** Looks at every image though one is bad; the first failure decides the exit code. */
-async function verifyFiles(context: Context, [name]: readonly string[], place: Place): Promise<number> {
+async function verifyFiles(context: Context, [name]: readonly string[], flags: VerifyFlags): Promise<number> {
   const { output } = context;
-  const directory = await directoryOf(context, place);
+  const directory = await directoryOf(context, flags);
   const store = await openImages(directory);
   using interrupt = signalOnInterrupt();
   if (name !== undefined) {
-    const { manifest, checkedBytes } = await store.verify(name, interrupt.signal);
-    output.result({ name, ok: true, digest: manifest.digest, checkedBytes }, () =>
-      output.line(intact(name, checkedBytes)),
-    );
+    const { image, manifest, checkedBytes } = await store.verify(name, interrupt.signal);
+    const runsContainers = manifest.variant === "containers" && flags.boot;
+    if (!output.json) output.line(intact(name, checkedBytes));
+    const jobMs = runsContainers ? await tryJob(name, image, interrupt.signal) : undefined;
+    output.result({ name, ok: true, digest: manifest.digest, checkedBytes, jobMs }, () => {
+      if (jobMs !== undefined)
+        output.line(`${name} ran a job in a container, ${formatDuration(jobMs)} after its machine was made`);
+    });
     return exitCodes.ok;
   }
   const results: { digest: string; ok: boolean }[] = [];

@@ -25,6 +25,8 @@ export type ImageErrorCode =
   | "image_key_wrong"
   /** The runner could not be run, or did not ask for a job as a runner does. */
   | "image_runner_broken"
+  /** A machine of the image did not run the job of its trial. */
+  | "image_trial_failed"
   /** Making the file systems, the kernel or the initramfs failed. */
   | "image_build_failed";
 

@@ -82,6 +82,10 @@ describe("a fleet", { timeout: LIMIT_MS }, () => {
     await fleet.succeed(jobs);
     await fleet.empty();
     const attempts = (await running.jobs()).map(({ attempt }) => attempt);
+    await eventually("GitLab is asked for more", async () => {
+      const { pools } = await running.get<{ pools: { claiming: string }[] }>("/v1/status");
+      return pools.some(({ claiming }) => claiming === "polling");
+    });
     await running.stop();
 
     expect(running.output()).toMatch(

@@ -1,0 +1,125 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { run } from "../../src/base/process.ts";
+import { composeDisk, usualLimits } from "../../src/containers/compose/compose.ts";
+import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
+import { tryContainerJob } from "../../src/operations/image-trial.ts";
+import { imageOf, tarOf } from "../builders/layer.ts";
+import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
+import { temporaryDirectory } from "../builders/temporary-directory.ts";
+import { testImageDirectory } from "../harness/image.ts";
+import { createHandMachine, handBootData } from "./boot-by-hand.ts";
+
+const DEADLINE_MS = 540_000;
+const APPLETS = ["cat", "head", "httpd", "id", "mkdir", "sh", "wget"];
+const IMAGE = "registry.example.com/tools/busybox:1";
+
+/** The disk of an image that has busybox alone: no bash and no git. */
+async function busyboxDisk(directory: string): Promise<string> {
+  const links = APPLETS.map((name) => ({ path: `bin/${name}`, type: "2", target: "busybox" }));
+  const program = { path: "bin/busybox", mode: 0o755, content: await readFile("/bin/busybox") };
+  const image = imageOf([tarOf([{ path: "bin/", type: "5", mode: 0o755 }, program, ...links])]);
+  const layers = [];
+  for (const { blob, digest, diffId } of image.layers) {
+    const path = join(directory, "layer");
+    await writeFile(path, blob);
+    layers.push({ path, digest, bytes: blob.length, diffId });
+  }
+  const target = join(directory, "busybox.sqfs");
+  await composeDisk({ ...image, names: [IMAGE], layers, target, limits: usualLimits, jobs: 1 });
+  return target;
+}
+
+// Emulated, each of the jobs takes about a minute: `npm run test:slow-machines`.
+describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs containers", () => {
+  let image: ResolvedImage;
+
+  beforeAll(async () => {
+    const directory = testImageDirectory();
+    const main = join(import.meta.dirname, "../../src/main.ts");
+    const args = ["image", "build", "containers", "--runner", "stand-in", "--directory", directory];
+    await run(process.execPath, [main, ...args]);
+    image = await createImageStore({ directory }).resolve("containers");
+  }, DEADLINE_MS);
+
+  test("is proved by a job in a container of the helper image it has", { timeout: DEADLINE_MS }, async () => {
+    expect(image.containerRunnerInfo).toMatchObject({ executor: "docker", features: { image: true } });
+
+    const options = { name: "containers", image, clock: systemClock, log: silentLog };
+    expect(await tryContainerJob(options, AbortSignal.timeout(DEADLINE_MS))).toBeGreaterThan(0);
+  });
+
+  test("runs a job in the image of a disk, with a service by its alias, and nothing is pulled", {
+    timeout: DEADLINE_MS,
+  }, async () => {
+    await using directory = await temporaryDirectory();
+    const disk = await busyboxDisk(directory.path);
+    const containers = { imageDisks: 1, defaultImage: "none", privileged: false };
+    const served = "mkdir /served; echo served by $NAME >/served/file; exec httpd -f -p 8080 -h /served";
+    const service = { name: "$REGISTRY/tools/busybox:1", alias: "web", command: ["sh", "-c", served] };
+    const job = {
+      id: 7,
+      token: "glcbt-jobtoken",
+      runner_info: { timeout: 500 },
+      git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
+      image: { name: "$REGISTRY/tools/busybox:1", pull_policy: ["never"] },
+      services: [{ ...service, pull_policy: ["never"], variables: [{ key: "NAME", value: "a service" }] }],
+      variables: [
+        { key: "GIT_STRATEGY", value: "none" },
+        { key: "CI_PROJECT_PATH", value: "group/project" },
+        { key: "REGISTRY", value: "registry.example.com" },
+      ],
+      steps: [
+        {
+          name: "script",
+          script: ["id", "until wget -q -O result http://web:8080/file; do :; done"],
+          when: "on_success",
+        },
+        { name: "after_script", script: ["cat result"], when: "always" },
+      ],
+      artifacts: [{ paths: ["result"], artifact_format: "raw" }],
+    };
+    await using machine = await createHandMachine(image, {
+      imageDisks: [disk],
+      cpus: 2,
+      deadlineMs: DEADLINE_MS,
+    });
+    const bootData = handBootData({ containers });
+    await using gitlab = await startRunnerGitLab(job, { socketPath: machine.relaySocket, bootData });
+    machine.start();
+    const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
+
+    const final = await Promise.race([gitlab.finished, died]);
+    died.catch(() => {});
+
+    const log = gitlab.record.trace.toString("utf8");
+    expect(log).toContain("uid=0");
+    expect(log).toContain("served by a service");
+    expect(log).not.toContain("Pulling");
+    expect(final).toMatchObject({ state: "success" });
+    expect(gitlab.record.artifacts.map(({ body }) => body.toString())).toEqual(["served by a service\n"]);
+  });
+
+  test("says on the console what a disk lacks that has no images, and ends", {
+    timeout: DEADLINE_MS,
+  }, async () => {
+    const containers = { imageDisks: 1, defaultImage: "none", privileged: false };
+    const [base = ""] = image.layers;
+    await using machine = await createHandMachine(image, { imageDisks: [base], deadlineMs: DEADLINE_MS });
+    const bootData = handBootData({ containers });
+    await using _ = await startRunnerGitLab(
+      { id: 7, token: "t" },
+      { socketPath: machine.relaySocket, bootData },
+    );
+    machine.start();
+
+    await machine.ended;
+
+    expect(await machine.console()).toContain(
+      "the container engine cannot start: there is no store of images on /images/0",
+    );
+  });
+});
