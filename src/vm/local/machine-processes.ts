@@ -10,7 +10,7 @@ import type { MachineUsers } from "./users.ts";
 
 const KILL_MS = 15_000;
 const LOOK_MS = 10;
-/** By now what was found one by one is gone, unless it forks faster than it is found. */
+/** By now what was found one by one is gone, unless the first strike at all could not be made. */
 const PATIENCE_MS = 200;
 
 export interface MachineProcesses {
@@ -73,10 +73,8 @@ export function createMachineProcesses({
       const all = await hostProcesses((each) => isOurs(each) || each === uid);
       return all.filter((each) => belongs(each, files, uid, own));
     };
-    await killFound(find, files, own, signal);
-    if (own === undefined) return;
-    // One that goes on in a child and ends, again and again, is in no list: only after all were struck at once is an empty one true.
-    await killUser(own, signal);
+    // All at once first: one that goes on in a child and ends, again and again, is in no list, and an empty one would be taken for its end.
+    if (own !== undefined) await killUser(own, signal);
     await killFound(find, files, own, signal);
   }
 
