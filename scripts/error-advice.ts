@@ -19,6 +19,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_bad_image:
     "Check the name, and that the registry's answer is not a proxy's; nothing of it was kept.",
   container_bad_name: "Write NAME:TAG or HOST/NAME:TAG, as in .gitlab-ci.yml.",
+  container_bad_policy: "Write always, if-not-present or never, or a list of them.",
   container_cache_broken:
     "Stop what uses the directory and remove it: all that is in it can be fetched again.",
   container_compose_failed:

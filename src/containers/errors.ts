@@ -3,6 +3,8 @@ import { FireRunnerError } from "../base/errors.ts";
 type ContainerErrorCode =
   /** What was given is not the name of a container image. */
   | "container_bad_name"
+  /** A job asks for an image by a pull policy that there is not. */
+  | "container_bad_policy"
   /** The registry has no image of that name, tag or digest. */
   | "container_not_found"
   /** The registry does not let this login, or anybody without one, read the image. */
