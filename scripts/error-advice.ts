@@ -27,6 +27,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_denied: "Give a login that may read the image (containers.registries), and check its name.",
   container_forbidden_address:
     "Name the registry in containers.registries if jobs may have images from there.",
+  container_late: "Look at the way to the registry, or raise containers.pullDeadline of the pool.",
   container_layer_refused: "Build the image anew with a common tool.",
   container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
   container_not_found: "Correct the image's name or tag.",

@@ -11,6 +11,7 @@ import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots, type Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import { announcedInfo } from "../scheduler/health.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import type { Store } from "../store/store.ts";
 import type { Cleanup } from "./cleanups.ts";
@@ -87,6 +88,7 @@ function buildScheduler({ core, sources, config, log }: Base): Scheduler {
     store: core.store,
     fleet: core.fleet,
     images: core.images,
+    jobImages: core.containers,
     api: core.api,
     relay: core.relay,
     pools: sources.pools,
@@ -135,7 +137,10 @@ function watchTokens({ core: { api, images }, config, log }: Base): PoolTokens {
   return createPoolTokens({
     api,
     pools: () => config().pools,
-    runnerInfo: async (image) => (await images.resolve(image).catch(() => undefined))?.runnerInfo,
+    async runnerInfo(pool) {
+      const image = await images.resolve(pool.image).catch(() => undefined);
+      return image && announcedInfo(pool, image);
+    },
     clock: systemClock,
     log,
   });

@@ -11,6 +11,8 @@ type ContainerErrorCode =
   | "container_denied"
   /** The image names a registry at an address that jobs may not reach. */
   | "container_forbidden_address"
+  /** The images of a job did not come in the time that its pool gives them. */
+  | "container_late"
   /** The image is not here, and may not be fetched. */
   | "container_not_here"
   /** There is no such image for Linux on this computer's architecture. */
