@@ -16,6 +16,7 @@ import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import type { Store } from "../store/store.ts";
 import type { Cleanup } from "./cleanups.ts";
 import { type Core, type CoreOptions, openCore } from "./core.ts";
+import { warnOfIgnoredImages } from "./job-containers.ts";
 import { configuredPools, createPoolSources, type PoolSources } from "./pool-sources.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
@@ -79,7 +80,14 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
     cleanups.push(tagged.provisioner.onPoolsChange(() => claimer.poolsChanged()));
     cleanups.push(tagged.watcher.demand.onChange(() => claimer.wake()));
   }
+  void warnOfIgnoredImages(kindsIn(sources), images, log);
   return { ...core, standIns, pools, tokens, scheduler, claimer, tagged };
+}
+
+/** What is told of machines is told once for all sets of tags. */
+function kindsIn({ pools, bases }: PoolSources) {
+  const configured = [...pools().values()].filter(({ origin }) => origin.kind === "configured");
+  return [...configured, ...[...bases()].map(([name, base]) => ({ ...base, name }))];
 }
 
 function buildScheduler({ core, sources, config, log }: Base): Scheduler {

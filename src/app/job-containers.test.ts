@@ -11,7 +11,7 @@ import type { JobImages as ImageCache } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
 import { RegistryError } from "../registry/errors.ts";
 import type { ReadyImage } from "../scheduler/ports.ts";
-import { createJobContainers, type JobContainers } from "./job-containers.ts";
+import { createJobContainers, type JobContainers, warnOfIgnoredImages } from "./job-containers.ts";
 
 const machineId = "fr-aaaaaaaa";
 const able: ReadyImage = { ...anImage, containerRunnerInfo: { name: "gitlab-runner" } };
@@ -244,4 +244,16 @@ test("no secret of the job is in what is told of its images", async () => {
   ).not.toContain("masked-secret");
   answer = async (name) => await Promise.reject(new ContainerError("container_not_found", `no ${name}`));
   expect(JSON.stringify(await prepare())).not.toContain("masked-secret");
+});
+
+test("pools whose jobs' images are ignored though nobody said so are told of", async () => {
+  const lines: object[] = [];
+  const log = { warn: (fields: object) => void lines.push(fields) };
+  const said = { ...usualContainers, ignore: true };
+  const pools = [aPool({ name: "a" }), aPool({ name: "b", containers: said })];
+
+  await warnOfIgnoredImages(pools, { resolve: async () => anImage }, log);
+  await warnOfIgnoredImages(pools, { resolve: async () => able }, log);
+
+  expect(lines).toEqual([expect.objectContaining({ pool: "a" })]);
 });

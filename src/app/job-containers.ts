@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { explainError, FireRunnerError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
 import { oneLine } from "../base/text.ts";
 import { formatBytes, formatDuration } from "../base/units.ts";
 import { ContainerError } from "../containers/errors.ts";
@@ -34,6 +35,27 @@ export interface JobContainers extends JobImages {
   /** What the machine is told of its disks; undefined for a job of the shell. Throws when that cannot be known any more. */
   bootOf(machine: Machine): Promise<ContainersBootData | undefined>;
   close(): Promise<void>;
+}
+
+/** Tells once of pools whose jobs run in the machine itself though nobody asked for it: that is to end with the next release. */
+export async function warnOfIgnoredImages(
+  pools: readonly (Pick<Pool, "driver" | "image" | "containers"> & { readonly name: string })[],
+  images: ImageSource,
+  log: Pick<Log, "warn">,
+): Promise<void> {
+  for (const pool of pools) {
+    const image = await images.resolve(pool.image).catch(() => undefined);
+    const use = image && containersUse(pool, image);
+    if (use?.kind !== "ignore" || use.unsaid === undefined) continue;
+    log.warn(
+      {
+        pool: pool.name,
+        why: use.unsaid,
+        hint: "say containers.ignore: true, or give it an image of the variant containers",
+      },
+      "images and services that jobs of a pool name are ignored; a later release will refuse such jobs",
+    );
+  }
 }
 
 /** While there is another policy to try, a registry that is down is not waited for long. */

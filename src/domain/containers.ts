@@ -20,7 +20,8 @@ export interface MachineContainers {
 /** What becomes of jobs that name an image or services: in words where they are refused. */
 export type ContainersUse =
   | { readonly kind: "run" }
-  | { readonly kind: "ignore"; readonly isUnsaid: boolean }
+  /** `unsaid`: why, where nobody asked for it. */
+  | { readonly kind: "ignore"; readonly unsaid: string | undefined }
   | { readonly kind: "refuse"; readonly reason: string };
 
 /** Whether a pool's machines run containers, given its image; the same answer wherever it is asked for. */
@@ -33,7 +34,7 @@ export function containersUse(
   image: { readonly containerRunnerInfo?: object | undefined },
 ): ContainersUse {
   const { enabled, ignore } = containers;
-  if (ignore) return { kind: "ignore", isUnsaid: false };
+  if (ignore) return { kind: "ignore", unsaid: undefined };
   const lack = isRemoteDriver(driver)
     ? `machines of the driver ${driver} run none`
     : image.containerRunnerInfo === undefined
@@ -42,7 +43,7 @@ export function containersUse(
   if (enabled === false)
     return { kind: "refuse", reason: "this pool runs no jobs in containers (containers.enabled: false)" };
   if (lack === undefined) return { kind: "run" };
-  if (enabled === undefined) return { kind: "ignore", isUnsaid: true };
+  if (enabled === undefined) return { kind: "ignore", unsaid: lack };
   return { kind: "refuse", reason: `this pool cannot run jobs in containers: ${lack}` };
 }
 

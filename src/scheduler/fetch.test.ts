@@ -221,3 +221,17 @@ test("what a restart interrupts is begun again for the same machine", async () =
   expect(await store.job(4711)).toMatchObject({ state: "starting", machineId, attempt: 1 });
   expect(made).toEqual([two.disks]);
 });
+
+test("more images than a machine can have fail their job, and no machine is tried", async () => {
+  const disks = Array.from({ length: driver.mostImageDisks + 1 }, (_, index) => `/images/${index}`);
+  start(async () => ({ disks, lines: [] }));
+
+  await store.claim(aClaim());
+  await clock.advance(5_000);
+
+  expect(await store.job(4711)).toMatchObject({
+    cause: "image",
+    reason: `it names ${disks.length} images and services, and its machine can have ${driver.mostImageDisks}`,
+  });
+  expect(made).toEqual([]);
+});
