@@ -139,7 +139,7 @@ function policiesOf(name: string, given: unknown): PullPolicy[] {
 }
 
 /** Under a name, or the name itself; the host is always said in full, so that a pattern opens no other registry. */
-export function isAllowed(image: string, allow: readonly string[]): boolean {
+function isAllowed(image: string, allow: readonly string[]): boolean {
   return allow.some((pattern) =>
     pattern.endsWith("/*") ? image.startsWith(pattern.slice(0, -1)) : image === pattern,
   );
