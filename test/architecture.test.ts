@@ -20,7 +20,6 @@ const mayImport: Record<string, readonly string[]> = {
     "base",
     "domain",
     "registry",
-    "image/durable.ts",
     "image/oci/tar.ts",
     "relay/egress/addresses.ts",
     "relay/egress/egress-dialer.ts",

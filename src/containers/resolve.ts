@@ -4,7 +4,7 @@
  */
 import { createHash, createHmac } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { syncPath } from "../image/durable.ts";
+import { syncPath } from "../base/durable-file.ts";
 import type { Credentials } from "../registry/credentials.ts";
 import { ContainerError } from "./errors.ts";
 import { type Blob, readConfig, readDocument } from "./fetch/documents.ts";

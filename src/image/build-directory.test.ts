@@ -2,8 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { processMark } from "../base/durable-file.ts";
 import { openBuildDirectory, removeStaleBuilds, requireSpace } from "./build-directory.ts";
-import { mountPointsBelow, moveIntoPlace, processMark, removeTree } from "./durable.ts";
+import { mountPointsBelow, moveIntoPlace, removeTree } from "./durable.ts";
 
 let directory: string;
 beforeEach(() => {

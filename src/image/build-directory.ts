@@ -2,10 +2,11 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { processMark } from "../base/durable-file.ts";
 import { run } from "../base/process.ts";
 import { makeDirectory, requireTrusted } from "../base/trusted-file.ts";
 import { formatBytes, MIB_BYTES } from "../base/units.ts";
-import { processMark, removeTree } from "./durable.ts";
+import { removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 import type { Variant } from "./packages.ts";
 

@@ -6,13 +6,14 @@
 import { chmod, copyFile, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { hashFile } from "../base/durable-file.ts";
 import { run } from "../base/process.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { abilityNames } from "../domain/images.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
-import { hashFile, linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
+import { linkOrCopy, moveIntoPlace, removeTree } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import {

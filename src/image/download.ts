@@ -5,13 +5,13 @@ import { pipeline } from "node:stream/promises";
 import { type Dispatcher, fetch, type Response } from "undici";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { startDeadline } from "../base/deadline.ts";
+import { hashFile, syncPath } from "../base/durable-file.ts";
 import { describeError } from "../base/errors.ts";
 import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
 import { trustContext } from "../base/tls.ts";
 import { formatBytes } from "../base/units.ts";
-import { hashFile, syncPath } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;

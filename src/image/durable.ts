@@ -1,35 +1,11 @@
-/** Files and directories that are there whole or not at all, also after a crash or a power cut. */
-import { createHash, randomBytes } from "node:crypto";
-import { constants, createReadStream } from "node:fs";
-import { copyFile, link, open, readdir, readFile, realpath, rename, stat } from "node:fs/promises";
+/** Directories that are there whole or not at all, also after a crash or a power cut. */
+import { constants } from "node:fs";
+import { copyFile, link, readdir, readFile, realpath, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { pipeline } from "node:stream/promises";
+import { syncPath } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { run } from "../base/process.ts";
 import { ImageError } from "./errors.ts";
-
-export async function syncPath(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-export async function writeFileDurably(path: string, content: string | Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomBytes(4).toString("hex")}.tmp`;
-  const handle = await open(temporary, "wx", 0o644);
-  try {
-    await handle.chmod(0o644);
-    await handle.writeFile(content);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(temporary, path);
-  await syncPath(dirname(path));
-}
 
 /** Puts a finished directory in its place. One that is already there, with the same content by its name, stays. */
 export async function moveIntoPlace(directory: string, target: string): Promise<void> {
@@ -81,21 +57,4 @@ export function mountPointsBelow(path: string, mountinfo: string): string[] {
     .split("\n")
     .map((line) => decode(line.split(" ")[4] ?? ""))
     .filter((point) => point === path || point.startsWith(`${path}/`));
-}
-
-export async function hashFile(
-  path: string,
-  signal?: AbortSignal,
-): Promise<{ bytes: number; sha256: string }> {
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, signal ? { signal } : {});
-  return { bytes: (await stat(path)).size, sha256: hash.digest("hex") };
-}
-
-/** `<pid>-<start time>`: names this very process, also after its pid has been given to another. */
-export async function processMark(pid: number): Promise<string | undefined> {
-  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => undefined);
-  // The command's name, in parentheses, may hold spaces; start time is the 20th field after it.
-  const startTime = text?.slice(text.lastIndexOf(")") + 2).split(" ")[19];
-  return startTime === undefined ? undefined : `${pid}-${startTime}`;
 }

@@ -9,7 +9,7 @@ import { IMAGE_EPOCH_S } from "./base-layer.ts";
 import { sha256 } from "./manifest.ts";
 
 /** As the runner is told it (guest/firerunner-init). */
-const HELPER_NAME = "localhost/firerunner/helper:latest";
+export const HELPER_NAME = "localhost/firerunner/helper:latest";
 
 const CREATED = new Date(IMAGE_EPOCH_S * 1000).toISOString();
 

@@ -6,12 +6,12 @@
 import { access, chmod, constants, readFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { hashFile, writeFileDurably } from "../base/durable-file.ts";
 import { describeError, systemCode } from "../base/errors.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { makeDirectory } from "../base/trusted-file.ts";
 import { formatBytes, MIB_BYTES } from "../base/units.ts";
 import { download, downloadSmall } from "./download.ts";
-import { hashFile, writeFileDurably } from "./durable.ts";
 import { ImageError } from "./errors.ts";
 import type { OnProgress } from "./progress.ts";
 import { requireSignature } from "./release-signature.ts";

@@ -2,12 +2,12 @@
 import { access, chmod, constants, copyFile, mkdir, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { hashFile } from "../base/durable-file.ts";
 import { describeError } from "../base/errors.ts";
 import { guestFile } from "../base/guest-files.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { IMAGE_EPOCH_S } from "./base-layer.ts";
 import type { ImagesConfig } from "./config.ts";
-import { hashFile } from "./durable.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
 import { writeHelperStore } from "./helper-store.ts";
 import { type RunnerKind, sha256 } from "./manifest.ts";

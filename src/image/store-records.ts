@@ -6,9 +6,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
+import { writeFileDurably } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { makeDirectory, readTrusted, UntrustedError } from "../base/trusted-file.ts";
-import { writeFileDurably } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 import { sha256, shortDigest } from "./manifest.ts";
 

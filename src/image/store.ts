@@ -12,11 +12,11 @@
 
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { hashFile } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import type { BootImage, PublishedImage } from "../domain/images.ts";
-import { hashFile } from "./durable.ts";
 import { ImageError, imageMissing } from "./errors.ts";
 import {
   filesOf,

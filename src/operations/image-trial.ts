@@ -17,6 +17,7 @@ import { RELAY_IN_GUEST } from "../domain/drivers.ts";
 import type { BootImage } from "../domain/images.ts";
 import { renderBootData } from "../guest/boot.ts";
 import { ImageError } from "../image/errors.ts";
+import { HELPER_NAME } from "../image/helper-store.ts";
 import { VmConfig } from "../vm/config.ts";
 import type { LocalVmDriver } from "../vm/driver.ts";
 import { createQemuDriver } from "../vm/qemu/driver.ts";
@@ -26,7 +27,6 @@ const JOB_MS = 10 * MINUTE_MS;
 const REMOVAL_MS = MINUTE_MS;
 const LOG_MAX_BYTES = MIB_BYTES;
 const CONSOLE_BYTES = 1_000;
-const HELPER = "localhost/firerunner/helper:latest";
 const JOB_TOKEN = "trial-job";
 const SIZE = { cpus: 2, memoryMib: 1_024, diskMib: 1_024 };
 
@@ -42,7 +42,7 @@ const JOB = {
     sha: "0".repeat(40),
     refspecs: [],
   },
-  image: { name: HELPER },
+  image: { name: HELPER_NAME },
   variables: [
     { key: "GIT_STRATEGY", value: "none", public: true },
     { key: "CI_PROJECT_PATH", value: "firerunner/trial", public: true },
@@ -181,7 +181,7 @@ function bootData(machineId: string, clock: Clock): string {
     token: new Secret("trial-machine"),
     nowMs: clock.now(),
     executor: "docker",
-    containers: { imageDisks: 0, defaultImage: HELPER, privileged: false },
+    containers: { imageDisks: 0, defaultImage: HELPER_NAME, privileged: false },
     logLimitKib: LOG_MAX_BYTES / 1024,
   });
 }

@@ -2,10 +2,12 @@
  * The state directory's own: the key that seals payloads and tokens, whether it is the right one, the lock that keeps a second program out,
  * and the files and directories that only we may use.
  */
+
 import { chmod, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Kysely } from "kysely";
+import { syncPath } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { makeDirectory, readTrusted, requireTrusted, UntrustedError } from "../base/trusted-file.ts";
 import { StoreError, toStoreError } from "./errors.ts";
@@ -94,7 +96,7 @@ export async function createKey(path: string, random: (size: number) => Uint8Arr
     await file.writeFile(key);
     await file.sync();
     await rename(temporary, path);
-    await syncDirectoryOf(path);
+    await syncPath(dirname(path));
   } catch (cause) {
     throw new StoreError("store_key", `the key file ${path} cannot be written`, {
       cause,
@@ -133,13 +135,7 @@ export async function ensurePrivateFile(path: string): Promise<void> {
   await using file = await open(path, "a", 0o600);
   await requireTrusted(path);
   await file.chmod(0o600);
-  await syncDirectoryOf(path);
-}
-
-/** A new name in a directory survives a power cut only once the directory itself is on the disk. */
-export async function syncDirectoryOf(path: string): Promise<void> {
-  await using directory = await open(dirname(path), "r");
-  await directory.sync();
+  await syncPath(dirname(path));
 }
 
 /**

@@ -1,6 +1,6 @@
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { hashFile } from "../../src/image/durable.ts";
+import { hashFile } from "../../src/base/durable-file.ts";
 import { type ImageManifest, imageDigest, sha256, shortDigest } from "../../src/image/manifest.ts";
 import { makeSquashfsFromTar } from "../../src/image/squashfs.ts";
 import { createImageStore } from "../../src/image/store.ts";

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { syncPath } from "../../base/durable-file.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import { makeDirectory } from "../../base/trusted-file.ts";
 import { loadConfig } from "../../config/load.ts";
@@ -37,7 +38,7 @@ export async function writeFiles(files: readonly NewFile[]): Promise<void> {
       await rename(temporary, path);
       if (isNew) made.push(path);
     }
-    for (const directory of new Set(files.map(({ path }) => dirname(path)))) await syncDirectory(directory);
+    for (const directory of new Set(files.map(({ path }) => dirname(path)))) await syncPath(directory);
   } catch (cause) {
     for (const path of [...made, ...ready.map(({ temporary }) => temporary)]) await rm(path, { force: true });
     if (cause instanceof CliError) throw cause;
@@ -58,11 +59,6 @@ async function writeAside({ path, text, mode }: NewFile): Promise<{ temporary: s
     await rm(temporary, { force: true }).catch(() => undefined);
     throw cannotWrite(path, cause);
   }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path, "r");
-  await directory.sync();
 }
 
 function cannotWrite(path: string, cause: unknown): CliError {

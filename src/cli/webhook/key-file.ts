@@ -1,5 +1,6 @@
 import { chown, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { syncPath } from "../../base/durable-file.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Secret } from "../../base/secret.ts";
 import { CliError } from "../errors.ts";
@@ -57,6 +58,5 @@ async function writeWhole(path: string, text: string, like: string): Promise<voi
     await rm(temporary, { force: true });
     throw error;
   }
-  await using directory = await open(dirname(path), "r");
-  await directory.sync();
+  await syncPath(dirname(path));
 }

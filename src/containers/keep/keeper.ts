@@ -13,9 +13,9 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { hashFile, processMark, syncPath } from "../../base/durable-file.ts";
 import { makeDirectory } from "../../base/trusted-file.ts";
 import { DAY_MS, formatBytes, MINUTE_MS } from "../../base/units.ts";
-import { hashFile, processMark, syncPath } from "../../image/durable.ts";
 import { ContainerError } from "../errors.ts";
 import { type KeptDisk, type Kind, Records } from "./records.ts";
 

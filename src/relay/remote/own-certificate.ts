@@ -2,11 +2,11 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { open, rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { syncPath } from "../../base/durable-file.ts";
 import { describeError, systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { makeDirectory, readTrusted } from "../../base/trusted-file.ts";
 import { HOUR_MS } from "../../base/units.ts";
-import { syncDirectoryOf } from "../../store/installation-key.ts";
 import {
   contextOf,
   isFor,
@@ -140,7 +140,7 @@ async function writePair(path: string, { certificate, key }: KeyPair): Promise<v
     await file.sync();
   }
   await rename(temporary, path);
-  await syncDirectoryOf(path);
+  await syncPath(dirname(path));
 }
 
 function blockOf(text: string, holds: string): string {

@@ -10,7 +10,7 @@ import type { MachineUsers } from "./users.ts";
 
 const KILL_MS = 15_000;
 const LOOK_MS = 10;
-/** By now what was found one by one is gone, unless it forks faster than it is found. */
+/** By now what was found one by one is gone, unless the first strike at all could not be made. */
 const PATIENCE_MS = 200;
 
 export interface MachineProcesses {
@@ -69,30 +69,34 @@ export function createMachineProcesses({
   async function killAll(files: MachineFiles, uid: number | undefined, signal: AbortSignal): Promise<void> {
     const { isOurs } = await users.known();
     const own = await ownUser(files, uid);
-    const startedAt = clock.now();
-    for (;;) {
+    const find = async () => {
       const all = await hostProcesses((each) => isOurs(each) || each === uid);
-      const left = all.filter((each) => belongs(each, files, uid, own));
-      if (left.length === 0) return;
+      return all.filter((each) => belongs(each, files, uid, own));
+    };
+    // All at once first: one that goes on in a child and ends, again and again, is in no list, and an empty one would be taken for its end.
+    if (own !== undefined) await killUser(own, signal);
+    await killFound(find, files, own, signal);
+  }
+
+  /** Until none is found. */
+  async function killFound(
+    find: () => Promise<HostProcess[]>,
+    files: MachineFiles,
+    own: number | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const startedAt = clock.now();
+    for (let left = await find(); left.length > 0; left = await find()) {
       const waitedMs = clock.now() - startedAt;
       if (waitedMs > KILL_MS) throw stuck(files, left);
       signal.throwIfAborted();
-      await strike(left, waitedMs > PATIENCE_MS ? own : undefined, signal);
+      for (const process of left) await killProcess(process);
+      if (own !== undefined && waitedMs > PATIENCE_MS) await killUser(own, signal);
       await clock.sleep(LOOK_MS, signal);
     }
   }
 
   return { hypervisors, killAll };
-}
-
-/** `user`: all of whose processes are to end, also those that are not found. */
-async function strike(
-  left: readonly HostProcess[],
-  user: number | undefined,
-  signal: AbortSignal,
-): Promise<void> {
-  for (const process of left) await killProcess(process);
-  if (user !== undefined) await killUser(user, signal);
 }
 
 /** The users of machines, by the groups of their directories, which root has made. */
