@@ -51,6 +51,8 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly kinds: ReadonlyMap<string, MachineKind>;
   /** Hosts of the flintlock driver, by name. Their secrets are here and nowhere else. */
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
+  /** Registries of `containers`, with what their files hold. */
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
   /** Settings that are there and do nothing. Told of, never refused. */
@@ -116,6 +118,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     vm: withoutHosts(settings.vm),
     hosts: secrets.hosts,
     relay: secrets.relay,
+    registries: registries.registries,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),

@@ -6,7 +6,7 @@ import { MIB_BYTES } from "../../base/units.ts";
 import type { Pool } from "../../domain/pool.ts";
 import type { GitLabHttp } from "../../gitlab/http.ts";
 import type { RunnerApi } from "../../gitlab/runner-api.ts";
-import type { Store } from "../../store/store.ts";
+import type { Machine, Store } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { AddressGuard, Resolve } from "../egress/addresses.ts";
 import type { Dialer } from "../egress/egress-dialer.ts";
@@ -60,7 +60,10 @@ export function createHandlers(
   const downloadArtifacts = createDownload(artifacts);
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const redeliverAfterMs = config.redeliverAfter;
-  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onDelivered: openTrace });
+  const requestJob = createJobDelivery({
+    ...{ store, http, clock, redeliverAfterMs, onDelivered: openTrace },
+    inContainers: options.inContainers ?? (async () => false),
+  });
 
   /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
   function openTrace(guest: Guest, session: JobSession): void {
@@ -119,6 +122,8 @@ export interface RelayOptions {
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** What a machine is told at its boot, as text; undefined for a machine that is not to run. */
   readonly bootData: (machineId: string) => Promise<string | undefined>;
+  /** Whether the job of a machine runs in containers there; by default none does. */
+  readonly inContainers?: (machine: Machine) => Promise<boolean>;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;

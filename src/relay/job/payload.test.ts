@@ -101,3 +101,17 @@ describe("the payload for a guest", () => {
     expect(pathBelow(base, path)).toBe(expected);
   });
 });
+
+test("how images are to be got is left out where they are in the machine already, and nowhere else", () => {
+  const image = { name: "node", pull_policy: ["always"], entrypoint: [""] };
+  const services = [{ name: "redis", pull_policy: "never", alias: "r" }, { name: "x" }];
+  const raw = JSON.stringify(aPayload({ image, services }));
+  const way = { origin: "https://gitlab.example.com", basePath: "", relayHost: "10.0.2.100" };
+
+  const inside = JSON.parse(rewritePayload(raw, { ...way, inContainers: true }));
+  const outside = JSON.parse(rewritePayload(raw, way));
+
+  expect(inside.image).toEqual({ name: "node", entrypoint: [""] });
+  expect(inside.services).toEqual([{ name: "redis", alias: "r" }, { name: "x" }]);
+  expect(outside).toMatchObject({ image, services });
+});

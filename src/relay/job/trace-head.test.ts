@@ -7,13 +7,9 @@ import { composeTraceHead } from "./trace.ts";
 const job = aJob({ state: "starting" });
 const machine = aMachine({ state: "ready", driver: "qemu" });
 
-function compose(payload: Parameters<typeof aPayload>[0] = {}, traceHead = ""): string {
-  return composeTraceHead(
-    { ...job, traceHead },
-    machine,
-    JSON.stringify(aPayload(payload)),
-    someTime + 9_000,
-  );
+function compose(payload: Parameters<typeof aPayload>[0] = {}, traceHead = "", inContainers = false): string {
+  const own = { job: { ...job, traceHead }, machine, now: someTime + 9_000, inContainers };
+  return composeTraceHead({ ...own, payload: JSON.stringify(aPayload(payload)) });
 }
 
 describe("the lines that open a trace", () => {
@@ -39,7 +35,9 @@ describe("the lines that open a trace", () => {
       "the job sets http_proxy (proxy.corp.example:3128): this machine cannot",
     );
     expect(compose({ variables })).not.toContain("u:p@");
-    expect(composeTraceHead(job, elsewhere, payload, someTime)).not.toContain("http_proxy");
+    expect(
+      composeTraceHead({ job, machine: elsewhere, payload, now: someTime, inContainers: false }),
+    ).not.toContain("http_proxy");
   });
 
   test("say that an image and services are ignored", () => {
@@ -50,6 +48,17 @@ describe("the lines that open a trace", () => {
 
     expect(text).toMatch(/“image: ruby:3\.4” is ignored/);
     expect(text).toMatch(/“services: postgres, redis” is ignored/);
+  });
+
+  test("say nothing of the kind of a job in containers, but of its caches", () => {
+    const text = compose(
+      { image: { name: "ruby" }, services: [{ name: "x" }], cache: [{ key: "k" }] },
+      "",
+      true,
+    );
+
+    expect(text).not.toMatch(/ruby|services/);
+    expect(text).toMatch(/“cache: k” is ignored/);
   });
 
   test("say that caches are not kept, and nothing of a job without any", () => {

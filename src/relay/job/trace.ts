@@ -115,14 +115,22 @@ const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 
+interface TraceHead {
+  readonly job: Job;
+  readonly machine: Machine;
+  readonly payload: string;
+  readonly now: number;
+  readonly inContainers: boolean;
+}
+
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
  * died before are in `job.traceHead` already.
  */
-export function composeTraceHead(job: Job, machine: Machine, payload: string, now: number): string {
+export function composeTraceHead({ job, machine, payload, now, inContainers }: TraceHead): string {
   if (job.traceHead.includes(describeMachine(machine))) return "";
   const parsed = JobPayload.parse(JSON.parse(payload));
-  return `${machineLine(job, machine, now)}${ignoredLines(parsed)}${proxyLine(machine, parsed)}`;
+  return `${machineLine(job, machine, now)}${ignoredLines(parsed, inContainers)}${proxyLine(machine, parsed)}`;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -140,15 +148,15 @@ function describeMachine(machine: Machine): string {
   return `FireRunner: machine ${machine.id}`;
 }
 
-function ignoredLines(payload: JobPayload): string {
+function ignoredLines(payload: JobPayload, inContainers: boolean): string {
   const image = payload.image?.name;
   const services = (payload.services ?? []).map((service) => service.name);
   const ignored = [
     ...(image ? [`image: ${image}`] : []),
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
-  const lines = ignored.map((text) =>
-    ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
+  const lines = (inContainers ? [] : ignored).map((text) =>
+    ignoredLine(payload, text, "jobs of this pool run in the machine itself"),
   );
   if (payload.cache && payload.cache.length > 0)
     lines.push(
