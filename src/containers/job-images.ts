@@ -10,6 +10,7 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
 import type { NamedRegistry } from "./config.ts";
@@ -19,6 +20,7 @@ import { type Blob, hostArchitecture } from "./fetch/documents.ts";
 import { createRepository, type Repository } from "./fetch/repository.ts";
 import { createWays } from "./fetch/ways.ts";
 import { Keeper, type Lease } from "./keep/keeper.ts";
+import { createRegistryMirror } from "./mirror/registry-mirror.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
 
@@ -65,6 +67,8 @@ export interface JobImages {
   /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
   prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
   readonly keeper: Keeper;
+  /** For what jobs pull themselves. */
+  readonly mirror: RegistryMirror;
   close(): Promise<void>;
 }
 
@@ -120,6 +124,7 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
 
   return {
     keeper,
+    mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
     async prepare(wants, given) {
       const stop = new AbortController();
       const signal = AbortSignal.any([given.signal, stop.signal]);

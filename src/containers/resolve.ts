@@ -64,7 +64,7 @@ async function topDocument(resolving: Resolving): Promise<Document> {
   if (known !== undefined) return await keptDocument(resolving, known, () => repository.manifest(known));
   if (policy === "never") throw notHere(reference);
   const wanted = reference.digest ?? reference.tag ?? "latest";
-  const told = await repository.head(wanted);
+  const told = (await repository.head(wanted))?.digest;
   const document =
     told === undefined
       ? await keep(resolving, await repository.manifest(wanted))

@@ -5,14 +5,15 @@
 import { type FileHandle, open } from "node:fs/promises";
 import pLimit from "p-limit";
 import { systemCode } from "../../base/errors.ts";
-import { createSharedWork } from "../../base/shared-work.ts";
+import { createKeyedMutex } from "../../base/keyed-mutex.ts";
+import { createSharedWork, runOrRepeat } from "../../base/shared-work.ts";
 import type { Keeper } from "../keep/keeper.ts";
 import type { ImageReference } from "../reference.ts";
 import { fetchBlob } from "./blob.ts";
 import type { Blob } from "./documents.ts";
 import type { Repository } from "./repository.ts";
 
-export interface WantedBlob {
+interface WantedBlob {
   readonly repository: Repository;
   readonly reference: ImageReference;
   readonly blob: Blob;
@@ -31,6 +32,8 @@ export interface BlobFetches {
    * stream breaks off. That it is what its digest says is known only at its end. To be read to the end, or returned.
    */
   follow(wanted: WantedBlob, from: number): Promise<AsyncIterable<Buffer>>;
+  /** What is still missing of all blobs that are on their way: their room is not free. */
+  comingBytes(): number;
 }
 
 /** Blobs of all images that jobs wait for together. */
@@ -41,12 +44,13 @@ const READ_BYTES = 256 * 1024;
 function createGoing(keeper: Keeper) {
   const fetching = createSharedWork<number>();
   const fetches = pLimit(FETCHES);
+  const growing = createKeyedMutex();
   const arrivals = new Map<string, Arrival>();
 
   /** `use` while it is known how much of the blob is here. */
   async function withArrival<T>(wanted: WantedBlob, use: (arrival: Arrival) => Promise<T>): Promise<T> {
     const key = keyOf(wanted);
-    const arrival = arrivals.get(key) ?? new Arrival();
+    const arrival = arrivals.get(key) ?? new Arrival(wanted.blob.bytes);
     arrivals.set(key, arrival);
     arrival.users += 1;
     try {
@@ -59,34 +63,34 @@ function createGoing(keeper: Keeper) {
 
   async function fetchInto(wanted: WantedBlob, arrival: Arrival): Promise<number> {
     const { repository, reference, blob, signal, isAside = false } = wanted;
-    let isOurs = false;
-    const once = () =>
-      fetching.run(keyOf(wanted), signal, (stop) => {
-        isOurs = true;
-        const work = async () => {
-          stop.throwIfAborted();
-          const part = await keeper.partPath(reference.registry, blob.digest);
-          arrival.part = part;
-          const onBytes = (bytes: number) => arrival.advance(bytes);
-          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
-          await keeper.addBlob(blob.digest, reference.registry, part);
-          return fetched;
-        };
-        return isAside ? work() : fetches(work);
-      });
-    return await once().catch(async (error: unknown) => {
-      // What another one fetches comes with that one's login and patience: where those fail, ours may not.
-      if (isOurs) throw error;
-      signal.throwIfAborted();
-      return await once();
+    // What another one fetches comes with that one's login and patience.
+    return await runOrRepeat(fetching, keyOf(wanted), signal, (stop) => {
+      const work = async () => {
+        stop.throwIfAborted();
+        // The last one who waited may have left when only its name was missing.
+        if (keeper.hasBlob(blob.digest, reference.registry)) return 0;
+        const part = await keeper.partPath(reference.registry, blob.digest);
+        arrival.part = part;
+        const onBytes = (bytes: number) => arrival.advance(bytes);
+        const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
+        await keeper.addBlob(blob.digest, reference.registry, part);
+        return fetched;
+      };
+      const alone = () => growing.run(keyOf(wanted), work);
+      return isAside ? alone() : fetches(alone);
     });
   }
 
-  return { withArrival, fetchInto };
+  /** Of all that is coming, what is not here yet. */
+  function comingBytes(): number {
+    return [...arrivals.values()].reduce((sum, { total, bytes }) => sum + Math.max(0, total - bytes), 0);
+  }
+
+  return { withArrival, fetchInto, comingBytes };
 }
 
 export function createBlobFetches(keeper: Keeper): BlobFetches {
-  const { withArrival, fetchInto } = createGoing(keeper);
+  const { withArrival, fetchInto, comingBytes } = createGoing(keeper);
 
   async function fetch(wanted: WantedBlob): Promise<number> {
     return await withArrival(wanted, async (arrival) => {
@@ -123,6 +127,7 @@ export function createBlobFetches(keeper: Keeper): BlobFetches {
 
   return {
     fetch,
+    comingBytes,
     async follow(wanted, from) {
       const following = await begin(wanted);
       const { arrival } = following;
@@ -179,7 +184,12 @@ class Arrival {
   users = 0;
   /** Where it grows. */
   part: string | undefined;
+  readonly total: number;
   readonly #listeners = new Set<() => void>();
+
+  constructor(total: number) {
+    this.total = total;
+  }
 
   advance(bytes: number): void {
     if (bytes < this.bytes) this.restarts += 1;

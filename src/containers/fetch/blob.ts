@@ -53,6 +53,8 @@ async function fetchInto(
     if (answer.status === 416) answer.body.destroy();
     else
       await append(growing, answer, { blob, onBytes }).catch((error: unknown) => {
+        // Whatever ended the connection: all of it is here.
+        if (growing.bytes === blob.bytes && !isOfDisk(error)) return;
         signal.throwIfAborted();
         throw isOfDisk(error) ? error : ended(error);
       });

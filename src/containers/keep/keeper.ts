@@ -104,6 +104,12 @@ export class Keeper {
     };
   }
 
+  /** Whether it is there, and this registry gave it. */
+  hasBlob(digest: string, registry: string): boolean {
+    const isThere = existsSync(this.pathOf("blob", digest)) && this.#isKnown("blob", digest);
+    return isThere && this.#records.isSource(digest, registry);
+  }
+
   #take(owner: string, kind: Kind, id: string): boolean {
     return this.#records.transact(() => {
       this.#records.run("insert or ignore into pins (owner, kind, id) values (?, ?, ?)", owner, kind, id);
