@@ -11,6 +11,7 @@ import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots, type Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import { createWarmImages, type WarmImages } from "../containers/warm.ts";
 import { announcedInfo } from "../scheduler/health.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import type { Store } from "../store/store.ts";
@@ -29,6 +30,7 @@ const SILENT_AFTER_INTERVALS = 3;
 export interface Components extends Core {
   /** What is to be said of images that hold the stand-in runner. */
   readonly standIns: () => string[];
+  readonly warm: WarmImages;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
   /** Of the configured pools. */
@@ -80,8 +82,15 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
     cleanups.push(tagged.provisioner.onPoolsChange(() => claimer.poolsChanged()));
     cleanups.push(tagged.watcher.demand.onChange(() => claimer.wake()));
   }
+  const warm = createWarmImages({
+    names: () => config().images.warm,
+    images: core.containers.cache,
+    clock: systemClock,
+    log: log.child({ component: "images" }),
+  });
+  cleanups.push(() => warm.stop());
   void warnOfIgnoredImages(kindsIn(sources), images, log);
-  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged };
+  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged, warm };
 }
 
 /** What is told of machines is told once for all sets of tags. */
