@@ -39,6 +39,7 @@ const mayImport: Record<string, readonly string[]> = {
     "base",
     "domain",
     "config",
+    "containers",
     "gitlab",
     "guest",
     "image",

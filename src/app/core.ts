@@ -6,10 +6,12 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
+import { createDiskLedger, type DiskLedger } from "../base/disk-ledger.ts";
 import type { Log } from "../base/log.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import type { Config } from "../config/load.ts";
 import { containersDirectory } from "../containers/config.ts";
+import { type ImageDiskCache, imageDiskCache } from "../containers/disk-cache.ts";
 import { openJobImages } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
 import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
@@ -42,6 +44,9 @@ export interface Core {
   readonly api: RunnerApi;
   readonly images: ImageSource;
   readonly containers: JobContainers;
+  readonly imageCache: ImageDiskCache;
+  /** What gives way to machines' disks. */
+  readonly caches: DiskLedger;
   readonly fleet: ChangingFleet;
   /** Has no host yet: the drivers of hosts begin to ask them as soon as they are in the fleet. */
   readonly hostRegistry: HostRegistry<FlintlockHost>;
@@ -76,13 +81,16 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     systemId: systemIdOf(store.installationId),
   });
   const images = overrides?.images ?? openImages(config);
-  const fleet = overrides?.fleet ?? createLocalFleet(localDeps(config(), log));
+  const caches = createDiskLedger();
+  const fleet = overrides?.fleet ?? createLocalFleet({ ...localDeps(config(), log), caches });
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
   const openCache = () => openCacheOf(config());
   const containers = createJobContainers({ store, pools, images, openCache, clock: systemClock });
   cleanups.push(() => containers.close());
+  const imageCache = imageDiskCache(containersDirectory(config()), containers.cache);
+  caches.add(imageCache);
   const relay = createRelay({
     store,
     http,
@@ -105,7 +113,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   });
   cleanups.push(() => relay.stop());
   await relay.start();
-  return { store, http, reach, api, images, containers, fleet, hostRegistry, relay };
+  return { store, http, reach, api, images, containers, imageCache, caches, fleet, hostRegistry, relay };
 }
 
 function openCacheOf(config: Config) {

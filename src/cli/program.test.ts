@@ -157,6 +157,7 @@ const status: DaemonStatus = {
     },
   ],
   troubles: ["destroy fr-bbbbbbbb: busy"],
+  caches: [],
 };
 
 describe("a mistake on the command line", () => {

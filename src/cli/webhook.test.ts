@@ -95,6 +95,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       pools: [],
       hosts: [],
       troubles: [],
+      caches: [],
     }),
     console: async () => "",
     async *followConsole() {},

@@ -51,16 +51,20 @@ export function createWarmImages({ names, images, clock, log }: WarmDeps): WarmI
     const wanted = names();
     for (const name of known.keys()) if (!wanted.includes(name)) known.delete(name);
     for (const name of wanted) {
-      if (stopping.signal.aborted) break;
       const before = known.get(name);
       const now = await lookAt(name, before);
       if (stopping.signal.aborted) break;
-      if (now.problem !== undefined && now.problem !== before?.problem)
-        log.warn({ image: name, problem: now.problem }, "an image that is to be kept at hand is not here");
-      known.set(name, now);
+      learn(now, before);
     }
     const isWell = [...known.values()].every(({ problem }) => problem === undefined);
     return clock.now() + (isWell ? FOLLOW_MS : AGAIN_MS);
+  }
+
+  function learn(now: WarmImage, before: WarmImage | undefined): void {
+    const { name: image, problem } = now;
+    known.set(image, now);
+    if (problem !== undefined && problem !== before?.problem)
+      log.warn({ image, problem }, "an image that is to be kept at hand is not here");
   }
 
   async function lookAt(name: string, before: WarmImage | undefined): Promise<WarmImage> {

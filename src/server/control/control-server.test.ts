@@ -45,6 +45,7 @@ const daemonStatus: DaemonStatus = {
   ],
   hosts: [],
   troubles: [],
+  caches: [],
 };
 
 let directory: string;

@@ -67,6 +67,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     pools: [aPool("small"), aPool(pool), aPool("tags:firecracker-8cpu-16gb")],
     hosts: [],
     troubles: [],
+    caches: [],
   };
   const ports: ControlPorts = {
     status: () => status,
