@@ -77,18 +77,21 @@ describe("a job that names an image", { timeout: LIMIT_MS }, () => {
     const asked = hold("blobs");
     const job = await gitlab.addJob(project, { image: { name: image }, script: ["true"] });
     await asked;
-    const status = await daemon.get<{ tasks?: unknown }>("/v1/status");
+    const { unfinished } = await daemon.get<{ unfinished: { id: number; fetching: boolean }[] }>(
+      "/v1/status",
+    );
+    await eventually("its log says that", () => job.trace.text().includes("tools/busybox:1: fetching 48"));
     gitlab.jobs.cancel(job);
 
     await gitlab.waitForJob(job, "canceled", 60_000);
     await installation.expectNothingLeft();
 
-    expect(JSON.stringify(status)).toContain("fetch images for fr-");
+    expect(unfinished).toMatchObject([{ id: job.id, fetching: true }]);
     expect((await daemon.jobs()).find(({ id }) => id === job.id)).toMatchObject({ attempt: 1 });
   });
 
   test.each([
-    ["that is nowhere", () => `${registry.host}/tools/nothing:1`, /tools\/nothing:1.*no such thing/s],
+    ["that is nowhere", () => `${registry.host}/tools/nothing:1`, /there is no image .*tools\/nothing:1/],
     [
       "on this computer that nobody named",
       () => "127.0.0.1:1/tools/busybox",
