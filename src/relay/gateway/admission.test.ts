@@ -37,6 +37,9 @@ test("the time of what is answered from here, and of reports, is limited; that o
   const limited = Object.entries(routeRules).filter(([, { endsAfterMs }]) => endsAfterMs !== undefined);
 
   expect(limited.map(([served]) => served).toSorted()).toEqual(
-    ["append-trace", "boot", "end", "nothing", "request-job", "update-job"].toSorted(),
+    [
+      ...["append-trace", "boot", "end", "nothing", "request-job", "update-job"],
+      ...["registry-check", "registry-token", "registry-manifest", "registry-other"],
+    ].toSorted(),
   );
 });

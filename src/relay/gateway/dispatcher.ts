@@ -172,15 +172,33 @@ function isGone(response: ServerResponse): boolean {
   return response.destroyed || response.headersSent;
 }
 
-/** As GitLab writes its refusals to its API's clients, and as plain words to all others. */
+/** As GitLab writes its refusals to its API's clients, as registries do to theirs, and as plain words to all others. */
 function answer(response: ServerResponse, path: string, refusal: Refusal): void {
   const { status, message, headers } = refusal;
-  const isApi = path.startsWith("/api/");
+  const json = path.startsWith("/api/")
+    ? { message }
+    : path.startsWith("/v2/")
+      ? { errors: [{ code: registryCode(status, path), message }] }
+      : undefined;
   response.statusMessage = phraseOf(refusal);
   reply(
     response,
     status,
-    { ...headers, "content-type": isApi ? "application/json" : "text/plain; charset=utf-8" },
-    isApi ? JSON.stringify({ message }) : `${message}\n`,
+    { ...headers, "content-type": json ? "application/json" : "text/plain; charset=utf-8" },
+    json ? JSON.stringify(json) : `${message}\n`,
   );
+}
+
+const registryCodes: Readonly<Record<number, string>> = {
+  400: "NAME_INVALID",
+  401: "UNAUTHORIZED",
+  403: "DENIED",
+  405: "UNSUPPORTED",
+  429: "TOOMANYREQUESTS",
+};
+
+/** OCI's distribution specification has a list of them. */
+function registryCode(status: number, path: string): string {
+  if (status === 404) return path.includes("/blobs/") ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
+  return registryCodes[status] ?? "UNKNOWN";
 }
