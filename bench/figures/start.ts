@@ -46,6 +46,7 @@ export const start: Figure = {
         origin: gitlab.url,
         basePath: "",
         relayHost: "10.0.2.100",
+        hasCaches: false,
       });
       const machine = await prepareBare(context, image, raw);
       return async () => {

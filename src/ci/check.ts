@@ -33,7 +33,6 @@ const rules: readonly Rule[] = [
   keyword("image", "no", "jobs run in the machine itself, not in a container"),
   keyword("services", "no", "no containers are started beside a job"),
   keyword("run", "no", "steps are not run, only scripts"),
-  keyword("cache", "unchanged", "it runs without: nothing is kept from one job for the next"),
   keyword(
     "secrets",
     "setting",

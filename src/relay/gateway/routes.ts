@@ -5,7 +5,8 @@
  * when there is room (`atOnce`, `holdsBytes`), sees no header and no part of the query but those named here, counts what it reads with
  * `exchange.hold`, and stops waiting when `exchange.signal` aborts. A new route is a kind in `routes.ts`, a line here, and a handler.
  */
-import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { type CacheRequest, cacheRequestOf, isCachePath } from "../../cache/request.ts";
 
 /** What a guest's request is about. Paths are matched as sent: nothing is decoded, so nothing can hide in an encoding. */
 export type Route =
@@ -22,7 +23,10 @@ export type Route =
   | { readonly kind: "git" }
   /** The list of a push's or a checkout's large files: its answer names URLs that must lead through the relay. */
   | { readonly kind: "lfs-batch" }
-  | { readonly kind: "lfs-object" };
+  | { readonly kind: "lfs-object" }
+  /** By the protocol S3, of which runners know no other part. */
+  | ({ readonly kind: "fetch-cache" } & CacheRequest)
+  | ({ readonly kind: "store-cache" } & CacheRequest);
 
 const segment = "(?!\\.{1,2}/)[A-Za-z0-9_.-]+";
 const repository = `^(?:/${segment}){1,30}\\.git`;
@@ -37,6 +41,7 @@ const jobPath = /^\/api\/v4\/jobs\/([1-9]\d{0,14})(\/trace|\/artifacts)?$/;
 
 /** The route of a request, or undefined when the relay has nothing there. `path` is without the query. */
 export function routeOf(method: string, path: string): Route | undefined {
+  if (isCachePath(path)) return cacheRoute(method, path);
   if (path.length > 2_048) return undefined;
   return ownRoute(method, path) ?? jobRoute(method, path) ?? gitRoute(method, path);
 }
@@ -62,6 +67,13 @@ function jobRoute(method: string, path: string): Route | undefined {
   const match = jobPath.exec(path);
   const kind = match ? jobKinds[`${method} ${match[2] ?? ""}`] : undefined;
   return kind ? { kind, jobId: Number(match?.[1]) } : undefined;
+}
+
+function cacheRoute(method: string, path: string): Route | undefined {
+  const request = cacheRequestOf(path);
+  if (request === undefined) return undefined;
+  if (method === "GET" || method === "HEAD") return { kind: "fetch-cache", ...request };
+  return method === "PUT" ? { kind: "store-cache", ...request } : undefined;
 }
 
 function gitRoute(method: string, path: string): Route | undefined {
@@ -95,6 +107,8 @@ const SMALL_BYTES = 32 * KIB;
 const STREAM_BYTES = 256 * KIB;
 /** A tunnel that is read at both ends holds next to nothing, and there are many. */
 const TUNNEL_BYTES = 64 * KIB;
+/** A stream that is read and written in larger pieces, since the other end is a disk. */
+const DISK_STREAM_BYTES = 768 * KIB;
 /** For what is answered from here. */
 const SOON_MS = 30 * SECOND_MS;
 /** Reports wait for their turn, for GitLab's pace and for its answer. */
@@ -157,6 +171,21 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
     atOnce: 32,
     holdsBytes: STREAM_BYTES,
     headers: [...transfer, "authorization", ...conditions],
+    query: [],
+  },
+  // The runner itself gives up after ten minutes, unless its job says otherwise.
+  "fetch-cache": {
+    atOnce: 8,
+    holdsBytes: DISK_STREAM_BYTES,
+    endsAfterMs: HOUR_MS,
+    headers: [...about, "range"],
+    query: [],
+  },
+  "store-cache": {
+    atOnce: 4,
+    holdsBytes: DISK_STREAM_BYTES,
+    endsAfterMs: HOUR_MS,
+    headers: [...about, "content-type", "x-amz-meta-cachekey"],
     query: [],
   },
   elsewhere: { atOnce: "tunnels", holdsBytes: TUNNEL_BYTES, headers: "others", query: "others" },

@@ -17,6 +17,7 @@ import type { Handle } from "../gateway/dispatcher.ts";
 import { type Exchange, reply } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
+import { createCacheHandlers, type RelayCache } from "./cache.ts";
 import { createGit } from "./git.ts";
 import { createGuestCalls, createJobCaller } from "./gitlab-calls.ts";
 import { createJobDelivery } from "./job-delivery.ts";
@@ -47,20 +48,20 @@ export function createHandlers(
     clock,
     jobEnd,
     caller: createJobCaller({ http, clock }),
-    intervalSeconds: Math.max(1, Math.ceil(config.traceInterval / 1_000)),
-    traceLimitBytes: config.traceLimit * MIB_BYTES,
+    ...limitsOf(config),
   };
-  const appendTrace = createAppendTrace(reports);
-  const updateJob = createUpdateJob(reports);
+  const [appendTrace, updateJob] = [createAppendTrace(reports), createUpdateJob(reports)];
   const { objectStorage, idleTimeout: idleTimeoutMs } = config;
   const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
   const calls = createGuestCalls({ http, clock });
   const artifacts = { store, http, calls, dialer, redirects, jobEnd, idleTimeoutMs };
-  const uploadArtifacts = createUpload(artifacts);
-  const downloadArtifacts = createDownload(artifacts);
+  const [uploadArtifacts, downloadArtifacts] = [createUpload(artifacts), createDownload(artifacts)];
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
-  const redeliverAfterMs = config.redeliverAfter;
-  const requestJob = createJobDelivery({ store, http, clock, redeliverAfterMs, onDelivered: openTrace });
+  const requestJob = createJobDelivery({
+    ...{ store, http, clock, redeliverAfterMs: config.redeliverAfter, onDelivered: openTrace },
+    whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
+  });
+  const caches = createCacheHandlers({ store, cache: options.cache, idleTimeoutMs });
 
   /** Our own lines reach GitLab at once; what fails here is made up for before the runner's first byte. */
   function openTrace(guest: Guest, session: JobSession): void {
@@ -98,8 +99,25 @@ export function createHandlers(
         return await git.lfsBatch(exchange);
       case "lfs-object":
         return await git.lfsObject(exchange);
+      case "fetch-cache":
+        return await caches.fetch(exchange, route);
+      case "store-cache":
+        return await caches.store(exchange, route);
     }
   };
+}
+
+function limitsOf({ traceInterval, traceLimit }: RelaySettings) {
+  return {
+    intervalSeconds: Math.max(1, Math.ceil(traceInterval / 1_000)),
+    traceLimitBytes: traceLimit * MIB_BYTES,
+  };
+}
+
+async function reasonForNoCaches(cache: RelayCache | undefined, image: string): Promise<string | undefined> {
+  if (cache === undefined) return "FireRunner keeps no caches here (cache.enabled)";
+  if (await cache.isKnownTo(image)) return undefined;
+  return "the machine's image was built by an earlier release, which kept no caches";
 }
 
 async function sendBootData(
@@ -122,6 +140,8 @@ export interface RelayOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;
+  /** Undefined where jobs' caches are not kept. */
+  readonly cache?: RelayCache | undefined;
   /** Where the authority for machines on other hosts is kept, if any come. */
   readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */

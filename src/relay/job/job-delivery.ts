@@ -16,13 +16,16 @@ export interface JobDeliveryOptions {
   readonly http: GitLabHttp;
   readonly clock: Clock;
   readonly redeliverAfterMs: number;
+  /** Why machines of this image (its digest) keep no caches, in words for the log; undefined where they do. */
+  readonly whyNoCaches: (image: string) => Promise<string | undefined>;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onDelivered: (guest: Guest, session: JobSession) => void;
 }
 
 interface Delivery {
-  readonly job: Job;
   readonly payload: string;
+  /** The machine's. */
+  readonly image: string;
 }
 
 /**
@@ -41,7 +44,8 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const relayHost = relayHostOf(request);
     const delivery = await guest.exclusively(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const payload = rewritePayload(delivery.payload, wayOf(http, relayHost));
+    const hasCaches = (await options.whyNoCaches(delivery.image)) === undefined;
+    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), hasCaches });
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
@@ -54,30 +58,26 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const payload = await store.payload(job.id);
     if (payload === undefined) return undefined;
     if (job.state === "starting") return await handOver(guest, machine, job, payload);
-    return job.state === "running" ? redelivery(guest, job, payload) : undefined;
+    return job.state === "running" ? redelivery(guest, machine, job, payload) : undefined;
   }
 
-  async function handOver(
-    guest: Guest,
-    machine: Machine,
-    job: Job,
-    payload: string,
-  ): Promise<Delivery | undefined> {
+  async function handOver(guest: Guest, machine: Machine, job: Job, payload: string) {
     // A guest that speaks proves that its process runs, also when the driver has not said so yet.
     if (machine.state === "creating") await store.markBooting(machine.id);
     await store.markReady(machine.id);
     const ready = (await store.machine(machine.id)) ?? machine;
-    const head = composeTraceHead(job, ready, payload, clock.now());
+    const whyNoCaches = await options.whyNoCaches(machine.image);
+    const head = composeTraceHead(job, { machine: ready, payload, whyNoCaches, now: clock.now() });
     if (head !== "") await store.addTraceHead(job.id, head);
     if (!(await store.handOver(job.id, machine.id))) return undefined;
-    return await begin(guest, job.id, payload);
+    return await begin(guest, machine, job.id, payload);
   }
 
-  async function redelivery(guest: Guest, job: Job, payload: string): Promise<Delivery | undefined> {
+  async function redelivery(guest: Guest, machine: Machine, job: Job, payload: string) {
     guest.session ??= sessionOf(job, payload);
     if (guest.session.isTokenSeen || !mayBeLost(guest)) return undefined;
     guest.log.write("info", "payload", { jobId: job.id }, "payload served again");
-    return await begin(guest, job.id, payload);
+    return await begin(guest, machine, job.id, payload);
   }
 
   function mayBeLost({ delivery }: Guest): boolean {
@@ -85,13 +85,18 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     return delivery.sentAt !== undefined && clock.now() - delivery.sentAt >= redeliverAfterMs;
   }
 
-  async function begin(guest: Guest, jobId: number, payload: string): Promise<Delivery | undefined> {
+  async function begin(
+    guest: Guest,
+    { image }: Machine,
+    jobId: number,
+    payload: string,
+  ): Promise<Delivery | undefined> {
     const job = await store.job(jobId);
     if (job === undefined) return undefined;
     guest.session ??= sessionOf(job, payload);
     guest.delivery = { sentAt: undefined };
     options.onDelivered(guest, guest.session);
-    return { job, payload };
+    return { payload, image };
   }
 
   return requestJob;
@@ -110,7 +115,7 @@ function deliver({ guest, response }: Exchange, payload: string, clock: Clock): 
   reply(response, 201, { "content-type": "application/json" }, payload);
 }
 
-function wayOf(http: GitLabHttp, relayHost: string): PayloadRewrite {
+function wayOf(http: GitLabHttp, relayHost: string): Omit<PayloadRewrite, "hasCaches"> {
   const { origin, basePath } = http;
   return { origin, basePath, relayHost, authorities: handedOn(http.authorities()) };
 }

@@ -7,6 +7,7 @@ test("names private authorities of GitLab's as its runner does, unless the job h
     origin: "https://g.example.com",
     basePath: "",
     relayHost: "10.0.2.100",
+    hasCaches: true,
     authorities: "-----PEM-----",
   };
   const variables = (given: object[]) => {
@@ -23,10 +24,15 @@ test("names private authorities of GitLab's as its runner does, unless the job h
   ]);
 });
 
-function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "") {
+function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "", hasCaches = true) {
   const raw = JSON.stringify(aPayload(overrides));
   return JSON.parse(
-    rewritePayload(raw, { origin: "https://gitlab.example.com", basePath, relayHost: "10.0.2.100" }),
+    rewritePayload(raw, {
+      origin: "https://gitlab.example.com",
+      basePath,
+      relayHost: "10.0.2.100",
+      hasCaches,
+    }),
   );
 }
 
@@ -52,6 +58,7 @@ describe("the payload for a guest", () => {
         origin: "https://gitlab.example.com",
         basePath: "",
         relayHost: "10.0.2.100",
+        hasCaches: true,
       }),
     );
     const { variables, git_info: git, ...rest } = payload;
@@ -68,11 +75,12 @@ describe("the payload for a guest", () => {
     ]);
   });
 
-  test("has no caches: nobody would ever see what the runner packs", () => {
-    expect(
-      rewritten({ cache: [{ key: "main", paths: ["node_modules/"], policy: "pull-push" }] }).cache,
-    ).toEqual([]);
-    expect(rewritten({ cache: null }).cache).toBeNull();
+  test("has its caches where they are kept, and none where nobody would ever see what the runner packs", () => {
+    const cache = [{ key: "main", paths: ["node_modules/"], policy: "pull-push" }];
+
+    expect(rewritten({ cache }).cache).toEqual(cache);
+    expect(rewritten({ cache }, "", false).cache).toEqual([]);
+    expect(rewritten({ cache: null }, "", false).cache).toBeNull();
   });
 
   test("keeps attempts that the job sets itself", () => {

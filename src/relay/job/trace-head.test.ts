@@ -7,12 +7,13 @@ import { composeTraceHead } from "./trace.ts";
 const job = aJob({ state: "starting" });
 const machine = aMachine({ state: "ready", driver: "qemu" });
 
-function compose(payload: Parameters<typeof aPayload>[0] = {}, traceHead = ""): string {
+function compose(
+  payload: Parameters<typeof aPayload>[0] = {},
+  { traceHead = "", whyNoCaches }: { traceHead?: string; whyNoCaches?: string } = {},
+): string {
   return composeTraceHead(
     { ...job, traceHead },
-    machine,
-    JSON.stringify(aPayload(payload)),
-    someTime + 9_000,
+    { machine, payload: JSON.stringify(aPayload(payload)), whyNoCaches, now: someTime + 9_000 },
   );
 }
 
@@ -26,8 +27,8 @@ describe("the lines that open a trace", () => {
   test("come once, after those of machines that died before", () => {
     const lost = "FireRunner: machine fr-bbbbbbbb was lost: killed; trying another machine\n";
 
-    expect(compose({}, lost)).toContain("fr-aaaaaaaa");
-    expect(compose({}, lost + compose())).toBe("");
+    expect(compose({}, { traceHead: lost })).toContain("fr-aaaaaaaa");
+    expect(compose({}, { traceHead: lost + compose() })).toBe("");
   });
 
   test("say that a proxy of the job's own cannot be reached from a machine of this computer", () => {
@@ -39,7 +40,9 @@ describe("the lines that open a trace", () => {
       "the job sets http_proxy (proxy.corp.example:3128): this machine cannot",
     );
     expect(compose({ variables })).not.toContain("u:p@");
-    expect(composeTraceHead(job, elsewhere, payload, someTime)).not.toContain("http_proxy");
+    expect(
+      composeTraceHead(job, { machine: elsewhere, payload, whyNoCaches: undefined, now: someTime }),
+    ).not.toContain("http_proxy");
   });
 
   test("say that an image and services are ignored", () => {
@@ -52,13 +55,16 @@ describe("the lines that open a trace", () => {
     expect(text).toMatch(/“services: postgres, redis” is ignored/);
   });
 
-  test("say that caches are not kept, and nothing of a job without any", () => {
-    expect(compose({ cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] })).toMatch(
-      /“cache: main-npm, main-pip” is ignored: caches are not kept from job to job yet\./,
-    );
-    expect(compose({ cache: [{ key: null, paths: ["x"] }] })).toMatch(/“cache” is ignored/);
-    for (const nothing of [[], null, undefined]) expect(compose({ cache: nothing })).not.toMatch(/cache/);
-    expect(compose({ cache: { of: "a shape to come" } })).toMatch(/was ready/);
+  test("say why caches are not kept, where they are not, and nothing of a job without any", () => {
+    const why = { whyNoCaches: "nobody keeps them" };
+    const named = { cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] };
+
+    expect(compose(named, why)).toMatch(/“cache: main-npm, main-pip” is ignored: nobody keeps them\./);
+    expect(compose(named)).not.toMatch(/cache/);
+    expect(compose({ cache: [{ key: null, paths: ["x"] }] }, why)).toMatch(/“cache” is ignored/);
+    for (const nothing of [[], null, undefined])
+      expect(compose({ cache: nothing }, why)).not.toMatch(/cache/);
+    expect(compose({ cache: { of: "a shape to come" } }, why)).toMatch(/was ready/);
   });
 
   test("show no secret and no control character of a name", () => {

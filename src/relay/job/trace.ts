@@ -119,10 +119,18 @@ const LONGEST_NAME = 200;
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
  * died before are in `job.traceHead` already.
  */
-export function composeTraceHead(job: Job, machine: Machine, payload: string, now: number): string {
+export function composeTraceHead(job: Job, { machine, payload, whyNoCaches, now }: HandedOver): string {
   if (job.traceHead.includes(describeMachine(machine))) return "";
   const parsed = JobPayload.parse(JSON.parse(payload));
-  return `${machineLine(job, machine, now)}${ignoredLines(parsed)}${proxyLine(machine, parsed)}`;
+  return `${machineLine(job, machine, now)}${ignoredLines(parsed, whyNoCaches)}${proxyLine(machine, parsed)}`;
+}
+
+interface HandedOver {
+  readonly machine: Machine;
+  readonly payload: string;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
+  readonly now: number;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -140,7 +148,7 @@ function describeMachine(machine: Machine): string {
   return `FireRunner: machine ${machine.id}`;
 }
 
-function ignoredLines(payload: JobPayload): string {
+function ignoredLines(payload: JobPayload, whyNoCaches: string | undefined): string {
   const image = payload.image?.name;
   const services = (payload.services ?? []).map((service) => service.name);
   const ignored = [
@@ -150,10 +158,8 @@ function ignoredLines(payload: JobPayload): string {
   const lines = ignored.map((text) =>
     ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
   );
-  if (payload.cache && payload.cache.length > 0)
-    lines.push(
-      ignoredLine(payload, describeCaches(payload.cache), "caches are not kept from job to job yet"),
-    );
+  if (payload.cache && payload.cache.length > 0 && whyNoCaches !== undefined)
+    lines.push(ignoredLine(payload, describeCaches(payload.cache), whyNoCaches));
   return lines.join("");
 }
 
