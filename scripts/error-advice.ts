@@ -19,6 +19,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_bad_image:
     "Check the name, and that the registry's answer is not a proxy's; nothing of it was kept.",
   container_bad_name: "Write NAME:TAG or HOST/NAME:TAG, as in .gitlab-ci.yml.",
+  container_bad_policy: "Write always, if-not-present or never, or a list of them.",
   container_cache_broken:
     "Stop what uses the directory and remove it: all that is in it can be fetched again.",
   container_compose_failed:
@@ -26,6 +27,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_denied: "Give a login that may read the image (containers.registries), and check its name.",
   container_forbidden_address:
     "Name the registry in containers.registries if jobs may have images from there.",
+  container_late: "Look at the way to the registry, or raise containers.pullDeadline of the pool.",
   container_layer_refused: "Build the image anew with a common tool.",
   container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
   container_not_found: "Correct the image's name or tag.",

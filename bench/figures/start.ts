@@ -46,7 +46,6 @@ export const start: Figure = {
         origin: gitlab.url,
         basePath: "",
         relayHost: "10.0.2.100",
-        hasCaches: false,
       });
       const machine = await prepareBare(context, image, raw);
       return async () => {

@@ -39,6 +39,23 @@ interface RetryDefinition {
   readonly when: readonly string[];
 }
 
+/** A container image as a job names it; variables are the runner's to fill in. */
+export interface ImageDefinition {
+  readonly name: string;
+  readonly entrypoint?: readonly string[] | undefined;
+  readonly pullPolicy?: readonly string[] | undefined;
+  readonly docker?:
+    | { readonly platform?: string | undefined; readonly user?: string | undefined }
+    | undefined;
+}
+
+export interface ServiceDefinition extends ImageDefinition {
+  /** One or more, apart by spaces or commas. */
+  readonly alias?: string | undefined;
+  readonly command?: readonly string[] | undefined;
+  readonly variables?: Readonly<Record<string, string>> | undefined;
+}
+
 /** One job of a `.gitlab-ci.yml` after `extends`, `default`, `rules` and references have been worked in; of `parallel` one of the jobs. */
 export interface JobDefinition {
   readonly name: string;
@@ -58,7 +75,8 @@ export interface JobDefinition {
   readonly when: JobWhen;
   readonly timeoutSeconds: number;
   readonly retry: RetryDefinition;
-  readonly image?: { readonly name: string; readonly entrypoint?: readonly string[] };
+  readonly image?: ImageDefinition | undefined;
+  readonly services?: readonly ServiceDefinition[] | undefined;
 }
 
 /** A keyword, or a whole job, that was left out, and where it stands. */

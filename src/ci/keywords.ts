@@ -55,10 +55,34 @@ const Need = z.union([
 ]);
 export type Need = z.infer<typeof Need>;
 
-const Image = z.union([
-  z.string().transform((name) => ({ name })),
-  z.looseObject({ name: z.string(), entrypoint: z.array(z.string()).optional() }),
-]);
+/** A list, or what would be its only item. */
+function oneOrMore<Item extends z.ZodType>(item: Item) {
+  return z.preprocess((value) => (Array.isArray(value) ? value : [value]), z.array(item));
+}
+
+const imageKeywords = {
+  name: z.string(),
+  entrypoint: oneOrMore(z.string()).optional(),
+  pull_policy: oneOrMore(z.enum(["always", "if-not-present", "never"])).optional(),
+  docker: z.looseObject({ platform: z.string().optional(), user: Scalar.optional() }).optional(),
+};
+
+function named(value: unknown): unknown {
+  return typeof value === "string" ? { name: value } : value;
+}
+
+const Image = z.preprocess(named, z.looseObject(imageKeywords));
+export type ImageKeywords = z.infer<typeof Image>;
+
+const Service = z.preprocess(
+  named,
+  z.looseObject({
+    ...imageKeywords,
+    alias: z.string().optional(),
+    command: oneOrMore(z.string()).optional(),
+    variables: VariableMap.optional(),
+  }),
+);
 
 const Retry = z.union([
   z
@@ -133,6 +157,7 @@ export const jobKeywords = {
   timeout: Seconds,
   retry: Retry,
   image: Image,
+  services: listOf(Service),
 };
 
 export const JobKeywords = z.object(jobKeywords).partial();
@@ -143,19 +168,20 @@ export const defaultKeywords = [
   "before_script",
   "after_script",
   "image",
+  "services",
   "tags",
   "artifacts",
   "cache",
   "retry",
   "timeout",
 ];
-export const oldGlobalKeywords = ["before_script", "after_script", "image", "cache"];
+export const oldGlobalKeywords = ["before_script", "after_script", "image", "services", "cache"];
 
 /** Top-level keys that are no jobs. */
 export const globalKeywords = ["stages", "variables", "default", "workflow", ...oldGlobalKeywords];
 
 /** Top-level keys of GitLab that are no jobs and that the stand-in does not know. */
-export const unknownGlobalKeywords = ["services", "spec", "pages:deploy", "types"];
+export const unknownGlobalKeywords = ["spec", "pages:deploy", "types"];
 
 /** What a rule may say of the job that it lets in. */
 export const RuleKeywords = z.looseObject({

@@ -55,6 +55,8 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** The keys of `cache.s3`. */
   readonly cacheAccess: S3Access | undefined;
+  /** Registries of `containers`, with what their files hold. */
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
   /** Settings that are there and do nothing. Told of, never refused. */
@@ -122,6 +124,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     hosts: secrets.hosts,
     relay: secrets.relay,
     cacheAccess: caches.access,
+    registries: registries.registries,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),

@@ -138,7 +138,7 @@ async function postpone(
 
 // Our lines in the trace -----------------------------------------------------------------------------------------
 
-const colours = { warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;
+const colours = { info: "\u001b[0;36m", warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;
 
 /** A line of our own in a job's trace. */
 export function traceLine(level: keyof typeof colours, text: string): string {

@@ -1,5 +1,5 @@
 /** The answer to a request for a job, with all variables that GitLab gives to jobs. */
-import type { CacheDefinition } from "../../../src/ci/definition.ts";
+import type { CacheDefinition, ImageDefinition } from "../../../src/ci/definition.ts";
 import { archiveOf, type CiVariable, type Job, type Pipeline, type Project } from "./model.ts";
 
 const GIT_DEPTH = 20;
@@ -61,8 +61,13 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
     variables: variablesOf(job, serverUrl),
     steps: stepsOf(job),
     hooks: [],
-    image: definition.image ? { entrypoint: null, ports: [], ...definition.image } : null,
-    services: [],
+    image: definition.image ? imageOf(definition.image) : null,
+    services: (definition.services ?? []).map((service) => ({
+      ...imageOf(service),
+      alias: service.alias ?? null,
+      command: service.command ?? null,
+      variables: Object.entries(service.variables ?? {}).map(([key, value]) => plain(key, value)),
+    })),
     artifacts: artifactsOf(job),
     cache: cachesOf(job),
     credentials: [],
@@ -78,6 +83,16 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
       token_mask_prefixes: ["glpat-", "glrt-", "glcbt-"],
       failure_reasons: failureReasons,
     },
+  };
+}
+
+function imageOf({ name, entrypoint, pullPolicy, docker }: ImageDefinition): Record<string, unknown> {
+  return {
+    name,
+    entrypoint: entrypoint ?? null,
+    ports: [],
+    executor_opts: docker ? { docker } : {},
+    ...(pullPolicy ? { pull_policy: pullPolicy } : {}),
   };
 }
 

@@ -189,6 +189,14 @@ export class Keeper {
     this.#records.run("delete from pins where owner = ?", `machine:${machineId}`);
   }
 
+  /** Whoever has disks. */
+  pinnedMachines(): string[] {
+    const owners = this.#records.all<{ owner: string }>(
+      "select distinct owner from pins where owner like 'machine:%'",
+    );
+    return owners.map(({ owner }) => owner.slice("machine:".length));
+  }
+
   /** What this name stood for when one of these readers last asked; the latest. */
   reading(name: string, readers: readonly string[]): Reading | undefined {
     const marks = readers.map(() => "?").join(", ");

@@ -6,7 +6,7 @@ import { MIB_BYTES } from "../../base/units.ts";
 import type { Pool } from "../../domain/pool.ts";
 import type { GitLabHttp } from "../../gitlab/http.ts";
 import type { RunnerApi } from "../../gitlab/runner-api.ts";
-import type { Store } from "../../store/store.ts";
+import type { Machine, Store } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { AddressGuard, Resolve } from "../egress/addresses.ts";
 import type { Dialer } from "../egress/egress-dialer.ts";
@@ -42,14 +42,8 @@ export function createHandlers(
 ): Handle {
   const { store, http, api, clock, config } = options;
   const jobEnd = createJobEnd({ store, clock });
-  const reports = {
-    store,
-    api,
-    clock,
-    jobEnd,
-    caller: createJobCaller({ http, clock }),
-    ...limitsOf(config),
-  };
+  const caller = createJobCaller({ http, clock });
+  const reports = { store, api, clock, jobEnd, caller, ...limitsOf(config) };
   const [appendTrace, updateJob] = [createAppendTrace(reports), createUpdateJob(reports)];
   const { objectStorage, idleTimeout: idleTimeoutMs } = config;
   const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
@@ -59,6 +53,7 @@ export function createHandlers(
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const requestJob = createJobDelivery({
     ...{ store, http, clock, redeliverAfterMs: config.redeliverAfter, onDelivered: openTrace },
+    inContainers: options.inContainers ?? (async () => false),
     whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
   const caches = createCacheHandlers({ store, cache: options.cache, idleTimeoutMs });
@@ -137,6 +132,8 @@ export interface RelayOptions {
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** What a machine is told at its boot, as text; undefined for a machine that is not to run. */
   readonly bootData: (machineId: string) => Promise<string | undefined>;
+  /** Whether the job of a machine runs in containers there; by default none does. */
+  readonly inContainers?: (machine: Machine) => Promise<boolean>;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;

@@ -20,13 +20,15 @@ export interface PayloadRewrite {
   readonly relayHost: string;
   /** PEM of the authorities that GitLab's certificate is from, where they are private. */
   readonly authorities?: string | undefined;
-  /** Whether the runner finds the relay's caches. */
-  readonly hasCaches: boolean;
+  /** Nobody keeps its caches. */
+  readonly withoutCaches?: boolean;
+  /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
+  readonly inContainers?: boolean;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
 export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
-  const { origin, basePath, relayHost, authorities, hasCaches } = rewrite;
+  const { origin, basePath, relayHost, authorities, withoutCaches } = rewrite;
   const payload = JSON.parse(raw) as Record<string, unknown>;
   const token = String(payload["token"]);
   const git = payload["git_info"];
@@ -37,11 +39,18 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
     if (named !== undefined && named !== "null") bases.push(`${named}${basePath}`);
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
-  if (Array.isArray(payload["cache"]) && !hasCaches) payload["cache"] = [];
+  if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
+  if (rewrite.inContainers) withoutPullPolicies(payload);
   const attempted = withAttempts(payload["variables"]);
   const variables = withAuthorities(withRelayExempt(attempted, relayHost), authorities);
   payload["variables"] = withGitRewrites(variables, { bases, relayHost, token });
   return JSON.stringify(payload);
+}
+
+/** They were followed before there was a machine; the runner would go and ask registries that the machine may not reach. */
+function withoutPullPolicies({ image, services }: Record<string, unknown>): void {
+  for (const each of [image, ...(Array.isArray(services) ? services : [])])
+    if (isObject(each)) delete each["pull_policy"];
 }
 
 type CloneWay = Pick<PayloadRewrite, "basePath" | "relayHost">;

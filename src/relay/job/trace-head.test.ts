@@ -7,14 +7,18 @@ import { composeTraceHead } from "./trace.ts";
 const job = aJob({ state: "starting" });
 const machine = aMachine({ state: "ready", driver: "qemu" });
 
+interface Given {
+  readonly traceHead?: string;
+  readonly inContainers?: boolean;
+  readonly whyNoCaches?: string;
+}
+
 function compose(
   payload: Parameters<typeof aPayload>[0] = {},
-  { traceHead = "", whyNoCaches }: { traceHead?: string; whyNoCaches?: string } = {},
+  { traceHead = "", inContainers = false, whyNoCaches }: Given = {},
 ): string {
-  return composeTraceHead(
-    { ...job, traceHead },
-    { machine, payload: JSON.stringify(aPayload(payload)), whyNoCaches, now: someTime + 9_000 },
-  );
+  const own = { job: { ...job, traceHead }, machine, now: someTime + 9_000, inContainers, whyNoCaches };
+  return composeTraceHead({ ...own, payload: JSON.stringify(aPayload(payload)) });
 }
 
 describe("the lines that open a trace", () => {
@@ -41,7 +45,13 @@ describe("the lines that open a trace", () => {
     );
     expect(compose({ variables })).not.toContain("u:p@");
     expect(
-      composeTraceHead(job, { machine: elsewhere, payload, whyNoCaches: undefined, now: someTime }),
+      composeTraceHead({
+        ...{ job, payload },
+        machine: elsewhere,
+        now: someTime,
+        inContainers: false,
+        whyNoCaches: undefined,
+      }),
     ).not.toContain("http_proxy");
   });
 
@@ -53,6 +63,15 @@ describe("the lines that open a trace", () => {
 
     expect(text).toMatch(/“image: ruby:3\.4” is ignored/);
     expect(text).toMatch(/“services: postgres, redis” is ignored/);
+  });
+
+  test("say nothing of the kind of a job in containers", () => {
+    const job = { image: { name: "ruby" }, services: [{ name: "x" }], cache: [{ key: "k" }] };
+
+    expect(compose(job, { inContainers: true })).not.toMatch(/ruby|services|cache/);
+    expect(compose(job, { inContainers: true, whyNoCaches: "nobody keeps them" })).toMatch(
+      /“cache: k” is ignored/,
+    );
   });
 
   test("say why caches are not kept, where they are not, and nothing of a job without any", () => {

@@ -115,22 +115,25 @@ const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 
+interface TraceHead {
+  readonly job: Job;
+  readonly machine: Machine;
+  readonly payload: string;
+  readonly now: number;
+  readonly inContainers: boolean;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
+}
+
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
  * died before are in `job.traceHead` already.
  */
-export function composeTraceHead(job: Job, { machine, payload, whyNoCaches, now }: HandedOver): string {
+export function composeTraceHead(head: TraceHead): string {
+  const { job, machine, payload, now } = head;
   if (job.traceHead.includes(describeMachine(machine))) return "";
   const parsed = JobPayload.parse(JSON.parse(payload));
-  return `${machineLine(job, machine, now)}${ignoredLines(parsed, whyNoCaches)}${proxyLine(machine, parsed)}`;
-}
-
-interface HandedOver {
-  readonly machine: Machine;
-  readonly payload: string;
-  /** Undefined where caches are kept. */
-  readonly whyNoCaches: string | undefined;
-  readonly now: number;
+  return `${machineLine(job, machine, now)}${ignoredLines(head, parsed)}${proxyLine(machine, parsed)}`;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -148,15 +151,15 @@ function describeMachine(machine: Machine): string {
   return `FireRunner: machine ${machine.id}`;
 }
 
-function ignoredLines(payload: JobPayload, whyNoCaches: string | undefined): string {
+function ignoredLines({ inContainers, whyNoCaches }: TraceHead, payload: JobPayload): string {
   const image = payload.image?.name;
   const services = (payload.services ?? []).map((service) => service.name);
   const ignored = [
     ...(image ? [`image: ${image}`] : []),
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
-  const lines = ignored.map((text) =>
-    ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
+  const lines = (inContainers ? [] : ignored).map((text) =>
+    ignoredLine(payload, text, "jobs of this pool run in the machine itself"),
   );
   if (payload.cache && payload.cache.length > 0 && whyNoCaches !== undefined)
     lines.push(ignoredLine(payload, describeCaches(payload.cache), whyNoCaches));
