@@ -101,7 +101,8 @@ export class LocalStorage implements CacheStorage {
     }
     const now = this.#clock.now();
     this.#room.touch(id, now);
-    await handle.utimes(seconds(now), seconds(header.storedAt)).catch(() => {});
+    // When it was last used is the time of its file, which nothing else changes.
+    await handle.utimes(seconds(now), seconds(now)).catch(() => {});
     const [start, end] = [HEADER_BYTES + first, HEADER_BYTES + last];
     return handle.createReadStream({ start, end, highWaterMark: PIECE_BYTES });
   }
@@ -283,7 +284,7 @@ async function filesBelow(root: string) {
     limit(async () => {
       const id = idAt(name);
       const file = id && (await stat(join(root, name)).catch(ifThere));
-      return id && file?.isFile() ? [{ id, bytes: file.size, usedAt: file.atimeMs }] : [];
+      return id && file?.isFile() ? [{ id, bytes: file.size, usedAt: file.mtimeMs }] : [];
     }),
   );
   return (await Promise.all(found)).flat();
