@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 
 /** `shared`: keys without GitLab's ending, where GitLab's endings decide. */
-export const realms = ["protected", "unprotected", "shared"] as const;
+const realms = ["protected", "unprotected", "shared"] as const;
 export type Realm = (typeof realms)[number];
 
 /** What decides which branches share caches (`cache.separate`). */

@@ -15,7 +15,7 @@ export interface KeptFile {
 }
 
 /** `evict`: this one has to go first. `full`: nobody can go, and there is still no room. */
-export type Verdict =
+type Verdict =
   | { readonly kind: "fits" }
   | { readonly kind: "evict"; readonly file: KeptFile }
   | { readonly kind: "full"; readonly why: "too large" | "no space" };

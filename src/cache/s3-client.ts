@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT_MS = 5 * MINUTE_MS;
 const LONGEST_ERROR_BYTES = 64 * 1024;
 const LONGEST_WORDS = 300;
 
-export interface S3Request {
+interface S3Request {
   readonly method: "GET" | "HEAD" | "PUT" | "DELETE";
   /** Of the object; without it the bucket itself is meant. Letters, digits, `.`, `_`, `-` and `/` only. */
   readonly name?: string;

@@ -142,7 +142,7 @@ async function listed(
 }
 
 /** The caches of one page. Names that are not ours are passed over. */
-export function entriesIn(xml: string, root: string): Listed[] {
+function entriesIn(xml: string, root: string): Listed[] {
   return [...xml.matchAll(/<Contents>([\s\S]*?)<\/Contents>/g)].flatMap(([, part = ""]): Listed[] => {
     const name = textIn(part, "Key") ?? "";
     const id = name.startsWith(`${root}/`) ? idAt(name.slice(root.length + 1)) : undefined;

@@ -147,7 +147,7 @@ function headersOf({ key, etag, storedAt }: CacheObject) {
 }
 
 /** One range of bytes; undefined for all of it, also where the header asks for what nobody needs to understand. */
-export function rangeOf(header: string | undefined, bytes: number): ByteRange | "none of it" | undefined {
+function rangeOf(header: string | undefined, bytes: number): ByteRange | "none of it" | undefined {
   const [, from = "", to = ""] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? "") ?? [];
   if (from === "" && to === "") return undefined;
   const first = from === "" ? Math.max(0, bytes - Number(to)) : Number(from);

@@ -37,7 +37,7 @@ export function sessionOf(job: Job, payload: string): JobSession {
 }
 
 /** What the job's payload says of its caches; undefined when it has none. */
-export function cacheJobOf({ job_info, git_info, variables, cache }: JobPayload): CacheJob | undefined {
+function cacheJobOf({ job_info, git_info, variables, cache }: JobPayload): CacheJob | undefined {
   const projectId = job_info.project_id ?? undefined;
   if (projectId === undefined || !cache || cache.length === 0) return undefined;
   // GitLab before 18.3 says it in a variable alone. One that the job sets itself comes beside GitLab's own, and cannot make it true.
