@@ -24,6 +24,8 @@ const mayImport: Record<string, readonly string[]> = {
     "relay/egress/addresses.ts",
     "relay/egress/egress-dialer.ts",
     "relay/egress/egress-policy.ts",
+    "relay/mirror/port.ts",
+    "relay/errors.ts",
   ],
   cache: ["base", "domain"],
   vm: ["base", "domain"],

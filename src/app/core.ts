@@ -109,6 +109,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     config: relayConfig,
     directory: join(state, "relay"),
     proxies: proxy,
+    mirror: containers.mirror,
   });
   cleanups.push(() => relay.stop());
   await relay.start();

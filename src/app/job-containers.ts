@@ -19,6 +19,7 @@ import type { Pool } from "../domain/pool.ts";
 import { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
 import type { ContainersBootData } from "../guest/boot.ts";
+import type { RegistryMirror } from "../relay/mirror/port.ts";
 import type { ImageLine, ImageSource, JobImages, PreparedDisks, WantedDisks } from "../scheduler/ports.ts";
 import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
 
@@ -34,6 +35,8 @@ export interface JobContainersDeps {
 export interface JobContainers extends JobImages {
   /** What the machine is told of its disks; undefined for a job of the shell. Throws when that cannot be known any more. */
   bootOf(machine: Machine): Promise<ContainersBootData | undefined>;
+  /** For what jobs pull themselves. */
+  readonly mirror: RegistryMirror;
   close(): Promise<void>;
 }
 
@@ -138,6 +141,10 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
   return {
     prepare,
     bootOf,
+    mirror: {
+      manifest: async (request) => await (await open()).mirror.manifest(request),
+      blob: async (request) => await (await open()).mirror.blob(request),
+    },
     async close() {
       stopHearing();
       await (await cache?.catch(() => undefined))?.close();

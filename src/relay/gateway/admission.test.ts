@@ -40,6 +40,7 @@ test("the time of what is answered from here, of reports and of caches, is limit
     [
       ...["append-trace", "boot", "end", "nothing", "request-job", "update-job"],
       ...["fetch-cache", "store-cache"],
+      ...["registry-check", "registry-token", "registry-manifest", "registry-other"],
     ].toSorted(),
   );
 });

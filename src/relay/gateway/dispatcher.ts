@@ -179,9 +179,29 @@ function answer(response: ServerResponse, path: string, refusal: Refusal): void 
   reply(response, refusal.status, { ...refusal.headers, "content-type": type }, body);
 }
 
-/** As GitLab writes its refusals to its API's clients, as S3 does where caches are, and as plain words to all others. */
+/** As GitLab writes its refusals to its API's clients, as registries and S3 servers do to theirs, and as plain words to all others. */
 function wordsOf(path: string, { status, message }: Refusal): { type: string; body: string } {
-  if (path.startsWith("/api/")) return { type: "application/json", body: JSON.stringify({ message }) };
   if (isCachePath(path)) return { type: "application/xml", body: s3Error(status, message) };
-  return { type: "text/plain; charset=utf-8", body: `${message}\n` };
+  const json = path.startsWith("/api/")
+    ? { message }
+    : path.startsWith("/v2/")
+      ? { errors: [{ code: registryCode(status, path), message }] }
+      : undefined;
+  return json
+    ? { type: "application/json", body: JSON.stringify(json) }
+    : { type: "text/plain; charset=utf-8", body: `${message}\n` };
+}
+
+const registryCodes: Readonly<Record<number, string>> = {
+  400: "NAME_INVALID",
+  401: "UNAUTHORIZED",
+  403: "DENIED",
+  405: "UNSUPPORTED",
+  429: "TOOMANYREQUESTS",
+};
+
+/** OCI's distribution specification has a list of them. */
+function registryCode(status: number, path: string): string {
+  if (status === 404) return path.includes("/blobs/") ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
+  return registryCodes[status] ?? "UNKNOWN";
 }

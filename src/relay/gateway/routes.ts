@@ -24,6 +24,13 @@ export type Route =
   /** The list of a push's or a checkout's large files: its answer names URLs that must lead through the relay. */
   | { readonly kind: "lfs-batch" }
   | { readonly kind: "lfs-object" }
+  /** Images that the job pulls itself: whether this is a registry, a token for it, and what it has. */
+  | { readonly kind: "registry-check" }
+  | { readonly kind: "registry-token" }
+  | { readonly kind: "registry-manifest"; readonly name: string; readonly reference: string }
+  | { readonly kind: "registry-blob"; readonly name: string; readonly reference: string }
+  /** What else is asked of a registry: pushes, lists. */
+  | { readonly kind: "registry-other" }
   /** By the protocol S3, of which runners know no other part. */
   | ({ readonly kind: "fetch-cache" } & CacheRequest)
   | ({ readonly kind: "store-cache" } & CacheRequest);
@@ -43,13 +50,16 @@ const jobPath = /^\/api\/v4\/jobs\/([1-9]\d{0,14})(\/trace|\/artifacts)?$/;
 export function routeOf(method: string, path: string): Route | undefined {
   if (isCachePath(path)) return cacheRoute(method, path);
   if (path.length > 2_048) return undefined;
-  return ownRoute(method, path) ?? jobRoute(method, path) ?? gitRoute(method, path);
+  return (
+    ownRoute(method, path) ?? jobRoute(method, path) ?? gitRoute(method, path) ?? registryRoute(method, path)
+  );
 }
 
 function ownRoute(method: string, path: string): Route | undefined {
   if (method === "GET" && path === "/firerunner/boot") return { kind: "boot" };
   if (method === "GET" && path === "/firerunner/cancel") return { kind: "await-cancel" };
   if (method === "POST" && path === "/firerunner/end") return { kind: "end" };
+  if (method === "GET" && path === "/firerunner/registry-token") return { kind: "registry-token" };
   if (method === "POST" && path === "/api/v4/jobs/request") return { kind: "request-job" };
   return undefined;
 }
@@ -85,6 +95,24 @@ function gitRoute(method: string, path: string): Route | undefined {
   return undefined;
 }
 
+const imagePart = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*";
+const imagePath = new RegExp(
+  `^/v2/(${imagePart}(?:/${imagePart})*)/(?:(manifests)/(\\w[\\w.-]{0,127}|sha256:[0-9a-f]{64})|blobs/(sha256:[0-9a-f]{64}))$`,
+);
+/** As registries have them, behind the host's. */
+const IMAGE_NAME_CHARACTERS_MAX = 512;
+
+function registryRoute(method: string, path: string): Route | undefined {
+  if (!path.startsWith("/v2/") && path !== "/v2") return undefined;
+  if (method !== "GET" && method !== "HEAD") return { kind: "registry-other" };
+  if (path === "/v2/" || path === "/v2") return { kind: "registry-check" };
+  if (path.length > IMAGE_NAME_CHARACTERS_MAX) return { kind: "registry-other" };
+  const [, name, isManifest, reference, digest = ""] = imagePath.exec(path) ?? [];
+  if (name === undefined) return { kind: "registry-other" };
+  if (isManifest === undefined) return { kind: "registry-blob", name, reference: digest };
+  return { kind: "registry-manifest", name, reference: reference ?? "" };
+}
+
 /** `elsewhere`: by the proxy to another server, as a request or a tunnel. `nothing`: there is no such place, and it is refused. */
 export type Served = Route["kind"] | "elsewhere" | "nothing";
 
@@ -105,10 +133,10 @@ const KIB = 1024;
 const SMALL_BYTES = 32 * KIB;
 /** Two connections with a piece on its way in each direction, as Node and undici cut them. */
 const STREAM_BYTES = 256 * KIB;
+/** Two pieces as they are read from a file or written to one, and what the connection buffers. */
+const FILE_BYTES = 768 * KIB;
 /** A tunnel that is read at both ends holds next to nothing, and there are many. */
 const TUNNEL_BYTES = 64 * KIB;
-/** A stream that is read and written in larger pieces, since the other end is a disk. */
-const DISK_STREAM_BYTES = 768 * KIB;
 /** For what is answered from here. */
 const SOON_MS = 30 * SECOND_MS;
 /** Reports wait for their turn, for GitLab's pace and for its answer. */
@@ -176,18 +204,35 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
   // The runner itself gives up after ten minutes, unless its job says otherwise.
   "fetch-cache": {
     atOnce: 8,
-    holdsBytes: DISK_STREAM_BYTES,
+    holdsBytes: FILE_BYTES,
     endsAfterMs: HOUR_MS,
     headers: [...about, "range"],
     query: [],
   },
   "store-cache": {
     atOnce: 4,
-    holdsBytes: DISK_STREAM_BYTES,
+    holdsBytes: FILE_BYTES,
     endsAfterMs: HOUR_MS,
     headers: [...about, "content-type", "x-amz-meta-cachekey"],
     query: [],
   },
+  "registry-check": { ...small, atOnce: 16, headers: ["authorization"] },
+  "registry-token": { ...small, atOnce: 16, headers: ["authorization"] },
+  // Documents, which are held whole, come on top as they arrive.
+  "registry-manifest": {
+    atOnce: 16,
+    holdsBytes: STREAM_BYTES,
+    endsAfterMs: MINUTE_MS,
+    headers: ["accept", "authorization"],
+    query: ["ns"],
+  },
+  "registry-blob": {
+    atOnce: 16,
+    holdsBytes: FILE_BYTES,
+    headers: ["authorization", "range"],
+    query: ["ns"],
+  },
+  "registry-other": { ...small, atOnce: 8 },
   elsewhere: { atOnce: "tunnels", holdsBytes: TUNNEL_BYTES, headers: "others", query: "others" },
   nothing: { ...small, atOnce: 8 },
 };
