@@ -5,8 +5,9 @@ export const advice: Readonly<Record<string, string>> = {
   cache_cut: "Nothing: the runner tries again, and what was there before is still there.",
   cache_directory: "Name a directory in cache.directory that FireRunner's user may write to.",
   cache_no_space: "Make room on the disk (firerunner cache prune), or lower cache.minFree.",
-  cache_s3_refused: "Correct cache.s3: bucket, region, and keys that may read, write, list and delete there.",
-  cache_s3_unavailable: "Look at the S3 server, and at the way to it (cache.s3.endpoint, proxy, caFile).",
+  cache_server_refused:
+    "Correct cache.s3: bucket, region, and keys that may read, write, list and delete there.",
+  cache_server_unavailable: "Look at the S3 server, and at the way to it (cache.s3.endpoint, proxy, caFile).",
   cache_too_large: "Raise cache.projectSize and cache.size, or keep less in the cache.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
   ci_repository: "Give the directory of a repository in which a .gitlab-ci.yml lies.",

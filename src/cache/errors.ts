@@ -10,9 +10,9 @@ type CacheErrorCode =
   /** The directory of caches cannot be used. */
   | "cache_directory"
   /** The S3 server does not take FireRunner's requests: keys, bucket or region are wrong. */
-  | "cache_s3_refused"
+  | "cache_server_refused"
   /** The S3 server cannot be reached, or answers with an error of its own. */
-  | "cache_s3_unavailable";
+  | "cache_server_unavailable";
 
 export class CacheError extends FireRunnerError {
   declare readonly code: CacheErrorCode;

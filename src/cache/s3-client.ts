@@ -92,7 +92,7 @@ export function createS3Client({ settings, access, proxies, clock }: S3ClientOpt
       return answer;
     } catch (cause) {
       signal.throwIfAborted();
-      throw new CacheError("cache_s3_unavailable", `${doing} at ${endpoint}: ${describeError(cause)}`, {
+      throw new CacheError("cache_server_unavailable", `${doing} at ${endpoint}: ${describeError(cause)}`, {
         cause,
         hint: "check cache.s3.endpoint, the server, and the way to it (proxy, caFile)",
         retryable: true,
@@ -131,8 +131,8 @@ function refusalOf(
   // 501 and the like are not mended by patience.
   const isLater = status === 429 || status === 500 || status === 502 || status === 503 || status === 504;
   return isLater
-    ? new CacheError("cache_s3_unavailable", said, { retryable: true })
-    : new CacheError("cache_s3_refused", said, {
+    ? new CacheError("cache_server_unavailable", said, { retryable: true })
+    : new CacheError("cache_server_refused", said, {
         hint: "check cache.s3: bucket and region, and whether the keys may read, write, list and delete there",
       });
 }

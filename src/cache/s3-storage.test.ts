@@ -113,7 +113,7 @@ describe("caches on an S3 server that checks each signature", () => {
     const body = Readable.from([Buffer.from("x")]);
 
     await expect(mistaken.store(idOf("deps"), { key: "deps", bytes: 1, body }, signal)).rejects.toMatchObject(
-      { code: "cache_s3_refused", message: expect.stringMatching(words) },
+      { code: "cache_server_refused", message: expect.stringMatching(words) },
     );
     await mistaken.close();
   });
@@ -126,23 +126,23 @@ describe("caches on an S3 server that checks each signature", () => {
 
     server.faults.push((_, response) => void response.writeHead(503).end("<Code>SlowDown</Code>"));
     await expect(reading()).rejects.toMatchObject({
-      ...{ code: "cache_s3_unavailable", retryable: true },
+      ...{ code: "cache_server_unavailable", retryable: true },
       message: expect.stringContaining("503 (SlowDown)"),
     });
     server.faults.push((request) => void request.socket.destroy());
-    await expect(reading()).rejects.toMatchObject({ code: "cache_s3_unavailable" });
+    await expect(reading()).rejects.toMatchObject({ code: "cache_server_unavailable" });
     server.faults.push(
       (_, response) => void response.writeHead(200, { "content-length": 10 }).end("0123456789"),
     );
-    await expect(reading()).rejects.toMatchObject({ code: "cache_s3_unavailable" });
+    await expect(reading()).rejects.toMatchObject({ code: "cache_server_unavailable" });
     server.faults.push((_, response) => {
       response.writeHead(403);
       const more = () => void (response.destroyed || response.write("<Code>".repeat(10_000), more));
       more();
     });
-    await expect(reading()).rejects.toMatchObject({ code: "cache_s3_refused" });
+    await expect(reading()).rejects.toMatchObject({ code: "cache_server_refused" });
     await server[Symbol.asyncDispose]();
-    await expect(reading()).rejects.toMatchObject({ code: "cache_s3_unavailable" });
+    await expect(reading()).rejects.toMatchObject({ code: "cache_server_unavailable" });
     server = await startS3Server();
   });
 
@@ -154,7 +154,7 @@ describe("caches on an S3 server that checks each signature", () => {
 
     expect(await trusting.find(idOf("none"), signal)).toBeUndefined();
     await expect(distrusting.find(idOf("none"), signal)).rejects.toMatchObject({
-      code: "cache_s3_unavailable",
+      code: "cache_server_unavailable",
     });
     await Promise.all([trusting.close(), distrusting.close()]);
   });

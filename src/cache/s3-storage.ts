@@ -103,7 +103,7 @@ function wholeOf({ headers, body }: Dispatcher.ResponseData, bytes: number): Rea
   if (headers["content-length"] === String(bytes)) return body;
   body.destroy();
   throw new CacheError(
-    "cache_s3_unavailable",
+    "cache_server_unavailable",
     "the S3 server sends another part of a cache than it was asked for",
   );
 }

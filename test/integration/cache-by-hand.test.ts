@@ -212,7 +212,7 @@ describe.skipIf(versitygw === undefined)("an S3 server of others, which checks s
     expect(object).toMatchObject({ key, bytes: content.length });
     expect(whole && (await buffer(whole)).equals(content)).toBe(true);
     expect(part && (await text(part))).toBe("01234");
-    await expect(wrong.find(id, signal)).rejects.toMatchObject({ code: "cache_s3_refused" });
+    await expect(wrong.find(id, signal)).rejects.toMatchObject({ code: "cache_server_refused" });
     expect(await storage.list({ projectId: 7 }, signal)).toMatchObject([{ id, key, bytes: content.length }]);
     await storage.remove({ ...object, usedAt: undefined }, signal);
     expect(await storage.list({}, signal)).toEqual([]);

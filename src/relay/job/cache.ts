@@ -200,6 +200,6 @@ const answers: Readonly<Record<CacheError["code"], [status: number, words: strin
   cache_no_space: [507, "FireRunner has no room for this cache: its disk is full"],
   cache_cut: [400, "the upload of this cache was not as long as it said"],
   cache_directory: [503, "FireRunner's directory of caches cannot be used"],
-  cache_s3_refused: [403, "FireRunner's S3 server does not serve its caches; its log says why"],
-  cache_s3_unavailable: [503, "FireRunner's S3 server does not answer; its log says why"],
+  cache_server_refused: [403, "FireRunner's S3 server does not serve its caches; its log says why"],
+  cache_server_unavailable: [503, "FireRunner's S3 server does not answer; its log says why"],
 };
