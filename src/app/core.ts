@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MIB_BYTES } from "../base/units.ts";
+import { openCacheStorage } from "../cache/open-storage.ts";
 import type { Config } from "../config/load.ts";
 import { containersDirectory } from "../containers/config.ts";
 import { openJobImages } from "../containers/job-images.ts";
@@ -17,6 +18,7 @@ import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
+import type { RelayCache } from "../relay/job/cache.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createStore } from "../store/create-store.ts";
@@ -80,20 +82,26 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
-  const openCache = () => openCacheOf(config());
-  const containers = createJobContainers({ store, pools, images, openCache, clock: systemClock });
+  const openJobImageCache = () => openCacheOf(config());
+  const containers = createJobContainers({
+    ...{ store, pools, images, clock: systemClock },
+    openCache: openJobImageCache,
+  });
   cleanups.push(() => containers.close());
+  const cache = await openCache(config(), images, cleanups);
   const relay = createRelay({
     store,
     http,
     api,
     pools,
+    cache,
     bootData: bootDataFrom({
       store,
       pools,
       relay: relayConfig,
       authorities: createGuestAuthorities(config(), log),
       containers,
+      hasCaches: cache !== undefined,
     }),
     inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
     clock: systemClock,
@@ -140,6 +148,26 @@ async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
   const http = watchReach(await connectGitLab(config, log), reach);
   cleanups.push(() => http.close());
   return { http, reach };
+}
+
+/** Caches of jobs, where they are kept. */
+async function openCache(
+  { cache, cacheAccess: access, state, proxy: proxies, gitlab }: Config,
+  images: ImageSource,
+  cleanups: Cleanup[],
+): Promise<RelayCache | undefined> {
+  if (!cache.enabled) return undefined;
+  const where = { cache, state, access, proxies, gitlabUrl: gitlab.url };
+  const storage = await openCacheStorage({ ...where, clock: systemClock });
+  cleanups.push(() => storage.close());
+  return {
+    storage,
+    settings: cache,
+    async isKnownTo(digest) {
+      const image = await images.resolve(digest).catch(() => undefined);
+      return image !== undefined && (image.abilities?.includes("cache") ?? true);
+    },
+  };
 }
 
 function localDeps({ state, vm }: Config, log: Log) {

@@ -32,7 +32,6 @@ const rules: readonly Rule[] = [
   keyword("trigger", "unchanged", "GitLab starts the other pipeline itself and asks no runner"),
   foreignPlatform,
   keyword("run", "no", "steps are not run, only scripts"),
-  keyword("cache", "unchanged", "it runs without: nothing is kept from one job for the next"),
   keyword(
     "secrets",
     "setting",

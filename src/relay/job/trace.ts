@@ -121,16 +121,19 @@ interface TraceHead {
   readonly payload: string;
   readonly now: number;
   readonly inContainers: boolean;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
 }
 
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
  * died before are in `job.traceHead` already.
  */
-export function composeTraceHead({ job, machine, payload, now, inContainers }: TraceHead): string {
+export function composeTraceHead(head: TraceHead): string {
+  const { job, machine, payload, now } = head;
   if (job.traceHead.includes(describeMachine(machine))) return "";
   const parsed = JobPayload.parse(JSON.parse(payload));
-  return `${machineLine(job, machine, now)}${ignoredLines(parsed, inContainers)}${proxyLine(machine, parsed)}`;
+  return `${machineLine(job, machine, now)}${ignoredLines(head, parsed)}${proxyLine(machine, parsed)}`;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -148,7 +151,7 @@ function describeMachine(machine: Machine): string {
   return `FireRunner: machine ${machine.id}`;
 }
 
-function ignoredLines(payload: JobPayload, inContainers: boolean): string {
+function ignoredLines({ inContainers, whyNoCaches }: TraceHead, payload: JobPayload): string {
   const image = payload.image?.name;
   const services = (payload.services ?? []).map((service) => service.name);
   const ignored = [
@@ -158,10 +161,8 @@ function ignoredLines(payload: JobPayload, inContainers: boolean): string {
   const lines = (inContainers ? [] : ignored).map((text) =>
     ignoredLine(payload, text, "jobs of this pool run in the machine itself"),
   );
-  if (payload.cache && payload.cache.length > 0)
-    lines.push(
-      ignoredLine(payload, describeCaches(payload.cache), "caches are not kept from job to job yet"),
-    );
+  if (payload.cache && payload.cache.length > 0 && whyNoCaches !== undefined)
+    lines.push(ignoredLine(payload, describeCaches(payload.cache), whyNoCaches));
   return lines.join("");
 }
 
