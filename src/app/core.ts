@@ -6,9 +6,12 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
-import { createDiskLedger, type DiskLedger } from "../base/disk-ledger.ts";
+import { createDiskLedger, type DiskCache, type DiskLedger } from "../base/disk-ledger.ts";
 import type { Log } from "../base/log.ts";
 import { MIB_BYTES } from "../base/units.ts";
+import { cacheDirectory } from "../cache/config.ts";
+import { LocalStorage } from "../cache/local-storage.ts";
+import { openCacheStorage } from "../cache/open-storage.ts";
 import type { Config } from "../config/load.ts";
 import { containersDirectory } from "../containers/config.ts";
 import { type ImageDiskCache, imageDiskCache } from "../containers/disk-cache.ts";
@@ -19,6 +22,7 @@ import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
+import type { RelayCache } from "../relay/job/cache.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createStore } from "../store/create-store.ts";
@@ -86,22 +90,30 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
-  const openCache = () => openCacheOf(config());
-  const containers = createJobContainers({ store, pools, images, openCache, clock: systemClock });
+  const openJobImageCache = () => openCacheOf(config());
+  const containers = createJobContainers({
+    ...{ store, pools, images, clock: systemClock },
+    openCache: openJobImageCache,
+  });
   cleanups.push(() => containers.close());
   const imageCache = imageDiskCache(containersDirectory(config()), containers.cache);
   caches.add(imageCache);
+  const cache = await openCache(config(), images, cleanups);
+  const kept = cache?.storage;
+  if (kept instanceof LocalStorage) caches.add(jobDiskCache(cacheDirectory(config()), kept));
   const relay = createRelay({
     store,
     http,
     api,
     pools,
+    cache,
     bootData: bootDataFrom({
       store,
       pools,
       relay: relayConfig,
       authorities: createGuestAuthorities(config(), log),
       containers,
+      hasCaches: cache !== undefined,
     }),
     inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
     clock: systemClock,
@@ -114,6 +126,15 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   cleanups.push(() => relay.stop());
   await relay.start();
   return { store, http, reach, api, images, containers, imageCache, caches, fleet, hostRegistry, relay };
+}
+
+/** What jobs name under `cache:`, where it lies on this computer. */
+function jobDiskCache(directory: string, storage: LocalStorage): DiskCache {
+  return {
+    ...{ name: "caches of jobs", directory },
+    use: async () => ({ usedBytes: storage.usedBytes(), evictableBytes: storage.usedBytes() }),
+    evict: (bytes) => storage.free(bytes),
+  };
 }
 
 function openCacheOf(config: Config) {
@@ -148,6 +169,26 @@ async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
   const http = watchReach(await connectGitLab(config, log), reach);
   cleanups.push(() => http.close());
   return { http, reach };
+}
+
+/** Caches of jobs, where they are kept. */
+async function openCache(
+  { cache, cacheAccess: access, state, proxy: proxies, gitlab }: Config,
+  images: ImageSource,
+  cleanups: Cleanup[],
+): Promise<RelayCache | undefined> {
+  if (!cache.enabled) return undefined;
+  const where = { cache, state, access, proxies, gitlabUrl: gitlab.url };
+  const storage = await openCacheStorage({ ...where, clock: systemClock });
+  cleanups.push(() => storage.close());
+  return {
+    storage,
+    settings: cache,
+    async isKnownTo(digest) {
+      const image = await images.resolve(digest).catch(() => undefined);
+      return image !== undefined && (image.abilities?.includes("cache") ?? true);
+    },
+  };
 }
 
 function localDeps({ state, vm }: Config, log: Log) {

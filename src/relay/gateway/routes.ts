@@ -5,7 +5,8 @@
  * when there is room (`atOnce`, `holdsBytes`), sees no header and no part of the query but those named here, counts what it reads with
  * `exchange.hold`, and stops waiting when `exchange.signal` aborts. A new route is a kind in `routes.ts`, a line here, and a handler.
  */
-import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import { type CacheRequest, cacheRequestOf, isCachePath } from "../../cache/request.ts";
 
 /** What a guest's request is about. Paths are matched as sent: nothing is decoded, so nothing can hide in an encoding. */
 export type Route =
@@ -29,7 +30,10 @@ export type Route =
   | { readonly kind: "registry-manifest"; readonly name: string; readonly reference: string }
   | { readonly kind: "registry-blob"; readonly name: string; readonly reference: string }
   /** What else is asked of a registry: pushes, lists. */
-  | { readonly kind: "registry-other" };
+  | { readonly kind: "registry-other" }
+  /** By the protocol S3, of which runners know no other part. */
+  | ({ readonly kind: "fetch-cache" } & CacheRequest)
+  | ({ readonly kind: "store-cache" } & CacheRequest);
 
 const segment = "(?!\\.{1,2}/)[A-Za-z0-9_.-]+";
 const repository = `^(?:/${segment}){1,30}\\.git`;
@@ -44,6 +48,7 @@ const jobPath = /^\/api\/v4\/jobs\/([1-9]\d{0,14})(\/trace|\/artifacts)?$/;
 
 /** The route of a request, or undefined when the relay has nothing there. `path` is without the query. */
 export function routeOf(method: string, path: string): Route | undefined {
+  if (isCachePath(path)) return cacheRoute(method, path);
   if (path.length > 2_048) return undefined;
   return (
     ownRoute(method, path) ?? jobRoute(method, path) ?? gitRoute(method, path) ?? registryRoute(method, path)
@@ -72,6 +77,13 @@ function jobRoute(method: string, path: string): Route | undefined {
   const match = jobPath.exec(path);
   const kind = match ? jobKinds[`${method} ${match[2] ?? ""}`] : undefined;
   return kind ? { kind, jobId: Number(match?.[1]) } : undefined;
+}
+
+function cacheRoute(method: string, path: string): Route | undefined {
+  const request = cacheRequestOf(path);
+  if (request === undefined) return undefined;
+  if (method === "GET" || method === "HEAD") return { kind: "fetch-cache", ...request };
+  return method === "PUT" ? { kind: "store-cache", ...request } : undefined;
 }
 
 function gitRoute(method: string, path: string): Route | undefined {
@@ -121,8 +133,8 @@ const KIB = 1024;
 const SMALL_BYTES = 32 * KIB;
 /** Two connections with a piece on its way in each direction, as Node and undici cut them. */
 const STREAM_BYTES = 256 * KIB;
-/** Two pieces as they are read from a file, and what the connection buffers. */
-const BLOB_BYTES = 768 * KIB;
+/** Two pieces as they are read from a file or written to one, and what the connection buffers. */
+const FILE_BYTES = 768 * KIB;
 /** A tunnel that is read at both ends holds next to nothing, and there are many. */
 const TUNNEL_BYTES = 64 * KIB;
 /** For what is answered from here. */
@@ -189,6 +201,21 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
     headers: [...transfer, "authorization", ...conditions],
     query: [],
   },
+  // The runner itself gives up after ten minutes, unless its job says otherwise.
+  "fetch-cache": {
+    atOnce: 8,
+    holdsBytes: FILE_BYTES,
+    endsAfterMs: HOUR_MS,
+    headers: [...about, "range"],
+    query: [],
+  },
+  "store-cache": {
+    atOnce: 4,
+    holdsBytes: FILE_BYTES,
+    endsAfterMs: HOUR_MS,
+    headers: [...about, "content-type", "x-amz-meta-cachekey"],
+    query: [],
+  },
   "registry-check": { ...small, atOnce: 16, headers: ["authorization"] },
   "registry-token": { ...small, atOnce: 16, headers: ["authorization"] },
   // Documents, which are held whole, come on top as they arrive.
@@ -201,7 +228,7 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
   },
   "registry-blob": {
     atOnce: 16,
-    holdsBytes: BLOB_BYTES,
+    holdsBytes: FILE_BYTES,
     headers: ["authorization", "range"],
     query: ["ns"],
   },

@@ -19,6 +19,7 @@ import type { Guest, JobSession } from "../gateway/guest.ts";
 import type { RegistryMirror } from "../mirror/port.ts";
 import type { ServeMirror } from "../mirror/registry-mirror.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
+import { createCacheHandlers, type RelayCache } from "./cache.ts";
 import { createGit } from "./git.ts";
 import { createGuestCalls, createJobCaller } from "./gitlab-calls.ts";
 import { createJobDelivery } from "./job-delivery.ts";
@@ -42,30 +43,23 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
   const { store, http, api, clock, config } = options;
   const { dialer, audit, recordEnd, pieces, track } = context;
   const jobEnd = createJobEnd({ store, clock });
-  const reports = {
-    store,
-    api,
-    clock,
-    jobEnd,
-    caller: createJobCaller({ http, clock }),
-    intervalSeconds: Math.max(1, Math.ceil(config.traceInterval / 1_000)),
-    traceLimitBytes: config.traceLimit * MIB_BYTES,
-  };
-  const appendTrace = createAppendTrace(reports);
-  const updateJob = createUpdateJob(reports);
+  const caller = createJobCaller({ http, clock });
+  const reports = { store, api, clock, jobEnd, caller, ...limitsOf(config) };
+  const [appendTrace, updateJob] = [createAppendTrace(reports), createUpdateJob(reports)];
   const { objectStorage, idleTimeout: idleTimeoutMs } = config;
   const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
   const calls = createGuestCalls({ http, clock });
   const artifacts = { store, http, calls, dialer, redirects, jobEnd, idleTimeoutMs };
-  const uploadArtifacts = createUpload(artifacts);
-  const downloadArtifacts = createDownload(artifacts);
+  const [uploadArtifacts, downloadArtifacts] = [createUpload(artifacts), createDownload(artifacts)];
   const git = createGit({ store, http, calls, redirects, idleTimeoutMs, pieces });
   const redeliverAfterMs = config.redeliverAfter;
   const onDelivered = createOpenTrace({ api, store, jobEnd, track });
   const requestJob = createJobDelivery({
     ...{ store, http, clock, redeliverAfterMs, onDelivered },
     inContainers: options.inContainers ?? (async () => false),
+    whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
+  const caches = createCacheHandlers({ store, cache: options.cache, idleTimeoutMs });
 
   return async (exchange, route) => {
     switch (route.kind) {
@@ -92,10 +86,27 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
         return await git.lfsBatch(exchange);
       case "lfs-object":
         return await git.lfsObject(exchange);
+      case "fetch-cache":
+        return await caches.fetch(exchange, route);
+      case "store-cache":
+        return await caches.store(exchange, route);
       default:
         return await context.mirror(exchange, route);
     }
   };
+}
+
+function limitsOf({ traceInterval, traceLimit }: RelaySettings) {
+  return {
+    intervalSeconds: Math.max(1, Math.ceil(traceInterval / 1_000)),
+    traceLimitBytes: traceLimit * MIB_BYTES,
+  };
+}
+
+async function reasonForNoCaches(cache: RelayCache | undefined, image: string): Promise<string | undefined> {
+  if (cache === undefined) return "FireRunner keeps no caches here (cache.enabled)";
+  if (await cache.isKnownTo(image)) return undefined;
+  return "the machine's image was built by an earlier release, which kept no caches";
 }
 
 interface OpenTraceDeps extends Pick<RelayOptions, "api" | "store">, Pick<HandlersContext, "track"> {
@@ -137,6 +148,8 @@ export interface RelayOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;
+  /** Undefined where jobs' caches are not kept. */
+  readonly cache?: RelayCache | undefined;
   /** Where the authority for machines on other hosts is kept, if any come. */
   readonly directory?: string;
   /** Which addresses guests may not reach. The default refuses everything that is not public. */
