@@ -11,10 +11,12 @@ import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots, type Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import { announcedInfo } from "../scheduler/health.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import type { Store } from "../store/store.ts";
 import type { Cleanup } from "./cleanups.ts";
 import { type Core, type CoreOptions, openCore } from "./core.ts";
+import { warnOfIgnoredImages } from "./job-containers.ts";
 import { configuredPools, createPoolSources, type PoolSources } from "./pool-sources.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
@@ -78,7 +80,14 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
     cleanups.push(tagged.provisioner.onPoolsChange(() => claimer.poolsChanged()));
     cleanups.push(tagged.watcher.demand.onChange(() => claimer.wake()));
   }
+  void warnOfIgnoredImages(kindsIn(sources), images, log);
   return { ...core, standIns, pools, tokens, scheduler, claimer, tagged };
+}
+
+/** What is told of machines is told once for all sets of tags. */
+function kindsIn({ pools, bases }: PoolSources) {
+  const configured = [...pools().values()].filter(({ origin }) => origin.kind === "configured");
+  return [...configured, ...[...bases()].map(([name, base]) => ({ ...base, name }))];
 }
 
 function buildScheduler({ core, sources, config, log }: Base): Scheduler {
@@ -87,6 +96,7 @@ function buildScheduler({ core, sources, config, log }: Base): Scheduler {
     store: core.store,
     fleet: core.fleet,
     images: core.images,
+    jobImages: core.containers,
     api: core.api,
     relay: core.relay,
     pools: sources.pools,
@@ -135,7 +145,10 @@ function watchTokens({ core: { api, images }, config, log }: Base): PoolTokens {
   return createPoolTokens({
     api,
     pools: () => config().pools,
-    runnerInfo: async (image) => (await images.resolve(image).catch(() => undefined))?.runnerInfo,
+    async runnerInfo(pool) {
+      const image = await images.resolve(pool.image).catch(() => undefined);
+      return image && announcedInfo(pool, image);
+    },
     clock: systemClock,
     log,
   });

@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { usualContainers } from "../../test/builders/pool.ts";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
 import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
 import { containersDirectory } from "../containers/config.ts";
@@ -63,4 +64,46 @@ test.each([
 
   expect(error).toBeInstanceOf(ConfigError);
   expect(String(error)).toMatch(problem);
+});
+
+const inPool = (containers: string) =>
+  `webhook: { group: g, apiToken: t, machine: { containers: ${containers} } }\n`;
+
+test("a pool says for itself what becomes of jobs that name images", async () => {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "firerunner.yaml");
+  const containers =
+    "{ enabled: true, defaultImage: 'r.example.org/ci:1', privileged: false, allow: ['r.example.org/team/*', 'docker.io/library/node', 'localhost:5000/*'], pullDeadline: 90s }";
+  const pools = base.replace("token: glrt-one }", `token: glrt-one }, containers: ${containers}`);
+  await writeFile(file, pools + inPool("{ ignore: true }"), { mode: 0o600 });
+
+  const { kinds, webhook } = await loadConfig({ file, env: {}, root: true });
+
+  expect(kinds.get("small")?.containers).toEqual({
+    enabled: true,
+    ignore: false,
+    defaultImage: "r.example.org/ci:1",
+    privileged: false,
+    allow: ["r.example.org/team/*", "docker.io/library/node", "localhost:5000/*"],
+    pullDeadline: 90_000,
+  });
+  expect(webhook?.machine.containers).toEqual({ ...usualContainers, ignore: true });
+});
+
+test.each([
+  ["{ enabled: true, ignore: true }", "enabled and ignore cannot both be true"],
+  ["{ allow: ['*'] }", "with the host in full"],
+  ["{ allow: ['node'] }", "with the host in full"],
+  ["{ allow: ['team/*'] }", "with the host in full"],
+  ["{ allow: ['*.example.org/x'] }", "with the host in full"],
+  ["{ allow: ['r.example.org/te*'] }", "with the host in full"],
+  ["{ allow: ['r.example.org/a:1'] }", "with the host in full"],
+  ["{ defaultImage: $IMAGE }", "without variables"],
+  ["{ pullDeadline: 10 }", "duration"],
+  ["{ enable: true }", "did you mean “enabled”?"],
+])("containers: %s of a pool is refused", async (containers, words) => {
+  const error = await load(inPool(containers)).catch((thrown: unknown) => thrown);
+
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).problems.map(({ message }) => message).join()).toContain(words);
 });

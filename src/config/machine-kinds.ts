@@ -12,9 +12,10 @@ export function kindOfPool({
   concurrency,
   egress,
   hostLabels,
+  containers,
   size,
 }: Settings["pools"][string]): MachineKind {
-  return { ...commonOf({ image, driver, concurrency, egress, hostLabels }), diskMib: size.disk };
+  return { ...commonOf({ image, driver, concurrency, egress, hostLabels, containers }), diskMib: size.disk };
 }
 
 /** What the configuration says about the tags of jobs. `kinds` are those of all pools, which the rules may name. */
@@ -44,12 +45,13 @@ interface CommonSettings {
   readonly concurrency: number;
   readonly egress: MachineKind["egress"];
   readonly hostLabels: MachineKind["hostLabels"];
+  readonly containers: MachineKind["containers"];
 }
 
 function commonOf(settings: CommonSettings): Omit<MachineKind, "diskMib"> {
-  const { image, driver, concurrency, egress, hostLabels } = settings;
+  const { image, driver, concurrency, egress, hostLabels, containers } = settings;
   const named = driver === "auto" ? preferredDriver() : driver;
-  return { image, driver: named, concurrency, egress, hostLabels };
+  return { image, driver: named, concurrency, egress, hostLabels, containers };
 }
 
 function ofImage(kind: MachineKind, image: string | undefined): MachineKind | undefined {

@@ -10,15 +10,17 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
 import type { NamedRegistry } from "./config.ts";
 import { ContainerError } from "./errors.ts";
-import { fetchBlob } from "./fetch/blob.ts";
+import { type BlobFetches, createBlobFetches } from "./fetch/blob-fetches.ts";
 import { type Blob, hostArchitecture } from "./fetch/documents.ts";
 import { createRepository, type Repository } from "./fetch/repository.ts";
 import { createWays } from "./fetch/ways.ts";
 import { Keeper, type Lease } from "./keep/keeper.ts";
+import { createRegistryMirror } from "./mirror/registry-mirror.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
 
@@ -65,6 +67,8 @@ export interface JobImages {
   /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
   prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
   readonly keeper: Keeper;
+  /** For what jobs pull themselves. */
+  readonly mirror: RegistryMirror;
   close(): Promise<void>;
 }
 
@@ -78,8 +82,6 @@ export interface JobImagesOptions {
   readonly limits?: ComposeLimits;
 }
 
-/** Blobs of all images together. */
-const FETCHES = 4;
 /** Each takes a core. */
 const COMPOSITIONS = 1;
 const PATIENCE_MS = 10 * MINUTE_MS;
@@ -91,7 +93,8 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
   const { clock } = options;
   const keeper = await Keeper.open(options);
   const ways = createWays(options);
-  const maker = createMaker(keeper, options.limits ?? usualLimits);
+  const fetches = createBlobFetches(keeper);
+  const maker = createMaker(keeper, fetches, options.limits ?? usualLimits);
 
   async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
     const startedAt = clock.now();
@@ -121,6 +124,7 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
 
   return {
     keeper,
+    mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
     async prepare(wants, given) {
       const stop = new AbortController();
       const signal = AbortSignal.any([given.signal, stop.signal]);
@@ -153,14 +157,14 @@ interface Making {
 
 type Made = Pick<PreparedImage, "key" | "disk" | "sizeBytes" | "fetchedBytes" | "isFromCache">;
 
-function createMaker(keeper: Keeper, limits: ComposeLimits) {
-  const fetchLayers = createFetching(keeper);
+function createMaker(keeper: Keeper, fetches: BlobFetches, limits: ComposeLimits) {
+  const fetchLayers = createFetching(keeper, fetches);
   const compose = createComposing(keeper, limits);
   return {
     async disk(making: Making): Promise<Made> {
       const key = keyOf(making);
       const disk = keeper.pathOf("disk", key);
-      if (making.lease.take("disk", key))
+      if (making.lease.takeDisk(key))
         return { key, disk, sizeBytes: keeper.diskBytes(key), fetchedBytes: 0, isFromCache: true };
       const fetchedBytes = await fetchLayers(making);
       const sizeBytes = await compose(making, key);
@@ -170,49 +174,26 @@ function createMaker(keeper: Keeper, limits: ComposeLimits) {
   };
 }
 
-/** Layers that are not here, each once however many wait for it; answers how much came for this image. */
-function createFetching(keeper: Keeper) {
-  const fetching = createSharedWork<number>();
-  const fetches = pLimit(FETCHES);
-
-  async function fetchOne(making: Making, blob: Blob, onBytes: (bytes: number) => void): Promise<number> {
-    const { repository, reference, signal } = making;
-    let isOurs = false;
-    const once = () =>
-      fetching.run(blob.digest, signal, (stop) => {
-        isOurs = true;
-        return fetches(async () => {
-          stop.throwIfAborted();
-          const part = await keeper.partPath(blob.digest);
-          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
-          await keeper.addBlob(blob.digest, part);
-          return fetched;
-        });
-      });
-    return await once().catch(async (error: unknown) => {
-      // What another job fetches comes with that job's login and patience: where those fail, ours may not.
-      if (isOurs) throw error;
-      signal.throwIfAborted();
-      return await once();
-    });
-  }
-
+/** Layers that are not here; answers how much came for this image. */
+function createFetching(keeper: Keeper, fetches: BlobFetches) {
   return async (making: Making): Promise<number> => {
-    const { image, lease, report, policy, reference } = making;
+    const { image, lease, report, policy, reference, repository, signal } = making;
     const each = new Map(image.layers.map((layer) => [layer.digest, layer]));
-    const missing = [...each.values()].filter(({ digest }) => !lease.take("blob", digest));
+    const missing = [...each.values()].filter(({ digest }) => !lease.takeBlob(digest, reference.registry));
     if (missing.length > 0 && policy === "never") throw goneFromHere(reference);
     const total = sum(missing);
     // Besides the layers: the disk, and one archive for as long as it is read.
     await keeper.makeRoom(total + 2 * sum(image.layers));
     const done = new Map<string, number>();
+    if (total > 0) report({ phase: "fetch", bytes: { done: 0, total } });
     const fetched = await Promise.all(
-      missing.map((blob) =>
-        fetchOne(making, blob, (bytes) => {
+      missing.map((blob) => {
+        const onBytes = (bytes: number) => {
           done.set(blob.digest, bytes);
           report({ phase: "fetch", bytes: { done: [...done.values()].reduce((a, b) => a + b, 0), total } });
-        }),
-      ),
+        };
+        return fetches.fetch({ repository, reference, blob, signal, onBytes });
+      }),
     );
     return fetched.reduce((a, b) => a + b, 0);
   };

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
-import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
+import { DriverName, durationMs, HostLabels, MachineContainers, sizeMib } from "../domain/config.ts";
 import { EgressConfig } from "../domain/egress.ts";
 import type { NamedScope, Scope } from "../gitlab/rest-api.ts";
 
@@ -51,6 +51,9 @@ const TaggedMachine = z.strictObject({
     description: "What guests may reach beside GitLab; as in pools.",
   }),
   hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),
+  containers: MachineContainers.prefault({}).meta({
+    description: "Jobs that name an image or services; as in pools.",
+  }),
   concurrency: z
     .number()
     .int()

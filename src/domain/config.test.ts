@@ -12,6 +12,10 @@ describe("pool settings", () => {
       driver: "auto",
       runner,
       concurrency: 10,
+      containers: {
+        ...{ ignore: false, defaultImage: "debian:13-slim", privileged: true },
+        ...{ allow: [], pullDeadline: 600_000 },
+      },
       egress: { mode: "internet", hosts: [], audit: false },
       hostLabels: {},
     });

@@ -44,6 +44,52 @@ export const HostLabels = z.record(label, label.meta({ description: "A label's v
 /** What runs the machines; `auto` takes the best that this computer can. */
 export const DriverName = z.enum(["auto", ...driverNames]);
 
+const imageName = z
+  .string()
+  .regex(/^[a-z0-9[][^\s$]{0,300}$/i, "expected the name of a container image, without variables");
+
+/** With its host in full, so that no pattern opens another registry than it says. */
+const allowedImage = z
+  .string()
+  .regex(
+    /^(?:localhost|(?=[^/]*[.:])[a-z0-9[][a-z0-9.:[\]-]*)\/(?:[a-z0-9._/-]*[a-z0-9]|(?:[a-z0-9._/-]*\/)?\*)$/,
+    "expected HOST/NAME, or HOST/PATH/* for all below it, with the host in full (docker.io/library/node)",
+  );
+
+/** `containers` of pools and of `webhook.machine`: what becomes of jobs that name an image or services. */
+export const MachineContainers = z
+  .strictObject({
+    enabled: z.boolean().optional().meta({
+      description:
+        "Whether jobs that name an image or services run in containers; false: such a job fails, with the reason in its log. Default: where the image can (variant containers), and otherwise what they name is ignored.",
+    }),
+    ignore: z.boolean().default(false).meta({
+      description:
+        "Run jobs in the machine's own system, whatever image and services they name; their logs say so.",
+    }),
+    defaultImage: imageName
+      .default("debian:13-slim")
+      .meta({ description: "The image of jobs that name services and no image." }),
+    privileged: z.boolean().default(true).meta({
+      description:
+        "Containers of jobs have all rights in their machine, as docker:dind needs them; the machine is what holds a job.",
+    }),
+    allow: z
+      .array(allowedImage.meta({ description: "HOST/NAME, or HOST/PATH/* for all below it." }))
+      .default([])
+      .meta({
+        description:
+          "Images that jobs may have with FireRunner's own login (containers.registries), from wherever their registry is. Others need the job's own login, or none.",
+      }),
+    pullDeadline: durationMs().prefault("10m").meta({
+      description:
+        "Longest time until all images of a job are here. It costs the job none of its attempts, nor of scheduler.startLimit.",
+    }),
+  })
+  .refine(({ enabled, ignore }) => !(enabled === true && ignore), {
+    message: "enabled and ignore cannot both be true",
+  });
+
 const PoolSize = z.strictObject({
   cpus: z.number().int().min(1).max(64).default(1).meta({ description: "Virtual CPUs of each machine." }),
   memory: sizeMib().default(2048).meta({ description: "Memory of each machine, such as 4GiB." }),
@@ -77,6 +123,9 @@ export const Pool = z.strictObject({
   concurrency: z.number().int().min(1).default(10).meta({ description: "Jobs of this pool at one time." }),
   hostLabels: HostLabels.default({}).meta({
     description: "Labels that a host must have for machines of this pool, such as zone: a.",
+  }),
+  containers: MachineContainers.prefault({}).meta({
+    description: "Jobs that name an image or services (docs/containers.md).",
   }),
   egress: EgressConfig.prefault("internet").meta({
     description:

@@ -2,6 +2,7 @@
 
 import type { Secret } from "../base/secret.ts";
 import { formatMib } from "../base/units.ts";
+import type { MachineContainers } from "./containers.ts";
 import { hostsSettingOf, isRemoteDriver } from "./drivers.ts";
 import type { Egress } from "./egress.ts";
 import { type HostCapacity, type Labels, missingLabel } from "./placement.ts";
@@ -14,6 +15,7 @@ export interface MachineKind {
   /** Jobs at one time, of a pool or of one set of tags. */
   readonly concurrency: number;
   readonly egress: Egress;
+  readonly containers: MachineContainers;
   /** What the host must have, where a driver has several. */
   readonly hostLabels: Labels;
   readonly diskMib: number;

@@ -10,6 +10,8 @@ export interface BootData {
   readonly containers?: ContainersBootData | undefined;
   /** The guest's way out, as `http://host:port`, when its pool gives it one. */
   readonly proxy?: string | undefined;
+  /** The bucket by which the guest's runner asks the relay for caches; undefined where none are kept. */
+  readonly cacheBucket?: string | undefined;
   /** PEM of certificate authorities to trust besides the image's. */
   readonly authorities?: string | undefined;
   /** How much of a job's log the guest's runner collects, in KiB. */
@@ -39,6 +41,7 @@ export function renderBootData(data: BootData): string {
     default_image: data.containers?.defaultImage,
     privileged: data.containers && `${data.containers.privileged}`,
     proxy: data.proxy,
+    cache: data.cacheBucket,
     // On one line, as printf's %b reads it: a PEM text has no backslash of its own.
     ca: data.authorities?.replaceAll("\n", "\\n"),
     log_limit: `${data.logLimitKib}`,

@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { expect, test, vi } from "vitest";
-import { aPool } from "../../test/builders/pool.ts";
+import { aPool, usualContainers } from "../../test/builders/pool.ts";
 import type { Clock } from "../base/clock.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -27,7 +27,8 @@ function createSubject(pools: Pool[], fleetOn = oneHost) {
       },
     },
     pools: () => current,
-    bases: () => new Map([["webhook", { driver: "fake", image: "base", hostLabels: {} }]]),
+    bases: () =>
+      new Map([["webhook", { driver: "fake", image: "base", hostLabels: {}, containers: usualContainers }]]),
     clock,
     log: pino({ level: "silent" }),
     refusals: { closing: () => undefined },

@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { atMost } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
+import { containersUse } from "../domain/containers.ts";
 import { isLocalHost, missingLabel } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Fleet, HostProblem, VmDriver } from "../vm/driver.ts";
@@ -168,7 +169,8 @@ function healthOf(
     ([, { name: driver, labels }]) =>
       driver === base.driver && missingLabel(labels, base.hostLabels) === undefined,
   );
-  if (candidates.length === 0) return describe(name, noHost(base, hosts), found);
+  const runnerInfo = found && announcedInfo(base, found);
+  if (candidates.length === 0) return { ...describe(name, noHost(base, hosts), found), runnerInfo };
   const findings = candidates.map(([key, driver]) =>
     findingOf(
       driver,
@@ -178,7 +180,13 @@ function healthOf(
   );
   const best = findings.find(({ problems }) => problems.length === 0);
   const problems = findings.flatMap((finding) => finding.problems);
-  return describe(name, best ?? { ...findings[0], problems: unique(problems) }, found);
+  return { ...describe(name, best ?? { ...findings[0], problems: unique(problems) }, found), runnerInfo };
+}
+
+/** What GitLab is to believe of the runner: it can do more in containers. */
+export function announcedInfo(base: MachineBase, image: ReadyImage): ReadyImage["runnerInfo"] {
+  const inContainers = containersUse(base, image).kind === "run" ? image.containerRunnerInfo : undefined;
+  return inContainers ?? image.runnerInfo;
 }
 
 /** With the host's name where there may be several. */
@@ -214,7 +222,7 @@ function describe(pool: string, finding: Finding & { checkedAt?: number }, image
   const seenAt = checkedAt === 0 ? undefined : checkedAt;
   return {
     ...{ pool, ok: problems.length === 0, problems, accelerator, checkedAt: seenAt },
-    ...{ runnerInfo: image?.runnerInfo, image },
+    ...{ runnerInfo: undefined, image },
   };
 }
 

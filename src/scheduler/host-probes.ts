@@ -16,7 +16,7 @@ export interface PoolProblem {
 }
 
 /** What has to work for a machine: looked at once, however many pools share it. */
-export type MachineBase = Pick<Pool, "driver" | "image" | "hostLabels">;
+export type MachineBase = Pick<Pool, "driver" | "image" | "hostLabels" | "containers">;
 
 /** The file system on which machines have their disks. */
 export interface DiskWatch {
