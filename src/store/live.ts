@@ -6,7 +6,7 @@
 import { occupyingMachineStates, unfinishedJobStates } from "../domain/states.ts";
 import type { Job, Machine, Store } from "./store.ts";
 
-export interface DrainedHost {
+interface DrainedHost {
   readonly key: string;
   readonly isDrained: boolean;
 }
