@@ -16,6 +16,8 @@ export interface InstallationOptions {
   /** One pool and one runner each; the number is that of jobs at one time. */
   readonly pools: readonly number[];
   readonly unpaced?: boolean;
+  /** `HOST:PORT`, from which jobs have images. */
+  readonly registry?: string;
 }
 
 /** A stand-in GitLab here, FireRunner in a second process, and the guests of its fake machines in a third. */
@@ -27,7 +29,7 @@ export interface FakeInstallation {
   /** Ends both processes; otherwise they end with the figure. */
   stop(): Promise<void>;
   /** A pending job that only the runner of this pool can take. */
-  addJob(pool: number, work: Work): Promise<Job>;
+  addJob(pool: number, work: Work, image?: string): Promise<Job>;
   /** A job that waits, one way through the relay and the other for a runner that takes it directly. */
   addPair(): Promise<Pair & { readonly relayJob: Job; readonly directJob: Job }>;
 }
@@ -38,7 +40,7 @@ const tagOf = (pool: number) => `pool-${pool}`;
 
 export async function createFakeInstallation(
   context: BenchContext,
-  { pools, unpaced = false }: InstallationOptions,
+  { pools, unpaced = false, registry }: InstallationOptions,
 ): Promise<FakeInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-bench-"));
   context.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
@@ -74,13 +76,14 @@ export async function createFakeInstallation(
       token: runners[pool]?.token ?? "",
       concurrency,
     })),
-    unpaced,
+    ...{ unpaced, registry },
     running: [],
     claims: true,
   });
 
-  function add(tag: string, work: Work): Promise<Job> {
-    return gitlab.addJob(project, { tags: [tag], script: [JSON.stringify(work)] });
+  function add(tag: string, work: Work, image?: string): Promise<Job> {
+    const script = [JSON.stringify(work)];
+    return gitlab.addJob(project, { tags: [tag], script, ...(image ? { image: { name: image } } : {}) });
   }
 
   return {
@@ -89,7 +92,7 @@ export async function createFakeInstallation(
     manager,
     guests,
     stop,
-    addJob: (pool, work) => add(tagOf(pool), work),
+    addJob: (pool, work, image) => add(tagOf(pool), work, image),
     async addPair() {
       const relayJob = await add(tagOf(0), { hold: true });
       const directJob = await add("direct", { hold: true });
