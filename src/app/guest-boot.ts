@@ -31,7 +31,8 @@ export function bootDataFrom({ store, pools, relay, authorities, containers }: B
   return async (machineId: string): Promise<string | undefined> => {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
+    const pool = pools().get(machine.pool);
+    const mode = pool?.egress.mode ?? "none";
     const disks = await containers.bootOf(machine);
     return renderBootData({
       machineId,
@@ -39,6 +40,8 @@ export function bootDataFrom({ store, pools, relay, authorities, containers }: B
       nowMs: systemClock.now(),
       executor: disks === undefined ? "shell" : "docker",
       containers: disks,
+      engine: pool?.containers.engine,
+      runnerSettings: pool?.runnerSettings,
       proxy: mode === "none" ? undefined : GUEST_PROXY,
       logLimitKib: runnerLogLimitKib(relay),
       authorities: await authorities.pem(),

@@ -120,7 +120,7 @@ test("a job that names images has them as disks, held until its machine is gone"
       },
     ],
   });
-  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true });
+  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true, socket: false });
   expect(held).toEqual(names);
   expect(pins.size).toBe(0);
 });

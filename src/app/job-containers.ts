@@ -205,8 +205,8 @@ function rulesOf({ containers }: Pool) {
 }
 
 function bootFrom({ containers }: Pool, { images }: JobWants): ContainersBootData {
-  const { defaultImage, privileged } = containers;
-  return { imageDisks: images.length, defaultImage, privileged };
+  const { defaultImage, privileged, socket } = containers;
+  return { imageDisks: images.length, defaultImage, privileged, socket };
 }
 
 interface Fetching {
