@@ -2,6 +2,13 @@
 export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
+  cache_cut: "Nothing: the runner tries again, and what was there before is still there.",
+  cache_directory: "Name a directory in cache.directory that FireRunner's user may write to.",
+  cache_no_space: "Make room on the disk (firerunner cache prune), or lower cache.minFree.",
+  cache_server_refused:
+    "Correct cache.s3: bucket, region, and keys that may read, write, list and delete there.",
+  cache_server_unavailable: "Look at the S3 server, and at the way to it (cache.s3.endpoint, proxy, caFile).",
+  cache_too_large: "Raise cache.projectSize and cache.size, or keep less in the cache.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
   ci_repository: "Give the directory of a repository in which a .gitlab-ci.yml lies.",
   cli_canceled: "Nothing was written; run “firerunner init” again.",

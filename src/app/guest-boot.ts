@@ -4,6 +4,7 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/tls.ts";
 import { readTrusted } from "../base/trusted-file.ts";
+import { CACHE_BUCKET } from "../cache/request.ts";
 import type { Config } from "../config/load.ts";
 import { RELAY_IN_GUEST } from "../domain/drivers.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -24,10 +25,12 @@ export interface BootDataDeps {
   readonly relay: RelaySettings;
   readonly authorities: GuestAuthorities;
   readonly containers: Pick<JobContainers, "bootOf">;
+  /** Whether caches are kept. */
+  readonly hasCaches: boolean;
 }
 
 /** Returns what gives a machine its boot data: undefined for one that is not known, or that is being removed. */
-export function bootDataFrom({ store, pools, relay, authorities, containers }: BootDataDeps) {
+export function bootDataFrom({ store, pools, relay, authorities, containers, hasCaches }: BootDataDeps) {
   return async (machineId: string): Promise<string | undefined> => {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
@@ -43,6 +46,7 @@ export function bootDataFrom({ store, pools, relay, authorities, containers }: B
       engine: pool?.containers.engine,
       runnerSettings: pool?.runnerSettings,
       proxy: mode === "none" ? undefined : GUEST_PROXY,
+      cacheBucket: hasCaches ? CACHE_BUCKET : undefined,
       logLimitKib: runnerLogLimitKib(relay),
       authorities: await authorities.pem(),
     });

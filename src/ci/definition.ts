@@ -13,6 +13,19 @@ interface ArtifactDefinition {
   readonly expireIn?: string;
 }
 
+export interface CacheDefinition {
+  /** As it stands in the file, or made of what last changed these files. */
+  readonly key: string | { readonly files: readonly string[]; readonly prefix?: string };
+  readonly paths: readonly string[];
+  readonly untracked: boolean;
+  /** `pull-push`, `pull`, `push`, or a variable that says one. */
+  readonly policy: string;
+  readonly when: "on_success" | "on_failure" | "always";
+  /** Shared with branches that are not protected. */
+  readonly unprotect: boolean;
+  readonly fallbackKeys: readonly string[];
+}
+
 interface NeedDefinition {
   readonly job: string;
   readonly artifacts: boolean;
@@ -57,6 +70,7 @@ export interface JobDefinition {
   /** Jobs whose artifacts it fetches. Undefined: all that `needs` or the earlier stages offer. */
   readonly dependencies?: readonly string[];
   readonly artifacts?: ArtifactDefinition;
+  readonly caches?: readonly CacheDefinition[];
   readonly allowFailure: boolean | { readonly exitCodes: readonly number[] };
   readonly when: JobWhen;
   readonly timeoutSeconds: number;

@@ -1,6 +1,7 @@
 /** One job of the file, and the jobs of the pipeline that it becomes. */
 import type { z } from "zod";
 import {
+  type CacheDefinition,
   DEFAULT_JOB_TIMEOUT_SECONDS,
   type ImageDefinition,
   type JobDefinition,
@@ -28,7 +29,7 @@ export interface Globals {
   readonly stages: readonly string[];
   readonly variables: Variables;
   readonly defaults: Hash;
-  /** What the file says for all jobs and the stand-in does not know: `cache`, `hooks` … */
+  /** What the file says for all jobs and the stand-in does not know: `hooks` … */
   readonly others: Hash;
 }
 
@@ -188,6 +189,7 @@ function toDefinition(name: string, keywords: JobKeywords, variables: Variables)
     timeoutSeconds: keywords.timeout ?? DEFAULT_JOB_TIMEOUT_SECONDS,
     retry: keywords.retry ?? { max: 0, when: ["always"] },
     ...(artifacts ? { artifacts: toArtifacts(artifacts) } : {}),
+    ...toCaches(keywords.cache),
     image: image && toImage(image),
     services: services?.map(toService),
   };
@@ -202,6 +204,19 @@ function toArtifacts(given: NonNullable<JobKeywords["artifacts"]>): NonNullable<
     when,
     ...(name === undefined ? {} : { name }),
     ...(expire_in === undefined ? {} : { expireIn: expire_in }),
+  };
+}
+
+function toCaches(given: JobKeywords["cache"] = []): Pick<JobDefinition, "caches"> {
+  return given.length === 0 ? {} : { caches: given.map(toCache) };
+}
+
+function toCache(given: NonNullable<JobKeywords["cache"]>[number]): CacheDefinition {
+  const { key, paths, untracked, policy, when, unprotect, fallback_keys: fallbackKeys } = given;
+  const ofFiles = (files: string[], prefix: string | undefined) => ({ files, ...(prefix ? { prefix } : {}) });
+  return {
+    ...{ paths, untracked, policy, when, unprotect, fallbackKeys },
+    key: typeof key === "string" ? key : ofFiles(key.files, key.prefix),
   };
 }
 

@@ -109,6 +109,28 @@ const Artifacts = z.looseObject({
   expire_in: z.string().optional(),
 });
 
+const Cache = z.looseObject({
+  key: z
+    .union([
+      Scalar,
+      z.looseObject({ files: z.array(z.string()).min(1).max(2), prefix: Scalar.optional() }),
+      z.null().transform(() => "default"),
+    ])
+    .default("default"),
+  paths: listOf(z.string()).default([]),
+  untracked: z.boolean().default(false),
+  policy: z.string().default("pull-push"),
+  when: z.enum(["on_success", "on_failure", "always"]).default("on_success"),
+  unprotect: z.boolean().default(false),
+  fallback_keys: listOf(Scalar).default([]),
+});
+
+/** One cache, or a list of at most four; an empty one takes an inherited one away. */
+const Caches = z.preprocess(
+  (value) => (Array.isArray(value) ? value : isHash(value) && Object.keys(value).length === 0 ? [] : [value]),
+  z.array(Cache).max(4),
+);
+
 /** Keywords of a job that the stand-in understands. `extends` is worked in before. */
 export const jobKeywords = {
   stage: z.string(),
@@ -120,6 +142,7 @@ export const jobKeywords = {
   needs: listOf(Need),
   dependencies: listOf(z.string()),
   artifacts: Artifacts,
+  cache: Caches,
   allow_failure: z.union([z.boolean(), ExitCodes]),
   when: z.enum(["on_success", "on_failure", "always", "manual", "delayed"]),
   start_in: Seconds,
@@ -140,7 +163,7 @@ export const jobKeywords = {
 export const JobKeywords = z.object(jobKeywords).partial();
 export type JobKeywords = z.infer<typeof JobKeywords>;
 
-/** What `default` may set for all jobs; GitLab also takes the first four at the top of the file. */
+/** What `default` may set for all jobs; GitLab also takes some of them at the top of the file. */
 export const defaultKeywords = [
   "before_script",
   "after_script",
@@ -148,16 +171,17 @@ export const defaultKeywords = [
   "services",
   "tags",
   "artifacts",
+  "cache",
   "retry",
   "timeout",
 ];
-export const oldGlobalKeywords = ["before_script", "after_script", "image", "services"];
+export const oldGlobalKeywords = ["before_script", "after_script", "image", "services", "cache"];
 
 /** Top-level keys that are no jobs. */
 export const globalKeywords = ["stages", "variables", "default", "workflow", ...oldGlobalKeywords];
 
 /** Top-level keys of GitLab that are no jobs and that the stand-in does not know. */
-export const unknownGlobalKeywords = ["cache", "spec", "pages:deploy", "types"];
+export const unknownGlobalKeywords = ["spec", "pages:deploy", "types"];
 
 /** What a rule may say of the job that it lets in. */
 export const RuleKeywords = z.looseObject({

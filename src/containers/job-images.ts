@@ -10,15 +10,17 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
 import type { NamedRegistry } from "./config.ts";
 import { ContainerError } from "./errors.ts";
-import { fetchBlob } from "./fetch/blob.ts";
+import { type BlobFetches, createBlobFetches } from "./fetch/blob-fetches.ts";
 import { type Blob, hostArchitecture } from "./fetch/documents.ts";
 import { createRepository, type Repository } from "./fetch/repository.ts";
 import { createWays } from "./fetch/ways.ts";
 import { Keeper, type Lease } from "./keep/keeper.ts";
+import { createRegistryMirror } from "./mirror/registry-mirror.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
 
@@ -59,12 +61,16 @@ interface PrepareOptions {
   readonly credentials?: (reference: ImageReference) => Credentials | undefined;
   /** For how long a registry that is down, or asks for patience, is tried again. Default: 10 minutes. */
   readonly patienceMs?: number;
+  /** No job waits for it: it takes no place among those that jobs wait for, and comes one layer after the other. */
+  readonly isAside?: boolean;
 }
 
 export interface JobImages {
   /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
   prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
   readonly keeper: Keeper;
+  /** For what jobs pull themselves. */
+  readonly mirror: RegistryMirror;
   close(): Promise<void>;
 }
 
@@ -78,8 +84,6 @@ export interface JobImagesOptions {
   readonly limits?: ComposeLimits;
 }
 
-/** Blobs of all images together. */
-const FETCHES = 4;
 /** Each takes a core. */
 const COMPOSITIONS = 1;
 const PATIENCE_MS = 10 * MINUTE_MS;
@@ -91,13 +95,14 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
   const { clock } = options;
   const keeper = await Keeper.open(options);
   const ways = createWays(options);
-  const maker = createMaker(keeper, options.limits ?? usualLimits);
+  const fetches = createBlobFetches(keeper);
+  const maker = createMaker(keeper, fetches, options.limits ?? usualLimits);
 
   async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
     const startedAt = clock.now();
     const { name, policy, isTrusted = false } = want;
     const reference = parseImageName(name);
-    const { signal, patienceMs = PATIENCE_MS } = given;
+    const { signal, patienceMs = PATIENCE_MS, isAside = false } = given;
     const credentials = given.credentials?.(reference) ?? (isTrusted ? ways.loginFor(reference) : undefined);
     const transport = ways.to(reference, isTrusted);
     const untilMs = startedAt + patienceMs;
@@ -110,7 +115,7 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
       const architecture = hostArchitecture();
       const parts = { reference, policy, credentials, repository, keeper, lease, architecture };
       const image = await resolveImage(parts);
-      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy });
+      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy, isAside });
       const { digest } = image.index ?? image.manifest;
       return { reference: reference.name, digest, ...made, tookMs: clock.now() - startedAt };
     } finally {
@@ -121,6 +126,7 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
 
   return {
     keeper,
+    mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
     async prepare(wants, given) {
       const stop = new AbortController();
       const signal = AbortSignal.any([given.signal, stop.signal]);
@@ -148,19 +154,20 @@ interface Making {
   readonly lease: Lease;
   readonly signal: AbortSignal;
   readonly policy: PullPolicy;
+  readonly isAside: boolean;
   readonly report: (progress: Omit<ImageProgress, "reference">) => void;
 }
 
 type Made = Pick<PreparedImage, "key" | "disk" | "sizeBytes" | "fetchedBytes" | "isFromCache">;
 
-function createMaker(keeper: Keeper, limits: ComposeLimits) {
-  const fetchLayers = createFetching(keeper);
+function createMaker(keeper: Keeper, fetches: BlobFetches, limits: ComposeLimits) {
+  const fetchLayers = createFetching(keeper, fetches);
   const compose = createComposing(keeper, limits);
   return {
     async disk(making: Making): Promise<Made> {
       const key = keyOf(making);
       const disk = keeper.pathOf("disk", key);
-      if (making.lease.take("disk", key))
+      if (making.lease.takeDisk(key))
         return { key, disk, sizeBytes: keeper.diskBytes(key), fetchedBytes: 0, isFromCache: true };
       const fetchedBytes = await fetchLayers(making);
       const sizeBytes = await compose(making, key);
@@ -170,49 +177,27 @@ function createMaker(keeper: Keeper, limits: ComposeLimits) {
   };
 }
 
-/** Layers that are not here, each once however many wait for it; answers how much came for this image. */
-function createFetching(keeper: Keeper) {
-  const fetching = createSharedWork<number>();
-  const fetches = pLimit(FETCHES);
-
-  async function fetchOne(making: Making, blob: Blob, onBytes: (bytes: number) => void): Promise<number> {
-    const { repository, reference, signal } = making;
-    let isOurs = false;
-    const once = () =>
-      fetching.run(blob.digest, signal, (stop) => {
-        isOurs = true;
-        return fetches(async () => {
-          stop.throwIfAborted();
-          const part = await keeper.partPath(blob.digest);
-          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
-          await keeper.addBlob(blob.digest, part);
-          return fetched;
-        });
-      });
-    return await once().catch(async (error: unknown) => {
-      // What another job fetches comes with that job's login and patience: where those fail, ours may not.
-      if (isOurs) throw error;
-      signal.throwIfAborted();
-      return await once();
-    });
-  }
-
+/** Layers that are not here; answers how much came for this image. */
+function createFetching(keeper: Keeper, fetches: BlobFetches) {
   return async (making: Making): Promise<number> => {
-    const { image, lease, report, policy, reference } = making;
+    const { image, lease, report, policy, reference, repository, signal, isAside } = making;
+    const order = isAside ? pLimit(1) : (work: () => Promise<number>) => work();
     const each = new Map(image.layers.map((layer) => [layer.digest, layer]));
-    const missing = [...each.values()].filter(({ digest }) => !lease.take("blob", digest));
+    const missing = [...each.values()].filter(({ digest }) => !lease.takeBlob(digest, reference.registry));
     if (missing.length > 0 && policy === "never") throw goneFromHere(reference);
     const total = sum(missing);
     // Besides the layers: the disk, and one archive for as long as it is read.
     await keeper.makeRoom(total + 2 * sum(image.layers));
     const done = new Map<string, number>();
+    if (total > 0) report({ phase: "fetch", bytes: { done: 0, total } });
     const fetched = await Promise.all(
-      missing.map((blob) =>
-        fetchOne(making, blob, (bytes) => {
+      missing.map((blob) => {
+        const onBytes = (bytes: number) => {
           done.set(blob.digest, bytes);
           report({ phase: "fetch", bytes: { done: [...done.values()].reduce((a, b) => a + b, 0), total } });
-        }),
-      ),
+        };
+        return order(() => fetches.fetch({ repository, reference, blob, signal, onBytes, isAside }));
+      }),
     );
     return fetched.reduce((a, b) => a + b, 0);
   };
@@ -223,12 +208,13 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
   const composing = createSharedWork<number>();
   const compositions = pLimit(COMPOSITIONS);
   // tar2sqfs leaves one to the rest of this computer.
-  const jobs = Math.max(1, Math.min(4, availableParallelism() - 1));
+  const most = Math.max(1, Math.min(4, availableParallelism() - 1));
 
-  return async ({ image, reference, signal, report }: Making, key: string): Promise<number> => {
+  return async ({ image, reference, signal, report, isAside }: Making, key: string): Promise<number> => {
     report({ phase: "compose" });
-    return await composing.run(key, signal, (stop) =>
-      compositions(async () => {
+    const jobs = isAside ? 1 : most;
+    return await composing.run(key, signal, (stop) => {
+      const compose = async () => {
         const target = keeper.workPath("sqfs");
         const layers = image.layers.map((layer) => ({ ...layer, path: keeper.pathOf("blob", layer.digest) }));
         const { manifest, index, config } = image;
@@ -236,8 +222,9 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
         const bytes = await startComposing({ ...parts, target, limits, jobs }, stop);
         await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest }, target);
         return bytes;
-      }),
-    );
+      };
+      return isAside ? compose() : compositions(compose);
+    });
   };
 }
 

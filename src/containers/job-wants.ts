@@ -94,6 +94,13 @@ export function jobWants(raw: string, rules: WantsRules): JobWants {
   return { executor: "docker", images: eachOnce(images), logins };
 }
 
+/** The logins alone. */
+export function payloadLogins(raw: string): JobLogins {
+  const { variables, credentials } = Payload.parse(parseJson(raw));
+  const expansion = expansionWith(variables ?? [], EXPANDED_CHARACTERS_MAX);
+  return jobLogins(expansion.valueOf("DOCKER_AUTH_CONFIG"), credentials ?? []);
+}
+
 function wantOf(image: Image, expand: (text: string) => string, rules: WantsRules): WantedJobImage {
   const text = expand(image.name).trim();
   if (text === "") throw emptyName(image.name);
@@ -139,7 +146,7 @@ function policiesOf(name: string, given: unknown): PullPolicy[] {
 }
 
 /** Under a name, or the name itself; the host is always said in full, so that a pattern opens no other registry. */
-function isAllowed(image: string, allow: readonly string[]): boolean {
+export function isAllowed(image: string, allow: readonly string[]): boolean {
   return allow.some((pattern) =>
     pattern.endsWith("/*") ? image.startsWith(pattern.slice(0, -1)) : image === pattern,
   );

@@ -100,6 +100,12 @@ export const guestAbilities = {
     without: "a script that wants more memory than its machine has can hold it until the time limit",
     wanted: "always",
   },
+  cache: {
+    since: "0.2",
+    use: "caches that jobs name are kept from job to job",
+    without: "what jobs name under cache: is not kept",
+    wanted: "always",
+  },
   authorities: {
     since: "0.2",
     use: "certificate authorities of the operator's network",

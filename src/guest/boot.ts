@@ -15,6 +15,8 @@ export interface BootData {
   readonly runnerSettings?: RunnerSettings | undefined;
   /** The guest's way out, as `http://host:port`, when its pool gives it one. */
   readonly proxy?: string | undefined;
+  /** The bucket by which the guest's runner asks the relay for caches; undefined where none are kept. */
+  readonly cacheBucket?: string | undefined;
   /** PEM of certificate authorities to trust besides the image's. */
   readonly authorities?: string | undefined;
   /** How much of a job's log the guest's runner collects, in KiB. */
@@ -55,6 +57,7 @@ export function renderBootData(data: BootData): string {
     pre_build: escaped(runnerSettings?.preBuild),
     post_build: escaped(runnerSettings?.postBuild),
     proxy: data.proxy,
+    cache: data.cacheBucket,
     ca: escaped(data.authorities),
     log_limit: `${data.logLimitKib}`,
   };

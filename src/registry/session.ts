@@ -10,7 +10,7 @@ import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { backoffMs } from "../base/rates.ts";
 import { certificatesIn, trustContext } from "../base/tls.ts";
-import { createAuthorization, parseChallenge, type TokenRequest } from "./authorization.ts";
+import { createAuthorization, type LoginMemory, parseChallenge, type TokenRequest } from "./authorization.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Answer, RegistryError, refusal, registryErrorFrom } from "./errors.ts";
 import { isLocalRegistry } from "./reference.ts";
@@ -48,11 +48,13 @@ interface Deps {
   readonly transport: Transport;
   readonly credentials: () => Promise<Credentials | undefined>;
   readonly signal?: AbortSignal | undefined;
+  /** Of earlier sessions with these credentials. */
+  readonly memory?: LoginMemory | undefined;
 }
 
-export function createSession({ transport, credentials, signal }: Deps): RegistrySession {
+export function createSession({ transport, credentials, signal, memory }: Deps): RegistrySession {
   const { origin } = transport;
-  const authorization = createAuthorization({ origin, credentials, ask: askTokenService });
+  const authorization = createAuthorization({ origin, credentials, ask: askTokenService, memory });
 
   async function open(request: RegistryRequest): Promise<OpenAnswer> {
     const url = new URL(request.url, origin);

@@ -1,5 +1,5 @@
 /** The answer to a request for a job, with all variables that GitLab gives to jobs. */
-import type { ImageDefinition } from "../../../src/ci/definition.ts";
+import type { CacheDefinition, ImageDefinition } from "../../../src/ci/definition.ts";
 import { archiveOf, type CiVariable, type Job, type Pipeline, type Project } from "./model.ts";
 
 const GIT_DEPTH = 20;
@@ -69,7 +69,7 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
       variables: Object.entries(service.variables ?? {}).map(([key, value]) => plain(key, value)),
     })),
     artifacts: artifactsOf(job),
-    cache: [],
+    cache: cachesOf(job),
     credentials: [],
     dependencies: dependenciesOf(job, jobs).flatMap((other) => {
       const archive = archiveOf(other);
@@ -152,6 +152,28 @@ function artifactsOf({ definition }: Job): Record<string, unknown>[] | null {
     artifact_format: "zip",
   };
   return [entry];
+}
+
+/** With the endings that keep what protected branches store apart from what others do. */
+function cachesOf({ definition, pipeline, project }: Job): Record<string, unknown>[] {
+  return (definition.caches ?? []).map((cache) => {
+    const isProtected = pipeline.protectedRef && !cache.unprotect;
+    const ending = project.separateCaches ? `-${isProtected ? "protected" : "non_protected"}` : "";
+    return {
+      key: `${plainKey(cache.key, pipeline)}${ending}`,
+      untracked: cache.untracked,
+      paths: cache.paths,
+      policy: cache.policy,
+      when: cache.when,
+      fallback_keys: cache.fallbackKeys.map((key) => `${key}${ending}`),
+    };
+  });
+}
+
+function plainKey(key: CacheDefinition["key"], { fileKeys }: Pipeline): string {
+  if (typeof key === "string") return key;
+  const made = fileKeys.get(key.files.join("\n")) ?? "default";
+  return key.prefix === undefined ? made : `${key.prefix}-${made}`;
 }
 
 const VERSION = "18.9.0";

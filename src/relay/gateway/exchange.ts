@@ -176,17 +176,20 @@ export interface Passage {
   readonly signal: AbortSignal;
 }
 
-type Send = (passage: Passage) => Promise<Dispatcher.ResponseData>;
+/** What comes back: an answer with a body that must be let go of, or nothing that is held. */
+interface Held {
+  readonly body?: Readable;
+}
 
 /**
  * Sends a request on while its body is still arriving, and hands the answer to `use`. Bodies are never held: each side waits for the
  * other. Ends when either side is gone, or when nothing moves for `idleTimeoutMs`. Throws Refusal 502 when there is no answer.
  */
-export async function passThrough(
+export async function passThrough<Answer extends Held = Dispatcher.ResponseData>(
   exchange: Exchange,
   idleTimeoutMs: number,
-  send: Send,
-  use: (answer: Dispatcher.ResponseData) => Promise<void>,
+  send: (passage: Passage) => Promise<Answer>,
+  use: (answer: Answer) => Promise<void>,
 ): Promise<void> {
   const { request, response } = exchange;
   const controller = new AbortController();
@@ -197,7 +200,7 @@ export async function passThrough(
     controller.abort(new Error("nothing moved for too long")),
   );
   const body = valvedBody(request);
-  let answer: Dispatcher.ResponseData | undefined;
+  let answer: Answer | undefined;
   try {
     answer = await send({ ...(body ? { body } : {}), signal: controller.signal }).catch((cause: unknown) => {
       throw cause instanceof Refusal ? cause : noAnswer(cause);

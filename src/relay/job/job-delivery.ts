@@ -17,6 +17,8 @@ export interface JobDeliveryOptions {
   readonly clock: Clock;
   readonly redeliverAfterMs: number;
   readonly inContainers: (machine: Machine) => Promise<boolean>;
+  /** Why machines of this image (its digest) keep no caches, in words for the log; undefined where they do. */
+  readonly whyNoCaches: (image: string) => Promise<string | undefined>;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onDelivered: (guest: Guest, session: JobSession) => void;
 }
@@ -24,6 +26,8 @@ export interface JobDeliveryOptions {
 interface Delivery {
   readonly job: Job;
   readonly inContainers: boolean;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
   readonly payload: string;
 }
 
@@ -43,8 +47,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const relayHost = relayHostOf(request);
     const delivery = await guest.exclusively(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const { inContainers } = delivery;
-    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), inContainers });
+    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), ...outfitOf(delivery) });
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
@@ -58,8 +61,9 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     if (payload === undefined) return undefined;
     if (job.state !== "starting" && job.state !== "running") return undefined;
     const inContainers = await options.inContainers(machine);
-    if (job.state === "running") return await redelivery(guest, { job, payload, inContainers });
-    return await handOver(guest, machine, { job, payload, inContainers });
+    const given = { job, payload, inContainers, whyNoCaches: await options.whyNoCaches(machine.image) };
+    if (job.state === "running") return await redelivery(guest, given);
+    return await handOver(guest, machine, given);
   }
 
   async function handOver(guest: Guest, machine: Machine, given: Delivery): Promise<Delivery | undefined> {
@@ -98,6 +102,10 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
   }
 
   return requestJob;
+}
+
+function outfitOf({ inContainers, whyNoCaches }: Delivery) {
+  return { inContainers, withoutCaches: whyNoCaches !== undefined };
 }
 
 /** Sends the payload, and notes whether it got as far as the connection. */

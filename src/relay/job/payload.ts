@@ -5,8 +5,7 @@ import { routeOf } from "../gateway/routes.ts";
 /**
  * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay, as does for git whatever else lies on
  * GitLab, the relay exempt from the job's own proxies, and a few attempts added, so that a clone cut by a restart of this program is tried
- * again. Its caches are left out: the machine that would keep them is gone after the job, and the runner would pack them for nothing.
- * Everything else is passed on as it came.
+ * again. Its caches are left out where nobody keeps them: the runner would pack them for nothing. Everything else is passed on as it came.
  */
 
 /** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
@@ -21,13 +20,15 @@ export interface PayloadRewrite {
   readonly relayHost: string;
   /** PEM of the authorities that GitLab's certificate is from, where they are private. */
   readonly authorities?: string | undefined;
+  /** Nobody keeps its caches. */
+  readonly withoutCaches?: boolean;
   /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
   readonly inContainers?: boolean;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
 export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
-  const { origin, basePath, relayHost, authorities } = rewrite;
+  const { origin, basePath, relayHost, authorities, withoutCaches } = rewrite;
   const payload = JSON.parse(raw) as Record<string, unknown>;
   const token = String(payload["token"]);
   const git = payload["git_info"];
@@ -38,7 +39,7 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
     if (named !== undefined && named !== "null") bases.push(`${named}${basePath}`);
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
-  if (Array.isArray(payload["cache"])) payload["cache"] = [];
+  if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
   if (rewrite.inContainers) withoutPullPolicies(payload);
   const attempted = withAttempts(payload["variables"]);
   const variables = withAuthorities(

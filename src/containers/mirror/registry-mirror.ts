@@ -1,0 +1,269 @@
+/**
+ * Images for jobs that pull them themselves, out of the blobs of job images. What is here is given only when the registry lets this job have it:
+ * each request is one HEAD there, with the job's own login and by its pool's way. What is missing comes once, and streams to the job while it is
+ * kept. What cannot be kept, since there is no room or the machine has had its share, streams past the cache.
+ */
+import { open } from "node:fs/promises";
+import type { Clock } from "../../base/clock.ts";
+import { createSharedWork, runOrRepeat } from "../../base/shared-work.ts";
+import { createLoginMemory, type LoginMemory } from "../../registry/authorization.ts";
+import type { Credentials } from "../../registry/credentials.ts";
+import type { MirrorAnswer, MirrorRequest, RegistryMirror } from "../../relay/mirror/port.ts";
+import { ContainerError } from "../errors.ts";
+import type { BlobFetches } from "../fetch/blob-fetches.ts";
+import { acceptedTypes, LAYER_BYTES_MAX, mediaTypeOf } from "../fetch/documents.ts";
+import { createRepository, type Document, type DocumentHead, type Repository } from "../fetch/repository.ts";
+import type { Ways } from "../fetch/ways.ts";
+import type { JobLogins } from "../job-logins.ts";
+import { isAllowed, payloadLogins } from "../job-wants.ts";
+import { keepDocument, readKeptDocument } from "../keep/documents.ts";
+import type { Keeper, Lease } from "../keep/keeper.ts";
+import { type ImageReference, parseImageName } from "../reference.ts";
+import { refusalOf } from "./refusals.ts";
+
+interface MirrorDeps {
+  readonly keeper: Keeper;
+  readonly fetches: BlobFetches;
+  readonly ways: Ways;
+  readonly clock: Clock;
+  /** Of the whole cache. */
+  readonly sizeBytes: number;
+}
+
+/** A client asks again, or goes to the registry itself. */
+const PATIENCE_MS = 15_000;
+const ACCEPT_CHARACTERS_MAX = 2_048;
+/** What one machine may bring into the cache, so that it does not drive out what all others use. */
+const SHARE = { files: 1_000, ofSize: 1 / 4 };
+const LOGINS_MAX = 50;
+const READ_BYTES = 256 * 1024;
+
+/** What is known of one machine. */
+interface Acquaintance {
+  readonly logins: JobLogins;
+  /** By registry and who reads. */
+  readonly memories: Map<string, LoginMemory>;
+  files: number;
+  bytes: number;
+}
+
+/** One request, with all that is needed to answer it. */
+interface Reading {
+  readonly request: MirrorRequest;
+  readonly reference: ImageReference;
+  readonly repository: Repository;
+  readonly lease: Lease;
+  readonly known: Acquaintance;
+}
+
+export function createRegistryMirror(deps: MirrorDeps): RegistryMirror {
+  const known = new WeakMap<object, Acquaintance>();
+  const documents = createSharedWork<Document>();
+
+  function acquaintance({ job: { machine, payload } }: MirrorRequest): Acquaintance {
+    const one = known.get(machine) ?? {
+      logins: payloadLogins(payload),
+      ...{ memories: new Map(), files: 0, bytes: 0 },
+    };
+    known.set(machine, one);
+    return one;
+  }
+
+  async function read(
+    request: MirrorRequest,
+    answer: (reading: Reading) => Promise<MirrorAnswer>,
+  ): Promise<MirrorAnswer> {
+    const acquainted = acquaintance(request);
+    let credentials: Credentials | undefined;
+    const lease = deps.keeper.lease();
+    try {
+      const reference = referenceOf(request);
+      credentials = credentialsFor(deps.ways, request, reference, acquainted);
+      const repository = repositoryFor(deps, { request, reference, credentials, known: acquainted });
+      return await answer({ request, reference, repository, lease, known: acquainted });
+    } catch (error) {
+      request.signal.throwIfAborted();
+      throw refusalOf(error, credentials !== undefined);
+    } finally {
+      lease.end();
+    }
+  }
+
+  return {
+    manifest: (request) => read(request, (reading) => giveManifest(deps, documents, reading)),
+    blob: (request) => read(request, (reading) => giveBlob(deps, reading)),
+  };
+}
+
+function referenceOf({ image, reference }: MirrorRequest): ImageReference {
+  return parseImageName(`${image}${reference.startsWith("sha256:") ? "@" : ":"}${reference}`);
+}
+
+/** The client's own, then the job's, then FireRunner's where the pool lets its jobs have that. */
+function credentialsFor(
+  ways: Ways,
+  { login, job }: MirrorRequest,
+  reference: ImageReference,
+  { logins }: Acquaintance,
+): Credentials | undefined {
+  if (login !== undefined) return { kind: "password", ...login };
+  const isOperators = isAllowed(`${reference.registry}/${reference.repository}`, job.allow);
+  return logins.of(reference) ?? (isOperators ? ways.loginFor(reference) : undefined);
+}
+
+function repositoryFor(
+  { ways, clock }: MirrorDeps,
+  {
+    request,
+    reference,
+    credentials,
+    known,
+  }: Pick<Reading, "request" | "reference" | "known"> & { readonly credentials: Credentials | undefined },
+): Repository {
+  const { accept, signal, hold } = request;
+  const transport = ways.ofGuest(reference, request.ways);
+  const isUsual = accept === undefined || accept === "*/*" || accept.length > ACCEPT_CHARACTERS_MAX;
+  return createRepository({
+    ...{ transport, reference, credentials, clock, signal },
+    untilMs: clock.now() + PATIENCE_MS,
+    memory: memoryOf(known, reference, credentials),
+    accept: isUsual ? acceptedTypes : accept,
+    onHeld: hold,
+  });
+}
+
+function memoryOf(
+  { memories }: Acquaintance,
+  { registry }: ImageReference,
+  credentials: Credentials | undefined,
+): LoginMemory {
+  const secret = credentials?.kind === "password" ? credentials.password : credentials?.token;
+  const name = credentials?.kind === "password" ? credentials.username : "";
+  const key = JSON.stringify([registry, name, secret?.reveal() ?? null]);
+  if (memories.size >= LOGINS_MAX) memories.clear();
+  const memory = memories.get(key) ?? createLoginMemory();
+  memories.set(key, memory);
+  return memory;
+}
+
+type Documents = ReturnType<typeof createSharedWork<Document>>;
+
+async function giveManifest(deps: MirrorDeps, documents: Documents, reading: Reading): Promise<MirrorAnswer> {
+  const { request, reference, repository } = reading;
+  const told = await repository.head(reference.digest ?? reference.tag ?? "latest");
+  if (reference.digest !== undefined && told !== undefined && told.digest !== reference.digest)
+    throw otherDigest(reference, told);
+  const kept = told && (await keptDocument(deps, reading, told.digest));
+  if (kept === undefined && request.isHead && told?.mediaType !== undefined)
+    return { ...told, mediaType: told.mediaType, from: 0, body: undefined };
+  const { digest, body } = kept ?? (await fetchDocument(documents, reading, told));
+  const mediaType = mediaTypeOf(body);
+  if (mediaType === undefined) throw notUsable(reference);
+  if (kept === undefined && mayKeep(deps, reading, body.length))
+    await keepDocument(deps.keeper, reference, { digest, body });
+  return { digest, mediaType, bytes: body.length, from: 0, body: request.isHead ? undefined : body };
+}
+
+async function keptDocument(
+  { keeper }: MirrorDeps,
+  { request, reference, lease }: Reading,
+  digest: string,
+): Promise<Document | undefined> {
+  if (!lease.takeBlob(digest, reference.registry)) return undefined;
+  const document = await readKeptDocument(keeper, digest);
+  request.hold(document?.body.length ?? 0);
+  return document;
+}
+
+/** Once for all who ask, where the registry has said which it is. */
+async function fetchDocument(
+  documents: Documents,
+  { request, reference, repository }: Reading,
+  told: DocumentHead | undefined,
+): Promise<Document> {
+  if (told === undefined) return await repository.manifest(reference.digest ?? reference.tag ?? "latest");
+  const key = `${reference.registry} ${told.digest}`;
+  return await runOrRepeat(documents, key, request.signal, () => repository.manifest(told.digest));
+}
+
+async function giveBlob(deps: MirrorDeps, reading: Reading): Promise<MirrorAnswer> {
+  const { keeper, fetches } = deps;
+  const { request, reference, repository, lease } = reading;
+  const { digest = "", registry } = reference;
+  const bytes = await repository.blobBytes(digest);
+  const isHere = lease.takeBlob(digest, registry);
+  const file = isHere ? await open(keeper.pathOf("blob", digest), "r") : undefined;
+  const size = file === undefined ? bytes : (await file.stat()).size;
+  if (file === undefined && size !== undefined && size > LAYER_BYTES_MAX) throw tooLarge(reference);
+  const head = { digest, mediaType: "application/octet-stream", bytes: size };
+  const from = size !== undefined && request.from < size ? request.from : 0;
+  if (request.isHead) {
+    await file?.close();
+    return { ...head, from: 0, body: undefined };
+  }
+  if (file !== undefined) {
+    const body = file.createReadStream({ start: from, highWaterMark: READ_BYTES });
+    return { ...head, from, body };
+  }
+  if (size !== undefined && (await hasRoom(deps, reading, size))) {
+    const { signal } = request;
+    const wanted = { repository, reference, blob: { digest, bytes: size }, signal, isAside: true };
+    return { ...head, from, body: await fetches.follow(wanted, from) };
+  }
+  const past = await repository.openBlob(digest, from);
+  return { ...head, from: past.status === 206 ? from : 0, body: atMost(past.body, LAYER_BYTES_MAX) };
+}
+
+/** Whether it may be kept; then it is counted. */
+function mayKeep({ sizeBytes }: MirrorDeps, { known }: Reading, bytes: number): boolean {
+  if (known.files >= SHARE.files || known.bytes + bytes > sizeBytes * SHARE.ofSize) return false;
+  known.files += 1;
+  known.bytes += bytes;
+  return true;
+}
+
+async function hasRoom(deps: MirrorDeps, reading: Reading, bytes: number): Promise<boolean> {
+  if (!mayKeep(deps, reading, bytes)) return false;
+  return await deps.keeper.makeRoom(deps.fetches.comingBytes() + bytes).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof ContainerError) return false;
+      throw error;
+    },
+  );
+}
+
+async function* atMost(body: AsyncIterable<Buffer>, mostBytes: number): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    if (bytes > mostBytes) throw new Error("it is longer than a layer may be");
+    yield chunk;
+  }
+}
+
+function tooLarge({ name }: ImageReference): ContainerError {
+  return new ContainerError("container_too_large", `${name} is larger than 32 GiB`, {
+    hint: "make its layers smaller",
+  });
+}
+
+function otherDigest({ name }: ImageReference, { digest }: DocumentHead): ContainerError {
+  return new ContainerError(
+    "container_bad_image",
+    `the registry gives ${digest} where ${name} was asked for`,
+    {
+      hint: "look at the registry, and at proxies before it",
+    },
+  );
+}
+
+function notUsable({ name }: ImageReference): ContainerError {
+  return new ContainerError(
+    "container_bad_image",
+    `what the registry gives for ${name} is no manifest of today's form`,
+    {
+      hint: "push the image again with a current client; registries once converted images to a form of 2017",
+    },
+  );
+}
