@@ -116,7 +116,7 @@ test("a pool's environment and scripts are those of its jobs, and undefined wher
   await using directory = await temporaryDirectory();
   const file = join(directory.path, "firerunner.yaml");
   const said = '{ environment: ["A=b c", "B="], preBuild: "echo a\\necho b" }';
-  await writeFile(file, base + `webhook: { group: g, apiToken: t, machine: ${said} }\n`, { mode: 0o600 });
+  await writeFile(file, `${base}webhook: { group: g, apiToken: t, machine: ${said} }\n`, { mode: 0o600 });
 
   const { kinds, webhook } = await loadConfig({ file, env: {}, root: true });
 
