@@ -37,6 +37,8 @@ export interface JobContainers extends JobImages {
   bootOf(machine: Machine): Promise<ContainersBootData | undefined>;
   /** For what jobs pull themselves. */
   readonly mirror: RegistryMirror;
+  /** Throws `container_cache_broken`. */
+  cache(): Promise<ImageCache>;
   close(): Promise<void>;
 }
 
@@ -144,6 +146,7 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
   return {
     prepare,
     bootOf,
+    cache: open,
     mirror: {
       manifest: async (request) => await (await open()).mirror.manifest(request),
       blob: async (request) => await (await open()).mirror.blob(request),
