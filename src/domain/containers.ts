@@ -19,7 +19,8 @@ export interface MachineContainers {
 
 /** What becomes of jobs that name an image or services: in words where they are refused. */
 export type ContainersUse =
-  | { readonly kind: "run" }
+  /** `images`: their machines have them on disks, or pull them through the relay. */
+  | { readonly kind: "run"; readonly images: "disks" | "pulled" }
   /** `unsaid`: why, where nobody asked for it. */
   | { readonly kind: "ignore"; readonly unsaid: string | undefined }
   | { readonly kind: "refuse"; readonly reason: string };
@@ -35,14 +36,13 @@ export function containersUse(
 ): ContainersUse {
   const { enabled, ignore } = containers;
   if (ignore) return { kind: "ignore", unsaid: undefined };
-  const lack = isRemoteDriver(driver)
-    ? `machines of the driver ${driver} run none`
-    : image.containerRunnerInfo === undefined
+  const lack =
+    image.containerRunnerInfo === undefined
       ? `its image ${name} runs none (firerunner image build containers makes one that does)`
       : undefined;
   if (enabled === false)
     return { kind: "refuse", reason: "this pool runs no jobs in containers (containers.enabled: false)" };
-  if (lack === undefined) return { kind: "run" };
+  if (lack === undefined) return { kind: "run", images: isRemoteDriver(driver) ? "pulled" : "disks" };
   if (enabled === undefined) return { kind: "ignore", unsaid: lack };
   return { kind: "refuse", reason: `this pool cannot run jobs in containers: ${lack}` };
 }

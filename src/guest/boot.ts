@@ -21,6 +21,8 @@ export interface BootData {
 export interface ContainersBootData {
   /** How many disks with images there are behind the scratch disk. */
   readonly imageDisks: number;
+  /** `HOST` or `HOST:PORT` of registries whose images the machine pulls through the relay, since no disk has them. */
+  readonly registries?: readonly string[];
   /** The image of a job that names services and no image. */
   readonly defaultImage: string;
   /** Whether the job's containers have all rights in their machine. */
@@ -40,6 +42,7 @@ export function renderBootData(data: BootData): string {
     images: data.containers && `${data.containers.imageDisks}`,
     default_image: data.containers?.defaultImage,
     privileged: data.containers && `${data.containers.privileged}`,
+    registries: data.containers?.registries?.join(","),
     proxy: data.proxy,
     cache: data.cacheBucket,
     // On one line, as printf's %b reads it: a PEM text has no backslash of its own.
