@@ -39,6 +39,8 @@ export interface JobContainers extends JobImages {
   pulledBy(machine: Machine): Promise<readonly PulledImage[]>;
   /** For what jobs pull themselves. */
   readonly mirror: RegistryMirror;
+  /** Throws `container_cache_broken`. */
+  cache(): Promise<ImageCache>;
   close(): Promise<void>;
 }
 
@@ -141,6 +143,7 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
     prepare,
     bootOf: async (machine) => (await outfits.of(machine))?.boot,
     pulledBy: async (machine) => (await outfits.of(machine))?.pulled ?? [],
+    cache: open,
     mirror: {
       manifest: async (request) => await (await open()).mirror.manifest(request),
       blob: async (request) => await (await open()).mirror.blob(request),

@@ -126,6 +126,7 @@ export function describeDaemon(reads: DaemonReads): DaemonStatus {
       ...work.flatMap(({ name, cooldown }) => (cooldown ? [`${name}: ${cooldown.error}`] : [])),
       ...reads.notices(),
     ],
+    caches: [],
   };
 }
 
