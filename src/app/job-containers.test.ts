@@ -29,6 +29,7 @@ let containers: JobContainers;
 /** What the job's log is to say while images come. */
 let told: string[];
 /** How much of an image there is, and after how long. */
+let problem: string | undefined;
 let progress: readonly (readonly [doneMib: number, afterMs: number])[];
 
 /** Keeps pins, and gives what the test says. */
@@ -44,6 +45,9 @@ function aCache() {
     prepare: async (...[[want], { signal, onProgress }]: Parameters<ImageCache["prepare"]>) => {
       if (want === undefined) return [];
       asked.push(want);
+      if (problem !== undefined)
+        for (let times = 0; times < 3; times++)
+          onProgress?.({ reference: want.name, phase: "wait", problem });
       for (const [doneMib, afterMs] of progress) {
         await clock.advance(afterMs);
         const bytes = { done: doneMib * MIB_BYTES, total: 100 * MIB_BYTES };
@@ -100,6 +104,7 @@ beforeEach(async () => {
   asked = [];
   told = [];
   progress = [];
+  problem = undefined;
   answer = async () => ({});
   containers = create();
 });
@@ -134,18 +139,20 @@ test("a job that names images has them as disks, held until its machine is gone"
       },
     ],
   });
-  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true });
+  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true, socket: false });
   expect(held).toEqual(names);
   expect(pins.size).toBe(0);
 });
 
 test("the job's log says how much is fetched, and every half minute how far it has come", async () => {
   await aMachineFor({ image: { name: "node:24" } });
+  problem = "asking r: r does not answer";
   progress = [0, 1, 40, 41, 80].map((doneMib, index) => [doneMib, index % 2 === 0 ? 30_000 : 100]);
 
   await prepare();
 
   expect(told).toEqual([
+    "image docker.io/library/node:24: asking r: r does not answer; trying again",
     "image docker.io/library/node:24: fetching 100 MiB",
     "image docker.io/library/node:24: 40 MiB of 100 MiB",
     "image docker.io/library/node:24: 80 MiB of 100 MiB",
@@ -297,7 +304,7 @@ describe("on a fleet", () => {
     });
     const boot = {
       ...{ imageDisks: 0, registries: ["r.example.com:5000", "docker.io"] },
-      ...{ defaultImage: "debian:13-slim", privileged: true },
+      ...{ defaultImage: "debian:13-slim", privileged: true, socket: false },
     };
     const pulled = names.map((name, at) => ({ name, isTrusted: at === 0 }));
     // The same after a restart.

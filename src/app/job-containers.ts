@@ -262,10 +262,17 @@ async function fetchOne(
 
 /** A job's log says of an image that has to be fetched how much it is, and now and then how far it has come. */
 const PROGRESS_GAP_MS = 30_000;
+/** Of each problem with a registry the log tells once. */
+const MOST_PROBLEMS = 10;
 
 function progressLines(clock: Pick<Clock, "now">, tell: (image: string, text: string) => void) {
   const toldAt = new Map<string, number>();
-  return ({ reference, bytes }: ImageProgress): void => {
+  const problems = new Set<string>();
+  return ({ reference, bytes, problem }: ImageProgress): void => {
+    if (problem !== undefined && !problems.has(problem) && problems.size < MOST_PROBLEMS) {
+      problems.add(problem);
+      tell(reference, `${problem}; trying again`);
+    }
     if (bytes === undefined) return;
     const before = toldAt.get(reference);
     if (before !== undefined && clock.now() - before < PROGRESS_GAP_MS) return;

@@ -65,8 +65,8 @@ export function rulesOf({ containers }: Pool) {
 
 /** Throws `container_not_here` or `container_bad_name` for images that no machine could pull. */
 export function outfitFrom({ containers }: Pool, { images }: JobWants, way: "disks" | "pulled"): Outfit {
-  const { defaultImage, privileged } = containers;
-  const usual = { defaultImage, privileged };
+  const { defaultImage, privileged, socket } = containers;
+  const usual = { defaultImage, privileged, socket };
   if (way === "disks") return { boot: { ...usual, imageDisks: images.length }, pulled: [] };
   const pulled = images.map(({ name, isTrusted }) => ({ name, isTrusted }));
   return { boot: { ...usual, imageDisks: 0, registries: pulledRegistries(images) }, pulled };

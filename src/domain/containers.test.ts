@@ -33,6 +33,17 @@ test("machines of a fleet pull their images themselves", () => {
   expect(use({ enabled: false }, able, "flintlock")).toMatchObject({ kind: "refuse" });
 });
 
+test("Docker's engine has to be in the image that is asked for it", () => {
+  const docker = { engine: "docker" };
+
+  expect(use(docker, { ...able, abilities: ["lfs"] })).toMatchObject({
+    kind: "refuse",
+    reason: expect.stringMatching(/its image base has no Docker Engine/),
+  });
+  expect(use(docker, { ...able, abilities: ["docker-engine"] })).toEqual({ kind: "run" });
+  expect(use(docker, {})).toMatchObject({ kind: "ignore" });
+});
+
 test.each([
   [{}, false],
   [{ image: null, services: null }, false],

@@ -11,6 +11,10 @@ export interface MachineContainers {
   readonly defaultImage: string;
   /** Containers of jobs have all rights in their machine. */
   readonly privileged: boolean;
+  /** What answers at docker's socket; containers of jobs run on podman either way. */
+  readonly engine: "podman" | "docker";
+  /** Containers of jobs have the engine's socket. */
+  readonly socket: boolean;
   /** Images that may be had with FireRunner's own login: `HOST/NAME`, or `HOST/PATH/*`. */
   readonly allow: readonly string[];
   /** Milliseconds in which all images of a job must have come. */
@@ -32,9 +36,12 @@ export function containersUse(
     driver,
     image: name,
   }: { readonly containers: MachineContainers; readonly driver: string; readonly image: string },
-  image: { readonly containerRunnerInfo?: object | undefined },
+  image: {
+    readonly containerRunnerInfo?: object | undefined;
+    readonly abilities?: readonly string[] | undefined;
+  },
 ): ContainersUse {
-  const { enabled, ignore } = containers;
+  const { enabled, ignore, engine } = containers;
   if (ignore) return { kind: "ignore", unsaid: undefined };
   const lack =
     image.containerRunnerInfo === undefined
@@ -42,6 +49,11 @@ export function containersUse(
       : undefined;
   if (enabled === false)
     return { kind: "refuse", reason: "this pool runs no jobs in containers (containers.enabled: false)" };
+  if (lack === undefined && engine === "docker" && image.abilities?.includes("docker-engine") === false)
+    return {
+      kind: "refuse",
+      reason: `its image ${name} has no Docker Engine, which containers.engine asks for (firerunner image build docker makes one that has)`,
+    };
   if (lack === undefined) return { kind: "run", images: isRemoteDriver(driver) ? "pulled" : "disks" };
   if (enabled === undefined) return { kind: "ignore", unsaid: lack };
   return { kind: "refuse", reason: `this pool cannot run jobs in containers: ${lack}` };
