@@ -123,7 +123,14 @@ describe("what a pool gives its jobs", () => {
 
   /** The arguments that the runner in the machine gets, by the line. */
   async function runnerFlags(bootData: BootData, before = ""): Promise<string[]> {
-    const names = ["script_flag", "pool_flags", "socket_flags", "authority_flags", "container_flags"];
+    const names = [
+      "client_flags",
+      "script_flag",
+      "pool_flags",
+      "socket_flags",
+      "authority_flags",
+      "container_flags",
+    ];
     const functions = await Promise.all(names.map((name) => guestFunction("firerunner-init", name)));
     const run = `flags=() ENGINE=/bin/sh no_proxy=relay NO_PROXY=relay; mkdir() { :; }; ${before}
       [[ $boot_executor == shell ]] || container_flags
@@ -169,7 +176,11 @@ describe("what a pool gives its jobs", () => {
     // A job with docker:dind has BuildKit.
     expect(await runnerFlags(inContainers)).not.toContain(plain);
     expect(await runnerFlags(withSocket)).toEqual(
-      expect.arrayContaining([plain, "/run/podman.sock:/var/run/docker.sock"]),
+      expect.arrayContaining([
+        plain,
+        "TESTCONTAINERS_HOST_OVERRIDE=host.docker.internal",
+        "/run/podman.sock:/var/run/docker.sock",
+      ]),
     );
     expect(await runnerFlags({ ...withSocket, engine: "docker" })).toEqual(
       expect.arrayContaining(["/run/docker.sock:/var/run/docker.sock"]),
