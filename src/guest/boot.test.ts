@@ -67,6 +67,23 @@ describe("boot data", () => {
     ).toBe("docker 3 debian:13 true\n");
   });
 
+  test("names the registries of images that no disk has, which the engine asks through the relay", async () => {
+    const registries = ["docker.io", "r.example.com:5000"];
+    const containers = { imageDisks: 0, registries, defaultImage: "a", privileged: true };
+    const mirror = (await guestFunction("firerunner-init", "mirror_registries")).replaceAll(
+      ">/etc/containers/registries.conf.d/firerunner.conf",
+      ">&1",
+    );
+    const print = `mkdir() { :; }; relay=10.0.2.100:80\n${mirror}\nmirror_registries || true`;
+    const entry = (location: string, at: string) =>
+      `[[registry]]\nlocation = "${location}"\n[[registry.mirror]]\nlocation = "10.0.2.100:80/${at}"\ninsecure = true\n`;
+
+    expect(await readInGuest({ ...data, executor: "docker", containers }, print)).toBe(
+      entry("docker.io", "docker.io") + entry("r.example.com:5000", "r.example.com__5000"),
+    );
+    expect(await readInGuest(data, print)).toBe("");
+  });
+
   test("says that jobs have the engine's socket, and that Docker's engine is behind it, where they are", async () => {
     const containers = { imageDisks: 0, defaultImage: "a", privileged: true, socket: true };
     const print = 'echo "$boot_engine-$boot_socket"';

@@ -23,7 +23,7 @@ export interface PayloadRewrite {
   /** Nobody keeps its caches. */
   readonly withoutCaches?: boolean;
   /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
-  readonly inContainers?: boolean;
+  readonly hasImages?: boolean;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
@@ -40,7 +40,7 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
   if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
-  if (rewrite.inContainers) withoutPullPolicies(payload);
+  if (rewrite.hasImages) withoutPullPolicies(payload);
   const attempted = withAttempts(payload["variables"]);
   const variables = withAuthorities(
     withRelayExempt(attempted, relayHost, serviceNames(payload["services"])),
