@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aPayload } from "../../test/builders/payload.ts";
@@ -278,6 +278,76 @@ test("no secret of the job is in what is told of its images", async () => {
   ).not.toContain("masked-secret");
   answer = async (name) => await Promise.reject(new ContainerError("container_not_found", `no ${name}`));
   expect(JSON.stringify(await prepare())).not.toContain("masked-secret");
+});
+
+describe("on a fleet", () => {
+  const fleet = (more = {}) => aPool({ driver: "flintlock", containers: { ...usualContainers, ...more } });
+
+  test("images are left to the machine, which is told of their registries", async () => {
+    const machine = await aMachineFor({
+      image: { name: "r.example.com:5000/tool:1" },
+      services: [{ name: "redis" }, { name: "r.example.com:5000/other" }],
+    });
+    pool = fleet({ allow: ["r.example.com:5000/tool"] });
+
+    const prepared = await prepare();
+
+    const text = "is pulled in the machine, through the relay";
+    const names = [
+      "r.example.com:5000/tool:1",
+      "docker.io/library/redis:latest",
+      "r.example.com:5000/other:latest",
+    ];
+    expect(prepared).toEqual({
+      disks: [],
+      lines: names.map((name) => ({ level: "info", subject: `image ${name}`, text })),
+    });
+    const boot = {
+      ...{ imageDisks: 0, registries: ["r.example.com:5000", "docker.io"] },
+      ...{ defaultImage: "debian:13-slim", privileged: true, socket: false },
+    };
+    const pulled = names.map((name, at) => ({ name, isTrusted: at === 0 }));
+    // The same after a restart.
+    for (const each of [containers, create()]) {
+      expect(await each.bootOf(machine)).toEqual(boot);
+      expect(await each.pulledBy(machine)).toEqual(pulled);
+    }
+    expect([opened, asked]).toEqual([0, []]);
+  });
+
+  test("services alone come with the pool's image, which is the operator's word", async () => {
+    const machine = await aMachineFor({ services: [{ name: "redis" }] });
+    pool = fleet({ defaultImage: "r.example.com/base:1" });
+    await prepare();
+
+    expect(await containers.pulledBy(machine)).toEqual([
+      { name: "r.example.com/base:1", isTrusted: true },
+      { name: "docker.io/library/redis:latest", isTrusted: false },
+    ]);
+  });
+
+  test.each([
+    [{ image: { name: "$NOTHING" } }, /nothing is left of it/],
+    [{ image: { name: "node", pull_policy: "never" } }, /“never”, and machines of this pool begin without/],
+    [{ image: { name: "node", pull_policy: "sometimes" } }, /has the pull policy “sometimes”/],
+    [{ image: { name: "node", executor_opts: { docker: { platform: "linux/s390x" } } } }, /linux\/s390x/],
+    [{ image: { name: "localhost/tool" } }, /registry “localhost” cannot be asked/],
+  ])("what is known to fail fails before there is a machine: %j", async (fields, reason) => {
+    await aMachineFor(fields);
+    pool = fleet();
+
+    expect(await prepare()).toEqual({ failure: { cause: "image", reason: expect.stringMatching(reason) } });
+  });
+
+  test("a job of the shell, and one on this computer, pulls none", async () => {
+    const machine = await aMachineFor(node);
+    await prepare();
+    expect(await containers.pulledBy(machine)).toEqual([]);
+
+    pool = fleet({ ignore: true });
+    await prepare();
+    expect(await containers.pulledBy(machine)).toEqual([]);
+  });
 });
 
 test("pools whose jobs' images are ignored though nobody said so are told of", async () => {

@@ -23,7 +23,8 @@ export interface MachineContainers {
 
 /** What becomes of jobs that name an image or services: in words where they are refused. */
 export type ContainersUse =
-  | { readonly kind: "run" }
+  /** `images`: their machines have them on disks, or pull them through the relay. */
+  | { readonly kind: "run"; readonly images: "disks" | "pulled" }
   /** `unsaid`: why, where nobody asked for it. */
   | { readonly kind: "ignore"; readonly unsaid: string | undefined }
   | { readonly kind: "refuse"; readonly reason: string };
@@ -42,9 +43,8 @@ export function containersUse(
 ): ContainersUse {
   const { enabled, ignore, engine } = containers;
   if (ignore) return { kind: "ignore", unsaid: undefined };
-  const lack = isRemoteDriver(driver)
-    ? `machines of the driver ${driver} run none`
-    : image.containerRunnerInfo === undefined
+  const lack =
+    image.containerRunnerInfo === undefined
       ? `its image ${name} runs none (firerunner image build containers makes one that does)`
       : undefined;
   if (enabled === false)
@@ -54,7 +54,7 @@ export function containersUse(
       kind: "refuse",
       reason: `its image ${name} has no Docker Engine, which containers.engine asks for (firerunner image build docker makes one that has)`,
     };
-  if (lack === undefined) return { kind: "run" };
+  if (lack === undefined) return { kind: "run", images: isRemoteDriver(driver) ? "pulled" : "disks" };
   if (enabled === undefined) return { kind: "ignore", unsaid: lack };
   return { kind: "refuse", reason: `this pool cannot run jobs in containers: ${lack}` };
 }

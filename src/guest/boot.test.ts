@@ -67,6 +67,23 @@ describe("boot data", () => {
     ).toBe("docker 3 debian:13 true\n");
   });
 
+  test("names the registries of images that no disk has, which the engine asks through the relay", async () => {
+    const registries = ["docker.io", "r.example.com:5000"];
+    const containers = { imageDisks: 0, registries, defaultImage: "a", privileged: true };
+    const mirror = (await guestFunction("firerunner-init", "mirror_registries")).replaceAll(
+      ">/etc/containers/registries.conf.d/firerunner.conf",
+      ">&1",
+    );
+    const print = `mkdir() { :; }; relay=10.0.2.100:80\n${mirror}\nmirror_registries || true`;
+    const entry = (location: string, at: string) =>
+      `[[registry]]\nlocation = "${location}"\n[[registry.mirror]]\nlocation = "10.0.2.100:80/${at}"\ninsecure = true\n`;
+
+    expect(await readInGuest({ ...data, executor: "docker", containers }, print)).toBe(
+      entry("docker.io", "docker.io") + entry("r.example.com:5000", "r.example.com__5000"),
+    );
+    expect(await readInGuest(data, print)).toBe("");
+  });
+
   test("says that jobs have the engine's socket, and that Docker's engine is behind it, where they are", async () => {
     const containers = { imageDisks: 0, defaultImage: "a", privileged: true, socket: true };
     const print = 'echo "$boot_engine-$boot_socket"';
@@ -106,7 +123,14 @@ describe("what a pool gives its jobs", () => {
 
   /** The arguments that the runner in the machine gets, by the line. */
   async function runnerFlags(bootData: BootData, before = ""): Promise<string[]> {
-    const names = ["script_flag", "pool_flags", "socket_flags", "authority_flags", "container_flags"];
+    const names = [
+      "client_flags",
+      "script_flag",
+      "pool_flags",
+      "socket_flags",
+      "authority_flags",
+      "container_flags",
+    ];
     const functions = await Promise.all(names.map((name) => guestFunction("firerunner-init", name)));
     const run = `flags=() ENGINE=/bin/sh no_proxy=relay NO_PROXY=relay; mkdir() { :; }; ${before}
       [[ $boot_executor == shell ]] || container_flags
@@ -152,7 +176,11 @@ describe("what a pool gives its jobs", () => {
     // A job with docker:dind has BuildKit.
     expect(await runnerFlags(inContainers)).not.toContain(plain);
     expect(await runnerFlags(withSocket)).toEqual(
-      expect.arrayContaining([plain, "/run/podman.sock:/var/run/docker.sock"]),
+      expect.arrayContaining([
+        plain,
+        "TESTCONTAINERS_HOST_OVERRIDE=host.docker.internal",
+        "/run/podman.sock:/var/run/docker.sock",
+      ]),
     );
     expect(await runnerFlags({ ...withSocket, engine: "docker" })).toEqual(
       expect.arrayContaining(["/run/docker.sock:/var/run/docker.sock"]),

@@ -26,6 +26,8 @@ export interface BootData {
 export interface ContainersBootData {
   /** How many disks with images there are behind the scratch disk. */
   readonly imageDisks: number;
+  /** `HOST` or `HOST:PORT` of registries whose images the machine pulls through the relay, since no disk has them. */
+  readonly registries?: readonly string[];
   /** The image of a job that names services and no image. */
   readonly defaultImage: string;
   /** Whether the job's containers have all rights in their machine. */
@@ -48,6 +50,7 @@ export function renderBootData(data: BootData): string {
     images: containers && `${containers.imageDisks}`,
     default_image: containers?.defaultImage,
     privileged: containers && `${containers.privileged}`,
+    registries: containers?.registries?.join(","),
     socket: containers?.socket ? "true" : undefined,
     engine: data.engine === "docker" ? "docker" : undefined,
     environment: runnerSettings?.environment.length

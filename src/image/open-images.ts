@@ -53,6 +53,8 @@ function put(base: ResolvedImage, root: Root): ResolvedImage {
     ...rest,
     digest: digestOf(base, root),
     layers: [],
+    // No engine is there, whatever the image has that boots it.
+    containerRunnerInfo: undefined,
     // cloud-init brings the guest's own part from this very program; which packages are there is not ours to say.
     abilities: abilityNames,
     ...(published ? { published: { ...published, root: root.root, cloudInit: true } } : {}),

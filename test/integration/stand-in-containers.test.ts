@@ -178,7 +178,7 @@ describe("the stand-in runner with containers", () => {
 
     expect(final).toMatchObject({ state: "success" });
     const said = log.split("\n").filter((line) => /^(before|script|after)/.test(line));
-    expect(said).toEqual(["before sources", "before", "script kept", "after kept", "afterwards ."]);
+    expect(said).toEqual(["before", "script kept", "after kept", "afterwards ."]);
     expect(engine.created[0]?.HostConfig.Binds).toContain("/run/podman.sock:/var/run/docker.sock");
     expect(engine.created[0]?.HostConfig.Binds).not.toContain("/cache");
   });

@@ -71,13 +71,13 @@ describe("the relay is exempt from proxies of the job's own", () => {
     ];
 
     expect(serviceNames(services)).toEqual(names);
-    const exempt = `10.0.2.100,localhost,127.0.0.1,${names.join(",")}`;
+    const exempt = `10.0.2.100,localhost,127.0.0.1,host.docker.internal,${names.join(",")}`;
     expect(inForce(withRelayExempt([], "10.0.2.100:80", names))).toEqual({
       no_proxy: exempt,
       NO_PROXY: exempt,
     });
     expect(inForce(withRelayExempt([plain("NO_PROXY", ".a")], "10.0.2.100", ["db"]))).toMatchObject({
-      no_proxy: ".a,10.0.2.100,localhost,127.0.0.1,db",
+      no_proxy: ".a,10.0.2.100,localhost,127.0.0.1,host.docker.internal,db",
     });
   });
 

@@ -23,7 +23,7 @@ export interface PayloadRewrite {
   /** Nobody keeps its caches. */
   readonly withoutCaches?: boolean;
   /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
-  readonly inContainers?: boolean;
+  readonly hasImages?: boolean;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
@@ -40,7 +40,7 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
   if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
-  if (rewrite.inContainers) withoutPullPolicies(payload);
+  if (rewrite.hasImages) withoutPullPolicies(payload);
   const attempted = withAttempts(payload["variables"]);
   const variables = withAuthorities(
     withRelayExempt(attempted, relayHost, serviceNames(payload["services"])),
@@ -181,6 +181,9 @@ function hidden(key: string, value: string) {
 const PROXY = /^(?:https?|all|ftp)_proxy$/i;
 const EXEMPT = /^no_proxy$/i;
 
+/** What a container calls itself and its machine. */
+const OF_CONTAINERS = ["localhost", "127.0.0.1", "host.docker.internal"];
+
 /** The variables, and behind them, where later ones count, what the job exempts from its proxies. */
 export function withRelayExempt(
   variables: readonly unknown[],
@@ -190,7 +193,7 @@ export function withRelayExempt(
   const own = plainOnes(variables);
   if (services.length === 0 && !own.some(({ key }) => PROXY.test(key) || EXEMPT.test(key))) return variables;
   const host = URL.parse(`http://${relayHost}`)?.hostname ?? relayHost;
-  const relay = services.length === 0 ? host : [host, "localhost", "127.0.0.1", ...services].join(",");
+  const relay = services.length === 0 ? host : [host, ...OF_CONTAINERS, ...services].join(",");
   const exempt = (key: "no_proxy" | "NO_PROXY") => {
     const said = own.findLast((each) => each.key === key) ?? own.findLast((each) => EXEMPT.test(each.key));
     const value = said?.value ? `${said.value},${relay}` : relay;
