@@ -116,6 +116,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
       hasCaches: cache !== undefined,
     }),
     inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
+    pulledImages: containers.pulledBy,
     clock: systemClock,
     log: log.child({ component: "relay" }),
     config: relayConfig,

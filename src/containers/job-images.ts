@@ -10,6 +10,7 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryError } from "../registry/errors.ts";
 import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
@@ -49,7 +50,10 @@ export interface PreparedImage {
 
 export interface ImageProgress {
   readonly reference: string;
-  readonly phase: "resolve" | "fetch" | "compose";
+  /** `wait`: for a registry that is down or asks for patience. */
+  readonly phase: "resolve" | "fetch" | "wait" | "compose";
+  /** In the phase `wait`: what is the matter, in words. */
+  readonly problem?: string;
   /** Of the layers that are missing; undefined in other phases. */
   readonly bytes?: { readonly done: number; readonly total: number };
 }
@@ -106,10 +110,12 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
     const credentials = given.credentials?.(reference) ?? (isTrusted ? ways.loginFor(reference) : undefined);
     const transport = ways.to(reference, isTrusted);
     const untilMs = startedAt + patienceMs;
-    const repository = createRepository({ transport, reference, credentials, clock, untilMs, signal });
-    const lease = keeper.lease();
     const report = (progress: Omit<ImageProgress, "reference">) =>
       given.onProgress?.({ reference: reference.name, ...progress });
+    const onRetry = ({ message: problem }: RegistryError) => report({ phase: "wait", problem });
+    const asked = { transport, reference, credentials, clock, untilMs, signal, onRetry };
+    const repository = createRepository(asked);
+    const lease = keeper.lease();
     try {
       report({ phase: "resolve" });
       const architecture = hostArchitecture();

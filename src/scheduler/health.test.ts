@@ -78,6 +78,20 @@ test("without room for images of jobs, pools that run such jobs claim none, and 
   expect([health.of("b").ok, health.of("c").ok]).toEqual([true, true]);
 });
 
+test("machines that pull their images need no room for them here", async () => {
+  const pools = [aPool({ name: "a", image: "containers", driver: "flintlock" })];
+  const full = new FireRunnerError("container_no_space", "the disk is full");
+  const remote = (clock: Clock) =>
+    createFleet([
+      { ...createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" }), name: "flintlock" },
+    ]);
+  const { health } = createSubject(pools, remote, full);
+
+  await health.refresh(signal);
+
+  expect(health.of("a")).toMatchObject({ ok: true, problems: [] });
+});
+
 test("a pool that comes later is ready at once when its base is", async () => {
   const { health, current } = createSubject([]);
   await health.refresh(signal);

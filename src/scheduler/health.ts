@@ -183,8 +183,9 @@ function healthOf(
     ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
-  const runsImages = found !== undefined && containersUse(base, found).kind === "run";
-  const noRoom = runsImages && seen.noRoom !== undefined ? [seen.noRoom] : [];
+  const use = found && containersUse(base, found);
+  const hasDisks = use?.kind === "run" && use.images === "disks";
+  const noRoom = hasDisks && seen.noRoom !== undefined ? [seen.noRoom] : [];
   const problems = best ? noRoom : [...findings.flatMap((finding) => finding.problems), ...noRoom];
   return { ...describe(name, { ...(best ?? findings[0]), problems: unique(problems) }, found), runnerInfo };
 }

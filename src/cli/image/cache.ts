@@ -134,13 +134,15 @@ async function pull(context: Context, names: readonly string[], { policy }: Pull
 /** Each phase of each image once, while it goes on. */
 function teller({ output }: Context): (progress: ImageProgress) => void {
   const told = new Set<string>();
-  return ({ reference, phase, bytes }) => {
+  return ({ reference, phase, bytes, problem }) => {
     if (phase === "resolve" || told.has(`${phase} ${reference}`)) return;
     told.add(`${phase} ${reference}`);
     output.note(
-      phase === "fetch"
-        ? `fetching ${reference} (${formatBytes(bytes?.total ?? 0)})`
-        : `making the disk of ${reference}`,
+      phase === "wait"
+        ? `${problem}; trying again`
+        : phase === "fetch"
+          ? `fetching ${reference} (${formatBytes(bytes?.total ?? 0)})`
+          : `making the disk of ${reference}`,
     );
   };
 }

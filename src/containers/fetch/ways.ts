@@ -17,7 +17,7 @@ import { ContainerError } from "../errors.ts";
 import { type ImageReference, serverOf } from "../reference.ts";
 
 export interface Ways {
-  /** `isTrusted`: the operator has named this image. */
+  /** `isTrusted`: the operator has named this image. What it opens is closed with the ways. */
   to(reference: ImageReference, isTrusted: boolean): Transport;
   /** For an image that a guest pulls: its pool's rules hold for the registry by its own name, whatever is asked in its place. */
   ofGuest(reference: ImageReference, guest: GuestWays): Transport;
@@ -60,13 +60,15 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
     return { ...transport, close: async () => {} };
   }
 
+  function to({ registry }: ImageReference, isTrusted: boolean): Transport {
+    const named = registries.get(registry);
+    const server = named?.mirror ?? serverOf(registry);
+    if (named === undefined && !isTrusted) return checkedTransport(server, dialer);
+    return transportTo(server, registry);
+  }
+
   return {
-    to({ registry }, isTrusted) {
-      const named = registries.get(registry);
-      const server = named?.mirror ?? serverOf(registry);
-      if (named === undefined && !isTrusted) return checkedTransport(server, dialer);
-      return transportTo(server, registry);
-    },
+    to,
     ofGuest({ registry }, guest) {
       const named = registries.get(registry);
       const server = serverOf(registry);
