@@ -71,7 +71,7 @@ const mayImport: Record<string, readonly string[]> = {
     "ci",
     "demo",
   ],
-  demo: ["base", "gitlab/payload.ts", "ci"],
+  demo: ["base", "gitlab/payload.ts", "ci", "image"],
   "gitlab-stand-in": ["base", "ci"],
   app: ["*"],
   "main.ts": ["cli"],

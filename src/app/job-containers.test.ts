@@ -6,6 +6,7 @@ import { aPool, usualContainers } from "../../test/builders/pool.ts";
 import { aSize } from "../../test/builders/size.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { ContainerError } from "../containers/errors.ts";
 import type { JobImages as ImageCache } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -25,6 +26,10 @@ let opened: number;
 let asked: Parameters<ImageCache["prepare"]>[0][number][];
 let answer: (name: string, policy: string) => Promise<{ isFromCache?: boolean; fetchedBytes?: number }>;
 let containers: JobContainers;
+/** What the job's log is to say while images come. */
+let told: string[];
+/** How much of an image there is, and after how long. */
+let progress: readonly (readonly [doneMib: number, afterMs: number])[];
 
 /** Keeps pins, and gives what the test says. */
 function aCache() {
@@ -36,9 +41,14 @@ function aCache() {
   return {
     keeper,
     close: async () => {},
-    prepare: async (...[[want], { signal }]: Parameters<ImageCache["prepare"]>) => {
+    prepare: async (...[[want], { signal, onProgress }]: Parameters<ImageCache["prepare"]>) => {
       if (want === undefined) return [];
       asked.push(want);
+      for (const [doneMib, afterMs] of progress) {
+        await clock.advance(afterMs);
+        const bytes = { done: doneMib * MIB_BYTES, total: 100 * MIB_BYTES };
+        onProgress?.({ reference: want.name, phase: "fetch", bytes });
+      }
       const aborted = new Promise<never>((_, reject) => {
         signal.addEventListener("abort", () => reject(signal.reason));
       });
@@ -76,7 +86,9 @@ async function aMachineFor(fields: Record<string, unknown>) {
 }
 
 const prepare = (signal: AbortSignal = new AbortController().signal) =>
-  containers.prepare({ jobId: 4711, machineId, pool: "small", image: able.digest }, signal);
+  containers.prepare({ jobId: 4711, machineId, pool: "small", image: able.digest }, signal, (line) =>
+    told.push(`${line.subject} ${line.text}`),
+  );
 
 beforeEach(async () => {
   clock = createManualClock();
@@ -86,6 +98,8 @@ beforeEach(async () => {
   pins = new Map();
   opened = 0;
   asked = [];
+  told = [];
+  progress = [];
   answer = async () => ({});
   containers = create();
 });
@@ -123,6 +137,19 @@ test("a job that names images has them as disks, held until its machine is gone"
   expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true });
   expect(held).toEqual(names);
   expect(pins.size).toBe(0);
+});
+
+test("the job's log says how much is fetched, and every half minute how far it has come", async () => {
+  await aMachineFor({ image: { name: "node:24" } });
+  progress = [0, 1, 40, 41, 80].map((doneMib, index) => [doneMib, index % 2 === 0 ? 30_000 : 100]);
+
+  await prepare();
+
+  expect(told).toEqual([
+    "image docker.io/library/node:24: fetching 100 MiB",
+    "image docker.io/library/node:24: 40 MiB of 100 MiB",
+    "image docker.io/library/node:24: 80 MiB of 100 MiB",
+  ]);
 });
 
 test("what the machine is told is the same after a restart, and whatever a reload says meanwhile", async () => {

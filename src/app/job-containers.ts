@@ -10,7 +10,7 @@ import { oneLine } from "../base/text.ts";
 import { formatBytes, formatDuration } from "../base/units.ts";
 import { ContainerError } from "../containers/errors.ts";
 import { hostArchitecture } from "../containers/fetch/documents.ts";
-import type { JobImages as ImageCache, PreparedImage } from "../containers/job-images.ts";
+import type { JobImages as ImageCache, ImageProgress, PreparedImage } from "../containers/job-images.ts";
 import type { JobLogins } from "../containers/job-logins.ts";
 import { type JobWants, jobWants, type WantedJobImage } from "../containers/job-wants.ts";
 import { type ContainersUse, containersUse, namesContainers } from "../domain/containers.ts";
@@ -101,7 +101,7 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
     void cache?.then(({ keeper }) => keeper.unpin(machineId)).catch(() => {});
   });
 
-  async function prepare(wanted: WantedDisks, signal: AbortSignal) {
+  async function prepare(wanted: WantedDisks, signal: AbortSignal, tell: (line: ImageLine) => void) {
     const pool = deps.pools().get(wanted.pool);
     if (pool === undefined) return unservable(`the pool “${wanted.pool}” is not configured any more`);
     const use = await useOf(deps, pool, wanted.image);
@@ -112,17 +112,20 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
       return { disks: [], lines: [] };
     }
     if (use.kind === "refuse") return unservable(`it names an image or services, and ${use.reason}`);
-    return await prepareImages({ wanted, pool, raw, payload }, signal);
+    return await prepareImages({ wanted, pool, raw, payload, tell }, signal);
   }
 
-  async function prepareImages({ wanted, pool, raw, payload }: Preparing, signal: AbortSignal) {
+  async function prepareImages({ wanted, pool, raw, payload, tell }: Preparing, signal: AbortSignal) {
     const shown = (text: string) => maskSecrets(oneLine(text), payload);
     const { pullDeadline: limitMs } = pool.containers;
     try {
       const wants = jobWants(raw, rulesOf(pool));
       const late = () => lateImages(limitMs);
+      const onProgress = progressLines(clock, (image, text) =>
+        tell({ level: "info", subject: shown(`image ${image}:`), text }),
+      );
       const images = await withDeadline(clock, { limitMs, parent: signal, late }, async (stop) =>
-        fetchAll(await open(), wants, { signal: stop, limitMs }),
+        fetchAll(await open(), wants, { signal: stop, limitMs, onProgress }),
       );
       await pin(store, await open(), { machineId: wanted.machineId, images, signal });
       told.set(wanted.machineId, bootFrom(pool, wants));
@@ -157,6 +160,7 @@ interface Preparing {
   readonly pool: Pool;
   readonly raw: string;
   readonly payload: JobPayload;
+  readonly tell: (line: ImageLine) => void;
 }
 
 interface Pin {
@@ -219,12 +223,13 @@ function bootFrom({ containers }: Pool, { images }: JobWants): ContainersBootDat
 interface Fetching {
   readonly signal: AbortSignal;
   readonly limitMs: number;
+  readonly onProgress: (progress: ImageProgress) => void;
 }
 
 /** All beside each other; the first that fails ends the others. */
-async function fetchAll(cache: ImageCache, { images, logins }: JobWants, { signal, limitMs }: Fetching) {
+async function fetchAll(cache: ImageCache, { images, logins }: JobWants, fetching: Fetching) {
   const stop = new AbortController();
-  const given = { signal: AbortSignal.any([signal, stop.signal]), limitMs };
+  const given = { ...fetching, signal: AbortSignal.any([fetching.signal, stop.signal]) };
   const all = images.map((image) => fetchOne(cache, image, logins, given));
   try {
     return await Promise.all(all);
@@ -240,14 +245,14 @@ async function fetchOne(
   cache: ImageCache,
   { name, policies, isTrusted }: WantedJobImage,
   logins: JobLogins,
-  { signal, limitMs }: Fetching,
+  { signal, limitMs, onProgress }: Fetching,
 ): Promise<PreparedImage> {
   for (const [index, policy] of policies.entries()) {
     const isLast = index === policies.length - 1;
     const patienceMs = isLast ? limitMs : Math.min(limitMs, SHORT_PATIENCE_MS);
     const credentials = logins.of;
     const images = await cache
-      .prepare([{ name, policy, isTrusted }], { signal, patienceMs, credentials })
+      .prepare([{ name, policy, isTrusted }], { signal, patienceMs, credentials, onProgress })
       .catch((error: unknown) => {
         if (isLast || signal.aborted) throw error;
         return [];
@@ -255,6 +260,21 @@ async function fetchOne(
     if (images[0]) return images[0];
   }
   throw new Error(`${name} has no pull policy`);
+}
+
+/** A job's log says of an image that has to be fetched how much it is, and now and then how far it has come. */
+const PROGRESS_GAP_MS = 30_000;
+
+function progressLines(clock: Pick<Clock, "now">, tell: (image: string, text: string) => void) {
+  const toldAt = new Map<string, number>();
+  return ({ reference, bytes }: ImageProgress): void => {
+    if (bytes === undefined) return;
+    const before = toldAt.get(reference);
+    if (before !== undefined && clock.now() - before < PROGRESS_GAP_MS) return;
+    toldAt.set(reference, clock.now());
+    const total = formatBytes(bytes.total);
+    tell(reference, before === undefined ? `fetching ${total}` : `${formatBytes(bytes.done)} of ${total}`);
+  };
 }
 
 function lateImages(limitMs: number): ContainerError {

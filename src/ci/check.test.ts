@@ -15,16 +15,31 @@ test.each([
   ["tags of Windows", "a: { script: [make], tags: [saas-windows-medium-amd64] }", "no *"],
   ["tags of macOS", "a: { script: [make], tags: [[macos-14]] }", "no *"],
   ["tags of ARM", "a: { script: [make], tags: [linux-arm64] }", "setting *"],
-  ["an image", "a: { script: [make], image: alpine }", "no *"],
-  ["an image for all", "image: alpine\na: { script: [make] }", "no *"],
-  ["an image for all by default", "default: { image: alpine }\na: { script: [make] }", "no *"],
+  ["an image", "a: { script: [make], image: alpine }", "unchanged *"],
+  ["an image for all", "image: alpine\na: { script: [make] }", "unchanged *"],
+  ["an image for all by default", "default: { image: alpine }\na: { script: [make] }", "unchanged *"],
   [
     "an image that is not inherited",
     "default: { image: alpine }\na: { inherit: { default: false }, script: [make] }",
     "unchanged *",
   ],
-  ["services", "a: { script: [make], services: [postgres] }", "no *"],
-  ["services for all", "services: [postgres]\na: { script: [make] }", "no *"],
+  ["services", "a: { script: [make], services: [postgres] }", "unchanged *"],
+  ["services for all", "services: [postgres]\na: { script: [make] }", "unchanged *"],
+  [
+    "an image for another computer",
+    "a: { script: [make], image: { name: alpine, docker: { platform: linux/arm64/v8 } } }",
+    "setting *",
+  ],
+  [
+    "a service for another computer",
+    "a: { script: [make], services: [x, { name: alpine, docker: { platform: linux/s390x } }] }",
+    "setting *",
+  ],
+  [
+    "images for this computer",
+    "a: { script: [make], image: { name: x, docker: { platform: linux/amd64 } }, services: [{ name: y, docker: { platform: $P } }] }",
+    "unchanged *",
+  ],
   ["a cache for all", "cache: { paths: [x] }\na: { script: [make] }", "unchanged *"],
   ["steps", "a: { run: [{ name: x, script: make }] }", "no *"],
   ["a downstream pipeline", "image: alpine\na: { trigger: group/other }", "unchanged *"],
@@ -60,7 +75,7 @@ test("each job of parallel, and those of included files", async () => {
 
   expect(
     await check(text, { "other.yml": "b: { extends: .base }\n.base: { script: [x], image: alpine }" }),
-  ).toEqual(["b: no *", "a 1/2: unchanged *", "a 2/2: unchanged *"]);
+  ).toEqual(["b: unchanged *", "a 1/2: unchanged *", "a 2/2: unchanged *"]);
 });
 
 test("what stands in a file on a server is said of the job that needs it", async () => {

@@ -1,8 +1,8 @@
 /**
- * What runs here of a `.gitlab-ci.yml` as it is: one rule for each keyword and habit of jobs that a runner sees. The table in
+ * What runs here, in a pool whose machines run containers, of a `.gitlab-ci.yml` as it is: one rule for each keyword and habit of jobs that a runner sees. The table in
  * docs/pipelines.md tells the same, with tests and reasons.
  */
-import type { Hash } from "./document.ts";
+import { type Hash, isHash } from "./document.ts";
 import type { SurveyedJob } from "./survey.ts";
 
 /** `setting`: it runs once somebody has set what the notes name. */
@@ -30,8 +30,7 @@ function keyword(name: string, runs: Runs, note: string): Rule {
 
 const rules: readonly Rule[] = [
   keyword("trigger", "unchanged", "GitLab starts the other pipeline itself and asks no runner"),
-  keyword("image", "no", "jobs run in the machine itself, not in a container"),
-  keyword("services", "no", "no containers are started beside a job"),
+  foreignPlatform,
   keyword("run", "no", "steps are not run, only scripts"),
   keyword(
     "secrets",
@@ -77,6 +76,22 @@ function otherSystems({ tags }: Hash): Finding | undefined {
   return arm === undefined
     ? undefined
     : { runs: "setting", note: `tags: “${arm}” needs a host of that kind` };
+}
+
+const OWN = /^(?:linux(?:\/(?:amd64|x86_64)(?:\/.*)?)?|amd64|x86_64)$/i;
+
+/** Images and services run as they are, but not those for another computer. */
+function foreignPlatform({ image, services }: Hash): Finding | undefined {
+  const all = [image, ...(Array.isArray(services) ? services.flat(10) : [])];
+  const platforms = all.map((each) =>
+    isHash(each) && isHash(each["docker"]) ? each["docker"]["platform"] : undefined,
+  );
+  const foreign = platforms.find(
+    (each) => typeof each === "string" && !each.includes("$") && !OWN.test(each),
+  );
+  return foreign === undefined
+    ? undefined
+    : { runs: "setting", note: `docker:platform: “${String(foreign)}” needs a host of that kind` };
 }
 
 const TOOL =

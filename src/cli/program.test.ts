@@ -156,6 +156,7 @@ const status: DaemonStatus = {
       hint: "give it time",
     },
   ],
+  fetching: [],
   troubles: ["destroy fr-bbbbbbbb: busy"],
 };
 

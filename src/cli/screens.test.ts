@@ -130,6 +130,7 @@ const status: DaemonStatus = {
       ...{ problem: SENTENCE, hint: HINT },
     },
   ],
+  fetching: [],
   troubles: [`destroy fr-bbbbbbbb: ${SENTENCE}`],
 };
 

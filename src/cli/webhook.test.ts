@@ -94,6 +94,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       gitlabProblem: null,
       pools: [],
       hosts: [],
+      fetching: [],
       troubles: [],
     }),
     console: async () => "",

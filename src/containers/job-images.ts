@@ -185,6 +185,7 @@ function createFetching(keeper: Keeper, fetches: BlobFetches) {
     // Besides the layers: the disk, and one archive for as long as it is read.
     await keeper.makeRoom(total + 2 * sum(image.layers));
     const done = new Map<string, number>();
+    if (total > 0) report({ phase: "fetch", bytes: { done: 0, total } });
     const fetched = await Promise.all(
       missing.map((blob) => {
         const onBytes = (bytes: number) => {

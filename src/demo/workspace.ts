@@ -39,13 +39,23 @@ export async function createWorkspace(parent: string): Promise<Workspace> {
 interface DemoConfig {
   readonly gitlabUrl: string;
   readonly imagesDirectory: string;
+  /** Name of the image that the pool's machines boot. */
+  readonly image: string;
   readonly runnerToken: string;
   readonly memoryMib: number;
   /** Machines at one time. */
   readonly concurrency: number;
   readonly egress: "none" | "internet";
+  /** For the demo's own job in an image. */
+  readonly images: DemoImages | undefined;
   /** For jobs that come by webhook. */
   readonly webhook: DemoWebhook | undefined;
+}
+
+interface DemoImages {
+  readonly runnerToken: string;
+  /** `127.0.0.1:PORT`. */
+  readonly registry: string;
 }
 
 interface DemoWebhook {
@@ -63,17 +73,31 @@ export async function writeConfig(workspace: Workspace, config: DemoConfig): Pro
 pools:
   demo:
     size: { cpus: 1, memory: ${config.memoryMib}MiB, disk: 4GiB }
-    image: base
+    image: ${config.image}
     runner: { tokenFile: ${tokenFile} }
     concurrency: ${config.concurrency}
     egress: ${config.egress}
-${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
+${config.images ? await imagesText(workspace, config.images) : ""}${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
   maxMachines: ${config.concurrency}
 images:
   directory: ${config.imagesDirectory}
 state: ${workspace.state}
 `;
   await writeFile(workspace.configFile, text, { mode: 0o600 });
+}
+
+/** A pool for jobs in images, and the registry that has theirs. */
+async function imagesText(workspace: Workspace, { runnerToken, registry }: DemoImages): Promise<string> {
+  return `  images:
+    size: { cpus: 2, memory: 1280MiB, disk: 4GiB }
+    image: containers
+    runner: { tokenFile: ${await writeSecret(workspace, "images.token", runnerToken)} }
+    concurrency: 1
+    egress: none
+containers:
+  registries:
+    "${registry}": { plaintext: true }
+`;
 }
 
 async function webhookText(workspace: Workspace, { project, apiToken, port }: DemoWebhook): Promise<string> {

@@ -22,6 +22,7 @@ let host: FakeHost;
 let driver: VmDriver;
 let schedulers: Scheduler[];
 let updates: JobUpdate[];
+let traces: Map<number, string>;
 let status: string;
 /** Disks of machines in the order in which they were made. */
 let made: (readonly string[] | undefined)[];
@@ -45,12 +46,11 @@ function start(prepare: JobImages["prepare"], config: object = {}): Scheduler {
       updates.push(update);
       return { kind: "accepted", status: update.state === "failed" ? "failed" : status };
     },
-    appendTrace: async ({ startBytes, bytes }) => ({
-      kind: "accepted",
-      sizeBytes: startBytes + bytes.length,
-      status: "running",
-      intervalMs: undefined,
-    }),
+    async appendTrace({ jobId, startBytes, bytes }) {
+      const trace = (traces.get(jobId) ?? "").slice(0, startBytes) + Buffer.from(bytes).toString();
+      traces.set(jobId, trace);
+      return { kind: "accepted", sizeBytes: trace.length, status: "running", intervalMs: undefined };
+    },
   };
   const scheduler = createScheduler({
     ...{ store, clock, relay, api },
@@ -84,8 +84,9 @@ const two: PreparedDisks = {
 /** Images that come when the test says so. */
 function slowly() {
   const asked: { wanted: WantedDisks; signal: AbortSignal; come: () => void }[] = [];
-  const prepare: JobImages["prepare"] = (wanted, signal) =>
+  const prepare: JobImages["prepare"] = (wanted, signal, tell) =>
     new Promise((resolve, reject) => {
+      tell({ level: "info", subject: "image node:24:", text: "fetching 400 MiB" });
       signal.addEventListener("abort", () => reject(signal.reason));
       asked.push({ wanted, signal, come: () => resolve(two) });
     });
@@ -102,6 +103,7 @@ beforeEach(async () => {
   host.onCreate = ({ spec }) => void made.push(spec.imageDisks);
   schedulers = [];
   updates = [];
+  traces = new Map();
   status = "running";
 });
 
@@ -131,8 +133,8 @@ test("a machine gets the disks of its job, and the job's log says once where the
 
 test("images may take longer than a machine may, and hold up no other job", async () => {
   const { asked, prepare } = slowly();
-  const scheduler = start((wanted, signal) =>
-    wanted.jobId < 10 ? prepare(wanted, signal) : Promise.resolve({ disks: [], lines: [] }),
+  const scheduler = start((wanted, signal, tell) =>
+    wanted.jobId < 10 ? prepare(wanted, signal, tell) : Promise.resolve({ disks: [], lines: [] }),
   );
   for (let jobId = 1; jobId <= 6; jobId++) await store.claim(aClaim({ jobId }));
   await store.claim(aClaim({ jobId: 11 }));
@@ -140,13 +142,22 @@ test("images may take longer than a machine may, and hold up no other job", asyn
   await clock.advance(20 * 60_000);
   const other = await store.job(11);
   const waiting = await store.job(1);
-  const work = scheduler.status().work.map(({ name }) => name);
+  const { work, fetching } = scheduler.status();
+  const before = traces.get(1);
   for (const { come } of asked) come();
   await clock.advance(1_000);
 
   expect((await store.machine(other?.machineId ?? ""))?.bootingAt).not.toBeNull();
   expect(waiting).toMatchObject({ state: "starting", attempt: 1 });
-  expect(work).toContain(`fetch images for ${waiting?.machineId}`);
+  expect(work.map(({ name }) => name)).toContain(`fetch images for ${waiting?.machineId}`);
+  expect([...fetching]).toContain(waiting?.machineId);
+  expect(fetching.size).toBe(6);
+  expect(before).toContain("image node:24: fetching 400 MiB");
+  const kinds = (await store.events({ jobId: 1 })).map(({ kind }) => kind);
+  expect(kinds.filter((kind) => /fetching|images/.test(kind))).toEqual([
+    "machine:fetching",
+    "machine:images-here",
+  ]);
   expect(asked).toHaveLength(6);
   expect((await store.machine(waiting?.machineId ?? ""))?.state).toBe("booting");
 });
@@ -155,9 +166,12 @@ test("the time that images took is none of what a job may wait for a machine", a
   const { asked, prepare } = slowly();
   let creates = 0;
   host.faults.create = () => (++creates === 1 ? { dieAfterMs: 50, exit: "crash" } : {});
-  start((wanted, signal) => (asked.length === 0 ? prepare(wanted, signal) : Promise.resolve(two)), {
-    startLimit: "1m",
-  });
+  start(
+    (wanted, signal, tell) => (asked.length === 0 ? prepare(wanted, signal, tell) : Promise.resolve(two)),
+    {
+      startLimit: "1m",
+    },
+  );
   await store.claim(aClaim());
   await clock.advance(5 * 60_000);
   asked[0]?.come();

@@ -53,10 +53,12 @@ export interface JobImages {
   /**
    * Has all that the machine of this job needs, and holds it until the machine is gone. Fetching may take as long as the pool lets it. What
    * goes wrong with an image is the job's failure and is not thrown; throws only when the signal aborts, or for the store's errors.
+   * `tell` gets a line for the job's log whenever there is something new to say of images that are still to come: a few in a minute.
    */
   prepare(
     wanted: WantedDisks,
     signal: AbortSignal,
+    tell: (line: ImageLine) => void,
   ): Promise<PreparedDisks | { readonly failure: JobFailure }>;
 }
 

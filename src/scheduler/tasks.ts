@@ -19,7 +19,7 @@ import type { Action } from "./plan.ts";
 import type { GuestEndpoint, ImageSource, JobImages, Pools } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 import { report } from "./report.ts";
-import type { Cooldown, Task, TaskQueue } from "./task-queue.ts";
+import type { Cooldown, Task, TaskQueue, TaskStatus } from "./task-queue.ts";
 
 export interface TaskDeps {
   readonly store: Store;
@@ -88,9 +88,17 @@ function keyOf(action: Action): string {
   }
 }
 
+const FETCH = "fetch:";
+
 /** Its own: a machine can be destroyed while the images of its job are fetched. */
 export function fetchKeyOf(machineId: string): string {
-  return `fetch:${machineId}`;
+  return `${FETCH}${machineId}`;
+}
+
+/** Machines that wait for the images of their jobs. */
+export function fetchingIn(work: readonly TaskStatus[]): Set<string> {
+  const running = work.filter(({ key, cooldown }) => cooldown === undefined && key.startsWith(FETCH));
+  return new Set(running.map(({ key }) => key.slice(FETCH.length)));
 }
 
 export function createTasks(

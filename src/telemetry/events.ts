@@ -29,6 +29,8 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "runner:retiring": ["info", "runner to be deleted in GitLab"],
   "runner:gone": ["info", "runner deleted in GitLab"],
   "machine:creating": ["debug", "machine creating"],
+  "machine:fetching": ["debug", "images of a machine's job are fetched"],
+  "machine:images-here": ["info", "images of a machine's job are here"],
   "machine:booting": ["debug", "machine booting"],
   "machine:heard": ["debug", "machine heard"],
   "machine:ready": ["debug", "machine ready"],

@@ -46,13 +46,14 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
     publicServer && readiness
       ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
       : null;
+  const fetching = new Set(daemon.fetching);
   return {
     ...daemon,
     pools: daemon.pools
       // A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once.
       .filter(({ name, origin }) => origin !== "tags" || inPool.has(name) || waitingFor.has(name))
       .map((pool) => ({ ...pool, ...countsOf(inPool.get(pool.name), waitingFor.get(pool.name)) })),
-    unfinished,
+    unfinished: unfinished.map((job) => ({ ...job, fetching: fetching.has(job.machineId ?? "") })),
     liveMachines,
     recent: newest
       .filter(({ state }) => state === "finished")
@@ -104,7 +105,7 @@ export async function composeWebhook(
 export function describeDaemon(reads: DaemonReads): DaemonStatus {
   const { version, startedAt, configFile, ...facts } = reads.facts();
   const { stateDirectory, gitlabUrl } = facts;
-  const { hosts, pools, work } = reads.scheduler.status();
+  const { hosts, pools, work, fetching } = reads.scheduler.status();
   const claiming = new Map(reads.claimer.status().map((each) => [each.pool, each.reason ?? each.state]));
   const known = reads.pools();
   return {
@@ -120,6 +121,7 @@ export function describeDaemon(reads: DaemonReads): DaemonStatus {
       return [{ ...poolStatus(pool, state, hosts, facts), ...tokenNoteOf(reads, pool), claiming: how }];
     }),
     hosts: hosts.map(hostStatus),
+    fetching: [...fetching],
     troubles: [
       ...work.flatMap(({ name, cooldown }) => (cooldown ? [`${name}: ${cooldown.error}`] : [])),
       ...reads.notices(),

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import { run } from "../../src/base/process.ts";
 import { composeDisk, usualLimits } from "../../src/containers/compose/compose.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
 import { tryContainerJob } from "../../src/operations/image-trial.ts";
@@ -12,6 +11,7 @@ import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import { createHandMachine, handBootData } from "./boot-by-hand.ts";
+import { buildTestImage } from "./build-image.ts";
 
 const DEADLINE_MS = 540_000;
 const APPLETS = ["cat", "head", "httpd", "id", "mkdir", "sh", "wget"];
@@ -38,10 +38,8 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
   let image: ResolvedImage;
 
   beforeAll(async () => {
+    await buildTestImage("containers");
     const directory = testImageDirectory();
-    const main = join(import.meta.dirname, "../../src/main.ts");
-    const args = ["image", "build", "containers", "--runner", "stand-in", "--directory", directory];
-    await run(process.execPath, [main, ...args]);
     image = await createImageStore({ directory }).resolve("containers");
   }, DEADLINE_MS);
 

@@ -144,8 +144,6 @@ export interface Job {
   pendingAt: number | undefined;
   /** Claimed by a runner. */
   startedAt: number | undefined;
-  /** Its log or its Git was first asked for: the machine is up and has the job. */
-  guestSeenAt: number | undefined;
   canceledAt: number | undefined;
   finishedAt: number | undefined;
 }

@@ -291,7 +291,6 @@ function newJob(
     createdAt,
     pendingAt: undefined,
     startedAt: undefined,
-    guestSeenAt: undefined,
     canceledAt: undefined,
     finishedAt: undefined,
   };

@@ -133,10 +133,11 @@ function refusedAddress(cause: unknown): ContainerError | RegistryError | undefi
   const refusal = refusalIn(cause);
   if (refusal === undefined) return undefined;
   if (refusal.status === 403)
-    return new ContainerError("container_forbidden_address", refusal.message, {
-      cause,
-      hint: "name the registry in containers.registries if jobs may have images from there",
-    });
+    return new ContainerError(
+      "container_forbidden_address",
+      `${refusal.message}; registries within are those of containers.registries`,
+      { cause, hint: "name the registry in containers.registries if jobs may have images from there" },
+    );
   return new RegistryError("registry_unreachable", refusal.message, {
     cause,
     hint: "check the registry's name, and the network",

@@ -150,8 +150,8 @@ export interface JobSession {
   readonly headCrc: number;
   /** Our lines behind the runner's last byte; undefined until it has told of a failure. */
   tail: TraceTail | undefined;
-  /** GitLab is known to have the head. */
-  isHeadSent: boolean;
+  /** How much of the head GitLab is known to have. */
+  headSentBytes: number;
   /** The guest has used the job's token: it has the payload. */
   isTokenSeen: boolean;
   /** GitLab has asked for a graceful cancel. */

@@ -25,7 +25,7 @@ export function sessionOf(job: Job, payload: string): JobSession {
     head,
     headCrc: crc32(head),
     tail: undefined,
-    isHeadSent: job.traceSize >= head.length,
+    headSentBytes: Math.min(job.traceSize, head.length),
     isTokenSeen: job.traceSize > head.length,
     isCanceling: false,
     timeoutMs: job.timeoutMs,

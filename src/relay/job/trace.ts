@@ -77,7 +77,7 @@ export function createAppendTrace(
     if (status.kind === "elsewhere") {
       await store.setTraceSize(session.jobId, status.sizeBytes);
       // GitLab has lost what it had: the next patch must bring our lines again.
-      if (status.sizeBytes < session.head.length) session.isHeadSent = false;
+      if (status.sizeBytes < session.head.length) session.headSentBytes = status.sizeBytes;
     }
   }
 
@@ -204,11 +204,14 @@ export async function ensureHead(
   session: JobSession,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<void> {
-  if (session.isHeadSent) return;
-  const { jobId, token: jobToken, head: bytes } = session;
-  const status = await appendWithRecovery({ api, jobId, jobToken, startBytes: 0, bytes });
+  const { jobId, token: jobToken, head, headSentBytes } = session;
+  if (headSentBytes >= head.length) return;
+  const from = (startBytes: number) =>
+    appendWithRecovery({ api, jobId, jobToken, startBytes, bytes: head.subarray(startBytes) });
+  const first = await from(headSentBytes);
+  const status = first.kind === "elsewhere" ? await from(0) : first;
   if (status.kind !== "accepted") throw await refusalOf(status, onOver);
-  session.isHeadSent = true;
+  session.headSentBytes = head.length;
   await store.setTraceSize(jobId, status.sizeBytes);
 }
 

@@ -44,6 +44,7 @@ const daemonStatus: DaemonStatus = {
     },
   ],
   hosts: [],
+  fetching: [],
   troubles: [],
 };
 

@@ -66,6 +66,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     gitlabProblem: null,
     pools: [aPool("small"), aPool(pool), aPool("tags:firecracker-8cpu-16gb")],
     hosts: [],
+    fetching: [],
     troubles: [],
   };
   const ports: ControlPorts = {
