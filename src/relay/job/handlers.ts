@@ -59,7 +59,7 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
     inContainers: options.inContainers ?? (async () => false),
     whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
-  const caches = createCacheHandlers({ store, cache: options.cache, idleTimeoutMs });
+  const caches = createCacheHandlers({ store, cache: options.cache });
 
   return async (exchange, route) => {
     switch (route.kind) {
