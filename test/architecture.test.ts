@@ -40,6 +40,7 @@ const mayImport: Record<string, readonly string[]> = {
     "base",
     "domain",
     "config",
+    "containers",
     "gitlab",
     "guest",
     "image",

@@ -53,6 +53,14 @@ describe("the figures' summaries", () => {
     expect([cpu, memory].map((row) => row && isKept(row))).toEqual([false, undefined]);
   });
 
+  test("what a job costs is the CPU of the churn by the jobs of the same time", () => {
+    const samples = (cpuPercent: number) => ({ manager: [{ ...second, cpuPercent }], bystander: [second] });
+    const claims = { claimsPerSecond: [10, 30] };
+    const rows = summarizeLoad({ idle: samples(1), running: samples(5), churning: samples(40), ...claims });
+
+    expect(rows.find(({ what }) => what.includes("for each job"))?.measured.median).toBe(20);
+  });
+
   test("uploads are judged by the share of the direct rate", () => {
     expect(isKept(summarizeUploads({ relay: [60], direct: [100] }))).toBe(true);
     expect(isKept(summarizeUploads({ relay: [59], direct: [100] }))).toBe(false);

@@ -6,11 +6,15 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
+import { createDiskLedger, type DiskCache, type DiskLedger } from "../base/disk-ledger.ts";
 import type { Log } from "../base/log.ts";
 import { MIB_BYTES } from "../base/units.ts";
+import { cacheDirectory } from "../cache/config.ts";
+import { LocalStorage } from "../cache/local-storage.ts";
 import { openCacheStorage } from "../cache/open-storage.ts";
 import type { Config } from "../config/load.ts";
 import { containersDirectory } from "../containers/config.ts";
+import { type ImageDiskCache, imageDiskCache } from "../containers/disk-cache.ts";
 import { openJobImages } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
 import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
@@ -44,6 +48,9 @@ export interface Core {
   readonly api: RunnerApi;
   readonly images: ImageSource;
   readonly containers: JobContainers;
+  readonly imageCache: ImageDiskCache;
+  /** What gives way to machines' disks. */
+  readonly caches: DiskLedger;
   readonly fleet: ChangingFleet;
   /** Has no host yet: the drivers of hosts begin to ask them as soon as they are in the fleet. */
   readonly hostRegistry: HostRegistry<FlintlockHost>;
@@ -78,7 +85,8 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     systemId: systemIdOf(store.installationId),
   });
   const images = overrides?.images ?? openImages(config);
-  const fleet = overrides?.fleet ?? createLocalFleet(localDeps(config(), log));
+  const caches = createDiskLedger();
+  const fleet = overrides?.fleet ?? createLocalFleet({ ...localDeps(config(), log), caches });
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
@@ -88,7 +96,11 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     openCache: openJobImageCache,
   });
   cleanups.push(() => containers.close());
+  const imageCache = imageDiskCache(containersDirectory(config()), containers.cache);
+  caches.add(imageCache);
   const cache = await openCache(config(), images, cleanups);
+  const kept = cache?.storage;
+  if (kept instanceof LocalStorage) caches.add(jobDiskCache(cacheDirectory(config()), kept));
   const relay = createRelay({
     store,
     http,
@@ -104,6 +116,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
       hasCaches: cache !== undefined,
     }),
     inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
+    pulledImages: containers.pulledBy,
     clock: systemClock,
     log: log.child({ component: "relay" }),
     config: relayConfig,
@@ -113,7 +126,16 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   });
   cleanups.push(() => relay.stop());
   await relay.start();
-  return { store, http, reach, api, images, containers, fleet, hostRegistry, relay };
+  return { store, http, reach, api, images, containers, imageCache, caches, fleet, hostRegistry, relay };
+}
+
+/** What jobs name under `cache:`, where it lies on this computer. */
+function jobDiskCache(directory: string, storage: LocalStorage): DiskCache {
+  return {
+    ...{ name: "caches of jobs", directory },
+    use: async () => ({ usedBytes: storage.usedBytes(), evictableBytes: storage.usedBytes() }),
+    evict: (bytes) => storage.free(bytes),
+  };
 }
 
 function openCacheOf(config: Config) {

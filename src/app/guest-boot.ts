@@ -34,7 +34,8 @@ export function bootDataFrom({ store, pools, relay, authorities, containers, has
   return async (machineId: string): Promise<string | undefined> => {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
+    const pool = pools().get(machine.pool);
+    const mode = pool?.egress.mode ?? "none";
     const disks = await containers.bootOf(machine);
     return renderBootData({
       machineId,
@@ -42,6 +43,8 @@ export function bootDataFrom({ store, pools, relay, authorities, containers, has
       nowMs: systemClock.now(),
       executor: disks === undefined ? "shell" : "docker",
       containers: disks,
+      engine: pool?.containers.engine,
+      runnerSettings: pool?.runnerSettings,
       proxy: mode === "none" ? undefined : GUEST_PROXY,
       cacheBucket: hasCaches ? CACHE_BUCKET : undefined,
       logLimitKib: runnerLogLimitKib(relay),

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aPayload } from "../../test/builders/payload.ts";
@@ -29,6 +29,7 @@ let containers: JobContainers;
 /** What the job's log is to say while images come. */
 let told: string[];
 /** How much of an image there is, and after how long. */
+let problem: string | undefined;
 let progress: readonly (readonly [doneMib: number, afterMs: number])[];
 
 /** Keeps pins, and gives what the test says. */
@@ -44,6 +45,9 @@ function aCache() {
     prepare: async (...[[want], { signal, onProgress }]: Parameters<ImageCache["prepare"]>) => {
       if (want === undefined) return [];
       asked.push(want);
+      if (problem !== undefined)
+        for (let times = 0; times < 3; times++)
+          onProgress?.({ reference: want.name, phase: "wait", problem });
       for (const [doneMib, afterMs] of progress) {
         await clock.advance(afterMs);
         const bytes = { done: doneMib * MIB_BYTES, total: 100 * MIB_BYTES };
@@ -100,6 +104,7 @@ beforeEach(async () => {
   asked = [];
   told = [];
   progress = [];
+  problem = undefined;
   answer = async () => ({});
   containers = create();
 });
@@ -134,18 +139,20 @@ test("a job that names images has them as disks, held until its machine is gone"
       },
     ],
   });
-  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true });
+  expect(boot).toEqual({ imageDisks: 2, defaultImage: "debian:13-slim", privileged: true, socket: false });
   expect(held).toEqual(names);
   expect(pins.size).toBe(0);
 });
 
 test("the job's log says how much is fetched, and every half minute how far it has come", async () => {
   await aMachineFor({ image: { name: "node:24" } });
+  problem = "asking r: r does not answer";
   progress = [0, 1, 40, 41, 80].map((doneMib, index) => [doneMib, index % 2 === 0 ? 30_000 : 100]);
 
   await prepare();
 
   expect(told).toEqual([
+    "image docker.io/library/node:24: asking r: r does not answer; trying again",
     "image docker.io/library/node:24: fetching 100 MiB",
     "image docker.io/library/node:24: 40 MiB of 100 MiB",
     "image docker.io/library/node:24: 80 MiB of 100 MiB",
@@ -271,6 +278,76 @@ test("no secret of the job is in what is told of its images", async () => {
   ).not.toContain("masked-secret");
   answer = async (name) => await Promise.reject(new ContainerError("container_not_found", `no ${name}`));
   expect(JSON.stringify(await prepare())).not.toContain("masked-secret");
+});
+
+describe("on a fleet", () => {
+  const fleet = (more = {}) => aPool({ driver: "flintlock", containers: { ...usualContainers, ...more } });
+
+  test("images are left to the machine, which is told of their registries", async () => {
+    const machine = await aMachineFor({
+      image: { name: "r.example.com:5000/tool:1" },
+      services: [{ name: "redis" }, { name: "r.example.com:5000/other" }],
+    });
+    pool = fleet({ allow: ["r.example.com:5000/tool"] });
+
+    const prepared = await prepare();
+
+    const text = "is pulled in the machine, through the relay";
+    const names = [
+      "r.example.com:5000/tool:1",
+      "docker.io/library/redis:latest",
+      "r.example.com:5000/other:latest",
+    ];
+    expect(prepared).toEqual({
+      disks: [],
+      lines: names.map((name) => ({ level: "info", subject: `image ${name}`, text })),
+    });
+    const boot = {
+      ...{ imageDisks: 0, registries: ["r.example.com:5000", "docker.io"] },
+      ...{ defaultImage: "debian:13-slim", privileged: true, socket: false },
+    };
+    const pulled = names.map((name, at) => ({ name, isTrusted: at === 0 }));
+    // The same after a restart.
+    for (const each of [containers, create()]) {
+      expect(await each.bootOf(machine)).toEqual(boot);
+      expect(await each.pulledBy(machine)).toEqual(pulled);
+    }
+    expect([opened, asked]).toEqual([0, []]);
+  });
+
+  test("services alone come with the pool's image, which is the operator's word", async () => {
+    const machine = await aMachineFor({ services: [{ name: "redis" }] });
+    pool = fleet({ defaultImage: "r.example.com/base:1" });
+    await prepare();
+
+    expect(await containers.pulledBy(machine)).toEqual([
+      { name: "r.example.com/base:1", isTrusted: true },
+      { name: "docker.io/library/redis:latest", isTrusted: false },
+    ]);
+  });
+
+  test.each([
+    [{ image: { name: "$NOTHING" } }, /nothing is left of it/],
+    [{ image: { name: "node", pull_policy: "never" } }, /“never”, and machines of this pool begin without/],
+    [{ image: { name: "node", pull_policy: "sometimes" } }, /has the pull policy “sometimes”/],
+    [{ image: { name: "node", executor_opts: { docker: { platform: "linux/s390x" } } } }, /linux\/s390x/],
+    [{ image: { name: "localhost/tool" } }, /registry “localhost” cannot be asked/],
+  ])("what is known to fail fails before there is a machine: %j", async (fields, reason) => {
+    await aMachineFor(fields);
+    pool = fleet();
+
+    expect(await prepare()).toEqual({ failure: { cause: "image", reason: expect.stringMatching(reason) } });
+  });
+
+  test("a job of the shell, and one on this computer, pulls none", async () => {
+    const machine = await aMachineFor(node);
+    await prepare();
+    expect(await containers.pulledBy(machine)).toEqual([]);
+
+    pool = fleet({ ignore: true });
+    await prepare();
+    expect(await containers.pulledBy(machine)).toEqual([]);
+  });
 });
 
 test("pools whose jobs' images are ignored though nobody said so are told of", async () => {

@@ -9,19 +9,19 @@ import type { Log } from "../base/log.ts";
 import { oneLine } from "../base/text.ts";
 import { formatBytes, formatDuration } from "../base/units.ts";
 import { ContainerError } from "../containers/errors.ts";
-import { hostArchitecture } from "../containers/fetch/documents.ts";
 import type { JobImages as ImageCache, ImageProgress, PreparedImage } from "../containers/job-images.ts";
 import type { JobLogins } from "../containers/job-logins.ts";
 import { type JobWants, jobWants, type WantedJobImage } from "../containers/job-wants.ts";
-import { type ContainersUse, containersUse, namesContainers } from "../domain/containers.ts";
+import { containersUse, namesContainers } from "../domain/containers.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { JobPayload } from "../gitlab/runner-api.ts";
 import { maskSecrets } from "../gitlab/trace.ts";
 import type { ContainersBootData } from "../guest/boot.ts";
-import type { RegistryMirror } from "../relay/mirror/port.ts";
+import type { PulledImage, RegistryMirror } from "../relay/mirror/port.ts";
 import type { ImageLine, ImageSource, JobImages, PreparedDisks, WantedDisks } from "../scheduler/ports.ts";
 import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
+import { createOutfits, type Outfits, outfitFrom, rulesOf } from "./machine-outfits.ts";
 
 export interface JobContainersDeps {
   readonly store: Pick<JobStore, "payload"> & Pick<MachineStore, "machine"> & Pick<EventStore, "onEvent">;
@@ -35,8 +35,12 @@ export interface JobContainersDeps {
 export interface JobContainers extends JobImages {
   /** What the machine is told of its disks; undefined for a job of the shell. Throws when that cannot be known any more. */
   bootOf(machine: Machine): Promise<ContainersBootData | undefined>;
+  /** Images that the machine pulls since its job names them; none where they are on its disks. Throws as `bootOf` does. */
+  pulledBy(machine: Machine): Promise<readonly PulledImage[]>;
   /** For what jobs pull themselves. */
   readonly mirror: RegistryMirror;
+  /** Throws `container_cache_broken`. */
+  cache(): Promise<ImageCache>;
   close(): Promise<void>;
 }
 
@@ -83,8 +87,7 @@ const PERMANENT: ReadonlySet<string> = new Set([
 
 export function createJobContainers(deps: JobContainersDeps): JobContainers {
   const { store, clock } = deps;
-  /** As they were made for it: a reload changes nothing for a machine that has its disks. */
-  const told = new Map<string, ContainersBootData | undefined>();
+  const outfits = createOutfits(deps);
   let cache: Promise<ImageCache> | undefined;
 
   function open(): Promise<ImageCache> {
@@ -97,22 +100,22 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
 
   const stopHearing = store.onEvent(({ kind, machineId }) => {
     if (kind !== "machine:gone" || machineId == null) return;
-    told.delete(machineId);
+    outfits.forget(machineId);
     void cache?.then(({ keeper }) => keeper.unpin(machineId)).catch(() => {});
   });
 
   async function prepare(wanted: WantedDisks, signal: AbortSignal, tell: (line: ImageLine) => void) {
     const pool = deps.pools().get(wanted.pool);
     if (pool === undefined) return unservable(`the pool “${wanted.pool}” is not configured any more`);
-    const use = await useOf(deps, pool, wanted.image);
-    const raw = use.kind === "ignore" ? undefined : await store.payload(wanted.jobId);
-    const payload = raw === undefined ? undefined : JobPayload.parse(JSON.parse(raw));
-    if (raw === undefined || payload === undefined || !namesContainers(payload)) {
-      told.set(wanted.machineId, undefined);
+    const use = containersUse(pool, await deps.images.resolve(wanted.image));
+    const named = use.kind === "ignore" ? undefined : await containerJob(store, wanted.jobId);
+    if (use.kind === "ignore" || named === undefined) {
+      outfits.set(wanted.machineId, undefined);
       return { disks: [], lines: [] };
     }
     if (use.kind === "refuse") return unservable(`it names an image or services, and ${use.reason}`);
-    return await prepareImages({ wanted, pool, raw, payload, tell }, signal);
+    if (use.images === "pulled") return leaveToMachine({ wanted, pool, ...named }, outfits);
+    return await prepareImages({ wanted, pool, ...named, tell }, signal);
   }
 
   async function prepareImages({ wanted, pool, raw, payload, tell }: Preparing, signal: AbortSignal) {
@@ -128,7 +131,7 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
         fetchAll(await open(), wants, { signal: stop, limitMs, onProgress }),
       );
       await pin(store, await open(), { machineId: wanted.machineId, images, signal });
-      told.set(wanted.machineId, bootFrom(pool, wants));
+      outfits.set(wanted.machineId, outfitFrom(pool, wants, "disks"));
       return { disks: images.map(({ disk }) => disk), lines: linesOf(images, wants.logins, shown) };
     } catch (error) {
       signal.throwIfAborted();
@@ -136,14 +139,11 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
     }
   }
 
-  async function bootOf(machine: Machine): Promise<ContainersBootData | undefined> {
-    if (!told.has(machine.id)) told.set(machine.id, await bootAnew(deps, machine));
-    return told.get(machine.id);
-  }
-
   return {
     prepare,
-    bootOf,
+    bootOf: async (machine) => (await outfits.of(machine))?.boot,
+    pulledBy: async (machine) => (await outfits.of(machine))?.pulled ?? [],
+    cache: open,
     mirror: {
       manifest: async (request) => await (await open()).mirror.manifest(request),
       blob: async (request) => await (await open()).mirror.blob(request),
@@ -161,6 +161,31 @@ interface Preparing {
   readonly raw: string;
   readonly payload: JobPayload;
   readonly tell: (line: ImageLine) => void;
+}
+
+/** The job's payload, where it names what runs in containers. */
+async function containerJob(store: Pick<JobStore, "payload">, jobId: number) {
+  const raw = await store.payload(jobId);
+  const payload = raw === undefined ? undefined : JobPayload.parse(JSON.parse(raw));
+  return raw !== undefined && payload !== undefined && namesContainers(payload)
+    ? { raw, payload }
+    : undefined;
+}
+
+/** Nothing is fetched for it; what can be known to fail fails before there is a machine. */
+function leaveToMachine({ wanted, pool, raw, payload }: Omit<Preparing, "tell">, outfits: Outfits) {
+  const shown = (text: string) => maskSecrets(oneLine(text), payload);
+  try {
+    const wants = jobWants(raw, rulesOf(pool));
+    outfits.set(wanted.machineId, outfitFrom(pool, wants, "pulled"));
+    const text = "is pulled in the machine, through the relay";
+    const ofImages = wants.images.map(
+      ({ name }): ImageLine => ({ level: "info", subject: shown(`image ${name}`), text }),
+    );
+    return { disks: [], lines: [...problemLines(wants.logins), ...ofImages] };
+  } catch (error) {
+    return { failure: failureOf(error, shown) };
+  }
 }
 
 interface Pin {
@@ -183,19 +208,6 @@ async function pin(
   signal.throwIfAborted();
 }
 
-/** After a restart. */
-async function bootAnew(deps: JobContainersDeps, machine: Machine): Promise<ContainersBootData | undefined> {
-  const { id, pool: name, image, jobId } = machine;
-  const found = await deps.images.resolve(image);
-  if (found.containerRunnerInfo === undefined || jobId === null) return undefined;
-  const pool = deps.pools().get(name);
-  if (pool === undefined) throw new Error(`the pool ${name} of machine ${id} is not configured any more`);
-  if (containersUse(pool, found).kind !== "run") return undefined;
-  const raw = await deps.store.payload(jobId);
-  const wants = raw === undefined ? undefined : jobWants(raw, rulesOf(pool));
-  return wants?.executor === "docker" ? bootFrom(pool, wants) : undefined;
-}
-
 /** With what an earlier process held for machines that have gone since let go of. */
 async function openSwept({ openCache, store }: JobContainersDeps): Promise<ImageCache> {
   const images = await openCache();
@@ -204,20 +216,6 @@ async function openSwept({ openCache, store }: JobContainersDeps): Promise<Image
     if (machine === undefined || machine.state === "gone") images.keeper.unpin(machineId);
   }
   return images;
-}
-
-async function useOf({ images }: JobContainersDeps, pool: Pool, image: string): Promise<ContainersUse> {
-  return containersUse(pool, await images.resolve(image));
-}
-
-function rulesOf({ containers }: Pool) {
-  const { defaultImage, allow } = containers;
-  return { defaultImage, allow, architecture: hostArchitecture() };
-}
-
-function bootFrom({ containers }: Pool, { images }: JobWants): ContainersBootData {
-  const { defaultImage, privileged } = containers;
-  return { imageDisks: images.length, defaultImage, privileged };
 }
 
 interface Fetching {
@@ -264,10 +262,17 @@ async function fetchOne(
 
 /** A job's log says of an image that has to be fetched how much it is, and now and then how far it has come. */
 const PROGRESS_GAP_MS = 30_000;
+/** Of each problem with a registry the log tells once. */
+const MOST_PROBLEMS = 10;
 
 function progressLines(clock: Pick<Clock, "now">, tell: (image: string, text: string) => void) {
   const toldAt = new Map<string, number>();
-  return ({ reference, bytes }: ImageProgress): void => {
+  const problems = new Set<string>();
+  return ({ reference, bytes, problem }: ImageProgress): void => {
+    if (problem !== undefined && !problems.has(problem) && problems.size < MOST_PROBLEMS) {
+      problems.add(problem);
+      tell(reference, `${problem}; trying again`);
+    }
     if (bytes === undefined) return;
     const before = toldAt.get(reference);
     if (before !== undefined && clock.now() - before < PROGRESS_GAP_MS) return;
@@ -296,7 +301,7 @@ function failureOf(error: unknown, shown: (text: string) => string): JobFailure 
 
 function linesOf(
   images: readonly PreparedImage[],
-  { problem }: JobLogins,
+  logins: JobLogins,
   shown: (text: string) => string,
 ): PreparedDisks["lines"] {
   const ofImages = images.map(
@@ -306,8 +311,11 @@ function linesOf(
       text: `is ${image.digest.slice(0, 19)}, ${originOf(image)}`,
     }),
   );
-  if (problem === undefined) return ofImages;
-  return [{ level: "warning", subject: "the job's variable", text: problem }, ...ofImages];
+  return [...problemLines(logins), ...ofImages];
+}
+
+function problemLines({ problem }: JobLogins): ImageLine[] {
+  return problem === undefined ? [] : [{ level: "warning", subject: "the job's variable", text: problem }];
 }
 
 function originOf({ isFromCache, fetchedBytes, tookMs }: PreparedImage): string {

@@ -158,6 +158,7 @@ const status: DaemonStatus = {
   ],
   fetching: [],
   troubles: ["destroy fr-bbbbbbbb: busy"],
+  caches: [],
 };
 
 describe("a mistake on the command line", () => {

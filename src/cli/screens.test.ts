@@ -132,6 +132,14 @@ const status: DaemonStatus = {
   ],
   fetching: [],
   troubles: [`destroy fr-bbbbbbbb: ${SENTENCE}`],
+  caches: [
+    {
+      name: "images of jobs",
+      directory: "/var/lib/firerunner/containers",
+      usedBytes: 12e9,
+      evictableBytes: 3e9,
+    },
+  ],
 };
 
 const waiting = aWaitingJob({

@@ -96,6 +96,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       hosts: [],
       fetching: [],
       troubles: [],
+      caches: [],
     }),
     console: async () => "",
     async *followConsole() {},

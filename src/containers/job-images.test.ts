@@ -431,6 +431,28 @@ describe("room", () => {
     expect(small.keeper.usedBytes()).toBeLessThanOrEqual(2.6 * MIB_BYTES);
   });
 
+  test("is given back to machines, but for what they have", async () => {
+    const { registry, images } = await start();
+    for (const name of ["a", "bb"]) registry.put("team/tool", name, single(name));
+    const [first, second] = [
+      await prepare(images, `${registry.host}/team/tool:a`),
+      await prepare(images, `${registry.host}/team/tool:bb`),
+    ];
+    images.keeper.pin("fr-aaaaaaaa", [first.key]);
+    const given = images.keeper.evictableBytes();
+    sleeps.push(3_600_000);
+    const { keeper } = images;
+
+    // What was given out just now is a machine's, as good as.
+    expect(given).toBe(keeper.usedBytes() - first.sizeBytes - second.sizeBytes);
+    expect(keeper.evictableBytes()).toBe(keeper.usedBytes() - first.sizeBytes);
+    const used = keeper.usedBytes();
+    expect(keeper.evict(1)).toBe(second.sizeBytes);
+    expect(keeper.evict(Number.MAX_SAFE_INTEGER)).toBe(used - second.sizeBytes - first.sizeBytes);
+    expect([keeper.usedBytes(), keeper.evictableBytes()]).toEqual([first.sizeBytes, 0]);
+    expect(keeper.disks().map(({ key }) => key)).toEqual([first.key]);
+  });
+
   test("that cannot be had is told", async () => {
     const { registry, images, directory } = await start();
     await images.close();

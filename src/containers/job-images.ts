@@ -10,6 +10,7 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryError } from "../registry/errors.ts";
 import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
@@ -49,7 +50,10 @@ export interface PreparedImage {
 
 export interface ImageProgress {
   readonly reference: string;
-  readonly phase: "resolve" | "fetch" | "compose";
+  /** `wait`: for a registry that is down or asks for patience. */
+  readonly phase: "resolve" | "fetch" | "wait" | "compose";
+  /** In the phase `wait`: what is the matter, in words. */
+  readonly problem?: string;
   /** Of the layers that are missing; undefined in other phases. */
   readonly bytes?: { readonly done: number; readonly total: number };
 }
@@ -61,6 +65,8 @@ interface PrepareOptions {
   readonly credentials?: (reference: ImageReference) => Credentials | undefined;
   /** For how long a registry that is down, or asks for patience, is tried again. Default: 10 minutes. */
   readonly patienceMs?: number;
+  /** No job waits for it: it takes no place among those that jobs wait for, and comes one layer after the other. */
+  readonly isAside?: boolean;
 }
 
 export interface JobImages {
@@ -100,20 +106,22 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
     const startedAt = clock.now();
     const { name, policy, isTrusted = false } = want;
     const reference = parseImageName(name);
-    const { signal, patienceMs = PATIENCE_MS } = given;
+    const { signal, patienceMs = PATIENCE_MS, isAside = false } = given;
     const credentials = given.credentials?.(reference) ?? (isTrusted ? ways.loginFor(reference) : undefined);
     const transport = ways.to(reference, isTrusted);
     const untilMs = startedAt + patienceMs;
-    const repository = createRepository({ transport, reference, credentials, clock, untilMs, signal });
-    const lease = keeper.lease();
     const report = (progress: Omit<ImageProgress, "reference">) =>
       given.onProgress?.({ reference: reference.name, ...progress });
+    const onRetry = ({ message: problem }: RegistryError) => report({ phase: "wait", problem });
+    const asked = { transport, reference, credentials, clock, untilMs, signal, onRetry };
+    const repository = createRepository(asked);
+    const lease = keeper.lease();
     try {
       report({ phase: "resolve" });
       const architecture = hostArchitecture();
       const parts = { reference, policy, credentials, repository, keeper, lease, architecture };
       const image = await resolveImage(parts);
-      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy });
+      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy, isAside });
       const { digest } = image.index ?? image.manifest;
       return { reference: reference.name, digest, ...made, tookMs: clock.now() - startedAt };
     } finally {
@@ -152,6 +160,7 @@ interface Making {
   readonly lease: Lease;
   readonly signal: AbortSignal;
   readonly policy: PullPolicy;
+  readonly isAside: boolean;
   readonly report: (progress: Omit<ImageProgress, "reference">) => void;
 }
 
@@ -177,7 +186,8 @@ function createMaker(keeper: Keeper, fetches: BlobFetches, limits: ComposeLimits
 /** Layers that are not here; answers how much came for this image. */
 function createFetching(keeper: Keeper, fetches: BlobFetches) {
   return async (making: Making): Promise<number> => {
-    const { image, lease, report, policy, reference, repository, signal } = making;
+    const { image, lease, report, policy, reference, repository, signal, isAside } = making;
+    const order = isAside ? pLimit(1) : (work: () => Promise<number>) => work();
     const each = new Map(image.layers.map((layer) => [layer.digest, layer]));
     const missing = [...each.values()].filter(({ digest }) => !lease.takeBlob(digest, reference.registry));
     if (missing.length > 0 && policy === "never") throw goneFromHere(reference);
@@ -192,7 +202,7 @@ function createFetching(keeper: Keeper, fetches: BlobFetches) {
           done.set(blob.digest, bytes);
           report({ phase: "fetch", bytes: { done: [...done.values()].reduce((a, b) => a + b, 0), total } });
         };
-        return fetches.fetch({ repository, reference, blob, signal, onBytes });
+        return order(() => fetches.fetch({ repository, reference, blob, signal, onBytes, isAside }));
       }),
     );
     return fetched.reduce((a, b) => a + b, 0);
@@ -204,12 +214,13 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
   const composing = createSharedWork<number>();
   const compositions = pLimit(COMPOSITIONS);
   // tar2sqfs leaves one to the rest of this computer.
-  const jobs = Math.max(1, Math.min(4, availableParallelism() - 1));
+  const most = Math.max(1, Math.min(4, availableParallelism() - 1));
 
-  return async ({ image, reference, signal, report }: Making, key: string): Promise<number> => {
+  return async ({ image, reference, signal, report, isAside }: Making, key: string): Promise<number> => {
     report({ phase: "compose" });
-    return await composing.run(key, signal, (stop) =>
-      compositions(async () => {
+    const jobs = isAside ? 1 : most;
+    return await composing.run(key, signal, (stop) => {
+      const compose = async () => {
         const target = keeper.workPath("sqfs");
         const layers = image.layers.map((layer) => ({ ...layer, path: keeper.pathOf("blob", layer.digest) }));
         const { manifest, index, config } = image;
@@ -217,8 +228,9 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
         const bytes = await startComposing({ ...parts, target, limits, jobs }, stop);
         await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest }, target);
         return bytes;
-      }),
-    );
+      };
+      return isAside ? compose() : compositions(compose);
+    });
   };
 }
 

@@ -65,6 +65,9 @@ interface DemoWebhook {
   readonly port: number;
 }
 
+/** A registry that this computer does not reach is not waited for as long as one that is down. */
+const PATIENCE = "    containers: { pullDeadline: 2m }\n";
+
 /** FireRunner's configuration, as an operator would write it. */
 export async function writeConfig(workspace: Workspace, config: DemoConfig): Promise<void> {
   const tokenFile = await writeSecret(workspace, "runner.token", config.runnerToken);
@@ -77,7 +80,7 @@ pools:
     runner: { tokenFile: ${tokenFile} }
     concurrency: ${config.concurrency}
     egress: ${config.egress}
-${config.images ? await imagesText(workspace, config.images) : ""}${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
+${config.image === "containers" ? PATIENCE : ""}${config.images ? await imagesText(workspace, config.images) : ""}${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
   maxMachines: ${config.concurrency}
 images:
   directory: ${config.imagesDirectory}

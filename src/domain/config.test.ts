@@ -14,10 +14,12 @@ describe("pool settings", () => {
       concurrency: 10,
       containers: {
         ...{ ignore: false, defaultImage: "debian:13-slim", privileged: true },
+        ...{ engine: "podman", socket: false },
         ...{ allow: [], pullDeadline: 600_000 },
       },
       egress: { mode: "internet", hosts: [], audit: false },
       hostLabels: {},
+      environment: [],
     });
   });
 

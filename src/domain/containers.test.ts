@@ -8,8 +8,8 @@ const use = (said: object, image: object = able, driver = "qemu") =>
   containersUse({ ...kind, driver, containers: { ...usualContainers, ...said } }, image);
 
 test("an image that can run containers does, unless somebody says otherwise", () => {
-  expect(use({})).toEqual({ kind: "run" });
-  expect(use({ enabled: true })).toEqual({ kind: "run" });
+  expect(use({})).toEqual({ kind: "run", images: "disks" });
+  expect(use({ enabled: true })).toEqual({ kind: "run", images: "disks" });
   expect(use({ enabled: false })).toMatchObject({
     kind: "refuse",
     reason: expect.stringMatching(/containers\.enabled: false/),
@@ -27,11 +27,21 @@ test("an image that cannot is as it was, and a refusal where containers are aske
   expect(use({ enabled: false }, {})).toMatchObject({ kind: "refuse" });
 });
 
-test("machines of a fleet run none", () => {
-  expect(use({}, able, "flintlock")).toMatchObject({ unsaid: expect.stringContaining("driver flintlock") });
-  expect(use({ enabled: true }, able, "flintlock")).toMatchObject({
-    reason: expect.stringMatching(/driver flintlock run none/),
+test("machines of a fleet pull their images themselves", () => {
+  expect(use({}, able, "flintlock")).toEqual({ kind: "run", images: "pulled" });
+  expect(use({}, {}, "flintlock")).toMatchObject({ kind: "ignore" });
+  expect(use({ enabled: false }, able, "flintlock")).toMatchObject({ kind: "refuse" });
+});
+
+test("Docker's engine has to be in the image that is asked for it", () => {
+  const docker = { engine: "docker" };
+
+  expect(use(docker, { ...able, abilities: ["lfs"] })).toMatchObject({
+    kind: "refuse",
+    reason: expect.stringMatching(/its image base has no Docker Engine/),
   });
+  expect(use(docker, { ...able, abilities: ["docker-engine"] })).toMatchObject({ kind: "run" });
+  expect(use(docker, {})).toMatchObject({ kind: "ignore" });
 });
 
 test.each([

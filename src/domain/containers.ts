@@ -11,6 +11,10 @@ export interface MachineContainers {
   readonly defaultImage: string;
   /** Containers of jobs have all rights in their machine. */
   readonly privileged: boolean;
+  /** What answers at docker's socket; containers of jobs run on podman either way. */
+  readonly engine: "podman" | "docker";
+  /** Containers of jobs have the engine's socket. */
+  readonly socket: boolean;
   /** Images that may be had with FireRunner's own login: `HOST/NAME`, or `HOST/PATH/*`. */
   readonly allow: readonly string[];
   /** Milliseconds in which all images of a job must have come. */
@@ -19,7 +23,8 @@ export interface MachineContainers {
 
 /** What becomes of jobs that name an image or services: in words where they are refused. */
 export type ContainersUse =
-  | { readonly kind: "run" }
+  /** `images`: their machines have them on disks, or pull them through the relay. */
+  | { readonly kind: "run"; readonly images: "disks" | "pulled" }
   /** `unsaid`: why, where nobody asked for it. */
   | { readonly kind: "ignore"; readonly unsaid: string | undefined }
   | { readonly kind: "refuse"; readonly reason: string };
@@ -31,18 +36,25 @@ export function containersUse(
     driver,
     image: name,
   }: { readonly containers: MachineContainers; readonly driver: string; readonly image: string },
-  image: { readonly containerRunnerInfo?: object | undefined },
+  image: {
+    readonly containerRunnerInfo?: object | undefined;
+    readonly abilities?: readonly string[] | undefined;
+  },
 ): ContainersUse {
-  const { enabled, ignore } = containers;
+  const { enabled, ignore, engine } = containers;
   if (ignore) return { kind: "ignore", unsaid: undefined };
-  const lack = isRemoteDriver(driver)
-    ? `machines of the driver ${driver} run none`
-    : image.containerRunnerInfo === undefined
+  const lack =
+    image.containerRunnerInfo === undefined
       ? `its image ${name} runs none (firerunner image build containers makes one that does)`
       : undefined;
   if (enabled === false)
     return { kind: "refuse", reason: "this pool runs no jobs in containers (containers.enabled: false)" };
-  if (lack === undefined) return { kind: "run" };
+  if (lack === undefined && engine === "docker" && image.abilities?.includes("docker-engine") === false)
+    return {
+      kind: "refuse",
+      reason: `its image ${name} has no Docker Engine, which containers.engine asks for (firerunner image build docker makes one that has)`,
+    };
+  if (lack === undefined) return { kind: "run", images: isRemoteDriver(driver) ? "pulled" : "disks" };
   if (enabled === undefined) return { kind: "ignore", unsaid: lack };
   return { kind: "refuse", reason: `this pool cannot run jobs in containers: ${lack}` };
 }

@@ -220,6 +220,8 @@ interface Retrying {
   readonly attempts?: number;
   /** No pause goes on beyond this time. */
   readonly untilMs?: number;
+  /** Told of each failure that is waited for and tried again. */
+  readonly onRetry?: ((error: RegistryError) => void) | undefined;
 }
 
 /** For what may be done twice. */
@@ -232,6 +234,7 @@ export async function withRetries<T>(retrying: Retrying, act: () => Promise<T>):
       if (!(error instanceof RegistryError) || !error.retryable || attempt >= attempts) throw error;
       const pauseMs = pauseAfter(error, attempt);
       if (clock.now() + pauseMs >= untilMs) throw error;
+      retrying.onRetry?.(error);
       await clock.sleep(pauseMs, signal);
     }
   }

@@ -72,7 +72,8 @@ export function createRelay(options: RelayOptions): Relay {
   const gate = createEgressGate({ store, audit, egressOf, gitlab: targetOf(new URL(http.origin)) });
   const proxy = createEgressProxy({ gate, dialer, audit, settings: config, gitlabOrigin: http.origin });
   const recordEnd = createEndRecorder({ store, log });
-  const mirror = createMirrorRoutes({ store, mirror: options.mirror, pools: options.pools, gate, dialer });
+  const { pools, pulledImages = async () => [] } = options;
+  const mirror = createMirrorRoutes({ store, mirror: options.mirror, pools, pulledImages, gate, dialer });
   const pieces = createChunkedWork();
   const handle = createHandlers(options, { dialer, mirror, audit, recordEnd, pieces, track });
   const admission = createAdmission({ settings: config, machines: () => endpoints.count() });

@@ -20,6 +20,7 @@ import {
   type MachineBase,
   notSeen,
   type PoolProblem,
+  roomProblem,
   type Seen,
 } from "./host-probes.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
@@ -77,6 +78,8 @@ interface Found {
   readonly images: ReadonlyMap<string, FoundImage>;
   /** By host and image. */
   readonly hosts: ReadonlyMap<string, Seen>;
+  /** Why images that jobs name cannot be fetched. */
+  readonly noRoom: PoolProblem | undefined;
 }
 
 const unknownPool: Finding = { problems: [{ problem: "it is not configured", hint: undefined }] };
@@ -84,7 +87,7 @@ const unknownPool: Finding = { problems: [{ problem: "it is not configured", hin
 export function createHealth(deps: HealthDeps): Health {
   const { pools, clock, log, fleet } = deps;
   const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
-  let seen: Found = { images: new Map(), hosts: new Map() };
+  let seen: Found = { images: new Map(), hosts: new Map(), noRoom: undefined };
 
   function of(name: string): PoolHealth {
     const base = pools().get(name) ?? bases().get(name);
@@ -105,7 +108,7 @@ export function createHealth(deps: HealthDeps): Health {
   const probes = createProbes(
     deps,
     (image) => seen.images.get(image),
-    (key, found) => learn({ images: seen.images, hosts: new Map([...seen.hosts, [key, found]]) }),
+    (key, found) => learn({ ...seen, hosts: new Map([...seen.hosts, [key, found]]) }),
   );
 
   async function refreshHost(host: string, signal: AbortSignal): Promise<void> {
@@ -120,9 +123,10 @@ export function createHealth(deps: HealthDeps): Health {
   async function refresh(signal: AbortSignal): Promise<void> {
     const wanted = [...bases().values(), ...pools().values()];
     const images = await findImages(deps.images, wanted);
+    const noRoom = await roomProblem(deps.disk);
     const due = dueOn(wanted, fleet.hosts());
     const keys = new Set(due.map(({ key }) => key));
-    learn({ images, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
+    learn({ images, noRoom, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
     const begun = due.map((each) => probes.once(each, signal));
     // Who takes longer is heard when he is done; the others are looked at again meanwhile.
     await atMost(clock, PATIENCE_MS, Promise.all(begun));
@@ -179,8 +183,11 @@ function healthOf(
     ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
-  const problems = findings.flatMap((finding) => finding.problems);
-  return { ...describe(name, best ?? { ...findings[0], problems: unique(problems) }, found), runnerInfo };
+  const use = found && containersUse(base, found);
+  const hasDisks = use?.kind === "run" && use.images === "disks";
+  const noRoom = hasDisks && seen.noRoom !== undefined ? [seen.noRoom] : [];
+  const problems = best ? noRoom : [...findings.flatMap((finding) => finding.problems), ...noRoom];
+  return { ...describe(name, { ...(best ?? findings[0]), problems: unique(problems) }, found), runnerInfo };
 }
 
 /** What GitLab is to believe of the runner: it can do more in containers. */

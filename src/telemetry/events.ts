@@ -61,6 +61,8 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
  */
 export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promise<void> {
   const underWay = new Set<Promise<void>>();
+  /** Machines that this process has seen being made and not gone: until they are, the story of their job is not complete. */
+  const machines = new Map<string, number | null>();
 
   async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
     try {
@@ -73,8 +75,9 @@ export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promis
 
   const stop = onEvent((event) => {
     writeLine(log, event);
+    noteMachine(machines, event);
     const mayComplete = event.kind === "job:finished" || event.kind === "machine:gone";
-    if (!mayComplete || event.jobId === null) return;
+    if (!mayComplete || event.jobId === null || [...machines.values()].includes(event.jobId)) return;
     const work = recordIfComplete(event, event.jobId).finally(() => underWay.delete(work));
     underWay.add(work);
   });
@@ -83,6 +86,12 @@ export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promis
     stop();
     await Promise.all(underWay);
   };
+}
+
+function noteMachine(machines: Map<string, number | null>, { kind, machineId, jobId }: LifecycleEvent): void {
+  if (machineId === null) return;
+  if (kind === "machine:creating") machines.set(machineId, jobId);
+  if (kind === "machine:gone") machines.delete(machineId);
 }
 
 function writeLine(log: Log, event: LifecycleEvent): void {

@@ -183,6 +183,17 @@ export const DaemonStatus = z.object({
   fetching: z.array(z.string()).default([]),
   /** What failed and will be tried again, in words. */
   troubles: z.array(z.string()),
+  /** What is kept on this computer's disks and gives way to machines. */
+  caches: z
+    .array(
+      z.object({
+        name: z.string(),
+        directory: z.string(),
+        usedBytes: z.number(),
+        evictableBytes: z.number(),
+      }),
+    )
+    .default([]),
 });
 export type DaemonStatus = z.infer<typeof DaemonStatus>;
 

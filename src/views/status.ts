@@ -2,7 +2,7 @@
  * `GET /v1/status`: what the running program says of itself, and what the store holds. Asked for every second by who watches, with
  * thousands of jobs: each list is gone through once.
  */
-import { lackingNote } from "../domain/images.ts";
+import { askedBy, lackingNote } from "../domain/images.ts";
 import { type Pool, poolCapacity } from "../domain/pool.ts";
 import type { DaemonStatus, JobView, PoolStatus, Status, Views } from "./api.ts";
 import type { DaemonFacts, DaemonReads, HostState, PoolState, ShownProblem } from "./ports.ts";
@@ -126,6 +126,7 @@ export function describeDaemon(reads: DaemonReads): DaemonStatus {
       ...work.flatMap(({ name, cooldown }) => (cooldown ? [`${name}: ${cooldown.error}`] : [])),
       ...reads.notices(),
     ],
+    caches: [],
   };
 }
 
@@ -173,7 +174,10 @@ function imageNoteOf(
 ): Pick<PoolStatus, "imageNote"> {
   if (image?.abilities === undefined) return {};
   const { abilities, variant } = image;
-  const imageNote = lackingNote({ name: pool.image, variant, abilities }, neededAbilities);
+  const imageNote = lackingNote({ name: pool.image, variant, abilities }, [
+    ...neededAbilities,
+    ...askedBy(pool),
+  ]);
   return imageNote ? { imageNote } : {};
 }
 

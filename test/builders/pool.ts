@@ -12,6 +12,8 @@ export const usualContainers: MachineContainers = {
   ignore: false,
   defaultImage: "debian:13-slim",
   privileged: true,
+  engine: "podman",
+  socket: false,
   allow: [],
   pullDeadline: 600_000,
 };

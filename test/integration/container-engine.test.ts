@@ -1,7 +1,10 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { guestFile } from "../../src/base/guest-files.ts";
+import { temporaryDirectory } from "../builders/temporary-directory.ts";
 
 /** The answer of the guest's resolver to a query; undefined when it gives none. */
 function answerTo(query: Buffer): Buffer | undefined {
@@ -60,4 +63,61 @@ describe("the resolver of a machine that runs containers", () => {
   ])("does not answer to %s", (_, query) => {
     expect(answerTo(query)).toBeUndefined();
   });
+});
+
+describe("health checks, which podman leaves to systemd", () => {
+  /** The part of the guest's program that sees to them, by itself. */
+  function startWatch(socket: string) {
+    const text = readFileSync(guestFile("container-engine"), "utf8");
+    const subs = ["watch_health", "check_health", "ask_engine", "fail"].map(
+      (name) => new RegExp(`^sub ${name} \\{.*?^\\}`, "ms").exec(text)?.[0] ?? "",
+    );
+    const script = `my ($AF_UNIX, $STREAM, $listener) = (1, 1); open $listener, '<', '/dev/null'; ${subs.join("\n")} watch_health($ARGV[0]); wait;`;
+    return spawn("/usr/bin/perl", ["-Mstrict", "-Mwarnings", "-e", script, socket], { stdio: "ignore" });
+  }
+
+  const [checked, unchecked] = ["c".repeat(64), "0".repeat(64)];
+
+  test("are asked for at a container's own interval, until it has ended, and of no other container", async () => {
+    await using directory = await temporaryDirectory();
+    const socket = join(directory.path, "podman.sock");
+    const asked: { path: string; at: number }[] = [];
+    const ended = Promise.withResolvers<void>();
+    const server = createServer((request, response) => {
+      const path = (request.url ?? "").replace(/^\/v1\.40/, "");
+      asked.push({ path, at: performance.now() });
+      if (path.startsWith("/events?")) {
+        for (const id of [unchecked, checked])
+          response.write(`{"status":"start","id":"${id}","Type":"container","Action":"start"}\n`);
+        return;
+      }
+      if (path.endsWith("/json")) {
+        const health = '"Healthcheck":{"Test":["CMD","a","}"],"Interval":1500000000,"Timeout":1},';
+        response.end(`{"Id":"x","Config":{"Env":[],${path.includes(checked) ? health : ""}"Image":"i"}}`);
+        return;
+      }
+      const checks = asked.filter((each) => each.path.endsWith("/healthcheck")).length;
+      response.writeHead(checks < 3 ? 200 : 409).end("{}");
+      if (checks === 3) ended.resolve();
+    });
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    const watch = startWatch(socket);
+    try {
+      await ended.promise;
+
+      const of = (end: string) => asked.filter(({ path }) => path === end);
+      expect(decodeURIComponent(asked[0]?.path ?? "")).toBe(
+        '/events?filters={"type":["container"],"event":["start"]}',
+      );
+      const [first, second, third] = of(`/libpod/containers/${checked}/healthcheck`);
+      expect(Number(second?.at) - Number(first?.at)).toBeGreaterThanOrEqual(1_400);
+      expect(Number(third?.at) - Number(second?.at)).toBeGreaterThanOrEqual(1_400);
+      await expect.poll(() => of(`/containers/${unchecked}/json`)).toHaveLength(1);
+      expect(of(`/libpod/containers/${unchecked}/healthcheck`)).toEqual([]);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+      watch.kill("SIGKILL");
+    }
+  }, 30_000);
 });

@@ -28,11 +28,15 @@ let registry: ImageRegistry;
 let installation: Installation;
 let daemon: Daemon;
 let image: string;
+/** Digests of its layers. */
+let layers: string[];
 
 beforeAll(async () => {
   await buildTestImage("containers");
   registry = await startImageRegistry();
-  registry.put("tools/busybox", "1", await busybox());
+  const content = await busybox();
+  layers = content.layers.map(({ digest }) => digest);
+  registry.put("tools/busybox", "1", content);
   image = `${registry.host}/tools/busybox:1`;
   installation = await createInstallation({
     pool: { image: "containers", size: { cpus: 2, memory: "1GiB", disk: "2GiB" } },
@@ -53,10 +57,11 @@ afterAll(async () => {
 });
 
 /** Requests of this kind get no answer. Returns when the first has come. */
-function hold(kind: "manifests" | "blobs"): Promise<void> {
+function hold(kind: "manifests" | "layers"): Promise<void> {
   return new Promise((resolve) => {
     registry.fault = ({ path }, response) => {
-      if (!path.includes(`/${kind}/`)) return undefined;
+      const isLayer = layers.some((digest) => path.endsWith(digest));
+      if (kind === "layers" ? !isLayer : !path.includes("/manifests/")) return undefined;
       once(response, "close").catch(() => {});
       resolve();
       return "answered";
@@ -74,7 +79,7 @@ describe("a job that names an image", { timeout: LIMIT_MS }, () => {
   test("is cancelled while its image is fetched, and has no machine", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/cancelled" });
-    const asked = hold("blobs");
+    const asked = hold("layers");
     const job = await gitlab.addJob(project, { image: { name: image }, script: ["true"] });
     await asked;
     const { unfinished } = await daemon.get<{ unfinished: { id: number; fetching: boolean }[] }>(
@@ -136,7 +141,7 @@ describe("a job that names an image", { timeout: LIMIT_MS }, () => {
     });
     await resolving;
     await killAndStart();
-    const fetching = hold("blobs");
+    const fetching = hold("layers");
     await fetching;
     await killAndStart();
     await eventually("its disk is being made", async () =>

@@ -53,6 +53,8 @@ interface Deps {
   /** By the clock: when it is given up. */
   readonly untilMs: number;
   readonly signal: AbortSignal;
+  /** Told of each failure that is waited for and tried again. */
+  readonly onRetry?: ((error: RegistryError) => void) | undefined;
   /** Of earlier readings with these credentials. */
   readonly memory?: LoginMemory | undefined;
   /** Which documents are wanted; by default all that can be run here. */
@@ -67,7 +69,8 @@ export function createRepository(deps: Deps): Repository {
   const { transport, reference, credentials, clock, untilMs, signal, memory, onHeld } = deps;
   const accept = deps.accept ?? acceptedTypes;
   const session = createSession({ transport, credentials: async () => credentials, signal, memory });
-  const limits = { clock, signal, untilMs, attempts: Number.POSITIVE_INFINITY };
+  const { onRetry } = deps;
+  const limits = { clock, signal, untilMs, attempts: Number.POSITIVE_INFINITY, onRetry };
   const retrying = <T>(act: () => Promise<T>) => withRetries(limits, act);
   const asking = createAsking(session, reference);
 

@@ -19,6 +19,8 @@ import { type ImageReference, serverOf } from "../reference.ts";
 export interface Ways {
   /** `isTrusted`: the operator has named this image. */
   to(reference: ImageReference, isTrusted: boolean): Transport;
+  /** The same for a machine that pulls an image since its job names it; what it opens is closed with the ways. */
+  toPulled(reference: ImageReference, isTrusted: boolean): Transport;
   /** For an image that a guest pulls: its pool's rules hold for the registry by its own name, whatever is asked in its place. */
   ofGuest(reference: ImageReference, guest: GuestWays): Transport;
   loginFor(reference: ImageReference): Credentials | undefined;
@@ -36,7 +38,9 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
   const guard = createAddressGuard();
   const dialer = createDialer({ guard, connectTimeoutMs: CONNECT_TIMEOUT_MS, proxies });
   const trusting = new Map<string, Dialer>();
+  /** By the registry for which they are used. */
   const mirrors = new Map<string, Transport>();
+  const shared = new Map<string, Transport>();
 
   /** For registries whose certificates nobody else's authority has signed. */
   function dialerFor(ca: string | undefined): Dialer | undefined {
@@ -54,12 +58,22 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
     return createTransport({ registry: server, plainHttp, ca: named?.ca, proxies });
   }
 
+  function to({ registry }: ImageReference, isTrusted: boolean): Transport {
+    const named = registries.get(registry);
+    const server = named?.mirror ?? serverOf(registry);
+    if (named === undefined && !isTrusted) return checkedTransport(server, dialer);
+    return transportTo(server, named);
+  }
+
   return {
-    to({ registry }, isTrusted) {
-      const named = registries.get(registry);
-      const server = named?.mirror ?? serverOf(registry);
-      if (named === undefined && !isTrusted) return checkedTransport(server, dialer);
-      return transportTo(server, named);
+    to,
+    toPulled(reference, isTrusted) {
+      const { registry } = reference;
+      // Those are as many as the operator has named.
+      if (!registries.has(registry) && !isTrusted) return to(reference, isTrusted);
+      const known = shared.get(registry) ?? to(reference, isTrusted);
+      shared.set(registry, known);
+      return { ...known, close: async () => {} };
     },
     ofGuest({ registry }, guest) {
       const named = registries.get(registry);
@@ -75,7 +89,9 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
     },
     loginFor: ({ registry }) => registries.get(registry)?.login,
     close: async () => {
-      await Promise.all([dialer, ...trusting.values(), ...mirrors.values()].map((each) => each.close()));
+      await Promise.all(
+        [dialer, ...trusting.values(), ...mirrors.values(), ...shared.values()].map((each) => each.close()),
+      );
     },
   };
 }

@@ -10,13 +10,14 @@
  * be made from blobs, and of both what was not used for longest.
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { freeBytesOf } from "../../base/disk-ledger.ts";
 import { hashFile, processMark, syncPath } from "../../base/durable-file.ts";
 import { makeDirectory } from "../../base/trusted-file.ts";
-import { DAY_MS, formatBytes, MINUTE_MS } from "../../base/units.ts";
-import { ContainerError } from "../errors.ts";
+import { DAY_MS, MINUTE_MS } from "../../base/units.ts";
+import type { ContainerError } from "../errors.ts";
+import { noSpace } from "./no-space.ts";
 import { type KeptDisk, type Kind, Records } from "./records.ts";
 import { WorkFiles } from "./work-files.ts";
 
@@ -186,6 +187,35 @@ export class Keeper {
     return row?.bytes ?? 0;
   }
 
+  /** What nobody uses now. */
+  evictableBytes(): number {
+    const now = this.#options.clock.now();
+    const of = (table: string, kind: Kind, id: string) =>
+      `select coalesce(sum(bytes), 0) from ${table} where ${unpinned(kind, id)}`;
+    const row = this.#records.one<{ bytes: number }>(
+      `select (${of("blobs", "blob", "digest")}) + (${of("disks", "disk", "key")}) as bytes`,
+      ...[now, now],
+    );
+    return row?.bytes ?? 0;
+  }
+
+  /** Removes what was not used for longest until so much is gone, or nothing is left that nobody uses; answers how much went. */
+  evict(bytes: number): number {
+    let gone = 0;
+    for (let one = this.#removeOne(); one !== undefined; one = gone < bytes ? this.#removeOne() : undefined)
+      gone += one;
+    return gone;
+  }
+
+  /** Why nothing can be fetched now, in words; undefined while there is room. */
+  async roomProblem(): Promise<ContainerError | undefined> {
+    const { minFreeBytes, directory } = this.#options;
+    const free = await freeBytesOf(directory);
+    return free + this.evictableBytes() >= minFreeBytes
+      ? undefined
+      : noSpace(0, { free, minFreeBytes, directory });
+  }
+
   /** Disks that a machine has open stay until `unpin`, in any process. A later call for the machine replaces the earlier one. */
   pin(machineId: string, keys: readonly string[]): void {
     const owner = `machine:${machineId}`;
@@ -232,15 +262,12 @@ export class Keeper {
   async makeRoom(bytes: number): Promise<void> {
     const { sizeBytes, minFreeBytes, directory } = this.#options;
     for (;;) {
-      const { bavail, bsize } = await statfs(directory);
+      const free = await freeBytesOf(directory);
       const used = this.usedBytes();
       const isTooMuch = used + bytes > sizeBytes;
-      if (!isTooMuch && bavail * bsize - bytes >= minFreeBytes) return;
+      if (!isTooMuch && free - bytes >= minFreeBytes) return;
       if (this.#removeOne() === undefined)
-        throw noSpace(
-          bytes,
-          isTooMuch ? { sizeBytes, used } : { free: bavail * bsize, minFreeBytes, directory },
-        );
+        throw noSpace(bytes, isTooMuch ? { sizeBytes, used } : { free, minFreeBytes, directory });
     }
   }
 
@@ -288,12 +315,10 @@ export class Keeper {
   #removeOne(before = Number.MAX_SAFE_INTEGER): number | undefined {
     return this.#records.transact(() => {
       const now = this.#options.clock.now();
-      const free = (kind: Kind, id: string) =>
-        `used_at <= ? and not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
-           and (until_at is null or until_at > ?))`;
       const next = (table: string, kind: Kind, id: string) =>
         this.#records.one<{ id: string; bytes: number }>(
-          `select ${id} as id, bytes from ${table} where ${free(kind, id)} order by used_at, ${id} limit 1`,
+          `select ${id} as id, bytes from ${table} where used_at <= ? and ${unpinned(kind, id)}
+           order by used_at, ${id} limit 1`,
           before,
           now,
         );
@@ -358,26 +383,10 @@ export class Keeper {
   }
 }
 
-const READINGS_KEPT_MS = 90 * DAY_MS;
-
-type Shortage =
-  | { readonly sizeBytes: number; readonly used: number }
-  | { readonly free: number; readonly minFreeBytes: number; readonly directory: string };
-
-function noSpace(bytes: number, shortage: Shortage): ContainerError {
-  const wanted = formatBytes(bytes);
-  if ("sizeBytes" in shortage)
-    return new ContainerError(
-      "container_no_space",
-      `there is no room for an image of ${wanted}: ${formatBytes(shortage.used)} of ${formatBytes(shortage.sizeBytes)} are in use`,
-      { hint: "raise containers.cache.size, or wait until jobs have ended", retryable: true },
-    );
-  return new ContainerError(
-    "container_no_space",
-    `there is no room for an image of ${wanted}: the disk of ${shortage.directory} has ${formatBytes(shortage.free)} left, of which ${formatBytes(shortage.minFreeBytes)} stay free`,
-    {
-      hint: "make room on it, name another directory with containers.cache.directory, or lower containers.cache.minFree",
-      retryable: true,
-    },
-  );
+/** As a condition of SQL, with the time as its one value. */
+function unpinned(kind: Kind, id: string): string {
+  return `not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
+    and (until_at is null or until_at > ?))`;
 }
+
+const READINGS_KEPT_MS = 90 * DAY_MS;

@@ -11,6 +11,8 @@ import { describeError } from "../../base/errors.ts";
 import { ContainerError } from "../errors.ts";
 
 const VERSION = 1;
+/** In the cache's directory; other programs see by it that there is one. */
+export const RECORDS_FILE = "records.sqlite";
 
 const schema = `
   create table if not exists settings (name text primary key, value blob not null) strict;
@@ -61,7 +63,7 @@ export class Records {
 
   /** Throws `container_cache_broken`. */
   static open(directory: string): Records {
-    const path = join(directory, "records.sqlite");
+    const path = join(directory, RECORDS_FILE);
     try {
       const db = new DatabaseSync(path);
       // What a power cut takes away of the last rows is found again by looking at the files, or fetched anew.

@@ -8,6 +8,7 @@ import { ContainerError } from "../errors.ts";
 const statuses: Readonly<Record<string, number | undefined>> = {
   container_bad_name: 400,
   container_not_found: 404,
+  container_forbidden_address: 403,
   container_too_large: 403,
   container_bad_image: 502,
   registry_unavailable: 503,

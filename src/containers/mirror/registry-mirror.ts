@@ -1,17 +1,25 @@
 /**
  * Images for jobs that pull them themselves, out of the blobs of job images. What is here is given only when the registry lets this job have it:
  * each request is one HEAD there, with the job's own login and by its pool's way. What is missing comes once, and streams to the job while it is
- * kept. What cannot be kept, since there is no room or the machine has had its share, streams past the cache.
+ * kept. What cannot be kept, since there is no room or the machine has had its share, streams past the cache. What a machine pulls because its
+ * job names it is had as for the disks of other machines: by FireRunner's own way, and not by its pool's.
  */
 import { open } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
+import { FireRunnerError } from "../../base/errors.ts";
 import { createSharedWork, runOrRepeat } from "../../base/shared-work.ts";
 import { createLoginMemory, type LoginMemory } from "../../registry/authorization.ts";
 import type { Credentials } from "../../registry/credentials.ts";
 import type { MirrorAnswer, MirrorRequest, RegistryMirror } from "../../relay/mirror/port.ts";
 import { ContainerError } from "../errors.ts";
 import type { BlobFetches } from "../fetch/blob-fetches.ts";
-import { acceptedTypes, LAYER_BYTES_MAX, mediaTypeOf } from "../fetch/documents.ts";
+import {
+  acceptedTypes,
+  hostArchitecture,
+  LAYER_BYTES_MAX,
+  mediaTypeOf,
+  readDocument,
+} from "../fetch/documents.ts";
 import { createRepository, type Document, type DocumentHead, type Repository } from "../fetch/repository.ts";
 import type { Ways } from "../fetch/ways.ts";
 import type { JobLogins } from "../job-logins.ts";
@@ -19,6 +27,7 @@ import { isAllowed, payloadLogins } from "../job-wants.ts";
 import { keepDocument, readKeptDocument } from "../keep/documents.ts";
 import type { Keeper, Lease } from "../keep/keeper.ts";
 import { type ImageReference, parseImageName } from "../reference.ts";
+import { createOwnImages, type OwnImage, type OwnImages } from "./own-images.ts";
 import { refusalOf } from "./refusals.ts";
 
 interface MirrorDeps {
@@ -41,6 +50,7 @@ const READ_BYTES = 256 * 1024;
 /** What is known of one machine. */
 interface Acquaintance {
   readonly logins: JobLogins;
+  readonly own: OwnImages;
   /** By registry and who reads. */
   readonly memories: Map<string, LoginMemory>;
   files: number;
@@ -54,15 +64,17 @@ interface Reading {
   readonly repository: Repository;
   readonly lease: Lease;
   readonly known: Acquaintance;
+  /** The image that it is of, where its machine pulls that for its job. */
+  readonly own: OwnImage | undefined;
 }
 
 export function createRegistryMirror(deps: MirrorDeps): RegistryMirror {
   const known = new WeakMap<object, Acquaintance>();
   const documents = createSharedWork<Document>();
 
-  function acquaintance({ job: { machine, payload } }: MirrorRequest): Acquaintance {
+  function acquaintance({ job: { machine, payload, pulled } }: MirrorRequest): Acquaintance {
     const one = known.get(machine) ?? {
-      logins: payloadLogins(payload),
+      ...{ logins: payloadLogins(payload), own: createOwnImages(pulled) },
       ...{ memories: new Map(), files: 0, bytes: 0 },
     };
     known.set(machine, one);
@@ -74,16 +86,27 @@ export function createRegistryMirror(deps: MirrorDeps): RegistryMirror {
     answer: (reading: Reading) => Promise<MirrorAnswer>,
   ): Promise<MirrorAnswer> {
     const acquainted = acquaintance(request);
-    let credentials: Credentials | undefined;
     const lease = deps.keeper.lease();
+    const asked = { request, lease, known: acquainted };
+    let hasLogin = false;
+    const begin = (reference: ImageReference, own: OwnImage | undefined) => {
+      const credentials = credentialsFor(deps.ways, { ...asked, reference, own });
+      hasLogin = credentials !== undefined;
+      return {
+        ...asked,
+        reference,
+        own,
+        repository: repositoryFor(deps, { ...asked, reference, own }, credentials),
+      };
+    };
     try {
       const reference = referenceOf(request);
-      credentials = credentialsFor(deps.ways, request, reference, acquainted);
-      const repository = repositoryFor(deps, { request, reference, credentials, known: acquainted });
-      return await answer({ request, reference, repository, lease, known: acquainted });
+      for (const image of unreadImages(acquainted, reference))
+        await readParts(deps, documents, begin(image.reference, image));
+      return await answer(begin(reference, acquainted.own.find(reference)));
     } catch (error) {
       request.signal.throwIfAborted();
-      throw refusalOf(error, credentials !== undefined);
+      throw refusalOf(error, hasLogin);
     } finally {
       lease.end();
     }
@@ -99,29 +122,25 @@ function referenceOf({ image, reference }: MirrorRequest): ImageReference {
   return parseImageName(`${image}${reference.startsWith("sha256:") ? "@" : ":"}${reference}`);
 }
 
+type Asked = Omit<Reading, "repository">;
+
 /** The client's own, then the job's, then FireRunner's where the pool lets its jobs have that. */
 function credentialsFor(
   ways: Ways,
-  { login, job }: MirrorRequest,
-  reference: ImageReference,
-  { logins }: Acquaintance,
+  { request: { login, job }, reference, known, own }: Asked,
 ): Credentials | undefined {
   if (login !== undefined) return { kind: "password", ...login };
-  const isOperators = isAllowed(`${reference.registry}/${reference.repository}`, job.allow);
-  return logins.of(reference) ?? (isOperators ? ways.loginFor(reference) : undefined);
+  const isOperators = own?.isTrusted ?? isAllowed(`${reference.registry}/${reference.repository}`, job.allow);
+  return known.logins.of(reference) ?? (isOperators ? ways.loginFor(reference) : undefined);
 }
 
 function repositoryFor(
   { ways, clock }: MirrorDeps,
-  {
-    request,
-    reference,
-    credentials,
-    known,
-  }: Pick<Reading, "request" | "reference" | "known"> & { readonly credentials: Credentials | undefined },
+  { request, reference, known, own }: Asked,
+  credentials: Credentials | undefined,
 ): Repository {
   const { accept, signal, hold } = request;
-  const transport = ways.ofGuest(reference, request.ways);
+  const transport = own ? ways.toPulled(reference, own.isTrusted) : ways.ofGuest(reference, request.ways);
   const isUsual = accept === undefined || accept === "*/*" || accept.length > ACCEPT_CHARACTERS_MAX;
   return createRepository({
     ...{ transport, reference, credentials, clock, signal },
@@ -149,19 +168,66 @@ function memoryOf(
 type Documents = ReturnType<typeof createSharedWork<Document>>;
 
 async function giveManifest(deps: MirrorDeps, documents: Documents, reading: Reading): Promise<MirrorAnswer> {
-  const { request, reference, repository } = reading;
+  const { request, known, own } = reading;
+  const told = await headOf(reading);
+  const kept = told && (await keptDocument(deps, reading, told.digest));
+  if (own && told) known.own.learn(own, told.digest);
+  if (kept === undefined && request.isHead && told?.mediaType !== undefined)
+    return { ...told, mediaType: told.mediaType, from: 0, body: undefined };
+  const { digest, body, mediaType } = await wholeDocument(deps, documents, reading, { told, kept });
+  return { digest, mediaType, bytes: body.length, from: 0, body: request.isHead ? undefined : body };
+}
+
+async function headOf({ reference, repository }: Reading): Promise<DocumentHead | undefined> {
   const told = await repository.head(reference.digest ?? reference.tag ?? "latest");
   if (reference.digest !== undefined && told !== undefined && told.digest !== reference.digest)
     throw otherDigest(reference, told);
-  const kept = told && (await keptDocument(deps, reading, told.digest));
-  if (kept === undefined && request.isHead && told?.mediaType !== undefined)
-    return { ...told, mediaType: told.mediaType, from: 0, body: undefined };
+  return told;
+}
+
+interface Found {
+  readonly told: DocumentHead | undefined;
+  readonly kept: Document | undefined;
+}
+
+async function wholeDocument(
+  deps: MirrorDeps,
+  documents: Documents,
+  reading: Reading,
+  { told, kept }: Found,
+): Promise<Document & { readonly mediaType: string }> {
+  const { reference, known, own } = reading;
   const { digest, body } = kept ?? (await fetchDocument(documents, reading, told));
   const mediaType = mediaTypeOf(body);
   if (mediaType === undefined) throw notUsable(reference);
+  if (own) known.own.learn(own, digest, body);
   if (kept === undefined && mayKeep(deps, reading, body.length))
     await keepDocument(deps.keeper, reference, { digest, body });
-  return { digest, mediaType, bytes: body.length, from: 0, body: request.isHead ? undefined : body };
+  return { digest, body, mediaType };
+}
+
+/** Of which something may be wanted that is known to be a part of none: an earlier process may have given its documents. */
+function unreadImages({ own }: Acquaintance, asked: ImageReference): readonly OwnImage[] {
+  return asked.digest === undefined || own.find(asked) !== undefined ? [] : own.unread(asked);
+}
+
+/** Learns which parts an image has, as a machine of this architecture pulls it. One that cannot be had has none. */
+async function readParts(deps: MirrorDeps, documents: Documents, reading: Reading): Promise<void> {
+  const { known, own, reference, request } = reading;
+  const whole = async (each: Reading) => {
+    const told = await headOf(each);
+    const kept = told && (await keptDocument(deps, each, told.digest));
+    return await wholeDocument(deps, documents, each, { told, kept });
+  };
+  try {
+    const { body } = await whole(reading);
+    const content = readDocument(body, reference.name, hostArchitecture());
+    if ("chosen" in content) await whole({ ...reading, reference: { ...reference, digest: content.chosen } });
+    if (own) known.own.markRead(own);
+  } catch (error) {
+    request.signal.throwIfAborted();
+    if (!(error instanceof FireRunnerError)) throw error;
+  }
 }
 
 async function keptDocument(

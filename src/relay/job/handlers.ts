@@ -17,7 +17,7 @@ import type { Handle } from "../gateway/dispatcher.ts";
 import { type Exchange, reply } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
 import type { RegistryMirror } from "../mirror/port.ts";
-import type { ServeMirror } from "../mirror/registry-mirror.ts";
+import type { PulledImages, ServeMirror } from "../mirror/registry-mirror.ts";
 import { createDownload, createUpload } from "./artifacts.ts";
 import { createCacheHandlers, type RelayCache } from "./cache.ts";
 import { createGit } from "./git.ts";
@@ -57,6 +57,7 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
   const requestJob = createJobDelivery({
     ...{ store, http, clock, redeliverAfterMs, onDelivered },
     inContainers: options.inContainers ?? (async () => false),
+    pulledImages: options.pulledImages ?? (async () => []),
     whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
   const caches = createCacheHandlers({ store, cache: options.cache });
@@ -145,6 +146,8 @@ export interface RelayOptions {
   readonly bootData: (machineId: string) => Promise<string | undefined>;
   /** Whether the job of a machine runs in containers there; by default none does. */
   readonly inContainers?: (machine: Machine) => Promise<boolean>;
+  /** Those that it pulls there; by default all are on its disks. */
+  readonly pulledImages?: PulledImages;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;

@@ -4,6 +4,7 @@ import type { Job, JobStore, Machine, MachineStore } from "../../store/store.ts"
 import { Refusal } from "../errors.ts";
 import { type Exchange, readJsonObject, relayHostOf, reply } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
+import type { PulledImages } from "../mirror/registry-mirror.ts";
 import { isSecret, sessionOf } from "./job-session.ts";
 import { type PayloadRewrite, rewritePayload } from "./payload.ts";
 import { composeTraceHead } from "./trace.ts";
@@ -17,6 +18,7 @@ export interface JobDeliveryOptions {
   readonly clock: Clock;
   readonly redeliverAfterMs: number;
   readonly inContainers: (machine: Machine) => Promise<boolean>;
+  readonly pulledImages: PulledImages;
   /** Why machines of this image (its digest) keep no caches, in words for the log; undefined where they do. */
   readonly whyNoCaches: (image: string) => Promise<string | undefined>;
   /** Called when the guest has been given the job: its trace may begin. */
@@ -26,6 +28,8 @@ export interface JobDeliveryOptions {
 interface Delivery {
   readonly job: Job;
   readonly inContainers: boolean;
+  /** In containers, and its machine has all their images. */
+  readonly hasImages: boolean;
   /** Undefined where caches are kept. */
   readonly whyNoCaches: string | undefined;
   readonly payload: string;
@@ -47,7 +51,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const relayHost = relayHostOf(request);
     const delivery = await guest.exclusively(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), ...outfitOf(delivery) });
+    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), ...rewriteOf(delivery) });
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
@@ -60,8 +64,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const payload = await store.payload(job.id);
     if (payload === undefined) return undefined;
     if (job.state !== "starting" && job.state !== "running") return undefined;
-    const inContainers = await options.inContainers(machine);
-    const given = { job, payload, inContainers, whyNoCaches: await options.whyNoCaches(machine.image) };
+    const given = { job, payload, ...(await outfitOf(options, machine)) };
     if (job.state === "running") return await redelivery(guest, given);
     return await handOver(guest, machine, given);
   }
@@ -104,8 +107,20 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
   return requestJob;
 }
 
-function outfitOf({ inContainers, whyNoCaches }: Delivery) {
-  return { inContainers, withoutCaches: whyNoCaches !== undefined };
+async function outfitOf(
+  { inContainers, pulledImages, whyNoCaches }: JobDeliveryOptions,
+  machine: Machine,
+): Promise<Pick<Delivery, "inContainers" | "hasImages" | "whyNoCaches">> {
+  const isInContainers = await inContainers(machine);
+  return {
+    inContainers: isInContainers,
+    hasImages: isInContainers && (await pulledImages(machine)).length === 0,
+    whyNoCaches: await whyNoCaches(machine.image),
+  };
+}
+
+function rewriteOf({ hasImages, whyNoCaches }: Delivery) {
+  return { hasImages, withoutCaches: whyNoCaches !== undefined };
 }
 
 /** Sends the payload, and notes whether it got as far as the connection. */

@@ -114,7 +114,7 @@ test("how images are to be got is left out where they are in the machine already
   const raw = JSON.stringify(aPayload({ image, services }));
   const way = { origin: "https://gitlab.example.com", basePath: "", relayHost: "10.0.2.100" };
 
-  const inside = JSON.parse(rewritePayload(raw, { ...way, inContainers: true }));
+  const inside = JSON.parse(rewritePayload(raw, { ...way, hasImages: true }));
   const outside = JSON.parse(rewritePayload(raw, way));
 
   expect(inside.image).toEqual({ name: "node", entrypoint: [""] });

@@ -40,6 +40,15 @@ export interface MirrorJob {
   readonly payload: string;
   /** Images that its pool may have with FireRunner's own login. */
   readonly allow: readonly string[];
+  /** Images that its machine pulls since the job names them: these it gets whatever its pool's egress is. */
+  readonly pulled: readonly PulledImage[];
+}
+
+export interface PulledImage {
+  /** In full: `docker.io/library/node:24`. */
+  readonly name: string;
+  /** The operator has named it: it may be had with FireRunner's own login, and from any address. */
+  readonly isTrusted: boolean;
 }
 
 export interface MirrorAnswer {

@@ -2,13 +2,13 @@
  * A read-only registry for what a job pulls itself, after OCI's distribution specification: the images of every registry that its pool lets it
  * reach, from the cache of this computer where the registry lets the job have them. Which registry is meant is said by `?ns=HOST`, as containerd
  * says it of mirrors, or by the first part of the name, as podman's mirrors have it (`/v2/HOST/NAME/…`, with `HOST__PORT` for `HOST:PORT`);
- * without either it is Docker Hub, which docker's mirrors stand for.
+ * without either it is Docker Hub, which docker's mirrors stand for. A machine that pulls the images of its job gets these in any case.
  */
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { Secret } from "../../base/secret.ts";
 import type { Pool } from "../../domain/pool.ts";
-import type { JobStore, MachineStore } from "../../store/store.ts";
+import type { JobStore, Machine, MachineStore } from "../../store/store.ts";
 import type { Dialer } from "../egress/egress-dialer.ts";
 import type { EgressGate } from "../egress/egress-gate.ts";
 import { Refusal } from "../errors.ts";
@@ -17,16 +17,27 @@ import type { Guest } from "../gateway/guest.ts";
 import type { Route } from "../gateway/routes.ts";
 import { basicCredentials } from "../job/gitlab-calls.ts";
 import { currentSession } from "../job/job-session.ts";
-import type { GuestWays, MirrorAnswer, MirrorJob, MirrorRequest, RegistryMirror } from "./port.ts";
+import type {
+  GuestWays,
+  MirrorAnswer,
+  MirrorJob,
+  MirrorRequest,
+  PulledImage,
+  RegistryMirror,
+} from "./port.ts";
 
 interface MirrorOptions {
   readonly store: JobStore & MachineStore;
   /** Undefined where no images are kept. */
   readonly mirror: RegistryMirror | undefined;
   readonly pools: () => ReadonlyMap<string, Pick<Pool, "containers">>;
+  readonly pulledImages: PulledImages;
   readonly gate: EgressGate;
   readonly dialer: Dialer;
 }
+
+/** Images that the job of a machine names and that its machine pulls; none where they are on its disks. */
+export type PulledImages = (machine: Machine) => Promise<readonly PulledImage[]>;
 
 type MirrorRoute = Extract<Route, { readonly kind: `registry-${string}` }>;
 
@@ -96,13 +107,14 @@ export function imageNamed(name: string, ns: string | undefined): string {
   return [port === undefined ? host : `${host}:${port}`, ...rest].join("/");
 }
 
-async function jobOf({ store, pools }: MirrorOptions, guest: Guest): Promise<MirrorJob> {
+async function jobOf({ store, pools, pulledImages }: MirrorOptions, guest: Guest): Promise<MirrorJob> {
   const session = await currentSession(store, guest);
   const payload = session && (await store.payload(session.jobId));
   if (payload === undefined) throw new Refusal(404, "this machine has no job");
   const machine = await store.machine(guest.machineId);
   const pool = pools().get(machine?.pool ?? "");
-  return { machine: guest, payload, allow: pool?.containers.allow ?? [] };
+  const pulled = machine === undefined ? [] : await pulledImages(machine);
+  return { machine: guest, payload, allow: pool?.containers.allow ?? [], pulled };
 }
 
 function waysOf({ gate, dialer }: MirrorOptions, guest: Guest): GuestWays {

@@ -46,6 +46,7 @@ const daemonStatus: DaemonStatus = {
   hosts: [],
   fetching: [],
   troubles: [],
+  caches: [],
 };
 
 let directory: string;

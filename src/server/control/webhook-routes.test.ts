@@ -68,6 +68,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     hosts: [],
     fetching: [],
     troubles: [],
+    caches: [],
   };
   const ports: ControlPorts = {
     status: () => status,
