@@ -89,7 +89,11 @@ describe("jobs in real machines", () => {
     const usual = { paths: ["out/"], untracked: false, policy: "pull-push", when: "on_success" } as const;
     const cache = { ...usual, key: "deps", unprotect: false, fallbackKeys: [] };
     const definition = { caches: [cache], variables: { GIT_STRATEGY: "none" } };
-    const script = ["cat out/word || echo nothing is kept", "mkdir -p out", "echo kept by $CI_JOB_ID > out/word"];
+    const script = [
+      "cat out/word || echo nothing is kept",
+      "mkdir -p out",
+      "echo kept by $CI_JOB_ID > out/word",
+    ];
     const path = `/firerunner-cache/project/${project.id}/deps-protected`;
     const asking = [
       `exec 3<>/dev/tcp/10.0.2.100/80; printf 'GET ${path} HTTP/1.1\\r\\nHost: r\\r\\nConnection: close\\r\\n\\r\\n' >&3`,
