@@ -35,7 +35,7 @@ export interface Pair {
   readonly direct: { readonly url: string; readonly token: string };
 }
 
-export interface CacheRound {
+interface CacheRound {
   readonly jobId: number;
   readonly bytes: number;
   /** The directory of caches, and a file of ours on the same disk. */
