@@ -1,6 +1,7 @@
 import type { Figure } from "./core/figure.ts";
 import { artifacts } from "./figures/artifacts.ts";
 import { boot } from "./figures/boot.ts";
+import { cache } from "./figures/cache.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
@@ -23,6 +24,7 @@ export const figures: readonly Figure[] = [
   cancel,
   relay,
   artifacts,
+  cache,
   jobImages,
   imageJobs,
   load,

@@ -80,7 +80,10 @@ export async function createComponents(options: ComponentsOptions): Promise<Benc
   const driver = createFakeDriver({ host, directory: join(stateDirectory, "m") });
   const own = { stateDirectory, settings: config.vm, clock: systemClock, log: silentLog };
   const real = options.imagesDirectory === undefined ? undefined : createQemuDriver(own);
-  const images = options.imagesDirectory === undefined ? noImages(options.registry !== undefined) : openImages(() => config);
+  const images =
+    options.imagesDirectory === undefined
+      ? noImages(options.registry !== undefined)
+      : openImages(() => config);
   const cleanups: Cleanup[] = [() => driver.close()];
   const components = await composeApp(
     {

@@ -36,7 +36,7 @@ import {
 } from "./storage.ts";
 
 /** What is read or written at one time. */
-const PIECE_BYTES = 256 * 1024;
+const PIECE_BYTES = 512 * 1024;
 /** Files whose heads are read side by side. */
 const AT_ONCE = 16;
 
@@ -243,18 +243,44 @@ function fullError(why: "too large" | "no space", bytes: number, work: string, c
   });
 }
 
-/** All that comes, behind the header. Throws CacheError when it is more or less than was said. */
+/**
+ * All that comes, behind the header, in large pieces: the next is gathered while one is written. Throws CacheError when it is more or less
+ * than was said.
+ */
 async function writeExactly(handle: FileHandle, body: Readable, bytes: number): Promise<void> {
-  let at = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    if (at + chunk.length > bytes) throw cutError("longer");
-    for (let done = 0; done < chunk.length; ) {
-      const position = HEADER_BYTES + at + done;
-      done += (await handle.write(chunk, done, chunk.length - done, position)).bytesWritten;
+  let [at, gathered] = [0, 0];
+  let piece: Buffer[] = [];
+  let writing: Promise<void> = Promise.resolve();
+  const write = async () => {
+    await writing;
+    writing = writeAll(handle, piece, HEADER_BYTES + at - gathered);
+    // Whoever waits for it hears of it.
+    writing.catch(() => {});
+    [piece, gathered] = [[], 0];
+  };
+  try {
+    for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      at += chunk.length;
+      if (at > bytes) throw cutError("longer");
+      piece.push(chunk);
+      gathered += chunk.length;
+      if (gathered >= PIECE_BYTES) await write();
     }
-    at += chunk.length;
+    if (at < bytes) throw cutError("shorter");
+    if (gathered > 0) await write();
+  } finally {
+    await writing;
   }
-  if (at < bytes) throw cutError("shorter");
+}
+
+async function writeAll(handle: FileHandle, piece: readonly Buffer[], position: number): Promise<void> {
+  const { bytesWritten } = await handle.writev(piece, position);
+  const length = piece.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  // A disk that is almost full takes a part.
+  if (bytesWritten === 0 && length > 0)
+    throw Object.assign(new Error("nothing was written"), { code: "ENOSPC" });
+  if (bytesWritten < length)
+    await writeAll(handle, [Buffer.concat(piece).subarray(bytesWritten)], position + bytesWritten);
 }
 
 function cutError(how: "longer" | "shorter"): CacheError {

@@ -4,7 +4,7 @@
  * expiry); an upload is there whole or not at all, which is the protocol's promise.
  */
 import type { IncomingHttpHeaders } from "node:http";
-import { Readable } from "node:stream";
+import { PassThrough, Readable } from "node:stream";
 import pLimit from "p-limit";
 import type { Dispatcher } from "undici";
 import { readWhole } from "../base/read-bounded.ts";
@@ -66,9 +66,15 @@ export function openS3Storage(options: S3StorageOptions): CacheStorage {
         "content-type": "application/octet-stream",
         ...(key === undefined ? {} : { [KEY_HEADER]: encodeURIComponent(key) }),
       };
-      const sent = { name: nameOf(id), headers, body: { bytes, stream: body }, signal };
-      const answer = await client.send({ method: "PUT", ...sent, doing: "storing a cache" });
-      answer?.body.resume();
+      const stream = valved(body);
+      const sent = { name: nameOf(id), headers, body: { bytes, stream }, signal };
+      try {
+        const answer = await client.send({ method: "PUT", ...sent, doing: "storing a cache" });
+        answer?.body.resume();
+      } finally {
+        body.unpipe(stream);
+        stream.destroy();
+      }
     },
     async list({ projectId, unusedSince }, signal) {
       const entries = await listed(client, root, { projectId }, signal);
@@ -90,6 +96,15 @@ export function openS3Storage(options: S3StorageOptions): CacheStorage {
     },
     close: client.close,
   };
+}
+
+/** The HTTP client destroys what it was given when an answer comes early, and that must not take its source along. */
+function valved(body: Readable): PassThrough {
+  const valve = new PassThrough();
+  valve.on("error", () => {});
+  body.once("error", (error) => valve.destroy(error));
+  body.once("close", () => body.readableEnded || valve.destroy(new Error("the body of the cache was cut")));
+  return body.pipe(valve);
 }
 
 /** Another was stored in its place since it was found. */

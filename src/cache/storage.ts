@@ -29,6 +29,7 @@ export interface NewCache {
   readonly key: string | undefined;
   /** As long as the body says it is. */
   readonly bytes: number;
+  /** Destroyed only when the signal aborts. */
   readonly body: Readable;
 }
 

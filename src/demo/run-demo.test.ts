@@ -97,7 +97,7 @@ test("prints a table for people", async () => {
 });
 
 test("a user's own repository is run as it is committed, with its result as it is", async () => {
-  const repo = await aRepository("job:\n  tags: [special]\n  services: [redis]\n  script: [exit 3]\n");
+  const repo = await aRepository("job:\n  tags: [special]\n  secrets: {}\n  script: [exit 3]\n");
   const code = await runDemo(options({ repo }));
   const result = JSON.parse(results.join(""));
 
@@ -108,7 +108,7 @@ test("a user's own repository is run as it is committed, with its result as it i
   ]);
   expect(printed.join("")).toContain("project local/my-app");
   expect(printed.join("")).toContain(
-    ".gitlab-ci.yml:3: “services” is not known to the stand-in and left out (“job”)",
+    ".gitlab-ci.yml:3: “secrets” is not known to the stand-in and left out (“job”)",
   );
 });
 

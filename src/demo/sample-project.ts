@@ -117,8 +117,13 @@ build:
     - uname -sr
     - mkdir out
     - echo "made by job $CI_JOB_ID on $(hostname)" > out/answer.txt
+    - mkdir -p tools
+    - echo "kept by job $CI_JOB_ID" > tools/kept.txt
   artifacts:
     paths: [out/]
+  cache: &tools
+    key: tools
+    paths: [tools/]
 
 use:
   stage: test
@@ -126,6 +131,8 @@ use:
   script:
     - cat out/answer.txt
     - grep -q "made by job" out/answer.txt
+    - grep "kept by job" tools/kept.txt
+  cache: { <<: *tools, policy: pull }
 
 in-image:
   stage: build

@@ -89,7 +89,7 @@ describe("the stand-in runner with containers", () => {
 
     expect(final).toMatchObject({ state: "success" });
     expect(gitlab?.record.jobRequest).toMatchObject({
-      info: { executor: "docker", features: { image: true, services: true, cache: false } },
+      info: { executor: "docker", features: { image: true, services: true, cache: true } },
     });
     expect(log).toContain("Using Docker executor with image node:24");
     expect(log).toContain("24 in builds/abcdefghi/0/group/project");

@@ -176,20 +176,17 @@ export interface Passage {
   readonly signal: AbortSignal;
 }
 
-/** What comes back: an answer with a body that must be let go of, or nothing that is held. */
-interface Held {
-  readonly body?: Readable;
-}
+type Send = (passage: Passage) => Promise<Dispatcher.ResponseData>;
 
 /**
  * Sends a request on while its body is still arriving, and hands the answer to `use`. Bodies are never held: each side waits for the
  * other. Ends when either side is gone, or when nothing moves for `idleTimeoutMs`. Throws Refusal 502 when there is no answer.
  */
-export async function passThrough<Answer extends Held = Dispatcher.ResponseData>(
+export async function passThrough(
   exchange: Exchange,
   idleTimeoutMs: number,
-  send: (passage: Passage) => Promise<Answer>,
-  use: (answer: Answer) => Promise<void>,
+  send: Send,
+  use: (answer: Dispatcher.ResponseData) => Promise<void>,
 ): Promise<void> {
   const { request, response } = exchange;
   const controller = new AbortController();
@@ -200,7 +197,7 @@ export async function passThrough<Answer extends Held = Dispatcher.ResponseData>
     controller.abort(new Error("nothing moved for too long")),
   );
   const body = valvedBody(request);
-  let answer: Answer | undefined;
+  let answer: Dispatcher.ResponseData | undefined;
   try {
     answer = await send({ ...(body ? { body } : {}), signal: controller.signal }).catch((cause: unknown) => {
       throw cause instanceof Refusal ? cause : noAnswer(cause);

@@ -3,7 +3,7 @@
  * nothing: whose caches are asked for is a matter of the machine that asks, and of its job's payload (`cache/rights.ts`).
  */
 import type { ServerResponse } from "node:http";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { describeError } from "../../base/errors.ts";
 import { formatBytes, MIB_BYTES } from "../../base/units.ts";
@@ -14,7 +14,7 @@ import { type CacheJob, placesFor, targetFor } from "../../cache/rights.ts";
 import type { ByteRange, CacheObject, CacheStorage } from "../../cache/storage.ts";
 import type { JobStore, MachineStore } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
-import { type Exchange, passThrough, reply, single } from "../gateway/exchange.ts";
+import { type Exchange, reply, single } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
 import { currentSession } from "./job-session.ts";
 
@@ -30,7 +30,6 @@ interface CacheOptions {
   readonly store: JobStore & MachineStore;
   /** Undefined where none are kept. */
   readonly cache: RelayCache | undefined;
-  readonly idleTimeoutMs: number;
 }
 
 interface CacheHandlers {
@@ -40,7 +39,7 @@ interface CacheHandlers {
   store(exchange: Exchange, request: CacheRequest): Promise<void>;
 }
 
-export function createCacheHandlers({ store, cache, idleTimeoutMs }: CacheOptions): CacheHandlers {
+export function createCacheHandlers({ store, cache }: CacheOptions): CacheHandlers {
   async function admitted(guest: Guest, { projectId }: CacheRequest) {
     if (cache === undefined) throw new Refusal(404, "FireRunner keeps no caches here (cache.enabled)");
     const session = await currentSession(store, guest);
@@ -64,7 +63,7 @@ export function createCacheHandlers({ store, cache, idleTimeoutMs }: CacheOption
   }
 
   async function put(exchange: Exchange, request: CacheRequest): Promise<void> {
-    const { guest, response } = exchange;
+    const { guest } = exchange;
     const { storage, settings, session, job } = await admitted(guest, request);
     const said = decodedHeader(single(exchange.request.headers["x-amz-meta-cachekey"]));
     const target = targetFor(job, request.name, said, settings.separate);
@@ -74,16 +73,11 @@ export function createCacheHandlers({ store, cache, idleTimeoutMs }: CacheOption
       });
     }
     const bytes = lengthOf(exchange, session, settings);
-    await passThrough(
-      exchange,
-      idleTimeoutMs,
-      async ({ body = Readable.from([]), signal }) => {
-        const { id, key } = target;
-        await inWords(guest, () => storage.store(id, { key, bytes, body }, signal));
-        return {};
-      },
-      async () => reply(response, 200, {}),
-    );
+    const { id, key } = target;
+    // The guest's own stream: whoever reads it must not destroy it, or the guest would never hear why it was refused.
+    const body = exchange.request;
+    await inWords(guest, () => storage.store(id, { key, bytes, body }, exchange.signal));
+    reply(exchange.response, 200, {});
   }
 
   return { fetch, store: put };

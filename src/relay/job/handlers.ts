@@ -60,7 +60,7 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
     pulledImages: options.pulledImages ?? (async () => []),
     whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
-  const caches = createCacheHandlers({ store, cache: options.cache, idleTimeoutMs });
+  const caches = createCacheHandlers({ store, cache: options.cache });
 
   return async (exchange, route) => {
     switch (route.kind) {

@@ -5,13 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
+import type { Project } from "@firerunner/gitlab-stand-in/model";
 import type { NewPipeline } from "@firerunner/gitlab-stand-in/pipelines";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
+import { guestFile } from "../../src/base/guest-files.ts";
 import { directRoutes } from "../../src/base/proxy/routes.ts";
 import { Secret } from "../../src/base/secret.ts";
 import { CacheConfig } from "../../src/cache/config.ts";
-import { type LocalStorage, openLocalStorage } from "../../src/cache/local-storage.ts";
+import { openLocalStorage } from "../../src/cache/local-storage.ts";
 import { CACHE_BUCKET } from "../../src/cache/request.ts";
 import { type CacheId, digestOfKey } from "../../src/cache/rights.ts";
 import { openS3Storage } from "../../src/cache/s3-storage.ts";
@@ -20,10 +22,9 @@ import type { CacheDefinition, JobDefinition } from "../../src/ci/definition.ts"
 import { createRelayBench, type RelayBench } from "./relay-bench.ts";
 
 /**
- * Caches with programs of others, which have to be had by hand: GitLab's runner (FIRERUNNER_GITLAB_RUNNER, the path of its program), natively
- * with the shell executor, and versitygw (FIRERUNNER_VERSITYGW), an S3 server that checks signatures. Without them nothing of this is run.
+ * Caches with runners, natively and in the shell: the stand-in, and GitLab's own, which has to be had by hand (FIRERUNNER_GITLAB_RUNNER, the
+ * path of its program); and with versitygw (FIRERUNNER_VERSITYGW), an S3 server of others that checks signatures. What is not there is not run.
  */
-const runner = process.env["FIRERUNNER_GITLAB_RUNNER"];
 const versitygw = process.env["FIRERUNNER_VERSITYGW"];
 
 const RUN_MS = 60_000;
@@ -57,25 +58,53 @@ interface Step {
 
 const hashed = { FF_HASH_CACHE_KEYS: "true" };
 const onBranch = { protectedRef: false };
-const steps: readonly Step[] = [
+/** Jobs of one chain come one after the other, with caches of their own. */
+type Chain = readonly Step[];
+const simple: Chain = [
   { name: "first", finds: "nothing", cache: {} },
   { name: "second", finds: "first", cache: {} },
-  { name: "pulls", finds: "second", cache: { policy: "pull" } },
-  { name: "pushes", finds: "nothing", cache: { policy: "push" } },
-  { name: "policy of a variable", finds: "pushes", cache: { policy: "$HOW" }, variables: { HOW: "pull" } },
-  { name: "falls back", finds: "pushes", cache: { key: "new", fallbackKeys: ["none", "deps"] } },
-  { name: "stores its failure", finds: "nothing", cache: { key: "f", when: "on_failure" }, fails: true },
-  { name: "succeeds", finds: "stores its failure", cache: { key: "f", when: "on_failure" } },
-  { name: "finds the failure", finds: "stores its failure", cache: { key: "f", when: "always" } },
-  { name: "of files", finds: "nothing", cache: { key: { files: ["lock"], prefix: "p" } } },
-  { name: "of files again", finds: "of files", cache: { key: { files: ["lock"], prefix: "p" } } },
+  { name: "of a branch", finds: "nothing", cache: {}, pipeline: onBranch },
+  { name: "falls back", finds: "second", cache: { key: "new", fallbackKeys: ["none", "deps"] } },
+];
+const failing: Chain = [
+  { name: "fails", finds: "nothing", cache: { key: "f", when: "on_failure" }, fails: true },
+  {
+    name: "finds the failure",
+    finds: "fails",
+    cache: { key: "f", when: "on_failure", policy: "$HOW" },
+    variables: { HOW: "pull" },
+  },
+];
+const strange: Chain = [
   { name: "strange", finds: "nothing", cache: { key: "a b/é+c%/$CI_COMMIT_REF_SLUG" } },
   { name: "strange again", finds: "strange", cache: { key: "a b/é+c%/$CI_COMMIT_REF_SLUG" } },
-  { name: "hashed", finds: "pushes", cache: {}, variables: hashed },
-  { name: "plain after hashed", finds: "hashed", cache: {} },
-  { name: "of a branch", finds: "nothing", cache: {}, pipeline: onBranch },
-  { name: "hashed of a branch", finds: "of a branch", cache: {}, variables: hashed, pipeline: onBranch },
-  { name: "of main still", finds: "plain after hashed", cache: {} },
+];
+const policies: Chain = [
+  { name: "to begin with", finds: "nothing", cache: { key: "p" } },
+  { name: "pulls", finds: "to begin with", cache: { key: "p", policy: "pull" } },
+  { name: "pushes", finds: "nothing", cache: { key: "p", policy: "push" } },
+  { name: "succeeds", finds: "pushes", cache: { key: "p", when: "on_failure" } },
+  { name: "stores always", finds: "pushes", cache: { key: "p", when: "always" }, fails: true },
+  { name: "finds always", finds: "stores always", cache: { key: "p" } },
+];
+const files: Chain = [
+  { name: "of files", finds: "nothing", cache: { key: { files: ["lock"], prefix: "p" } } },
+  { name: "of files again", finds: "of files", cache: { key: { files: ["lock"], prefix: "p" } } },
+];
+const hashes: Chain = [
+  { name: "plain", finds: "nothing", cache: { key: "h" } },
+  { name: "hashed", finds: "plain", cache: { key: "h" }, variables: hashed },
+  { name: "plain after hashed", finds: "hashed", cache: { key: "h" } },
+  {
+    name: "hashed of a branch",
+    finds: "nothing",
+    cache: { key: "h" },
+    variables: hashed,
+    pipeline: onBranch,
+  },
+  { name: "hashed of main still", finds: "plain after hashed", cache: { key: "h" }, variables: hashed },
+];
+const unprotected: Chain = [
   { name: "for everybody", finds: "nothing", cache: { key: "u", unprotect: true } },
   { name: "by everybody", finds: "for everybody", cache: { key: "u" }, pipeline: onBranch },
   {
@@ -90,22 +119,32 @@ const steps: readonly Step[] = [
   },
 ];
 
-describe.skipIf(runner === undefined)("GitLab's own runner", () => {
+const runners: readonly [name: string, path: string | undefined, chains: readonly Chain[]][] = [
+  ["the stand-in runner", guestFile("stand-in-runner"), [simple, failing, strange]],
+  [
+    ...(["GitLab's own runner", process.env["FIRERUNNER_GITLAB_RUNNER"]] as const),
+    [simple, failing, strange, policies, files, hashes, unprotected],
+  ],
+];
+
+describe.each(runners.filter(([, path]) => path !== undefined))("%s", (_, runner, chains) => {
   let bench: RelayBench;
-  let storage: LocalStorage;
+  let project: Project;
 
   beforeAll(async () => {
     const sizes = { sizeBytes: 1e9, projectSizeBytes: 1e9, minFreeBytes: 0 };
-    storage = await openLocalStorage({ directory, site: "gitlab", ...sizes, clock: systemClock });
+    const own = await mkdtemp(join(directory, "caches-"));
+    const storage = await openLocalStorage({ directory: own, site: "gitlab", ...sizes, clock: systemClock });
     const cache = { storage, settings: CacheConfig.parse({}), isKnownTo: async () => true };
     bench = await createRelayBench({ settings: { updatesPerMinute: 150 }, relay: { cache } });
+    project = await bench.gitlab.projects.add({
+      path: "group/cached",
+      repository: { files: { lock: "1\n" } },
+    });
   });
   afterAll(() => bench?.close());
 
   async function runJob(definition: Partial<JobDefinition>, pipeline?: NewPipeline) {
-    const project =
-      bench.gitlab.projects.at("group/cached") ??
-      (await bench.gitlab.projects.add({ path: "group/cached", repository: { files: { lock: "1\n" } } }));
     const machine = await bench.machine(definition, undefined, project, pipeline);
     const home = await mkdtemp(join(directory, "machine-"));
     const address = new URL(machine.url).host;
@@ -124,20 +163,25 @@ describe.skipIf(runner === undefined)("GitLab's own runner", () => {
     return machine.job;
   }
 
-  test("caches as with GitLab's own servers, through all keywords", { timeout: 4 * RUN_MS }, async () => {
+  async function play(chain: Chain): Promise<string[]> {
     const found: string[] = [];
-    for (const { name, cache, variables = {}, fails, pipeline } of steps) {
+    for (const { name, cache, variables = {}, fails, pipeline } of chain) {
       const definition = { name, variables, caches: [aCache(cache)] };
       const job = await runJob({ ...definition, script: fails ? [...script, "exit 1"] : script }, pipeline);
-      found.push(`${name}: ${/^.*FOUND (?!\$)(?:.*O )?(.*?)\r?$/m.exec(foundIn(job.trace.text()))?.[1]}`);
+      found.push(`${name}: ${/FOUND (.*?)\r?$/m.exec(foundIn(job.trace.text()))?.[1]}`);
       expect(job.status, job.trace.text()).toBe(fails ? "failed" : "success");
     }
+    return found;
+  }
 
-    expect(found).toEqual(steps.map(({ name, finds }) => `${name}: ${finds}`));
+  test.concurrent("caches as with GitLab's own servers", { timeout: 4 * RUN_MS }, async () => {
+    const found = await Promise.all(chains.map(play));
+
+    expect(found).toEqual(chains.map((chain) => chain.map(({ name, finds }) => `${name}: ${finds}`)));
     expect(bench.gitlab.violations).toEqual([]);
   });
 
-  test("has several caches in one job", { timeout: RUN_MS }, async () => {
+  test.concurrent("has several caches in one job", { timeout: RUN_MS }, async () => {
     const caches = [aCache({ key: "one" }), aCache({ key: "two", paths: ["two/"] })];
     await runJob({ name: "stores two", caches, script: [...script, "mkdir -p two", "echo 2 > two/word"] });
     const job = await runJob({ name: "finds two", caches, script: ["echo FOUND $(cat out/word two/word)"] });
