@@ -39,7 +39,7 @@ export const imageJobs: Figure = {
   },
 };
 
-export function summarizeImageJobs({ imageClaims, shellClaims, fetches, shares }: Measured): Row[] {
+function summarizeImageJobs({ imageClaims, shellClaims, fetches, shares }: Measured): Row[] {
   const claims = {
     what: "claims, jobs with a new image",
     unit: "per second",
