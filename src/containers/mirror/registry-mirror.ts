@@ -142,7 +142,7 @@ function repositoryFor(
   credentials: Credentials | undefined,
 ): Repository {
   const { accept, signal, hold } = request;
-  const transport = own ? ways.toPulled(reference, own.isTrusted) : ways.ofGuest(reference, request.ways);
+  const transport = own ? ways.to(reference, own.isTrusted) : ways.ofGuest(reference, request.ways);
   const isUsual =
     own !== undefined || accept === undefined || accept === "*/*" || accept.length > ACCEPT_CHARACTERS_MAX;
   return createRepository({
