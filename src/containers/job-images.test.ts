@@ -84,6 +84,23 @@ async function prepare(images: JobImages, name: string, asking: Asking = {}) {
   return image;
 }
 
+test("that others get is looked at without its layers, in the registry's words where it is nowhere", async () => {
+  const { registry, images } = await start();
+  registry.put("team/tool", "1", simple);
+  const look = async (name: string) =>
+    await images.look([{ name: `${registry.host}/${name}`, policy: "always", isTrusted: true }], {
+      signal: AbortSignal.timeout(60_000),
+      patienceMs: 1_000,
+    });
+
+  const reference = `${registry.host}/team/tool:1`;
+  expect(await look("team/tool:1")).toEqual([{ reference, digest: simple.manifest.digest }]);
+  expect(registry.asked().filter((line) => /blobs/.test(line))).toEqual([
+    `GET blobs/${simple.config.digest}`,
+  ]);
+  await expect(look("team/tool:2")).rejects.toMatchObject({ code: "container_not_found" });
+});
+
 const password = (text: string): Credentials => ({
   kind: "password",
   username: "me",
