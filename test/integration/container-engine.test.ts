@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -120,4 +121,35 @@ describe("health checks, which podman leaves to systemd", () => {
       watch.kill("SIGKILL");
     }
   }, 30_000);
+});
+
+describe("the helper's image, which is the machine's own system", () => {
+  /** What is mounted in a machine whose root has so many disks. */
+  async function mountsWith(layers: number, names: readonly string[] | undefined) {
+    await using directory = await temporaryDirectory();
+    const helper = join(directory.path, "helper");
+    await mkdir(helper);
+    if (names) await writeFile(join(helper, "layers"), names.map((name) => `${name}\n`).join(""));
+    const text = readFileSync(guestFile("container-engine"), "utf8");
+    const functions = [/^sub helper_mounts \{.*?^\}/ms, /^sub disk .*$/m].map((form) => form.exec(text)?.[0]);
+    const script = `my ($HELPER, $NOTHING) = @ARGV; sub kernel_word { ${layers} } ${functions.join("\n")} print map { "$_\n" } helper_mounts();`;
+    const run = ["-Mstrict", "-Mwarnings=FATAL,all", "-e", script, helper, join(directory.path, "nothing")];
+    const said = execFileSync("/usr/bin/perl", run, { encoding: "utf8" });
+    return said.replaceAll(directory.path, "").split("\n").slice(0, -1);
+  }
+
+  test("has each of its layers from a disk, or all of them from the one that there is on another host", async () => {
+    const two = ["aa", "bb"];
+
+    expect(await mountsWith(2, two)).toEqual([
+      "/dev/vda /helper/overlay/aa/diff squashfs ro 0 0",
+      "/dev/vdb /helper/overlay/bb/diff squashfs ro 0 0",
+    ]);
+    // The engine's storage lies on that disk, too: the kernel takes it beside its own root only through another overlay.
+    expect(await mountsWith(0, two)).toEqual([
+      "overlay /helper/overlay/aa/diff overlay ro,lowerdir=/nothing:/ 0 0",
+    ]);
+    expect(await mountsWith(3, two)).toEqual([]);
+    expect(await mountsWith(0, undefined)).toEqual([]);
+  });
 });
