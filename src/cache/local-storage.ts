@@ -36,7 +36,7 @@ import {
 } from "./storage.ts";
 
 /** What is read or written at one time. */
-const PIECE_BYTES = 512 * 1024;
+const PIECE_BYTES = 256 * 1024;
 /** Files whose heads are read side by side. */
 const AT_ONCE = 16;
 
