@@ -22,6 +22,7 @@ import { makeDirectory } from "../base/trusted-file.ts";
 import { formatBytes, SECOND_MS } from "../base/units.ts";
 import { type FileHeader, HEADER_BYTES, readHeader, renderHeader } from "./cache-file.ts";
 import { CacheError } from "./errors.ts";
+import { gather } from "./gather.ts";
 import type { CacheId } from "./rights.ts";
 import { createRoom, type KeptFile, type Reservation, type Room } from "./room.ts";
 import {
@@ -243,34 +244,16 @@ function fullError(why: "too large" | "no space", bytes: number, work: string, c
   });
 }
 
-/**
- * All that comes, behind the header, in large pieces: the next is gathered while one is written. Throws CacheError when it is more or less
- * than was said.
- */
+/** All that comes, behind the header. Throws CacheError when it is more or less than was said. */
 async function writeExactly(handle: FileHandle, body: Readable, bytes: number): Promise<void> {
-  let [at, gathered] = [0, 0];
-  let piece: Buffer[] = [];
-  let writing: Promise<void> = Promise.resolve();
-  const write = async () => {
-    await writing;
-    writing = writeAll(handle, piece, HEADER_BYTES + at - gathered);
-    // Whoever waits for it hears of it.
-    writing.catch(() => {});
-    [piece, gathered] = [[], 0];
-  };
-  try {
-    for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      at += chunk.length;
-      if (at > bytes) throw cutError("longer");
-      piece.push(chunk);
-      gathered += chunk.length;
-      if (gathered >= PIECE_BYTES) await write();
-    }
-    if (at < bytes) throw cutError("shorter");
-    if (gathered > 0) await write();
-  } finally {
-    await writing;
-  }
+  let at = 0;
+  await gather(body, PIECE_BYTES, async (piece) => {
+    const length = piece.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (at + length > bytes) throw cutError("longer");
+    await writeAll(handle, piece, HEADER_BYTES + at);
+    at += length;
+  });
+  if (at < bytes) throw cutError("shorter");
 }
 
 async function writeAll(handle: FileHandle, piece: readonly Buffer[], position: number): Promise<void> {
