@@ -19,7 +19,7 @@ import { processMark, syncPath } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { createMutex } from "../base/keyed-mutex.ts";
 import { makeDirectory } from "../base/trusted-file.ts";
-import { formatBytes, SECOND_MS } from "../base/units.ts";
+import { formatBytes, MIB_BYTES, SECOND_MS } from "../base/units.ts";
 import { type FileHeader, HEADER_BYTES, readHeader, renderHeader } from "./cache-file.ts";
 import { CacheError } from "./errors.ts";
 import { gather } from "./gather.ts";
@@ -38,6 +38,8 @@ import {
 
 /** What is read or written at one time. */
 const PIECE_BYTES = 256 * 1024;
+/** So much may wait for the disk before it is told to begin. */
+const SYNCED_BYTES = 16 * MIB_BYTES;
 /** Files whose heads are read side by side. */
 const AT_ONCE = 16;
 
@@ -198,9 +200,10 @@ export class LocalStorage implements CacheStorage {
 
   async #write(path: string, header: FileHeader, { body, bytes }: NewCache, signal: AbortSignal) {
     const handle = await open(path, "wx", 0o600);
+    const sync = () => this.#syncing(() => handle.datasync());
     try {
       await handle.write(renderHeader(header), 0, HEADER_BYTES, 0);
-      await writeExactly(handle, addAbortSignal(signal, body), bytes);
+      await writeExactly(handle, addAbortSignal(signal, body), bytes, sync);
       await this.#syncing(() => handle.sync());
     } finally {
       await handle.close();
@@ -244,15 +247,35 @@ function fullError(why: "too large" | "no space", bytes: number, work: string, c
   });
 }
 
-/** All that comes, behind the header. Throws CacheError when it is more or less than was said. */
-async function writeExactly(handle: FileHandle, body: Readable, bytes: number): Promise<void> {
-  let at = 0;
-  await gather(body, PIECE_BYTES, async (piece) => {
-    const length = piece.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    if (at + length > bytes) throw cutError("longer");
-    await writeAll(handle, piece, HEADER_BYTES + at);
-    at += length;
-  });
+/** All that comes, behind the header, and on its way to the disk while more comes. Throws CacheError when it is more or less than was said. */
+async function writeExactly(
+  handle: FileHandle,
+  body: Readable,
+  bytes: number,
+  sync: () => Promise<void>,
+): Promise<void> {
+  let [at, syncedAt] = [0, 0];
+  let syncing: Promise<void> | undefined;
+  const startSync = () => {
+    syncedAt = at;
+    // What fails here fails at the end as well.
+    syncing = sync()
+      .catch(() => {})
+      .finally(() => {
+        syncing = undefined;
+      });
+  };
+  try {
+    await gather(body, PIECE_BYTES, async (piece) => {
+      const length = piece.reduce((sum, { byteLength }) => sum + byteLength, 0);
+      if (at + length > bytes) throw cutError("longer");
+      await writeAll(handle, piece, HEADER_BYTES + at);
+      at += length;
+      if (syncing === undefined && at - syncedAt >= SYNCED_BYTES) startSync();
+    });
+  } finally {
+    await syncing;
+  }
   if (at < bytes) throw cutError("shorter");
 }
 
