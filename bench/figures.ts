@@ -6,6 +6,7 @@ import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { fleetIdle } from "./figures/fleet-idle.ts";
+import { imageJobs } from "./figures/image-jobs.ts";
 import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
@@ -25,6 +26,7 @@ export const figures: readonly Figure[] = [
   artifacts,
   cache,
   jobImages,
+  imageJobs,
   load,
   restart,
   boot,

@@ -22,6 +22,8 @@ export interface InstallationOptions {
   /** One pool and one runner each; the number is that of jobs at one time. */
   readonly pools: readonly number[];
   readonly unpaced?: boolean;
+  /** `HOST:PORT`, from which jobs have images. */
+  readonly registry?: string;
 }
 
 /** A stand-in GitLab here, FireRunner in a second process, and the guests of its fake machines in a third. */
@@ -35,7 +37,7 @@ export interface FakeInstallation {
   /** Where FireRunner's state and everything else of this installation lies. */
   readonly directory: string;
   /** A pending job that only the runner of this pool can take. */
-  addJob(pool: number, work: Work): Promise<Job>;
+  addJob(pool: number, work: Work, image?: string): Promise<Job>;
   /** A job that waits in its machine, for what the bench does in its name. */
   addHeld(pool: number): Promise<Job>;
   /** A job that waits, one way through the relay and the other for a runner that takes it directly. */
@@ -48,7 +50,7 @@ const tagOf = (pool: number) => `pool-${pool}`;
 
 export async function createFakeInstallation(
   context: BenchContext,
-  { pools, unpaced = false }: InstallationOptions,
+  { pools, unpaced = false, registry }: InstallationOptions,
 ): Promise<FakeInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-bench-"));
   context.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
@@ -84,13 +86,15 @@ export async function createFakeInstallation(
       token: runners[pool]?.token ?? "",
       concurrency,
     })),
-    unpaced,
+    ...{ unpaced, registry },
     running: [],
     claims: true,
   });
 
-  function add(tag: string, work: Work): Promise<Job> {
-    return gitlab.addJob(project, { tags: [tag], script: [JSON.stringify(work)], caches: [aCache] });
+  function add(tag: string, work: Work, image?: string): Promise<Job> {
+    const named = image === undefined ? {} : { image: { name: image } };
+    const script = [JSON.stringify(work)];
+    return gitlab.addJob(project, { tags: [tag], script, caches: [aCache], ...named });
   }
 
   async function addHeld(pool: number): Promise<Job> {
@@ -107,7 +111,7 @@ export async function createFakeInstallation(
     directory,
     stop,
     addHeld,
-    addJob: (pool, work) => add(tagOf(pool), work),
+    addJob: (pool, work, image) => add(tagOf(pool), work, image),
     async addPair() {
       const [relayJob, directJob] = await Promise.all([addHeld(0), add("direct", { hold: true })]);
       const direct = { url: gitlab.url, token: directRunner.token };

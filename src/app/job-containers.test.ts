@@ -42,6 +42,12 @@ function aCache() {
   return {
     keeper,
     close: async () => {},
+    async look([want]: Parameters<ImageCache["look"]>[0]) {
+      if (want === undefined) return [];
+      asked.push(want);
+      await answer(want.name, want.policy);
+      return [{ reference: want.name, digest: `sha256:${"1".repeat(64)}` }];
+    },
     prepare: async (...[[want], { signal, onProgress }]: Parameters<ImageCache["prepare"]>) => {
       if (want === undefined) return [];
       asked.push(want);
@@ -292,7 +298,7 @@ describe("on a fleet", () => {
 
     const prepared = await prepare();
 
-    const text = "is pulled in the machine, through the relay";
+    const text = "is sha256:111111111111, pulled in the machine, through the relay";
     const names = [
       "r.example.com:5000/tool:1",
       "docker.io/library/redis:latest",
@@ -312,7 +318,23 @@ describe("on a fleet", () => {
       expect(await each.bootOf(machine)).toEqual(boot);
       expect(await each.pulledBy(machine)).toEqual(pulled);
     }
-    expect([opened, asked]).toEqual([0, []]);
+    // Looked at, for this job, and not held.
+    expect(asked).toEqual(names.map((name, at) => ({ name, policy: "always", isTrusted: at === 0 })));
+    expect(pins.size).toBe(0);
+  });
+
+  test("one that is nowhere fails the job in the registry's words, before there is a machine", async () => {
+    const machine = await aMachineFor({ image: { name: "node", pull_policy: ["never", "if-not-present"] } });
+    pool = fleet();
+    answer = async () => await Promise.reject(new ContainerError("container_not_found", "manifest unknown"));
+
+    expect(await prepare()).toEqual({
+      failure: { cause: "image", reason: expect.stringContaining("manifest unknown") },
+    });
+    expect(asked.map(({ policy }) => policy)).toEqual(["always"]);
+    answer = async () => ({});
+    expect(await prepare()).toMatchObject({ disks: [] });
+    expect(await containers.pulledBy(machine)).toHaveLength(1);
   });
 
   test("services alone come with the pool's image, which is the operator's word", async () => {
@@ -337,6 +359,7 @@ describe("on a fleet", () => {
     pool = fleet();
 
     expect(await prepare()).toEqual({ failure: { cause: "image", reason: expect.stringMatching(reason) } });
+    expect(opened).toBe(0);
   });
 
   test("a job of the shell, and one on this computer, pulls none", async () => {

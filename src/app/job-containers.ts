@@ -9,7 +9,12 @@ import type { Log } from "../base/log.ts";
 import { oneLine } from "../base/text.ts";
 import { formatBytes, formatDuration } from "../base/units.ts";
 import { ContainerError } from "../containers/errors.ts";
-import type { JobImages as ImageCache, ImageProgress, PreparedImage } from "../containers/job-images.ts";
+import type {
+  FoundImage,
+  JobImages as ImageCache,
+  ImageProgress,
+  PreparedImage,
+} from "../containers/job-images.ts";
 import type { JobLogins } from "../containers/job-logins.ts";
 import { type JobWants, jobWants, type WantedJobImage } from "../containers/job-wants.ts";
 import { containersUse, namesContainers } from "../domain/containers.ts";
@@ -21,7 +26,7 @@ import type { ContainersBootData } from "../guest/boot.ts";
 import type { PulledImage, RegistryMirror } from "../relay/mirror/port.ts";
 import type { ImageLine, ImageSource, JobImages, PreparedDisks, WantedDisks } from "../scheduler/ports.ts";
 import type { EventStore, JobStore, Machine, MachineStore } from "../store/store.ts";
-import { createOutfits, type Outfits, outfitFrom, rulesOf } from "./machine-outfits.ts";
+import { createOutfits, outfitFrom, rulesOf } from "./machine-outfits.ts";
 
 export interface JobContainersDeps {
   readonly store: Pick<JobStore, "payload"> & Pick<MachineStore, "machine"> & Pick<EventStore, "onEvent">;
@@ -114,25 +119,27 @@ export function createJobContainers(deps: JobContainersDeps): JobContainers {
       return { disks: [], lines: [] };
     }
     if (use.kind === "refuse") return unservable(`it names an image or services, and ${use.reason}`);
-    if (use.images === "pulled") return leaveToMachine({ wanted, pool, ...named }, outfits);
-    return await prepareImages({ wanted, pool, ...named, tell }, signal);
+    return await prepareImages({ wanted, pool, ...named, way: use.images, tell }, signal);
   }
 
-  async function prepareImages({ wanted, pool, raw, payload, tell }: Preparing, signal: AbortSignal) {
+  /** For a machine that pulls them, they are looked at: what is nowhere, or not for this job, fails the job in the registry's words. */
+  async function prepareImages({ wanted, pool, raw, payload, way, tell }: Preparing, signal: AbortSignal) {
     const shown = (text: string) => maskSecrets(oneLine(text), payload);
     const { pullDeadline: limitMs } = pool.containers;
     try {
       const wants = jobWants(raw, rulesOf(pool));
+      const outfit = outfitFrom(pool, wants, way);
       const late = () => lateImages(limitMs);
       const onProgress = progressLines(clock, (image, text) =>
         tell({ level: "info", subject: shown(`image ${image}:`), text }),
       );
-      const images = await withDeadline(clock, { limitMs, parent: signal, late }, async (stop) =>
-        fetchAll(await open(), wants, { signal: stop, limitMs, onProgress }),
+      const { images, looked } = await withDeadline(clock, { limitMs, parent: signal, late }, async (stop) =>
+        imagesFor(way, await open(), wants, { signal: stop, limitMs, onProgress }),
       );
-      await pin(store, await open(), { machineId: wanted.machineId, images, signal });
-      outfits.set(wanted.machineId, outfitFrom(pool, wants, "disks"));
-      return { disks: images.map(({ disk }) => disk), lines: linesOf(images, wants.logins, shown) };
+      if (way === "disks") await pin(store, await open(), { machineId: wanted.machineId, images, signal });
+      outfits.set(wanted.machineId, outfit);
+      const lines = linesOf([...images, ...looked], wants.logins, shown);
+      return { disks: images.map(({ disk }) => disk), lines };
     } catch (error) {
       signal.throwIfAborted();
       return { failure: failureOf(error, shown) };
@@ -160,6 +167,7 @@ interface Preparing {
   readonly pool: Pool;
   readonly raw: string;
   readonly payload: JobPayload;
+  readonly way: "disks" | "pulled";
   readonly tell: (line: ImageLine) => void;
 }
 
@@ -170,22 +178,6 @@ async function containerJob(store: Pick<JobStore, "payload">, jobId: number) {
   return raw !== undefined && payload !== undefined && namesContainers(payload)
     ? { raw, payload }
     : undefined;
-}
-
-/** Nothing is fetched for it; what can be known to fail fails before there is a machine. */
-function leaveToMachine({ wanted, pool, raw, payload }: Omit<Preparing, "tell">, outfits: Outfits) {
-  const shown = (text: string) => maskSecrets(oneLine(text), payload);
-  try {
-    const wants = jobWants(raw, rulesOf(pool));
-    outfits.set(wanted.machineId, outfitFrom(pool, wants, "pulled"));
-    const text = "is pulled in the machine, through the relay";
-    const ofImages = wants.images.map(
-      ({ name }): ImageLine => ({ level: "info", subject: shown(`image ${name}`), text }),
-    );
-    return { disks: [], lines: [...problemLines(wants.logins), ...ofImages] };
-  } catch (error) {
-    return { failure: failureOf(error, shown) };
-  }
 }
 
 interface Pin {
@@ -224,11 +216,30 @@ interface Fetching {
   readonly onProgress: (progress: ImageProgress) => void;
 }
 
+/** Those of disks are made; those that a machine pulls are looked at. */
+async function imagesFor(
+  way: "disks" | "pulled",
+  { prepare, look }: ImageCache,
+  wants: JobWants,
+  fetching: Fetching,
+) {
+  return way === "disks"
+    ? { images: await fetchAll(prepare, wants, fetching), looked: [] }
+    : { images: [], looked: await fetchAll(look, newest(wants), fetching) };
+}
+
+type Get<T> = (...asked: Parameters<ImageCache["prepare"]>) => Promise<readonly T[]>;
+
+/** A machine that begins without images asks its registry, whatever was here before. */
+function newest(wants: JobWants): JobWants {
+  return { ...wants, images: wants.images.map((image) => ({ ...image, policies: ["always"] })) };
+}
+
 /** All beside each other; the first that fails ends the others. */
-async function fetchAll(cache: ImageCache, { images, logins }: JobWants, fetching: Fetching) {
+async function fetchAll<T>(get: Get<T>, { images, logins }: JobWants, fetching: Fetching): Promise<T[]> {
   const stop = new AbortController();
   const given = { ...fetching, signal: AbortSignal.any([fetching.signal, stop.signal]) };
-  const all = images.map((image) => fetchOne(cache, image, logins, given));
+  const all = images.map((image) => fetchOne(get, image, logins, given));
   try {
     return await Promise.all(all);
   } catch (error) {
@@ -239,22 +250,21 @@ async function fetchAll(cache: ImageCache, { images, logins }: JobWants, fetchin
 }
 
 /** By each of its policies until one gives it; the last one's error counts. */
-async function fetchOne(
-  cache: ImageCache,
+async function fetchOne<T>(
+  get: Get<T>,
   { name, policies, isTrusted }: WantedJobImage,
   logins: JobLogins,
   { signal, limitMs, onProgress }: Fetching,
-): Promise<PreparedImage> {
+): Promise<T> {
   for (const [index, policy] of policies.entries()) {
     const isLast = index === policies.length - 1;
     const patienceMs = isLast ? limitMs : Math.min(limitMs, SHORT_PATIENCE_MS);
     const credentials = logins.of;
-    const images = await cache
-      .prepare([{ name, policy, isTrusted }], { signal, patienceMs, credentials, onProgress })
-      .catch((error: unknown) => {
-        if (isLast || signal.aborted) throw error;
-        return [];
-      });
+    const given = { signal, patienceMs, credentials, onProgress };
+    const images = await get([{ name, policy, isTrusted }], given).catch((error: unknown) => {
+      if (isLast || signal.aborted) throw error;
+      return [];
+    });
     if (images[0]) return images[0];
   }
   throw new Error(`${name} has no pull policy`);
@@ -300,8 +310,8 @@ function failureOf(error: unknown, shown: (text: string) => string): JobFailure 
 }
 
 function linesOf(
-  images: readonly PreparedImage[],
-  logins: JobLogins,
+  images: readonly (PreparedImage | FoundImage)[],
+  { problem }: JobLogins,
   shown: (text: string) => string,
 ): PreparedDisks["lines"] {
   const ofImages = images.map(
@@ -311,14 +321,13 @@ function linesOf(
       text: `is ${image.digest.slice(0, 19)}, ${originOf(image)}`,
     }),
   );
-  return [...problemLines(logins), ...ofImages];
+  if (problem === undefined) return ofImages;
+  return [{ level: "warning", subject: "the job's variable", text: problem }, ...ofImages];
 }
 
-function problemLines({ problem }: JobLogins): ImageLine[] {
-  return problem === undefined ? [] : [{ level: "warning", subject: "the job's variable", text: problem }];
-}
-
-function originOf({ isFromCache, fetchedBytes, tookMs }: PreparedImage): string {
+function originOf(image: PreparedImage | FoundImage): string {
+  if (!("disk" in image)) return "pulled in the machine, through the relay";
+  const { isFromCache, fetchedBytes, tookMs } = image;
   if (isFromCache) return "from the cache";
   const took = formatDuration(tookMs);
   return fetchedBytes > 0

@@ -58,9 +58,10 @@ async function outfitAnew(
   return wants?.executor === "docker" ? outfitFrom(pool, wants, use.images) : undefined;
 }
 
-export function rulesOf({ containers }: Pool) {
+export function rulesOf({ containers, runnerSettings }: Pool) {
   const { defaultImage, allow } = containers;
-  return { defaultImage, allow, architecture: hostArchitecture() };
+  const environment = runnerSettings?.environment;
+  return { defaultImage, allow, architecture: hostArchitecture(), environment };
 }
 
 /** Throws `container_not_here` or `container_bad_name` for images that no machine could pull. */

@@ -97,14 +97,37 @@ function foreignPlatform({ image, services }: Hash): Finding | undefined {
 const TOOL =
   /(?:^|[;&|({]|&&|\|\||\bthen\b|\bdo\b|\belse\b|!)\s*(?:sudo\s+(?:-\S+\s+)*)?(?:[A-Z_][A-Z0-9_]*=\S*\s+)*(docker|docker-compose|podman|buildah|kaniko|\/kaniko\/executor)\s/m;
 
+/** What the shell of a machine that runs containers has, with an engine behind it. */
+const IN_MACHINES = ["docker", "docker-compose", "podman"];
+/** Clients of an engine: the others build by themselves. */
+const CLIENTS = ["docker", "docker-compose"];
+
 /** Containers that a script makes itself. */
 function containerTools(keywords: Hash): Finding | undefined {
-  if (keywords["image"] !== undefined) return undefined;
   const lines = ["before_script", "script", "after_script"].flatMap((key) => linesOf(keywords[key]));
-  const found = lines.map((line) => TOOL.exec(`${line} `)?.[1]).find((tool) => tool !== undefined);
-  return found === undefined
-    ? undefined
-    : { runs: "setting", note: `its script calls ${found}: put it into the machine image` };
+  const found = lines.flatMap((line) => TOOL.exec(`${line} `)?.[1] ?? []);
+  if (keywords["image"] === undefined) {
+    const missing = found.find((tool) => !IN_MACHINES.includes(tool));
+    return missing === undefined
+      ? undefined
+      : { runs: "setting", note: `its script calls ${missing}: put it into the machine image` };
+  }
+  const client = found.find((tool) => CLIENTS.includes(tool));
+  if (client === undefined || hasEngine(keywords)) return undefined;
+  return {
+    runs: "setting",
+    note: `its script calls ${client} without docker:dind: containers.socket gives it an engine`,
+  };
+}
+
+/** Of its own: in a service, or where it says itself. */
+function hasEngine({ services, variables }: Hash): boolean {
+  const all = Array.isArray(services) ? services.flat(10) : [];
+  const names = all.map((each) => (isHash(each) ? each["name"] : each));
+  return (
+    names.some((name) => typeof name === "string" && /dind|\$/.test(name)) ||
+    (isHash(variables) && variables["DOCKER_HOST"] !== undefined)
+  );
 }
 
 function linesOf(value: unknown): string[] {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { imageOf, sha256Of, type TestImage, tarOf } from "../../test/builders/layer.ts";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
+import { eventually } from "../../test/harness/eventually.ts";
 import { indexOf, startImageRegistry } from "../../test/servers/image-registry.ts";
 import { systemClock } from "../base/clock.ts";
 import { directRoutes } from "../base/proxy/routes.ts";
@@ -82,6 +83,23 @@ async function prepare(images: JobImages, name: string, asking: Asking = {}) {
   if (image === undefined) throw new Error("nothing was prepared");
   return image;
 }
+
+test("that others get is looked at without its layers, in the registry's words where it is nowhere", async () => {
+  const { registry, images } = await start();
+  registry.put("team/tool", "1", simple);
+  const look = async (name: string) =>
+    await images.look([{ name: `${registry.host}/${name}`, policy: "always", isTrusted: true }], {
+      signal: AbortSignal.timeout(60_000),
+      patienceMs: 1_000,
+    });
+
+  const reference = `${registry.host}/team/tool:1`;
+  expect(await look("team/tool:1")).toEqual([{ reference, digest: simple.manifest.digest }]);
+  expect(registry.asked().filter((line) => /blobs/.test(line))).toEqual([
+    `GET blobs/${simple.config.digest}`,
+  ]);
+  await expect(look("team/tool:2")).rejects.toMatchObject({ code: "container_not_found" });
+});
 
 const password = (text: string): Credentials => ({
   kind: "password",
@@ -451,6 +469,34 @@ describe("room", () => {
     expect(keeper.evict(Number.MAX_SAFE_INTEGER)).toBe(used - second.sizeBytes - first.sizeBytes);
     expect([keeper.usedBytes(), keeper.evictableBytes()]).toEqual([first.sizeBytes, 0]);
     expect(keeper.disks().map(({ key }) => key)).toEqual([first.key]);
+  });
+
+  test("is not taken for good by what was begun and given up", async () => {
+    const { registry, images, directory } = await start();
+    registry.put("team/tool", "a", single("a"));
+    registry.put("team/tool", "bb", single("bb"));
+    const [{ digest, blob } = { digest: "", blob: Buffer.alloc(0) }] = single("a").layers;
+    const stop = new AbortController();
+    registry.fault = ({ path, method }, response) => {
+      if (method !== "GET" || !path.endsWith(digest)) return undefined;
+      response.writeHead(200, { "content-length": blob.length });
+      response.write(blob.subarray(0, 300_000));
+      return "answered";
+    };
+    const parts = async () =>
+      (await readdir(join(directory, "work"))).filter((name) => name.endsWith(".part"));
+    const onProgress = ({ bytes }: ImageProgress) => {
+      if (bytes?.done === 300_000) stop.abort(new Error("enough"));
+    };
+
+    const name = `${registry.host}/team/tool`;
+    await expect(prepare(images, `${name}:a`, { signal: stop.signal, onProgress })).rejects.toThrow("enough");
+    await eventually("the work has ended", () => images.keeper.evictableBytes() >= 300_000);
+    expect([await parts(), images.keeper.usedBytes() >= 300_000]).toEqual([[expect.any(String)], true]);
+    expect(images.keeper.evict(1)).toBe(300_000);
+
+    expect(await parts()).toEqual([]);
+    expect(await prepare(images, `${name}:bb`)).toMatchObject({ isFromCache: false });
   });
 
   test("that cannot be had is told", async () => {

@@ -33,11 +33,14 @@ interface WantedImage {
   readonly isTrusted?: boolean;
 }
 
-export interface PreparedImage {
+export interface FoundImage {
   /** In full. */
   readonly reference: string;
   /** Of what the name stands for: an index or a manifest. */
   readonly digest: string;
+}
+
+export interface PreparedImage extends FoundImage {
   /** The disk's key, for `pin`, and where it lies. */
   readonly key: string;
   readonly disk: string;
@@ -72,6 +75,8 @@ interface PrepareOptions {
 export interface JobImages {
   /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
   prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
+  /** As `prepare`, for images that others get: reads what describes them, and fetches no layer. */
+  look(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly FoundImage[]>;
   readonly keeper: Keeper;
   /** For what jobs pull themselves. */
   readonly mirror: RegistryMirror;
@@ -102,7 +107,11 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
   const fetches = createBlobFetches(keeper);
   const maker = createMaker(keeper, fetches, options.limits ?? usualLimits);
 
-  async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
+  async function found<T>(
+    want: WantedImage,
+    given: PrepareOptions,
+    use: (making: Making, found: FoundImage) => Promise<T>,
+  ): Promise<T> {
     const startedAt = clock.now();
     const { name, policy, isTrusted = false } = want;
     const reference = parseImageName(name);
@@ -121,36 +130,53 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
       const architecture = hostArchitecture();
       const parts = { reference, policy, credentials, repository, keeper, lease, architecture };
       const image = await resolveImage(parts);
-      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy, isAside });
+      const making = { image, reference, repository, lease, signal, report, policy, isAside };
       const { digest } = image.index ?? image.manifest;
-      return { reference: reference.name, digest, ...made, tookMs: clock.now() - startedAt };
+      return await use(making, { reference: reference.name, digest });
     } finally {
       lease.end();
       await repository.close();
     }
   }
 
+  async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
+    const startedAt = clock.now();
+    return await found(want, given, async (making, image) => {
+      const made = await maker.disk(making);
+      return { ...image, ...made, tookMs: clock.now() - startedAt };
+    });
+  }
+
   return {
     keeper,
     mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
-    async prepare(wants, given) {
-      const stop = new AbortController();
-      const signal = AbortSignal.any([given.signal, stop.signal]);
-      const all = wants.map((want) => prepareOne(want, { ...given, signal }));
-      try {
-        return await Promise.all(all);
-      } catch (error) {
-        stop.abort(error);
-        await Promise.allSettled(all);
-        given.signal.throwIfAborted();
-        throw error;
-      }
-    },
+    prepare: (wants, given) => together(wants, given, prepareOne),
+    look: (wants, given) =>
+      together(wants, given, (want, each) => found(want, each, async (_, image) => image)),
     async close() {
       keeper.close();
       await ways.close();
     },
   };
+}
+
+/** Side by side; the first that fails ends the others. */
+async function together<T>(
+  wants: readonly WantedImage[],
+  given: PrepareOptions,
+  get: (want: WantedImage, given: PrepareOptions) => Promise<T>,
+): Promise<readonly T[]> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([given.signal, stop.signal]);
+  const all = wants.map((want) => get(want, { ...given, signal }));
+  try {
+    return await Promise.all(all);
+  } catch (error) {
+    stop.abort(error);
+    await Promise.allSettled(all);
+    given.signal.throwIfAborted();
+    throw error;
+  }
 }
 
 interface Making {

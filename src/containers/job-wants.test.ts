@@ -32,6 +32,18 @@ describe("a job", () => {
     ]);
   });
 
+  test("names images with its pool's variables, too, and its own win", () => {
+    const environment = ["HOST=registry.corp.example:5000", "TAG=1=2", "EMPTY="];
+    const payload = aPayload({
+      image: { name: "$HOST/tools/a$EMPTY:$TAG" },
+      variables: [{ key: "TAG", value: "3" }],
+    });
+
+    const { images } = jobWants(JSON.stringify(payload), { ...rules, environment });
+
+    expect(images.map(({ name }) => name)).toEqual(["registry.corp.example:5000/tools/a:3"]);
+  });
+
   test("that names services alone has its pool's image", () => {
     const { executor, images } = wantsOf({ services: [{ name: "redis:8" }] });
 

@@ -33,6 +33,8 @@ interface WantsRules {
   readonly allow: readonly string[];
   /** In docker's words: `amd64`. */
   readonly architecture: string;
+  /** `NAME=VALUE` that the pool gives its jobs: the runner knows them, and a job's own win. */
+  readonly environment?: readonly string[] | undefined;
 }
 
 const optionalText = z.string().nullish().catch(null);
@@ -85,7 +87,11 @@ const IMAGES_MAX = 100;
 export function jobWants(raw: string, rules: WantsRules): JobWants {
   const { image, services, variables, credentials } = Payload.parse(parseJson(raw));
   const given = [...(image?.name ? [image] : []), ...(services ?? [])];
-  const expansion = expansionWith(variables ?? [], EXPANDED_CHARACTERS_MAX);
+  const ofPool = (rules.environment ?? []).map((each) => {
+    const [key = "", value = ""] = each.split(/=(.*)/s);
+    return { key, value };
+  });
+  const expansion = expansionWith([...ofPool, ...(variables ?? [])], EXPANDED_CHARACTERS_MAX);
   const logins = jobLogins(expansion.valueOf("DOCKER_AUTH_CONFIG"), credentials ?? []);
   if (given.length === 0) return { executor: "shell", images: [], logins };
   if (given.length > IMAGES_MAX) throw tooMany(given.length);

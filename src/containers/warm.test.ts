@@ -64,14 +64,23 @@ test("an image is kept at hand, follows its tag, and what goes wrong is said", a
   await clock.advance(15 * MINUTE_MS);
   await whenLooked(newer.manifest.digest, "gone");
   expect(warm.status()[0]?.problem).toContain(`there is no image ${name}`);
+  expect(lines.filter((line) => line.includes("making the disk"))).toHaveLength(2);
   await rest();
   await clock.advance(2 * MINUTE_MS);
   await rest();
+  registry.fault = (_request, response) => {
+    response.writeHead(503).end();
+    return "answered";
+  };
+  await clock.advance(2 * MINUTE_MS);
+  await eventually("it waits", () => lines.some((line) => line.includes("waiting for the registry")));
+  await rest();
+  expect(lines.filter((line) => line.includes("making the disk"))).toHaveLength(2);
   registry.fault = undefined;
   await clock.advance(2 * MINUTE_MS);
   await whenLooked(newer.manifest.digest, undefined);
 
-  expect(lines.filter((line) => line.startsWith("warn"))).toHaveLength(1);
+  expect(lines.filter((line) => line.startsWith("warn"))).toHaveLength(2);
   expect(lines.filter((line) => line.includes("an image is at hand"))).toHaveLength(2);
   names.pop();
   expect(warm.status()).toEqual([]);

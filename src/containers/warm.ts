@@ -102,10 +102,12 @@ export function createWarmImages({ names, images, clock, log }: WarmDeps): WarmI
 /** Each phase once that takes its time. */
 function teller(image: string, log: Log): (progress: ImageProgress) => void {
   const told = new Set<string>();
-  return ({ phase, bytes }) => {
+  return ({ phase, bytes, problem }) => {
     if (phase === "resolve" || told.has(phase)) return;
     told.add(phase);
-    if (phase === "fetch") log.info({ image, missing: formatBytes(bytes?.total ?? 0) }, "fetching an image");
+    if (phase === "wait") log.info({ image, problem }, "waiting for the registry of an image");
+    else if (phase === "fetch")
+      log.info({ image, missing: formatBytes(bytes?.total ?? 0) }, "fetching an image");
     else log.info({ image }, "making the disk of an image");
   };
 }

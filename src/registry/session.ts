@@ -3,6 +3,7 @@
  * RegistryError (`createSession`). `withRetries` repeats those that may be repeated.
  */
 import type { Readable } from "node:stream";
+import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -171,11 +172,12 @@ export function createTransport({
 }: TransportOptions): Transport {
   const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
   if (ca !== undefined) checkAuthorities(ca);
-  const secureContext = trustContext([ca, proxies.ca]);
+  let secureContext: SecureContext | undefined;
   const dispatcher = createProxiedAgent({
     proxies,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    secureContext: () => secureContext,
+    // Only where there is TLS: it takes long to make.
+    secureContext: () => (secureContext ??= trustContext([ca, proxies.ca])),
     headersTimeoutMs: ANSWER_TIMEOUT_MS,
     bodyTimeoutMs: ANSWER_TIMEOUT_MS,
   });

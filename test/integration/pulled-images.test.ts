@@ -34,6 +34,7 @@ interface Setup {
   readonly named?: Partial<NamedRegistry> | undefined;
   readonly pulled?: readonly { readonly image: string; readonly isTrusted?: boolean }[];
   readonly auth?: string;
+  readonly sizeBytes?: number;
 }
 
 interface World {
@@ -55,7 +56,7 @@ async function start(setup: Setup = {}): Promise<World> {
   const { host } = registry;
   const isNamed = !("named" in setup && setup.named === undefined);
   const images = await openJobImages({
-    ...{ directory: directory.path, sizeBytes: 1_000 * MIB_BYTES, minFreeBytes: 0 },
+    ...{ directory: directory.path, sizeBytes: setup.sizeBytes ?? 1_000 * MIB_BYTES, minFreeBytes: 0 },
     registries: new Map(isNamed ? [[host, { plaintext: true, ...named }]] : []),
     ...{ proxies: directRoutes, clock: systemClock },
   });
@@ -135,6 +136,28 @@ describe("a machine that pulls its job's images", () => {
     expect(seenOf(world).filter((path) => !path.includes("team/tool/manifests/"))).toEqual([]);
     expect(seenOf(world).filter((path) => path.includes(other.manifest.digest))).toEqual([]);
     expect(seenOf(none)).toEqual([]);
+  });
+
+  test("says nothing of its own to the registry: no login, no media type, and no place to begin", async () => {
+    const { get, registry, machine, prefix } = await start({ sizeBytes: 1_000 });
+    const ask = async (path: string, headers: Record<string, string>) => {
+      const answer = await fetch(`${machine.url}${prefix}/team/tool/${path}`, { headers });
+      return { status: answer.status, body: Buffer.from(await answer.arrayBuffer()) };
+    };
+    await get("team/tool/manifests/1");
+    await get(`team/tool/manifests/${own.manifest.digest}`);
+    const [layer] = own.layers;
+    if (layer === undefined) throw new Error("there is no layer");
+
+    const byLogin = await ask("manifests/1", { authorization: `Basic ${btoa("a-word:of-its-own")}` });
+    const byType = await ask("manifests/1", { accept: "application/a-word-of-its-own" });
+    const byPlace = await ask(`blobs/${layer.digest}`, { range: "bytes=17-" });
+
+    expect([byLogin.status, byType.status]).toEqual([403, 200]);
+    expect([byPlace.status, byPlace.body.equals(layer.blob.subarray(17))]).toEqual([206, true]);
+    const words = registry.server.seen.map(({ path, headers }) => JSON.stringify([path, headers]));
+    expect(words.filter((text) => /word|of-its-own|bytes=[1-9]/.test(text))).toEqual([]);
+    expect(words.filter((text) => text.includes(btoa("a-word:of-its-own")))).toEqual([]);
   });
 
   test("is not believed when it says ?ns= or another spelling", async () => {

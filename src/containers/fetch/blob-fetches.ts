@@ -72,9 +72,13 @@ function createGoing(keeper: Keeper) {
         const part = await keeper.partPath(reference.registry, blob.digest);
         arrival.part = part;
         const onBytes = (bytes: number) => arrival.advance(bytes);
-        const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
-        await keeper.addBlob(blob.digest, reference.registry, part);
-        return fetched;
+        try {
+          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
+          await keeper.addBlob(blob.digest, reference.registry, part);
+          return fetched;
+        } finally {
+          keeper.leavePart(part);
+        }
       };
       const alone = () => growing.run(keyOf(wanted), work);
       return isAside ? alone() : fetches(alone);

@@ -17,10 +17,8 @@ import { ContainerError } from "../errors.ts";
 import { type ImageReference, serverOf } from "../reference.ts";
 
 export interface Ways {
-  /** `isTrusted`: the operator has named this image. */
+  /** `isTrusted`: the operator has named this image. What it opens is closed with the ways. */
   to(reference: ImageReference, isTrusted: boolean): Transport;
-  /** The same for a machine that pulls an image since its job names it; what it opens is closed with the ways. */
-  toPulled(reference: ImageReference, isTrusted: boolean): Transport;
   /** For an image that a guest pulls: its pool's rules hold for the registry by its own name, whatever is asked in its place. */
   ofGuest(reference: ImageReference, guest: GuestWays): Transport;
   loginFor(reference: ImageReference): Credentials | undefined;
@@ -38,9 +36,7 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
   const guard = createAddressGuard();
   const dialer = createDialer({ guard, connectTimeoutMs: CONNECT_TIMEOUT_MS, proxies });
   const trusting = new Map<string, Dialer>();
-  /** By the registry for which they are used. */
-  const mirrors = new Map<string, Transport>();
-  const shared = new Map<string, Transport>();
+  const transports = new Map<string, Transport>();
 
   /** For registries whose certificates nobody else's authority has signed. */
   function dialerFor(ca: string | undefined): Dialer | undefined {
@@ -53,45 +49,38 @@ export function createWays({ registries, proxies }: WaysOptions): Ways {
     return known;
   }
 
-  function transportTo(server: string, named: NamedRegistry | undefined): Transport {
+  /** One for all who ask there: to make one, with all authorities that this computer trusts, takes longer than most requests. */
+  function transportTo(server: string, registry: string): Transport {
+    const named = registries.get(registry);
+    const key = `${server} ${named === undefined ? "" : registry}`;
     const plainHttp = named?.plaintext === true ? true : undefined;
-    return createTransport({ registry: server, plainHttp, ca: named?.ca, proxies });
+    const transport =
+      transports.get(key) ?? createTransport({ registry: server, plainHttp, ca: named?.ca, proxies });
+    transports.set(key, transport);
+    return { ...transport, close: async () => {} };
   }
 
   function to({ registry }: ImageReference, isTrusted: boolean): Transport {
     const named = registries.get(registry);
     const server = named?.mirror ?? serverOf(registry);
     if (named === undefined && !isTrusted) return checkedTransport(server, dialer);
-    return transportTo(server, named);
+    return transportTo(server, registry);
   }
 
   return {
     to,
-    toPulled(reference, isTrusted) {
-      const { registry } = reference;
-      // Those are as many as the operator has named.
-      if (!registries.has(registry) && !isTrusted) return to(reference, isTrusted);
-      const known = shared.get(registry) ?? to(reference, isTrusted);
-      shared.set(registry, known);
-      return { ...known, close: async () => {} };
-    },
     ofGuest({ registry }, guest) {
       const named = registries.get(registry);
       const server = serverOf(registry);
-      if (named?.mirror !== undefined) {
-        const mirror = mirrors.get(registry) ?? transportTo(named.mirror, named);
-        mirrors.set(registry, mirror);
-        return mirrorTransport(server, mirror, guest);
-      }
+      if (named?.mirror !== undefined)
+        return mirrorTransport(server, transportTo(named.mirror, registry), guest);
       const isPlain = named !== undefined && (named.plaintext || isLocalRegistry(server));
       const origin = `${isPlain && named.ca === undefined ? "http" : "https"}://${server}`;
       return guestTransport(origin, guest, dialerFor(named?.ca));
     },
     loginFor: ({ registry }) => registries.get(registry)?.login,
     close: async () => {
-      await Promise.all(
-        [dialer, ...trusting.values(), ...mirrors.values(), ...shared.values()].map((each) => each.close()),
-      );
+      await Promise.all([dialer, ...trusting.values(), ...transports.values()].map((each) => each.close()));
     },
   };
 }
@@ -121,8 +110,7 @@ function mirrorTransport(server: string, mirror: Transport, guest: GuestWays): T
       const destination = await guest.permitBehind(targetAt(wanted.origin));
       return await guest.reach(destination, (dialer) => dialer.request(destination, wanted));
     },
-    // All guests share one.
-    close: async () => {},
+    close: mirror.close,
   };
 }
 

@@ -18,7 +18,7 @@ import { makeDirectory } from "../../base/trusted-file.ts";
 import { DAY_MS, MINUTE_MS } from "../../base/units.ts";
 import type { ContainerError } from "../errors.ts";
 import { noSpace } from "./no-space.ts";
-import { type KeptDisk, type Kind, Records } from "./records.ts";
+import { type KeptDisk, type Kind, Records, unpinned } from "./records.ts";
 import { WorkFiles } from "./work-files.ts";
 
 /** How long a disk that was just given out stays for whoever is about to pin it. */
@@ -87,6 +87,11 @@ export class Keeper {
     const alive = await this.#work.living();
     this.#records.transact(() => adopt(alive));
     return path;
+  }
+
+  /** Nobody works on what `partPath` gave any more. */
+  leavePart(path: string): void {
+    this.#work.leavePart(path);
   }
 
   lease(): Lease {
@@ -184,7 +189,7 @@ export class Keeper {
     const row = this.#records.one<{ bytes: number }>(
       "select (select coalesce(sum(bytes), 0) from blobs) + (select coalesce(sum(bytes), 0) from disks) as bytes",
     );
-    return row?.bytes ?? 0;
+    return (row?.bytes ?? 0) + this.#idleBytes();
   }
 
   /** What nobody uses now. */
@@ -196,7 +201,7 @@ export class Keeper {
       `select (${of("blobs", "blob", "digest")}) + (${of("disks", "disk", "key")}) as bytes`,
       ...[now, now],
     );
-    return row?.bytes ?? 0;
+    return (row?.bytes ?? 0) + this.#idleBytes();
   }
 
   /** Removes what was not used for longest until so much is gone, or nothing is left that nobody uses; answers how much went. */
@@ -312,7 +317,14 @@ export class Keeper {
     return { checkedBytes, damaged };
   }
 
+  /** What was begun and given up is kept only while there is room. */
+  #idleBytes(): number {
+    return this.#work.idleParts().reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
   #removeOne(before = Number.MAX_SAFE_INTEGER): number | undefined {
+    const part = this.#work.dropIdlePart(before);
+    if (part !== undefined) return part;
     return this.#records.transact(() => {
       const now = this.#options.clock.now();
       const next = (table: string, kind: Kind, id: string) =>
@@ -381,12 +393,6 @@ export class Keeper {
   close(): void {
     this.#records.close();
   }
-}
-
-/** As a condition of SQL, with the time as its one value. */
-function unpinned(kind: Kind, id: string): string {
-  return `not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
-    and (until_at is null or until_at > ?))`;
 }
 
 const READINGS_KEPT_MS = 90 * DAY_MS;

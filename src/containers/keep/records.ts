@@ -141,6 +141,12 @@ export class Records {
   }
 }
 
+/** As a condition of SQL, with the time as its one value. */
+export function unpinned(kind: Kind, id: string): string {
+  return `not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
+    and (until_at is null or until_at > ?))`;
+}
+
 function broken(directory: string, problem: string, cause?: unknown): ContainerError {
   return new ContainerError(
     "container_cache_broken",

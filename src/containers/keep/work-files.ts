@@ -10,6 +10,8 @@ export class WorkFiles {
   readonly #directory: string;
   readonly #mark: string;
   readonly #clock: Clock;
+  /** Paths of parts that grow just now. */
+  readonly #growing = new Set<string>();
   #count = 0;
 
   /** `mark`: this process's own. */
@@ -35,10 +37,35 @@ export class WorkFiles {
     return {
       path,
       adopt: (isAlive) => {
+        this.#growing.add(path);
         const left = this.names().find((name) => name.endsWith(`-${ending}`) && !isAlive(name));
         if (left !== undefined && !existsSync(path)) renameSync(join(this.#directory, left), path);
       },
     };
+  }
+
+  /** Nobody works on it any more: it is there to be gone on with, or is gone. */
+  leavePart(path: string): void {
+    this.#growing.delete(path);
+  }
+
+  /** What this process has begun and given up, the oldest first. */
+  idleParts(): { readonly name: string; readonly bytes: number; readonly at: number }[] {
+    return this.names()
+      .filter((name) => name.startsWith(`${this.#mark}-`) && name.endsWith(".part"))
+      .filter((name) => !this.#growing.has(join(this.#directory, name)))
+      .flatMap((name) => {
+        const found = statSync(join(this.#directory, name), { throwIfNoEntry: false });
+        return found ? [{ name, bytes: found.size, at: found.mtimeMs }] : [];
+      })
+      .toSorted((a, b) => a.at - b.at);
+  }
+
+  /** Removes the oldest of them that nobody went on with since; answers how much it had. */
+  dropIdlePart(before: number): number | undefined {
+    const first = this.idleParts().find(({ at }) => at <= before);
+    if (first !== undefined) rmSync(join(this.#directory, first.name), { force: true });
+    return first?.bytes;
   }
 
   names(): string[] {

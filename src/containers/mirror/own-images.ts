@@ -1,6 +1,7 @@
 /**
  * Images that a machine pulls since its job names them, and the parts that they turned out to have. Only these are open to it whatever its
- * pool's egress is: not their registries, and no other images there, for a request that a job could make up would be a way out.
+ * pool's egress is: not their registries, and no other images there, for a request that a job could make up would be a way out. What is left to
+ * the job, the choice of a part, it has a number of times.
  */
 import { z } from "zod";
 import { parseJson } from "../../base/json.ts";
@@ -14,6 +15,8 @@ export interface OwnImage {
 }
 
 export interface OwnImages {
+  /** As `find`, and counts: nothing is to be had for ever. */
+  ask(asked: ImageReference): OwnImage | undefined;
   /** The image that is asked for, or of which this is known to be a part; undefined for anything else. */
   find(asked: ImageReference): OwnImage | undefined;
   /** Images of the same repository whose parts have not all been seen, perhaps by an earlier process. */
@@ -25,7 +28,9 @@ export interface OwnImages {
 }
 
 /** Of one machine; an image has some twenty. Beyond them nothing more is opened. */
-const PARTS_MAX = 20_000;
+const PARTS_MAX = 4_000;
+/** A client asks twice for a part, and the runner has it try three times, as the engine has itself. */
+const ASKED_MAX = 32;
 
 export function createOwnImages(pulled: readonly PulledImage[]): OwnImages {
   const images = pulled.map(
@@ -33,6 +38,7 @@ export function createOwnImages(pulled: readonly PulledImage[]): OwnImages {
   );
   const parts = new Map<string, OwnImage>();
   const read = new Set<OwnImage>();
+  const counts = new Map<string, number>();
 
   function add(image: OwnImage, digest: string): void {
     const key = partKey(image.reference, digest);
@@ -41,10 +47,19 @@ export function createOwnImages(pulled: readonly PulledImage[]): OwnImages {
     if (known === undefined ? parts.size < PARTS_MAX : image.isTrusted) parts.set(key, image);
   }
 
+  function find(asked: ImageReference): OwnImage | undefined {
+    const named = images.filter((image) => isSame(image.reference, asked));
+    return named.find(({ isTrusted }) => isTrusted) ?? named[0] ?? parts.get(partKey(asked, asked.digest));
+  }
+
   return {
-    find(asked) {
-      const named = images.filter((image) => isSame(image.reference, asked));
-      return named.find(({ isTrusted }) => isTrusted) ?? named[0] ?? parts.get(partKey(asked, asked.digest));
+    find,
+    ask(asked) {
+      const found = find(asked);
+      const count = (counts.get(asked.name) ?? 0) + 1;
+      if (found === undefined || count > ASKED_MAX) return undefined;
+      counts.set(asked.name, count);
+      return found;
     },
     unread: (asked) => images.filter((image) => isSameRepository(image.reference, asked) && !read.has(image)),
     markRead: (image) => void read.add(image),

@@ -101,9 +101,11 @@ export function createRegistryMirror(deps: MirrorDeps): RegistryMirror {
     };
     try {
       const reference = referenceOf(request);
+      // Who comes with a login of his own does not come for his job's sake, and could put anything into it.
+      if (request.login !== undefined) return await answer(begin(reference, undefined));
       for (const image of unreadImages(acquainted, reference))
         await readParts(deps, documents, begin(image.reference, image));
-      return await answer(begin(reference, acquainted.own.find(reference)));
+      return await answer(begin(reference, acquainted.own.ask(reference)));
     } catch (error) {
       request.signal.throwIfAborted();
       throw refusalOf(error, hasLogin);
@@ -140,8 +142,9 @@ function repositoryFor(
   credentials: Credentials | undefined,
 ): Repository {
   const { accept, signal, hold } = request;
-  const transport = own ? ways.toPulled(reference, own.isTrusted) : ways.ofGuest(reference, request.ways);
-  const isUsual = accept === undefined || accept === "*/*" || accept.length > ACCEPT_CHARACTERS_MAX;
+  const transport = own ? ways.to(reference, own.isTrusted) : ways.ofGuest(reference, request.ways);
+  const isUsual =
+    own !== undefined || accept === undefined || accept === "*/*" || accept.length > ACCEPT_CHARACTERS_MAX;
   return createRepository({
     ...{ transport, reference, credentials, clock, signal },
     untilMs: clock.now() + PATIENCE_MS,
@@ -276,8 +279,20 @@ async function giveBlob(deps: MirrorDeps, reading: Reading): Promise<MirrorAnswe
     const wanted = { repository, reference, blob: { digest, bytes: size }, signal, isAside: true };
     return { ...head, from, body: await fetches.follow(wanted, from) };
   }
-  const past = await repository.openBlob(digest, from);
-  return { ...head, from: past.status === 206 ? from : 0, body: atMost(past.body, LAYER_BYTES_MAX) };
+  return { ...head, ...(await openPast(reading, digest, from)) };
+}
+
+/** Past the cache. */
+async function openPast(
+  { repository, own }: Reading,
+  digest: string,
+  from: number,
+): Promise<Pick<MirrorAnswer, "from" | "body">> {
+  // Where a machine begins to read would be a word of its own to a registry that it may not reach.
+  const past = await repository.openBlob(digest, own ? 0 : from);
+  const body = atMost(past.body, LAYER_BYTES_MAX);
+  if (own) return { from, body: behind(body, from) };
+  return { from: past.status === 206 ? from : 0, body };
 }
 
 /** Whether it may be kept; then it is counted. */
@@ -305,6 +320,14 @@ async function* atMost(body: AsyncIterable<Buffer>, mostBytes: number): AsyncGen
     bytes += chunk.length;
     if (bytes > mostBytes) throw new Error("it is longer than a layer may be");
     yield chunk;
+  }
+}
+
+async function* behind(body: AsyncIterable<Buffer>, from: number): AsyncGenerator<Buffer> {
+  let left = from;
+  for await (const chunk of body) {
+    if (left < chunk.length) yield chunk.subarray(left);
+    left = Math.max(0, left - chunk.length);
   }
 }
 
