@@ -1,6 +1,7 @@
 /** The insides of fake machines: runners that speak HTTP to their machines' sockets, and to GitLab itself for comparison. */
 import { createReadStream, globSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { connect } from "node:net";
 import { performance } from "node:perf_hooks";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -61,6 +62,8 @@ interface Payload {
 /** A runner's connection, and the job it has. */
 interface Line {
   readonly dispatcher: Dispatcher;
+  /** The relay's, of a machine. */
+  readonly socketPath: string;
   readonly origin: string;
   readonly jobId: number;
   readonly projectId: number;
@@ -78,7 +81,7 @@ async function play({ machineId, socketPath }: MachineStarted): Promise<void> {
   const origin = "http://relay";
   const boot = await call(dispatcher, origin, "GET", "/firerunner/boot");
   const token = /^token=(.*)$/m.exec(boot.text)?.[1] ?? "";
-  const line = await claim(dispatcher, origin, token);
+  const line = await claim({ dispatcher, socketPath, origin }, token);
   if (!line) throw new Error(`machine ${machineId} got no job`);
   await put(line, "running");
   if ("hold" in line.work) {
@@ -100,8 +103,7 @@ async function work(line: Line, runMs: number): Promise<void> {
 }
 
 async function claim(
-  dispatcher: Dispatcher,
-  origin: string,
+  { dispatcher, socketPath = "", origin }: Pick<Line, "dispatcher" | "origin"> & { socketPath?: string },
   token: string,
 ): Promise<(Line & { readonly work: Work }) | undefined> {
   const info = { name: "gitlab-runner", executor: "shell", shell: "bash", features };
@@ -114,7 +116,7 @@ async function claim(
   const script = payload.steps[0]?.script[0] ?? "{}";
   const { id: jobId, job_info: about } = payload;
   const ids = { jobId, projectId: about.project_id, token: payload.token };
-  const line = { dispatcher, origin, ...ids, traceBytes: 0 };
+  const line = { dispatcher, socketPath, origin, ...ids, traceBytes: 0 };
   return Object.assign(line, { work: JSON.parse(script) as Work });
 }
 
@@ -155,20 +157,46 @@ function* pieces(bytes: number): Generator<Buffer> {
 const cacheOf = ({ jobId, projectId }: Line) =>
   `/${CACHE_BUCKET}/project/${projectId}/cache-of-${jobId}-protected`;
 
+/** A piece that is sent again and again, and one that is read into: the client is to cost as little as the runner's does. */
+const sent = Buffer.alloc(256 * 1024, 7);
+const received = Buffer.alloc(256 * 1024);
+
 async function storeCache(line: Line, bytes: number): Promise<void> {
-  const headers = { "Content-Type": "application/octet-stream", "Content-Length": String(bytes) };
-  const body = Readable.from(pieces(bytes));
-  const { status, text } = await call(line.dispatcher, line.origin, "PUT", cacheOf(line), headers, body);
-  if (status !== 200) throw new Error(`storing a cache: ${status} ${text}`);
+  const head = `PUT ${cacheOf(line)} HTTP/1.1\r\nHost: relay\r\nContent-Length: ${bytes}\r\nConnection: close\r\n\r\n`;
+  const answer = await spoken(line, head, bytes);
+  if (!answer.head.startsWith("HTTP/1.1 200 ")) throw new Error(`storing a cache: ${answer.head}`);
 }
 
-/** Nothing of it is kept: it could be larger than this process. */
-async function fetchCache({ dispatcher, origin, ...line }: Line, bytes: number): Promise<void> {
-  const path = cacheOf({ dispatcher, origin, ...line });
-  const { statusCode, body } = await request(`${origin}${path}`, { method: "GET", dispatcher });
-  let got = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) got += chunk.length;
-  if (statusCode !== 200 || got !== bytes) throw new Error(`fetching a cache: ${statusCode}, ${got} bytes`);
+async function fetchCache(line: Line, bytes: number): Promise<void> {
+  const head = `GET ${cacheOf(line)} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n`;
+  const answer = await spoken(line, head, 0);
+  const body = answer.bytes - answer.head.indexOf("\r\n\r\n") - 4;
+  if (!answer.head.startsWith("HTTP/1.1 200 ") || body !== bytes)
+    throw new Error(`fetching a cache: ${body} bytes behind ${answer.head}`);
+}
+
+/** One request on a connection of its own, with so many bytes behind its head. Of the answer only the beginning is kept. */
+async function spoken({ socketPath }: Line, head: string, bytes: number) {
+  const answer = { head: "", bytes: 0 };
+  const onread = {
+    buffer: received,
+    callback(length: number) {
+      if (answer.bytes === 0) answer.head = received.toString("latin1", 0, Math.min(length, 1_024));
+      answer.bytes += length;
+      return true;
+    },
+  };
+  const socket = connect({ path: socketPath, onread });
+  const closed = new Promise<void>((resolve, reject) => socket.once("close", resolve).once("error", reject));
+  socket.write(head);
+  for (let left = bytes; left > 0; left -= sent.length) {
+    const piece = left < sent.length ? sent.subarray(0, left) : sent;
+    await new Promise<void>((resolve, reject) => {
+      socket.write(piece, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+  await closed;
+  return answer;
 }
 
 /** What the disk does by itself: the same pieces into a file of its own, on the disk when this is done. */
@@ -261,7 +289,7 @@ async function inPairs(
 async function linesOf({ relayJobId, direct }: Pair): Promise<{ relay: Line; direct: Line }> {
   const relay = held.get(relayJobId);
   const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
-  const line = await claim(dispatcher, direct.url, direct.token);
+  const line = await claim({ dispatcher, origin: direct.url }, direct.token);
   if (!relay || !line) throw new Error("a job for one of the two ways is missing");
   return { relay, direct: line };
 }

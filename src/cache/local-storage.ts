@@ -19,9 +19,10 @@ import { processMark, syncPath } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { createMutex } from "../base/keyed-mutex.ts";
 import { makeDirectory } from "../base/trusted-file.ts";
-import { formatBytes, SECOND_MS } from "../base/units.ts";
+import { formatBytes, MIB_BYTES, SECOND_MS } from "../base/units.ts";
 import { type FileHeader, HEADER_BYTES, readHeader, renderHeader } from "./cache-file.ts";
 import { CacheError } from "./errors.ts";
+import { gather } from "./gather.ts";
 import type { CacheId } from "./rights.ts";
 import { createRoom, type KeptFile, type Reservation, type Room } from "./room.ts";
 import {
@@ -36,7 +37,9 @@ import {
 } from "./storage.ts";
 
 /** What is read or written at one time. */
-const PIECE_BYTES = 512 * 1024;
+const PIECE_BYTES = 256 * 1024;
+/** So much may wait for the disk before it is told to begin. */
+const SYNCED_BYTES = 16 * MIB_BYTES;
 /** Files whose heads are read side by side. */
 const AT_ONCE = 16;
 
@@ -197,9 +200,10 @@ export class LocalStorage implements CacheStorage {
 
   async #write(path: string, header: FileHeader, { body, bytes }: NewCache, signal: AbortSignal) {
     const handle = await open(path, "wx", 0o600);
+    const sync = () => this.#syncing(() => handle.datasync());
     try {
       await handle.write(renderHeader(header), 0, HEADER_BYTES, 0);
-      await writeExactly(handle, addAbortSignal(signal, body), bytes);
+      await writeExactly(handle, addAbortSignal(signal, body), bytes, sync);
       await this.#syncing(() => handle.sync());
     } finally {
       await handle.close();
@@ -243,34 +247,36 @@ function fullError(why: "too large" | "no space", bytes: number, work: string, c
   });
 }
 
-/**
- * All that comes, behind the header, in large pieces: the next is gathered while one is written. Throws CacheError when it is more or less
- * than was said.
- */
-async function writeExactly(handle: FileHandle, body: Readable, bytes: number): Promise<void> {
-  let [at, gathered] = [0, 0];
-  let piece: Buffer[] = [];
-  let writing: Promise<void> = Promise.resolve();
-  const write = async () => {
-    await writing;
-    writing = writeAll(handle, piece, HEADER_BYTES + at - gathered);
-    // Whoever waits for it hears of it.
-    writing.catch(() => {});
-    [piece, gathered] = [[], 0];
+/** All that comes, behind the header, and on its way to the disk while more comes. Throws CacheError when it is more or less than was said. */
+async function writeExactly(
+  handle: FileHandle,
+  body: Readable,
+  bytes: number,
+  sync: () => Promise<void>,
+): Promise<void> {
+  let [at, syncedAt] = [0, 0];
+  let syncing: Promise<void> | undefined;
+  const startSync = () => {
+    syncedAt = at;
+    // What fails here fails at the end as well.
+    syncing = sync()
+      .catch(() => {})
+      .finally(() => {
+        syncing = undefined;
+      });
   };
   try {
-    for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      at += chunk.length;
-      if (at > bytes) throw cutError("longer");
-      piece.push(chunk);
-      gathered += chunk.length;
-      if (gathered >= PIECE_BYTES) await write();
-    }
-    if (at < bytes) throw cutError("shorter");
-    if (gathered > 0) await write();
+    await gather(body, PIECE_BYTES, async (piece) => {
+      const length = piece.reduce((sum, { byteLength }) => sum + byteLength, 0);
+      if (at + length > bytes) throw cutError("longer");
+      await writeAll(handle, piece, HEADER_BYTES + at);
+      at += length;
+      if (syncing === undefined && at - syncedAt >= SYNCED_BYTES) startSync();
+    });
   } finally {
-    await writing;
+    await syncing;
   }
+  if (at < bytes) throw cutError("shorter");
 }
 
 async function writeAll(handle: FileHandle, piece: readonly Buffer[], position: number): Promise<void> {
