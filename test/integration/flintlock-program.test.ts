@@ -95,7 +95,11 @@ describe("a fleet of two hosts", { timeout: LIMIT_MS }, () => {
     await bridge.close();
     fleet.guests.release();
     await fleet.succeed(job ? [job] : []);
+    const [lost] = await fleet.addJobs(1, { image: { name: `${registry.host}/team/nothing:1` } });
+    await eventually("the other job fails", () => lost?.status === "failed", LIMIT_MS);
 
+    expect([lost?.failureReason, fleet.guests.boots.length]).toEqual(["script_failure", 1]);
+    expect(lost?.trace.text()).toMatch(/there is no image \S+team\/nothing:1/);
     expect(told).toMatch(/^executor=docker$/m);
     expect(told).toMatch(/^images=0$/m);
     expect(told).toContain(`\nregistries=${registry.host}\n`);

@@ -28,11 +28,11 @@ const login = { username: "me", password: "right" };
 const operators = { login: { kind: "password", username: "me", password: new Secret("right") } } as const;
 
 interface Setup {
-  readonly egress?: PoolOverrides["egress"];
+  readonly egress?: PoolOverrides["egress"] | ((host: string) => string[]);
   readonly login?: typeof login;
   /** Undefined for a registry that the operator has not named. */
   readonly named?: Partial<NamedRegistry> | undefined;
-  readonly pulled?: readonly { readonly image: string; readonly isTrusted?: boolean }[];
+  readonly pulled?: readonly { readonly image: string; readonly isTrusted?: boolean }[] | "unknown";
   readonly auth?: string;
   readonly sizeBytes?: number;
 }
@@ -61,10 +61,13 @@ async function start(setup: Setup = {}): Promise<World> {
     ...{ proxies: directRoutes, clock: systemClock },
   });
   open.push({ [Symbol.asyncDispose]: () => images.close() });
-  const given = pulled.map(({ image, isTrusted = false }) => ({ name: `${host}/${image}`, isTrusted }));
+  const pulledImages = async () => {
+    if (pulled === "unknown") throw new Error("its pool is not configured any more");
+    return pulled.map(({ image, isTrusted = false }) => ({ name: `${host}/${image}`, isTrusted }));
+  };
   const bench = await createRelayBench({
-    pool: { egress },
-    relay: { mirror: images.mirror, inContainers: async () => true, pulledImages: async () => given },
+    pool: { egress: typeof egress === "function" ? egress(host) : egress },
+    relay: { mirror: images.mirror, inContainers: async () => pulled !== "unknown", pulledImages },
   });
   open.push({ [Symbol.asyncDispose]: () => bench.close() });
   const config = JSON.stringify({ auths: { [host]: { auth } } });
@@ -220,6 +223,14 @@ describe("a private image", () => {
     expect((await get("team/tool/manifests/1")).status).toBe(401);
     for (const part of partsOf(own)) expect((await get(`team/tool/${part}`)).status).not.toBe(200);
   });
+});
+
+test("a machine of which nothing is known any more gets what its pool's egress opens, and that alone", async () => {
+  const pulled = "unknown";
+  const [closed, opened] = [await start({ pulled }), await start({ pulled, egress: (host) => [host] })];
+
+  expect((await closed.get("team/tool/manifests/1")).status).toBe(403);
+  expect((await opened.get("team/tool/manifests/1")).status).toBe(200);
 });
 
 test("how images are to be got is told to a machine that pulls them", async () => {

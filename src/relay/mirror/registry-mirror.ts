@@ -113,7 +113,8 @@ async function jobOf({ store, pools, pulledImages }: MirrorOptions, guest: Guest
   if (payload === undefined) throw new Refusal(404, "this machine has no job");
   const machine = await store.machine(guest.machineId);
   const pool = pools().get(machine?.pool ?? "");
-  const pulled = machine === undefined ? [] : await pulledImages(machine);
+  // What cannot be known any more, since its pool or image is gone, opens nothing; what the pool's egress opens stays open.
+  const pulled = machine === undefined ? [] : await pulledImages(machine).catch(() => []);
   return { machine: guest, payload, allow: pool?.containers.allow ?? [], pulled };
 }
 
