@@ -5,6 +5,7 @@ import { createWorkQueue } from "./work-queue.ts";
 
 /** Measured: about 400 log lines/s of a loop, 4,800 of a daemon whose events are cut off. */
 const LOOP_STEP_MS = 2.5;
+const BEFORE_PANIC_MS = 50;
 const DEAF_LINES_PER_MS = 4.8;
 
 export interface Daemon {
@@ -47,6 +48,8 @@ export function startDaemon(host: Host, crash: (reason: string) => void): Daemon
   async function step(uid: string): Promise<void> {
     logLines++;
     const outcome = await reconcile(host, uid, life.signal);
+    // The create has been answered by then.
+    if (outcome.kind === "panic") await clock.sleep(BEFORE_PANIC_MS, life.signal);
     if (outcome.kind === "panic") crash("panic: nil pointer dereference: WithMicroVM, config.go:118");
     if (outcome.kind === "again") addLater(uid, outcome.afterMs);
     if (outcome.kind === "gone" && misbehaviour.loopsWhenGone) {
