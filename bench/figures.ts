@@ -1,10 +1,12 @@
 import type { Figure } from "./core/figure.ts";
 import { artifacts } from "./figures/artifacts.ts";
 import { boot } from "./figures/boot.ts";
+import { cache } from "./figures/cache.ts";
 import { cancel } from "./figures/cancel.ts";
 import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { fleetIdle } from "./figures/fleet-idle.ts";
+import { imageJobs } from "./figures/image-jobs.ts";
 import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
 import { placement } from "./figures/placement.ts";
@@ -22,7 +24,9 @@ export const figures: readonly Figure[] = [
   cancel,
   relay,
   artifacts,
+  cache,
   jobImages,
+  imageJobs,
   load,
   restart,
   boot,

@@ -2,6 +2,13 @@
 export const advice: Readonly<Record<string, string>> = {
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
+  cache_cut: "Nothing: the runner tries again, and what was there before is still there.",
+  cache_directory: "Name a directory in cache.directory that FireRunner's user may write to.",
+  cache_no_space: "Make room on the disk (firerunner cache prune), or lower cache.minFree.",
+  cache_server_refused:
+    "Correct cache.s3: bucket, region, and keys that may read, write, list and delete there.",
+  cache_server_unavailable: "Look at the S3 server, and at the way to it (cache.s3.endpoint, proxy, caFile).",
+  cache_too_large: "Raise cache.projectSize and cache.size, or keep less in the cache.",
   ci_file_invalid: "Correct the line of .gitlab-ci.yml that the message names.",
   ci_repository: "Give the directory of a repository in which a .gitlab-ci.yml lies.",
   cli_canceled: "Nothing was written; run “firerunner init” again.",
@@ -19,6 +26,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_bad_image:
     "Check the name, and that the registry's answer is not a proxy's; nothing of it was kept.",
   container_bad_name: "Write NAME:TAG or HOST/NAME:TAG, as in .gitlab-ci.yml.",
+  container_bad_policy: "Write always, if-not-present or never, or a list of them.",
   container_cache_broken:
     "Stop what uses the directory and remove it: all that is in it can be fetched again.",
   container_compose_failed:
@@ -26,6 +34,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_denied: "Give a login that may read the image (containers.registries), and check its name.",
   container_forbidden_address:
     "Name the registry in containers.registries if jobs may have images from there.",
+  container_late: "Look at the way to the registry, or raise containers.pullDeadline of the pool.",
   container_layer_refused: "Build the image anew with a common tool.",
   container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
   container_not_found: "Correct the image's name or tag.",

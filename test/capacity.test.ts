@@ -158,6 +158,7 @@ class History {
       pools: this.pools,
       starting: new Map(this.starting),
       avoidedHosts: new Map(),
+      fetchedMs: new Map(),
       listening: new Set(this.machines.keys()),
       heardAt: new Map(),
       ends: new Map(),

@@ -38,7 +38,7 @@ interface Loads {
 export const load: Figure = {
   name: "load",
   title: `${MACHINES} machines at one time`,
-  about: `FireRunner in a process of its own with ${MACHINES} fake machines, whose guests, in another process, speak the runner's protocol to their relay sockets. First idle; then every machine runs a long job that logs every 3 s; then ${POOLS} runners with 25 machines each work off a queue of jobs that end after a second. One sample every 2 s, claims every second. CPU is that of one core; the delay of the event loop is the 99th percentile within each sample, beside that of a process that does nothing at the same time (the cores are shared). GitLab allows one runner 2,000 requests a minute.`,
+  about: `FireRunner in a process of its own with ${MACHINES} fake machines, whose guests, in another process, speak the runner's protocol to their relay sockets. First idle; then every machine runs a long job that logs every 3 s; then ${POOLS} runners with 25 machines each work off a queue of jobs that end after a second. One sample every 2 s, claims every second. CPU is that of one core, all threads of the process together; the delay of the event loop is the 99th percentile within each sample, beside that of a process that does nothing at the same time (the cores are shared). GitLab allows one runner 2,000 requests a minute.`,
   machines: false,
   limitMs: 180_000,
   async measure(context) {
@@ -79,9 +79,21 @@ export function summarizeLoad({ idle, running, churning, claimsPerSecond }: Load
       summarize([GITLAB_PER_SECOND]),
     ),
     ...rows("CPU of the manager", "%", "cpuPercent"),
+    {
+      what: "CPU of the manager for each job that comes and goes",
+      unit: "ms",
+      measured: summarize([cpuMsPerJob(churning.manager, claimsPerSecond)]),
+    },
     ...rows("memory of the manager", "MiB", "rssMib", { of: "max", bound: "at most", value: 250 }),
     ...rows("event-loop delay", "ms", "loopDelayP99Ms", { of: "median", bound: "at most", value: 50 }),
   ];
+}
+
+/** All that it takes while jobs come and go, by the jobs of the same time. */
+function cpuMsPerJob(samples: readonly Sample[], claimsPerSecond: readonly number[]): number {
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const cpuMsPerSecond = mean(samples.map(({ cpuPercent }) => cpuPercent)) * 10;
+  return cpuMsPerSecond / mean(claimsPerSecond);
 }
 
 async function measureRunning(

@@ -90,6 +90,7 @@ function aSnapshot(live: number): Snapshot {
     pools: new Map([[pool.name, pool]]),
     starting: new Map(),
     avoidedHosts: new Map(),
+    fetchedMs: new Map(),
     listening: ids,
     heardAt: new Map(machines.map(({ id }) => [id, now])),
     ends: new Map(),

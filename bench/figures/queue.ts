@@ -214,6 +214,7 @@ async function observed(
     placement: "spread",
     starting: new Map(),
     avoidedHosts: new Map(),
+    fetchedMs: new Map(),
     heardAt: new Map(machines.map(({ id }) => [id, now])),
     ends: new Map(),
     statusAt: new Map(jobs.map(({ id }) => [id, now])),

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { isKept } from "../core/figure.ts";
 import { summarizeUploads } from "./artifacts.ts";
 import { summarizeBoots } from "./boot.ts";
+import { summarizeCaches } from "./cache.ts";
 import { summarizeCancels } from "./cancel.ts";
 import { summarizeClaims } from "./claim.ts";
 import { summarizeDensity } from "./density.ts";
@@ -51,6 +52,14 @@ describe("the figures' summaries", () => {
 
     expect(cpu).toMatchObject({ ratio: 2.2 });
     expect([cpu, memory].map((row) => row && isKept(row))).toEqual([false, undefined]);
+  });
+
+  test("what a job costs is the CPU of the churn by the jobs of the same time", () => {
+    const samples = (cpuPercent: number) => ({ manager: [{ ...second, cpuPercent }], bystander: [second] });
+    const claims = { claimsPerSecond: [10, 30] };
+    const rows = summarizeLoad({ idle: samples(1), running: samples(5), churning: samples(40), ...claims });
+
+    expect(rows.find(({ what }) => what.includes("for each job"))?.measured.median).toBe(20);
   });
 
   test("uploads are judged by the share of the direct rate", () => {
@@ -121,4 +130,15 @@ describe("the figures' summaries", () => {
     expect(rows.map(({ measured }) => measured.median)).toEqual([256, 256, 80]);
     expect(rows[0]?.ratio).toBe(0.5);
   });
+});
+
+test("caches are compared with the disk, up and down", () => {
+  const round = { up: 2_000, written: 1_000, down: 1_000, read: 800 };
+  const rows = summarizeCaches(256 * 1024 ** 2, [round, round]);
+
+  expect(rows.map(({ measured, ratio }) => [measured.median, ratio])).toEqual([
+    [128, 0.5],
+    [256, 0.8],
+  ]);
+  expect(rows.map(isKept)).toEqual([false, true]);
 });

@@ -32,6 +32,8 @@ export interface ComponentsOptions {
   readonly pools: readonly BenchPool[];
   /** Nothing paces what guests send: for measuring what the relay itself costs. */
   readonly unpaced: boolean;
+  /** `HOST:PORT` without TLS, from which jobs have images; then machines run containers. */
+  readonly registry?: string | undefined;
   /** Where the images are that real machines boot; needed where a pool has some. */
   readonly imagesDirectory?: string;
 }
@@ -59,12 +61,15 @@ export const benchImage = {
 const realPool = { driver: "qemu", size: { cpus: 1, memory: "512MiB", disk: "2GiB" } };
 const realSettings = { cpuOvercommit: 4, memoryReserve: "1GiB" };
 
-const noImages: ImageSource = {
-  resolve: async () => ({
-    ...benchImage,
-    runnerInfo: { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures },
-  }),
-};
+const runner = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
+const containerRunner = { ...runner, executor: "docker", features: { ...shellFeatures, image: true } };
+
+function noImages(runsContainers: boolean): ImageSource {
+  const image = { ...benchImage, runnerInfo: runner };
+  return {
+    resolve: async () => (runsContainers ? { ...image, containerRunnerInfo: containerRunner } : image),
+  };
+}
 
 export async function createComponents(options: ComponentsOptions): Promise<BenchComponents> {
   const { stateDirectory } = options;
@@ -75,7 +80,10 @@ export async function createComponents(options: ComponentsOptions): Promise<Benc
   const driver = createFakeDriver({ host, directory: join(stateDirectory, "m") });
   const own = { stateDirectory, settings: config.vm, clock: systemClock, log: silentLog };
   const real = options.imagesDirectory === undefined ? undefined : createQemuDriver(own);
-  const images = options.imagesDirectory === undefined ? noImages : openImages(() => config);
+  const images =
+    options.imagesDirectory === undefined
+      ? noImages(options.registry !== undefined)
+      : openImages(() => config);
   const cleanups: Cleanup[] = [() => driver.close()];
   const components = await composeApp(
     {
@@ -107,7 +115,7 @@ async function destroyAll(driver: VmDriver): Promise<void> {
 
 /** A file beside the state directory, as an operator would write it. */
 async function writeConfig(options: ComponentsOptions): Promise<string> {
-  const { gitlabUrl, stateDirectory, pools, imagesDirectory } = options;
+  const { gitlabUrl, stateDirectory, pools, imagesDirectory, registry } = options;
   // Real machines run as users of their own and must be able to pass through.
   await mkdir(stateDirectory, { recursive: true, mode: 0o711 });
   const file = join(dirname(stateDirectory), "firerunner.yaml");
@@ -122,6 +130,7 @@ async function writeConfig(options: ComponentsOptions): Promise<string> {
     state: stateDirectory,
     pools: Object.fromEntries(pools.map((pool) => [pool.name, poolOf(pool)])),
     log: { format: "json" },
+    ...(registry === undefined ? {} : { containers: { registries: { [registry]: { plaintext: true } } } }),
     ...(imagesDirectory === undefined ? {} : { vm: realSettings, images: { directory: imagesDirectory } }),
   });
   await writeFile(file, text, { mode: 0o600 });

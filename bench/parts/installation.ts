@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { gitlabRateLimits } from "@firerunner/gitlab-stand-in/limits";
 import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import type { CacheDefinition } from "../../src/ci/definition.ts";
 import type { BenchContext } from "../core/figure.ts";
 import { type Child, startChild } from "./child.ts";
 import type { GuestsHandlers, Held, Pair, Work } from "./guests-process.ts";
@@ -12,10 +13,17 @@ import { fineClock } from "./real-installation.ts";
 
 const unlimited = { updatesPerJob: 1e9, tracesPerJob: 1e9, artifactsPerJob: 1e9 };
 
+const aCache: CacheDefinition = {
+  ...{ key: "bench", paths: ["x"], untracked: false, policy: "pull-push", when: "on_success" },
+  ...{ unprotect: false, fallbackKeys: [] },
+};
+
 export interface InstallationOptions {
   /** One pool and one runner each; the number is that of jobs at one time. */
   readonly pools: readonly number[];
   readonly unpaced?: boolean;
+  /** `HOST:PORT`, from which jobs have images. */
+  readonly registry?: string;
 }
 
 /** A stand-in GitLab here, FireRunner in a second process, and the guests of its fake machines in a third. */
@@ -26,8 +34,12 @@ export interface FakeInstallation {
   readonly guests: Child<GuestsHandlers, Held>;
   /** Ends both processes; otherwise they end with the figure. */
   stop(): Promise<void>;
+  /** Where FireRunner's state and everything else of this installation lies. */
+  readonly directory: string;
   /** A pending job that only the runner of this pool can take. */
-  addJob(pool: number, work: Work): Promise<Job>;
+  addJob(pool: number, work: Work, image?: string): Promise<Job>;
+  /** A job that waits in its machine, for what the bench does in its name. */
+  addHeld(pool: number): Promise<Job>;
   /** A job that waits, one way through the relay and the other for a runner that takes it directly. */
   addPair(): Promise<Pair & { readonly relayJob: Job; readonly directJob: Job }>;
 }
@@ -38,7 +50,7 @@ const tagOf = (pool: number) => `pool-${pool}`;
 
 export async function createFakeInstallation(
   context: BenchContext,
-  { pools, unpaced = false }: InstallationOptions,
+  { pools, unpaced = false, registry }: InstallationOptions,
 ): Promise<FakeInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-bench-"));
   context.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
@@ -74,13 +86,21 @@ export async function createFakeInstallation(
       token: runners[pool]?.token ?? "",
       concurrency,
     })),
-    unpaced,
+    ...{ unpaced, registry },
     running: [],
     claims: true,
   });
 
-  function add(tag: string, work: Work): Promise<Job> {
-    return gitlab.addJob(project, { tags: [tag], script: [JSON.stringify(work)] });
+  function add(tag: string, work: Work, image?: string): Promise<Job> {
+    const named = image === undefined ? {} : { image: { name: image } };
+    const script = [JSON.stringify(work)];
+    return gitlab.addJob(project, { tags: [tag], script, caches: [aCache], ...named });
+  }
+
+  async function addHeld(pool: number): Promise<Job> {
+    const job = await add(tagOf(pool), { hold: true });
+    while (!heldJobs.has(job.id)) await new Promise((resolve) => setTimeout(resolve, 5));
+    return job;
   }
 
   return {
@@ -88,12 +108,12 @@ export async function createFakeInstallation(
     project,
     manager,
     guests,
+    directory,
     stop,
-    addJob: (pool, work) => add(tagOf(pool), work),
+    addHeld,
+    addJob: (pool, work, image) => add(tagOf(pool), work, image),
     async addPair() {
-      const relayJob = await add(tagOf(0), { hold: true });
-      const directJob = await add("direct", { hold: true });
-      while (!heldJobs.has(relayJob.id)) await new Promise((resolve) => setTimeout(resolve, 5));
+      const [relayJob, directJob] = await Promise.all([addHeld(0), add("direct", { hold: true })]);
       const direct = { url: gitlab.url, token: directRunner.token };
       return { relayJobId: relayJob.id, direct, relayJob, directJob };
     },

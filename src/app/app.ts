@@ -70,6 +70,7 @@ export function createApp(options: AppOptions): App {
     components.tagged?.start();
     components.claimer.start();
     components.tokens.verifyNew();
+    components.warm.start();
     void logCapacity(components, [...config.pools.values()], log);
   }
 
@@ -82,6 +83,7 @@ export function createApp(options: AppOptions): App {
     components?.claimer.reload();
     components?.tokens.verifyNew();
     components?.tagged?.reload();
+    components?.warm.wake();
     components?.scheduler.wake("configuration read again");
     await components?.relay.reload();
     const ofServer = (await publicServer?.reload(config.http)) ?? [];

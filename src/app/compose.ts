@@ -2,19 +2,22 @@
  * The wiring, and nothing else: which part is made of which, in the order of the picture in ARCHITECTURE.md from the middle outwards.
  * What is read while parts are being built is there before; news that goes against this order is subscribed to when both ends exist.
  */
-import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { every, systemClock } from "../base/clock.ts";
+import type { DiskLedger } from "../base/disk-ledger.ts";
 import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { HOUR_MS, MIB_BYTES } from "../base/units.ts";
 import { type Claimer, createClaimer } from "../claiming/claimer.ts";
 import { createSlots, type Slots } from "../claiming/slots.ts";
 import type { Config } from "../config/load.ts";
+import { createWarmImages, type WarmImages } from "../containers/warm.ts";
+import { announcedInfo } from "../scheduler/health.ts";
 import { createScheduler, type Scheduler } from "../scheduler/scheduler.ts";
 import type { Store } from "../store/store.ts";
 import type { Cleanup } from "./cleanups.ts";
 import { type Core, type CoreOptions, openCore } from "./core.ts";
+import { warnOfIgnoredImages } from "./job-containers.ts";
 import { configuredPools, createPoolSources, type PoolSources } from "./pool-sources.ts";
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
@@ -27,6 +30,7 @@ const SILENT_AFTER_INTERVALS = 3;
 export interface Components extends Core {
   /** What is to be said of images that hold the stand-in runner. */
   readonly standIns: () => string[];
+  readonly warm: WarmImages;
   readonly scheduler: Scheduler;
   readonly claimer: Claimer;
   /** Of the configured pools. */
@@ -78,7 +82,21 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
     cleanups.push(tagged.provisioner.onPoolsChange(() => claimer.poolsChanged()));
     cleanups.push(tagged.watcher.demand.onChange(() => claimer.wake()));
   }
-  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged };
+  const warm = createWarmImages({
+    names: () => config().images.warm,
+    images: core.containers.cache,
+    clock: systemClock,
+    log: log.child({ component: "images" }),
+  });
+  cleanups.push(() => warm.stop());
+  void warnOfIgnoredImages(kindsIn(sources), images, log);
+  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged, warm };
+}
+
+/** What is told of machines is told once for all sets of tags. */
+function kindsIn({ pools, bases }: PoolSources) {
+  const configured = [...pools().values()].filter(({ origin }) => origin.kind === "configured");
+  return [...configured, ...[...bases()].map(([name, base]) => ({ ...base, name }))];
 }
 
 function buildScheduler({ core, sources, config, log }: Base): Scheduler {
@@ -87,12 +105,17 @@ function buildScheduler({ core, sources, config, log }: Base): Scheduler {
     store: core.store,
     fleet: core.fleet,
     images: core.images,
+    jobImages: core.containers,
     api: core.api,
     relay: core.relay,
     pools: sources.pools,
     bases: sources.bases,
     placement: vm.placement,
-    disk: { freeBytes: () => freeBytes(state), minFreeBytes: vm.minFreeDisk * MIB_BYTES },
+    disk: {
+      freeBytes: () => freeBytes(state, core.caches, vm.minFreeDisk * MIB_BYTES),
+      minFreeBytes: vm.minFreeDisk * MIB_BYTES,
+      roomForImages: core.imageCache.roomProblem,
+    },
     config: patientOf(config()),
     shutdown,
     clock: systemClock,
@@ -135,7 +158,10 @@ function watchTokens({ core: { api, images }, config, log }: Base): PoolTokens {
   return createPoolTokens({
     api,
     pools: () => config().pools,
-    runnerInfo: async (image) => (await images.resolve(image).catch(() => undefined))?.runnerInfo,
+    async runnerInfo(pool) {
+      const image = await images.resolve(pool.image).catch(() => undefined);
+      return image && announcedInfo(pool, image);
+    },
     clock: systemClock,
     log,
   });
@@ -178,12 +204,9 @@ function pruneHistory(store: Store, keepMs: () => number, log: Log): Cleanup {
   return every(systemClock, HOUR_MS, once);
 }
 
-/** Of the volume with the least: the store's, or the machines' where they have one of their own. */
-async function freeBytes(state: string): Promise<number> {
-  const of = async (directory: string) => {
-    const { bavail, bsize } = await statfs(directory);
-    return bavail * bsize;
-  };
+/** Of the volume with the least: the store's, or the machines' where they have one of their own. Caches give way first. */
+async function freeBytes(state: string, caches: DiskLedger, wantedBytes: number): Promise<number> {
+  const of = (directory: string) => caches.makeFree(directory, wantedBytes);
   const ofMachines = of(join(state, "machines")).catch(() => Number.POSITIVE_INFINITY);
   return Math.min(await of(state), await ofMachines);
 }

@@ -6,15 +6,23 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
+import { createDiskLedger, type DiskCache, type DiskLedger } from "../base/disk-ledger.ts";
 import type { Log } from "../base/log.ts";
 import { MIB_BYTES } from "../base/units.ts";
+import { cacheDirectory } from "../cache/config.ts";
+import { LocalStorage } from "../cache/local-storage.ts";
+import { openCacheStorage } from "../cache/open-storage.ts";
 import type { Config } from "../config/load.ts";
+import { containersDirectory } from "../containers/config.ts";
+import { type ImageDiskCache, imageDiskCache } from "../containers/disk-cache.ts";
+import { openJobImages } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
 import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
 import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
+import type { RelayCache } from "../relay/job/cache.ts";
 import { createRelay, type Relay } from "../relay/relay.ts";
 import type { ImageSource } from "../scheduler/ports.ts";
 import { createStore } from "../store/create-store.ts";
@@ -27,6 +35,7 @@ import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import type { Cleanup } from "./cleanups.ts";
 import { bootDataFrom, createGuestAuthorities } from "./guest-boot.ts";
 import { type HostRegistry, openHostRegistry } from "./hosts.ts";
+import { createJobContainers, type JobContainers } from "./job-containers.ts";
 
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
 const RESERVE_BYTES = 16 * MIB_BYTES;
@@ -38,6 +47,10 @@ export interface Core {
   readonly reach: Reach;
   readonly api: RunnerApi;
   readonly images: ImageSource;
+  readonly containers: JobContainers;
+  readonly imageCache: ImageDiskCache;
+  /** What gives way to machines' disks. */
+  readonly caches: DiskLedger;
   readonly fleet: ChangingFleet;
   /** Has no host yet: the drivers of hosts begin to ask them as soon as they are in the fleet. */
   readonly hostRegistry: HostRegistry<FlintlockHost>;
@@ -72,30 +85,69 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     systemId: systemIdOf(store.installationId),
   });
   const images = overrides?.images ?? openImages(config);
-  const fleet = overrides?.fleet ?? createLocalFleet(localDeps(config(), log));
+  const caches = createDiskLedger();
+  const fleet = overrides?.fleet ?? createLocalFleet({ ...localDeps(config(), log), caches });
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
+  const openJobImageCache = () => openCacheOf(config());
+  const containers = createJobContainers({
+    ...{ store, pools, images, clock: systemClock },
+    openCache: openJobImageCache,
+  });
+  cleanups.push(() => containers.close());
+  const imageCache = imageDiskCache(containersDirectory(config()), containers.cache);
+  caches.add(imageCache);
+  const cache = await openCache(config(), images, cleanups);
+  const kept = cache?.storage;
+  if (kept instanceof LocalStorage) caches.add(jobDiskCache(cacheDirectory(config()), kept));
   const relay = createRelay({
     store,
     http,
     api,
     pools,
+    cache,
     bootData: bootDataFrom({
       store,
       pools,
       relay: relayConfig,
       authorities: createGuestAuthorities(config(), log),
+      containers,
+      hasCaches: cache !== undefined,
     }),
+    inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
+    pulledImages: containers.pulledBy,
     clock: systemClock,
     log: log.child({ component: "relay" }),
     config: relayConfig,
     directory: join(state, "relay"),
     proxies: proxy,
+    mirror: containers.mirror,
   });
   cleanups.push(() => relay.stop());
   await relay.start();
-  return { store, http, reach, api, images, fleet, hostRegistry, relay };
+  return { store, http, reach, api, images, containers, imageCache, caches, fleet, hostRegistry, relay };
+}
+
+/** What jobs name under `cache:`, where it lies on this computer. */
+function jobDiskCache(directory: string, storage: LocalStorage): DiskCache {
+  return {
+    ...{ name: "caches of jobs", directory },
+    use: async () => ({ usedBytes: storage.usedBytes(), evictableBytes: storage.usedBytes() }),
+    evict: (bytes) => storage.free(bytes),
+  };
+}
+
+function openCacheOf(config: Config) {
+  const { size, minFree } = config.containers.cache;
+  return openJobImages({
+    directory: containersDirectory(config),
+    sizeBytes: size * MIB_BYTES,
+    minFreeBytes: minFree * MIB_BYTES,
+    registries: config.registries,
+    proxies: config.proxy,
+    clock: systemClock,
+  });
 }
 
 async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
@@ -118,6 +170,26 @@ async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
   const http = watchReach(await connectGitLab(config, log), reach);
   cleanups.push(() => http.close());
   return { http, reach };
+}
+
+/** Caches of jobs, where they are kept. */
+async function openCache(
+  { cache, cacheAccess: access, state, proxy: proxies, gitlab }: Config,
+  images: ImageSource,
+  cleanups: Cleanup[],
+): Promise<RelayCache | undefined> {
+  if (!cache.enabled) return undefined;
+  const where = { cache, state, access, proxies, gitlabUrl: gitlab.url };
+  const storage = await openCacheStorage({ ...where, clock: systemClock });
+  cleanups.push(() => storage.close());
+  return {
+    storage,
+    settings: cache,
+    async isKnownTo(digest) {
+      const image = await images.resolve(digest).catch(() => undefined);
+      return image !== undefined && (image.abilities?.includes("cache") ?? true);
+    },
+  };
 }
 
 function localDeps({ state, vm }: Config, log: Log) {

@@ -4,12 +4,14 @@ import { describeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { certificatesIn, MOST_AUTHORITIES_BYTES } from "../base/tls.ts";
 import { readTrusted } from "../base/trusted-file.ts";
+import { CACHE_BUCKET } from "../cache/request.ts";
 import type { Config } from "../config/load.ts";
 import { RELAY_IN_GUEST } from "../domain/drivers.ts";
 import type { Pool } from "../domain/pool.ts";
 import { renderBootData } from "../guest/boot.ts";
 import { type RelaySettings, runnerLogLimitKib } from "../relay/config.ts";
 import type { MachineStore } from "../store/store.ts";
+import type { JobContainers } from "./job-containers.ts";
 
 /** Machines listen nowhere; this is where they find the relay (see vm/local). */
 const GUEST_PROXY = `http://${RELAY_IN_GUEST}:80`;
@@ -22,20 +24,29 @@ export interface BootDataDeps {
   readonly pools: () => ReadonlyMap<string, Pool>;
   readonly relay: RelaySettings;
   readonly authorities: GuestAuthorities;
+  readonly containers: Pick<JobContainers, "bootOf">;
+  /** Whether caches are kept. */
+  readonly hasCaches: boolean;
 }
 
 /** Returns what gives a machine its boot data: undefined for one that is not known, or that is being removed. */
-export function bootDataFrom({ store, pools, relay, authorities }: BootDataDeps) {
+export function bootDataFrom({ store, pools, relay, authorities, containers, hasCaches }: BootDataDeps) {
   return async (machineId: string): Promise<string | undefined> => {
     const machine = await store.machine(machineId);
     if (!machine || machine.state === "stopping" || machine.state === "gone") return undefined;
-    const mode = pools().get(machine.pool)?.egress.mode ?? "none";
+    const pool = pools().get(machine.pool);
+    const mode = pool?.egress.mode ?? "none";
+    const disks = await containers.bootOf(machine);
     return renderBootData({
       machineId,
       token: store.machineToken(machineId),
       nowMs: systemClock.now(),
-      executor: "shell",
+      executor: disks === undefined ? "shell" : "docker",
+      containers: disks,
+      engine: pool?.containers.engine,
+      runnerSettings: pool?.runnerSettings,
       proxy: mode === "none" ? undefined : GUEST_PROXY,
+      cacheBucket: hasCaches ? CACHE_BUCKET : undefined,
       logLimitKib: runnerLogLimitKib(relay),
       authorities: await authorities.pem(),
     });

@@ -3,7 +3,6 @@ import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { openImages } from "../image/open-images.ts";
-import { tryHost } from "../operations/host-trial/host-trial.ts";
 import { hostOf, trialEndpoint } from "../operations/host-trial/trial-order.ts";
 import { registryAsker } from "../registry/holding.ts";
 import type { RelayTrials } from "../relay/relay.ts";
@@ -42,6 +41,7 @@ export function createHostTrials(deps: HostTrialsDeps): HostTrials {
     refuseSecond();
     underWay = order.host.name;
     try {
+      const { tryHost } = await import("../operations/host-trial/host-trial.ts");
       yield* tryHost(await optionsFor(deps, order), signal);
     } finally {
       underWay = undefined;

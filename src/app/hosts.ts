@@ -10,7 +10,7 @@ import type { EventStore, MachineStore, Store } from "../store/store.ts";
 import type { VmDriver } from "../vm/driver.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
-import { createFlintlockDriver } from "../vm/flintlock/driver.ts";
+import type { createFlintlockDriver } from "../vm/flintlock/driver.ts";
 
 interface HostRegistryOptions {
   readonly config: Config;
@@ -25,8 +25,10 @@ export async function openHostRegistry(options: HostRegistryOptions): Promise<Ho
   const log = options.log.child({ component: "vm" });
   const namespace = await namespaceOf(config, store.installationId);
   const askRegistry = registryAsker({ proxies: config.proxy });
-  const make = (host: FlintlockHost) =>
-    createFlintlockDriver({
+  let create: typeof createFlintlockDriver | undefined;
+  const make = (host: FlintlockHost) => {
+    if (create === undefined) throw new Error("a driver is wanted before it was loaded");
+    return create({
       host,
       namespace,
       settings: config.vm.flintlock,
@@ -35,7 +37,16 @@ export async function openHostRegistry(options: HostRegistryOptions): Promise<Ho
       random: Math.random,
       log,
     });
-  return createHostRegistry<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
+  };
+  const registry = createHostRegistry<FlintlockHost>({ fleet, store, make, isSame: isSameHost, log });
+  return {
+    ...registry,
+    async apply(hosts) {
+      // Its libraries take memory that is of no use to whoever has this computer alone.
+      if (hosts.size > 0) create ??= (await import("../vm/flintlock/driver.ts")).createFlintlockDriver;
+      await registry.apply(hosts);
+    },
+  };
 }
 
 /** The same after the store was lost: machines of before are then found, and removed. */

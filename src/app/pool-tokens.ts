@@ -34,7 +34,7 @@ export interface PoolTokensOptions {
   readonly api: Pick<RunnerApi, "verify">;
   readonly pools: () => ReadonlyMap<string, Pool>;
   /** What the runner in an image says about itself; undefined while the image is not ready. */
-  readonly runnerInfo: (image: string) => Promise<RunnerInfo | undefined>;
+  readonly runnerInfo: (pool: Pool) => Promise<RunnerInfo | undefined>;
   readonly clock: Pick<Clock, "sleep">;
   readonly log: Log;
 }
@@ -64,7 +64,7 @@ export function createPoolTokens(options: PoolTokensOptions): PoolTokens {
 
   async function untilKnown(pool: Pool, watch: Watch): Promise<void> {
     const { signal } = watch.ending;
-    const info = await options.runnerInfo(pool.image);
+    const info = await options.runnerInfo(pool);
     while (!signal.aborted) {
       const error = await refusal(pool, info, signal);
       if (signal.aborted) return;

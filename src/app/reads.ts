@@ -2,6 +2,7 @@
 import { systemClock } from "../base/clock.ts";
 import type { Config } from "../config/load.ts";
 import { neededAbilities } from "../config/machine-kinds.ts";
+import type { WarmImage } from "../containers/warm.ts";
 import { namedScopeOf } from "../discovery/config.ts";
 import { describeOutage } from "../gitlab/reach.ts";
 import type { WebhookPorts } from "../server/control/ports.ts";
@@ -18,7 +19,7 @@ export interface About {
 }
 
 export function daemonReads(app: Components, config: () => Config, about: About): DaemonReads {
-  const { scheduler, claimer, pools, reach, tokens, standIns, tagged } = app;
+  const { scheduler, claimer, pools, reach, tokens, standIns, warm, tagged } = app;
   return {
     ...{ scheduler, claimer, pools },
     facts() {
@@ -29,9 +30,15 @@ export function daemonReads(app: Components, config: () => Config, about: About)
     },
     outage: () => describeOutage(reach.outage(), systemClock.now()),
     tokenProblem: tokens.problem,
-    notices: standIns,
+    notices: () => [...standIns(), ...warm.status().flatMap(warmNotice)],
     tagged: tagged && taggedReadiness(tagged),
   };
+}
+
+function warmNotice({ name, digest, problem }: WarmImage): string[] {
+  if (problem === undefined) return [];
+  const what = digest === undefined ? "is not at hand" : "cannot be followed, and may be out of date";
+  return [`the image ${name} (images.warm) ${what}: ${problem}`];
 }
 
 function taggedReadiness({ watcher, tokenCheck }: TaggedJobs): TaggedReadiness {

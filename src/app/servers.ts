@@ -78,7 +78,7 @@ async function openControl(
       }),
       ...createHostTrials({ config, store: components.store, trials: components.relay.trials, log }),
     },
-    status: () => describeDaemon(reads),
+    status: async () => ({ ...describeDaemon(reads), caches: [...(await components.caches.uses())] }),
     reload,
     publicServer: publicServer && {
       addresses: () => publicServer.addresses,

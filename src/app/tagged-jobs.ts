@@ -169,6 +169,6 @@ function basesOf({ kind, rules }: TagRules): ReadonlyMap<string, MachineBase> {
   return new Map([["webhook", baseOf(kind)], ...ofRules]);
 }
 
-function baseOf({ driver, image, hostLabels }: MachineKind, more: Labels = {}): MachineBase {
-  return { driver, image, hostLabels: { ...hostLabels, ...more } };
+function baseOf({ driver, image, containers, hostLabels }: MachineKind, more: Labels = {}): MachineBase {
+  return { driver, image, containers, hostLabels: { ...hostLabels, ...more } };
 }

@@ -50,3 +50,26 @@ export function createSharedWork<T>(): SharedWork<T> {
     },
   };
 }
+
+/**
+ * As `run`, for work that is done in somebody's name: where that of another one fails, what that one has or may not be ours, and it is done
+ * again for us.
+ */
+export async function runOrRepeat<T>(
+  shared: SharedWork<T>,
+  key: string,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  let isOurs = false;
+  const once = () =>
+    shared.run(key, signal, (stop) => {
+      isOurs = true;
+      return work(stop);
+    });
+  return await once().catch(async (error: unknown) => {
+    if (isOurs) throw error;
+    signal.throwIfAborted();
+    return await once();
+  });
+}

@@ -15,33 +15,65 @@ test.each([
   ["tags of Windows", "a: { script: [make], tags: [saas-windows-medium-amd64] }", "no *"],
   ["tags of macOS", "a: { script: [make], tags: [[macos-14]] }", "no *"],
   ["tags of ARM", "a: { script: [make], tags: [linux-arm64] }", "setting *"],
-  ["an image", "a: { script: [make], image: alpine }", "no *"],
-  ["an image for all", "image: alpine\na: { script: [make] }", "no *"],
-  ["an image for all by default", "default: { image: alpine }\na: { script: [make] }", "no *"],
+  ["an image", "a: { script: [make], image: alpine }", "unchanged *"],
+  ["an image for all", "image: alpine\na: { script: [make] }", "unchanged *"],
+  ["an image for all by default", "default: { image: alpine }\na: { script: [make] }", "unchanged *"],
   [
     "an image that is not inherited",
     "default: { image: alpine }\na: { inherit: { default: false }, script: [make] }",
     "unchanged *",
   ],
-  ["services", "a: { script: [make], services: [postgres] }", "no *"],
-  ["services for all", "services: [postgres]\na: { script: [make] }", "no *"],
+  ["services", "a: { script: [make], services: [postgres] }", "unchanged *"],
+  ["services for all", "services: [postgres]\na: { script: [make] }", "unchanged *"],
+  [
+    "an image for another computer",
+    "a: { script: [make], image: { name: alpine, docker: { platform: linux/arm64/v8 } } }",
+    "setting *",
+  ],
+  [
+    "a service for another computer",
+    "a: { script: [make], services: [x, { name: alpine, docker: { platform: linux/s390x } }] }",
+    "setting *",
+  ],
+  [
+    "images for this computer",
+    "a: { script: [make], image: { name: x, docker: { platform: linux/amd64 } }, services: [{ name: y, docker: { platform: $P } }] }",
+    "unchanged *",
+  ],
   ["a cache for all", "cache: { paths: [x] }\na: { script: [make] }", "unchanged *"],
   ["steps", "a: { run: [{ name: x, script: make }] }", "no *"],
   ["a downstream pipeline", "image: alpine\na: { trigger: group/other }", "unchanged *"],
   ["secrets", "a: { script: [make], secrets: { X: { vault: a/b } } }", "setting *"],
   ["a release", "a: { script: [make], release: { tag_name: v1 } }", "setting *"],
-  ["docker", "a: { script: [docker build .] }", "setting *"],
+  ["docker in the shell", "a: { script: [docker build ., podman push x, docker-compose up] }", "unchanged *"],
+  ["buildah in the shell", "a: { script: [docker build ., buildah push x] }", "setting *"],
   [
-    "docker behind another command",
-    "a: { before_script: ['cd x && sudo docker compose up'], script: [x] }",
+    "docker with dind",
+    "a: { image: docker, services: [{ name: 'docker:27-dind' }], script: [docker build .] }",
+    "unchanged *",
+  ],
+  [
+    "docker with an engine of its own",
+    "a: { image: docker, variables: { DOCKER_HOST: tcp://x:1 }, script: [docker build .] }",
+    "unchanged *",
+  ],
+  [
+    "docker without an engine",
+    "a: { image: docker, services: [redis], script: [docker build .] }",
     "setting *",
   ],
   [
-    "docker in a block of lines",
-    "a:\n  script:\n    - |\n      if true; then\n        docker push x\n      fi",
+    "docker without an engine, behind another command",
+    "a: { image: docker, before_script: ['cd x && sudo docker compose up'], script: [x] }",
     "setting *",
   ],
-  ["docker as a word", "a: { script: ['echo docker build', 'ls docker'] }", "unchanged *"],
+  [
+    "docker without an engine, in a block of lines",
+    "a:\n  image: docker\n  script:\n    - |\n      if true; then\n        docker push x\n      fi",
+    "setting *",
+  ],
+  ["podman in an image", "a: { image: podman, script: [podman build .] }", "unchanged *"],
+  ["docker as a word", "a: { image: x, script: ['echo docker build', 'ls docker'] }", "unchanged *"],
   ["a manual job", "a: { script: [make], when: manual }", "unchanged"],
   ["a job after a failure", "a: { script: [make], when: on_failure }", "unchanged"],
   ["a job of tags", "a: { script: [make], rules: [{ if: $CI_COMMIT_TAG }] }", "unchanged"],
@@ -60,7 +92,7 @@ test("each job of parallel, and those of included files", async () => {
 
   expect(
     await check(text, { "other.yml": "b: { extends: .base }\n.base: { script: [x], image: alpine }" }),
-  ).toEqual(["b: no *", "a 1/2: unchanged *", "a 2/2: unchanged *"]);
+  ).toEqual(["b: unchanged *", "a 1/2: unchanged *", "a 2/2: unchanged *"]);
 });
 
 test("what stands in a file on a server is said of the job that needs it", async () => {

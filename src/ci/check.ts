@@ -1,8 +1,8 @@
 /**
- * What runs here of a `.gitlab-ci.yml` as it is: one rule for each keyword and habit of jobs that a runner sees. The table in
+ * What runs here, in a pool whose machines run containers, of a `.gitlab-ci.yml` as it is: one rule for each keyword and habit of jobs that a runner sees. The table in
  * docs/pipelines.md tells the same, with tests and reasons.
  */
-import type { Hash } from "./document.ts";
+import { type Hash, isHash } from "./document.ts";
 import type { SurveyedJob } from "./survey.ts";
 
 /** `setting`: it runs once somebody has set what the notes name. */
@@ -30,10 +30,8 @@ function keyword(name: string, runs: Runs, note: string): Rule {
 
 const rules: readonly Rule[] = [
   keyword("trigger", "unchanged", "GitLab starts the other pipeline itself and asks no runner"),
-  keyword("image", "no", "jobs run in the machine itself, not in a container"),
-  keyword("services", "no", "no containers are started beside a job"),
+  foreignPlatform,
   keyword("run", "no", "steps are not run, only scripts"),
-  keyword("cache", "unchanged", "it runs without: nothing is kept from one job for the next"),
   keyword(
     "secrets",
     "setting",
@@ -80,17 +78,56 @@ function otherSystems({ tags }: Hash): Finding | undefined {
     : { runs: "setting", note: `tags: “${arm}” needs a host of that kind` };
 }
 
+const OWN = /^(?:linux(?:\/(?:amd64|x86_64)(?:\/.*)?)?|amd64|x86_64)$/i;
+
+/** Images and services run as they are, but not those for another computer. */
+function foreignPlatform({ image, services }: Hash): Finding | undefined {
+  const all = [image, ...(Array.isArray(services) ? services.flat(10) : [])];
+  const platforms = all.map((each) =>
+    isHash(each) && isHash(each["docker"]) ? each["docker"]["platform"] : undefined,
+  );
+  const foreign = platforms.find(
+    (each) => typeof each === "string" && !each.includes("$") && !OWN.test(each),
+  );
+  return foreign === undefined
+    ? undefined
+    : { runs: "setting", note: `docker:platform: “${String(foreign)}” needs a host of that kind` };
+}
+
 const TOOL =
   /(?:^|[;&|({]|&&|\|\||\bthen\b|\bdo\b|\belse\b|!)\s*(?:sudo\s+(?:-\S+\s+)*)?(?:[A-Z_][A-Z0-9_]*=\S*\s+)*(docker|docker-compose|podman|buildah|kaniko|\/kaniko\/executor)\s/m;
 
+/** What the shell of a machine that runs containers has, with an engine behind it. */
+const IN_MACHINES = ["docker", "docker-compose", "podman"];
+/** Clients of an engine: the others build by themselves. */
+const CLIENTS = ["docker", "docker-compose"];
+
 /** Containers that a script makes itself. */
 function containerTools(keywords: Hash): Finding | undefined {
-  if (keywords["image"] !== undefined) return undefined;
   const lines = ["before_script", "script", "after_script"].flatMap((key) => linesOf(keywords[key]));
-  const found = lines.map((line) => TOOL.exec(`${line} `)?.[1]).find((tool) => tool !== undefined);
-  return found === undefined
-    ? undefined
-    : { runs: "setting", note: `its script calls ${found}: put it into the machine image` };
+  const found = lines.flatMap((line) => TOOL.exec(`${line} `)?.[1] ?? []);
+  if (keywords["image"] === undefined) {
+    const missing = found.find((tool) => !IN_MACHINES.includes(tool));
+    return missing === undefined
+      ? undefined
+      : { runs: "setting", note: `its script calls ${missing}: put it into the machine image` };
+  }
+  const client = found.find((tool) => CLIENTS.includes(tool));
+  if (client === undefined || hasEngine(keywords)) return undefined;
+  return {
+    runs: "setting",
+    note: `its script calls ${client} without docker:dind: containers.socket gives it an engine`,
+  };
+}
+
+/** Of its own: in a service, or where it says itself. */
+function hasEngine({ services, variables }: Hash): boolean {
+  const all = Array.isArray(services) ? services.flat(10) : [];
+  const names = all.map((each) => (isHash(each) ? each["name"] : each));
+  return (
+    names.some((name) => typeof name === "string" && /dind|\$/.test(name)) ||
+    (isHash(variables) && variables["DOCKER_HOST"] !== undefined)
+  );
 }
 
 function linesOf(value: unknown): string[] {

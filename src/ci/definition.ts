@@ -13,6 +13,19 @@ interface ArtifactDefinition {
   readonly expireIn?: string;
 }
 
+export interface CacheDefinition {
+  /** As it stands in the file, or made of what last changed these files. */
+  readonly key: string | { readonly files: readonly string[]; readonly prefix?: string };
+  readonly paths: readonly string[];
+  readonly untracked: boolean;
+  /** `pull-push`, `pull`, `push`, or a variable that says one. */
+  readonly policy: string;
+  readonly when: "on_success" | "on_failure" | "always";
+  /** Shared with branches that are not protected. */
+  readonly unprotect: boolean;
+  readonly fallbackKeys: readonly string[];
+}
+
 interface NeedDefinition {
   readonly job: string;
   readonly artifacts: boolean;
@@ -24,6 +37,23 @@ interface RetryDefinition {
   readonly max: number;
   /** Failure reasons that are tried again; `always` stands for all. */
   readonly when: readonly string[];
+}
+
+/** A container image as a job names it; variables are the runner's to fill in. */
+export interface ImageDefinition {
+  readonly name: string;
+  readonly entrypoint?: readonly string[] | undefined;
+  readonly pullPolicy?: readonly string[] | undefined;
+  readonly docker?:
+    | { readonly platform?: string | undefined; readonly user?: string | undefined }
+    | undefined;
+}
+
+export interface ServiceDefinition extends ImageDefinition {
+  /** One or more, apart by spaces or commas. */
+  readonly alias?: string | undefined;
+  readonly command?: readonly string[] | undefined;
+  readonly variables?: Readonly<Record<string, string>> | undefined;
 }
 
 /** One job of a `.gitlab-ci.yml` after `extends`, `default`, `rules` and references have been worked in; of `parallel` one of the jobs. */
@@ -40,11 +70,13 @@ export interface JobDefinition {
   /** Jobs whose artifacts it fetches. Undefined: all that `needs` or the earlier stages offer. */
   readonly dependencies?: readonly string[];
   readonly artifacts?: ArtifactDefinition;
+  readonly caches?: readonly CacheDefinition[];
   readonly allowFailure: boolean | { readonly exitCodes: readonly number[] };
   readonly when: JobWhen;
   readonly timeoutSeconds: number;
   readonly retry: RetryDefinition;
-  readonly image?: { readonly name: string; readonly entrypoint?: readonly string[] };
+  readonly image?: ImageDefinition | undefined;
+  readonly services?: readonly ServiceDefinition[] | undefined;
 }
 
 /** A keyword, or a whole job, that was left out, and where it stands. */

@@ -1,11 +1,19 @@
 /** One job of the file, and the jobs of the pipeline that it becomes. */
 import type { z } from "zod";
-import { DEFAULT_JOB_TIMEOUT_SECONDS, type JobDefinition, type Notice } from "./definition.ts";
+import {
+  type CacheDefinition,
+  DEFAULT_JOB_TIMEOUT_SECONDS,
+  type ImageDefinition,
+  type JobDefinition,
+  type Notice,
+  type ServiceDefinition,
+} from "./definition.ts";
 import { type CiDocument, type Hash, isHash, mergeDeep, resolveReferences } from "./document.ts";
 import { CiFileError, MissingPartError, type Place } from "./errors.ts";
 import type { Assembled } from "./include.ts";
 import { type Instance, instancesOf } from "./job-names.ts";
 import {
+  type ImageKeywords,
   JobKeywords,
   jobKeywords,
   jobMakingKeywords,
@@ -21,7 +29,7 @@ export interface Globals {
   readonly stages: readonly string[];
   readonly variables: Variables;
   readonly defaults: Hash;
-  /** What the file says for all jobs and the stand-in does not know: `services`, `cache` … */
+  /** What the file says for all jobs and the stand-in does not know: `hooks` … */
   readonly others: Hash;
 }
 
@@ -167,7 +175,7 @@ function withRule(keywords: JobKeywords, rule: RuleKeywords): JobKeywords {
 }
 
 function toDefinition(name: string, keywords: JobKeywords, variables: Variables): JobDefinition {
-  const { artifacts, image, when = "on_success", allow_failure: allowed } = keywords;
+  const { artifacts, image, services, when = "on_success", allow_failure: allowed } = keywords;
   return {
     name,
     stage: keywords.stage ?? "test",
@@ -181,7 +189,9 @@ function toDefinition(name: string, keywords: JobKeywords, variables: Variables)
     timeoutSeconds: keywords.timeout ?? DEFAULT_JOB_TIMEOUT_SECONDS,
     retry: keywords.retry ?? { max: 0, when: ["always"] },
     ...(artifacts ? { artifacts: toArtifacts(artifacts) } : {}),
-    ...(image ? { image: toImage(image) } : {}),
+    ...toCaches(keywords.cache),
+    image: image && toImage(image),
+    services: services?.map(toService),
   };
 }
 
@@ -197,9 +207,27 @@ function toArtifacts(given: NonNullable<JobKeywords["artifacts"]>): NonNullable<
   };
 }
 
-function toImage(given: NonNullable<JobKeywords["image"]>): NonNullable<JobDefinition["image"]> {
-  const entrypoint = "entrypoint" in given ? given.entrypoint : undefined;
-  return { name: given.name, ...(entrypoint ? { entrypoint } : {}) };
+function toCaches(given: JobKeywords["cache"] = []): Pick<JobDefinition, "caches"> {
+  return given.length === 0 ? {} : { caches: given.map(toCache) };
+}
+
+function toCache(given: NonNullable<JobKeywords["cache"]>[number]): CacheDefinition {
+  const { key, paths, untracked, policy, when, unprotect, fallback_keys: fallbackKeys } = given;
+  const ofFiles = (files: string[], prefix: string | undefined) => ({ files, ...(prefix ? { prefix } : {}) });
+  return {
+    ...{ paths, untracked, policy, when, unprotect, fallbackKeys },
+    key: typeof key === "string" ? key : ofFiles(key.files, key.prefix),
+  };
+}
+
+function toImage({ name, entrypoint, pull_policy, docker }: ImageKeywords): ImageDefinition {
+  const { platform, user } = docker ?? {};
+  return { name, entrypoint, pullPolicy: pull_policy, docker: docker && { platform, user } };
+}
+
+function toService(given: NonNullable<JobKeywords["services"]>[number]): ServiceDefinition {
+  const { alias, command, variables } = given;
+  return { ...toImage(given), alias, command, variables };
 }
 
 /** Checks `value` against `schema`; what is wrong is said with the line of the key it stands under. */

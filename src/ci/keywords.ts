@@ -55,10 +55,34 @@ const Need = z.union([
 ]);
 export type Need = z.infer<typeof Need>;
 
-const Image = z.union([
-  z.string().transform((name) => ({ name })),
-  z.looseObject({ name: z.string(), entrypoint: z.array(z.string()).optional() }),
-]);
+/** A list, or what would be its only item. */
+function oneOrMore<Item extends z.ZodType>(item: Item) {
+  return z.preprocess((value) => (Array.isArray(value) ? value : [value]), z.array(item));
+}
+
+const imageKeywords = {
+  name: z.string(),
+  entrypoint: oneOrMore(z.string()).optional(),
+  pull_policy: oneOrMore(z.enum(["always", "if-not-present", "never"])).optional(),
+  docker: z.looseObject({ platform: z.string().optional(), user: Scalar.optional() }).optional(),
+};
+
+function named(value: unknown): unknown {
+  return typeof value === "string" ? { name: value } : value;
+}
+
+const Image = z.preprocess(named, z.looseObject(imageKeywords));
+export type ImageKeywords = z.infer<typeof Image>;
+
+const Service = z.preprocess(
+  named,
+  z.looseObject({
+    ...imageKeywords,
+    alias: z.string().optional(),
+    command: oneOrMore(z.string()).optional(),
+    variables: VariableMap.optional(),
+  }),
+);
 
 const Retry = z.union([
   z
@@ -85,6 +109,28 @@ const Artifacts = z.looseObject({
   expire_in: z.string().optional(),
 });
 
+const Cache = z.looseObject({
+  key: z
+    .union([
+      Scalar,
+      z.looseObject({ files: z.array(z.string()).min(1).max(2), prefix: Scalar.optional() }),
+      z.null().transform(() => "default"),
+    ])
+    .default("default"),
+  paths: listOf(z.string()).default([]),
+  untracked: z.boolean().default(false),
+  policy: z.string().default("pull-push"),
+  when: z.enum(["on_success", "on_failure", "always"]).default("on_success"),
+  unprotect: z.boolean().default(false),
+  fallback_keys: listOf(Scalar).default([]),
+});
+
+/** One cache, or a list of at most four; an empty one takes an inherited one away. */
+const Caches = z.preprocess(
+  (value) => (Array.isArray(value) ? value : isHash(value) && Object.keys(value).length === 0 ? [] : [value]),
+  z.array(Cache).max(4),
+);
+
 /** Keywords of a job that the stand-in understands. `extends` is worked in before. */
 export const jobKeywords = {
   stage: z.string(),
@@ -96,6 +142,7 @@ export const jobKeywords = {
   needs: listOf(Need),
   dependencies: listOf(z.string()),
   artifacts: Artifacts,
+  cache: Caches,
   allow_failure: z.union([z.boolean(), ExitCodes]),
   when: z.enum(["on_success", "on_failure", "always", "manual", "delayed"]),
   start_in: Seconds,
@@ -110,28 +157,31 @@ export const jobKeywords = {
   timeout: Seconds,
   retry: Retry,
   image: Image,
+  services: listOf(Service),
 };
 
 export const JobKeywords = z.object(jobKeywords).partial();
 export type JobKeywords = z.infer<typeof JobKeywords>;
 
-/** What `default` may set for all jobs; GitLab also takes the first three at the top of the file. */
+/** What `default` may set for all jobs; GitLab also takes some of them at the top of the file. */
 export const defaultKeywords = [
   "before_script",
   "after_script",
   "image",
+  "services",
   "tags",
   "artifacts",
+  "cache",
   "retry",
   "timeout",
 ];
-export const oldGlobalKeywords = ["before_script", "after_script", "image"];
+export const oldGlobalKeywords = ["before_script", "after_script", "image", "services", "cache"];
 
 /** Top-level keys that are no jobs. */
 export const globalKeywords = ["stages", "variables", "default", "workflow", ...oldGlobalKeywords];
 
 /** Top-level keys of GitLab that are no jobs and that the stand-in does not know. */
-export const unknownGlobalKeywords = ["services", "cache", "spec", "pages:deploy", "types"];
+export const unknownGlobalKeywords = ["spec", "pages:deploy", "types"];
 
 /** What a rule may say of the job that it lets in. */
 export const RuleKeywords = z.looseObject({

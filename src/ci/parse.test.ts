@@ -46,6 +46,46 @@ own:
     expect(jobOf(text, "own")).toMatchObject({ script: ["three"], tags: ["other"] });
   });
 
+  test("has its image and services with all that they can say", () => {
+    const text = `
+services: [redis:7]
+job:
+  script: test
+  image: { name: "node:$V", entrypoint: "", pull_policy: if-not-present, docker: { platform: linux/amd64, user: 1000 } }
+  services:
+    - postgres:16
+    - name: docker:dind
+      alias: "docker, engine"
+      command: [dockerd, --tls=false]
+      entrypoint: [sh]
+      variables: { A: 1 }
+      pull_policy: [always, never]
+other: { script: test }
+bare: { script: test, services: [] }
+`;
+    expect(jobOf(text)).toMatchObject({
+      image: {
+        name: "node:$V",
+        entrypoint: [""],
+        pullPolicy: ["if-not-present"],
+        docker: { platform: "linux/amd64", user: "1000" },
+      },
+      services: [
+        { name: "postgres:16" },
+        {
+          name: "docker:dind",
+          alias: "docker, engine",
+          command: ["dockerd", "--tls=false"],
+          entrypoint: ["sh"],
+          variables: { A: "1" },
+          pullPolicy: ["always", "never"],
+        },
+      ],
+    });
+    expect(jobOf(text, "other").services).toMatchObject([{ name: "redis:7" }]);
+    expect(jobOf(text, "bare").services).toEqual([]);
+  });
+
   test("takes global keywords of the old kind, and its variables over the global ones", () => {
     const text = `
 before_script: [setup]

@@ -114,14 +114,11 @@ function readGlobals(document: Assembled, notices: Notice[]): Globals {
   const entries = Object.entries(given);
   const known = entries.filter(([key]) => defaultKeywords.includes(key));
   const others = entries.filter(([key]) => !defaultKeywords.includes(key));
-  const oldOthers = ["services", "cache"]
-    .filter((key) => root[key] !== undefined)
-    .map((key) => [key, root[key]]);
   return {
     stages: read(z.array(z.string()), root["stages"] ?? DEFAULT_STAGES, document, ["stages"]),
     variables: read(jobKeywords.variables, root["variables"] ?? {}, document, ["variables"]),
     defaults: Object.fromEntries([...olds, ...known]),
-    others: Object.fromEntries([...oldOthers, ...others]),
+    others: Object.fromEntries(others),
   };
 }
 

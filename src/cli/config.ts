@@ -3,7 +3,7 @@ import { stringify } from "yaml";
 import { USUAL_WIDTH } from "../base/text.ts";
 import { hostNotes } from "../config/hosts.ts";
 import type { Config } from "../config/load.ts";
-import { neededAbilities } from "../config/machine-kinds.ts";
+import { abilitiesByImage } from "../config/machine-kinds.ts";
 import type { ConfigValue } from "../config/values.ts";
 import { configJsonSchema } from "../config/values.ts";
 import { imageDirectory } from "../image/config.ts";
@@ -66,10 +66,9 @@ export function addConfig(program: Command, run: Run): void {
 
 /** Images that are here and were built by an earlier release. A place that cannot be read is for “doctor” to tell. */
 async function notesOn(config: Config) {
-  const images = [...config.pools.values()].map(({ image }) => image);
   const { imageNotes } = await import("../image/open-images.ts");
   const store = await openImages(imageDirectory(config));
-  const ofImages = await imageNotes(store, images, neededAbilities(config)).catch(() => []);
+  const ofImages = await imageNotes(store, abilitiesByImage(config)).catch(() => []);
   return [...config.notes, ...hostNotes(config.hosts), ...ofImages];
 }
 

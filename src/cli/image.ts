@@ -6,6 +6,7 @@ import { silentLog } from "../base/log.ts";
 import { formatBytes, formatDuration } from "../base/units.ts";
 import type { BootImage } from "../domain/images.ts";
 import { imageDirectory, rootNamed } from "../image/config.ts";
+import { runsContainers } from "../image/packages.ts";
 import type { ListedImage } from "../image/store.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError, exitCodes } from "./errors.ts";
@@ -153,9 +154,9 @@ async function verifyFiles(context: Context, [name]: readonly string[], flags: V
   using interrupt = signalOnInterrupt();
   if (name !== undefined) {
     const { image, manifest, checkedBytes } = await store.verify(name, interrupt.signal);
-    const runsContainers = manifest.variant === "containers" && flags.boot;
+    const triesJob = flags.boot && runsContainers(manifest.variant);
     if (!output.json) output.line(intact(name, checkedBytes));
-    const jobMs = runsContainers ? await tryJob(name, image, interrupt.signal) : undefined;
+    const jobMs = triesJob ? await tryJob(name, image, interrupt.signal) : undefined;
     output.result({ name, ok: true, digest: manifest.digest, checkedBytes, jobMs }, () => {
       if (jobMs !== undefined)
         output.line(`${name} ran a job in a container, ${formatDuration(jobMs)} after its machine was made`);

@@ -117,7 +117,7 @@ function printResult(
   for (const file of files) output.line(`wrote ${file}`);
   const command = (words: string) => `firerunner --config ${configFile} ${words}`;
   const steps = [
-    [command("image build"), "make the image that machines boot"],
+    [command("image build containers"), "make the image that machines boot"],
     [command("doctor"), "see whether this computer is ready"],
     [command("start"), "run; as a service with Restart=always and KillMode=process"],
     ...(hasListener

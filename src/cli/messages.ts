@@ -39,12 +39,12 @@ export function printMessages(output: Output, messages: readonly string[]): void
 }
 
 /** The state, or for an ended job how it ended, coloured. */
-export function stateWord(output: Output, { state, result, outcome }: JobView): string {
+export function stateWord(output: Output, { state, result, outcome, fetching }: JobView): string {
   if (state === "finished") {
     const colour = result === "success" ? "green" : result === "canceled" ? "yellow" : "red";
     return output.paint(colour, outcome ?? result ?? "ended");
   }
-  return output.paint(state === "failing" ? "red" : "cyan", state);
+  return output.paint(state === "failing" ? "red" : "cyan", fetching ? "fetching" : state);
 }
 
 /** One line, short enough for a table, without control characters. */

@@ -156,7 +156,9 @@ const status: DaemonStatus = {
       hint: "give it time",
     },
   ],
+  fetching: [],
   troubles: ["destroy fr-bbbbbbbb: busy"],
+  caches: [],
 };
 
 describe("a mistake on the command line", () => {

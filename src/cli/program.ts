@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { z } from "zod";
+import { addCache } from "./cache.ts";
 import { addCi } from "./ci.ts";
 import { addConfig } from "./config.ts";
 import { createContext, type GlobalOptions, type Run, type Surroundings } from "./context.ts";
@@ -112,6 +113,7 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addDoctor,
     addConfig,
     addImage,
+    addCache,
     addDemo,
   ]) {
     add(program, run);

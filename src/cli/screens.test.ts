@@ -130,7 +130,16 @@ const status: DaemonStatus = {
       ...{ problem: SENTENCE, hint: HINT },
     },
   ],
+  fetching: [],
   troubles: [`destroy fr-bbbbbbbb: ${SENTENCE}`],
+  caches: [
+    {
+      name: "images of jobs",
+      directory: "/var/lib/firerunner/containers",
+      usedBytes: 12e9,
+      evictableBytes: 3e9,
+    },
+  ],
 };
 
 const waiting = aWaitingJob({

@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
+import { formatBytes } from "../base/units.ts";
 import type { Status } from "../views/api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -57,6 +58,7 @@ function printStatus(output: Output, status: Status): void {
     output.line(output.paint("yellow", `! ${plainText(status.gitlabProblem)}`));
   output.line(`  config    ${status.configFile ?? "from the environment"}`, FACTS);
   output.line(`  state     ${status.stateDirectory} (process ${status.pid})`, FACTS);
+  for (const cache of status.caches) output.line(`  cache     ${cacheWords(cache)}`, FACTS);
   printListener(output, status);
   printPools(output, status);
   printHosts(output, status);
@@ -70,6 +72,11 @@ function printStatus(output: Output, status: Status): void {
   printJobs(output, status.unfinished);
   section(output, "Ended lately", status.recent.length > 0);
   printJobs(output, status.recent);
+}
+
+function cacheWords({ name, directory, usedBytes, evictableBytes }: Status["caches"][number]): string {
+  if (usedBytes === 0) return `${name}: nothing yet (${directory})`;
+  return `${name}: ${formatBytes(usedBytes)}, ${formatBytes(evictableBytes)} of it unused (${directory})`;
 }
 
 function printListener(output: Output, { publicServer, webhook }: Status): void {

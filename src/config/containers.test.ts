@@ -1,11 +1,13 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { usualContainers } from "../../test/builders/pool.ts";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
 import { makeCertificateAuthority } from "../../test/servers/certificates.ts";
 import { containersDirectory } from "../containers/config.ts";
 import { ConfigError } from "./errors.ts";
 import { loadConfig, loadLocalConfig } from "./load.ts";
+import { tagRulesOf } from "./machine-kinds.ts";
 
 const base =
   "gitlab: { url: https://gitlab.example.com }\npools: { small: { runner: { token: glrt-one } } }\n";
@@ -63,4 +65,78 @@ test.each([
 
   expect(error).toBeInstanceOf(ConfigError);
   expect(String(error)).toMatch(problem);
+});
+
+const inPool = (containers: string) =>
+  `webhook: { group: g, apiToken: t, machine: { containers: ${containers} } }\n`;
+
+test("a pool says for itself what becomes of jobs that name images", async () => {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "firerunner.yaml");
+  const containers =
+    "{ enabled: true, defaultImage: 'r.example.org/ci:1', privileged: false, allow: ['r.example.org/team/*', 'docker.io/library/node', 'localhost:5000/*'], engine: docker, socket: true, pullDeadline: 90s }";
+  const pools = base.replace("token: glrt-one }", `token: glrt-one }, containers: ${containers}`);
+  await writeFile(file, pools + inPool("{ ignore: true }"), { mode: 0o600 });
+
+  const { kinds, webhook } = await loadConfig({ file, env: {}, root: true });
+
+  expect(kinds.get("small")?.containers).toEqual({
+    enabled: true,
+    ignore: false,
+    defaultImage: "r.example.org/ci:1",
+    privileged: false,
+    engine: "docker",
+    socket: true,
+    allow: ["r.example.org/team/*", "docker.io/library/node", "localhost:5000/*"],
+    pullDeadline: 90_000,
+  });
+  expect(webhook?.machine.containers).toEqual({ ...usualContainers, ignore: true });
+});
+
+test.each([
+  ["{ enabled: true, ignore: true }", "enabled and ignore cannot both be true"],
+  ["{ allow: ['*'] }", "with the host in full"],
+  ["{ allow: ['node'] }", "with the host in full"],
+  ["{ allow: ['team/*'] }", "with the host in full"],
+  ["{ allow: ['*.example.org/x'] }", "with the host in full"],
+  ["{ allow: ['r.example.org/te*'] }", "with the host in full"],
+  ["{ allow: ['r.example.org/a:1'] }", "with the host in full"],
+  ["{ defaultImage: $IMAGE }", "without variables"],
+  ["{ pullDeadline: 10 }", "duration"],
+  ["{ engine: containerd }", "podman"],
+  ["{ enable: true }", "did you mean “enabled”?"],
+])("containers: %s of a pool is refused", async (containers, words) => {
+  const error = await load(inPool(containers)).catch((thrown: unknown) => thrown);
+
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).problems.map(({ message }) => message).join()).toContain(words);
+});
+
+test("a pool's environment and scripts are those of its jobs, and undefined where it has none", async () => {
+  await using directory = await temporaryDirectory();
+  const file = join(directory.path, "firerunner.yaml");
+  const said = '{ environment: ["A=b c", "B="], preBuild: "echo a\\necho b" }';
+  await writeFile(file, `${base}webhook: { group: g, apiToken: t, machine: ${said} }\n`, { mode: 0o600 });
+
+  const { kinds, webhook } = await loadConfig({ file, env: {}, root: true });
+
+  expect(kinds.get("small")).not.toHaveProperty("runnerSettings");
+  const byTag = webhook && tagRulesOf(webhook, kinds, () => undefined).kind;
+  expect(byTag?.runnerSettings).toEqual({ environment: ["A=b c", "B="], preBuild: "echo a\necho b" });
+});
+
+test.each([
+  ['environment: ["A"]', "expected NAME=VALUE"],
+  ['environment: ["1A=b"]', "expected NAME=VALUE"],
+  ['environment: ["A=b\\nc"]', "expected NAME=VALUE"],
+  [`environment: ["A=${"x".repeat(16 * 1024)}"]`, "more than 16 KiB together"],
+  [`preBuild: "${"é".repeat(8 * 1024)}"`, "more than 16 KiB together"],
+  ['postBuild: ""', "postBuild"],
+])("%.40s of a machine is refused", async (said, words) => {
+  const error = await load(`webhook: { group: g, apiToken: t, machine: { ${said} } }\n`).catch(
+    (thrown: unknown) => thrown,
+  );
+
+  expect(error).toBeInstanceOf(ConfigError);
+  expect(JSON.stringify((error as ConfigError).problems)).toContain(words);
 });

@@ -1,12 +1,6 @@
 import { Secret } from "../base/secret.ts";
 import type { NamedRegistry, RegistrySettings } from "../containers/config.ts";
-import {
-  authoritiesProblem,
-  type Check,
-  readNamedFile,
-  readSecretFile,
-  type SecretOptions,
-} from "./named-files.ts";
+import { type Check, readAuthority, readSecretFile, type SecretOptions } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
 
 interface ReadRegistries {
@@ -48,15 +42,3 @@ const checkPart: Check<Secret> = (text, where) => {
   if (/\p{Cc}/u.test(text)) return { problem: `${where} holds more than one line: put one word into it` };
   return { value: new Secret(text) };
 };
-
-async function readAuthority(
-  path: readonly string[],
-  file: string | undefined,
-  options: SecretOptions,
-): Promise<{ readonly text: string | undefined } | { readonly problem: PathProblem }> {
-  if (file === undefined) return { text: undefined };
-  const found = await readNamedFile(file, options);
-  const message = "problem" in found ? found.problem : authoritiesProblem(found.value);
-  if (message !== undefined) return { problem: { path, message } };
-  return { text: "value" in found ? found.value.text : undefined };
-}

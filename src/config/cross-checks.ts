@@ -174,7 +174,16 @@ interface IgnoredSetting {
 const ignoredSettings: readonly IgnoredSetting[] = [
   ["pools", "*", "executor"],
   ["webhook", "machine", "executor"],
-].map((path) => ({ path, reason: "does nothing: scripts always run in the machine itself" }));
+].map((path) => ({
+  path,
+  reason:
+    "is no setting any more: whether a job runs in containers is decided by what it names (“shell” is taken for containers.ignore: true)",
+}));
+
+/** What a setting of before stands for now. */
+function meaning(value: unknown): { readonly containers: { readonly ignore: true } } | undefined {
+  return value === "shell" ? { containers: { ignore: true } } : undefined;
+}
 
 /** A setting that the configuration has and that does nothing. */
 export interface IgnoredValue {
@@ -194,6 +203,7 @@ export function withoutIgnoredVariables(env: NodeJS.ProcessEnv): {
   const ignored = Object.keys(env).flatMap((name): IgnoredValue[] => {
     const setting = ignoredSettings.find(({ path }) => isVariableOf(path, name));
     if (!setting) return [];
+    if (meaning(kept[name])) kept[name.replace(/EXECUTOR$/i, "CONTAINERS__IGNORE")] ??= "true";
     delete kept[name];
     return [{ path: undefined, name, reason: setting.reason }];
   });
@@ -228,6 +238,10 @@ function takeOut(tree: unknown, [key = "", ...deeper]: readonly string[]): strin
   const keys = key === "*" ? Object.keys(map) : Object.hasOwn(map, key) ? [key] : [];
   if (deeper.length > 0)
     return keys.flatMap((each) => takeOut(map[each], deeper).map((path) => [each, ...path]));
-  for (const each of keys) delete map[each];
+  for (const each of keys) {
+    const { containers } = meaning(map[each]) ?? {};
+    if (containers) map["containers"] ??= containers;
+    delete map[each];
+  }
   return keys.map((each) => [each]);
 }

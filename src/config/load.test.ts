@@ -143,7 +143,8 @@ describe("settings that do nothing any more", () => {
       `${onePool}    executor: shell\n  other: { executor: auto }\nwebhook: { group: g, apiTokenFile: api, machine: { executor: docker } }\n`,
     );
 
-    const says = "does nothing: scripts always run in the machine itself";
+    const says =
+      "is no setting any more: whether a job runs in containers is decided by what it names (“shell” is taken for containers.ignore: true)";
     const notes = config.notes.map(({ problem, hint }) => [problem, hint.replace(`${directory}/`, "")]);
     expect(notes).toEqual([
       [`pools.small.executor ${says}`, "take it out: firerunner.yaml:5:5"],
@@ -152,6 +153,7 @@ describe("settings that do nothing any more", () => {
     ]);
     expect(config.pools.get("small")?.runnerToken.reveal()).toBe("glrt-one");
     expect(config.values.filter(({ path }) => path.includes("executor"))).toEqual([]);
+    expect([...config.kinds.values()].map(({ containers }) => containers.ignore)).toEqual([true, false]);
   });
 
   test("also as variables of the environment", async () => {
@@ -160,7 +162,7 @@ describe("settings that do nothing any more", () => {
     const config = await load(onePool, { env });
 
     expect(config.notes.map(({ hint }) => hint)).toEqual(["unset FIRERUNNER_POOLS__SMALL__EXECUTOR"]);
-    expect(config.pools.get("small")?.concurrency).toBe(3);
+    expect(config.pools.get("small")).toMatchObject({ concurrency: 3, containers: { ignore: true } });
   });
 
   test("what looks like one elsewhere is a mistake as ever", async () => {

@@ -10,9 +10,11 @@ import { z } from "zod";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import type { Secret } from "../base/secret.ts";
 import { UntrustedError } from "../base/trusted-file.ts";
+import type { S3Access } from "../cache/config.ts";
 import type { NamedRegistry } from "../containers/config.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
+import { readCacheAccess } from "./cache.ts";
 import { readRegistries } from "./containers.ts";
 import {
   crossChecks,
@@ -51,6 +53,10 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly kinds: ReadonlyMap<string, MachineKind>;
   /** Hosts of the flintlock driver, by name. Their secrets are here and nowhere else. */
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
+  /** The keys of `cache.s3`. */
+  readonly cacheAccess: S3Access | undefined;
+  /** Registries of `containers`, with what their files hold. */
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
   /** Settings that are there and do nothing. Told of, never refused. */
@@ -99,7 +105,8 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const secrets = await readSecrets(parsed.data, secretOptions);
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const registries = await readRegistries(parsed.data.containers.registries, secretOptions);
-  const ofFiles = [...secrets.problems, ...proxy.problems, ...registries.problems];
+  const caches = await readCacheAccess(parsed.data.cache, secretOptions);
+  const ofFiles = [secrets, proxy, registries, caches].flatMap(({ problems }) => problems);
   const ofParts = [...crossChecks(parsed.data), ...ofFiles];
   refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
@@ -116,6 +123,8 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     vm: withoutHosts(settings.vm),
     hosts: secrets.hosts,
     relay: secrets.relay,
+    cacheAccess: caches.access,
+    registries: registries.registries,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),
     kinds: new Map(Object.entries(pools).map(([name, pool]) => [name, kindOfPool(pool)])),

@@ -200,3 +200,16 @@ export function authoritiesProblem({ text, place }: { readonly text: string; rea
     return `${place} cannot be used: ${describeError(error)}`;
   }
 }
+
+/** A file of authorities, as far as one is named. */
+export async function readAuthority(
+  path: readonly string[],
+  file: string | undefined,
+  options: SecretOptions,
+): Promise<{ readonly text: string | undefined } | { readonly problem: PathProblem }> {
+  if (file === undefined) return { text: undefined };
+  const found = await readNamedFile(file, options);
+  const message = "problem" in found ? found.problem : authoritiesProblem(found.value);
+  if (message !== undefined) return { problem: { path, message } };
+  return { text: "value" in found ? found.value.text : undefined };
+}

@@ -1,6 +1,7 @@
 /** The schema of the whole configuration, made of the modules' slices, and what can be asked of a schema. */
 import { z } from "zod";
 import { ProxySettings } from "../base/proxy/config.ts";
+import { CacheConfig } from "../cache/config.ts";
 import { ClaimingConfig } from "../claiming/config.ts";
 import { ContainersConfig } from "../containers/config.ts";
 import { WebhookConfig } from "../discovery/config.ts";
@@ -65,6 +66,9 @@ export const Settings = z.strictObject({
   images: ImagesConfig.prefault({}).meta({ description: "What image build puts into images." }),
   containers: ContainersConfig.prefault({}).meta({
     description: "Images that jobs name (docs/containers.md).",
+  }),
+  cache: CacheConfig.prefault({}).meta({
+    description: "What jobs keep for later ones, “cache:” in .gitlab-ci.yml (docs/cache.md).",
   }),
   relay: RelaySettings.prefault({}).meta({
     description: "What a guest may ask of the relay, and where machines on other hosts find it.",

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import { usualContainers } from "../../test/builders/pool.ts";
 import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, type LoadOptions, loadConfig, loadLocalConfig } from "./load.ts";
@@ -86,6 +87,7 @@ describe("a configuration for jobs by tag", () => {
       concurrency: 10,
       egress: normalEgress("internet"),
       hostLabels: {},
+      containers: usualContainers,
       diskMib: 1_024,
     });
   });

@@ -3,12 +3,16 @@ import { FireRunnerError } from "../base/errors.ts";
 type ContainerErrorCode =
   /** What was given is not the name of a container image. */
   | "container_bad_name"
+  /** A job asks for an image by a pull policy that there is not. */
+  | "container_bad_policy"
   /** The registry has no image of that name, tag or digest. */
   | "container_not_found"
   /** The registry does not let this login, or anybody without one, read the image. */
   | "container_denied"
   /** The image names a registry at an address that jobs may not reach. */
   | "container_forbidden_address"
+  /** The images of a job did not come in the time that its pool gives them. */
+  | "container_late"
   /** The image is not here, and may not be fetched. */
   | "container_not_here"
   /** There is no such image for Linux on this computer's architecture. */

@@ -2,8 +2,9 @@ import { createCipheriv } from "node:crypto";
 import { chmod, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { imageOf, type TestImage, tarOf } from "../../test/builders/layer.ts";
+import { imageOf, sha256Of, type TestImage, tarOf } from "../../test/builders/layer.ts";
 import { temporaryDirectory } from "../../test/builders/temporary-directory.ts";
+import { eventually } from "../../test/harness/eventually.ts";
 import { indexOf, startImageRegistry } from "../../test/servers/image-registry.ts";
 import { systemClock } from "../base/clock.ts";
 import { directRoutes } from "../base/proxy/routes.ts";
@@ -82,6 +83,23 @@ async function prepare(images: JobImages, name: string, asking: Asking = {}) {
   if (image === undefined) throw new Error("nothing was prepared");
   return image;
 }
+
+test("that others get is looked at without its layers, in the registry's words where it is nowhere", async () => {
+  const { registry, images } = await start();
+  registry.put("team/tool", "1", simple);
+  const look = async (name: string) =>
+    await images.look([{ name: `${registry.host}/${name}`, policy: "always", isTrusted: true }], {
+      signal: AbortSignal.timeout(60_000),
+      patienceMs: 1_000,
+    });
+
+  const reference = `${registry.host}/team/tool:1`;
+  expect(await look("team/tool:1")).toEqual([{ reference, digest: simple.manifest.digest }]);
+  expect(registry.asked().filter((line) => /blobs/.test(line))).toEqual([
+    `GET blobs/${simple.config.digest}`,
+  ]);
+  await expect(look("team/tool:2")).rejects.toMatchObject({ code: "container_not_found" });
+});
 
 const password = (text: string): Credentials => ({
   kind: "password",
@@ -166,7 +184,8 @@ describe("an image", () => {
     const big = imageOf([layer("big", 3 * MIB_BYTES)]);
     registry.put("team/tool", "1", big);
     const [{ digest, blob } = { digest: "", blob: Buffer.alloc(0) }] = big.layers;
-    await writeFile(join(directory, "work", `1-1-${digest.slice(7)}.part`), blob.subarray(0, 100_000));
+    const part = sha256Of(`${registry.host} ${digest}`).slice(7);
+    await writeFile(join(directory, "work", `1-1-${part}.part`), blob.subarray(0, 100_000));
     let cuts = 0;
     registry.fault = ({ path, headers }, response) => {
       if (!path.endsWith(digest) || cuts >= 2) return undefined;
@@ -228,6 +247,50 @@ describe("by its policy", () => {
     expect(await prepare(images, name, { policy: "never", login: password("right") })).toMatchObject({
       isFromCache: true,
     });
+  });
+});
+
+test("an image that a registry only says it has is not given from what others gave", async () => {
+  const { registry, images } = await start({ username: "me", password: "right" });
+  registry.put("team/secret", "1", simple);
+  await prepare(images, `${registry.host}/team/secret:1`, { login: password("right") });
+  const liar = await startImageRegistry();
+  open.push(liar);
+  // It knows all digests, and nothing of what they stand for.
+  const documents = [simple.manifest, simple.config].map(({ digest }) => digest);
+  let hasDocuments = false;
+  liar.fault = ({ method, path }, response) => {
+    const digest = /sha256:[0-9a-f]{64}$/.exec(path)?.[0] ?? simple.manifest.digest;
+    if (method === "HEAD") response.writeHead(200, { "docker-content-digest": digest }).end();
+    else if (hasDocuments && documents.includes(digest)) return undefined;
+    else response.writeHead(404).end();
+    return "answered";
+  };
+
+  for (const name of [`team/x:1`, `team/x@${simple.manifest.digest}`])
+    await expect(prepare(images, `${liar.host}/${name}`)).rejects.toMatchObject({
+      code: "container_not_found",
+    });
+  hasDocuments = true;
+  liar.put("team/x", "1", simple);
+  await expect(prepare(images, `${liar.host}/team/x:1`)).rejects.toMatchObject({
+    code: "container_not_found",
+  });
+});
+
+test("a layer that is called a document is not read as one", async () => {
+  const { registry, images } = await start();
+  const big = imageOf([layer("big", 5 * MIB_BYTES)]);
+  registry.put("team/tool", "1", big);
+  await prepare(images, `${registry.host}/team/tool:1`);
+  registry.fault = ({ method }, response) => {
+    if (method !== "HEAD") response.writeHead(404).end();
+    else response.writeHead(200, { "docker-content-digest": big.layers[0]?.digest ?? "" }).end();
+    return "answered";
+  };
+
+  await expect(prepare(images, `${registry.host}/team/tool:1`)).rejects.toMatchObject({
+    code: "container_not_found",
   });
 });
 
@@ -384,6 +447,56 @@ describe("room", () => {
     expect(left).toContain(first.key);
     expect(left).not.toContain(second.key);
     expect(small.keeper.usedBytes()).toBeLessThanOrEqual(2.6 * MIB_BYTES);
+  });
+
+  test("is given back to machines, but for what they have", async () => {
+    const { registry, images } = await start();
+    for (const name of ["a", "bb"]) registry.put("team/tool", name, single(name));
+    const [first, second] = [
+      await prepare(images, `${registry.host}/team/tool:a`),
+      await prepare(images, `${registry.host}/team/tool:bb`),
+    ];
+    images.keeper.pin("fr-aaaaaaaa", [first.key]);
+    const given = images.keeper.evictableBytes();
+    sleeps.push(3_600_000);
+    const { keeper } = images;
+
+    // What was given out just now is a machine's, as good as.
+    expect(given).toBe(keeper.usedBytes() - first.sizeBytes - second.sizeBytes);
+    expect(keeper.evictableBytes()).toBe(keeper.usedBytes() - first.sizeBytes);
+    const used = keeper.usedBytes();
+    expect(keeper.evict(1)).toBe(second.sizeBytes);
+    expect(keeper.evict(Number.MAX_SAFE_INTEGER)).toBe(used - second.sizeBytes - first.sizeBytes);
+    expect([keeper.usedBytes(), keeper.evictableBytes()]).toEqual([first.sizeBytes, 0]);
+    expect(keeper.disks().map(({ key }) => key)).toEqual([first.key]);
+  });
+
+  test("is not taken for good by what was begun and given up", async () => {
+    const { registry, images, directory } = await start();
+    registry.put("team/tool", "a", single("a"));
+    registry.put("team/tool", "bb", single("bb"));
+    const [{ digest, blob } = { digest: "", blob: Buffer.alloc(0) }] = single("a").layers;
+    const stop = new AbortController();
+    registry.fault = ({ path, method }, response) => {
+      if (method !== "GET" || !path.endsWith(digest)) return undefined;
+      response.writeHead(200, { "content-length": blob.length });
+      response.write(blob.subarray(0, 300_000));
+      return "answered";
+    };
+    const parts = async () =>
+      (await readdir(join(directory, "work"))).filter((name) => name.endsWith(".part"));
+    const onProgress = ({ bytes }: ImageProgress) => {
+      if (bytes?.done === 300_000) stop.abort(new Error("enough"));
+    };
+
+    const name = `${registry.host}/team/tool`;
+    await expect(prepare(images, `${name}:a`, { signal: stop.signal, onProgress })).rejects.toThrow("enough");
+    await eventually("the work has ended", () => images.keeper.evictableBytes() >= 300_000);
+    expect([await parts(), images.keeper.usedBytes() >= 300_000]).toEqual([[expect.any(String)], true]);
+    expect(images.keeper.evict(1)).toBe(300_000);
+
+    expect(await parts()).toEqual([]);
+    expect(await prepare(images, `${name}:bb`)).toMatchObject({ isFromCache: false });
   });
 
   test("that cannot be had is told", async () => {

@@ -10,15 +10,18 @@ import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { Credentials } from "../registry/credentials.ts";
+import type { RegistryError } from "../registry/errors.ts";
+import type { RegistryMirror } from "../relay/mirror/port.ts";
 import { type ComposeLimits, usualLimits } from "./compose/compose.ts";
 import { startComposing } from "./compose/start-composing.ts";
 import type { NamedRegistry } from "./config.ts";
 import { ContainerError } from "./errors.ts";
-import { fetchBlob } from "./fetch/blob.ts";
+import { type BlobFetches, createBlobFetches } from "./fetch/blob-fetches.ts";
 import { type Blob, hostArchitecture } from "./fetch/documents.ts";
 import { createRepository, type Repository } from "./fetch/repository.ts";
 import { createWays } from "./fetch/ways.ts";
 import { Keeper, type Lease } from "./keep/keeper.ts";
+import { createRegistryMirror } from "./mirror/registry-mirror.ts";
 import { type ImageReference, parseImageName } from "./reference.ts";
 import { type PullPolicy, type ResolvedImage, resolveImage } from "./resolve.ts";
 
@@ -30,11 +33,14 @@ interface WantedImage {
   readonly isTrusted?: boolean;
 }
 
-export interface PreparedImage {
+export interface FoundImage {
   /** In full. */
   readonly reference: string;
   /** Of what the name stands for: an index or a manifest. */
   readonly digest: string;
+}
+
+export interface PreparedImage extends FoundImage {
   /** The disk's key, for `pin`, and where it lies. */
   readonly key: string;
   readonly disk: string;
@@ -47,7 +53,10 @@ export interface PreparedImage {
 
 export interface ImageProgress {
   readonly reference: string;
-  readonly phase: "resolve" | "fetch" | "compose";
+  /** `wait`: for a registry that is down or asks for patience. */
+  readonly phase: "resolve" | "fetch" | "wait" | "compose";
+  /** In the phase `wait`: what is the matter, in words. */
+  readonly problem?: string;
   /** Of the layers that are missing; undefined in other phases. */
   readonly bytes?: { readonly done: number; readonly total: number };
 }
@@ -59,12 +68,18 @@ interface PrepareOptions {
   readonly credentials?: (reference: ImageReference) => Credentials | undefined;
   /** For how long a registry that is down, or asks for patience, is tried again. Default: 10 minutes. */
   readonly patienceMs?: number;
+  /** No job waits for it: it takes no place among those that jobs wait for, and comes one layer after the other. */
+  readonly isAside?: boolean;
 }
 
 export interface JobImages {
   /** In the order of the wants. Throws ContainerError or RegistryError as soon as one of them fails. */
   prepare(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly PreparedImage[]>;
+  /** As `prepare`, for images that others get: reads what describes them, and fetches no layer. */
+  look(wants: readonly WantedImage[], options: PrepareOptions): Promise<readonly FoundImage[]>;
   readonly keeper: Keeper;
+  /** For what jobs pull themselves. */
+  readonly mirror: RegistryMirror;
   close(): Promise<void>;
 }
 
@@ -78,8 +93,6 @@ export interface JobImagesOptions {
   readonly limits?: ComposeLimits;
 }
 
-/** Blobs of all images together. */
-const FETCHES = 4;
 /** Each takes a core. */
 const COMPOSITIONS = 1;
 const PATIENCE_MS = 10 * MINUTE_MS;
@@ -91,54 +104,79 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
   const { clock } = options;
   const keeper = await Keeper.open(options);
   const ways = createWays(options);
-  const maker = createMaker(keeper, options.limits ?? usualLimits);
+  const fetches = createBlobFetches(keeper);
+  const maker = createMaker(keeper, fetches, options.limits ?? usualLimits);
 
-  async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
+  async function found<T>(
+    want: WantedImage,
+    given: PrepareOptions,
+    use: (making: Making, found: FoundImage) => Promise<T>,
+  ): Promise<T> {
     const startedAt = clock.now();
     const { name, policy, isTrusted = false } = want;
     const reference = parseImageName(name);
-    const { signal, patienceMs = PATIENCE_MS } = given;
+    const { signal, patienceMs = PATIENCE_MS, isAside = false } = given;
     const credentials = given.credentials?.(reference) ?? (isTrusted ? ways.loginFor(reference) : undefined);
     const transport = ways.to(reference, isTrusted);
     const untilMs = startedAt + patienceMs;
-    const repository = createRepository({ transport, reference, credentials, clock, untilMs, signal });
-    const lease = keeper.lease();
     const report = (progress: Omit<ImageProgress, "reference">) =>
       given.onProgress?.({ reference: reference.name, ...progress });
+    const onRetry = ({ message: problem }: RegistryError) => report({ phase: "wait", problem });
+    const asked = { transport, reference, credentials, clock, untilMs, signal, onRetry };
+    const repository = createRepository(asked);
+    const lease = keeper.lease();
     try {
       report({ phase: "resolve" });
       const architecture = hostArchitecture();
       const parts = { reference, policy, credentials, repository, keeper, lease, architecture };
       const image = await resolveImage(parts);
-      const made = await maker.disk({ image, reference, repository, lease, signal, report, policy });
+      const making = { image, reference, repository, lease, signal, report, policy, isAside };
       const { digest } = image.index ?? image.manifest;
-      return { reference: reference.name, digest, ...made, tookMs: clock.now() - startedAt };
+      return await use(making, { reference: reference.name, digest });
     } finally {
       lease.end();
       await repository.close();
     }
   }
 
+  async function prepareOne(want: WantedImage, given: PrepareOptions): Promise<PreparedImage> {
+    const startedAt = clock.now();
+    return await found(want, given, async (making, image) => {
+      const made = await maker.disk(making);
+      return { ...image, ...made, tookMs: clock.now() - startedAt };
+    });
+  }
+
   return {
     keeper,
-    async prepare(wants, given) {
-      const stop = new AbortController();
-      const signal = AbortSignal.any([given.signal, stop.signal]);
-      const all = wants.map((want) => prepareOne(want, { ...given, signal }));
-      try {
-        return await Promise.all(all);
-      } catch (error) {
-        stop.abort(error);
-        await Promise.allSettled(all);
-        given.signal.throwIfAborted();
-        throw error;
-      }
-    },
+    mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
+    prepare: (wants, given) => together(wants, given, prepareOne),
+    look: (wants, given) =>
+      together(wants, given, (want, each) => found(want, each, async (_, image) => image)),
     async close() {
       keeper.close();
       await ways.close();
     },
   };
+}
+
+/** Side by side; the first that fails ends the others. */
+async function together<T>(
+  wants: readonly WantedImage[],
+  given: PrepareOptions,
+  get: (want: WantedImage, given: PrepareOptions) => Promise<T>,
+): Promise<readonly T[]> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([given.signal, stop.signal]);
+  const all = wants.map((want) => get(want, { ...given, signal }));
+  try {
+    return await Promise.all(all);
+  } catch (error) {
+    stop.abort(error);
+    await Promise.allSettled(all);
+    given.signal.throwIfAborted();
+    throw error;
+  }
 }
 
 interface Making {
@@ -148,19 +186,20 @@ interface Making {
   readonly lease: Lease;
   readonly signal: AbortSignal;
   readonly policy: PullPolicy;
+  readonly isAside: boolean;
   readonly report: (progress: Omit<ImageProgress, "reference">) => void;
 }
 
 type Made = Pick<PreparedImage, "key" | "disk" | "sizeBytes" | "fetchedBytes" | "isFromCache">;
 
-function createMaker(keeper: Keeper, limits: ComposeLimits) {
-  const fetchLayers = createFetching(keeper);
+function createMaker(keeper: Keeper, fetches: BlobFetches, limits: ComposeLimits) {
+  const fetchLayers = createFetching(keeper, fetches);
   const compose = createComposing(keeper, limits);
   return {
     async disk(making: Making): Promise<Made> {
       const key = keyOf(making);
       const disk = keeper.pathOf("disk", key);
-      if (making.lease.take("disk", key))
+      if (making.lease.takeDisk(key))
         return { key, disk, sizeBytes: keeper.diskBytes(key), fetchedBytes: 0, isFromCache: true };
       const fetchedBytes = await fetchLayers(making);
       const sizeBytes = await compose(making, key);
@@ -170,49 +209,27 @@ function createMaker(keeper: Keeper, limits: ComposeLimits) {
   };
 }
 
-/** Layers that are not here, each once however many wait for it; answers how much came for this image. */
-function createFetching(keeper: Keeper) {
-  const fetching = createSharedWork<number>();
-  const fetches = pLimit(FETCHES);
-
-  async function fetchOne(making: Making, blob: Blob, onBytes: (bytes: number) => void): Promise<number> {
-    const { repository, reference, signal } = making;
-    let isOurs = false;
-    const once = () =>
-      fetching.run(blob.digest, signal, (stop) => {
-        isOurs = true;
-        return fetches(async () => {
-          stop.throwIfAborted();
-          const part = await keeper.partPath(blob.digest);
-          const fetched = await fetchBlob({ repository, reference, blob, part, signal, onBytes });
-          await keeper.addBlob(blob.digest, part);
-          return fetched;
-        });
-      });
-    return await once().catch(async (error: unknown) => {
-      // What another job fetches comes with that job's login and patience: where those fail, ours may not.
-      if (isOurs) throw error;
-      signal.throwIfAborted();
-      return await once();
-    });
-  }
-
+/** Layers that are not here; answers how much came for this image. */
+function createFetching(keeper: Keeper, fetches: BlobFetches) {
   return async (making: Making): Promise<number> => {
-    const { image, lease, report, policy, reference } = making;
+    const { image, lease, report, policy, reference, repository, signal, isAside } = making;
+    const order = isAside ? pLimit(1) : (work: () => Promise<number>) => work();
     const each = new Map(image.layers.map((layer) => [layer.digest, layer]));
-    const missing = [...each.values()].filter(({ digest }) => !lease.take("blob", digest));
+    const missing = [...each.values()].filter(({ digest }) => !lease.takeBlob(digest, reference.registry));
     if (missing.length > 0 && policy === "never") throw goneFromHere(reference);
     const total = sum(missing);
     // Besides the layers: the disk, and one archive for as long as it is read.
     await keeper.makeRoom(total + 2 * sum(image.layers));
     const done = new Map<string, number>();
+    if (total > 0) report({ phase: "fetch", bytes: { done: 0, total } });
     const fetched = await Promise.all(
-      missing.map((blob) =>
-        fetchOne(making, blob, (bytes) => {
+      missing.map((blob) => {
+        const onBytes = (bytes: number) => {
           done.set(blob.digest, bytes);
           report({ phase: "fetch", bytes: { done: [...done.values()].reduce((a, b) => a + b, 0), total } });
-        }),
-      ),
+        };
+        return order(() => fetches.fetch({ repository, reference, blob, signal, onBytes, isAside }));
+      }),
     );
     return fetched.reduce((a, b) => a + b, 0);
   };
@@ -223,12 +240,13 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
   const composing = createSharedWork<number>();
   const compositions = pLimit(COMPOSITIONS);
   // tar2sqfs leaves one to the rest of this computer.
-  const jobs = Math.max(1, Math.min(4, availableParallelism() - 1));
+  const most = Math.max(1, Math.min(4, availableParallelism() - 1));
 
-  return async ({ image, reference, signal, report }: Making, key: string): Promise<number> => {
+  return async ({ image, reference, signal, report, isAside }: Making, key: string): Promise<number> => {
     report({ phase: "compose" });
-    return await composing.run(key, signal, (stop) =>
-      compositions(async () => {
+    const jobs = isAside ? 1 : most;
+    return await composing.run(key, signal, (stop) => {
+      const compose = async () => {
         const target = keeper.workPath("sqfs");
         const layers = image.layers.map((layer) => ({ ...layer, path: keeper.pathOf("blob", layer.digest) }));
         const { manifest, index, config } = image;
@@ -236,8 +254,9 @@ function createComposing(keeper: Keeper, limits: ComposeLimits) {
         const bytes = await startComposing({ ...parts, target, limits, jobs }, stop);
         await keeper.addDisk({ key, name: reference.name, manifest: manifest.digest }, target);
         return bytes;
-      }),
-    );
+      };
+      return isAside ? compose() : compositions(compose);
+    });
   };
 }
 

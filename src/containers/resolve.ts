@@ -2,13 +2,12 @@
  * From a name to an image: which digest it stands for now, and the documents that say what is in it. That an image lies here proves no
  * permission: a job gets only what it was allowed to read itself, or what anybody may.
  */
-import { createHash, createHmac } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
-import { syncPath } from "../base/durable-file.ts";
+import { createHmac } from "node:crypto";
 import type { Credentials } from "../registry/credentials.ts";
 import { ContainerError } from "./errors.ts";
 import { type Blob, readConfig, readDocument } from "./fetch/documents.ts";
 import type { Document, Repository } from "./fetch/repository.ts";
+import { keepDocument, readKeptDocument } from "./keep/documents.ts";
 import type { Keeper, Lease } from "./keep/keeper.ts";
 import type { ImageReference } from "./reference.ts";
 
@@ -65,7 +64,7 @@ async function topDocument(resolving: Resolving): Promise<Document> {
   if (known !== undefined) return await keptDocument(resolving, known, () => repository.manifest(known));
   if (policy === "never") throw notHere(reference);
   const wanted = reference.digest ?? reference.tag ?? "latest";
-  const told = await repository.head(wanted);
+  const told = (await repository.head(wanted))?.digest;
   const document =
     told === undefined
       ? await keep(resolving, await repository.manifest(wanted))
@@ -94,21 +93,20 @@ async function keptDocument(
   fetch: () => Promise<Document>,
 ): Promise<Document> {
   const { keeper, lease, policy, reference } = resolving;
-  if (lease.take("blob", digest)) {
-    const body = await readFile(keeper.pathOf("blob", digest));
-    if (`sha256:${createHash("sha256").update(body).digest("hex")}` === digest) return { digest, body };
-    keeper.remove("blob", digest);
-  }
+  const kept = lease.takeBlob(digest, reference.registry)
+    ? await readKeptDocument(keeper, digest)
+    : undefined;
+  if (kept !== undefined) return kept;
   if (policy === "never") throw notHere(reference);
   return await keep(resolving, await fetch());
 }
 
-async function keep({ keeper, lease }: Resolving, document: Document): Promise<Document> {
-  lease.take("blob", document.digest);
-  const path = keeper.workPath("document");
-  await writeFile(path, document.body, { mode: 0o600 });
-  await syncPath(path);
-  await keeper.addBlob(document.digest, path);
+async function keep(
+  { keeper, lease, reference }: Pick<Resolving, "keeper" | "lease" | "reference">,
+  document: Document,
+): Promise<Document> {
+  lease.takeBlob(document.digest, reference.registry);
+  await keepDocument(keeper, reference, document);
   return document;
 }
 

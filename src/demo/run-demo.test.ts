@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { storeImage } from "../../test/builders/stored-image.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { run } from "../base/process.ts";
 import { type DemoOptions, runDemo } from "./run-demo.ts";
@@ -37,6 +38,11 @@ function options(more: Partial<DemoOptions> = {}): DemoOptions {
   };
 }
 
+/** What “image build” leaves, which the double does not do: the demo makes an image for its jobs of it. */
+async function storeBase(): Promise<void> {
+  await storeImage(join(directory, "images"), "base", { kernel: Buffer.from("kernel") });
+}
+
 async function leftInDirectory(): Promise<string[]> {
   return (await readdir(directory)).filter((name) => name.startsWith("fr-demo-"));
 }
@@ -53,6 +59,7 @@ async function aRepository(file: string): Promise<string> {
 }
 
 test("every job of the demo ends as it must, and nothing is left", async () => {
+  await storeBase();
   const code = await runDemo(options());
   const result = JSON.parse(results.join(""));
 
@@ -61,6 +68,7 @@ test("every job of the demo ends as it must, and nothing is left", async () => {
   ).toEqual([
     "build: success",
     "use: success",
+    "in-image: success",
     "fails: failed (script_failure, exit code 3)",
     "cancelled: canceled",
     "killed: failed (runner_system_failure)",
@@ -76,6 +84,7 @@ test("every job of the demo ends as it must, and nothing is left", async () => {
 });
 
 test("prints a table for people", async () => {
+  await storeBase();
   const code = await runDemo(options({ json: false, keep: true }));
   const text = results.join("");
 
@@ -88,7 +97,7 @@ test("prints a table for people", async () => {
 });
 
 test("a user's own repository is run as it is committed, with its result as it is", async () => {
-  const repo = await aRepository("job:\n  tags: [special]\n  cache: { key: a }\n  script: [exit 3]\n");
+  const repo = await aRepository("job:\n  tags: [special]\n  secrets: {}\n  script: [exit 3]\n");
   const code = await runDemo(options({ repo }));
   const result = JSON.parse(results.join(""));
 
@@ -99,7 +108,7 @@ test("a user's own repository is run as it is committed, with its result as it i
   ]);
   expect(printed.join("")).toContain("project local/my-app");
   expect(printed.join("")).toContain(
-    ".gitlab-ci.yml:3: “cache” is not known to the stand-in and left out (“job”)",
+    ".gitlab-ci.yml:3: “secrets” is not known to the stand-in and left out (“job”)",
   );
 });
 
@@ -169,6 +178,7 @@ test("an interruption ends everything it started", async () => {
 });
 
 test("a program that ends at once is reported with its log", async () => {
+  await storeBase();
   const program = join(directory, "broken.mjs");
   await writeFile(
     program,

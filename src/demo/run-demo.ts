@@ -13,7 +13,8 @@ import { formatDuration } from "../base/units.ts";
 import { DemoError } from "./errors.ts";
 import { createObserver } from "./observer.ts";
 import { type Daemon, type Executable, runCommand, startDaemon } from "./program.ts";
-import { pipelinesOf, prepareSample, type Sample } from "./sample-project.ts";
+import { type SampleImage, sampleImageName, serveSampleImage } from "./sample-image.ts";
+import { IMAGES_TAG, pipelinesOf, prepareSample, type Sample } from "./sample-project.ts";
 import { createScreen, type Output, type Screen } from "./screen.ts";
 import { type DemoResult, formatNotices, pipelineResult, printSummary, summarize } from "./summary.ts";
 import { createSteps, createTimeline } from "./timeline.ts";
@@ -28,6 +29,8 @@ import {
 } from "./workspace.ts";
 
 const MACHINE_MEMORY_MIB = 768;
+/** For the engine and what jobs need in its containers. */
+const CONTAINERS_MEMORY_MIB = 1_280;
 /** FireRunner never gives up a request for a job that is under way: its stop takes as long as GitLab holds one. */
 const LONG_POLL_MS = 3_000;
 const START_LIMIT_MS = 120_000;
@@ -75,14 +78,17 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   const behaviour = { longPollMs: LONG_POLL_MS };
   const gitlab = createStandInGitLab({ clock, directory: workspace.gitlab, behaviour });
   let daemon: Daemon | undefined;
+  let sampleImage: SampleImage | undefined;
   try {
     await gitlab.listen();
-    const sample = await prepareSample(gitlab, options.repo);
+    const registry = `127.0.0.1:${await freePort()}`;
+    const sample = await prepareSample(gitlab, { repo: options.repo, image: sampleImageName(registry) });
     announce(screen, gitlab, sample);
     if (pipelinesOf(sample).every(({ definition }) => definition.jobs.length === 0))
       return reportNoJobs(options, screen, sample);
-    await buildImage(options, screen);
-    await configure(options, workspace, gitlab, sample);
+    await buildImages(options, screen, sample);
+    if (options.repo === undefined) sampleImage = await serveImage(options, workspace, registry);
+    await configure(options, { workspace, gitlab, registry }, sample);
     daemon = await startDaemon(options.executable, workspace.configFile, workspace.logFile);
     const run = { options, clock, screen, workspace, gitlab, sample, daemon };
     await untilReady(run);
@@ -92,26 +98,46 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     screen.print(`took ${formatDuration(clock.now() - startedAt)}`);
     return result.ok ? 0 : 1;
   } finally {
+    await sampleImage?.close();
     await cleanUp({ options, screen, workspace, gitlab, clock }, daemon);
   }
 }
 
 /** After the repository was read: a mistake there is told at once. */
-async function buildImage(options: DemoOptions, screen: Screen): Promise<void> {
-  const { json = false, signal } = options;
-  screen.print("Image: built once, then taken from the cache");
-  // For a look at the program the stand-in runner does, where the official one cannot be had.
-  const build = [
-    "image",
-    "build",
-    "--directory",
-    options.imagesDirectory,
-    "--name",
-    "base",
-    "--runner",
-    "auto",
-  ];
-  await runCommand(options.executable, build, { output: json ? 2 : 1, signal });
+async function buildImages(options: DemoOptions, screen: Screen, sample: Sample): Promise<void> {
+  const { json = false, signal, imagesDirectory: directory } = options;
+  screen.print("Images: built once, then taken from the cache");
+  for (const variant of variantsFor(options, sample)) {
+    // For a look at the program the stand-in runner does, where the official one cannot be had.
+    const build = [
+      "image",
+      "build",
+      variant,
+      "--directory",
+      directory,
+      "--name",
+      variant,
+      "--runner",
+      "auto",
+    ];
+    await runCommand(options.executable, build, { output: json ? 2 : 1, signal });
+  }
+}
+
+/** Images of machines: jobs that name an image need one that runs containers. */
+function variantsFor({ repo }: DemoOptions, { pooled }: Sample): ("base" | "containers")[] {
+  if (repo === undefined) return ["base", "containers"];
+  const isForContainers = pooled.definition.jobs.some(({ image, services }) => image || services?.length);
+  return [isForContainers ? "containers" : "base"];
+}
+
+async function serveImage(
+  { imagesDirectory, signal }: DemoOptions,
+  { directory }: Workspace,
+  registry: string,
+): Promise<SampleImage> {
+  const port = Number(registry.split(":")[1]);
+  return await serveSampleImage({ port, imagesDirectory, image: "base", directory, signal });
 }
 
 function report({ json = false, results }: DemoOptions, screen: Screen, result: DemoResult): void {
@@ -132,21 +158,26 @@ function announce(screen: Screen, gitlab: StandInGitLab, sample: Sample): void {
   for (const line of formatNotices(sample.pooled.definition)) screen.print(line);
 }
 
-/** One runner for every job of the pool, whatever its tags; an access token for what comes by webhook. */
+/** One runner for every job of the pool, whatever its tags; of the demo's own, one for those in images; an access token for what comes by webhook. */
 async function configure(
   options: DemoOptions,
-  workspace: Workspace,
-  gitlab: StandInGitLab,
-  { pooled, tagged }: Sample,
+  { workspace, gitlab, registry }: Pick<DemoRun, "workspace" | "gitlab"> & { readonly registry: string },
+  sample: Sample,
 ): Promise<void> {
-  const tags = [...new Set(pooled.definition.jobs.flatMap((job) => job.tags))];
+  const { pooled, tagged } = sample;
+  const isOwn = options.repo === undefined;
+  const [image = "base"] = variantsFor(options, sample);
+  const allTags = [...new Set(pooled.definition.jobs.flatMap((job) => job.tags))];
+  const tags = isOwn ? allTags.filter((tag) => tag !== IMAGES_TAG) : allTags;
   await writeConfig(workspace, {
     gitlabUrl: gitlab.url,
     imagesDirectory: options.imagesDirectory,
+    image,
     runnerToken: gitlab.runners.add({ tags, runUntagged: true }).token,
-    memoryMib: MACHINE_MEMORY_MIB,
+    memoryMib: image === "base" ? MACHINE_MEMORY_MIB : CONTAINERS_MEMORY_MIB,
     concurrency: concurrencyFor(options),
-    egress: options.repo === undefined ? "none" : "internet",
+    egress: isOwn ? "none" : "internet",
+    images: isOwn ? { runnerToken: gitlab.runners.add({ tags: [IMAGES_TAG] }).token, registry } : undefined,
     webhook: tagged && {
       project: tagged.project.path,
       apiToken: gitlab.tokens.add({ scopes: ["api"] }).token,

@@ -31,11 +31,14 @@ export function pipelinesOf({ pooled, tagged }: Sample): SamplePipeline[] {
   return tagged ? [pooled, tagged] : [pooled];
 }
 
-/** The demo's own pipelines, or that of the newest commit of the user's repository. */
-export async function prepareSample(gitlab: StandInGitLab, repo: string | undefined): Promise<Sample> {
+/** The demo's own pipelines, one job of which runs in `image`, or that of the newest commit of the user's repository. */
+export async function prepareSample(
+  gitlab: StandInGitLab,
+  { repo, image }: { readonly repo: string | undefined; readonly image: string },
+): Promise<Sample> {
   if (repo !== undefined) return await prepareRepository(gitlab, resolve(repo));
   return {
-    pooled: await demoPipelineIn(gitlab, "demo/machines", demoPipeline),
+    pooled: await demoPipelineIn(gitlab, "demo/machines", demoPipeline, image),
     tagged: await demoPipelineIn(gitlab, "demo/sizes", sizesPipeline),
     expectations: demoExpectations,
   };
@@ -45,8 +48,14 @@ async function demoPipelineIn(
   gitlab: StandInGitLab,
   path: string,
   pipeline: string,
+  image = "",
 ): Promise<SamplePipeline> {
-  const project = await gitlab.projects.add({ path, repository: { files: demoFiles(pipeline) } });
+  const variables = image === "" ? [] : [{ key: "DEMO_IMAGE", value: image, public: true }];
+  const project = await gitlab.projects.add({
+    path,
+    variables,
+    repository: { files: demoFiles(pipeline) },
+  });
   return { project, definition: parsePipeline(pipeline) };
 }
 
@@ -108,8 +117,13 @@ build:
     - uname -sr
     - mkdir out
     - echo "made by job $CI_JOB_ID on $(hostname)" > out/answer.txt
+    - mkdir -p tools
+    - echo "kept by job $CI_JOB_ID" > tools/kept.txt
   artifacts:
     paths: [out/]
+  cache: &tools
+    key: tools
+    paths: [tools/]
 
 use:
   stage: test
@@ -117,6 +131,20 @@ use:
   script:
     - cat out/answer.txt
     - grep -q "made by job" out/answer.txt
+    - grep "kept by job" tools/kept.txt
+  cache: { <<: *tools, policy: pull }
+
+in-image:
+  stage: build
+  tags: [images]
+  image: $DEMO_IMAGE
+  services:
+    - name: $DEMO_IMAGE
+      alias: web
+      command: [python3, -m, http.server, "8000", --directory, /etc]
+  script:
+    - test -e /run/.containerenv
+    - curl --silent --fail --retry 20 --retry-all-errors http://web:8000/os-release
 
 fails:
   stage: build
@@ -167,12 +195,16 @@ export interface Expectation {
 const demoExpectations: Readonly<Record<string, Expectation>> = {
   build: { status: "success" },
   use: { status: "success" },
+  "in-image": { status: "success" },
   fails: { status: "failed", failureReason: "script_failure" },
   cancelled: { status: "canceled", step: "cancel" },
   killed: { status: "failed", failureReason: "runner_system_failure", step: "kill-machine" },
   small: { status: "success" },
   large: { status: "success" },
 };
+
+/** Jobs with this tag are those of the pool whose machines run containers. */
+export const IMAGES_TAG = "images";
 
 /** What a line of the log looks like once the script of such a job runs. */
 export const WORKING_LINE = /^working \d+$/m;

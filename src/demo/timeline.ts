@@ -13,7 +13,7 @@ export type Phase = "waiting" | "queued" | "booting" | "preparing" | "running" |
 interface PhaseTimes {
   readonly queuedAt: number | undefined;
   readonly claimedAt: number | undefined;
-  /** First sign of the guest at GitLab: its machine is up and has the job. */
+  /** FireRunner's line of its machine in the log: that is up and has the job. */
   readonly bootedAt: number | undefined;
   /** First line of the script in the log. The runner sends its log every three seconds. */
   readonly runningAt: number | undefined;
@@ -32,6 +32,7 @@ export interface Timeline {
 const MACHINE_LINE = /^FireRunner: machine (fr-[a-z2-7]{8})\b/;
 
 export function createTimeline(clock: Clock): Timeline {
+  const bootedAt = new Map<Job, number>();
   const runningAt = new Map<Job, number>();
   const machines = new Map<Job, string>();
 
@@ -39,7 +40,7 @@ export function createTimeline(clock: Clock): Timeline {
     return {
       queuedAt: job.pendingAt,
       claimedAt: job.startedAt,
-      bootedAt: job.guestSeenAt,
+      bootedAt: bootedAt.get(job),
       runningAt: runningAt.get(job),
       endedAt: job.finishedAt,
     };
@@ -58,6 +59,7 @@ export function createTimeline(clock: Clock): Timeline {
     noteLine(job, line) {
       const machine = MACHINE_LINE.exec(line)?.[1];
       if (machine) machines.set(job, machine);
+      if (machine && !bootedAt.has(job)) bootedAt.set(job, clock.now());
       // The runner echoes each command of the script before it runs it.
       const isScript = line.startsWith(`$ ${(job.definition.script[0] ?? "").split("\n")[0]}`);
       if (isScript && !runningAt.has(job)) runningAt.set(job, clock.now());

@@ -39,13 +39,23 @@ export async function createWorkspace(parent: string): Promise<Workspace> {
 interface DemoConfig {
   readonly gitlabUrl: string;
   readonly imagesDirectory: string;
+  /** Name of the image that the pool's machines boot. */
+  readonly image: string;
   readonly runnerToken: string;
   readonly memoryMib: number;
   /** Machines at one time. */
   readonly concurrency: number;
   readonly egress: "none" | "internet";
+  /** For the demo's own job in an image. */
+  readonly images: DemoImages | undefined;
   /** For jobs that come by webhook. */
   readonly webhook: DemoWebhook | undefined;
+}
+
+interface DemoImages {
+  readonly runnerToken: string;
+  /** `127.0.0.1:PORT`. */
+  readonly registry: string;
 }
 
 interface DemoWebhook {
@@ -55,6 +65,9 @@ interface DemoWebhook {
   readonly port: number;
 }
 
+/** A registry that this computer does not reach is not waited for as long as one that is down. */
+const PATIENCE = "    containers: { pullDeadline: 2m }\n";
+
 /** FireRunner's configuration, as an operator would write it. */
 export async function writeConfig(workspace: Workspace, config: DemoConfig): Promise<void> {
   const tokenFile = await writeSecret(workspace, "runner.token", config.runnerToken);
@@ -63,17 +76,31 @@ export async function writeConfig(workspace: Workspace, config: DemoConfig): Pro
 pools:
   demo:
     size: { cpus: 1, memory: ${config.memoryMib}MiB, disk: 4GiB }
-    image: base
+    image: ${config.image}
     runner: { tokenFile: ${tokenFile} }
     concurrency: ${config.concurrency}
     egress: ${config.egress}
-${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
+${config.image === "containers" ? PATIENCE : ""}${config.images ? await imagesText(workspace, config.images) : ""}${config.webhook ? await webhookText(workspace, config.webhook) : ""}vm:
   maxMachines: ${config.concurrency}
 images:
   directory: ${config.imagesDirectory}
 state: ${workspace.state}
 `;
   await writeFile(workspace.configFile, text, { mode: 0o600 });
+}
+
+/** A pool for jobs in images, and the registry that has theirs. */
+async function imagesText(workspace: Workspace, { runnerToken, registry }: DemoImages): Promise<string> {
+  return `  images:
+    size: { cpus: 2, memory: 1280MiB, disk: 4GiB }
+    image: containers
+    runner: { tokenFile: ${await writeSecret(workspace, "images.token", runnerToken)} }
+    concurrency: 1
+    egress: none
+containers:
+  registries:
+    "${registry}": { plaintext: true }
+`;
 }
 
 async function webhookText(workspace: Workspace, { project, apiToken, port }: DemoWebhook): Promise<string> {

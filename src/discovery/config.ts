@@ -2,7 +2,15 @@
 import { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { MINUTE_MS } from "../base/units.ts";
-import { DriverName, durationMs, HostLabels, sizeMib } from "../domain/config.ts";
+import {
+  DriverName,
+  durationMs,
+  fitsMachine,
+  HostLabels,
+  MachineContainers,
+  runnerSettingsKeys,
+  sizeMib,
+} from "../domain/config.ts";
 import { EgressConfig } from "../domain/egress.ts";
 import type { NamedScope, Scope } from "../gitlab/rest-api.ts";
 
@@ -41,23 +49,30 @@ const TagRule = z
     message: "give image, pool or hostLabels: the rule says nothing",
   });
 
-const TaggedMachine = z.strictObject({
-  image: z.string().default("base").meta({ description: "Name or digest of the image machines boot." }),
-  driver: DriverName.default("auto").meta({ description: "What runs the machines." }),
-  disk: sizeMib().default(20_480).meta({
-    description: "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
-  }),
-  egress: EgressConfig.prefault("internet").meta({
-    description: "What guests may reach beside GitLab; as in pools.",
-  }),
-  hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),
-  concurrency: z
-    .number()
-    .int()
-    .min(1)
-    .default(100)
-    .meta({ description: "Jobs of one set of tags at one time." }),
-});
+const TaggedMachine = z
+  .strictObject({
+    image: z.string().default("base").meta({ description: "Name or digest of the image machines boot." }),
+    driver: DriverName.default("auto").meta({ description: "What runs the machines." }),
+    disk: sizeMib().default(20_480).meta({
+      description:
+        "Scratch disk of each machine; sparse on the host, and counted whole (vm.overcommit.disk).",
+    }),
+    egress: EgressConfig.prefault("internet").meta({
+      description: "What guests may reach beside GitLab; as in pools.",
+    }),
+    hostLabels: HostLabels.default({}).meta({ description: "Labels that hosts must have; as in pools." }),
+    containers: MachineContainers.prefault({}).meta({
+      description: "Jobs that name an image or services; as in pools.",
+    }),
+    concurrency: z
+      .number()
+      .int()
+      .min(1)
+      .default(100)
+      .meta({ description: "Jobs of one set of tags at one time." }),
+    ...runnerSettingsKeys,
+  })
+  .refine(...fitsMachine);
 
 const RunnersConfig = z.strictObject({
   perJob: z.boolean().default(false).meta({

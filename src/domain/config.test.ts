@@ -12,8 +12,14 @@ describe("pool settings", () => {
       driver: "auto",
       runner,
       concurrency: 10,
+      containers: {
+        ...{ ignore: false, defaultImage: "debian:13-slim", privileged: true },
+        ...{ engine: "podman", socket: false },
+        ...{ allow: [], pullDeadline: 600_000 },
+      },
       egress: { mode: "internet", hosts: [], audit: false },
       hostLabels: {},
+      environment: [],
     });
   });
 

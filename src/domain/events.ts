@@ -28,6 +28,10 @@ export interface EventDetails {
   "runner:gone": { key: string; runner: number | null };
   /** `diskMib` is missing in events of releases that did not count it. */
   "machine:creating": { host: string; driver: string; cpus: number; memoryMib: number; diskMib?: number };
+  /** Images of its job are fetched, or made into disks, before it is made. */
+  "machine:fetching": Record<never, never>;
+  /** Its job's images are here, after so long. */
+  "machine:images-here": { tookMs: number };
   "machine:booting": Record<never, never>;
   /** First request of any kind from the guest. */
   "machine:heard": Record<never, never>;

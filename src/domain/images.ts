@@ -1,4 +1,6 @@
 /** What an image is to those who boot it: its files, where hosts pull it from, and what its guests can do. */
+import type { MachineKind } from "./pool.ts";
+
 /** An image as a driver needs it: files on this computer, addressed by digest. */
 export interface BootImage {
   /** `sha256:…` over the contents of all its files. */
@@ -64,6 +66,9 @@ interface GuestAbility {
   readonly wanted: "always" | "when-configured";
 }
 
+/** Of one variant alone, and not of age. */
+const DOCKER_ENGINE = "docker-engine";
+
 export const guestAbilities = {
   background: {
     since: "0.2",
@@ -95,10 +100,34 @@ export const guestAbilities = {
     without: "a script that wants more memory than its machine has can hold it until the time limit",
     wanted: "always",
   },
+  cache: {
+    since: "0.2",
+    use: "caches that jobs name are kept from job to job",
+    without: "what jobs name under cache: is not kept",
+    wanted: "always",
+  },
   authorities: {
     since: "0.2",
     use: "certificate authorities of the operator's network",
     without: "machines do not trust gitlab.caFile, proxy.caFile and guests.caFile",
+    wanted: "when-configured",
+  },
+  "runner-settings": {
+    since: "0.2",
+    use: "environment, preGetSources, preBuild and postBuild",
+    without: "environment, preGetSources, preBuild and postBuild of its pool reach no job",
+    wanted: "when-configured",
+  },
+  "docker-socket": {
+    since: "0.2",
+    use: "containers.socket",
+    without: "containers of jobs get no socket of the engine",
+    wanted: "when-configured",
+  },
+  [DOCKER_ENGINE]: {
+    since: "0.2",
+    use: "containers.engine: docker, in images of the variant docker",
+    without: "nothing answers at docker's socket",
     wanted: "when-configured",
   },
 } as const satisfies Record<string, GuestAbility>;
@@ -113,6 +142,23 @@ export function wantedAbilities(configured: readonly AbilityName[] = []): Abilit
     const { wanted }: GuestAbility = guestAbilities[name];
     return wanted === "always" || configured.includes(name);
   });
+}
+
+/** What a kind of machine asks of its image beside what is always wanted. */
+export function askedBy({
+  containers: { engine, socket },
+  runnerSettings,
+}: Pick<MachineKind, "containers" | "runnerSettings">): AbilityName[] {
+  return [
+    ...(runnerSettings ? (["runner-settings"] as const) : []),
+    ...(socket ? (["docker-socket"] as const) : []),
+    ...(engine === "docker" ? ([DOCKER_ENGINE] as const) : []),
+  ];
+}
+
+/** What machines of a variant can do when it is built by this release. */
+export function abilitiesOf(variant: string): AbilityName[] {
+  return abilityNames.filter((name) => name !== DOCKER_ENGINE || variant === "docker");
 }
 
 /** One sentence on what an image lacks, with the command that mends it. */
@@ -136,6 +182,11 @@ export function lackingNote(
 ): ImageNote | undefined {
   const lacking = wanted.filter((name) => !has.includes(name));
   if (lacking.length === 0) return undefined;
+  if (lacking.includes(DOCKER_ENGINE) && variant !== "docker")
+    return {
+      problem: `the image ${image} has no Docker Engine, which containers.engine: docker asks for: ${guestAbilities[DOCKER_ENGINE].without}`,
+      hint: "Build one that has it, and give its name to the pool: firerunner image build docker",
+    };
   const consequences = lacking.map((name) => guestAbilities[name].without).join("; ");
   return {
     problem: `the image ${image} was built by an earlier release (it lacks ${lacking.join(", ")}): ${consequences}`,

@@ -24,10 +24,11 @@ test("only a machine that was to blame is named as such", () => {
   expect(new Set(causes.map((cause) => failures[cause].label)).size).toBe(causes.length);
 });
 
-test("GitLab hears of a time limit as one, of a script as one, and of all else as the system's failure", () => {
+test("GitLab hears of a time limit as one, of a script and what it names as one, and of all else as the system's failure", () => {
   expect(failureReasonOf("time-limit")).toBe("job_execution_timeout");
-  expect(failureReasonOf("script")).toBe("script_failure");
-  const others = causes.filter((cause) => cause !== "time-limit" && cause !== "script");
+  const ofTheJob: readonly FailureCause[] = ["script", "image"];
+  for (const cause of ofTheJob) expect(failureReasonOf(cause)).toBe("script_failure");
+  const others = causes.filter((cause) => cause !== "time-limit" && !ofTheJob.includes(cause));
   expect(new Set(others.map(failureReasonOf))).toEqual(new Set(["runner_system_failure"]));
   expect(failureReasonOf(null)).toBe("runner_system_failure");
 });

@@ -37,6 +37,10 @@ export type FailureCause =
   | "never-started"
   /** Nothing configured here could ever run it. */
   | "unservable"
+  /** An image that it names cannot be had: there is none, it may not have it, or it is not fit for use. */
+  | "image"
+  /** An image that it names could not be had now. */
+  | "image-fetch"
   /** FireRunner was told to end. */
   | "shutdown"
   /** The runner in the machine gave up. */
@@ -155,6 +159,26 @@ export const failures: Readonly<Record<FailureCause, FailureMessage>> = {
     hint: "",
     advice: ["Nothing that is configured here can run it: its reason says what it asks for."],
     isWorthRetry: false,
+  },
+  image: {
+    failureReason: "script_failure",
+    label: "image",
+    summary: "names an image that it cannot have",
+    hint: "Correct the image or service in .gitlab-ci.yml, or the login that the job has for it. To try again is of no use.",
+    advice: [
+      "Its reason has the registry's words. For images that need a login of FireRunner's own: “containers.registries”, and “containers.allow” of the pool.",
+    ],
+    isWorthRetry: false,
+  },
+  "image-fetch": {
+    failureReason: "runner_system_failure",
+    label: "image not fetched",
+    summary: "was failed because an image could not be fetched",
+    hint: "This is not the job's fault: it can be retried when the image can be had again.",
+    advice: [
+      "Its reason says what was in the way: the registry, the network, or the disk of job images (“firerunner image cache list”).",
+    ],
+    isWorthRetry: true,
   },
   shutdown: {
     failureReason: "runner_system_failure",

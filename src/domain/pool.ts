@@ -2,10 +2,20 @@
 
 import type { Secret } from "../base/secret.ts";
 import { formatMib } from "../base/units.ts";
+import type { MachineContainers } from "./containers.ts";
 import { hostsSettingOf, isRemoteDriver } from "./drivers.ts";
 import type { Egress } from "./egress.ts";
 import { type HostCapacity, type Labels, missingLabel } from "./placement.ts";
 import type { Capacity, Size } from "./size.ts";
+
+/** What the runner of each job is told, as gitlab-runner's own configuration has it. Jobs can read all of it. */
+export interface RunnerSettings {
+  /** `NAME=VALUE`, one line each. */
+  readonly environment: readonly string[];
+  readonly preGetSources?: string | undefined;
+  readonly preBuild?: string | undefined;
+  readonly postBuild?: string | undefined;
+}
 
 /** What a machine is besides its CPUs and memory: all that the tags of a job do not say. */
 export interface MachineKind {
@@ -14,6 +24,9 @@ export interface MachineKind {
   /** Jobs at one time, of a pool or of one set of tags. */
   readonly concurrency: number;
   readonly egress: Egress;
+  readonly containers: MachineContainers;
+  /** Undefined where nothing is said. */
+  readonly runnerSettings?: RunnerSettings | undefined;
   /** What the host must have, where a driver has several. */
   readonly hostLabels: Labels;
   readonly diskMib: number;

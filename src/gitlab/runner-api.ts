@@ -128,12 +128,12 @@ export const JobPayload = z.looseObject({
     project_name: z.string().nullish(),
     project_full_path: z.string().nullish(),
   }),
-  git_info: z.looseObject({ repo_url: z.string() }).nullish(),
+  git_info: z.looseObject({ repo_url: z.string(), protected: z.boolean().nullish().catch(null) }).nullish(),
   runner_info: z.looseObject({ timeout: z.number().nullish() }).nullish(),
   variables: z.array(Variable).nullish(),
   image: z.looseObject({ name: z.string() }).nullish(),
   services: z.array(z.looseObject({ name: z.string() })).nullish(),
-  /** Only shown and left out: a shape that is not known is no reason to refuse the job. */
+  /** A shape that is not known is no reason to refuse the job. */
   cache: z
     .array(z.looseObject({ key: z.unknown() }))
     .nullish()

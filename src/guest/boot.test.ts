@@ -67,6 +67,32 @@ describe("boot data", () => {
     ).toBe("docker 3 debian:13 true\n");
   });
 
+  test("names the registries of images that no disk has, which the engine asks through the relay", async () => {
+    const registries = ["docker.io", "r.example.com:5000"];
+    const containers = { imageDisks: 0, registries, defaultImage: "a", privileged: true };
+    const mirror = (await guestFunction("firerunner-init", "mirror_registries")).replaceAll(
+      ">/etc/containers/registries.conf.d/firerunner.conf",
+      ">&1",
+    );
+    const print = `mkdir() { :; }; relay=10.0.2.100:80\n${mirror}\nmirror_registries || true`;
+    const entry = (location: string, at: string) =>
+      `[[registry]]\nlocation = "${location}"\n[[registry.mirror]]\nlocation = "10.0.2.100:80/${at}"\ninsecure = true\n`;
+
+    expect(await readInGuest({ ...data, executor: "docker", containers }, print)).toBe(
+      entry("docker.io", "docker.io") + entry("r.example.com:5000", "r.example.com__5000"),
+    );
+    expect(await readInGuest(data, print)).toBe("");
+  });
+
+  test("says that jobs have the engine's socket, and that Docker's engine is behind it, where they are", async () => {
+    const containers = { imageDisks: 0, defaultImage: "a", privileged: true, socket: true };
+    const print = 'echo "$boot_engine-$boot_socket"';
+
+    expect(await readInGuest({ ...data, executor: "docker", containers }, print)).toBe("-true\n");
+    expect(await readInGuest({ ...data, engine: "docker" }, print)).toBe("docker-\n");
+    expect(renderBootData({ ...data, engine: "podman" })).toBe(renderBootData(data));
+  });
+
   test("carries authorities on one line, which the guest makes whole again", async () => {
     const authorities = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n";
 
@@ -83,6 +109,98 @@ describe("boot data", () => {
     const read = await readInGuest({ ...data, proxy }, 'echo "$boot_token $boot_proxy"');
 
     expect(read).toBe(`machine=secret ${proxy}\n`);
+  });
+});
+
+describe("what a pool gives its jobs", () => {
+  const containers = { imageDisks: 0, defaultImage: "a", privileged: false };
+  const settings = {
+    environment: ["PLAIN=a b", 'ODD=$HOME \\n "%s" \\\\ é', "EMPTY=", "NO_PROXY=.company.test"],
+    preGetSources: "echo one\n\n  echo '\\t two'\n",
+    preBuild: "set -u",
+    postBuild: "printf '%s\\n' \"$X\"",
+  };
+
+  /** The arguments that the runner in the machine gets, by the line. */
+  async function runnerFlags(bootData: BootData, before = ""): Promise<string[]> {
+    const names = [
+      "client_flags",
+      "script_flag",
+      "pool_flags",
+      "socket_flags",
+      "authority_flags",
+      "container_flags",
+    ];
+    const functions = await Promise.all(names.map((name) => guestFunction("firerunner-init", name)));
+    const run = `flags=() ENGINE=/bin/sh no_proxy=relay NO_PROXY=relay; mkdir() { :; }; ${before}
+      [[ $boot_executor == shell ]] || container_flags
+      pool_flags
+      printf '%s\\0' "\${flags[@]}"`;
+    return (await readInGuest(bootData, [...functions, run].join("\n"))).split("\0").slice(0, -1);
+  }
+
+  const valuesOf = (flag: string, flags: readonly string[]) =>
+    flags.flatMap((each, at) => (each === flag ? [flags[at + 1]] : []));
+
+  test.each(["shell", "docker"] as const)(
+    "reaches the runner to the byte, with the executor %s",
+    async (executor) => {
+      const more = executor === "docker" ? { containers } : {};
+
+      const flags = await runnerFlags({ ...data, executor, ...more, runnerSettings: settings });
+
+      const environment = valuesOf("--env", flags);
+      expect(environment).toEqual(expect.arrayContaining(settings.environment.slice(0, 3)));
+      // The relay is reached without a proxy all the same.
+      expect(environment.at(-1)).toBe("NO_PROXY=.company.test,relay");
+      expect(valuesOf("--pre-get-sources-script", flags)).toEqual([settings.preGetSources]);
+      expect(valuesOf("--pre-build-script", flags)).toEqual([settings.preBuild]);
+      expect(valuesOf("--post-build-script", flags)).toEqual([settings.postBuild]);
+    },
+  );
+
+  test("is nothing where the pool says nothing", async () => {
+    expect(await runnerFlags(data, "ENGINE=")).toEqual([
+      "--env",
+      "GIT_CLONE_PATH=$CI_BUILDS_DIR/$CI_PROJECT_PATH",
+    ]);
+  });
+
+  test("has docker build by podman where that is what it finds", async () => {
+    const inContainers = { ...data, executor: "docker", containers } as const;
+    const withSocket = { ...data, executor: "docker", containers: { ...containers, socket: true } } as const;
+    const plain = "DOCKER_BUILDKIT=0";
+
+    expect(await runnerFlags(data)).toContain(plain);
+    expect(await runnerFlags({ ...data, engine: "docker" })).not.toContain(plain);
+    // A job with docker:dind has BuildKit.
+    expect(await runnerFlags(inContainers)).not.toContain(plain);
+    expect(await runnerFlags(withSocket)).toEqual(
+      expect.arrayContaining([
+        plain,
+        "TESTCONTAINERS_HOST_OVERRIDE=host.docker.internal",
+        "/run/podman.sock:/var/run/docker.sock",
+      ]),
+    );
+    expect(await runnerFlags({ ...withSocket, engine: "docker" })).toEqual(
+      expect.arrayContaining(["/run/docker.sock:/var/run/docker.sock"]),
+    );
+  });
+
+  test("leads to the machine's authorities, in containers too", async () => {
+    const trusting = "SSL_CERT_FILE=/a/all.crt NODE_EXTRA_CA_CERTS=/a/own.crt;";
+
+    const flags = await runnerFlags({ ...data, executor: "docker", containers }, trusting);
+
+    expect(valuesOf("--docker-volumes", flags)).toEqual(
+      expect.arrayContaining([
+        "/a/all.crt:/etc/ssl/firerunner/bundle.crt:ro",
+        "/a/own.crt:/etc/ssl/firerunner/authorities.crt:ro",
+      ]),
+    );
+    expect(valuesOf("--env", flags)).toEqual(
+      expect.arrayContaining(["GIT_SSL_CAINFO=/etc/ssl/firerunner/bundle.crt"]),
+    );
   });
 });
 

@@ -14,7 +14,8 @@ import type { Variant } from "./packages.ts";
 const BUILD_SPACE_BYTES: Readonly<Record<Variant, number>> = {
   base: 1_200 * MIB_BYTES,
   full: 1_800 * MIB_BYTES,
-  containers: 1_500 * MIB_BYTES,
+  containers: 1_600 * MIB_BYTES,
+  docker: 2_200 * MIB_BYTES,
 };
 
 const BUILD_TOOLS: Readonly<Record<string, string>> = {

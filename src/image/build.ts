@@ -9,7 +9,7 @@ import type { Clock } from "../base/clock.ts";
 import { hashFile } from "../base/durable-file.ts";
 import { run } from "../base/process.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
-import { abilityNames } from "../domain/images.ts";
+import { abilitiesOf, abilityNames } from "../domain/images.ts";
 import { type BaseLayer, type BaseOptions, baseIngredients, buildBaseLayer } from "./base-layer.ts";
 import { openBuildDirectory, requireBuildSpace, requireTools } from "./build-directory.ts";
 import type { ImagesConfig } from "./config.ts";
@@ -24,12 +24,13 @@ import {
   sha256,
   shortDigest,
 } from "./manifest.ts";
-import type { Variant } from "./packages.ts";
 import {
   chooseContainersSources,
   choosePackageSources,
   parseHostRelease,
   parseIndexTargets,
+  runsContainers,
+  type Variant,
 } from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
 import {
@@ -146,7 +147,7 @@ async function makeImage(making: Making, onProgress: OnProgress): Promise<void> 
       recipes,
       builtWith: await toolVersions(),
       createdAt: options.clock.now(),
-      abilities: [...abilityNames],
+      abilities: abilitiesOf(base.variant),
     };
     await writeFile(join(workshop, "image.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     await publish(workshop, manifest, options, store);
@@ -170,7 +171,7 @@ async function takeRunner({ path, sha256: chosen }: ChosenRunner, workshop: stri
 /** What the runner says it can do, in a shell and, in an image for that, in containers. */
 async function askRunner(program: string, variant: Variant, signal: AbortSignal | undefined) {
   const { version, info } = await captureRunnerInfo(program, { signal });
-  if (variant !== "containers") return { version, info };
+  if (!runsContainers(variant)) return { version, info };
   const inContainers = await captureRunnerInfo(program, { executor: "docker", signal });
   return { version, info, containerInfo: inContainers.info };
 }
@@ -245,10 +246,9 @@ async function baseOptions(options: BuildOptions): Promise<BaseOptions> {
   const { variant = "base" } = options;
   return {
     architecture: hostArchitecture(),
-    sources:
-      variant === "containers"
-        ? chooseContainersSources(host, targets, configured)
-        : choosePackageSources(host, targets, { suite: config.suite, configured }),
+    sources: runsContainers(variant)
+      ? chooseContainersSources(host, targets, configured)
+      : choosePackageSources(host, targets, { suite: config.suite, configured }),
     variant,
     packages: [...config.packages].sort(),
     aptOptions: await aptProxyOptions(),

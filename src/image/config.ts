@@ -51,6 +51,19 @@ export const ImagesConfig = z
       description:
         "Let runnerMirror be an http address of another computer. What comes from it is checked by signature all the same.",
     }),
+    warm: z
+      .array(
+        z
+          .string()
+          .regex(/^[a-z0-9[][^\s$]{0,300}$/i, "expected the name of a container image, such as node:24"),
+      )
+      .max(100)
+      .refine((names) => new Set(names).size === names.length, "the same image is named twice")
+      .default([])
+      .meta({
+        description:
+          "Container images of jobs to keep at hand, such as node:24; tags are followed. With the logins of containers.registries.",
+      }),
     roots: z
       .record(z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, "expected a name such as ubuntu-24.04"), RootConfig)
       .default({})

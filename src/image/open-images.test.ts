@@ -20,7 +20,7 @@ let roots: Record<string, { root: string; base: string }>;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "roots-"));
-  await storeImage(directory, "base", { kernel: Buffer.from("kernel") });
+  await storeImage(directory, "base", { kernel: Buffer.from("kernel"), containerInfo: {} });
   roots = { ubuntu: { root: pinned("a"), base: "base" } };
   images = withRoots(createImageStore({ directory }), () => roots);
 });
@@ -35,11 +35,13 @@ test("a root is booted by the kernel of a pushed image, and brings no file of it
   await push();
   const [base, ubuntu] = [await images.resolve("base"), await images.resolve("ubuntu")];
 
+  expect(base.containerRunnerInfo).toBeDefined();
   expect(base.published).not.toHaveProperty("cloudInit");
   expect(ubuntu).toEqual({
     ...base,
     digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
     layers: [],
+    containerRunnerInfo: undefined,
     abilities: abilityNames,
     published: { ...base.published, root: pinned("a"), cloudInit: true },
   });

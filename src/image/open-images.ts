@@ -53,6 +53,8 @@ function put(base: ResolvedImage, root: Root): ResolvedImage {
     ...rest,
     digest: digestOf(base, root),
     layers: [],
+    // No engine is there, whatever the image has that boots it.
+    containerRunnerInfo: undefined,
     // cloud-init brings the guest's own part from this very program; which packages are there is not ours to say.
     abilities: abilityNames,
     ...(published ? { published: { ...published, root: root.root, cloudInit: true } } : {}),
@@ -63,16 +65,15 @@ function digestOf(base: ResolvedImage, { root }: Root): string {
   return `sha256:${sha256(`${base.digest} ${root}`)}`;
 }
 
-/** What the images of these names lack of what is wanted of them; nothing of those that are not here. Reads image.json only. */
+/** What images lack of what is wanted of them, by their names; nothing of those that are not here. Reads image.json only. */
 export async function imageNotes(
   store: Pick<ImageStore, "list">,
-  names: readonly string[],
-  wanted: readonly AbilityName[],
+  wanted: ReadonlyMap<string, readonly AbilityName[]>,
 ): Promise<ImageNote[]> {
   const images = await store.list();
-  return [...new Set(names)].flatMap((name) => {
+  return [...wanted].flatMap(([name, abilities]) => {
     const image = images.find((each) => each.names.includes(name));
-    const note = image && lackingNote({ ...image.manifest, name }, wanted);
+    const note = image && lackingNote({ ...image.manifest, name }, abilities);
     return note ? [note] : [];
   });
 }

@@ -5,6 +5,8 @@ import {
   packagesOf,
   parseHostRelease,
   parseIndexTargets,
+  runsContainers,
+  variants,
 } from "./packages.ts";
 
 const host = { id: "debian", codename: "bookworm" };
@@ -140,12 +142,15 @@ describe("package sources of an image that runs containers", () => {
   });
 });
 
-test("only the variant that runs containers has an engine, and it has all of base", () => {
+test("only the variants that run containers have an engine, with all of base, and one of them Docker's", () => {
   expect(packagesOf("base")).not.toContain("podman");
   expect(packagesOf("full")).not.toContain("podman");
   expect(packagesOf("containers")).toEqual(
     expect.arrayContaining([...packagesOf("base"), "podman", "nftables"]),
   );
+  expect(packagesOf("containers")).not.toContain("docker.io");
+  expect(packagesOf("docker")).toEqual(expect.arrayContaining([...packagesOf("containers"), "docker.io"]));
+  expect(variants.filter(runsContainers)).toEqual(["containers", "docker"]);
 });
 
 test("the host's release is read with and without quotes", () => {

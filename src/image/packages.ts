@@ -182,16 +182,26 @@ const COMPILING = [
 
 /** What runs job images, services and builds; `docker` for scripts that call it. netavark calls `nft`, the runner may ask for catatonit. */
 const CONTAINERS = [
-  ...["aardvark-dns", "catatonit", "conmon", "crun", "docker-cli", "netavark", "nftables", "podman"],
+  ...["aardvark-dns", "catatonit", "conmon", "crun", "docker-cli", "docker-compose"],
+  ...["netavark", "nftables", "podman"],
 ] as const;
 
-export const variants = ["base", "full", "containers"] as const;
+/** Docker's own engine beside podman, with BuildKit in it, and the command line's part for that. */
+const DOCKER_ENGINE = ["docker-buildx", "docker.io"] as const;
+
+export const variants = ["base", "full", "containers", "docker"] as const;
 export type Variant = (typeof variants)[number];
+
+/** Whether machines of this variant run jobs in containers. */
+export function runsContainers(variant: Variant): boolean {
+  return variant === "containers" || variant === "docker";
+}
 
 const ADDED: Readonly<Record<Variant, readonly string[]>> = {
   base: [],
   full: COMPILING,
   containers: CONTAINERS,
+  docker: [...CONTAINERS, ...DOCKER_ENGINE],
 };
 
 /** The packages of a base layer, apart from those that the configuration adds. */

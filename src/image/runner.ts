@@ -11,7 +11,7 @@ import type { ImagesConfig } from "./config.ts";
 import { ImageError, type ImageErrorCode } from "./errors.ts";
 import { writeHelperStore } from "./helper-store.ts";
 import { type RunnerKind, sha256 } from "./manifest.ts";
-import type { Variant } from "./packages.ts";
+import { runsContainers, type Variant } from "./packages.ts";
 import type { OnProgress } from "./progress.ts";
 import {
   isDownloaded,
@@ -184,6 +184,8 @@ const HELPER_STORE = "usr/local/lib/firerunner/helper";
 const MOUNT_POINTS = ["builds", "cache"];
 /** It binds a directory of the scratch disk to this one where it is there: containers cannot lie on the root's own overlay. */
 const ENGINE_STORAGE = "var/lib/containers/storage";
+/** The same of Docker's engine. */
+const DOCKER_STORAGE = "var/lib/docker";
 
 interface RunnerLayer {
   /** The path of the program. */
@@ -201,20 +203,21 @@ export async function buildRunnerLayer(
 ): Promise<void> {
   const root = join(scratchDirectory, "runner-layer");
   for (const name of MOUNT_POINTS) await mkdir(join(root, name), { recursive: true });
-  if (variant === "containers") {
+  if (runsContainers(variant)) {
     await mkdir(join(root, ENGINE_STORAGE), { recursive: true });
     await writeHelperStore(join(root, HELPER_STORE), architecture, ["base", "runner"]);
   }
   await openTree(root);
   for (const file of [...ownFiles(variant), { source: runner, target: RUNNER_PATH, mode: 0o755 }])
     await place(root, file);
-  if (variant === "containers") await symlink(`/${RUNNER_PATH}`, join(root, HELPER_PATH));
+  if (variant === "docker") await mkdir(join(root, DOCKER_STORAGE), { recursive: true });
+  if (runsContainers(variant)) await symlink(`/${RUNNER_PATH}`, join(root, HELPER_PATH));
   await makeSquashfsFromDirectory(root, target, IMAGE_EPOCH_S, signal);
   await rm(root, { recursive: true });
 }
 
 function ownFiles(variant: Variant): OwnFile[] {
-  return [...OWN_FILES, ...(variant === "containers" ? CONTAINER_FILES : [])];
+  return [...OWN_FILES, ...(runsContainers(variant) ? CONTAINER_FILES : [])];
 }
 
 async function place(root: string, { source, target, mode }: OwnFile): Promise<void> {

@@ -259,11 +259,17 @@ test("an image of before abilities were written down is good, and has none; what
   expect([old.abilities, later.abilities]).toEqual([[], ["lfs", "of-tomorrow"]]);
 });
 
-test("what named images lack is told with the command that builds each, once", async () => {
+test("what named images lack is told with the command that builds each", async () => {
   const { manifest } = anImage();
   await store().setName("builds", manifest.digest);
 
-  const notes = await imageNotes(store(), ["builds", "builds", "not-here"], ["lfs"]);
+  const notes = await imageNotes(
+    store(),
+    new Map([
+      ["builds", ["lfs"]],
+      ["not-here", ["lfs"]],
+    ]),
+  );
 
   expect(notes).toEqual([
     {

@@ -181,7 +181,7 @@ function bootData(machineId: string, clock: Clock): string {
     token: new Secret("trial-machine"),
     nowMs: clock.now(),
     executor: "docker",
-    containers: { imageDisks: 0, defaultImage: HELPER_NAME, privileged: false },
+    containers: { imageDisks: 0, defaultImage: HELPER_NAME, privileged: false, socket: false },
     logLimitKib: LOG_MAX_BYTES / 1024,
   });
 }

@@ -20,6 +20,21 @@ interface Deps {
   readonly origin: string;
   readonly credentials: () => Promise<Credentials | undefined>;
   readonly ask: (request: TokenRequest) => Promise<Answer>;
+  /** What earlier sessions with this registry and these credentials have learnt. */
+  readonly memory?: LoginMemory | undefined;
+}
+
+/** What a registry asks for, and the tokens that met it, by their scopes. For sessions with one registry and one login. */
+export interface LoginMemory {
+  current: Challenge | undefined;
+  readonly tokens: Map<string, string>;
+}
+
+/** Of one registry. Who needs more asks again. */
+const TOKENS_MAX = 100;
+
+export function createLoginMemory(): LoginMemory {
+  return { current: undefined, tokens: new Map() };
 }
 
 /** What goes into `Authorization`, found out from what the registry asks for. */
@@ -35,15 +50,21 @@ const TokenAnswer = z.union([
   z.object({ access_token: z.string().min(1) }).transform(({ access_token }) => access_token),
 ]);
 
-export function createAuthorization({ origin, credentials, ask }: Deps): Authorization {
-  let current: Challenge | undefined;
-  const tokens = new Map<string, string>();
+export function createAuthorization({
+  origin,
+  credentials,
+  ask,
+  memory = createLoginMemory(),
+}: Deps): Authorization {
+  const { tokens } = memory;
 
   async function header(scopes: readonly string[]): Promise<string | undefined> {
+    const { current } = memory;
     if (!current) return undefined;
     if (current.scheme === "basic") return await basic();
     const key = scopes.join(" ");
     const token = tokens.get(key) ?? (await fetchToken(current, scopes));
+    if (tokens.size >= TOKENS_MAX) tokens.clear();
     tokens.set(key, token);
     return `Bearer ${token}`;
   }
@@ -51,7 +72,7 @@ export function createAuthorization({ origin, credentials, ask }: Deps): Authori
   async function learn(challenge: Challenge | undefined, scopes: readonly string[]): Promise<void> {
     if (!challenge)
       throw unauthorized("asks for a kind of login that is not known here", "use another registry");
-    current = challenge;
+    memory.current = challenge;
     tokens.delete(scopes.join(" "));
   }
 

@@ -59,10 +59,30 @@ function fromLogins(
 ): Credentials | undefined {
   const entry = Object.entries(auths).find(([key]) => hostOf(key) === registry)?.[1];
   if (!entry) return undefined;
+  const login = loginOf(entry);
+  if (login === "broken") throw broken(path, `has an entry for ${registry} that cannot be read`);
+  return login;
+}
+
+/** Undefined for an entry that holds none. */
+function loginOf(entry: z.infer<typeof Login>): Credentials | "broken" | undefined {
   if (entry.identitytoken) return { kind: "identity-token", token: new Secret(entry.identitytoken) };
-  const { username, password } = entry.auth === undefined ? entry : decode(entry.auth, registry, path);
+  const decoded = entry.auth === undefined ? entry : decode(entry.auth);
+  if (decoded === undefined) return "broken";
+  const { username, password } = decoded;
   if (!username || password === undefined) return undefined;
   return { kind: "password", username, password: new Secret(password) };
+}
+
+/**
+ * The logins in a text that is a docker configuration, by the names under which they stand; undefined when it is none. Credential
+ * helpers are left out: whoever wrote the text does not choose what runs here.
+ */
+export function loginsIn(text: string): ReadonlyMap<string, Credentials | undefined> | undefined {
+  const parsed = DockerConfig.safeParse(parseJson(text));
+  if (!parsed.success) return undefined;
+  const all = Object.entries(parsed.data.auths ?? {}).map(([name, entry]) => [name, loginOf(entry)] as const);
+  return new Map(all.flatMap(([name, login]) => (login === "broken" ? [] : [[name, login]])));
 }
 
 /** Old versions wrote addresses with scheme and path. */
@@ -73,10 +93,10 @@ function hostOf(key: string): string {
     .toLowerCase();
 }
 
-function decode(auth: string, registry: string, path: string): { username: string; password: string } {
+function decode(auth: string): { username: string; password: string } | undefined {
   const text = Buffer.from(auth, "base64").toString("utf8").replace(/\0+$/, "");
   const colon = text.indexOf(":");
-  if (colon <= 0) throw broken(path, `has an entry for ${registry} that cannot be read`);
+  if (colon <= 0) return undefined;
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 

@@ -3,6 +3,7 @@
  * RegistryError (`createSession`). `withRetries` repeats those that may be repeated.
  */
 import type { Readable } from "node:stream";
+import type { SecureContext } from "node:tls";
 import type { Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
@@ -10,7 +11,7 @@ import { createProxiedAgent } from "../base/proxy/agent.ts";
 import { directRoutes, type ProxyRoutes } from "../base/proxy/routes.ts";
 import { backoffMs } from "../base/rates.ts";
 import { certificatesIn, trustContext } from "../base/tls.ts";
-import { createAuthorization, parseChallenge, type TokenRequest } from "./authorization.ts";
+import { createAuthorization, type LoginMemory, parseChallenge, type TokenRequest } from "./authorization.ts";
 import type { Credentials } from "./credentials.ts";
 import { type Answer, RegistryError, refusal, registryErrorFrom } from "./errors.ts";
 import { isLocalRegistry } from "./reference.ts";
@@ -48,11 +49,13 @@ interface Deps {
   readonly transport: Transport;
   readonly credentials: () => Promise<Credentials | undefined>;
   readonly signal?: AbortSignal | undefined;
+  /** Of earlier sessions with these credentials. */
+  readonly memory?: LoginMemory | undefined;
 }
 
-export function createSession({ transport, credentials, signal }: Deps): RegistrySession {
+export function createSession({ transport, credentials, signal, memory }: Deps): RegistrySession {
   const { origin } = transport;
-  const authorization = createAuthorization({ origin, credentials, ask: askTokenService });
+  const authorization = createAuthorization({ origin, credentials, ask: askTokenService, memory });
 
   async function open(request: RegistryRequest): Promise<OpenAnswer> {
     const url = new URL(request.url, origin);
@@ -169,11 +172,12 @@ export function createTransport({
 }: TransportOptions): Transport {
   const isPlain = plainHttp ?? (isLocalRegistry(registry) && ca === undefined);
   if (ca !== undefined) checkAuthorities(ca);
-  const secureContext = trustContext([ca, proxies.ca]);
+  let secureContext: SecureContext | undefined;
   const dispatcher = createProxiedAgent({
     proxies,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    secureContext: () => secureContext,
+    // Only where there is TLS: it takes long to make.
+    secureContext: () => (secureContext ??= trustContext([ca, proxies.ca])),
     headersTimeoutMs: ANSWER_TIMEOUT_MS,
     bodyTimeoutMs: ANSWER_TIMEOUT_MS,
   });
@@ -218,6 +222,8 @@ interface Retrying {
   readonly attempts?: number;
   /** No pause goes on beyond this time. */
   readonly untilMs?: number;
+  /** Told of each failure that is waited for and tried again. */
+  readonly onRetry?: ((error: RegistryError) => void) | undefined;
 }
 
 /** For what may be done twice. */
@@ -230,6 +236,7 @@ export async function withRetries<T>(retrying: Retrying, act: () => Promise<T>):
       if (!(error instanceof RegistryError) || !error.retryable || attempt >= attempts) throw error;
       const pauseMs = pauseAfter(error, attempt);
       if (clock.now() + pauseMs >= untilMs) throw error;
+      retrying.onRetry?.(error);
       await clock.sleep(pauseMs, signal);
     }
   }

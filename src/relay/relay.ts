@@ -5,7 +5,7 @@
  * (`remote/remote-listener.ts`). From there on all are served alike: `gateway/guest-server.ts` speaks HTTP, `gateway/admission.ts` bounds
  * what one machine may have under way, `gateway/dispatcher.ts` finds the route (`gateway/routes.ts`) and lets `job/handlers.ts` serve it:
  * `job/job-delivery.ts` hands over the payload, once; `job/trace.ts` and `job/update-job.ts` pass on log and end; `job/artifacts.ts` and
- * `job/git.ts` the rest. Requests to elsewhere go through `egress/egress-proxy.ts`, as the rules in
+ * `job/git.ts` the rest; `mirror/registry-mirror.ts` gives images that a job pulls itself. Requests to elsewhere go through `egress/egress-proxy.ts`, as the rules in
  * `egress/egress-policy.ts` allow. `job/job-session.ts` is what is known of a machine's job, read from the store.
  */
 import { atMost } from "../base/deadline.ts";
@@ -13,7 +13,8 @@ import { describeError } from "../base/errors.ts";
 import type { GuestEnd } from "../domain/events.ts";
 import { createAddressGuard } from "./egress/addresses.ts";
 import { createDialer, type Dialer } from "./egress/egress-dialer.ts";
-import { createEgressProxy } from "./egress/egress-proxy.ts";
+import { createEgressGate } from "./egress/egress-gate.ts";
+import { createEgressProxy, targetOf } from "./egress/egress-proxy.ts";
 import { createAdmission, createChunkedWork } from "./gateway/admission.ts";
 import { type Audit, createAudit } from "./gateway/audit.ts";
 import { createDispatcher } from "./gateway/dispatcher.ts";
@@ -23,6 +24,7 @@ import { createGuestServer } from "./gateway/guest-server.ts";
 import { createHandlers, type RelayOptions } from "./job/handlers.ts";
 import { createEndRecorder } from "./job/job-session.ts";
 import { tellCanceling } from "./job/update-job.ts";
+import { createMirrorRoutes } from "./mirror/registry-mirror.ts";
 import {
   createRelayAddress,
   type RelayAddress,
@@ -66,15 +68,14 @@ export function createRelay(options: RelayOptions): Relay {
   const inFlight = new Set<Promise<void>>();
   const audit = createAudit({ store, clock });
   const dialer = dialerOf(options);
-  const proxy = createEgressProxy({
-    ...{ store, dialer, audit },
-    settings: config,
-    egressOf: (pool) => options.pools().get(pool)?.egress,
-    gitlabOrigin: http.origin,
-  });
+  const egressOf = (pool: string) => options.pools().get(pool)?.egress;
+  const gate = createEgressGate({ store, audit, egressOf, gitlab: targetOf(new URL(http.origin)) });
+  const proxy = createEgressProxy({ gate, dialer, audit, settings: config, gitlabOrigin: http.origin });
   const recordEnd = createEndRecorder({ store, log });
+  const { pools, pulledImages = async () => [] } = options;
+  const mirror = createMirrorRoutes({ store, mirror: options.mirror, pools, pulledImages, gate, dialer });
   const pieces = createChunkedWork();
-  const handle = createHandlers(options, { dialer, audit, recordEnd, pieces, track });
+  const handle = createHandlers(options, { dialer, mirror, audit, recordEnd, pieces, track });
   const admission = createAdmission({ settings: config, machines: () => endpoints.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
   const dispatcher = createDispatcher({ store, audit, proxy, handle, admission, pieces });

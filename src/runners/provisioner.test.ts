@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { aClaim } from "../../test/builders/job.ts";
+import { usualContainers } from "../../test/builders/pool.ts";
 import { createRandom } from "../../test/simulation/random.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import { Secret } from "../base/secret.ts";
@@ -22,6 +23,7 @@ const kind = {
   concurrency: 10,
   egress: normalEgress("none"),
   hostLabels: {},
+  containers: usualContainers,
   diskMib: 1_024,
 } as const;
 const rules: TagRules = {

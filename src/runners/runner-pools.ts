@@ -94,7 +94,9 @@ function hasTagsOf({ tags }: ManagedRunner, { route }: Need): boolean {
 }
 
 function isSameMachine(pool: Pool, { route: { kind, size } }: Need): boolean {
-  const { image, driver, egress } = pool;
-  const asked = [kind.image, kind.driver, kind.egress, size];
-  return JSON.stringify([image, driver, egress, pool.size]) === JSON.stringify(asked);
+  const { image, driver, egress, containers, runnerSettings } = pool;
+  const asked = [kind.image, kind.driver, kind.egress, kind.containers, kind.runnerSettings, size];
+  return (
+    JSON.stringify([image, driver, egress, containers, runnerSettings, pool.size]) === JSON.stringify(asked)
+  );
 }

@@ -137,6 +137,8 @@ interface MachineDeps extends ConsoleTailDeps {
   readonly refusals: Pick<Refusals, "note" | "noteMade">;
   /** Machines for which this process has the relay listen. */
   readonly listening: Set<string>;
+  /** Disks with the images of jobs, by machine: what a create gives it. */
+  readonly imageDisks: Map<string, readonly string[]>;
 }
 
 /** What is done to machines. */
@@ -149,7 +151,6 @@ interface MachineActions {
 
 export function createMachineActions(deps: MachineDeps): MachineActions {
   const { store, relay, listening, log } = deps;
-
   const driverOf = (host: string, machineId: string) => driverAt(deps.fleet, host, machineId);
 
   async function listenFor(machineId: string, driver: VmDriver | undefined): Promise<void> {
@@ -159,13 +160,15 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
 
   async function create(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
-    if (machine?.state !== "creating") return;
+    const imageDisks = deps.imageDisks.get(machineId);
+    // Without what its job needs it is not made: the next round gets that first.
+    if (machine?.state !== "creating" || imageDisks === undefined) return;
     try {
       const driver = driverOf(host, machineId);
       const image = await deps.images.resolve(machine.image);
       await listenFor(machineId, driver);
       const link = () => relay.link(machineId);
-      await driver.create({ id: machineId, size: machine.size, image, link }, signal);
+      await driver.create({ id: machineId, size: machine.size, image, imageDisks, link }, signal);
     } catch (error) {
       // An interrupted create says nothing about the machine: the next start goes on with it.
       if (signal.reason instanceof SchedulerError && signal.reason.code === "scheduler_stopped") throw error;
@@ -174,6 +177,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
     }
     deps.refusals.noteMade(host, machine);
     await store.markBooting(machineId);
+    deps.imageDisks.delete(machineId);
   }
 
   async function adopt(machineId: string, host: string): Promise<void> {
@@ -189,6 +193,7 @@ export function createMachineActions(deps: MachineDeps): MachineActions {
   async function destroy(machineId: string, host: string, signal: AbortSignal): Promise<void> {
     const machine = await store.machine(machineId);
     if (machine?.state !== "stopping") return;
+    deps.imageDisks.delete(machineId);
     await recordMemoryKills(deps, machine, signal);
     try {
       await remove(deps, driverOf(host, machineId), machineId, signal);

@@ -1,7 +1,8 @@
 import { pino } from "pino";
 import { expect, test, vi } from "vitest";
-import { aPool } from "../../test/builders/pool.ts";
+import { aPool, usualContainers } from "../../test/builders/pool.ts";
 import type { Clock } from "../base/clock.ts";
+import { FireRunnerError } from "../base/errors.ts";
 import { createManualClock } from "../base/manual-clock.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Probe } from "../vm/driver.ts";
@@ -12,7 +13,7 @@ import { createHealth } from "./health.ts";
 
 const signal = new AbortController().signal;
 
-function createSubject(pools: Pool[], fleetOn = oneHost) {
+function createSubject(pools: Pool[], fleetOn = oneHost, noRoom?: FireRunnerError) {
   const clock = createManualClock();
   const resolved: string[] = [];
   const current = new Map(pools.map((pool) => [pool.name, pool]));
@@ -23,15 +24,21 @@ function createSubject(pools: Pool[], fleetOn = oneHost) {
         resolved.push(name);
         if (name === "missing") throw new Error("there is no image “missing”");
         const files = { kernel: "", initramfs: "", layers: [] };
-        return { digest: "sha256:0", architecture: "amd64", ...files, runnerInfo: { name } };
+        const inContainers = name === "containers" ? { containerRunnerInfo: { name } } : {};
+        return {
+          digest: "sha256:0",
+          architecture: "amd64",
+          ...{ ...files, runnerInfo: { name }, ...inContainers },
+        };
       },
     },
     pools: () => current,
-    bases: () => new Map([["webhook", { driver: "fake", image: "base", hostLabels: {} }]]),
+    bases: () =>
+      new Map([["webhook", { driver: "fake", image: "base", hostLabels: {}, containers: usualContainers }]]),
     clock,
     log: pino({ level: "silent" }),
     refusals: { closing: () => undefined },
-    disk: { freeBytes: async () => 10, minFreeBytes: 1 },
+    disk: { freeBytes: async () => 10, minFreeBytes: 1, roomForImages: async () => noRoom },
   });
   return { health, resolved, current, clock };
 }
@@ -51,6 +58,38 @@ test("pools that share driver and image are looked at once", async () => {
     ["b", true],
     ["webhook", true],
   ]);
+});
+
+test("without room for images of jobs, pools that run such jobs claim none, and others go on", async () => {
+  const pools = [
+    aPool({ name: "a", image: "containers" }),
+    aPool({ name: "b" }),
+    aPool({ name: "c", image: "containers", containers: { ...usualContainers, ignore: true } }),
+  ];
+  const full = new FireRunnerError("container_no_space", "the disk is full", { hint: "make room" });
+  const { health } = createSubject(pools, oneHost, full);
+
+  await health.refresh(signal);
+
+  expect(health.of("a")).toMatchObject({
+    ok: false,
+    problems: [{ problem: "the disk is full", hint: "make room" }],
+  });
+  expect([health.of("b").ok, health.of("c").ok]).toEqual([true, true]);
+});
+
+test("machines that pull their images need no room for them here", async () => {
+  const pools = [aPool({ name: "a", image: "containers", driver: "flintlock" })];
+  const full = new FireRunnerError("container_no_space", "the disk is full");
+  const remote = (clock: Clock) =>
+    createFleet([
+      { ...createFakeDriver({ host: createFakeHost(clock), directory: "/nowhere" }), name: "flintlock" },
+    ]);
+  const { health } = createSubject(pools, remote, full);
+
+  await health.refresh(signal);
+
+  expect(health.of("a")).toMatchObject({ ok: true, problems: [] });
 });
 
 test("a pool that comes later is ready at once when its base is", async () => {

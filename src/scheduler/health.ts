@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { atMost } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
+import { containersUse } from "../domain/containers.ts";
 import { isLocalHost, missingLabel } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Fleet, HostProblem, VmDriver } from "../vm/driver.ts";
@@ -19,6 +20,7 @@ import {
   type MachineBase,
   notSeen,
   type PoolProblem,
+  roomProblem,
   type Seen,
 } from "./host-probes.ts";
 import type { ImageSource, Pools, ReadyImage } from "./ports.ts";
@@ -76,6 +78,8 @@ interface Found {
   readonly images: ReadonlyMap<string, FoundImage>;
   /** By host and image. */
   readonly hosts: ReadonlyMap<string, Seen>;
+  /** Why images that jobs name cannot be fetched. */
+  readonly noRoom: PoolProblem | undefined;
 }
 
 const unknownPool: Finding = { problems: [{ problem: "it is not configured", hint: undefined }] };
@@ -83,7 +87,7 @@ const unknownPool: Finding = { problems: [{ problem: "it is not configured", hin
 export function createHealth(deps: HealthDeps): Health {
   const { pools, clock, log, fleet } = deps;
   const bases = () => deps.bases?.() ?? new Map<string, MachineBase>();
-  let seen: Found = { images: new Map(), hosts: new Map() };
+  let seen: Found = { images: new Map(), hosts: new Map(), noRoom: undefined };
 
   function of(name: string): PoolHealth {
     const base = pools().get(name) ?? bases().get(name);
@@ -104,7 +108,7 @@ export function createHealth(deps: HealthDeps): Health {
   const probes = createProbes(
     deps,
     (image) => seen.images.get(image),
-    (key, found) => learn({ images: seen.images, hosts: new Map([...seen.hosts, [key, found]]) }),
+    (key, found) => learn({ ...seen, hosts: new Map([...seen.hosts, [key, found]]) }),
   );
 
   async function refreshHost(host: string, signal: AbortSignal): Promise<void> {
@@ -119,9 +123,10 @@ export function createHealth(deps: HealthDeps): Health {
   async function refresh(signal: AbortSignal): Promise<void> {
     const wanted = [...bases().values(), ...pools().values()];
     const images = await findImages(deps.images, wanted);
+    const noRoom = await roomProblem(deps.disk);
     const due = dueOn(wanted, fleet.hosts());
     const keys = new Set(due.map(({ key }) => key));
-    learn({ images, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
+    learn({ images, noRoom, hosts: new Map([...seen.hosts].filter(([key]) => keys.has(key))) });
     const begun = due.map((each) => probes.once(each, signal));
     // Who takes longer is heard when he is done; the others are looked at again meanwhile.
     await atMost(clock, PATIENCE_MS, Promise.all(begun));
@@ -168,7 +173,8 @@ function healthOf(
     ([, { name: driver, labels }]) =>
       driver === base.driver && missingLabel(labels, base.hostLabels) === undefined,
   );
-  if (candidates.length === 0) return describe(name, noHost(base, hosts), found);
+  const runnerInfo = found && announcedInfo(base, found);
+  if (candidates.length === 0) return { ...describe(name, noHost(base, hosts), found), runnerInfo };
   const findings = candidates.map(([key, driver]) =>
     findingOf(
       driver,
@@ -177,8 +183,17 @@ function healthOf(
     ),
   );
   const best = findings.find(({ problems }) => problems.length === 0);
-  const problems = findings.flatMap((finding) => finding.problems);
-  return describe(name, best ?? { ...findings[0], problems: unique(problems) }, found);
+  const use = found && containersUse(base, found);
+  const hasDisks = use?.kind === "run" && use.images === "disks";
+  const noRoom = hasDisks && seen.noRoom !== undefined ? [seen.noRoom] : [];
+  const problems = best ? noRoom : [...findings.flatMap((finding) => finding.problems), ...noRoom];
+  return { ...describe(name, { ...(best ?? findings[0]), problems: unique(problems) }, found), runnerInfo };
+}
+
+/** What GitLab is to believe of the runner: it can do more in containers. */
+export function announcedInfo(base: MachineBase, image: ReadyImage): ReadyImage["runnerInfo"] {
+  const inContainers = containersUse(base, image).kind === "run" ? image.containerRunnerInfo : undefined;
+  return inContainers ?? image.runnerInfo;
 }
 
 /** With the host's name where there may be several. */
@@ -214,7 +229,7 @@ function describe(pool: string, finding: Finding & { checkedAt?: number }, image
   const seenAt = checkedAt === 0 ? undefined : checkedAt;
   return {
     ...{ pool, ok: problems.length === 0, problems, accelerator, checkedAt: seenAt },
-    ...{ runnerInfo: image?.runnerInfo, image },
+    ...{ runnerInfo: undefined, image },
   };
 }
 

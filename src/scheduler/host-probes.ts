@@ -1,7 +1,7 @@
 /** Finds out whether an image can be had and whether hosts can run it: the probes behind the health of pools (health.ts). */
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
-import { describeError, hintOf } from "../base/errors.ts";
+import { describeError, type FireRunnerError, hintOf } from "../base/errors.ts";
 import { formatBytes } from "../base/units.ts";
 import { isLocalHost } from "../domain/placement.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -16,13 +16,15 @@ export interface PoolProblem {
 }
 
 /** What has to work for a machine: looked at once, however many pools share it. */
-export type MachineBase = Pick<Pool, "driver" | "image" | "hostLabels">;
+export type MachineBase = Pick<Pool, "driver" | "image" | "hostLabels" | "containers">;
 
 /** The file system on which machines have their disks. */
 export interface DiskWatch {
   freeBytes(): Promise<number>;
   /** Below this nothing is claimed. */
   readonly minFreeBytes: number;
+  /** Why no image that a job names could be fetched; undefined while there is room. Then no pool that runs such jobs claims any. */
+  roomForImages?(): Promise<FireRunnerError | undefined>;
 }
 
 /** A first probe boots a machine, perhaps under emulation. */
@@ -143,6 +145,12 @@ async function diskProblems(disk: DiskWatch): Promise<PoolProblem[]> {
   } catch (error) {
     return [asProblem(error)];
   }
+}
+
+/** Of pools whose jobs name images: whether one comes that names none cannot be known before it is claimed. */
+export async function roomProblem(disk: DiskWatch): Promise<PoolProblem | undefined> {
+  const found = await disk.roomForImages?.().catch((error: unknown) => error);
+  return found === undefined ? undefined : asProblem(found);
 }
 
 function asProblem(error: unknown): PoolProblem {

@@ -75,7 +75,11 @@ async function plannedWhen(
   return plan(snapshot, policy, clock.now());
 }
 
-const nothing = { starting: new Map<number, string>(), avoidedHosts: new Map<number, Set<string>>() };
+const nothing = {
+  starting: new Map<number, string>(),
+  avoidedHosts: new Map<number, Set<string>>(),
+  fetchedMs: new Map<number, number>(),
+};
 
 function hostsOf(only: VmDriver) {
   const fleet = createFleet([only]);

@@ -28,6 +28,8 @@ interface OwnKnowledge {
   readonly recheckAt: ReadonlyMap<number, number>;
   readonly starting: ReadonlyMap<number, string>;
   readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
+  /** How long a job waited for its images, by job. */
+  readonly fetchedMs: ReadonlyMap<number, number>;
   readonly since: number;
   readonly mode: Mode;
 }
@@ -67,6 +69,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     placement: deps.placement,
     starting,
     avoidedHosts: own.avoidedHosts,
+    fetchedMs: own.fetchedMs,
     settled: settledIn(machines, answers),
     pools: deps.pools(),
     listening: own.listening,

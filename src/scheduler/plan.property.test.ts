@@ -93,6 +93,7 @@ function look(world: World): Snapshot {
     recheckAt: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
+    fetchedMs: new Map(),
     placement: "spread",
     since: someTime,
     mode: "run",

@@ -43,6 +43,7 @@ function aSnapshot(
     recheckAt: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
+    fetchedMs: new Map(),
     placement: "spread",
     since: someTime - 1_000,
     mode: "run",

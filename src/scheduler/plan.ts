@@ -142,7 +142,8 @@ function startProblem({ snapshot, starts, policy, now }: View, job: Job): JobFai
   const hopeless = starts.permanentBlocker(job);
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
-  const waitedMs = now - Math.max(job.claimedAt, snapshot.since);
+  const fetchedMs = snapshot.fetchedMs.get(job.id) ?? 0;
+  const waitedMs = now - Math.max(job.claimedAt, snapshot.since) - fetchedMs;
   if (waitedMs < policy.startLimit) return undefined;
   // One host may have kept it for all the time that it had.
   if (waitedMs < 2 * policy.startLimit && starts.hasUntriedHost(job)) return undefined;

@@ -1,5 +1,6 @@
 import type { GuestEnd } from "../domain/events.ts";
 import type { BootImage } from "../domain/images.ts";
+import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { RelayLink } from "../vm/driver.ts";
 
@@ -34,6 +35,8 @@ export interface GuestEndpoint {
 export interface ReadyImage extends BootImage {
   /** `info` for job requests: what the runner in this image says about itself. */
   readonly runnerInfo: Readonly<Record<string, unknown>>;
+  /** The same of jobs in containers; undefined where its machines run none. */
+  readonly containerRunnerInfo?: Readonly<Record<string, unknown>> | undefined;
   /** What its machines can do, of `guestAbilities` and perhaps more; undefined where nobody says. */
   readonly abilities?: readonly string[];
   /** Which of the builder's variants it is. */
@@ -43,6 +46,42 @@ export interface ReadyImage extends BootImage {
 /** Where images come from. Throws ImageError (`image_missing`, `image_corrupt`) with what to do. */
 export interface ImageSource {
   resolve(name: string): Promise<ReadyImage>;
+}
+
+/** Images that jobs name, as disks for their machines. */
+export interface JobImages {
+  /**
+   * Has all that the machine of this job needs, and holds it until the machine is gone. Fetching may take as long as the pool lets it. What
+   * goes wrong with an image is the job's failure and is not thrown; throws only when the signal aborts, or for the store's errors.
+   * `tell` gets a line for the job's log whenever there is something new to say of images that are still to come: a few in a minute.
+   */
+  prepare(
+    wanted: WantedDisks,
+    signal: AbortSignal,
+    tell: (line: ImageLine) => void,
+  ): Promise<PreparedDisks | { readonly failure: JobFailure }>;
+}
+
+export interface WantedDisks {
+  readonly jobId: number;
+  readonly machineId: string;
+  /** The pool's name. */
+  readonly pool: string;
+  /** Name or digest of what the machine boots. */
+  readonly image: string;
+}
+
+export interface PreparedDisks {
+  /** Paths on this computer, in the order in which the machine is to have them; none for a job of the shell. */
+  readonly disks: readonly string[];
+  /** What the job's log is to say, once for each subject: of each image where it came from. Without secrets and control characters. */
+  readonly lines: readonly ImageLine[];
+}
+
+export interface ImageLine {
+  readonly level: "info" | "warning";
+  readonly subject: string;
+  readonly text: string;
 }
 
 /** The pools as configured now; changes on reload. */

@@ -138,7 +138,7 @@ async function postpone(
 
 // Our lines in the trace -----------------------------------------------------------------------------------------
 
-const colours = { warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;
+const colours = { info: "\u001b[0;36m", warning: "\u001b[0;33m", error: "\u001b[31;1m" } as const;
 
 /** A line of our own in a job's trace. */
 export function traceLine(level: keyof typeof colours, text: string): string {
@@ -153,13 +153,18 @@ function failureTail(job: Job, machine: Machine | undefined, console: string | u
   const { hint } = failures[job.cause ?? "machine"];
   const lines = [traceLine("error", `the job failed: ${job.reason ?? "the reason was not recorded"}`)];
   if (hint !== "") lines.push(traceLine("error", hint));
-  if (machine) lines.push(traceLine("error", describeMachine(job, machine)));
+  if (machine && !isOfImages(job)) lines.push(traceLine("error", describeMachine(job, machine)));
   if (machine && console) {
     lines.push(traceLine("error", `last lines of the console of ${machine.id}:`));
     lines.push(...console.split("\n").map((line) => `  ${line}\n`));
   }
   // The runner's bytes may have stopped in mid-line.
   return `\n${lines.join("")}`;
+}
+
+/** Without its images the machine of a job is not made. */
+function isOfImages({ cause }: Job): boolean {
+  return cause === "image" || cause === "image-fetch";
 }
 
 function describeMachine(job: Job, machine: Machine): string {

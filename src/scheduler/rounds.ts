@@ -12,7 +12,7 @@ import { type Action, plan } from "./plan.ts";
 import type { Refusals } from "./refusals.ts";
 import { type HostView, type Mode, type Starts, startsIn } from "./snapshot.ts";
 import { createTaskQueue, type TaskQueue, type TaskStatus } from "./task-queue.ts";
-import { createTasks, type Memory, type TaskDeps } from "./tasks.ts";
+import { createTasks, fetchKeyOf, type Memory, type TaskDeps } from "./tasks.ts";
 
 /** Rounds are at least so far apart: a burst of events is one round, and a busy guest cannot keep us looking. */
 const ROUND_GAP_MS = 20;
@@ -140,6 +140,8 @@ function newMemory(clock: Clock): Memory {
     reportFailures: new Map(),
     starting: new Map(),
     avoidedHosts: new Map(),
+    imageDisks: new Map(),
+    fetchedMs: new Map(),
   };
 }
 
@@ -172,11 +174,11 @@ function isIdle({ jobs, machines }: Observed): boolean {
 function forgetEnded(seen: Observed, memory: Memory, tasks: TaskQueue): void {
   const jobs = new Set(seen.jobs.map(({ id }) => id));
   memory.rechecks.keep(jobs);
-  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.avoidedHosts])
+  for (const ofJobs of [memory.askedAt, memory.reportFailures, memory.avoidedHosts, memory.fetchedMs])
     for (const id of ofJobs.keys()) if (!jobs.has(id)) ofJobs.delete(id);
   const used = new Set<string>();
   for (const id of jobs) used.add(`job:${id}`).add(`status:${id}`);
-  for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`);
+  for (const { id } of seen.machines) used.add(`machine:${id}`).add(`stop:${id}`).add(fetchKeyOf(id));
   for (const { listed } of seen.hosts.values()) for (const { id } of listed ?? []) used.add(`machine:${id}`);
   tasks.forget((key) => !used.has(key));
 }

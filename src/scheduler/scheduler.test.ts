@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
+import { noJobImages } from "../../test/builders/job-images.ts";
 import { aPayload } from "../../test/builders/payload.ts";
 import { aPool } from "../../test/builders/pool.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
@@ -93,6 +94,7 @@ function start(overrides: Partial<SchedulerDeps> = {}): Scheduler {
     fleet: createFleet([driver]),
     placement: "spread",
     images: { resolve: async () => anImage },
+    jobImages: noJobImages,
     pools: () => new Map([["small", aPool()]]),
     config: SchedulerConfig.parse({}),
     shutdown: ShutdownConfig.parse({ drainLimit: "2s" }),

@@ -42,6 +42,8 @@ export interface Snapshot {
   readonly starting: ReadonlyMap<number, string>;
   /** Hosts where a machine of a job was lost, by job: another one is better. */
   readonly avoidedHosts: ReadonlyMap<number, ReadonlySet<string>>;
+  /** How long a job waited for its images, by job: that counts for nothing in what it may wait for a machine. */
+  readonly fetchedMs: ReadonlyMap<number, number>;
   /** Machines for which the relay listens. */
   readonly listening: ReadonlySet<string>;
   /** Last sign of life, by machine. */

@@ -6,6 +6,7 @@ import type { Refusals } from "./refusals.ts";
 import type { RoundReport, Rounds } from "./rounds.ts";
 import type { Mode } from "./snapshot.ts";
 import type { TaskStatus } from "./task-queue.ts";
+import { fetchingIn } from "./tasks.ts";
 
 interface HostStatus {
   readonly key: string;
@@ -37,6 +38,8 @@ export interface SchedulerStatus {
   blocker(jobId: number): string | undefined;
   /** Where the machine of a job is: the key of a host. */
   place(jobId: number): string | undefined;
+  /** Machines that are created once the images of their jobs are here. */
+  readonly fetching: ReadonlySet<string>;
   /** What is being done, and what failed and will be repeated. */
   readonly work: readonly TaskStatus[];
 }
@@ -50,6 +53,7 @@ export function composeStatus(parts: {
 }): SchedulerStatus {
   const { rounds, pools, fleet, drained, refusals } = parts;
   const { report, seen, starts } = rounds.last();
+  const work = rounds.work();
   const live = (seen?.machines ?? []).filter(({ state }) => state !== "gone");
   const taken = Map.groupBy(live, hostKey);
   const hosts = [...fleet.hosts()].map(([key, driver]): HostStatus => {
@@ -83,7 +87,8 @@ export function composeStatus(parts: {
       const machine = live.find((each) => each.jobId === jobId);
       return machine && hostKey(machine);
     },
-    work: rounds.work(),
+    work,
+    fetching: fetchingIn(work),
   };
 }
 

@@ -4,6 +4,7 @@ import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { newMachineId } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
+import { DAY_MS } from "../base/units.ts";
 import type { PlacementPolicy } from "../domain/placement.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import type { Store } from "../store/store.ts";
@@ -11,18 +12,20 @@ import type { Fleet } from "../vm/driver.ts";
 import { createJobActions, createMachineActions } from "./actions.ts";
 import type { SchedulerConfig } from "./config.ts";
 import { SchedulerError } from "./errors.ts";
+import { fetchImages } from "./fetch.ts";
 import type { RecheckQueue } from "./job-status.ts";
 import { pollJobStatus } from "./job-status.ts";
 import type { Action } from "./plan.ts";
-import type { GuestEndpoint, ImageSource, Pools } from "./ports.ts";
+import type { GuestEndpoint, ImageSource, JobImages, Pools } from "./ports.ts";
 import type { Refusals } from "./refusals.ts";
 import { report } from "./report.ts";
-import type { Cooldown, Task, TaskQueue } from "./task-queue.ts";
+import type { Cooldown, Task, TaskQueue, TaskStatus } from "./task-queue.ts";
 
 export interface TaskDeps {
   readonly store: Store;
   readonly fleet: Fleet;
   readonly images: ImageSource;
+  readonly jobImages: JobImages;
   readonly api: RunnerApi;
   readonly relay: GuestEndpoint;
   readonly pools: Pools;
@@ -47,6 +50,10 @@ export interface Memory {
   readonly starting: Map<number, string>;
   /** Hosts where a machine of a job was lost, by job. */
   readonly avoidedHosts: Map<number, Set<string>>;
+  /** Disks with the images of jobs, by machine that is being created; none of a machine whose job's images are still to come. */
+  readonly imageDisks: Map<string, readonly string[]>;
+  /** How long a job waited for its images, by job: that is no time of its start. */
+  readonly fetchedMs: Map<number, number>;
 }
 
 /** Store moves and the reading of an image: long enough for a busy disk. */
@@ -54,6 +61,8 @@ const SHORT_LIMIT_MS = 30_000;
 /** Several requests to GitLab, each with the time limits of its own client. */
 const GITLAB_LIMIT_MS = 120_000;
 const GITLAB_AT_ONCE = 32;
+/** The pool limits how long images may take (containers.pullDeadline); this is no limit for anybody. */
+const FETCH_LIMIT_MS = 20 * DAY_MS;
 
 type Limiter = Task["limiter"];
 const atOnce: Limiter = (work) => work();
@@ -79,6 +88,19 @@ function keyOf(action: Action): string {
   }
 }
 
+const FETCH = "fetch:";
+
+/** Its own: a machine can be destroyed while the images of its job are fetched. */
+export function fetchKeyOf(machineId: string): string {
+  return `${FETCH}${machineId}`;
+}
+
+/** Machines that wait for the images of their jobs. */
+export function fetchingIn(work: readonly TaskStatus[]): Set<string> {
+  const running = work.filter(({ key, cooldown }) => cooldown === undefined && key.startsWith(FETCH));
+  return new Set(running.map(({ key }) => key.slice(FETCH.length)));
+}
+
 export function createTasks(
   deps: TaskDeps & { readonly refusals: Refusals },
   memory: Memory,
@@ -91,7 +113,8 @@ export function createTasks(
     attempts: config.attempts,
     avoidedHosts: memory.avoidedHosts,
   });
-  const machines = createMachineActions({ ...deps, listening: memory.listening });
+  const { listening, imageDisks } = memory;
+  const machines = createMachineActions({ ...deps, listening, imageDisks });
   const limitersOf = createLimiters(config, deps.fleet);
 
   /** The machine is created in the same breath: its job is waiting. */
@@ -104,22 +127,6 @@ export function createTasks(
     }
   }
 
-  async function tryReport(jobId: number): Promise<Cooldown | undefined> {
-    const failures = memory.reportFailures.get(jobId) ?? 0;
-    const outcome = await report(deps, jobId, failures);
-    if (outcome !== "postponed") return outcome;
-    memory.reportFailures.set(jobId, failures + 1);
-    return undefined;
-  }
-
-  async function askStatus(jobId: number): Promise<Cooldown | undefined> {
-    const onAnswer = memory.rechecks.begin(jobId);
-    return await pollJobStatus({ ...deps, intervalMs: config.standingInterval }, jobId, () => {
-      memory.askedAt.set(jobId, deps.clock.now());
-      onAnswer();
-    });
-  }
-
   async function perform(action: Action, signal: AbortSignal): Promise<Cooldown | undefined> {
     switch (action.kind) {
       case "startMachine":
@@ -129,9 +136,9 @@ export function createTasks(
       case "failJob":
         return void (await jobs.fail(action.jobId, action, signal));
       case "report":
-        return await tryReport(action.jobId);
+        return await tryReport(deps, memory, action.jobId);
       case "checkStatus":
-        return await askStatus(action.jobId);
+        return await askStatus(deps, memory, action.jobId);
       case "stopMachine":
         return void (await store.stopMachine(action.machineId, action.reason));
       default:
@@ -140,6 +147,13 @@ export function createTasks(
   }
 
   function begin(action: Action): boolean {
+    const isEnding = action.kind === "stopMachine" || action.kind === "destroy";
+    if (isEnding) tasks.abort(fetchKeyOf(action.machineId), superseded());
+    if (action.kind !== "create" || imageDisks.has(action.machineId)) return beginNow(action);
+    return tasks.start(fetchTask(action, { ...deps, ...memory }, () => begin(action)));
+  }
+
+  function beginNow(action: Action): boolean {
     const names = namesOf(action, log);
     const running = tasks.running(names.key);
     // What is being created for nobody is not waited for; a removal that takes longer than a round is.
@@ -154,6 +168,41 @@ export function createTasks(
   }
 
   return begin;
+}
+
+async function tryReport(deps: TaskDeps, memory: Memory, jobId: number): Promise<Cooldown | undefined> {
+  const failures = memory.reportFailures.get(jobId) ?? 0;
+  const outcome = await report(deps, jobId, failures);
+  if (outcome !== "postponed") return outcome;
+  memory.reportFailures.set(jobId, failures + 1);
+  return undefined;
+}
+
+async function askStatus(deps: TaskDeps, memory: Memory, jobId: number): Promise<Cooldown | undefined> {
+  const onAnswer = memory.rechecks.begin(jobId);
+  return await pollJobStatus({ ...deps, intervalMs: deps.config.standingInterval }, jobId, () => {
+    memory.askedAt.set(jobId, deps.clock.now());
+    onAnswer();
+  });
+}
+
+/** Before a machine is created the images of its job must be here. Holds up no other machine of its host. */
+function fetchTask(
+  action: Extract<Action, { readonly kind: "create" }>,
+  deps: TaskDeps & Memory,
+  create: () => void,
+): Task {
+  return {
+    ...namesOf(action, deps.log),
+    key: fetchKeyOf(action.machineId),
+    name: `fetch images for ${action.machineId}`,
+    limiter: atOnce,
+    limitMs: FETCH_LIMIT_MS,
+    async work(signal) {
+      if (await fetchImages(deps, action.machineId, signal)) create();
+      return undefined;
+    },
+  };
 }
 
 function superseded(): SchedulerError {

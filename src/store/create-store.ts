@@ -16,9 +16,10 @@ import {
   retireUnreadable,
 } from "./installation-key.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
+import { createLive } from "./live.ts";
 import { checkLink, createDrainedHostChanges, createMachineLinks, createMachineMoves } from "./machines.ts";
 import { prune } from "./prune.ts";
-import { createReads, keepLists, named } from "./reads.ts";
+import { createReads, named } from "./reads.ts";
 import { createRunnerMoves, readRunnerToken } from "./runners.ts";
 import { type Flush, IN_MEMORY, migrate, sqliteDialect, sqliteFlush } from "./sqlite.ts";
 import type { Store } from "./store.ts";
@@ -102,14 +103,15 @@ async function assemble({
   const listeners = createListeners<LifecycleEvent>((error) =>
     log.error({ err: error }, "event listener failed"),
   );
-  const { write, revision, close } = createWriter({ db, clock, listeners, reserve, flush: flush.flush });
-  await retireUnreadable(db, vault, write);
   const reads = createReads(db);
+  const live = createLive(reads);
+  const { write, close } = createWriter({ db, clock, listeners, watch: live, reserve, flush: flush.flush });
+  await retireUnreadable(db, vault, write);
   return {
     installationId,
     machineToken: (machineId) => vault.machineToken(machineId),
     ...reads,
-    ...keepLists(reads, revision),
+    ...live.reads,
     payload: (jobId) => named(`reading the payload of job ${jobId}`, () => readPayload(db, vault, jobId)),
     runnerToken: (key) => named(`reading the token of runner ${key}`, () => readRunnerToken(db, vault, key)),
     ...createJobMoves(write, vault),

@@ -1,8 +1,8 @@
 /** What is kept of webhooks: deliveries, each once, and of which projects there is news. */
 import type { Kysely, Transaction } from "kysely";
 import type { Delivery, DeliveryStore, KnownProject } from "./jobs-by-tag.ts";
-import { chunksOf, cut, type Tables, takeNumbers } from "./tables.ts";
-import type { Change, Write } from "./writer.ts";
+import { chunksOf, cut, type Tables } from "./tables.ts";
+import { type Change, takeNumbers, type Write } from "./writer.ts";
 
 const DEFAULT_LIMIT = 100;
 const LONGEST_KEY = 200;

@@ -1,7 +1,8 @@
-import type { Kysely, Transaction } from "kysely";
+import type { Insertable, Kysely } from "kysely";
 import type { JobEnding, JobFailure } from "../domain/job-end.ts";
 import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
+import { prepared } from "./prepared.ts";
 import type { Claim, Job, NewMachine, Store } from "./store.ts";
 import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
@@ -34,15 +35,21 @@ export function createJobMoves(write: Write, vault: Vault): JobMoves {
     postponeReport: (id, reportAt, error) =>
       write(`postponing the report of job ${id}`, (change) => postponeReport(change, id, reportAt, error)),
     finishJob: (id, ...end) => write(`finishing job ${id}`, (change) => finishJob(change, id, ...end)),
-    addTraceHead: (id, text) => write(`adding to the trace of job ${id}`, ({ tx }) => addHead(tx, id, text)),
-    setTraceSize: (id, bytes) => write(`noting the trace of job ${id}`, ({ tx }) => setSize(tx, id, bytes)),
+    addTraceHead: (id, text) =>
+      write(`adding to the trace of job ${id}`, (change) => addHead(change, id, text)),
+    setTraceSize: (id, bytes) =>
+      write(`noting the trace of job ${id}`, (change) => setSize(change, id, bytes)),
   };
 }
 
 export async function readJob(db: Kysely<Tables>, id: number): Promise<Job | undefined> {
-  const row = await db.selectFrom("jobs").selectAll().where("id", "=", id).executeTakeFirst();
-  return row && withSize(row);
+  const { rows } = await jobRow(db, { id });
+  return rows[0] && withSize(rows[0]);
 }
+
+const jobRow = prepared((db, { id }: { id: number }) =>
+  db.selectFrom("jobs").selectAll().where("id", "=", id),
+);
 
 export async function readJobs(
   db: Kysely<Tables>,
@@ -60,56 +67,79 @@ export async function readPayload(
   vault: Vault,
   jobId: number,
 ): Promise<string | undefined> {
-  const row = await db.selectFrom("payloads").select("sealed").where("jobId", "=", jobId).executeTakeFirst();
-  return row && vault.payloads.open(jobId, row.sealed);
+  const { rows } = await sealedPayload(db, { jobId });
+  return rows[0] && vault.payloads.open(jobId, rows[0].sealed);
 }
+
+const sealedPayload = prepared((db, { jobId }: { jobId: number }) =>
+  db.selectFrom("payloads").select("sealed").where("jobId", "=", jobId),
+);
 
 /** The compare-and-set: the row as it is now, or undefined when the job was in no state that leads to `to`. */
 async function moveJob(
-  { tx }: Change,
+  change: Change,
   id: number,
   to: JobState,
-  columns: Partial<JobRow>,
+  columns: Partial<Omit<JobRow, "id" | "state">>,
 ): Promise<JobRow | undefined> {
-  return await tx
-    .updateTable("jobs")
-    .set({ ...columns, state: to })
-    .where("id", "=", id)
-    .where("state", "in", jobSourcesOf(to))
-    .returningAll()
-    .executeTakeFirst();
+  const { rows } = await moves[to](change.tx, { ...columns, id });
+  return written(change, rows[0]);
+}
+
+const moves = {
+  claimed: move("claimed"),
+  starting: move("starting"),
+  running: move("running"),
+  failing: move("failing"),
+  finished: move("finished"),
+};
+
+function move(state: JobState) {
+  return prepared((db, { id, ...columns }: Pick<JobRow, "id"> & Partial<Omit<JobRow, "id" | "state">>) =>
+    db
+      .updateTable("jobs")
+      .set({ ...columns, state })
+      .where("id", "=", id)
+      .where("state", "in", jobSourcesOf(state))
+      .returningAll(),
+  );
+}
+
+/** Tells of a row that was written, if one was. */
+function written({ wrote }: Change, row: JobRow | undefined): JobRow | undefined {
+  if (row) wrote({ job: withSize(row) });
+  return row;
 }
 
 async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<boolean> {
   const { jobId, payload, pollMs, size, pool, runner, name, stage, project, timeoutMs } = claim;
-  const { numInsertedOrUpdatedRows } = await change.tx
-    .insertInto("jobs")
-    .values({
-      id: jobId,
-      state: "claimed",
-      ...{ pool, runner, name, stage, project, timeoutMs, ...size },
-      attempt: 0,
-      traceHead: "",
-      traceSize: 0,
-      claimedAt: change.now,
-    })
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  if (numInsertedOrUpdatedRows !== 1n) return false;
-  await change.tx
-    .insertInto("payloads")
-    .values({ jobId, sealed: vault.payloads.seal(jobId, payload) })
-    .execute();
+  const { rows } = await addJob(change.tx, {
+    id: jobId,
+    state: "claimed",
+    ...{ pool, runner, name, stage, project, timeoutMs, ...size },
+    attempt: 0,
+    traceHead: "",
+    traceSize: 0,
+    claimedAt: change.now,
+  });
+  if (!written(change, rows[0])) return false;
+  await addPayload(change.tx, { jobId, sealed: vault.payloads.seal(jobId, payload) });
   change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
   return claim.failure === undefined || (await failJob(change, jobId, claim.failure));
 }
 
+const addJob = prepared((db, job: Insertable<JobRow>) =>
+  db
+    .insertInto("jobs")
+    .values(job)
+    .onConflict((conflict) => conflict.doNothing())
+    .returningAll(),
+);
+
+const addPayload = prepared((db, payload: Tables["payloads"]) => db.insertInto("payloads").values(payload));
+
 async function startJob(change: Change, id: number, machine: NewMachine): Promise<boolean> {
-  const current = await change.tx
-    .selectFrom("jobs")
-    .select("attempt")
-    .where("id", "=", id)
-    .executeTakeFirst();
+  const current = await readJob(change.tx, id);
   const attempt = (current?.attempt ?? 0) + 1;
   const job = await moveJob(change, id, "starting", {
     attempt,
@@ -163,13 +193,14 @@ async function failJob(change: Change, id: number, { reason, cause }: JobFailure
 }
 
 async function postponeReport(change: Change, id: number, reportAt: number, error: string): Promise<void> {
-  const job = await change.tx
+  const row = await change.tx
     .updateTable("jobs")
     .set({ reportAt })
     .where("id", "=", id)
     .where("state", "=", "failing")
-    .returning("machineId")
+    .returningAll()
     .executeTakeFirst();
+  const job = written(change, row);
   if (!job) return;
   change.record("job:report-failed", { jobId: id, machineId: job.machineId }, { error, retryAt: reportAt });
 }
@@ -188,7 +219,7 @@ async function finishJob(
     ...causeColumn(result, cause),
   });
   if (!job) return false;
-  await change.tx.deleteFrom("payloads").where("jobId", "=", id).execute();
+  await erasePayload(change.tx, { jobId: id });
   const why = {
     ...(job.reason === null ? {} : { reason: job.reason }),
     ...(job.cause === null ? {} : { cause: job.cause }),
@@ -197,22 +228,35 @@ async function finishJob(
   return true;
 }
 
+const erasePayload = prepared((db, { jobId }: { jobId: number }) =>
+  db.deleteFrom("payloads").where("jobId", "=", jobId),
+);
+
 /** Only a job that failed keeps what that is blamed on. */
 function causeColumn(result: JobResult, cause: JobEnding["cause"]): Partial<JobRow> {
   if (result !== "failed") return { cause: null };
   return cause === undefined ? {} : { cause };
 }
 
-async function addHead(tx: Transaction<Tables>, id: number, text: string): Promise<boolean> {
-  const { numUpdatedRows } = await tx
-    .updateTable("jobs")
-    .set((eb) => ({ traceHead: eb(eb.ref("traceHead"), "||", withoutNul(text)) }))
-    .where("id", "=", id)
-    .where("state", "in", jobSourcesOf("running").concat("claimed"))
-    .executeTakeFirst();
-  return numUpdatedRows === 1n;
+async function addHead(change: Change, id: number, text: string): Promise<boolean> {
+  const { rows } = await appendHead(change.tx, { id, text: withoutNul(text) });
+  return written(change, rows[0]) !== undefined;
 }
 
-async function setSize(tx: Transaction<Tables>, id: number, traceSize: number): Promise<void> {
-  await tx.updateTable("jobs").set({ traceSize }).where("id", "=", id).execute();
+const appendHead = prepared((db, { id, text }: { id: number; text: string }) =>
+  db
+    .updateTable("jobs")
+    .set((eb) => ({ traceHead: eb(eb.ref("traceHead"), "||", text) }))
+    .where("id", "=", id)
+    .where("state", "in", jobSourcesOf("running").concat("claimed"))
+    .returningAll(),
+);
+
+async function setSize(change: Change, id: number, traceSize: number): Promise<void> {
+  const { rows } = await setTraceSize(change.tx, { id, traceSize });
+  written(change, rows[0]);
 }
+
+const setTraceSize = prepared((db, { id, traceSize }: Pick<JobRow, "id" | "traceSize">) =>
+  db.updateTable("jobs").set({ traceSize }).where("id", "=", id).returningAll(),
+);

@@ -1,9 +1,10 @@
 /** The rows of machines with the hashes of their secrets, and those of drained hosts. */
-import type { Kysely } from "kysely";
+import type { Insertable, Kysely } from "kysely";
 import { isLinkSecret, linkHashOf, newLinkSecret } from "../base/secret.ts";
 import type { EventDetails } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import { type MachineState, machineSourcesOf, occupyingMachineStates } from "../domain/states.ts";
+import { prepared } from "./prepared.ts";
 import type { HostStore, Machine, MachineStore, NewMachine } from "./store.ts";
 import { type MachineRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Change, Write } from "./writer.ts";
@@ -35,8 +36,12 @@ export function createMachineMoves(write: Write): MachineMoves {
 }
 
 export async function machineRow(db: Kysely<Tables>, id: string): Promise<MachineRow | undefined> {
-  return await db.selectFrom("machines").selectAll().where("id", "=", id).executeTakeFirst();
+  return (await rowOf(db, { id })).rows[0];
 }
+
+const rowOf = prepared((db, { id }: { id: string }) =>
+  db.selectFrom("machines").selectAll().where("id", "=", id),
+);
 
 export async function readMachine(db: Kysely<Tables>, id: string): Promise<Machine | undefined> {
   const row = await machineRow(db, id);
@@ -61,35 +66,65 @@ export async function readMachines(
 /** False when a machine of this id has ever been. */
 export async function insertMachine(change: Change, jobId: number, machine: NewMachine): Promise<boolean> {
   const { id, pool, driver, host, image, size } = machine;
-  const { numInsertedOrUpdatedRows } = await change.tx
-    .insertInto("machines")
-    .values({ id, jobId, pool, driver, host, image, ...size, state: "creating", createdAt: change.now })
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  if (numInsertedOrUpdatedRows !== 1n) return false;
+  const { rows } = await addMachine(change.tx, {
+    ...{ id, jobId, pool, driver, host, image, ...size },
+    state: "creating",
+    createdAt: change.now,
+  });
+  if (!written(change, rows[0])) return false;
   const { cpus, memoryMib, diskMib } = size;
   change.record("machine:creating", { jobId, machineId: id }, { host, driver, cpus, memoryMib, diskMib });
   return true;
 }
 
+const addMachine = prepared((db, machine: Insertable<MachineRow>) =>
+  db
+    .insertInto("machines")
+    .values(machine)
+    .onConflict((conflict) => conflict.doNothing())
+    .returningAll(),
+);
+
+/** Tells of a row that was written, if one was. */
+function written({ wrote }: Change, row: MachineRow | undefined): MachineRow | undefined {
+  if (row) wrote({ machine: withSize(row) });
+  return row;
+}
+
 /** The compare-and-set and its event. False when the machine was in no state that leads to `to`. */
 export async function moveMachine<To extends Exclude<MachineState, "creating">>(
-  { tx, record }: Change,
+  change: Change,
   id: string,
   to: To,
-  columns: Partial<MachineRow>,
+  columns: Columns,
   detail: EventDetails[`machine:${To}`],
 ): Promise<boolean> {
-  const row = await tx
-    .updateTable("machines")
-    .set({ ...columns, state: to })
-    .where("id", "=", id)
-    .where("state", "in", machineSourcesOf(to))
-    .returning("jobId")
-    .executeTakeFirst();
+  const { rows } = await moves[to](change.tx, { ...columns, id });
+  const row = written(change, rows[0]);
   if (!row) return false;
-  record(`machine:${to}`, { jobId: row.jobId, machineId: id }, detail);
+  change.record(`machine:${to}`, { jobId: row.jobId, machineId: id }, detail);
   return true;
+}
+
+type Columns = Partial<Omit<MachineRow, "id" | "state">>;
+
+const moves = {
+  booting: move("booting"),
+  ready: move("ready"),
+  busy: move("busy"),
+  stopping: move("stopping"),
+  gone: move("gone"),
+};
+
+function move(state: Exclude<MachineState, "creating">) {
+  return prepared((db, { id, ...columns }: Pick<MachineRow, "id"> & Columns) =>
+    db
+      .updateTable("machines")
+      .set({ ...columns, state })
+      .where("id", "=", id)
+      .where("state", "in", machineSourcesOf(state))
+      .returningAll(),
+  );
 }
 
 export async function stopMachine(
@@ -104,19 +139,23 @@ export async function stopMachine(
   return true;
 }
 
-async function markHeard({ tx, now, record }: Change, id: string): Promise<boolean> {
-  const row = await tx
+async function markHeard(change: Change, id: string): Promise<boolean> {
+  const { rows } = await setHeard(change.tx, { id, heardAt: change.now });
+  const row = written(change, rows[0]);
+  if (!row) return false;
+  change.record("machine:heard", { jobId: row.jobId, machineId: id }, {});
+  return true;
+}
+
+const setHeard = prepared((db, { id, heardAt }: { id: string; heardAt: number }) =>
+  db
     .updateTable("machines")
-    .set({ heardAt: now })
+    .set({ heardAt })
     .where("id", "=", id)
     .where("heardAt", "is", null)
     .where("state", "!=", "gone")
-    .returning("jobId")
-    .executeTakeFirst();
-  if (!row) return false;
-  record("machine:heard", { jobId: row.jobId, machineId: id }, {});
-  return true;
-}
+    .returningAll(),
+);
 
 type MachineLinks = Pick<MachineStore, "issueLink">;
 
@@ -164,30 +203,36 @@ export async function checkLink(db: Kysely<Tables>, machineId: string, secret: s
 
 /** From now on its secret opens nothing. */
 async function eraseLink({ tx }: Pick<Change, "tx">, machineId: string): Promise<void> {
-  await tx.deleteFrom("machineLinks").where("machineId", "=", machineId).execute();
+  await deleteLink(tx, { machineId });
 }
+
+const deleteLink = prepared((db, { machineId }: { machineId: string }) =>
+  db.deleteFrom("machineLinks").where("machineId", "=", machineId),
+);
 
 export function createDrainedHostChanges(write: Write): Pick<HostStore, "drainHost" | "resumeHost"> {
   return {
     async drainHost(key) {
-      await write(`draining ${key}`, async ({ tx, now, record }) => {
+      await write(`draining ${key}`, async ({ tx, now, record, wrote }) => {
         const { numInsertedOrUpdatedRows } = await tx
           .insertInto("drainedHosts")
           .values({ key, drainedAt: now })
           .onConflict((conflict) => conflict.doNothing())
           .executeTakeFirst();
         if (numInsertedOrUpdatedRows !== 1n) return false;
+        wrote({ host: { key, isDrained: true } });
         record("host:drained", { jobId: null, machineId: null }, { host: key });
         return true;
       });
     },
     async resumeHost(key) {
-      await write(`resuming ${key}`, async ({ tx, record }) => {
+      await write(`resuming ${key}`, async ({ tx, record, wrote }) => {
         const { numDeletedRows } = await tx
           .deleteFrom("drainedHosts")
           .where("key", "=", key)
           .executeTakeFirst();
         if (numDeletedRows !== 1n) return false;
+        wrote({ host: { key, isDrained: false } });
         record("host:resumed", { jobId: null, machineId: null }, { host: key });
         return true;
       });

@@ -45,6 +45,12 @@ const onJob: readonly Call[] = jobIds.flatMap((id) => [
   (store: Store) => store.failJob(id, { reason: "died", cause: "machine" }),
 ]);
 
+/** Calls that change a row and move nothing. */
+const bookkeeping: readonly Call[] = jobIds.flatMap((id) => [
+  (store: Store) => store.setTraceSize(id, 7).then(() => true),
+  (store: Store) => store.postponeReport(id, 99, "not now").then(() => true),
+]);
+
 function onMachine(change: (store: Store, id: string) => Promise<boolean>): fc.Arbitrary<Call> {
   return machineOf.map((chosen) => async (store: Store) => change(store, await machineId(store, chosen)));
 }
@@ -157,6 +163,31 @@ describe("moves", () => {
     });
 
     await fc.assert(property, { numRuns: 60 });
+  });
+
+  test("what is answered from memory is what the database has, after every call", async () => {
+    const more = fc.oneof(
+      { weight: 4, arbitrary: call },
+      { weight: 1, arbitrary: fc.constantFrom(...bookkeeping) },
+    );
+    const property = fc.asyncProperty(fc.array(more, { maxLength: 60 }), async (calls) => {
+      await using made = await aStore();
+      const { store } = made;
+      for (const each of calls) {
+        await each(store);
+
+        const [jobs, machines] = [await store.jobs(), await store.machines()];
+        const live = machines.filter(({ state }) => state !== "gone");
+        expect(await store.jobs({ unfinished: true })).toEqual(
+          jobs.filter(({ state }) => state !== "finished"),
+        );
+        expect(await store.machines({ live: true })).toEqual(live);
+        expect(await Promise.all(jobs.map(({ id }) => store.job(id)))).toEqual(jobs);
+        expect(await Promise.all(machines.map(({ id }) => store.machine(id)))).toEqual(machines);
+      }
+    });
+
+    await fc.assert(property, { numRuns: 40 });
   });
 
   test("a refused call changes nothing at all", async () => {

@@ -2,7 +2,8 @@
  * What FireRunner keeps across restarts, as ports: jobs, machines, hosts and the log of events here, what is kept of webhooks and
  * the runners that we make in jobs-by-tag.ts. `Store` is all of them in one database. create-store.ts opens it: sqlite.ts has the file and
  * its schema (migrations/, tables.ts), installation-key.ts the key and the lock, vault.ts seals secrets, writer.ts runs the transactions,
- * jobs.ts, machines.ts, deliveries.ts and runners.ts are the calls, prune.ts forgets what is old. reads.ts opens it for reading alone.
+ * jobs.ts, machines.ts, deliveries.ts and runners.ts are the calls, prune.ts forgets what is old. live.ts has what lives in memory, so that
+ * most questions need no database; prepared.ts keeps the queries that are left from being built again. reads.ts opens it for reading alone.
  *
  * The store is the only writer of state. Every method is one transaction that also writes its events; every move is a compare-and-set
  * against the tables in domain/states.ts and returns whether it was made; a refused one changes nothing. Listeners run after the

@@ -1,5 +1,5 @@
-/** The tables as they are, and what several of them need: the installation's id, numbers without gaps, inserts of many rows. */
-import { CamelCasePlugin, type Kysely, type Transaction, type UnknownRow } from "kysely";
+/** The tables as they are, and what several of them need: the installation's id, inserts of many rows. */
+import { CamelCasePlugin, type Kysely, type UnknownRow } from "kysely";
 import type { EventKind } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
@@ -179,21 +179,6 @@ export async function installationIdOf(
     .where("name", "=", "installation_id")
     .executeTakeFirstOrThrow();
   return row.value;
-}
-
-/** The first of the next `count` numbers of a series, which has no gaps: they are taken back with the transaction. */
-export async function takeNumbers(
-  tx: Transaction<Tables>,
-  name: Tables["counters"]["name"],
-  count: number,
-): Promise<number> {
-  const { value: last } = await tx
-    .updateTable("counters")
-    .set((eb) => ({ value: eb("value", "+", count) }))
-    .where("name", "=", name)
-    .returning("value")
-    .executeTakeFirstOrThrow();
-  return last - count + 1;
 }
 
 const CHUNK_ROWS: readonly number[] = [64, 8, 1];

@@ -1,4 +1,11 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from "node:crypto";
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  type KeyObject,
+} from "node:crypto";
 import { Secret } from "../base/secret.ts";
 import { StoreError } from "./errors.ts";
 
@@ -52,13 +59,13 @@ export function createVault(key: Uint8Array, random: (size: number) => Uint8Arra
   };
 }
 
-function seal(key: Buffer, nonce: Uint8Array, owner: string, text: string): Uint8Array {
+function seal(key: KeyObject, nonce: Uint8Array, owner: string, text: string): Uint8Array {
   const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(Buffer.from(owner));
   const ciphertext = Buffer.concat([cipher.update(text, "utf8"), cipher.final()]);
   return Buffer.concat([nonce, cipher.getAuthTag(), ciphertext]);
 }
 
-function open(key: Buffer, owner: string, sealed: Uint8Array): string {
+function open(key: KeyObject, owner: string, sealed: Uint8Array): string {
   const nonce = sealed.subarray(0, NONCE_BYTES);
   const tag = sealed.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES);
   const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_BYTES });
@@ -67,6 +74,6 @@ function open(key: Buffer, owner: string, sealed: Uint8Array): string {
   return Buffer.concat([start, decipher.final()]).toString("utf8");
 }
 
-function subkey(key: Uint8Array, purpose: string): Buffer {
-  return Buffer.from(hkdfSync("sha256", key, "", purpose, KEY_BYTES));
+function subkey(key: Uint8Array, purpose: string): KeyObject {
+  return createSecretKey(Buffer.from(hkdfSync("sha256", key, "", purpose, KEY_BYTES)));
 }

@@ -10,13 +10,15 @@ import { IN_MEMORY, migrate, sqliteDialect } from "./sqlite.ts";
 import type { Tables } from "./tables.ts";
 import { createWriter } from "./writer.ts";
 
+const nobody = { begun() {}, ended() {} };
+
 async function aWriter(order: string[]) {
   const db = new Kysely<Tables>({ dialect: sqliteDialect(IN_MEMORY), plugins: [new CamelCasePlugin()] });
   await migrate(db);
   const listeners = createListeners<LifecycleEvent>();
   listeners.add(({ kind }) => void order.push(kind));
   const flush = async () => void order.push("flushed");
-  return createWriter({ db, clock: createManualClock(), listeners, flush });
+  return createWriter({ db, clock: createManualClock(), listeners, watch: nobody, flush });
 }
 
 describe("the writer", () => {
@@ -54,7 +56,7 @@ describe("the writer", () => {
       },
     };
     const clock = createManualClock();
-    const { write } = createWriter({ db, clock, listeners, flush: async () => {}, reserve });
+    const { write } = createWriter({ db, clock, listeners, watch: nobody, flush: async () => {}, reserve });
     const about = { jobId: 1, machineId: null };
     const fill = (bytes: number) =>
       write("a long reason", async ({ record }) =>

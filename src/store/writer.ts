@@ -14,9 +14,10 @@ import type { Listeners } from "../base/listeners.ts";
 import { MIB_BYTES } from "../base/units.ts";
 import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.ts";
 import { toStoreError } from "./errors.ts";
+import type { ChangeWatch, Written } from "./live.ts";
+import { prepared } from "./prepared.ts";
 import type { Store } from "./store.ts";
 import type { EventRow, Tables } from "./tables.ts";
-import { takeNumbers } from "./tables.ts";
 
 /** One transaction in the making. */
 export interface Change {
@@ -25,6 +26,8 @@ export interface Change {
   readonly now: number;
   /** Adds an event, written with this transaction and told to the listeners after its commit. */
   record<Kind extends EventKind>(kind: Kind, about: About, detail: EventDetails[Kind]): void;
+  /** Every row of a job, a machine or a drained host that this change writes has to be told here, as it is then. */
+  wrote(row: Written): void;
 }
 
 interface About {
@@ -53,8 +56,6 @@ type Lasting = "crash" | "power-cut";
 
 interface Writer {
   readonly write: Write;
-  /** Another number whenever a change begins and whenever one has ended. */
-  revision(): number;
   /** Closes the database once all that was asked for before is done. */
   close(): Promise<void>;
 }
@@ -67,29 +68,35 @@ export function createWriter(deps: {
   db: Kysely<Tables>;
   clock: Clock;
   listeners: Listeners<LifecycleEvent>;
+  /** Hears what a change has written before anybody else does. */
+  watch: ChangeWatch;
   /** Resolves when everything committed so far is on the disk. */
   flush: () => Promise<void>;
   reserve?: Reserve;
 }): Writer {
-  const { db, clock, listeners, flush, reserve = noReserve } = deps;
+  const { db, clock, listeners, watch, flush, reserve = noReserve } = deps;
   const inTurn = pLimit(1);
-  let revision = 0;
 
   async function commit<Result>(
     change: (change: Change) => Promise<Result>,
     lasting: Lasting,
   ): Promise<Result> {
-    revision++;
+    const written: Written[] = [];
+    watch.begun();
     const done = db.transaction().execute<[Result, LifecycleEvent[]]>(async (tx) => {
       const drafts: Draft[] = [];
       const now = clock.now();
       const record: Change["record"] = (kind, about, detail) =>
         drafts.push({ at: now, kind, ...about, detail } as Draft);
-      const result = await change({ tx, now, record });
+      const result = await change({ tx, now, record, wrote: (row) => written.push(row) });
       if (result === false) throw new Refused();
       return [result, await appendEvents(tx, drafts)];
     });
-    const [result, events] = await done.finally(() => revision++);
+    const [result, events] = await done.catch((error: unknown) => {
+      watch.ended(error instanceof Refused ? [] : undefined);
+      throw error;
+    });
+    watch.ended(written);
     if (lasting === "power-cut") await flush();
     for (const event of events) listeners.emit(event);
     return result;
@@ -123,22 +130,43 @@ export function createWriter(deps: {
         throw toStoreError(what, error);
       }
     });
-  return { write, revision: () => revision, close: () => inTurn(() => db.destroy()) };
+  return { write, close: () => inTurn(() => db.destroy()) };
 }
 
 const DEFAULT_LIMIT = 1_000;
+
+type CounterName = Tables["counters"]["name"];
 
 /** Gives the drafts the next numbers and writes them. Part of the transaction of whatever happened. */
 async function appendEvents(tx: Transaction<Tables>, drafts: readonly Draft[]): Promise<LifecycleEvent[]> {
   if (drafts.length === 0) return [];
   const first = await takeNumbers(tx, "event", drafts.length);
   const events = drafts.map((draft, index) => ({ seq: first + index, ...draft }) as LifecycleEvent);
-  await tx
-    .insertInto("events")
-    .values(events.map((event) => ({ ...event, detail: JSON.stringify(event.detail) })))
-    .execute();
+  for (const event of events) await insertEvent(tx, { ...event, detail: JSON.stringify(event.detail) });
   return events;
 }
+
+const insertEvent = prepared((db, event: EventRow) => db.insertInto("events").values(event));
+
+/** The first of the next `count` numbers of a series, which has no gaps: they are taken back with the transaction. */
+export async function takeNumbers(
+  tx: Transaction<Tables>,
+  name: CounterName,
+  count: number,
+): Promise<number> {
+  const { rows } = await addToCounter(tx, { name, count });
+  const last = rows[0]?.value;
+  if (last === undefined) throw new Error(`the counter ${name} is missing`);
+  return last - count + 1;
+}
+
+const addToCounter = prepared((db, { name, count }: { name: CounterName; count: number }) =>
+  db
+    .updateTable("counters")
+    .set((eb) => ({ value: eb("value", "+", count) }))
+    .where("name", "=", name)
+    .returning("value"),
+);
 
 export async function readEvents(
   db: Kysely<Tables>,
@@ -168,9 +196,13 @@ export function createNote(write: Write): Store["note"] {
 }
 
 async function jobOfMachine(tx: Transaction<Tables>, machineId: string): Promise<number | null> {
-  const row = await tx.selectFrom("machines").select("jobId").where("id", "=", machineId).executeTakeFirst();
-  return row?.jobId ?? null;
+  const { rows } = await jobOf(tx, { machineId });
+  return rows[0]?.jobId ?? null;
 }
+
+const jobOf = prepared((db, { machineId }: { machineId: string }) =>
+  db.selectFrom("machines").select("jobId").where("id", "=", machineId),
+);
 
 const CHUNK_BYTES = MIB_BYTES;
 /** As much has to be free, in parts of the reserve, before it is made: it must not be what fills the disk. */

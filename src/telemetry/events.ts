@@ -29,6 +29,8 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "runner:retiring": ["info", "runner to be deleted in GitLab"],
   "runner:gone": ["info", "runner deleted in GitLab"],
   "machine:creating": ["debug", "machine creating"],
+  "machine:fetching": ["debug", "images of a machine's job are fetched"],
+  "machine:images-here": ["info", "images of a machine's job are here"],
   "machine:booting": ["debug", "machine booting"],
   "machine:heard": ["debug", "machine heard"],
   "machine:ready": ["debug", "machine ready"],
@@ -59,6 +61,8 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
  */
 export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promise<void> {
   const underWay = new Set<Promise<void>>();
+  /** Machines that this process has seen being made and not gone: until they are, the story of their job is not complete. */
+  const machines = new Map<string, number | null>();
 
   async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
     try {
@@ -71,8 +75,9 @@ export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promis
 
   const stop = onEvent((event) => {
     writeLine(log, event);
+    noteMachine(machines, event);
     const mayComplete = event.kind === "job:finished" || event.kind === "machine:gone";
-    if (!mayComplete || event.jobId === null) return;
+    if (!mayComplete || event.jobId === null || [...machines.values()].includes(event.jobId)) return;
     const work = recordIfComplete(event, event.jobId).finally(() => underWay.delete(work));
     underWay.add(work);
   });
@@ -81,6 +86,12 @@ export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promis
     stop();
     await Promise.all(underWay);
   };
+}
+
+function noteMachine(machines: Map<string, number | null>, { kind, machineId, jobId }: LifecycleEvent): void {
+  if (machineId === null) return;
+  if (kind === "machine:creating") machines.set(machineId, jobId);
+  if (kind === "machine:gone") machines.delete(machineId);
 }
 
 function writeLine(log: Log, event: LifecycleEvent): void {

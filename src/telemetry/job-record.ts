@@ -26,6 +26,8 @@ interface JobPhases {
   readonly queuedMs?: number;
   /** → the hypervisor runs. */
   readonly createMs?: number;
+  /** For the images that the job names; a part of the time above. */
+  readonly imagesMs?: number;
   /** → the guest spoke. */
   readonly bootMs?: number;
   /** → its runner asked for the job. */
@@ -101,6 +103,7 @@ function phasesOf(
   const phases: Record<keyof JobPhases, number | undefined> = {
     pollMs: claimed.detail.pollMs,
     queuedMs: between(claimed.at, startingAt),
+    imagesMs: last(own, "machine:images-here")?.detail.tookMs,
     createMs: between(startingAt, bootingAt),
     bootMs: between(bootingAt, heardAt),
     readyMs: between(heardAt, readyAt),

@@ -43,6 +43,8 @@ export const JobView = z.object({
   cause: z.string().nullable().default(null),
   /** How it ended, in a word or two for people: `success`, `canceled`, `failed (time limit)`. */
   outcome: z.string().nullable().default(null),
+  /** The images that it names are fetched before its machine is made; told by the running program alone. */
+  fetching: z.boolean().default(false),
 });
 export type JobView = z.infer<typeof JobView>;
 
@@ -177,8 +179,21 @@ export const DaemonStatus = z.object({
   gitlabProblem: z.string().nullable().default(null),
   pools: z.array(PoolStatus),
   hosts: z.array(HostStatus),
+  /** Machines that wait for the images of their jobs. */
+  fetching: z.array(z.string()).default([]),
   /** What failed and will be tried again, in words. */
   troubles: z.array(z.string()),
+  /** What is kept on this computer's disks and gives way to machines. */
+  caches: z
+    .array(
+      z.object({
+        name: z.string(),
+        directory: z.string(),
+        usedBytes: z.number(),
+        evictableBytes: z.number(),
+      }),
+    )
+    .default([]),
 });
 export type DaemonStatus = z.infer<typeof DaemonStatus>;
 

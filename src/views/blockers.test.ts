@@ -14,6 +14,7 @@ function aStatus(overrides: Partial<SchedulerState> = {}): SchedulerState {
     place: () => undefined,
     pools: [pool],
     work: [],
+    fetching: new Set(),
     ...overrides,
   };
 }

@@ -19,6 +19,8 @@ const details: EventDetails = {
   "runner:retiring": { key: "r-a", runner: 7, reason: "unused for 24h" },
   "runner:gone": { key: "r-a", runner: 7 },
   "machine:creating": { host: "local", driver: "qemu", cpus: 2, memoryMib: 4096 },
+  "machine:fetching": {},
+  "machine:images-here": { tookMs: 61_000 },
   "machine:booting": {},
   "machine:heard": {},
   "machine:ready": {},

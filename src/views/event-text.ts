@@ -25,6 +25,9 @@ const words: Words = {
   "runner:gone": ({ key }) => `runner ${key} is deleted`,
   "machine:creating": ({ driver, cpus, memoryMib }, machine) =>
     `${machine} is being created by ${driver} (${cpus} CPU${cpus === 1 ? "" : "s"}, ${formatMib(memoryMib)})`,
+  "machine:fetching": (_detail, machine) => `${machine} is to have images that are fetched first`,
+  "machine:images-here": ({ tookMs }, machine) =>
+    `the images that ${machine} is to have are here, after ${formatDuration(tookMs)}`,
   "machine:booting": (_detail, machine) => `${machine} boots`,
   "machine:heard": (_detail, machine) => `${machine} spoke for the first time`,
   "machine:ready": (_detail, machine) => `${machine} asked for its job`,

@@ -87,6 +87,23 @@ describe("why a job is where it is", () => {
     }
   });
 
+  test("one whose images are fetched says so, until they are here", async () => {
+    const fetching = async (store: TestStore["store"]) => {
+      await store.startJob(4711, aNewMachine({ id: machineId }));
+      await store.note("machine:fetching", { machineId }, {});
+    };
+    const here = async (store: TestStore["store"]) => {
+      await fetching(store);
+      await store.note("machine:images-here", { machineId }, { tookMs: 5_000 });
+    };
+
+    expect(await explain(fetching)).toMatchObject({
+      summary: expect.stringContaining("waits for the images that it names"),
+      advice: [expect.stringContaining("containers.pullDeadline")],
+    });
+    expect((await explain(here)).summary).toContain("has a machine that is starting");
+  });
+
   test("a failing job is being reported", async () => {
     const { summary, cause } = await explain(
       async (store) => await store.failJob(4711, { reason: "no room", cause: "machine" }),

@@ -31,11 +31,23 @@ function explainUnfinished(job: Job, events: readonly LifecycleEvent[], now: num
   };
   const state = job.state as Exclude<JobState, "finished">;
   const forMs = now - (since[state] ?? job.claimedAt);
+  const isFetching = state === "starting" && waitsForImages(job, events);
   return {
-    summary: `Job ${job.id} ${stateText[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
+    summary: `Job ${job.id} ${isFetching ? "waits for the images that it names" : stateText[state]}, for ${formatDuration(Math.max(0, forMs))}${machineOf(job)}.`,
     cause: job.reason ?? lastProblem(events),
-    advice: adviceForUnfinished(job, elsewhere(events)),
+    advice: isFetching ? [imagesAdvice] : adviceForUnfinished(job, elsewhere(events)),
   };
+}
+
+const imagesAdvice =
+  "Its log in GitLab says how far they have come; “containers.pullDeadline” of its pool says how long that may take.";
+
+function waitsForImages({ machineId }: Job, events: readonly LifecycleEvent[]): boolean {
+  const last = events.findLast(
+    ({ kind, machineId: about }) =>
+      about === machineId && (kind === "machine:fetching" || kind === "machine:images-here"),
+  );
+  return last?.kind === "machine:fetching";
 }
 
 function machineOf(job: Job): string {

@@ -52,6 +52,8 @@ export interface SchedulerState {
   readonly hosts: readonly HostState[];
   readonly pools: readonly PoolState[];
   readonly work: readonly TaskState[];
+  /** Machines that wait for the images of their jobs. */
+  readonly fetching: ReadonlySet<string>;
   readonly lastRound: { readonly error: string | undefined } | undefined;
   /** Why a claimed job has no machine yet, in words. */
   blocker(jobId: number): string | undefined;

@@ -2,7 +2,7 @@
  * `GET /v1/status`: what the running program says of itself, and what the store holds. Asked for every second by who watches, with
  * thousands of jobs: each list is gone through once.
  */
-import { lackingNote } from "../domain/images.ts";
+import { askedBy, lackingNote } from "../domain/images.ts";
 import { type Pool, poolCapacity } from "../domain/pool.ts";
 import type { DaemonStatus, JobView, PoolStatus, Status, Views } from "./api.ts";
 import type { DaemonFacts, DaemonReads, HostState, PoolState, ShownProblem } from "./ports.ts";
@@ -46,13 +46,14 @@ export async function composeStatus(reads: StatusReads, views: Views & WebhookVi
     publicServer && readiness
       ? { addresses: [...publicServer.addresses()], problems: [...readiness.problems] }
       : null;
+  const fetching = new Set(daemon.fetching);
   return {
     ...daemon,
     pools: daemon.pools
       // A set of tags is of interest while somebody asks for it: there may be hundreds that were asked for once.
       .filter(({ name, origin }) => origin !== "tags" || inPool.has(name) || waitingFor.has(name))
       .map((pool) => ({ ...pool, ...countsOf(inPool.get(pool.name), waitingFor.get(pool.name)) })),
-    unfinished,
+    unfinished: unfinished.map((job) => ({ ...job, fetching: fetching.has(job.machineId ?? "") })),
     liveMachines,
     recent: newest
       .filter(({ state }) => state === "finished")
@@ -104,7 +105,7 @@ export async function composeWebhook(
 export function describeDaemon(reads: DaemonReads): DaemonStatus {
   const { version, startedAt, configFile, ...facts } = reads.facts();
   const { stateDirectory, gitlabUrl } = facts;
-  const { hosts, pools, work } = reads.scheduler.status();
+  const { hosts, pools, work, fetching } = reads.scheduler.status();
   const claiming = new Map(reads.claimer.status().map((each) => [each.pool, each.reason ?? each.state]));
   const known = reads.pools();
   return {
@@ -120,10 +121,12 @@ export function describeDaemon(reads: DaemonReads): DaemonStatus {
       return [{ ...poolStatus(pool, state, hosts, facts), ...tokenNoteOf(reads, pool), claiming: how }];
     }),
     hosts: hosts.map(hostStatus),
+    fetching: [...fetching],
     troubles: [
       ...work.flatMap(({ name, cooldown }) => (cooldown ? [`${name}: ${cooldown.error}`] : [])),
       ...reads.notices(),
     ],
+    caches: [],
   };
 }
 
@@ -171,7 +174,10 @@ function imageNoteOf(
 ): Pick<PoolStatus, "imageNote"> {
   if (image?.abilities === undefined) return {};
   const { abilities, variant } = image;
-  const imageNote = lackingNote({ name: pool.image, variant, abilities }, neededAbilities);
+  const imageNote = lackingNote({ name: pool.image, variant, abilities }, [
+    ...neededAbilities,
+    ...askedBy(pool),
+  ]);
   return imageNote ? { imageNote } : {};
 }
 

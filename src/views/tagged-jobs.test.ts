@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { usualContainers } from "../../test/builders/pool.ts";
 import { Secret } from "../base/secret.ts";
 import type { PendingJob } from "../discovery/pending-job.ts";
 import { normalEgress } from "../domain/egress.ts";
@@ -22,6 +23,7 @@ const pending: PendingJob = {
       concurrency: 1,
       egress: normalEgress("none"),
       hostLabels: {},
+      containers: usualContainers,
       diskMib: 1024,
     },
   },

@@ -1,5 +1,6 @@
 /** The drivers that there are, as data: what makes a driver of each row of domain/drivers.ts. */
 import type { Clock } from "../base/clock.ts";
+import type { DiskLedger } from "../base/disk-ledger.ts";
 import type { Log } from "../base/log.ts";
 import { type LocalDriverName, localDrivers } from "../domain/drivers.ts";
 import type { VmConfig } from "./config.ts";
@@ -14,6 +15,8 @@ export interface DriverDeps {
   readonly settings: VmConfig;
   readonly clock: Clock;
   readonly log: Log;
+  /** What gives way to machines' disks; by default nothing. */
+  readonly caches?: DiskLedger | undefined;
 }
 
 /** What makes a driver of each row of domain/drivers.ts that runs machines on this computer. */

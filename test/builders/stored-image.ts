@@ -31,7 +31,12 @@ export const upperEntries: readonly TestEntry[] = [
 export async function storeImage(
   directory: string,
   name: string,
-  content: { readonly kernel: Buffer; readonly upper?: readonly TestEntry[] },
+  content: {
+    readonly kernel: Buffer;
+    readonly upper?: readonly TestEntry[];
+    /** Its machines run containers. */
+    readonly containerInfo?: Record<string, unknown>;
+  },
 ): Promise<ImageManifest> {
   const work = join(directory, `work-${name}`);
   await mkdir(work, { recursive: true });
@@ -54,7 +59,10 @@ export async function storeImage(
     variant: "base",
     kernelVersion: "6.1",
     files,
-    runner: { kind: "stand-in", version: "1", sha256: sha256("r"), info: {} },
+    runner: {
+      ...{ kind: "stand-in", version: "1", sha256: sha256("r"), info: {} },
+      ...(content.containerInfo ? { containerInfo: content.containerInfo } : {}),
+    },
     packages: {},
     recipes: { base: sha256("b"), image: sha256("i") },
     builtWith: {},

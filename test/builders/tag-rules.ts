@@ -1,6 +1,7 @@
 import { normalEgress } from "../../src/domain/egress.ts";
 import type { MachineKind } from "../../src/domain/pool.ts";
 import type { TagRules } from "../../src/domain/routing.ts";
+import { usualContainers } from "./pool.ts";
 
 /** What a machine by tag is besides its size. */
 export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
@@ -10,6 +11,7 @@ export function aKind(overrides: Partial<MachineKind> = {}): MachineKind {
     concurrency: 100,
     egress: normalEgress("none"),
     hostLabels: {},
+    containers: usualContainers,
     diskMib: 20_480,
     ...overrides,
   };

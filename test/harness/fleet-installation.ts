@@ -34,6 +34,8 @@ export interface FleetInstallation extends AsyncDisposable {
   readonly apiToken: string;
   /** What the next configuration says of a host beyond the usual. */
   readonly more: Partial<Record<HostName, object>>;
+  /** What it says beside all that. */
+  readonly settings: Record<string, object>;
   /** Writes the configuration with these hosts. */
   configure(...names: HostName[]): Promise<void>;
   start(): Promise<Daemon>;
@@ -74,6 +76,7 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
   const relayPort = await freePort();
   const configFile = at("firerunner.yaml");
   const more: FleetInstallation["more"] = {};
+  const settingsBeside: FleetInstallation["settings"] = {};
 
   const hostSettings = (name: HostName) => ({
     address: hosts[name].address,
@@ -87,6 +90,7 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
   async function configure(...names: HostName[]): Promise<void> {
     const machine = { driver: "flintlock", image: "tiny" };
     const settings = {
+      ...settingsBeside,
       gitlab: { url: gitlab.url },
       state: at("state"),
       images: { directory: at("images") },
@@ -113,6 +117,7 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
   await configure(...hostNames);
   return {
     ...{ gitlab, project, hosts, guests, runnerToken, apiToken, configure, more },
+    settings: settingsBeside,
     start: () => startDaemon(configFile, at("state")),
     cli: (...argv) => commandLine("--config", configFile, ...argv),
     poison: async (name) => await makePoison(hosts[name].address, authority),
@@ -168,7 +173,8 @@ async function makePoison(address: string, { ca }: CertificateAuthority): Promis
 
 async function storePublishedImage(directory: string): Promise<void> {
   await mkdir(directory);
-  const { digest } = await storeImage(directory, "tiny", { kernel: Buffer.from("no kernel at all") });
+  const content = { kernel: Buffer.from("no kernel at all"), containerInfo: {} };
+  const { digest } = await storeImage(directory, "tiny", content);
   const publication = { registry: "localhost:5000", name: "fr", tags: ["latest"], pushedAt: 0 };
   await remember(join(directory, shortDigest(digest)), { ...publication, ...publishedImage.published });
 }

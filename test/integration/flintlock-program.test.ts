@@ -1,10 +1,13 @@
 /** The whole program on a fleet: a process of its own, two hosts over TLS, guests over the relay's TLS, a GitLab over HTTP. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { imageOf, tarOf } from "../builders/layer.ts";
 import type { Daemon } from "../harness/daemon.ts";
 import { eventually } from "../harness/eventually.ts";
 import { createFleetInstallation, type FleetInstallation, hostToken } from "../harness/fleet-installation.ts";
 import { linkOfBoot } from "../harness/metadata-guest.ts";
 import { unbroken } from "../harness/unbroken.ts";
+import { startImageRegistry } from "../servers/image-registry.ts";
+import { bridgeTo, dialLink, preambleOf } from "./relay-bench.ts";
 
 /** Generous: a create takes some seconds, and the machine that runs this may be slow. */
 const LIMIT_MS = 180_000;
@@ -63,6 +66,48 @@ describe("a fleet of two hosts", { timeout: LIMIT_MS }, () => {
     for (const { boot } of fleet.guests.boots)
       expect(found(linkOfBoot(boot).secret.reveal())).not.toEqual([]);
     expect(found(hostToken)).not.toEqual([]);
+  });
+
+  test("has a job's machine pull what the job names through the relay, and nothing else", async () => {
+    await using registry = await startImageRegistry();
+    const image = imageOf([tarOf([{ path: "a", content: "a" }])]);
+    for (const name of ["team/tool", "team/other"]) registry.put(name, "1", image);
+    fleet.settings["containers"] = { registries: { [registry.host]: { plaintext: true } } };
+    await fleet.configure("metal-1");
+    const named = { name: `${registry.host}/team/tool:1` };
+    const [job] = await fleet.addJobs(1, { image: named, script: ["hold"] });
+    await start();
+    await eventually("the job runs", () => job && fleet.guests.holding.has(job.id), LIMIT_MS);
+    const { boot } = fleet.guests.boots[0] ?? {};
+    if (boot === undefined) throw new Error("no machine was booted");
+    const link = linkOfBoot(boot);
+    const bridge = await bridgeTo(() => dialLink(link, preambleOf(boot.id, link)));
+    const ask = async (path: string) => {
+      const accept = "application/vnd.oci.image.manifest.v1+json";
+      const answer = await fetch(`${bridge.url}${path}`, { headers: { accept } });
+      return [answer.status, await answer.text()] as const;
+    };
+    const prefix = `/v2/${registry.host.replace(":", "__")}`;
+
+    const [, told] = await ask("/firerunner/boot");
+    const given = await ask(`${prefix}/team/tool/manifests/1`);
+    const refused = await ask(`${prefix}/team/other/manifests/1`);
+    await bridge.close();
+    fleet.guests.release();
+    await fleet.succeed(job ? [job] : []);
+    const [lost] = await fleet.addJobs(1, { image: { name: `${registry.host}/team/nothing:1` } });
+    await eventually("the other job fails", () => lost?.status === "failed", LIMIT_MS);
+
+    expect([lost?.failureReason, fleet.guests.boots.length]).toEqual(["script_failure", 1]);
+    expect(lost?.trace.text()).toMatch(/there is no image \S+team\/nothing:1/);
+    expect(told).toMatch(/^executor=docker$/m);
+    expect(told).toMatch(/^images=0$/m);
+    expect(told).toContain(`\nregistries=${registry.host}\n`);
+    expect(given).toEqual([200, image.manifest.body.toString()]);
+    expect(refused).toEqual([403, expect.stringContaining("egress: none")]);
+    expect(job?.trace.text()).toMatch(
+      /image \S+team\/tool:1 is sha256:\w+, pulled in the machine, through the relay/,
+    );
   });
 
   test("that loses a host in between goes on with the other one within seconds, and says what is wrong", async () => {

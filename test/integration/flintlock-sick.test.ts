@@ -82,15 +82,7 @@ describe("a fleet", { timeout: LIMIT_MS }, () => {
     await fleet.succeed(jobs);
     await fleet.empty();
     const attempts = (await running.jobs()).map(({ attempt }) => attempt);
-    await eventually("GitLab is asked for more", async () => {
-      const { pools } = await running.get<{ pools: { claiming: string }[] }>("/v1/status");
-      return pools.some(({ claiming }) => claiming === "polling");
-    });
-    await running.stop();
 
-    expect(running.output()).toMatch(
-      /waiting for GitLab's answer: \d+ requests? for jobs .*shutdown.pollLimit/,
-    );
     expect(sick.problem).toContain("the thin pool is full");
     expect(unbroken(out)).toContain("the thin pool is full");
     expect(out).toContain("metal-1");

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
+import type { NewPipeline } from "@firerunner/gitlab-stand-in/pipelines";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { createRunnerDouble, type RunnerDouble } from "@firerunner/gitlab-stand-in/test-clients";
 import { systemClock } from "../../src/base/clock.ts";
@@ -64,6 +65,7 @@ export interface RelayBench {
     definition?: Partial<JobDefinition>,
     features?: Record<string, boolean>,
     project?: Project,
+    pipeline?: NewPipeline,
   ): Promise<BenchMachine>;
   /** Puts a new relay in the place of the old one, as a restart of the program does: servers of `machines` are opened again. */
   restart(machines: readonly BenchMachine[]): Promise<void>;
@@ -123,8 +125,9 @@ export async function createRelayBench(options: RelayBenchOptions = {}): Promise
     definition: Partial<JobDefinition> = {},
     features?: Record<string, boolean>,
     project: Project = defaultProject,
+    pipeline: NewPipeline = {},
   ): Promise<BenchMachine> {
-    const job = await gitlab.addJob(project, definition);
+    const job = await gitlab.addJob(project, definition, pipeline);
     const answer = await claimer.requestJob(runnerToken, features ? { features } : {});
     const payload = answer.json();
     const [jobId, token] = [payload["id"] as number, payload["token"] as string];

@@ -35,7 +35,10 @@ afterEach(async () => {
 });
 
 /** Runs the job and gives the final state and the log. */
-async function run(more: Record<string, unknown>): Promise<{ final: Record<string, unknown>; log: string }> {
+async function run(
+  more: Record<string, unknown>,
+  flags: readonly string[] = [],
+): Promise<{ final: Record<string, unknown>; log: string }> {
   const job = {
     id: 7,
     token: "glcbt-jobtoken",
@@ -59,10 +62,14 @@ async function run(more: Record<string, unknown>): Promise<{ final: Record<strin
   const args = ["run-single", "--url", gitlab.url, "--executor", "docker", "--docker-privileged"];
   args.push("--docker-host", `unix://${join(directory.path, "engine.sock")}`, "--env", "OF_RUNNER=a,b");
   args.push("--docker-allowed-pull-policies", "always", "--docker-allowed-pull-policies", "never");
-  child = spawn(guestFile("stand-in-runner"), [...args, "--builds-dir", join(directory.path, "builds")], {
-    env: { PATH: process.env["PATH"], HOME: directory.path, CI_SERVER_TOKEN: "glrt-abcdefghijk" },
-    stdio: "ignore",
-  });
+  child = spawn(
+    guestFile("stand-in-runner"),
+    [...args, ...flags, "--builds-dir", join(directory.path, "builds")],
+    {
+      env: { PATH: process.env["PATH"], HOME: directory.path, CI_SERVER_TOKEN: "glrt-abcdefghijk" },
+      stdio: "ignore",
+    },
+  );
   const final = await gitlab.finished;
   return { final, log: gitlab.record.trace.toString("utf8") };
 }
@@ -82,7 +89,7 @@ describe("the stand-in runner with containers", () => {
 
     expect(final).toMatchObject({ state: "success" });
     expect(gitlab?.record.jobRequest).toMatchObject({
-      info: { executor: "docker", features: { image: true, services: true, cache: false } },
+      info: { executor: "docker", features: { image: true, services: true, cache: true } },
     });
     expect(log).toContain("Using Docker executor with image node:24");
     expect(log).toContain("24 in builds/abcdefghi/0/group/project");
@@ -151,5 +158,28 @@ describe("the stand-in runner with containers", () => {
     expect(final).toMatchObject({ state: "failed" });
     expect(log).toContain("the image gone:1 is not here, and is not to be pulled");
     expect(engine.requests.some((each) => each.includes("/images/create"))).toBe(false);
+  });
+
+  test("sets the runner's own scripts around the job's, in its shell, and gives it the runner's volumes", async () => {
+    const flags = [
+      "--pre-get-sources-script",
+      "echo before sources",
+      "--pre-build-script",
+      "WORD=kept\necho before",
+    ];
+    flags.push("--post-build-script", "echo after $WORD", "--docker-volumes", "/cache");
+    flags.push("--docker-volumes", "/run/podman.sock:/var/run/docker.sock");
+    const steps = [
+      { name: "script", script: ["echo script $WORD"], when: "on_success" },
+      { name: "after_script", script: ["echo afterwards $WORD."], when: "always" },
+    ];
+
+    const { final, log } = await run({ steps }, flags);
+
+    expect(final).toMatchObject({ state: "success" });
+    const said = log.split("\n").filter((line) => /^(before|script|after)/.test(line));
+    expect(said).toEqual(["before", "script kept", "after kept", "afterwards ."]);
+    expect(engine.created[0]?.HostConfig.Binds).toContain("/run/podman.sock:/var/run/docker.sock");
+    expect(engine.created[0]?.HostConfig.Binds).not.toContain("/cache");
   });
 });

@@ -84,7 +84,7 @@ describe("the stand-in runner", () => {
     expect(gitlab.record.states[0]).toMatchObject({ state: "running" });
     expect(gitlab.record.jobRequest).toMatchObject({
       token: "glrt-abcdefghijk",
-      info: { executor: "shell", features: { cache: false, refspecs: true, cancel_gracefully: true } },
+      info: { executor: "shell", features: { cache: true, refspecs: true, cancel_gracefully: true } },
     });
   });
 

@@ -16,7 +16,8 @@ else await serve();
 
 async function serve(): Promise<void> {
   const config = parse(readFileSync(configFile, "utf8"));
-  const tokens = [readSecret(config.pools.demo.runner.tokenFile)];
+  const pools: { runner: { tokenFile: string } }[] = Object.values(config.pools);
+  const tokens = pools.map(({ runner: { tokenFile } }) => readSecret(tokenFile));
   const runner = createRunnerDouble(config.gitlab.url);
   process.once("SIGTERM", () => process.exit(0));
   for (const tag of config.webhook ? ["firecracker-1cpu-640mb", "firecracker-2cpu-1gb"] : [])

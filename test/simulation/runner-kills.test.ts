@@ -172,7 +172,8 @@ function want(world: World, ...jobs: [id: number, tag: string][]): void {
 async function quiet(world: World): Promise<void> {
   do {
     for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
-  } while (world.inFlight > 0);
+    // Answers and work that lets others go first wait for turns of the event loop.
+  } while (world.inFlight > 0 || process.getActiveResourcesInfo().includes("Immediate"));
 }
 
 /** Lets time pass; whoever was killed is started again a little later. */

@@ -1,4 +1,5 @@
 /** FireRunner itself: the real scheduler, claimer and slots over the models of GitLab, the relay and the hosts. */
+import type { Clock } from "../../src/base/clock.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createClaimer } from "../../src/claiming/claimer.ts";
@@ -6,6 +7,7 @@ import { ClaimingConfig } from "../../src/claiming/config.ts";
 import { createSlots } from "../../src/claiming/slots.ts";
 import type { RunnerApi } from "../../src/gitlab/runner-api.ts";
 import { SchedulerConfig, ShutdownConfig } from "../../src/scheduler/config.ts";
+import type { JobImages } from "../../src/scheduler/ports.ts";
 import { createScheduler } from "../../src/scheduler/scheduler.ts";
 import { anImage } from "../builders/image.ts";
 import type { SimClock } from "./sim-clock.ts";
@@ -50,6 +52,16 @@ export async function liveAndDie(
   }
 }
 
+/** Some jobs name images, which take their time, and more of it than a machine may. */
+function slowImages({ random }: World, { sleep }: Pick<Clock, "sleep">): JobImages {
+  return {
+    async prepare(_wanted, signal) {
+      if (random.chance(0.3)) await sleep(random.between(10, 30_000), signal);
+      return { disks: [], lines: [] };
+    },
+  };
+}
+
 async function stopSometime(
   { clock, random, log }: World,
   { process, claimer, scheduler }: Life,
@@ -81,6 +93,7 @@ async function startLife(world: World, site: Site, process: SimProcess): Promise
     fleet,
     placement: "spread",
     images: { resolve: async () => anImage },
+    jobImages: process.guard(slowImages(world, ownClock), []),
     relay: process.guard(relay, ["lastHeardAt", "lastStatusAt", "endOf"]),
     newMachineId: () => newMachineId(random.bytes),
     config,

@@ -17,6 +17,7 @@ class ConnectionReset extends Error {}
 /** `shouldDie` is asked at each of these places, with the call's name. */
 export function createSimProcess(shouldDie: (call: string) => boolean): SimProcess {
   const listeners: (() => void)[] = [];
+  const answers = createAnswers();
   let alive = true;
   let reject: (error: Error) => void = () => {};
   const death = new Promise<never>((_, no) => {
@@ -44,9 +45,10 @@ export function createSimProcess(shouldDie: (call: string) => boolean): SimProce
   ): Promise<unknown> {
     return new Promise((resolve, fail) => {
       if (!survives(name)) return;
+      const give = answers.forCall();
       Promise.resolve(work.apply(target, args)).then(
-        (value) => survives(name) && resolve(value),
-        (error) => alive && fail(error),
+        (value) => give(() => survives(name) && resolve(value)),
+        (error) => give(() => alive && fail(error)),
       );
     });
   }
@@ -72,4 +74,28 @@ export function createSimProcess(shouldDie: (call: string) => boolean): SimProce
   }
 
   return { isAlive: () => alive, death, kill, onDeath: (listener) => listeners.push(listener), guard };
+}
+
+/**
+ * The answers of one turn of the event loop are given at its end, in the order of their calls: what comes first is then no matter of how
+ * many promises lie between a call and its answer, and a history stays the same when the program does the same in fewer steps.
+ */
+function createAnswers() {
+  let calls = 0;
+  const due: { readonly call: number; readonly give: () => unknown }[] = [];
+
+  function giveAll(): void {
+    for (const { give } of due.splice(0).toSorted((a, b) => a.call - b.call)) give();
+  }
+
+  return {
+    /** To be called with the call; what it returns, with its answer. */
+    forCall() {
+      const call = ++calls;
+      return (give: () => unknown): void => {
+        if (due.length === 0) setImmediate(giveAll);
+        due.push({ call, give });
+      };
+    },
+  };
 }

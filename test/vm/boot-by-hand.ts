@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Secret } from "../../src/base/secret.ts";
 import type { BootImage } from "../../src/domain/images.ts";
+import type { RunnerSettings } from "../../src/domain/pool.ts";
 import { type ContainersBootData, renderBootData } from "../../src/guest/boot.ts";
 import { openImageDisks } from "../../src/vm/local/image-disks.ts";
 import { makeScratchDisk } from "../../src/vm/local/machine-directory.ts";
@@ -30,7 +31,13 @@ export const HAND_MACHINE_ID = "fr-abcdefgh";
 const DEADLINE_MS = 120_000;
 
 export function handBootData(
-  more: { proxy?: string; nowMs?: number; logLimitKib?: number; containers?: ContainersBootData } = {},
+  more: {
+    proxy?: string;
+    nowMs?: number;
+    logLimitKib?: number;
+    containers?: ContainersBootData;
+    runnerSettings?: RunnerSettings;
+  } = {},
 ): string {
   return renderBootData({
     machineId: HAND_MACHINE_ID,
@@ -39,6 +46,7 @@ export function handBootData(
     executor: more.containers ? "docker" : "shell",
     containers: more.containers,
     proxy: more.proxy,
+    runnerSettings: more.runnerSettings,
     logLimitKib: more.logLimitKib ?? 4_096,
   });
 }

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import { run } from "../../src/base/process.ts";
 import { composeDisk, usualLimits } from "../../src/containers/compose/compose.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
 import { tryContainerJob } from "../../src/operations/image-trial.ts";
@@ -12,6 +11,7 @@ import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import { createHandMachine, handBootData } from "./boot-by-hand.ts";
+import { buildTestImage } from "./build-image.ts";
 
 const DEADLINE_MS = 540_000;
 const APPLETS = ["cat", "head", "httpd", "id", "mkdir", "sh", "wget"];
@@ -38,10 +38,8 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
   let image: ResolvedImage;
 
   beforeAll(async () => {
+    await buildTestImage("containers");
     const directory = testImageDirectory();
-    const main = join(import.meta.dirname, "../../src/main.ts");
-    const args = ["image", "build", "containers", "--runner", "stand-in", "--directory", directory];
-    await run(process.execPath, [main, ...args]);
     image = await createImageStore({ directory }).resolve("containers");
   }, DEADLINE_MS);
 
@@ -101,6 +99,49 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
     expect(log).not.toContain("Pulling");
     expect(final).toMatchObject({ state: "success" });
     expect(gitlab.record.artifacts.map(({ body }) => body.toString())).toEqual(["served by a service\n"]);
+  });
+
+  test("a shell job builds with docker what Dockerfiles for BuildKit ask for, and its container becomes healthy", {
+    timeout: DEADLINE_MS,
+  }, async () => {
+    const build = [
+      "FROM scratch",
+      "COPY busybox /bin/sh",
+      "ARG WHO",
+      'RUN --mount=type=cache,target=/kept echo "built by $WHO" >/kept/file && read line </kept/file && echo "$line" >/file',
+    ];
+    const script = [
+      "cp /bin/busybox .",
+      ...build.map((line) => `echo '${line}' >>Dockerfile`),
+      "docker build -t app --build-arg WHO .",
+      "docker run --rm app sh -c 'read line </file; echo $line'",
+      "docker run -d -i --name app --health-cmd 'read line </file' --health-interval 1s app sh -c 'read -t 600 wait'",
+      "until docker inspect -f '{{.State.Health.Status}}' app | grep -x healthy; do sleep 1; done",
+      "docker compose version",
+    ];
+    const job = {
+      id: 7,
+      token: "glcbt-jobtoken",
+      runner_info: { timeout: 500 },
+      git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
+      variables: [{ key: "GIT_STRATEGY", value: "none" }],
+      steps: [{ name: "script", script, when: "on_success" }],
+    };
+    const runnerSettings = { environment: ["WHO=a pool's word"], preBuild: "echo before $WHO" };
+    await using machine = await createHandMachine(image, { cpus: 2, deadlineMs: DEADLINE_MS });
+    const bootData = handBootData({ runnerSettings });
+    await using gitlab = await startRunnerGitLab(job, { socketPath: machine.relaySocket, bootData });
+    machine.start();
+    const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
+
+    const final = await Promise.race([gitlab.finished, died]);
+    died.catch(() => {});
+
+    const log = gitlab.record.trace.toString("utf8");
+    expect(final, log).toMatchObject({ state: "success" });
+    expect(log).toContain("before a pool's word");
+    expect(log).toContain("built by a pool's word");
+    expect(log).toContain("Docker Compose version");
   });
 
   test("says on the console what a disk lacks that has no images, and ends", {

@@ -82,6 +82,41 @@ describe("jobs in real machines", () => {
     expect(job.trace.text()).toContain("ran anyway");
   });
 
+  test.concurrent("a cache is there for the next job, and neither for another branch nor for another project, whatever they ask for", async () => {
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add({ path: "group/cached" });
+    const other = await gitlab.projects.add({ path: "group/curious" });
+    const usual = { paths: ["out/"], untracked: false, policy: "pull-push", when: "on_success" } as const;
+    const cache = { ...usual, key: "deps", unprotect: false, fallbackKeys: [] };
+    const definition = { caches: [cache], variables: { GIT_STRATEGY: "none" } };
+    const script = [
+      "cat out/word || echo nothing is kept",
+      "mkdir -p out",
+      "echo kept by $CI_JOB_ID > out/word",
+    ];
+    const path = `/firerunner-cache/project/${project.id}/deps-protected`;
+    const asking = [
+      `exec 3<>/dev/tcp/10.0.2.100/80; printf 'GET ${path} HTTP/1.1\\r\\nHost: r\\r\\nConnection: close\\r\\n\\r\\n' >&3`,
+      "head -1 <&3",
+    ];
+
+    const first = await gitlab.addJob(project, { ...definition, script });
+    await gitlab.waitForJob(first, "success", BOOT_AND_RUN_MS);
+    const next = await gitlab.addJob(project, { ...definition, script });
+    const branch = await gitlab.addJob(
+      project,
+      { ...definition, script: [...script, ...asking] },
+      { protectedRef: false },
+    );
+    const stranger = await gitlab.addJob(other, { ...definition, script: asking });
+    for (const job of [next, branch, stranger]) await gitlab.waitForJob(job, "success", 2 * BOOT_AND_RUN_MS);
+
+    expect(first.trace.text()).toContain("nothing is kept\n");
+    expect(next.trace.text()).toContain(`kept by ${first.id}\n`);
+    expect(branch.trace.text()).toMatch(/nothing is kept\n[\s\S]*HTTP\/1\.1 404 /);
+    expect(stranger.trace.text()).toContain("HTTP/1.1 403 ");
+  });
+
   // Alone: it looks for whatever is left of any machine.
   test("a cancel in mid-flight frees the machine, also of a silent script", async () => {
     const { gitlab } = installation;

@@ -1,9 +1,14 @@
 import type { JobDefinition } from "../../src/ci/definition.ts";
 import { freePort } from "../../src/demo/workspace.ts";
 import type { BootImage } from "../../src/domain/images.ts";
-import { renderBootData } from "../../src/guest/boot.ts";
+import { type BootData, renderBootData } from "../../src/guest/boot.ts";
 import type { RelayLink } from "../../src/vm/driver.ts";
-import { type BenchMachine, createRelayBench, type RelayBench } from "../integration/relay-bench.ts";
+import {
+  type BenchMachine,
+  createRelayBench,
+  type RelayBench,
+  type RelayBenchOptions,
+} from "../integration/relay-bench.ts";
 import { createRemoteMachine, RELAY_ADDRESS, type RemoteMachine } from "./remote-machine.ts";
 
 export interface LifeOptions {
@@ -12,6 +17,11 @@ export interface LifeOptions {
   /** Of the metadata service. */
   readonly documents: (machineId: string, link: RelayLink) => Readonly<Record<string, string>>;
   readonly definition: Partial<JobDefinition>;
+  /** What it is told at its boot beside the usual. */
+  readonly boot?: Partial<BootData>;
+  readonly relay?: RelayBenchOptions["relay"];
+  readonly pool?: RelayBenchOptions["pool"];
+  readonly memoryMib?: number;
 }
 
 export interface Life extends AsyncDisposable {
@@ -27,11 +37,13 @@ export async function prepareLife(options: LifeOptions): Promise<Life> {
   const bench: RelayBench = await createRelayBench({
     network: true,
     settings: { listen: [`127.0.0.1:${relayPort}`], advertise: RELAY_ADDRESS },
+    ...(options.pool ? { pool: options.pool } : {}),
     relay: {
       bootData: async (machineId) => {
-        const token = bench.store.machineToken(machineId);
-        return renderBootData({ machineId, token, nowMs: Date.now(), executor: "shell", logLimitKib: 4_096 });
+        const own = { machineId, token: bench.store.machineToken(machineId), nowMs: Date.now() };
+        return renderBootData({ ...own, executor: "shell", logLimitKib: 4_096, ...options.boot });
       },
+      ...options.relay,
     },
   });
   unfinished.defer(() => bench.close());
@@ -44,6 +56,7 @@ export async function prepareLife(options: LifeOptions): Promise<Life> {
     commandLine: options.commandLine(machine.id),
     documents: options.documents(machine.id, machine.link),
     relayPort,
+    ...(options.memoryMib ? { memoryMib: options.memoryMib } : {}),
   });
   unfinished.use(remote);
   const finished = unfinished.move();

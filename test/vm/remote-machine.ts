@@ -25,6 +25,7 @@ export interface RemoteMachineOptions {
   readonly documents: Readonly<Record<string, string>>;
   /** Where the relay listens, on loopback. */
   readonly relayPort: number;
+  readonly memoryMib?: number;
 }
 
 export async function createRemoteMachine(options: RemoteMachineOptions): Promise<RemoteMachine> {
@@ -66,7 +67,7 @@ export async function createRemoteMachine(options: RemoteMachineOptions): Promis
 }
 
 function qemuArguments(
-  { image, commandLine, relayPort }: RemoteMachineOptions,
+  { image, commandLine, relayPort, memoryMib = 512 }: RemoteMachineOptions,
   disk: string,
   metadataPort: number,
   khz: number | undefined,
@@ -81,7 +82,7 @@ function qemuArguments(
   const to = (port: number) => `cmd:socat -t86400 -lf/dev/null - TCP4:127.0.0.1:${port}`;
   const only = "restrict=on,ipv6=off";
   return [
-    ...["-M", "microvm,acpi=on", "-accel", "tcg,thread=multi,tb-size=32", "-m", "512M"],
+    ...["-M", "microvm,acpi=on", "-accel", "tcg,thread=multi,tb-size=32", "-m", `${memoryMib}M`],
     ...["-kernel", image.kernel, "-initrd", image.initramfs, "-append", append.join(" ")],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"],
     ...["-drive", `id=root,file=${disk},format=raw,if=none,cache=unsafe`],

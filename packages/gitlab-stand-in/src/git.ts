@@ -30,7 +30,6 @@ export async function serveGit(core: Core, project: Project, exchange: Exchange)
       "The project you were looking for could not be found or you don't have permission to view it.",
     );
   }
-  job.guestSeenAt ??= exchange.at;
   if (/\.git\/(?:info\/lfs|gitlab-lfs)\//.test(exchange.url.pathname))
     return await serveLfs(project, exchange);
   if (project.repository === undefined) return refuse(404, "404 Not Found");

@@ -32,6 +32,8 @@ export interface Project {
   /** What Git LFS keeps of it, by SHA-256. */
   readonly largeFiles: ReadonlyMap<string, Buffer>;
   readonly variables: readonly CiVariable[];
+  /** The setting “Use separate caches for protected branches”. */
+  separateCaches: boolean;
 }
 
 type RunnerType = "instance_type" | "group_type" | "project_type";
@@ -85,6 +87,8 @@ export interface Pipeline {
   readonly commit: Commit | undefined;
   /** Its branch is protected: runners for protected branches may take its jobs. */
   readonly protectedRef: boolean;
+  /** What last changed files that keys of caches are made of, by their paths joined with line ends. */
+  readonly fileKeys: ReadonlyMap<string, string>;
   readonly createdAt: number;
 }
 
@@ -140,8 +144,6 @@ export interface Job {
   pendingAt: number | undefined;
   /** Claimed by a runner. */
   startedAt: number | undefined;
-  /** Its log or its Git was first asked for: the machine is up and has the job. */
-  guestSeenAt: number | undefined;
   canceledAt: number | undefined;
   finishedAt: number | undefined;
 }

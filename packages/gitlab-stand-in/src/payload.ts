@@ -1,4 +1,5 @@
 /** The answer to a request for a job, with all variables that GitLab gives to jobs. */
+import type { CacheDefinition, ImageDefinition } from "../../../src/ci/definition.ts";
 import { archiveOf, type CiVariable, type Job, type Pipeline, type Project } from "./model.ts";
 
 const GIT_DEPTH = 20;
@@ -60,10 +61,15 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
     variables: variablesOf(job, serverUrl),
     steps: stepsOf(job),
     hooks: [],
-    image: definition.image ? { entrypoint: null, ports: [], ...definition.image } : null,
-    services: [],
+    image: definition.image ? imageOf(definition.image) : null,
+    services: (definition.services ?? []).map((service) => ({
+      ...imageOf(service),
+      alias: service.alias ?? null,
+      command: service.command ?? null,
+      variables: Object.entries(service.variables ?? {}).map(([key, value]) => plain(key, value)),
+    })),
     artifacts: artifactsOf(job),
-    cache: [],
+    cache: cachesOf(job),
     credentials: [],
     dependencies: dependenciesOf(job, jobs).flatMap((other) => {
       const archive = archiveOf(other);
@@ -77,6 +83,16 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
       token_mask_prefixes: ["glpat-", "glrt-", "glcbt-"],
       failure_reasons: failureReasons,
     },
+  };
+}
+
+function imageOf({ name, entrypoint, pullPolicy, docker }: ImageDefinition): Record<string, unknown> {
+  return {
+    name,
+    entrypoint: entrypoint ?? null,
+    ports: [],
+    executor_opts: docker ? { docker } : {},
+    ...(pullPolicy ? { pull_policy: pullPolicy } : {}),
   };
 }
 
@@ -136,6 +152,28 @@ function artifactsOf({ definition }: Job): Record<string, unknown>[] | null {
     artifact_format: "zip",
   };
   return [entry];
+}
+
+/** With the endings that keep what protected branches store apart from what others do. */
+function cachesOf({ definition, pipeline, project }: Job): Record<string, unknown>[] {
+  return (definition.caches ?? []).map((cache) => {
+    const isProtected = pipeline.protectedRef && !cache.unprotect;
+    const ending = project.separateCaches ? `-${isProtected ? "protected" : "non_protected"}` : "";
+    return {
+      key: `${plainKey(cache.key, pipeline)}${ending}`,
+      untracked: cache.untracked,
+      paths: cache.paths,
+      policy: cache.policy,
+      when: cache.when,
+      fallback_keys: cache.fallbackKeys.map((key) => `${key}${ending}`),
+    };
+  });
+}
+
+function plainKey(key: CacheDefinition["key"], { fileKeys }: Pipeline): string {
+  if (typeof key === "string") return key;
+  const made = fileKeys.get(key.files.join("\n")) ?? "default";
+  return key.prefix === undefined ? made : `${key.prefix}-${made}`;
 }
 
 const VERSION = "18.9.0";

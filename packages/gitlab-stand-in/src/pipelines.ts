@@ -14,7 +14,7 @@ import {
   type Project,
   type Runner,
 } from "./model.ts";
-import { markPipeline, readCommit } from "./projects.ts";
+import { keyOfFiles, markPipeline, readCommit } from "./projects.ts";
 
 export interface NewPipeline {
   readonly ref?: string;
@@ -77,7 +77,9 @@ export function createPipelines(clock: Clock, allJobs: Jobs): Pipelines {
     const sha = options.sha ?? (await markPipeline(project, id, ref));
     const protectedRef = options.protectedRef ?? true;
     const commit = await readCommit(project.repository, ref);
-    const pipeline = { id, project, definition, ref, sha, commit, protectedRef, createdAt: clock.now() };
+    const fileKeys = await fileKeysOf(project, definition, sha);
+    const about = { project, definition, ref, sha, commit, protectedRef, fileKeys };
+    const pipeline = { id, ...about, createdAt: clock.now() };
     for (const job of definition.jobs) allJobs.create(pipeline, job, 0);
     advance(pipeline);
     return pipeline;
@@ -89,6 +91,13 @@ export function createPipelines(clock: Clock, allJobs: Jobs): Pipelines {
     status: (pipeline) => pipelineStatus(newest(pipeline).map(progressOf)),
     retry,
   };
+}
+
+async function fileKeysOf({ repository }: Project, { jobs }: PipelineDefinition, sha: string) {
+  const keys = new Map<string, string>();
+  for (const { key } of jobs.flatMap(({ caches }) => caches ?? []))
+    if (typeof key !== "string") keys.set(key.files.join("\n"), await keyOfFiles(repository, sha, key.files));
+  return keys;
 }
 
 function progressOf(job: Job): JobProgress {
@@ -282,7 +291,6 @@ function newJob(
     createdAt,
     pendingAt: undefined,
     startedAt: undefined,
-    guestSeenAt: undefined,
     canceledAt: undefined,
     finishedAt: undefined,
   };

@@ -42,6 +42,7 @@ export function createProjects(directory: string, groups: Groups): Projects {
       jobTokenAllowlist,
       largeFiles: new Map(largeFiles.map((file) => [createHash("sha256").update(file).digest("hex"), file])),
       variables: variables.map((each) => ({ public: false, masked: false, ...each })),
+      separateCaches: true,
     };
     const group = parentPath(project.path);
     if (group !== undefined) groups.at(group);
@@ -155,6 +156,19 @@ export async function readCommit(repository: string | undefined, ref: string): P
   );
   const [author = "", committedAt = "", ...message] = text?.split("\n") ?? [];
   return text === undefined ? undefined : { author, committedAt, message: message.join("\n").trim() };
+}
+
+/** The key that GitLab makes of files: of the commits that last changed them. `default` when there are none. */
+export async function keyOfFiles(
+  repository: string | undefined,
+  sha: string,
+  files: readonly string[],
+): Promise<string> {
+  if (repository === undefined) return "default";
+  const lastOf = async (file: string) =>
+    (await git(repository, ["log", "-1", "--format=%H", sha, "--", file])).trim();
+  const commits = (await Promise.all(files.map(lastOf))).filter((commit) => commit !== "");
+  return commits.length === 0 ? "default" : createHash("sha1").update(commits.join()).digest("hex");
 }
 
 async function git(repository: string, args: readonly string[]): Promise<string> {

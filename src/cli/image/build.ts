@@ -31,7 +31,7 @@ export function addImageBuild(image: Command, run: Run): void {
     .addArgument(
       new Argument(
         "[variant]",
-        "base; full with compilers and what builds with them; containers with what runs job images, services and docker build",
+        "base; full with compilers and what builds with them; containers with what runs job images, services and docker build; docker with Docker's own engine besides",
       )
         .choices(variants)
         .default("base"),

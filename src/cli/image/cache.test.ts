@@ -21,7 +21,7 @@ test("images are pulled with the configured login, listed, verified and pruned",
   await put("word", "secret-word\n");
   await put(
     "firerunner.yaml",
-    `state: ${directory.path}\ncontainers: { cache: { minFree: 1MiB }, registries: { '${registry.host}': { usernameFile: user, passwordFile: word } } }\n`,
+    `state: ${directory.path}\nimages: { warm: ['${name}', 'node:24'] }\ncontainers: { cache: { minFree: 1MiB }, registries: { '${registry.host}': { usernameFile: user, passwordFile: word } } }\n`,
   );
   const run = async (...args: string[]) => {
     const [stdout, stderr] = [new PassThrough(), new PassThrough()];
@@ -46,7 +46,8 @@ test("images are pulled with the configured login, listed, verified and pruned",
   expect(JSON.parse(again.out)).toMatchObject([{ reference: name, isFromCache: true, fetchedBytes: 0 }]);
   expect(listed.out).toContain(name);
   expect(listed.out.split("\n").every((line) => line.length <= 80)).toBe(true);
-  expect(json.images).toMatchObject([{ name, digest: image.manifest.digest, machines: 0 }]);
+  expect(json.images).toMatchObject([{ name, digest: image.manifest.digest, machines: 0, warm: true }]);
+  expect(listed.out).toContain("node:24 (images.warm) is not here");
   expect(verified).toMatchObject({ code: 0, out: expect.stringContaining("intact") });
   expect(missing).toMatchObject({ code: 4, err: expect.stringContaining("there is no image") });
   expect(pruned).toMatchObject({ code: 0, out: expect.stringContaining("removed 0 files") });

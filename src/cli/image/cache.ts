@@ -3,8 +3,10 @@ import type { Command } from "commander";
 import { Option } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { DAY_MS, formatBytes, formatDuration, MIB_BYTES } from "../../base/units.ts";
+import type { LocalConfig } from "../../config/load.ts";
 import { containersDirectory } from "../../containers/config.ts";
 import type { ImageProgress, JobImages, PreparedImage } from "../../containers/job-images.ts";
+import { parseImageName } from "../../containers/reference.ts";
 import { type PullPolicy, pullPolicies } from "../../containers/resolve.ts";
 import { type Context, type Run, signalOnInterrupt } from "../context.ts";
 import { CliError, exitCodes } from "../errors.ts";
@@ -43,7 +45,10 @@ interface PruneFlags {
   readonly unusedDays?: string;
 }
 
-async function withImages<T>(context: Context, use: (images: JobImages) => Promise<T>): Promise<T> {
+async function withImages<T>(
+  context: Context,
+  use: (images: JobImages, config: LocalConfig) => Promise<T>,
+): Promise<T> {
   const config = await context.loadLocalConfig();
   const { openJobImages } = await import("../../containers/job-images.ts");
   const { size, minFree } = config.containers.cache;
@@ -56,10 +61,23 @@ async function withImages<T>(context: Context, use: (images: JobImages) => Promi
     clock: systemClock,
   });
   try {
-    return await use(images);
+    return await use(images, config);
   } finally {
     await images.close();
   }
+}
+
+/** As they are kept, each with what the operator wrote. What is no name of an image is told by whoever fetches it. */
+function warmNames(warm: readonly string[]): ReadonlyMap<string, string> {
+  return new Map(
+    warm.map((given) => {
+      try {
+        return [parseImageName(given).name, given];
+      } catch {
+        return [given, given];
+      }
+    }),
+  );
 }
 
 const columns = [
@@ -68,23 +86,30 @@ const columns = [
   { title: "SIZE" },
   { title: "LAST USED", spare: 1 },
   { title: "MACHINES" },
+  { title: "WARM" },
 ];
 
 async function list(context: Context): Promise<undefined> {
   const { output } = context;
-  await withImages(context, async ({ keeper }) => {
+  await withImages(context, async ({ keeper }, { images: { warm } }) => {
+    const kept = warmNames(warm);
     const disks = keeper.disks();
     const usedBytes = keeper.usedBytes();
     const images = disks.map(({ key, name, manifest, bytes, usedAt, pinnedBy }) => ({
       ...{ name, digest: manifest, bytes, usedAt, machines: pinnedBy, path: keeper.pathOf("disk", key) },
+      warm: kept.has(name),
     }));
     output.result({ usedBytes, images }, () => {
       output.table(
         columns,
-        images.map(({ name, digest, bytes, usedAt, machines }) => [
+        images.map(({ name, digest, bytes, usedAt, machines, warm: isWarm }) => [
           ...[name, digest.slice(7, 19), formatBytes(bytes), clockTime(usedAt), String(machines)],
+          isWarm ? "yes" : "",
         ]),
       );
+      for (const [name, given] of kept)
+        if (!images.some((image) => image.name === name))
+          output.line(output.paint("yellow", `! ${given} (images.warm) is not here`));
       output.note(`${counted(disks.length, "image")}; with their layers ${formatBytes(usedBytes)} in use.`);
     });
   });
@@ -109,13 +134,15 @@ async function pull(context: Context, names: readonly string[], { policy }: Pull
 /** Each phase of each image once, while it goes on. */
 function teller({ output }: Context): (progress: ImageProgress) => void {
   const told = new Set<string>();
-  return ({ reference, phase, bytes }) => {
+  return ({ reference, phase, bytes, problem }) => {
     if (phase === "resolve" || told.has(`${phase} ${reference}`)) return;
     told.add(`${phase} ${reference}`);
     output.note(
-      phase === "fetch"
-        ? `fetching ${reference} (${formatBytes(bytes?.total ?? 0)})`
-        : `making the disk of ${reference}`,
+      phase === "wait"
+        ? `${problem}; trying again`
+        : phase === "fetch"
+          ? `fetching ${reference} (${formatBytes(bytes?.total ?? 0)})`
+          : `making the disk of ${reference}`,
     );
   };
 }

@@ -32,13 +32,14 @@ ${listenerKeys(listener, signingKeyFile)}
     maxMemory: 64GiB
   # What a tag does not say.
   machine:
-    image: base
+    # With podman, for jobs that name an image or services; base has the machine's own system alone.
+    image: containers
     disk: 20GiB
     # What machines may reach beside GitLab: internet (public addresses only), none, or a list of host:port.
     egress: internet
   # Other tags of a job choose another image, or the image, driver, disk and egress of a pool.
   # rules:
-  #   - { tag: docker, image: docker }
+  #   - { tag: compilers, image: full }
   # runners:
   #   protected: true     # serve protected branches and tags only
   #   keepUnused: 24h     # how long GitLab keeps a runner that no job asks for

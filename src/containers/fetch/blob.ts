@@ -44,14 +44,17 @@ async function fetchInto(
 ): Promise<{ isRight: boolean; fetched: number }> {
   const growing: Growing = { file, hash: createHash("sha256"), bytes: 0, fetched: 0 };
   await readBeginning(growing, blob);
+  onBytes(growing.bytes);
   const ended = (cause: unknown) => brokenOff(`fetching ${reference.name}`, repository.origin, cause);
   await repository.retrying(async () => {
     if (growing.bytes === blob.bytes) return;
     const answer = await repository.openBlob(blob.digest, growing.bytes);
-    if (!goesOn(answer, growing.bytes)) await restart(growing);
+    if (!goesOn(answer, growing.bytes)) await restart(growing, onBytes);
     if (answer.status === 416) answer.body.destroy();
     else
       await append(growing, answer, { blob, onBytes }).catch((error: unknown) => {
+        // Whatever ended the connection: all of it is here.
+        if (growing.bytes === blob.bytes && !isOfDisk(error)) return;
         signal.throwIfAborted();
         throw isOfDisk(error) ? error : ended(error);
       });
@@ -68,10 +71,11 @@ function goesOn({ status, header }: OpenAnswer, from: number): boolean {
   return status === 206 && header("content-range")?.startsWith(`bytes ${from}-`) === true;
 }
 
-async function restart(growing: Growing): Promise<void> {
+async function restart(growing: Growing, onBytes: (bytes: number) => void): Promise<void> {
   await growing.file.truncate(0);
   growing.hash = createHash("sha256");
   growing.bytes = 0;
+  onBytes(0);
 }
 
 async function readBeginning(growing: Growing, { bytes }: Blob): Promise<void> {

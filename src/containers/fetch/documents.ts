@@ -8,7 +8,7 @@ import { ContainerError } from "../errors.ts";
 export const DOCUMENT_BYTES_MAX = 4 * MIB_BYTES;
 /** As many as the kernel puts upon each other. */
 const LAYERS_MAX = 127;
-const LAYER_BYTES_MAX = 32 * 1024 * MIB_BYTES;
+export const LAYER_BYTES_MAX = 32 * 1024 * MIB_BYTES;
 
 const indexTypes = [
   "application/vnd.oci.image.index.v1+json",
@@ -61,6 +61,26 @@ const archs: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" }
 export function hostArchitecture(): string {
   return archs[process.arch] ?? process.arch;
 }
+
+/** What a manifest or an index says it is; OCI's older ones say it by their fields. Undefined for what is neither. */
+export function mediaTypeOf(body: Buffer): string | undefined {
+  const told = Told.safeParse(parseJson(body.toString("utf8")));
+  if (!told.success) return undefined;
+  const { mediaType, manifests, layers } = told.data;
+  if (mediaType !== undefined) return mediaType;
+  return manifests !== undefined ? indexTypes[0] : layers !== undefined ? manifestTypes[0] : undefined;
+}
+
+const Told = z.looseObject({
+  schemaVersion: z.literal(2),
+  mediaType: z
+    .string()
+    .max(255)
+    .regex(/^[a-z0-9][\w.+-]*\/[\w.+-]+$/i)
+    .optional(),
+  manifests: z.array(z.unknown()).optional(),
+  layers: z.array(z.unknown()).optional(),
+});
 
 /** Throws `container_bad_image`, `container_wrong_platform` or `container_too_large`. */
 export function readDocument(body: Buffer, name: string, architecture: string): DocumentContent {

@@ -1,10 +1,11 @@
 /** One repository of a registry, as one image is read from it: which digest a tag has, documents, and the beginnings of blobs. */
 import { createHash } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
-import { describeError } from "../../base/errors.ts";
+import { describeError, FireRunnerError } from "../../base/errors.ts";
 import { readBounded, TooLongError } from "../../base/read-bounded.ts";
+import type { LoginMemory } from "../../registry/authorization.ts";
 import type { Credentials } from "../../registry/credentials.ts";
-import { RegistryError, refusal } from "../../registry/errors.ts";
+import { type Answer, RegistryError, refusal } from "../../registry/errors.ts";
 import {
   createSession,
   type OpenAnswer,
@@ -24,16 +25,24 @@ export interface Document {
 /** All throw ContainerError, or RegistryError where the registry is at fault, when `untilMs` leaves no time to try again. */
 export interface Repository {
   readonly origin: string;
-  /** The digest that the reference has now; undefined when the registry says nothing of it. */
-  head(reference: string): Promise<string | undefined>;
+  /** What the registry says of the reference without sending it; undefined when it does not say its digest. */
+  head(reference: string): Promise<DocumentHead | undefined>;
   /** An index or a manifest. */
   manifest(reference: string): Promise<Document>;
   /** A blob that is a document. */
   config(blob: Blob): Promise<Document>;
+  /** How long a blob is that this login may read; undefined when the registry does not say. */
+  blobBytes(digest: string): Promise<number | undefined>;
   /** The answer to a request for a blob from this byte on: 200 or 206. Tried once. */
   openBlob(digest: string, from: number): Promise<OpenAnswer>;
   retrying<T>(act: () => Promise<T>): Promise<T>;
   close(): Promise<void>;
+}
+
+export interface DocumentHead {
+  readonly digest: string;
+  readonly mediaType: string | undefined;
+  readonly bytes: number | undefined;
 }
 
 interface Deps {
@@ -44,23 +53,35 @@ interface Deps {
   /** By the clock: when it is given up. */
   readonly untilMs: number;
   readonly signal: AbortSignal;
+  /** Told of each failure that is waited for and tried again. */
+  readonly onRetry?: ((error: RegistryError) => void) | undefined;
+  /** Of earlier readings with these credentials. */
+  readonly memory?: LoginMemory | undefined;
+  /** Which documents are wanted; by default all that can be run here. */
+  readonly accept?: string | undefined;
+  /** Called with each piece of a document that is about to be held; what it throws ends the reading. */
+  readonly onHeld?: ((bytes: number) => void) | undefined;
 }
 
 const MOST_REDIRECTS = 5;
 
 export function createRepository(deps: Deps): Repository {
-  const { transport, reference, credentials, clock, untilMs, signal } = deps;
-  const session = createSession({ transport, credentials: async () => credentials, signal });
-  const limits = { clock, signal, untilMs, attempts: Number.POSITIVE_INFINITY };
+  const { transport, reference, credentials, clock, untilMs, signal, memory, onHeld } = deps;
+  const accept = deps.accept ?? acceptedTypes;
+  const session = createSession({ transport, credentials: async () => credentials, signal, memory });
+  const { onRetry } = deps;
+  const limits = { clock, signal, untilMs, attempts: Number.POSITIVE_INFINITY, onRetry };
   const retrying = <T>(act: () => Promise<T>) => withRetries(limits, act);
   const asking = createAsking(session, reference);
 
   async function read(path: string, headers: Record<string, string>): Promise<Document> {
     return await retrying(async () => {
       const answer = await asking.get(path, headers, [200]);
-      const { bytes, cut } = await readBounded(answer.body, DOCUMENT_BYTES_MAX);
+      const count = (piece: Uint8Array) => onHeld?.(piece.length);
+      const { bytes, cut } = await readBounded(answer.body, DOCUMENT_BYTES_MAX, count);
       answer.body.destroy();
       signal.throwIfAborted();
+      if (cut instanceof FireRunnerError) throw cut;
       if (cut instanceof TooLongError) throw wrongAnswer(reference, "what describes it is longer than 4 MiB");
       if (cut !== undefined) throw brokenOff(asking.doing, session.origin, cut);
       return { digest: `sha256:${createHash("sha256").update(bytes).digest("hex")}`, body: bytes };
@@ -75,9 +96,9 @@ export function createRepository(deps: Deps): Repository {
   return {
     origin: session.origin,
     retrying,
-    head: (wanted) => retrying(() => asking.head(`manifests/${wanted}`, { accept: acceptedTypes })),
-    manifest: async (wanted) =>
-      requireDigest(await read(`manifests/${wanted}`, { accept: acceptedTypes }), wanted),
+    head: (wanted) => retrying(() => asking.head(`manifests/${wanted}`, { accept })),
+    manifest: async (wanted) => requireDigest(await read(`manifests/${wanted}`, { accept }), wanted),
+    blobBytes: (digest) => retrying(() => asking.blobBytes(digest)),
     config: async ({ digest }) => requireDigest(await read(`blobs/${digest}`, {}), digest),
     async openBlob(digest, from) {
       const headers = { "accept-encoding": "identity", ...(from > 0 ? { range: `bytes=${from}-` } : {}) };
@@ -121,19 +142,42 @@ function createAsking(session: RegistrySession, reference: ImageReference) {
     throw asPull(refused, answer.status, reference);
   }
 
-  /** A registry that takes no HEAD, or does not tell the digest, has to be asked for the whole. */
-  async function head(path: string, headers: Record<string, string>): Promise<string | undefined> {
+  /** Throws for an answer that says no, or to wait. */
+  async function look(path: string, headers: Record<string, string>): Promise<Answer> {
     const url = `${base}${path}`;
     const answer = await session
       .send({ method: "HEAD", url, scopes, headers, doing })
       .catch(throwAsPull(reference));
     if (answer.status === 404 || answer.status === 403) throw asPull(undefined, answer.status, reference);
     if (answer.status === 429 || answer.status >= 500) throw refusal(answer, origin, doing);
-    const told = answer.status === 200 ? answer.header("docker-content-digest") : undefined;
-    return told !== undefined && /^sha256:[0-9a-f]{64}$/.test(told) ? told : undefined;
+    return answer;
   }
 
-  return { doing, get, head };
+  /** A registry that takes no HEAD, or does not tell the digest, has to be asked for the whole. */
+  async function head(path: string, headers: Record<string, string>): Promise<DocumentHead | undefined> {
+    const { status, header } = await look(path, headers);
+    const digest = status === 200 ? header("docker-content-digest") : undefined;
+    if (digest === undefined || !/^sha256:[0-9a-f]{64}$/.test(digest)) return undefined;
+    return { digest, mediaType: header("content-type"), bytes: lengthIn(header("content-length")) };
+  }
+
+  /** One that keeps its blobs elsewhere says there how long they are, and only to whoever begins to read. */
+  async function blobBytes(digest: string): Promise<number | undefined> {
+    const path = `blobs/${digest}`;
+    const looked = await look(path, {});
+    const told = looked.status === 200 ? lengthIn(looked.header("content-length")) : undefined;
+    if (told !== undefined) return told;
+    const first = await get(path, { "accept-encoding": "identity", range: "bytes=0-0" }, [200, 206]);
+    first.body.destroy();
+    const range = first.header("content-range");
+    return lengthIn(first.status === 206 ? range?.split("/")[1] : first.header("content-length"));
+  }
+
+  return { doing, get, head, blobBytes };
+}
+
+function lengthIn(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
 const REFUSAL_BYTES = 64 * 1024;

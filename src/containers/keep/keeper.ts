@@ -10,14 +10,16 @@
  * be made from blobs, and of both what was not used for longest.
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { freeBytesOf } from "../../base/disk-ledger.ts";
 import { hashFile, processMark, syncPath } from "../../base/durable-file.ts";
 import { makeDirectory } from "../../base/trusted-file.ts";
-import { DAY_MS, formatBytes, MINUTE_MS } from "../../base/units.ts";
-import { ContainerError } from "../errors.ts";
-import { type KeptDisk, type Kind, Records } from "./records.ts";
+import { DAY_MS, MINUTE_MS } from "../../base/units.ts";
+import type { ContainerError } from "../errors.ts";
+import { noSpace } from "./no-space.ts";
+import { type KeptDisk, type Kind, Records, unpinned } from "./records.ts";
+import { WorkFiles } from "./work-files.ts";
 
 /** How long a disk that was just given out stays for whoever is about to pin it. */
 const GIVEN_OUT_MS = 10 * MINUTE_MS;
@@ -37,7 +39,9 @@ export interface Reading {
 /** What one piece of work uses stays until `end`. */
 export interface Lease {
   /** True when it is there; it is pinned in any case. */
-  take(kind: Kind, id: string): boolean;
+  takeDisk(key: string): boolean;
+  /** As `takeDisk`; true only when this registry once gave it: what it says of what others gave proves nothing. */
+  takeBlob(digest: string, registry: string): boolean;
   /** Blobs are free again; disks stay for a while, until somebody pins them. */
   end(): void;
 }
@@ -46,12 +50,14 @@ export class Keeper {
   readonly #records: Records;
   readonly #options: KeeperOptions;
   readonly #mark: string;
+  readonly #work: WorkFiles;
   #count = 0;
 
   private constructor(records: Records, options: KeeperOptions, mark: string) {
     this.#records = records;
     this.#options = options;
     this.#mark = mark;
+    this.#work = new WorkFiles(join(options.directory, "work"), mark, options.clock);
   }
 
   /** Makes the directory where it is not there, and cleans up behind processes that died. Throws `container_cache_broken`. */
@@ -72,32 +78,29 @@ export class Keeper {
 
   /** A new name for what is not whole yet. */
   workPath(ending: string): string {
-    this.#count += 1;
-    return join(this.#options.directory, "work", `${this.#mark}-${this.#count}-${ending}`);
+    return this.#work.path(ending);
   }
 
-  /** Where a blob grows, with what this process, or one that is gone, has of it. To be used by one at a time. */
-  async partPath(digest: string): Promise<string> {
-    const ending = `${digest.replace(/^sha256:/, "")}.part`;
-    const work = join(this.#options.directory, "work");
-    const path = join(work, `${this.#mark}-${ending}`);
-    const alive = await this.#living();
-    this.#records.transact(() => {
-      const left = this.#workFiles().find((name) => name.endsWith(`-${ending}`) && !alive(name));
-      if (left !== undefined && !existsSync(path)) renameSync(join(work, left), path);
-    });
+  /** Where a blob of this registry grows, with what this process, or one that is gone, has of it. To be used by one at a time. */
+  async partPath(registry: string, digest: string): Promise<string> {
+    const { path, adopt } = this.#work.partPath(registry, digest);
+    const alive = await this.#work.living();
+    this.#records.transact(() => adopt(alive));
     return path;
+  }
+
+  /** Nobody works on what `partPath` gave any more. */
+  leavePart(path: string): void {
+    this.#work.leavePart(path);
   }
 
   lease(): Lease {
     this.#count += 1;
     const owner = `process:${this.#mark}:${this.#count}`;
     return {
-      take: (kind, id) =>
-        this.#records.transact(() => {
-          this.#records.run("insert or ignore into pins (owner, kind, id) values (?, ?, ?)", owner, kind, id);
-          return this.#touch(kind, id);
-        }),
+      takeDisk: (key) => this.#take(owner, "disk", key),
+      takeBlob: (digest, registry) =>
+        this.#take(owner, "blob", digest) && this.#records.isSource(digest, registry),
       end: () =>
         this.#records.transact(() => {
           const until = this.#options.clock.now() + GIVEN_OUT_MS;
@@ -105,6 +108,19 @@ export class Keeper {
           this.#records.run("update pins set until_at = ? where owner = ?", until, owner);
         }),
     };
+  }
+
+  /** Whether it is there, and this registry gave it. */
+  hasBlob(digest: string, registry: string): boolean {
+    const isThere = existsSync(this.pathOf("blob", digest)) && this.#isKnown("blob", digest);
+    return isThere && this.#records.isSource(digest, registry);
+  }
+
+  #take(owner: string, kind: Kind, id: string): boolean {
+    return this.#records.transact(() => {
+      this.#records.run("insert or ignore into pins (owner, kind, id) values (?, ?, ?)", owner, kind, id);
+      return this.#touch(kind, id);
+    });
   }
 
   /** True when it is there; then it counts as used now. */
@@ -122,12 +138,13 @@ export class Keeper {
     return this.#records.one(sql, id) !== undefined;
   }
 
-  /** A whole file gets its name. It has been synced; its name is on the disk, too, when this is done. */
-  async addBlob(digest: string, from: string): Promise<void> {
+  /** A whole file, as this registry gave it, gets its name. It has been synced; its name is on the disk, too, when this is done. */
+  async addBlob(digest: string, registry: string, from: string): Promise<void> {
     const { size } = statSync(from);
     this.#records.transact(() => {
       renameSync(from, this.pathOf("blob", digest));
       const now = this.#options.clock.now();
+      this.#records.addSource(digest, registry);
       this.#records.run(
         "insert or replace into blobs (digest, bytes, used_at) values (?, ?, ?)",
         digest,
@@ -172,7 +189,36 @@ export class Keeper {
     const row = this.#records.one<{ bytes: number }>(
       "select (select coalesce(sum(bytes), 0) from blobs) + (select coalesce(sum(bytes), 0) from disks) as bytes",
     );
-    return row?.bytes ?? 0;
+    return (row?.bytes ?? 0) + this.#idleBytes();
+  }
+
+  /** What nobody uses now. */
+  evictableBytes(): number {
+    const now = this.#options.clock.now();
+    const of = (table: string, kind: Kind, id: string) =>
+      `select coalesce(sum(bytes), 0) from ${table} where ${unpinned(kind, id)}`;
+    const row = this.#records.one<{ bytes: number }>(
+      `select (${of("blobs", "blob", "digest")}) + (${of("disks", "disk", "key")}) as bytes`,
+      ...[now, now],
+    );
+    return (row?.bytes ?? 0) + this.#idleBytes();
+  }
+
+  /** Removes what was not used for longest until so much is gone, or nothing is left that nobody uses; answers how much went. */
+  evict(bytes: number): number {
+    let gone = 0;
+    for (let one = this.#removeOne(); one !== undefined; one = gone < bytes ? this.#removeOne() : undefined)
+      gone += one;
+    return gone;
+  }
+
+  /** Why nothing can be fetched now, in words; undefined while there is room. */
+  async roomProblem(): Promise<ContainerError | undefined> {
+    const { minFreeBytes, directory } = this.#options;
+    const free = await freeBytesOf(directory);
+    return free + this.evictableBytes() >= minFreeBytes
+      ? undefined
+      : noSpace(0, { free, minFreeBytes, directory });
   }
 
   /** Disks that a machine has open stay until `unpin`, in any process. A later call for the machine replaces the earlier one. */
@@ -187,6 +233,14 @@ export class Keeper {
 
   unpin(machineId: string): void {
     this.#records.run("delete from pins where owner = ?", `machine:${machineId}`);
+  }
+
+  /** Whoever has disks. */
+  pinnedMachines(): string[] {
+    const owners = this.#records.all<{ owner: string }>(
+      "select distinct owner from pins where owner like 'machine:%'",
+    );
+    return owners.map(({ owner }) => owner.slice("machine:".length));
   }
 
   /** What this name stood for when one of these readers last asked; the latest. */
@@ -213,15 +267,12 @@ export class Keeper {
   async makeRoom(bytes: number): Promise<void> {
     const { sizeBytes, minFreeBytes, directory } = this.#options;
     for (;;) {
-      const { bavail, bsize } = await statfs(directory);
+      const free = await freeBytesOf(directory);
       const used = this.usedBytes();
       const isTooMuch = used + bytes > sizeBytes;
-      if (!isTooMuch && bavail * bsize - bytes >= minFreeBytes) return;
+      if (!isTooMuch && free - bytes >= minFreeBytes) return;
       if (this.#removeOne() === undefined)
-        throw noSpace(
-          bytes,
-          isTooMuch ? { sizeBytes, used } : { free: bavail * bsize, minFreeBytes, directory },
-        );
+        throw noSpace(bytes, isTooMuch ? { sizeBytes, used } : { free, minFreeBytes, directory });
     }
   }
 
@@ -233,7 +284,7 @@ export class Keeper {
       files += 1;
       bytes += gone;
     }
-    for (const name of this.#workFiles()) if (name.endsWith(".part")) this.#removeWork(name);
+    for (const name of this.#work.names()) if (name.endsWith(".part")) this.#work.remove(name);
     return { files, bytes };
   }
 
@@ -266,15 +317,20 @@ export class Keeper {
     return { checkedBytes, damaged };
   }
 
+  /** What was begun and given up is kept only while there is room. */
+  #idleBytes(): number {
+    return this.#work.idleParts().reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
   #removeOne(before = Number.MAX_SAFE_INTEGER): number | undefined {
+    const part = this.#work.dropIdlePart(before);
+    if (part !== undefined) return part;
     return this.#records.transact(() => {
       const now = this.#options.clock.now();
-      const free = (kind: Kind, id: string) =>
-        `used_at <= ? and not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
-           and (until_at is null or until_at > ?))`;
       const next = (table: string, kind: Kind, id: string) =>
         this.#records.one<{ id: string; bytes: number }>(
-          `select ${id} as id, bytes from ${table} where ${free(kind, id)} order by used_at, ${id} limit 1`,
+          `select ${id} as id, bytes from ${table} where used_at <= ? and ${unpinned(kind, id)}
+           order by used_at, ${id} limit 1`,
           before,
           now,
         );
@@ -288,32 +344,20 @@ export class Keeper {
   /** Within a transaction: a file without a row is removed by the next who opens, and a row without a file counts for nothing. */
   #drop(kind: Kind, id: string): void {
     rmSync(this.pathOf(kind, id), { force: true });
-    if (kind === "blob") this.#records.run("delete from blobs where digest = ?", id);
+    if (kind === "blob") this.#records.forgetBlob(id);
     else this.#records.run("delete from disks where key = ?", id);
   }
 
-  async #living(): Promise<(name: string) => boolean> {
-    const pids = new Set(this.#workFiles().map((name) => name.split("-")[0] ?? ""));
+  async #cleanUp(): Promise<void> {
     const owners = this.#records.all<{ owner: string }>(
       "select owner from pins where owner like 'process:%'",
     );
-    for (const { owner } of owners) pids.add(owner.split(/[:-]/)[1] ?? "");
-    const marks = await Promise.all([...pids].map((pid) => processMark(Number(pid))));
-    const alive = new Set([...marks, this.#mark]);
-    return (name) => alive.has(name.split("-").slice(0, 2).join("-"));
-  }
-
-  #workFiles(): string[] {
-    return readdirSync(join(this.#options.directory, "work"));
-  }
-
-  async #cleanUp(): Promise<void> {
-    const alive = await this.#living();
+    const alive = await this.#work.living(owners.map(({ owner }) => owner.split(":")[1] ?? ""));
     this.#records.transact(() => {
       this.#forgetDeadPins(alive);
       const old = this.#options.clock.now() - READINGS_KEPT_MS;
       this.#records.run("delete from readings where read_at < ?", old);
-      for (const name of this.#workFiles()) if (!alive(name)) this.#removeWork(name);
+      for (const name of this.#work.names()) if (!alive(name)) this.#work.remove(name);
       this.#reconcile("blob", "blobs", /^[0-9a-f]{64}$/, (name) => `sha256:${name}`);
       this.#reconcile("disk", "disks", /^[0-9a-f]{64}\.sqfs$/, (name) => name.slice(0, 64));
     });
@@ -330,14 +374,6 @@ export class Keeper {
     for (const row of rows)
       if (isOver(row))
         this.#records.run("delete from pins where owner = ? and until_at is ?", row.owner, row.until);
-  }
-
-  /** Parts of blobs are kept for a day, so that a great one need not begin anew. */
-  #removeWork(name: string): void {
-    const path = join(this.#options.directory, "work", name);
-    const { mtimeMs } = statSync(path);
-    const isFresh = name.endsWith(".part") && mtimeMs > this.#options.clock.now() - DAY_MS;
-    if (!isFresh) rmSync(path, { force: true });
   }
 
   /** Death between a file and its row. */
@@ -360,25 +396,3 @@ export class Keeper {
 }
 
 const READINGS_KEPT_MS = 90 * DAY_MS;
-
-type Shortage =
-  | { readonly sizeBytes: number; readonly used: number }
-  | { readonly free: number; readonly minFreeBytes: number; readonly directory: string };
-
-function noSpace(bytes: number, shortage: Shortage): ContainerError {
-  const wanted = formatBytes(bytes);
-  if ("sizeBytes" in shortage)
-    return new ContainerError(
-      "container_no_space",
-      `there is no room for an image of ${wanted}: ${formatBytes(shortage.used)} of ${formatBytes(shortage.sizeBytes)} are in use`,
-      { hint: "raise containers.cache.size, or wait until jobs have ended", retryable: true },
-    );
-  return new ContainerError(
-    "container_no_space",
-    `there is no room for an image of ${wanted}: the disk of ${shortage.directory} has ${formatBytes(shortage.free)} left, of which ${formatBytes(shortage.minFreeBytes)} stay free`,
-    {
-      hint: "make room on it, name another directory with containers.cache.directory, or lower containers.cache.minFree",
-      retryable: true,
-    },
-  );
-}

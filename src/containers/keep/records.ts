@@ -11,6 +11,8 @@ import { describeError } from "../../base/errors.ts";
 import { ContainerError } from "../errors.ts";
 
 const VERSION = 1;
+/** In the cache's directory; other programs see by it that there is one. */
+export const RECORDS_FILE = "records.sqlite";
 
 const schema = `
   create table if not exists settings (name text primary key, value blob not null) strict;
@@ -21,6 +23,9 @@ const schema = `
     key text primary key, name text not null, manifest text not null, bytes integer not null,
     sha256 text not null, made_at integer not null, used_at integer not null
   ) strict;
+  create table if not exists sources (
+    digest text not null, registry text not null, primary key (digest, registry)
+  ) strict, without rowid;
   create table if not exists readings (
     name text not null, reader text not null, digest text not null, read_at integer not null,
     primary key (name, reader)
@@ -58,7 +63,7 @@ export class Records {
 
   /** Throws `container_cache_broken`. */
   static open(directory: string): Records {
-    const path = join(directory, "records.sqlite");
+    const path = join(directory, RECORDS_FILE);
     try {
       const db = new DatabaseSync(path);
       // What a power cut takes away of the last rows is found again by looking at the files, or fetched anew.
@@ -109,6 +114,21 @@ export class Records {
     return this.#db.prepare(sql).get(...values) as Row | undefined;
   }
 
+  /** Whether a registry has given the bytes of this digest, whoever else has. */
+  isSource(digest: string, registry: string): boolean {
+    const sql = "select 1 from sources where digest = ? and registry = ?";
+    return this.one(sql, digest, registry) !== undefined;
+  }
+
+  addSource(digest: string, registry: string): void {
+    this.run("insert or ignore into sources (digest, registry) values (?, ?)", digest, registry);
+  }
+
+  forgetBlob(digest: string): void {
+    this.run("delete from blobs where digest = ?", digest);
+    this.run("delete from sources where digest = ?", digest);
+  }
+
   /** A secret of this directory, with which logins are told apart without being kept. */
   readerKey(): Uint8Array {
     const row = this.one<{ value: Uint8Array }>("select value from settings where name = 'reader key'");
@@ -119,6 +139,12 @@ export class Records {
   close(): void {
     this.#db.close();
   }
+}
+
+/** As a condition of SQL, with the time as its one value. */
+export function unpinned(kind: Kind, id: string): string {
+  return `not exists (select 1 from pins where kind = '${kind}' and pins.id = ${id}
+    and (until_at is null or until_at > ?))`;
 }
 
 function broken(directory: string, problem: string, cause?: unknown): ContainerError {

@@ -10,6 +10,7 @@ import type { DoctorCheck, Finding, RunningFireRunner } from "./findings.ts";
 import { answer } from "./findings.ts";
 import { fleetChecks, relayChecks } from "./fleet.ts";
 import { answerOfGitLab, gitlabChecks } from "./gitlab.ts";
+import { jobImageChecks } from "./job-images.ts";
 import { listenerChecks } from "./listener.ts";
 import { capacityChecks, machineChecks } from "./machines.ts";
 import { taggedChecks } from "./tagged.ts";
@@ -29,6 +30,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     { name: "user", run: answer(async () => userFinding(config)) },
     ...machineChecks(config),
     ...capacityChecks(config),
+    ...jobImageChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
     ...fleetChecks(config, systemClock),

@@ -5,7 +5,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Config } from "../../config/load.ts";
-import { neededAbilities, tagRulesOf } from "../../config/machine-kinds.ts";
+import { abilitiesByImage, tagRulesOf } from "../../config/machine-kinds.ts";
 import { hostsSettingOf, isRemoteDriver, remoteDrivers } from "../../domain/drivers.ts";
 import { type BootImage, lackingNote, pushAgain } from "../../domain/images.ts";
 import { hostKey } from "../../domain/placement.ts";
@@ -62,7 +62,7 @@ function imageCheck(config: Wanted, name: string): DoctorCheck {
       if (root) return onRoot(name, root);
       const { kind, version } = manifest.runner;
       const message = `present and intact, with ${kind} ${version}`;
-      const lacks = lackingNote({ ...manifest, name }, neededAbilities(config));
+      const lacks = lackingNote({ ...manifest, name }, abilitiesByImage(config).get(name) ?? []);
       if (lacks) return { level: "warn", message: lacks.problem, hint: lacks.hint };
       if (kind !== "stand-in") return { level: "ok", message };
       const hint = "For GitLab's own runner: firerunner image build --runner official";

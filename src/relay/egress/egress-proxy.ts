@@ -4,9 +4,6 @@ import { isIP, type Socket } from "node:net";
 import type { Duplex, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Dispatcher } from "undici";
-import { formatHostPort } from "../../base/host-port.ts";
-import { type Egress, normalEgress } from "../../domain/egress.ts";
-import type { JobStore, MachineStore } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import { Refusal } from "../errors.ts";
 import type { Audit } from "../gateway/audit.ts";
@@ -18,26 +15,18 @@ import {
   streamAnswer,
 } from "../gateway/exchange.ts";
 import type { Guest } from "../gateway/guest.ts";
-import { type DestinedRequest, type Dialer, unreachable } from "./egress-dialer.ts";
+import type { DestinedRequest, Dialer } from "./egress-dialer.ts";
+import type { EgressGate } from "./egress-gate.ts";
 import { createNameCheck, type NameRule, UNRECOGNIZED_NAME_ALERT, WrongName } from "./egress-name-check.ts";
-import {
-  type Destination,
-  EgressRefusal,
-  evaluateTarget,
-  parseTarget,
-  refusalIn,
-  type Target,
-} from "./egress-policy.ts";
+import { parseTarget, type Target } from "./egress-policy.ts";
 
 const LISTENERS_OF_TUNNEL = 30;
 
 interface EgressProxyOptions {
-  readonly store: JobStore & MachineStore;
+  readonly gate: EgressGate;
   readonly dialer: Dialer;
   readonly audit: Audit;
   readonly settings: RelaySettings;
-  /** What a pool's guests may reach now; undefined for a pool that is no longer configured. */
-  readonly egressOf: (pool: string) => Egress | undefined;
   readonly gitlabOrigin: string;
 }
 
@@ -50,9 +39,8 @@ export interface EgressProxy {
 
 /** The guest's way to other hosts, by the rules of its pool: a name is checked first, then every address it has. */
 export function createEgressProxy(options: EgressProxyOptions): EgressProxy {
-  const { store, dialer, audit, settings, egressOf } = options;
+  const { gate, dialer, audit, settings } = options;
   const gitlabUrl = new URL(options.gitlabOrigin);
-  const gate = createEgressGate({ store, audit, egressOf, gitlab: targetOf(gitlabUrl) });
 
   async function tunnel(guest: Guest, request: IncomingMessage, socket: Socket, head: Buffer) {
     const target = parseTarget(request.url ?? "");
@@ -113,7 +101,7 @@ function requestTo(
 }
 
 /** Throws Refusal 400 for a host that is none. */
-function targetOf(url: URL): Target {
+export function targetOf(url: URL): Target {
   const target = parseTarget(url.host, url.protocol === "https:" ? 443 : 80);
   if (target === undefined) throw new Refusal(400, "the URL names no usable host");
   return target;
@@ -158,60 +146,4 @@ async function join({ guest, upstream, check }: Ends, idleTimeoutMs: number): Pr
     guest.destroy();
     upstream.destroy();
   }
-}
-
-interface EgressGateOptions {
-  readonly store: Pick<MachineStore, "machine">;
-  readonly audit: Audit;
-  /** What a pool's guests may reach now; undefined for a pool that is no longer configured. */
-  readonly egressOf: (pool: string) => Egress | undefined;
-  readonly gitlab: Target;
-}
-
-/** A destination that the pool lets its guests go to, and what a tunnel there has to be for. */
-interface Way {
-  readonly destination: Destination;
-  readonly nameRule: NameRule;
-}
-
-/** Where it is decided, and written down, what becomes of a guest's wish to go somewhere. */
-interface EgressGate {
-  /** Throws EgressRefusal 403 when the pool's rules close the target. */
-  permit(guest: Guest, target: Target): Promise<Way>;
-  /** Writes a refusal down, and gives it to be thrown. */
-  closed(guest: Guest, target: Target, reason: string): EgressRefusal;
-  /** Runs `reach` and writes down whether the target was reached. Throws EgressRefusal. */
-  audited<T>(guest: Guest, destination: Destination, reach: () => Promise<T>): Promise<T>;
-}
-
-function createEgressGate({ store, audit, egressOf, gitlab }: EgressGateOptions): EgressGate {
-  function closed(guest: Guest, target: Target, reason: string): EgressRefusal {
-    audit.refused(guest, target, reason);
-    return new EgressRefusal(403, `${formatHostPort(target)} is closed to this machine`, reason);
-  }
-
-  return {
-    closed,
-    async permit(guest, target) {
-      const machine = await store.machine(guest.machineId);
-      const egress = (machine && egressOf(machine.pool)) ?? normalEgress("none");
-      const decision = evaluateTarget(egress, target, gitlab);
-      if (!decision.allowed) throw closed(guest, target, decision.reason);
-      audit.asked(guest, target, decision.unlisted);
-      const { addresses, named, nameRule } = decision;
-      return { destination: { target, addresses, named }, nameRule };
-    },
-    async audited(guest, { target }, reach) {
-      try {
-        const result = await reach();
-        audit.connected(guest, target);
-        return result;
-      } catch (error) {
-        const refusal = refusalIn(error) ?? unreachable(target, error);
-        if (refusal.status === 403) audit.refused(guest, target, refusal.reason);
-        else audit.failed(guest, target, refusal.reason);
-        throw refusal;
-      }
-    },
-  };
 }

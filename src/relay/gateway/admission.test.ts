@@ -33,10 +33,14 @@ test.each(Object.keys(routeRules) as Served[])(
   },
 );
 
-test("the time of what is answered from here, and of reports, is limited; that of bodies is not", () => {
+test("the time of what is answered from here, of reports and of caches, is limited; that of other bodies is not", () => {
   const limited = Object.entries(routeRules).filter(([, { endsAfterMs }]) => endsAfterMs !== undefined);
 
   expect(limited.map(([served]) => served).toSorted()).toEqual(
-    ["append-trace", "boot", "end", "nothing", "request-job", "update-job"].toSorted(),
+    [
+      ...["append-trace", "boot", "end", "nothing", "request-job", "update-job"],
+      ...["fetch-cache", "store-cache"],
+      ...["registry-check", "registry-token", "registry-manifest", "registry-other"],
+    ].toSorted(),
   );
 });

@@ -3,6 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:ht
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { describeError, FireRunnerError } from "../../base/errors.ts";
+import { isCachePath, s3Error } from "../../cache/request.ts";
 import type { JobStore, MachineStore } from "../../store/store.ts";
 import { EgressRefusal, statusPhrase } from "../egress/egress-policy.ts";
 import type { EgressProxy } from "../egress/egress-proxy.ts";
@@ -172,15 +173,35 @@ function isGone(response: ServerResponse): boolean {
   return response.destroyed || response.headersSent;
 }
 
-/** As GitLab writes its refusals to its API's clients, and as plain words to all others. */
 function answer(response: ServerResponse, path: string, refusal: Refusal): void {
-  const { status, message, headers } = refusal;
-  const isApi = path.startsWith("/api/");
   response.statusMessage = phraseOf(refusal);
-  reply(
-    response,
-    status,
-    { ...headers, "content-type": isApi ? "application/json" : "text/plain; charset=utf-8" },
-    isApi ? JSON.stringify({ message }) : `${message}\n`,
-  );
+  const { type, body } = wordsOf(path, refusal);
+  reply(response, refusal.status, { ...refusal.headers, "content-type": type }, body);
+}
+
+/** As GitLab writes its refusals to its API's clients, as registries and S3 servers do to theirs, and as plain words to all others. */
+function wordsOf(path: string, { status, message }: Refusal): { type: string; body: string } {
+  if (isCachePath(path)) return { type: "application/xml", body: s3Error(status, message) };
+  const json = path.startsWith("/api/")
+    ? { message }
+    : path.startsWith("/v2/")
+      ? { errors: [{ code: registryCode(status, path), message }] }
+      : undefined;
+  return json
+    ? { type: "application/json", body: JSON.stringify(json) }
+    : { type: "text/plain; charset=utf-8", body: `${message}\n` };
+}
+
+const registryCodes: Readonly<Record<number, string>> = {
+  400: "NAME_INVALID",
+  401: "UNAUTHORIZED",
+  403: "DENIED",
+  405: "UNSUPPORTED",
+  429: "TOOMANYREQUESTS",
+};
+
+/** OCI's distribution specification has a list of them. */
+function registryCode(status: number, path: string): string {
+  if (status === 404) return path.includes("/blobs/") ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
+  return registryCodes[status] ?? "UNKNOWN";
 }

@@ -1,4 +1,4 @@
-import { chmod, lstat, rm } from "node:fs/promises";
+import { chmod, lstat, unlink } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { systemCode } from "../../base/errors.ts";
@@ -129,7 +129,10 @@ async function openGuestSocket(options: GuestSocketOptions): Promise<GuestSocket
     path,
     async close() {
       await new Promise<void>((resolve) => server.close(() => resolve()));
-      await rm(path, { force: true });
+      // Closing has removed it, unless another lies in its place.
+      await unlink(path).catch((error: unknown) => {
+        if (systemCode(error) !== "ENOENT") throw error;
+      });
     },
   };
 }
@@ -143,7 +146,7 @@ async function makeWay(path: string): Promise<void> {
   });
   if (there === undefined) return;
   if (!there.isSocket()) throw new Error("something that is no socket lies in its place");
-  await rm(path);
+  await unlink(path);
 }
 
 function cannotOpen(machineId: string, path: string, cause: unknown): RelayError {

@@ -159,7 +159,8 @@ interface ArrivalsOptions {
 function createArrivals({ pieces, begin, onTooMany }: ArrivalsOptions) {
   return async (guest: Guest, socket: Socket): Promise<void> => {
     const gone = new AbortController();
-    socket.once("close", () => gone.abort()).on("error", ignore);
+    // Every connection ends by it, and an abort without a reason makes an error with its stack.
+    socket.once("close", () => gone.abort("closed")).on("error", ignore);
     if (!guest.arrivals.tryTake()) {
       onTooMany(guest);
       await guest.arrivals.take(gone.signal).catch(ignore);

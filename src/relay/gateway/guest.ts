@@ -4,6 +4,7 @@ import { createSampledLog, type Log, type SampledLog } from "../../base/log.ts";
 import { createTokenBucket, type TokenBucket } from "../../base/rates.ts";
 import type { Secret } from "../../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
+import type { CacheJob } from "../../cache/rights.ts";
 import type { GuestEnd } from "../../domain/events.ts";
 import type { RelaySettings } from "../config.ts";
 
@@ -149,8 +150,8 @@ export interface JobSession {
   readonly headCrc: number;
   /** Our lines behind the runner's last byte; undefined until it has told of a failure. */
   tail: TraceTail | undefined;
-  /** GitLab is known to have the head. */
-  isHeadSent: boolean;
+  /** How much of the head GitLab is known to have. */
+  headSentBytes: number;
   /** The guest has used the job's token: it has the payload. */
   isTokenSeen: boolean;
   /** GitLab has asked for a graceful cancel. */
@@ -161,4 +162,8 @@ export interface JobSession {
   told: FinalUpdate | undefined;
   /** Where GitLab sent uploads instead (`https://other.example.com`). */
   uploadOrigin: string | undefined;
+  /** Whose caches it may have; undefined when it names none. */
+  readonly cache: CacheJob | undefined;
+  /** How much it has begun to upload to caches. */
+  cachedBytes: number;
 }

@@ -20,6 +20,16 @@ describe("routes", () => {
     ["POST", "/group/project.git/info/lfs/locks/verify", "git"],
     ["GET", `/group/project.git/gitlab-lfs/objects/${"0".repeat(64)}`, "lfs-object"],
     ["PUT", `/group/project.git/gitlab-lfs/objects/${"a".repeat(64)}/123`, "lfs-object"],
+    ["GET", "/v2/", "registry-check"],
+    ["GET", "/firerunner/registry-token", "registry-token"],
+    ["GET", "/v2/team/tool/manifests/1.0", "registry-manifest"],
+    ["HEAD", "/v2/r.example.org__5000/tool/manifests/latest", "registry-manifest"],
+    ["GET", `/v2/tool/blobs/sha256:${"0".repeat(64)}`, "registry-blob"],
+    ["GET", `/v2/tool/blobs/sha256:${"0".repeat(63)}`, "registry-other"],
+    ["GET", "/v2/../tool/manifests/1", "registry-other"],
+    ["GET", "/v2/tool/manifests/a/b", "registry-other"],
+    ["PUT", "/v2/team/tool/manifests/1", "registry-other"],
+    ["GET", "/v2/group/project.git/info/refs", "git"],
   ])("%s %s is %s", (method, path, kind) => {
     expect(routeOf(method, path)?.kind).toBe(kind);
   });

@@ -4,6 +4,7 @@ import type { Job, JobStore, Machine, MachineStore } from "../../store/store.ts"
 import { Refusal } from "../errors.ts";
 import { type Exchange, readJsonObject, relayHostOf, reply } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
+import type { PulledImages } from "../mirror/registry-mirror.ts";
 import { isSecret, sessionOf } from "./job-session.ts";
 import { type PayloadRewrite, rewritePayload } from "./payload.ts";
 import { composeTraceHead } from "./trace.ts";
@@ -16,12 +17,21 @@ export interface JobDeliveryOptions {
   readonly http: GitLabHttp;
   readonly clock: Clock;
   readonly redeliverAfterMs: number;
+  readonly inContainers: (machine: Machine) => Promise<boolean>;
+  readonly pulledImages: PulledImages;
+  /** Why machines of this image (its digest) keep no caches, in words for the log; undefined where they do. */
+  readonly whyNoCaches: (image: string) => Promise<string | undefined>;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onDelivered: (guest: Guest, session: JobSession) => void;
 }
 
 interface Delivery {
   readonly job: Job;
+  readonly inContainers: boolean;
+  /** In containers, and its machine has all their images. */
+  readonly hasImages: boolean;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
   readonly payload: string;
 }
 
@@ -41,7 +51,7 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const relayHost = relayHostOf(request);
     const delivery = await guest.exclusively(() => nextDelivery(guest));
     if (delivery === undefined) return reply(response, 204, {});
-    const payload = rewritePayload(delivery.payload, wayOf(http, relayHost));
+    const payload = rewritePayload(delivery.payload, { ...wayOf(http, relayHost), ...rewriteOf(delivery) });
     exchange.hold(payload.length);
     deliver(exchange, payload, clock);
   }
@@ -53,31 +63,30 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     if (job?.machineId !== machine.id) return undefined;
     const payload = await store.payload(job.id);
     if (payload === undefined) return undefined;
-    if (job.state === "starting") return await handOver(guest, machine, job, payload);
-    return job.state === "running" ? redelivery(guest, job, payload) : undefined;
+    if (job.state !== "starting" && job.state !== "running") return undefined;
+    const given = { job, payload, ...(await outfitOf(options, machine)) };
+    if (job.state === "running") return await redelivery(guest, given);
+    return await handOver(guest, machine, given);
   }
 
-  async function handOver(
-    guest: Guest,
-    machine: Machine,
-    job: Job,
-    payload: string,
-  ): Promise<Delivery | undefined> {
+  async function handOver(guest: Guest, machine: Machine, given: Delivery): Promise<Delivery | undefined> {
+    const { job } = given;
     // A guest that speaks proves that its process runs, also when the driver has not said so yet.
     if (machine.state === "creating") await store.markBooting(machine.id);
     await store.markReady(machine.id);
     const ready = (await store.machine(machine.id)) ?? machine;
-    const head = composeTraceHead(job, ready, payload, clock.now());
+    const head = composeTraceHead({ ...given, machine: ready, now: clock.now() });
     if (head !== "") await store.addTraceHead(job.id, head);
     if (!(await store.handOver(job.id, machine.id))) return undefined;
-    return await begin(guest, job.id, payload);
+    return await begin(guest, given);
   }
 
-  async function redelivery(guest: Guest, job: Job, payload: string): Promise<Delivery | undefined> {
+  async function redelivery(guest: Guest, given: Delivery): Promise<Delivery | undefined> {
+    const { job, payload } = given;
     guest.session ??= sessionOf(job, payload);
     if (guest.session.isTokenSeen || !mayBeLost(guest)) return undefined;
     guest.log.write("info", "payload", { jobId: job.id }, "payload served again");
-    return await begin(guest, job.id, payload);
+    return await begin(guest, given);
   }
 
   function mayBeLost({ delivery }: Guest): boolean {
@@ -85,16 +94,33 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     return delivery.sentAt !== undefined && clock.now() - delivery.sentAt >= redeliverAfterMs;
   }
 
-  async function begin(guest: Guest, jobId: number, payload: string): Promise<Delivery | undefined> {
-    const job = await store.job(jobId);
+  async function begin(guest: Guest, given: Delivery): Promise<Delivery | undefined> {
+    const { payload } = given;
+    const job = await store.job(given.job.id);
     if (job === undefined) return undefined;
     guest.session ??= sessionOf(job, payload);
     guest.delivery = { sentAt: undefined };
     options.onDelivered(guest, guest.session);
-    return { job, payload };
+    return { ...given, job };
   }
 
   return requestJob;
+}
+
+async function outfitOf(
+  { inContainers, pulledImages, whyNoCaches }: JobDeliveryOptions,
+  machine: Machine,
+): Promise<Pick<Delivery, "inContainers" | "hasImages" | "whyNoCaches">> {
+  const isInContainers = await inContainers(machine);
+  return {
+    inContainers: isInContainers,
+    hasImages: isInContainers && (await pulledImages(machine)).length === 0,
+    whyNoCaches: await whyNoCaches(machine.image),
+  };
+}
+
+function rewriteOf({ hasImages, whyNoCaches }: Delivery) {
+  return { hasImages, withoutCaches: whyNoCaches !== undefined };
 }
 
 /** Sends the payload, and notes whether it got as far as the connection. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { foreignProxies, withRelayExempt } from "./payload.ts";
+import { foreignProxies, serviceNames, withRelayExempt } from "./payload.ts";
 
 const plain = (key: string, value: string) => ({ key, value, public: true, masked: false });
 
@@ -51,6 +51,34 @@ describe("the relay is exempt from proxies of the job's own", () => {
       { ...secret, key: "no_proxy", value: "inner.example,10.0.2.100" },
       { ...secret, value: "inner.example,10.0.2.100" },
     ]);
+  });
+
+  test("and so are the job's services, whoever has named the proxy", () => {
+    const services = [
+      { name: "docker:27-dind", alias: "docker other, third" },
+      { name: "r.example.com:5000/team/db@sha256:00", alias: null },
+      { name: "$IMAGE", alias: "a,b c=d" },
+      ...[null, "odd", { name: 7 }],
+    ];
+    const names = [
+      "docker",
+      "other",
+      "third",
+      "r.example.com-5000__team__db",
+      "r.example.com-5000-team-db",
+      "a",
+      "b",
+    ];
+
+    expect(serviceNames(services)).toEqual(names);
+    const exempt = `10.0.2.100,localhost,127.0.0.1,host.docker.internal,${names.join(",")}`;
+    expect(inForce(withRelayExempt([], "10.0.2.100:80", names))).toEqual({
+      no_proxy: exempt,
+      NO_PROXY: exempt,
+    });
+    expect(inForce(withRelayExempt([plain("NO_PROXY", ".a")], "10.0.2.100", ["db"]))).toMatchObject({
+      no_proxy: ".a,10.0.2.100,localhost,127.0.0.1,host.docker.internal,db",
+    });
   });
 
   test("nothing is added to a job without proxies, or to one with a file of such a name", () => {

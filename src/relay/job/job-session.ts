@@ -5,6 +5,7 @@ import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { Secret } from "../../base/secret.ts";
 import { formatDuration } from "../../base/units.ts";
+import type { CacheJob } from "../../cache/rights.ts";
 import type { GuestEnd } from "../../domain/events.ts";
 import { endByGitLab, isJobResult, type JobEnding, resultOfStatus } from "../../domain/job-end.ts";
 import type { JobResult } from "../../domain/states.ts";
@@ -14,7 +15,8 @@ import { Refusal } from "../errors.ts";
 import type { FinalUpdate, Guest, JobSession } from "../gateway/guest.ts";
 
 export function sessionOf(job: Job, payload: string): JobSession {
-  const { id, token, dependencies } = JobPayload.parse(JSON.parse(payload));
+  const parsed = JobPayload.parse(JSON.parse(payload));
+  const { id, token, dependencies } = parsed;
   const head = Buffer.from(job.traceHead, "utf8");
   return {
     jobId: id,
@@ -23,12 +25,28 @@ export function sessionOf(job: Job, payload: string): JobSession {
     head,
     headCrc: crc32(head),
     tail: undefined,
-    isHeadSent: job.traceSize >= head.length,
+    headSentBytes: Math.min(job.traceSize, head.length),
     isTokenSeen: job.traceSize > head.length,
     isCanceling: false,
     timeoutMs: job.timeoutMs,
     told: undefined,
     uploadOrigin: undefined,
+    cache: cacheJobOf(parsed),
+    cachedBytes: 0,
+  };
+}
+
+/** What the job's payload says of its caches; undefined when it has none. */
+function cacheJobOf({ job_info, git_info, variables, cache }: JobPayload): CacheJob | undefined {
+  const projectId = job_info.project_id ?? undefined;
+  if (projectId === undefined || !cache || cache.length === 0) return undefined;
+  // GitLab before 18.3 says it in a variable alone. One that the job sets itself comes beside GitLab's own, and cannot make it true.
+  const said = (variables ?? []).filter(({ key }) => key === "CI_COMMIT_REF_PROTECTED");
+  const isSaid = said.length > 0 && said.every(({ value }) => value === "true");
+  return {
+    projectId,
+    isProtected: git_info?.protected ?? isSaid,
+    keys: cache.flatMap(({ key }) => (typeof key === "string" ? [key] : [])),
   };
 }
 

@@ -23,10 +23,15 @@ test("names private authorities of GitLab's as its runner does, unless the job h
   ]);
 });
 
-function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "") {
+function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "", withoutCaches = false) {
   const raw = JSON.stringify(aPayload(overrides));
   return JSON.parse(
-    rewritePayload(raw, { origin: "https://gitlab.example.com", basePath, relayHost: "10.0.2.100" }),
+    rewritePayload(raw, {
+      origin: "https://gitlab.example.com",
+      basePath,
+      relayHost: "10.0.2.100",
+      withoutCaches,
+    }),
   );
 }
 
@@ -68,11 +73,12 @@ describe("the payload for a guest", () => {
     ]);
   });
 
-  test("has no caches: nobody would ever see what the runner packs", () => {
-    expect(
-      rewritten({ cache: [{ key: "main", paths: ["node_modules/"], policy: "pull-push" }] }).cache,
-    ).toEqual([]);
-    expect(rewritten({ cache: null }).cache).toBeNull();
+  test("has its caches where they are kept, and none where nobody would ever see what the runner packs", () => {
+    const cache = [{ key: "main", paths: ["node_modules/"], policy: "pull-push" }];
+
+    expect(rewritten({ cache }).cache).toEqual(cache);
+    expect(rewritten({ cache }, "", true).cache).toEqual([]);
+    expect(rewritten({ cache: null }, "", true).cache).toBeNull();
   });
 
   test("keeps attempts that the job sets itself", () => {
@@ -100,4 +106,18 @@ describe("the payload for a guest", () => {
   ])("below %j the path %s is %s", (base, path, expected) => {
     expect(pathBelow(base, path)).toBe(expected);
   });
+});
+
+test("how images are to be got is left out where they are in the machine already, and nowhere else", () => {
+  const image = { name: "node", pull_policy: ["always"], entrypoint: [""] };
+  const services = [{ name: "redis", pull_policy: "never", alias: "r" }, { name: "x" }];
+  const raw = JSON.stringify(aPayload({ image, services }));
+  const way = { origin: "https://gitlab.example.com", basePath: "", relayHost: "10.0.2.100" };
+
+  const inside = JSON.parse(rewritePayload(raw, { ...way, hasImages: true }));
+  const outside = JSON.parse(rewritePayload(raw, way));
+
+  expect(inside.image).toEqual({ name: "node", entrypoint: [""] });
+  expect(inside.services).toEqual([{ name: "redis", alias: "r" }, { name: "x" }]);
+  expect(outside).toMatchObject({ image, services });
 });

@@ -5,8 +5,7 @@ import { routeOf } from "../gateway/routes.ts";
 /**
  * The job as the guest gets it: GitLab's own JSON, with the clone URL leading through the relay, as does for git whatever else lies on
  * GitLab, the relay exempt from the job's own proxies, and a few attempts added, so that a clone cut by a restart of this program is tried
- * again. Its caches are left out: the machine that would keep them is gone after the job, and the runner would pack them for nothing.
- * Everything else is passed on as it came.
+ * again. Its caches are left out where nobody keeps them: the runner would pack them for nothing. Everything else is passed on as it came.
  */
 
 /** Sections of a job that the runner may try again by itself; a job that sets one of these keeps its own value. */
@@ -21,11 +20,15 @@ export interface PayloadRewrite {
   readonly relayHost: string;
   /** PEM of the authorities that GitLab's certificate is from, where they are private. */
   readonly authorities?: string | undefined;
+  /** Nobody keeps its caches. */
+  readonly withoutCaches?: boolean;
+  /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
+  readonly hasImages?: boolean;
 }
 
 /** `raw` is a job payload that has been parsed before, so it is an object with an `id` and a `token`. */
 export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
-  const { origin, basePath, relayHost, authorities } = rewrite;
+  const { origin, basePath, relayHost, authorities, withoutCaches } = rewrite;
   const payload = JSON.parse(raw) as Record<string, unknown>;
   const token = String(payload["token"]);
   const git = payload["git_info"];
@@ -36,11 +39,21 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
     if (named !== undefined && named !== "null") bases.push(`${named}${basePath}`);
     git["repo_url"] = cloneUrl(git["repo_url"], { basePath, relayHost }, token);
   }
-  if (Array.isArray(payload["cache"])) payload["cache"] = [];
+  if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
+  if (rewrite.hasImages) withoutPullPolicies(payload);
   const attempted = withAttempts(payload["variables"]);
-  const variables = withAuthorities(withRelayExempt(attempted, relayHost), authorities);
+  const variables = withAuthorities(
+    withRelayExempt(attempted, relayHost, serviceNames(payload["services"])),
+    authorities,
+  );
   payload["variables"] = withGitRewrites(variables, { bases, relayHost, token });
   return JSON.stringify(payload);
+}
+
+/** They were followed before there was a machine; the runner would go and ask registries that the machine may not reach. */
+function withoutPullPolicies({ image, services }: Record<string, unknown>): void {
+  for (const each of [image, ...(Array.isArray(services) ? services : [])])
+    if (isObject(each)) delete each["pull_policy"];
 }
 
 type CloneWay = Pick<PayloadRewrite, "basePath" | "relayHost">;
@@ -160,24 +173,49 @@ function hidden(key: string, value: string) {
 }
 
 /**
- * Proxies that a job sets itself. The runner's git and its uploads go by them too, and must reach the relay all the same: what the job
- * exempts is given on, in both spellings, with the relay added.
+ * Proxies that a job sets itself, or the machine's. The runner's git and its uploads go by them too, and must reach the relay all the same,
+ * and a job its services (docker's command line asks a proxy for `tcp://docker:2375`): what the job exempts is given on, in both
+ * spellings, with these added.
  */
 
 const PROXY = /^(?:https?|all|ftp)_proxy$/i;
 const EXEMPT = /^no_proxy$/i;
 
+/** What a container calls itself and its machine. */
+const OF_CONTAINERS = ["localhost", "127.0.0.1", "host.docker.internal"];
+
 /** The variables, and behind them, where later ones count, what the job exempts from its proxies. */
-export function withRelayExempt(variables: readonly unknown[], relayHost: string): readonly unknown[] {
+export function withRelayExempt(
+  variables: readonly unknown[],
+  relayHost: string,
+  services: readonly string[] = [],
+): readonly unknown[] {
   const own = plainOnes(variables);
-  if (!own.some(({ key }) => PROXY.test(key) || EXEMPT.test(key))) return variables;
-  const relay = URL.parse(`http://${relayHost}`)?.hostname ?? relayHost;
+  if (services.length === 0 && !own.some(({ key }) => PROXY.test(key) || EXEMPT.test(key))) return variables;
+  const host = URL.parse(`http://${relayHost}`)?.hostname ?? relayHost;
+  const relay = services.length === 0 ? host : [host, ...OF_CONTAINERS, ...services].join(",");
   const exempt = (key: "no_proxy" | "NO_PROXY") => {
     const said = own.findLast((each) => each.key === key) ?? own.findLast((each) => EXEMPT.test(each.key));
     const value = said?.value ? `${said.value},${relay}` : relay;
     return { public: true, masked: false, ...said, key, value };
   };
   return [...variables, exempt("no_proxy"), exempt("NO_PROXY")];
+}
+
+/** A job may have more; those it then calls by a proxy that does not know them. */
+const MOST_SERVICES = 50;
+const HOST_NAME = /^[a-z0-9]([a-z0-9_.-]{0,251}[a-z0-9])?$/i;
+
+/** What a job calls its services: by their aliases, and by their images' names. */
+export function serviceNames(services: unknown): string[] {
+  const list = Array.isArray(services) ? services.slice(0, MOST_SERVICES).filter(isObject) : [];
+  const names = list.flatMap(({ name, alias }) => {
+    const path = typeof name === "string" ? name.replace(/@.*$/s, "").replace(/:[^:/]*$/, "") : "";
+    const host = path.replaceAll(":", "-");
+    const aliases = typeof alias === "string" ? alias.split(/[\s,]+/) : [];
+    return [...aliases, host.replaceAll("/", "__"), host.replaceAll("/", "-")];
+  });
+  return [...new Set(names)].filter((name) => HOST_NAME.test(name));
 }
 
 /** Proxies of the job's own that are neither the relay nor in the job itself, as `name (host)`. */

@@ -7,13 +7,18 @@ import { composeTraceHead } from "./trace.ts";
 const job = aJob({ state: "starting" });
 const machine = aMachine({ state: "ready", driver: "qemu" });
 
-function compose(payload: Parameters<typeof aPayload>[0] = {}, traceHead = ""): string {
-  return composeTraceHead(
-    { ...job, traceHead },
-    machine,
-    JSON.stringify(aPayload(payload)),
-    someTime + 9_000,
-  );
+interface Given {
+  readonly traceHead?: string;
+  readonly inContainers?: boolean;
+  readonly whyNoCaches?: string;
+}
+
+function compose(
+  payload: Parameters<typeof aPayload>[0] = {},
+  { traceHead = "", inContainers = false, whyNoCaches }: Given = {},
+): string {
+  const own = { job: { ...job, traceHead }, machine, now: someTime + 9_000, inContainers, whyNoCaches };
+  return composeTraceHead({ ...own, payload: JSON.stringify(aPayload(payload)) });
 }
 
 describe("the lines that open a trace", () => {
@@ -26,8 +31,8 @@ describe("the lines that open a trace", () => {
   test("come once, after those of machines that died before", () => {
     const lost = "FireRunner: machine fr-bbbbbbbb was lost: killed; trying another machine\n";
 
-    expect(compose({}, lost)).toContain("fr-aaaaaaaa");
-    expect(compose({}, lost + compose())).toBe("");
+    expect(compose({}, { traceHead: lost })).toContain("fr-aaaaaaaa");
+    expect(compose({}, { traceHead: lost + compose() })).toBe("");
   });
 
   test("say that a proxy of the job's own cannot be reached from a machine of this computer", () => {
@@ -39,7 +44,15 @@ describe("the lines that open a trace", () => {
       "the job sets http_proxy (proxy.corp.example:3128): this machine cannot",
     );
     expect(compose({ variables })).not.toContain("u:p@");
-    expect(composeTraceHead(job, elsewhere, payload, someTime)).not.toContain("http_proxy");
+    expect(
+      composeTraceHead({
+        ...{ job, payload },
+        machine: elsewhere,
+        now: someTime,
+        inContainers: false,
+        whyNoCaches: undefined,
+      }),
+    ).not.toContain("http_proxy");
   });
 
   test("say that an image and services are ignored", () => {
@@ -52,13 +65,25 @@ describe("the lines that open a trace", () => {
     expect(text).toMatch(/“services: postgres, redis” is ignored/);
   });
 
-  test("say that caches are not kept, and nothing of a job without any", () => {
-    expect(compose({ cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] })).toMatch(
-      /“cache: main-npm, main-pip” is ignored: caches are not kept from job to job yet\./,
+  test("say nothing of the kind of a job in containers", () => {
+    const job = { image: { name: "ruby" }, services: [{ name: "x" }], cache: [{ key: "k" }] };
+
+    expect(compose(job, { inContainers: true })).not.toMatch(/ruby|services|cache/);
+    expect(compose(job, { inContainers: true, whyNoCaches: "nobody keeps them" })).toMatch(
+      /“cache: k” is ignored/,
     );
-    expect(compose({ cache: [{ key: null, paths: ["x"] }] })).toMatch(/“cache” is ignored/);
-    for (const nothing of [[], null, undefined]) expect(compose({ cache: nothing })).not.toMatch(/cache/);
-    expect(compose({ cache: { of: "a shape to come" } })).toMatch(/was ready/);
+  });
+
+  test("say why caches are not kept, where they are not, and nothing of a job without any", () => {
+    const why = { whyNoCaches: "nobody keeps them" };
+    const named = { cache: [{ key: "main-npm", paths: ["node_modules/"] }, { key: "main-pip" }] };
+
+    expect(compose(named, why)).toMatch(/“cache: main-npm, main-pip” is ignored: nobody keeps them\./);
+    expect(compose(named)).not.toMatch(/cache/);
+    expect(compose({ cache: [{ key: null, paths: ["x"] }] }, why)).toMatch(/“cache” is ignored/);
+    for (const nothing of [[], null, undefined])
+      expect(compose({ cache: nothing }, why)).not.toMatch(/cache/);
+    expect(compose({ cache: { of: "a shape to come" } }, why)).toMatch(/was ready/);
   });
 
   test("show no secret and no control character of a name", () => {

@@ -77,7 +77,7 @@ export function createAppendTrace(
     if (status.kind === "elsewhere") {
       await store.setTraceSize(session.jobId, status.sizeBytes);
       // GitLab has lost what it had: the next patch must bring our lines again.
-      if (status.sizeBytes < session.head.length) session.isHeadSent = false;
+      if (status.sizeBytes < session.head.length) session.headSentBytes = status.sizeBytes;
     }
   }
 
@@ -115,14 +115,25 @@ const YELLOW = "\u001b[0;33m";
 const RESET = "\u001b[0;m";
 const LONGEST_NAME = 200;
 
+interface TraceHead {
+  readonly job: Job;
+  readonly machine: Machine;
+  readonly payload: string;
+  readonly now: number;
+  readonly inContainers: boolean;
+  /** Undefined where caches are kept. */
+  readonly whyNoCaches: string | undefined;
+}
+
 /**
  * The lines that open the trace of a job at its hand-over, or nothing when an earlier try at it has written them. Machines that
  * died before are in `job.traceHead` already.
  */
-export function composeTraceHead(job: Job, machine: Machine, payload: string, now: number): string {
+export function composeTraceHead(head: TraceHead): string {
+  const { job, machine, payload, now } = head;
   if (job.traceHead.includes(describeMachine(machine))) return "";
   const parsed = JobPayload.parse(JSON.parse(payload));
-  return `${machineLine(job, machine, now)}${ignoredLines(parsed)}${proxyLine(machine, parsed)}`;
+  return `${machineLine(job, machine, now)}${ignoredLines(head, parsed)}${proxyLine(machine, parsed)}`;
 }
 
 function machineLine(job: Job, machine: Machine, now: number): string {
@@ -140,20 +151,18 @@ function describeMachine(machine: Machine): string {
   return `FireRunner: machine ${machine.id}`;
 }
 
-function ignoredLines(payload: JobPayload): string {
+function ignoredLines({ inContainers, whyNoCaches }: TraceHead, payload: JobPayload): string {
   const image = payload.image?.name;
   const services = (payload.services ?? []).map((service) => service.name);
   const ignored = [
     ...(image ? [`image: ${image}`] : []),
     ...(services.length > 0 ? [`services: ${services.join(", ")}`] : []),
   ];
-  const lines = ignored.map((text) =>
-    ignoredLine(payload, text, "the shell executor runs scripts in the machine itself"),
+  const lines = (inContainers ? [] : ignored).map((text) =>
+    ignoredLine(payload, text, "jobs of this pool run in the machine itself"),
   );
-  if (payload.cache && payload.cache.length > 0)
-    lines.push(
-      ignoredLine(payload, describeCaches(payload.cache), "caches are not kept from job to job yet"),
-    );
+  if (payload.cache && payload.cache.length > 0 && whyNoCaches !== undefined)
+    lines.push(ignoredLine(payload, describeCaches(payload.cache), whyNoCaches));
   return lines.join("");
 }
 
@@ -195,11 +204,14 @@ export async function ensureHead(
   session: JobSession,
   onOver: (status: string | undefined) => Promise<void>,
 ): Promise<void> {
-  if (session.isHeadSent) return;
-  const { jobId, token: jobToken, head: bytes } = session;
-  const status = await appendWithRecovery({ api, jobId, jobToken, startBytes: 0, bytes });
+  const { jobId, token: jobToken, head, headSentBytes } = session;
+  if (headSentBytes >= head.length) return;
+  const from = (startBytes: number) =>
+    appendWithRecovery({ api, jobId, jobToken, startBytes, bytes: head.subarray(startBytes) });
+  const first = await from(headSentBytes);
+  const status = first.kind === "elsewhere" ? await from(0) : first;
   if (status.kind !== "accepted") throw await refusalOf(status, onOver);
-  session.isHeadSent = true;
+  session.headSentBytes = head.length;
   await store.setTraceSize(jobId, status.sizeBytes);
 }
 

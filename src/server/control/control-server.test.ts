@@ -44,7 +44,9 @@ const daemonStatus: DaemonStatus = {
     },
   ],
   hosts: [],
+  fetching: [],
   troubles: [],
+  caches: [],
 };
 
 let directory: string;

@@ -66,7 +66,9 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     gitlabProblem: null,
     pools: [aPool("small"), aPool(pool), aPool("tags:firecracker-8cpu-16gb")],
     hosts: [],
+    fetching: [],
     troubles: [],
+    caches: [],
   };
   const ports: ControlPorts = {
     status: () => status,

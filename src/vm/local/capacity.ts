@@ -4,10 +4,11 @@
  * others write on it: before nothing is left, the machine that holds the most is ended. It needs nothing but the volume and the machines:
  * no store, no GitLab.
  */
-import { readdir, stat, statfs } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { type DiskLedger, freeBytesOf } from "../../base/disk-ledger.ts";
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { formatMib, MIB_BYTES, MINUTE_MS } from "../../base/units.ts";
@@ -69,8 +70,7 @@ const GIB_MIB = 1_024;
 
 /** What this program's user may still write there, in MiB. */
 export async function freeMib(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return (bavail * bsize) / MIB_BYTES;
+  return (await freeBytesOf(directory)) / MIB_BYTES;
 }
 
 /** The file `name` in each directory below `machines`, by the directory's name. Holes take up nothing. */
@@ -88,13 +88,14 @@ export async function diskUses(machines: string, name: string): Promise<Readonly
 }
 
 /**
- * How much the scratch disks of machines could take up together, in MiB: what is free and what they take up already. As machines
- * write, one becomes the other, so that the sum changes only with what others do on the volume.
+ * How much the scratch disks of machines could take up together, in MiB: what is free, what caches give back for them, and what they take up
+ * already. As machines write, one becomes the other, so that the sum changes only with what others do on the volume.
  */
-export async function freeForDisks(machines: string, name: string): Promise<number> {
+export async function freeForDisks(machines: string, name: string, caches?: DiskLedger): Promise<number> {
   const free = await freeMib(machines);
+  const evictableMib = ((await caches?.evictableBytes(machines)) ?? 0) / MIB_BYTES;
   const uses = await diskUses(machines, name);
-  return free + [...uses.values()].reduce((sum, { writtenMib }) => sum + writtenMib, 0);
+  return free + evictableMib + [...uses.values()].reduce((sum, { writtenMib }) => sum + writtenMib, 0);
 }
 
 /** How fast a volume is taken to be filled at most: the next look comes before the mark can have been passed by far. */
@@ -109,9 +110,13 @@ const MARK_SHARE = 0.5;
 interface DiskGuardDeps {
   readonly clock: Clock;
   readonly log: Log;
+  /** Below this caches give way. */
+  readonly reserveMib: number;
   /** Below this a machine is ended. */
   readonly markMib: number;
   freeMib(): Promise<number>;
+  /** Has caches give way, and answers what is free then; called before anybody is ended. */
+  makeFree(): Promise<number>;
   /** The disks of machines that run and can be ended, by machine. */
   disks(): Promise<ReadonlyMap<string, DiskUse>>;
   /** Ends a machine, with the reason in words. Resolves when its space has come back, or after a few seconds. */
@@ -124,15 +129,27 @@ interface DiskGuard {
   close(): void;
 }
 
+interface GuardOptions {
+  readonly minFreeMib: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly caches: DiskLedger | undefined;
+}
+
 /** The guard of the machines in this directory. */
 export function guardDisks(
   machines: string,
-  { minFreeMib, clock, log }: { readonly minFreeMib: number; readonly clock: Clock; readonly log: Log },
+  { minFreeMib, clock, log, caches }: GuardOptions,
   running: Pick<RunningMachines, "running" | "end" | "onFault">,
 ): DiskGuard {
   const guard = createDiskGuard({
     ...{ clock, log, markMib: minFreeMib * MARK_SHARE },
+    reserveMib: minFreeMib,
     freeMib: () => freeMib(machines),
+    makeFree: async () =>
+      caches
+        ? (await caches.makeFree(machines, minFreeMib * MIB_BYTES)) / MIB_BYTES
+        : await freeMib(machines),
     async disks() {
       const ids = new Set(running.running());
       return new Map([...(await diskUses(machines, inside.scratch))].filter(([id]) => ids.has(id)));
@@ -146,14 +163,15 @@ export function guardDisks(
 }
 
 export function createDiskGuard(deps: DiskGuardDeps): DiskGuard {
-  const { clock, log, markMib } = deps;
+  const { clock, log, markMib, reserveMib } = deps;
   const closed = new AbortController();
   let alarm = new AbortController();
   let complainedAt = Number.NEGATIVE_INFINITY;
 
   /** Resolves with the time to the next look (ms). */
   async function once(): Promise<number> {
-    const free = await deps.freeMib();
+    const found = await deps.freeMib();
+    const free = found < reserveMib ? await deps.makeFree() : found;
     if (free >= markMib) return pauseFor(free - markMib);
     const disks = await deps.disks();
     const victim = chooseVictim(disks);

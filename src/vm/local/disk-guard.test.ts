@@ -29,9 +29,14 @@ describe("the guard of the volume", () => {
   function aVolume(freeMib: number, uses: Map<string, DiskUse>) {
     const clock = createManualClock();
     const { log, lines } = createRecordingLog();
-    const volume = { freeMib, uses, looks: 0, ended: [] as string[], words: "" };
+    const volume = { freeMib, uses, looks: 0, ended: [] as string[], words: "", cachedMib: 0 };
     const guard = createDiskGuard({
-      ...{ clock, log, markMib: 512 },
+      ...{ clock, log, reserveMib: 1_024, markMib: 512 },
+      async makeFree() {
+        volume.freeMib += volume.cachedMib;
+        volume.cachedMib = 0;
+        return volume.freeMib;
+      },
       freeMib: async () => {
         volume.looks++;
         return volume.freeMib;
@@ -73,6 +78,20 @@ describe("the guard of the volume", () => {
       "100 MiB were left for the disks of all machines, and this one held 900 MiB, more than its share beside 2 others",
     );
     expect(lines[0]).toContain("the host's disk is full");
+  });
+
+  test("ends nobody while caches can give way", async () => {
+    const { clock, guard, lines, volume } = aVolume(100, disks({ a: [900, 1_000] }));
+    volume.cachedMib = 5_000;
+    await clock.advance(1_000);
+    const before = [...volume.ended];
+    // They have nothing more to give.
+    volume.freeMib = 100;
+    await clock.advance(5_000);
+    guard.close();
+
+    expect([before, volume.ended]).toEqual([[], ["a"]]);
+    expect(lines).toHaveLength(1);
   });
 
   test("while others fill the volume, ends who holds 16 MiB, nobody who holds less, and says so once a minute", async () => {

@@ -7,6 +7,7 @@
 import { mkdirSync, realpathSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import type { DiskLedger } from "../../base/disk-ledger.ts";
 import type { Log } from "../../base/log.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import { LOCAL_HOST } from "../../domain/placement.ts";
@@ -49,6 +50,8 @@ export interface LocalDriverOptions {
   readonly machines: MachineSettings;
   readonly clock: Clock;
   readonly log: Log;
+  /** What gives way to machines' disks; by default nothing. */
+  readonly caches?: DiskLedger | undefined;
 }
 
 /** The settings of one driver that all local drivers have. */
@@ -63,7 +66,7 @@ export function createLocalDriver<Host extends HypervisorHost>(
   hypervisor: Hypervisor<Host>,
   options: LocalDriverOptions,
 ): LocalVmDriver {
-  const { settings, clock, log } = options;
+  const { settings, clock, log, caches } = options;
   const { name, connect, isHypervisor, sizeLimits, overheadMib } = hypervisor;
   const machines = machinesDirectory(options.directory, hypervisor);
   const users = createMachineUsers(
@@ -75,7 +78,7 @@ export function createLocalDriver<Host extends HypervisorHost>(
   const directory = createMachineDirectory(machines, users);
   const consoles = createConsoles(clock, options.machines.consoleLimit * MIB_BYTES);
   const running = createRunningMachines({ clock, log, consoles, connect });
-  const guard = guardDisks(machines, { clock, log, minFreeMib: settings.minFreeDisk }, running);
+  const guard = guardDisks(machines, { clock, log, caches, minFreeMib: settings.minFreeDisk }, running);
 
   function filesOf(id: string) {
     checkMachineId(id);
@@ -85,6 +88,7 @@ export function createLocalDriver<Host extends HypervisorHost>(
   const operations = createOperations({
     ...{ hypervisor, users, processes, directory, running, clock, filesOf },
     minFreeDiskMib: settings.minFreeDisk,
+    makeRoom: async () => void (await caches?.makeFree(machines, settings.minFreeDisk * MIB_BYTES)),
   });
 
   const inspection = createInspection({ processes, directory, running, operations, filesOf });
@@ -100,7 +104,7 @@ export function createLocalDriver<Host extends HypervisorHost>(
         return await hypervisor.describe(host, signal);
       }),
     async capacity() {
-      const diskMib = await freeForDisks(machines, inside.scratch);
+      const diskMib = await freeForDisks(machines, inside.scratch, caches);
       return hostCapacity({ ...hostResources(), diskMib }, { ...settings, overheadMib });
     },
     sizeProblem: (size) => unusableSize(name, size, sizeLimits),

@@ -32,6 +32,8 @@ export interface OperationsDeps<Host extends HypervisorHost> {
   readonly running: RunningMachines;
   readonly clock: Clock;
   readonly minFreeDiskMib: number;
+  /** What can give way does, where less is free than a machine must leave. */
+  makeRoom(): Promise<void>;
   filesOf(id: string): MachineFiles;
 }
 
@@ -139,11 +141,12 @@ async function startMachine<Host extends HypervisorHost>(
 
 /** Makes the machine's directory and disk. Returns its user, when it has one of its own. */
 async function furnish<Host extends HypervisorHost>(
-  { directory, minFreeDiskMib }: OperationsDeps<Host>,
+  { directory, minFreeDiskMib, makeRoom }: OperationsDeps<Host>,
   { files, host, spec }: Start<Host>,
   signal: AbortSignal,
 ): Promise<number | undefined> {
   const uid = await directory.prepare(files);
+  await makeRoom();
   signal.throwIfAborted();
   const disk = { path: files.scratch, sizeMib: spec.size.diskMib, mkfs: host.programs.mkfs };
   await makeScratchDisk({ ...disk, minFreeMib: minFreeDiskMib }, signal);

@@ -8,6 +8,7 @@
  */
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import type { DiskLedger } from "../../base/disk-ledger.ts";
 import { createKeyedMutex } from "../../base/keyed-mutex.ts";
 import type { Log } from "../../base/log.ts";
 import type { VmConfig } from "../config.ts";
@@ -43,11 +44,13 @@ export interface QemuDriverOptions {
   readonly settings: VmConfig;
   readonly clock: Clock;
   readonly log: Log;
+  readonly caches?: DiskLedger | undefined;
 }
 
-export function createQemuDriver({ stateDirectory, settings, clock, log }: QemuDriverOptions): LocalVmDriver {
+export function createQemuDriver(options: QemuDriverOptions): LocalVmDriver {
+  const { stateDirectory, settings, clock, log, caches } = options;
   return createLocalDriver(qemu(stateDirectory, settings.qemu), {
-    ...{ settings, clock, log, machines: settings.qemu },
+    ...{ settings, clock, log, caches, machines: settings.qemu },
     directory: join(stateDirectory, "machines"),
   });
 }

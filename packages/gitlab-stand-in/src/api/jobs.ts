@@ -184,7 +184,6 @@ export async function appendTrace(core: Core, exchange: Exchange): Promise<Reply
   const access = authenticateJob(core, exchange, token, "trace");
   if ("refusal" in access) return access.refusal;
   const { job } = access;
-  job.guestSeenAt ??= exchange.at;
   const startBytes = rangeStart(exchange);
   if (startBytes === undefined) {
     core.report("bad-request", "trace without a Content-Range", job.id);
