@@ -26,7 +26,7 @@ describe("what a runner says of itself", () => {
     const { version, info } = await captureRunnerInfo(guestFile("stand-in-runner"));
 
     expect(version).toBe("1.0.0");
-    expect(info).toMatchObject({ executor: "shell", features: { refspecs: true, cache: false } });
+    expect(info).toMatchObject({ executor: "shell", features: { refspecs: true, cache: true } });
   });
 
   test("differs for jobs in containers, and is asked for them apart", async () => {
