@@ -35,7 +35,7 @@ export function watchForStandIns(source: Source, log: Log): WatchedImages {
     standIns: () =>
       [...found.keys()].map(
         (name) =>
-          `image ${name} holds the stand-in runner, which lacks much of GitLab's own, such as cache: ${hintFor(name)}`,
+          `image ${name} holds the stand-in runner, which lacks much of GitLab's own, such as the vault's secrets: ${hintFor(name)}`,
       ),
   };
 }

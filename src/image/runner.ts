@@ -110,7 +110,7 @@ function withWaysOn(error: unknown): unknown {
 function standInNote(reason: string, { release = RUNNER_RELEASE }: RunnerContext): string {
   return (
     `This image holds the stand-in runner, not the official gitlab-runner ${release.version}: ${reason}. ` +
-    "It runs jobs (git, script, variables, artifacts; in an image of the variant containers also image and services), but has no cache. " +
+    "It runs jobs (git, script, variables, artifacts, caches; in an image of the variant containers also image and services), and lacks the rest. " +
     "For the official one: firerunner image build --runner official, or --runner PATH with one that you have."
   );
 }
