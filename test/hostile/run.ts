@@ -143,6 +143,7 @@ async function attack(
   over.abort();
   const peak = await most;
   const told = await real?.done();
+  await manager.call("collect", undefined).catch(() => {});
   await sleep(restSeconds * 1_000);
   // What died meanwhile is held by nobody: a program that rests does not look for it at once.
   await manager.call("collect", undefined).catch(() => {});
