@@ -2,6 +2,7 @@
  * Jobs in containers, from both sides: the scheduler has the disks of a job's images made before its machine is, and the machine and the
  * relay are told that it has them. What a job asks for is worked out from its stored payload each time, so that nothing more is kept.
  */
+import { allOrNone } from "../base/all-or-none.ts";
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { explainError, FireRunnerError } from "../base/errors.ts";
@@ -235,18 +236,10 @@ function newest(wants: JobWants): JobWants {
   return { ...wants, images: wants.images.map((image) => ({ ...image, policies: ["always"] })) };
 }
 
-/** All beside each other; the first that fails ends the others. */
 async function fetchAll<T>(get: Get<T>, { images, logins }: JobWants, fetching: Fetching): Promise<T[]> {
-  const stop = new AbortController();
-  const given = { ...fetching, signal: AbortSignal.any([fetching.signal, stop.signal]) };
-  const all = images.map((image) => fetchOne(get, image, logins, given));
-  try {
-    return await Promise.all(all);
-  } catch (error) {
-    stop.abort(error);
-    await Promise.allSettled(all);
-    throw error;
-  }
+  return await allOrNone(images, fetching.signal, (image, signal) =>
+    fetchOne(get, image, logins, { ...fetching, signal }),
+  );
 }
 
 /** By each of its policies until one gives it; the last one's error counts. */

@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
+import { allOrNone } from "../base/all-or-none.ts";
 import type { Clock } from "../base/clock.ts";
 import type { ProxyRoutes } from "../base/proxy/routes.ts";
 import { createSharedWork } from "../base/shared-work.ts";
@@ -150,33 +151,17 @@ export async function openJobImages(options: JobImagesOptions): Promise<JobImage
   return {
     keeper,
     mirror: createRegistryMirror({ keeper, fetches, ways, clock, sizeBytes: options.sizeBytes }),
-    prepare: (wants, given) => together(wants, given, prepareOne),
+    prepare: (wants, given) =>
+      allOrNone(wants, given.signal, (want, signal) => prepareOne(want, { ...given, signal })),
     look: (wants, given) =>
-      together(wants, given, (want, each) => found(want, each, async (_, image) => image)),
+      allOrNone(wants, given.signal, (want, signal) =>
+        found(want, { ...given, signal }, async (_, image) => image),
+      ),
     async close() {
       keeper.close();
       await ways.close();
     },
   };
-}
-
-/** Side by side; the first that fails ends the others. */
-async function together<T>(
-  wants: readonly WantedImage[],
-  given: PrepareOptions,
-  get: (want: WantedImage, given: PrepareOptions) => Promise<T>,
-): Promise<readonly T[]> {
-  const stop = new AbortController();
-  const signal = AbortSignal.any([given.signal, stop.signal]);
-  const all = wants.map((want) => get(want, { ...given, signal }));
-  try {
-    return await Promise.all(all);
-  } catch (error) {
-    stop.abort(error);
-    await Promise.allSettled(all);
-    given.signal.throwIfAborted();
-    throw error;
-  }
 }
 
 interface Making {
