@@ -13,7 +13,7 @@ import { cacheDirectory } from "../cache/config.ts";
 import { LocalStorage } from "../cache/local-storage.ts";
 import { openCacheStorage } from "../cache/open-storage.ts";
 import type { Config } from "../config/load.ts";
-import { containersDirectory } from "../containers/config.ts";
+import { containersDirectory, imageCacheOptions } from "../containers/config.ts";
 import { type ImageDiskCache, imageDiskCache } from "../containers/disk-cache.ts";
 import { openJobImages } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -90,7 +90,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   cleanups.push(() => fleet.close());
   const hostRegistry = await openHostRegistry({ config: config(), fleet, store, log });
   cleanups.push(() => hostRegistry.close());
-  const openJobImageCache = () => openCacheOf(config());
+  const openJobImageCache = () => openJobImages({ ...imageCacheOptions(config()), clock: systemClock });
   const containers = createJobContainers({
     ...{ store, pools, images, clock: systemClock },
     openCache: openJobImageCache,
@@ -136,18 +136,6 @@ function jobDiskCache(directory: string, storage: LocalStorage): DiskCache {
     use: async () => ({ usedBytes: storage.usedBytes(), evictableBytes: storage.usedBytes() }),
     evict: (bytes) => storage.free(bytes),
   };
-}
-
-function openCacheOf(config: Config) {
-  const { size, minFree } = config.containers.cache;
-  return openJobImages({
-    directory: containersDirectory(config),
-    sizeBytes: size * MIB_BYTES,
-    minFreeBytes: minFree * MIB_BYTES,
-    registries: config.registries,
-    proxies: config.proxy,
-    clock: systemClock,
-  });
 }
 
 async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {

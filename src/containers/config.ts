@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
+import type { ProxyRoutes } from "../base/proxy/routes.ts";
+import { MIB_BYTES } from "../base/units.ts";
 import { sizeMib } from "../domain/config.ts";
 import type { Credentials } from "../registry/credentials.ts";
 
@@ -72,6 +74,23 @@ export function containersDirectory({
   readonly state: string;
 }): string {
   return containers.cache.directory ?? join(state, "containers");
+}
+
+/** What the cache of job images is opened with, but for a clock. */
+export function imageCacheOptions(config: {
+  readonly containers: ContainersConfig;
+  readonly state: string;
+  readonly registries: ReadonlyMap<string, NamedRegistry>;
+  readonly proxy: ProxyRoutes;
+}) {
+  const { size, minFree } = config.containers.cache;
+  return {
+    directory: containersDirectory(config),
+    sizeBytes: size * MIB_BYTES,
+    minFreeBytes: minFree * MIB_BYTES,
+    registries: config.registries,
+    proxies: config.proxy,
+  };
 }
 
 /** A registry of the configuration, its files read. */

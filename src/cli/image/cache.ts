@@ -2,9 +2,9 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { DAY_MS, formatBytes, formatDuration, MIB_BYTES } from "../../base/units.ts";
+import { DAY_MS, formatBytes, formatDuration } from "../../base/units.ts";
 import type { LocalConfig } from "../../config/load.ts";
-import { containersDirectory } from "../../containers/config.ts";
+import { imageCacheOptions } from "../../containers/config.ts";
 import type { ImageProgress, JobImages, PreparedImage } from "../../containers/job-images.ts";
 import { parseImageName } from "../../containers/reference.ts";
 import { type PullPolicy, pullPolicies } from "../../containers/resolve.ts";
@@ -51,15 +51,7 @@ async function withImages<T>(
 ): Promise<T> {
   const config = await context.loadLocalConfig();
   const { openJobImages } = await import("../../containers/job-images.ts");
-  const { size, minFree } = config.containers.cache;
-  const images = await openJobImages({
-    directory: containersDirectory(config),
-    sizeBytes: size * MIB_BYTES,
-    minFreeBytes: minFree * MIB_BYTES,
-    registries: config.registries,
-    proxies: config.proxy,
-    clock: systemClock,
-  });
+  const images = await openJobImages({ ...imageCacheOptions(config), clock: systemClock });
   try {
     return await use(images, config);
   } finally {
