@@ -10,11 +10,12 @@
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { addAbortSignal, Readable } from "node:stream";
 import pLimit from "p-limit";
 import type { Clock } from "../base/clock.ts";
+import { freeBytesOf } from "../base/disk-ledger.ts";
 import { processMark, syncPath } from "../base/durable-file.ts";
 import { systemCode } from "../base/errors.ts";
 import { createMutex } from "../base/keyed-mutex.ts";
@@ -227,11 +228,6 @@ function seconds(ms: number): number {
 function ifThere(error: unknown): undefined {
   if (["ENOENT", "ENOTDIR", "ELOOP"].includes(systemCode(error) ?? "")) return undefined;
   throw error;
-}
-
-async function freeBytesOf(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
 }
 
 function fullError(why: "too large" | "no space", bytes: number, work: string, cause?: unknown): CacheError {
