@@ -1,7 +1,6 @@
 /** What is told of machines whose jobs run in containers: to themselves, and to the mirror at the relay. */
 import { hostArchitecture } from "../containers/fetch/documents.ts";
-import { type JobWants, jobWants } from "../containers/job-wants.ts";
-import { pulledRegistries } from "../containers/pulled.ts";
+import { type JobWants, jobWants, pulledRegistries } from "../containers/job-wants.ts";
 import { containersUse } from "../domain/containers.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { ContainersBootData } from "../guest/boot.ts";

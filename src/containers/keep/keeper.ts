@@ -16,8 +16,7 @@ import { freeBytesOf } from "../../base/disk-ledger.ts";
 import { hashFile, processMark, syncPath } from "../../base/durable-file.ts";
 import { makeDirectory } from "../../base/trusted-file.ts";
 import { DAY_MS, MINUTE_MS } from "../../base/units.ts";
-import type { ContainerError } from "../errors.ts";
-import { noSpace } from "./no-space.ts";
+import { type ContainerError, noSpace } from "../errors.ts";
 import { type KeptDisk, type Kind, Records, unpinned } from "./records.ts";
 import { WorkFiles } from "./work-files.ts";
 
