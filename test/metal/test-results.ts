@@ -29,8 +29,9 @@ const Report = z.object({
 export async function readVerdicts(metal: Metal, path: string): Promise<Verdict[]> {
   const { status, output } = await metal.run(`cat ${path}`);
   if (status !== 0) throw new Error(`the tests inside left no verdicts: ${output}`);
+  const isRun = ({ status }: { status: string }) => !["pending", "skipped", "todo"].includes(status);
   return Report.parse(JSON.parse(output)).testResults.flatMap(({ assertionResults }) =>
-    assertionResults.map(({ fullName, status, duration, failureMessages }) => ({
+    assertionResults.filter(isRun).map(({ fullName, status, duration, failureMessages }) => ({
       name: fullName,
       passed: status === "passed",
       ms: Math.round(duration ?? 0),
