@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aControlPorts } from "../../../test/builders/control-ports.ts";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
@@ -14,7 +15,7 @@ import { Secret } from "../../base/secret.ts";
 import { type DaemonStatus, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
 import { DeliveryList, RunnerList, WebhookStatus } from "../../views/webhook-api.ts";
-import { type ControlServer, openControlServer } from "./control-server.ts";
+import { type ControlServer, openControlServer } from "../control/control-server.ts";
 import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
@@ -71,6 +72,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     caches: [],
   };
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: () => status,
     hosts: aHostPorts(),
     console: async () => "",
