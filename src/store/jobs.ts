@@ -66,7 +66,7 @@ export async function readJobs(db: Kysely<Tables>, filter: JobFilter): Promise<J
 }
 
 /** The project itself, or what lies below a group of that path. GitLab's paths differ in more than the case of their letters. */
-export function isInProject(path: string): RawBuilder<SqlBool> {
+function isInProject(path: string): RawBuilder<SqlBool> {
   const below = `${path}/`;
   return sql`(lower(project) = lower(${path}) or lower(substr(project, 1, ${[...below].length})) = lower(${below}))`;
 }

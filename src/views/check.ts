@@ -8,15 +8,15 @@ import type { Status } from "./api.ts";
 
 /** In the order of the exit codes that monitoring systems of Nagios' kind know. */
 export const checkLevels = ["ok", "warning", "critical", "unknown"] as const;
-export type CheckLevel = (typeof checkLevels)[number];
+type CheckLevel = (typeof checkLevels)[number];
 
-export interface CheckProblem {
+interface CheckProblem {
   readonly level: "warning" | "critical";
   readonly text: string;
 }
 
 /** One figure with the limits at which it is a warning or critical, and the least and most that it can be. */
-export interface Figure {
+interface Figure {
   readonly name: string;
   readonly value: number;
   readonly unit?: "s" | "B" | undefined;
