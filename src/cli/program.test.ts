@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
+import { aJobLogs } from "../../test/builders/job-logs.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
@@ -105,6 +106,7 @@ async function openDaemon(): Promise<void> {
     async *followConsole() {
       yield " more";
     },
+    jobLogs: aJobLogs(),
     drain: () => void calls.push("drain"),
     resume: () => void calls.push("resume"),
     reload: async () => ["pool small: new runner token"],

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
+import { aJobLogs } from "../../test/builders/job-logs.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aNewRunner } from "../../test/builders/managed-runner.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
@@ -50,6 +51,7 @@ beforeAll(async () => {
     hosts: aHostPorts(),
     console: async () => "",
     async *followConsole() {},
+    jobLogs: aJobLogs(),
     drain: () => {},
     resume: () => {},
     reload: async () => [SENTENCE, `pool ${NAME}: ${SENTENCE}`],

@@ -7,6 +7,7 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
+import { aJobLogs } from "../../test/builders/job-logs.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
@@ -100,6 +101,7 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
     }),
     console: async () => "",
     async *followConsole() {},
+    jobLogs: aJobLogs(),
     drain: () => {},
     resume: () => {},
     reload: async () => {

@@ -59,9 +59,8 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 
   return {
     ...createWebhookViews(store),
-    async jobs({ live, limit } = {}) {
-      const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
-      return (await store.jobs(filter)).map(jobView);
+    async jobs({ live, ...filter } = {}) {
+      return (await store.jobs({ ...filter, ...(live ? { unfinished: true } : {}) })).map(jobView);
     },
     async job(id) {
       const job = await store.job(id);

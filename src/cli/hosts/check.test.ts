@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
+import { aJobLogs } from "../../../test/builders/job-logs.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { commandLine } from "../../../test/harness/command-line.ts";
 import { systemClock } from "../../base/clock.ts";
@@ -56,6 +57,7 @@ async function open(hosts: Partial<HostPorts> = {}): Promise<void> {
     status: unused,
     console: unused,
     followConsole: unused,
+    jobLogs: aJobLogs(),
     drain: unused,
     resume: unused,
     reload: unused,

@@ -5,14 +5,13 @@
 import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { isMachineId } from "../../base/ids.ts";
-import { MIB_BYTES } from "../../base/units.ts";
-import { isLocalHost } from "../../domain/placement.ts";
+import { jobResults, jobStates } from "../../domain/states.ts";
 import { composeStatus, composeWebhook, type PublicServerReads } from "../../views/status.ts";
 import { TrialOrder, type TrialStep } from "../../views/trial-api.ts";
 import { toRunnerView } from "../../views/views.ts";
 import { RunnerRequest, type RunnerView, type WebhookViews } from "../../views/webhook-api.ts";
 import { HttpError } from "../errors.ts";
+import { flag, JobParams, registerLogRoutes } from "./log-routes.ts";
 import type { HostPorts, RouteDeps, WebhookPorts } from "./ports.ts";
 
 /** What to say of a job that nobody here has heard of. */
@@ -22,29 +21,26 @@ const hints = {
   tagged:
     "FireRunner has neither claimed nor noticed it, or it ended long ago. A job that waits in GitLab needs a tag that names a machine, such as firecracker-2cpu-4gb, and its project must be known: see “firerunner webhook status”.",
 };
-const flag = z
-  .enum(["0", "1"])
-  .default("0")
-  .transform((text) => text === "1");
 const ListQuery = z.object({ live: flag, limit: z.coerce.number().int().min(1).max(10_000).optional() });
-const JobParams = z.object({ id: z.coerce.number().int().positive() });
-const MachineParams = z.object({
-  id: z.string().refine(isMachineId, "a machine's id looks like fr-abcd2345"),
+const JobsQuery = ListQuery.extend({
+  project: z.string().min(1).max(1_000).optional(),
+  pool: z.string().min(1).max(20_000).optional(),
+  states: wordsOf(jobStates).optional(),
+  results: wordsOf(jobResults).optional(),
+  since: z.coerce.number().int().min(0).optional(),
 });
-const ConsoleQuery = z.object({
-  follow: flag,
-  bytes: z.coerce
-    .number()
-    .int()
-    .min(0)
-    .max(8 * MIB_BYTES)
-    .default(65_536),
-});
+/** Some of the words, with commas between. */
+function wordsOf<const Word extends string>(words: readonly [Word, ...Word[]]) {
+  return z
+    .string()
+    .transform((text) => text.split(","))
+    .pipe(z.array(z.enum(words)).min(1));
+}
 
 export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
   const { views, ports } = deps;
   app.get("/v1/status", async () => await composeStatus(ports, views));
-  app.get("/v1/jobs", async ({ query }) => ({ jobs: await views.jobs(ListQuery.parse(query)) }));
+  app.get("/v1/jobs", async ({ query }) => ({ jobs: await views.jobs(JobsQuery.parse(query)) }));
   app.get("/v1/jobs/:id", async ({ params }) => {
     const { id } = JobParams.parse(params);
     const report = await views.job(id);
@@ -54,7 +50,7 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
     });
   });
   app.get("/v1/machines", async ({ query }) => ({ machines: await views.machines(ListQuery.parse(query)) }));
-  registerConsole(app, deps);
+  registerLogRoutes(app, deps);
   registerWebhookRoutes(app, views, ports);
   registerHostRoutes(app, { hosts: ports.hosts, closing: deps.closing });
   app.post("/v1/drain", async () => {
@@ -66,33 +62,6 @@ export function registerRoutes(app: FastifyInstance, deps: RouteDeps): void {
     return { messages: ["jobs are claimed again"] };
   });
   app.post("/v1/reload", async () => ({ messages: [...(await ports.reload())] }));
-}
-
-function registerConsole(app: FastifyInstance, { views, ports, closing }: RouteDeps): void {
-  app.get("/v1/machines/:id/console", async ({ params, query }, reply) => {
-    const { id } = MachineParams.parse(params);
-    const { follow, bytes } = ConsoleQuery.parse(query);
-    const machine = await views.machine(id);
-    if (!machine) {
-      throw new HttpError("not_found", `machine ${id} is not known here`, {
-        hint: "“firerunner machines --all” lists those of the past as well.",
-      });
-    }
-    if (!isLocalHost(machine.host)) throw noConsole(id, machine.host);
-    reply.type("text/plain; charset=utf-8");
-    if (!follow) return await ports.console(id, bytes);
-    const gone = new AbortController();
-    reply.raw.on("close", () => gone.abort());
-    const signal = AbortSignal.any([gone.signal, closing]);
-    return reply.send(Readable.from(tailThenFollow(ports, id, bytes, signal)));
-  });
-}
-
-/** An empty answer would say that the machine is silent, and following it would never end. */
-function noConsole(id: string, host: string): HttpError {
-  return new HttpError("not_found", `machine ${id} is on the host ${host}, which shows no console`, {
-    hint: `On ${host} itself its console is the file firecracker.stdout below /var/lib/flintlock/vm.`,
-  });
 }
 
 const HostParams = z.object({ name: z.string().min(1), action: z.enum(["drain", "resume", "forget"]) });
@@ -126,42 +95,7 @@ async function* lines(steps: AsyncIterable<TrialStep>, signal: AbortSignal): Asy
   }
 }
 
-interface Console {
-  console(machineId: string, maxBytes: number): Promise<string>;
-  followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
-}
-
-/**
- * The end of a console and then what comes. Following begins before the end is read, so that nothing falls between the
- * two: a line may come twice, none is lost.
- */
-async function* tailThenFollow(
-  { console, followConsole }: Console,
-  machineId: string,
-  maxBytes: number,
-  signal: AbortSignal,
-): AsyncGenerator<string> {
-  const following = followConsole(machineId, signal)[Symbol.asyncIterator]();
-  const first = following.next();
-  // Looked at below; until then its failure must not count as unhandled.
-  first.catch(() => {});
-  try {
-    const tail = await console(machineId, maxBytes);
-    if (tail !== "") yield tail;
-    for (let next = await first; !next.done; next = await following.next()) yield next.value;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    await following.return?.();
-  }
-}
-
-const RunnersQuery = z.object({
-  gone: z
-    .enum(["0", "1"])
-    .default("0")
-    .transform((text) => text === "1"),
-});
+const RunnersQuery = z.object({ gone: flag });
 const RunnerParams = z.object({
   name: z
     .string()

@@ -6,6 +6,7 @@ import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
+import { aJobLogs } from "../../../test/builders/job-logs.ts";
 import { aNewMachine } from "../../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { systemClock } from "../../base/clock.ts";
@@ -65,6 +66,7 @@ const ports: ControlPorts = {
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
     calls.push("unfollowed");
   },
+  jobLogs: aJobLogs(),
   drain: () => void calls.push("drain"),
   resume: () => void calls.push("resume"),
   reload: async () => {

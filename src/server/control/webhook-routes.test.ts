@@ -5,6 +5,7 @@ import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
+import { aJobLogs } from "../../../test/builders/job-logs.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../../test/builders/webhook-ports.ts";
 import { systemClock } from "../../base/clock.ts";
@@ -75,6 +76,7 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     hosts: aHostPorts(),
     console: async () => "",
     async *followConsole() {},
+    jobLogs: aJobLogs(),
     drain: () => {},
     resume: () => {},
     reload: async () => [],
