@@ -108,8 +108,10 @@ function steeringOf({
   scheduler,
   claimer,
   fleet,
-}: Components): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
+  relay,
+}: Components): Pick<ControlPorts, "console" | "followConsole" | "jobLogs" | "drain" | "resume"> {
   return {
+    jobLogs: relay.logs,
     console: async (id, bytes) => (await driverOf(store, fleet, id))?.console(id, bytes) ?? "",
     followConsole: (id, signal) => followConsole(store, fleet, id, signal),
     drain: () => scheduler.drain(),

@@ -7,7 +7,6 @@ import { stripVTControlCharacters } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { aControlPorts } from "../../test/builders/control-ports.ts";
-import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aNewRunner } from "../../test/builders/managed-runner.ts";
@@ -49,11 +48,6 @@ beforeAll(async () => {
   const ports: ControlPorts = {
     ...aControlPorts(),
     status: () => status,
-    hosts: aHostPorts(),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
     reload: async () => [SENTENCE, `pool ${NAME}: ${SENTENCE}`],
     publicServer: {
       addresses: () => [ADDRESS, ADDRESS],

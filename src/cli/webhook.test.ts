@@ -7,7 +7,6 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aControlPorts } from "../../test/builders/control-ports.ts";
-import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
@@ -84,7 +83,6 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
   kept = await aStore({ clock: systemClock });
   const ports: ControlPorts = {
     ...aControlPorts(),
-    hosts: aHostPorts(),
     status: () => ({
       version: "1.2.3",
       pid: 42,
@@ -100,10 +98,6 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       troubles: [],
       caches: [],
     }),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
     reload: async () => {
       asked.push("reload");
       return [];

@@ -4,6 +4,7 @@
  * they have happened.
  */
 import { z } from "zod";
+import type { JobResult, JobState } from "../domain/states.ts";
 import { WebhookStatus } from "./webhook-api.ts";
 
 const at = z.number().nullable();
@@ -242,10 +243,21 @@ export interface ListFilter {
   readonly limit?: number | undefined;
 }
 
+/** Which jobs a list has; what is left out limits nothing. */
+export interface JobFilter extends ListFilter {
+  /** The path of a project, or of a group: of all projects below it. */
+  readonly project?: string | undefined;
+  readonly pool?: string | undefined;
+  readonly states?: readonly JobState[] | undefined;
+  readonly results?: readonly JobResult[] | undefined;
+  /** Claimed then or later (epoch ms). */
+  readonly since?: number | undefined;
+}
+
 /** Looking at jobs and machines: the daemon does it for the socket, and offline a command does it by itself. */
 export interface Views {
   /** Newest first. */
-  jobs(filter?: ListFilter): Promise<JobView[]>;
+  jobs(filter?: JobFilter): Promise<JobView[]>;
   /** Undefined for a job that was neither claimed nor noticed here, or has been pruned. */
   job(id: number): Promise<JobStory | undefined>;
   machines(filter?: ListFilter): Promise<MachineView[]>;

@@ -68,9 +68,8 @@ export function createViews({
     ...createWebhookViews(store),
     events: async (filter) => (await store.events(filter)).map(toEventView),
     lastEvent: () => store.lastEvent(),
-    async jobs({ live, limit } = {}) {
-      const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
-      return (await store.jobs(filter)).map(jobView);
+    async jobs({ live, ...filter } = {}) {
+      return (await store.jobs({ ...filter, ...(live ? { unfinished: true } : {}) })).map(jobView);
     },
     async job(id) {
       const job = await store.job(id);

@@ -1,9 +1,14 @@
-/** What machines write. */
+/**
+ * What is written by machines and jobs, as text: a machine's console, and the end of a running job's log. With `follow` the answer goes on
+ * with what comes.
+ */
 import { z } from "zod";
 import { MIB_BYTES } from "../../base/units.ts";
 import { isLocalHost } from "../../domain/placement.ts";
+import type { JobStory } from "../../views/api.ts";
 import { HttpError } from "../errors.ts";
-import { flag, machineId } from "./parameters.ts";
+import { flag, JobParams, machineId } from "./parameters.ts";
+import type { ControlPorts } from "./ports.ts";
 import { type Route, route } from "./route.ts";
 
 const MachineParams = z.object({ id: machineId });
@@ -35,6 +40,22 @@ export const logRoutes: readonly Route[] = [
       }
       if (!isLocalHost(machine.host)) throw noConsole(id, machine.host);
       return follow ? tailThenFollow(ports, id, bytes, signal) : await ports.console(id, bytes);
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/jobs/:id/log",
+    role: "operator",
+    summary:
+      "The end of a running job's log, and with follow=1 what comes. That of an ended job is in GitLab.",
+    params: JobParams,
+    query: ConsoleQuery,
+    answers: "text/plain",
+    async handle({ params: { id }, query: { follow, bytes }, signal }, { views, ports }) {
+      const story = await views.job(id);
+      const text = ports.jobLogs.tail(id, bytes);
+      if (story === undefined || text === undefined) throw await noLog(id, story, ports);
+      return follow ? ports.jobLogs.follow(id, bytes, signal) : text;
     },
   }),
 ];
@@ -72,4 +93,29 @@ async function* tailThenFollow(
   } finally {
     await following.return?.();
   }
+}
+
+/** Where the log is instead, or when there will be one. */
+async function noLog(id: number, story: JobStory | undefined, ports: ControlPorts): Promise<HttpError> {
+  if (story === undefined) {
+    return new HttpError("not_found", `job ${id} is not known here`, {
+      hint: "This FireRunner has neither claimed nor noticed it, or it ended long ago.",
+    });
+  }
+  const why = `“firerunner why ${id}” tells its story.`;
+  if (!("job" in story) || story.job.state === "claimed" || story.job.state === "starting") {
+    return new HttpError("not_found", `job ${id} has no log yet: it has not begun`, {
+      hint: `“firerunner logs ${id} -f” waits for it. ${why}`,
+    });
+  }
+  const { state, project } = story.job;
+  const page = project === "" ? "its page" : `${(await ports.status()).gitlabUrl}/${project}/-/jobs/${id}`;
+  const isRunning = state === "running";
+  return new HttpError(
+    "not_found",
+    isRunning
+      ? `nothing of the log of job ${id} has come by since FireRunner was started`
+      : `job ${id} has ended, and its log is in GitLab alone`,
+    { hint: `GitLab has all of it: ${page}. ${why}` },
+  );
 }

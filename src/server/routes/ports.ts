@@ -13,6 +13,7 @@ export interface ControlPorts extends StatusReads {
   console(machineId: string, maxBytes: number): Promise<string>;
   /** Its console from now on, until the signal aborts or the machine is gone. */
   followConsole(machineId: string, signal: AbortSignal): AsyncIterable<string>;
+  readonly jobLogs: JobLogPorts;
   drain(): void | Promise<void>;
   resume(): void | Promise<void>;
   /** Reads the configuration again. Returns what changed, in words; throws when it cannot be used. */
@@ -26,6 +27,13 @@ export interface ControlPorts extends StatusReads {
   readonly clock: Clock;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
   readonly webhook?: WebhookPorts | undefined;
+}
+
+export interface JobLogPorts {
+  /** What a running job has written lately; undefined when nothing of its log has come by since this program began. */
+  tail(jobId: number, maxBytes: number): string | undefined;
+  /** The same, and then what comes, until the signal aborts or its machine is gone. */
+  follow(jobId: number, maxBytes: number, signal: AbortSignal): AsyncIterable<string>;
 }
 
 /** What may be asked of hosts, by name. Each returns what was done, in words; throws `not_found` for a name that is none. */

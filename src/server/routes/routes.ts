@@ -1,5 +1,6 @@
 /** Everything that may be asked of the running program. What is shown comes from the views; what is done goes through ports. */
 import { z } from "zod";
+import { jobResults, jobStates } from "../../domain/states.ts";
 import { Done, JobList, JobStory, MachineList, RetriedJob, Status } from "../../views/api.ts";
 import { composeStatus } from "../../views/status.ts";
 import { HttpError } from "../errors.ts";
@@ -19,6 +20,22 @@ const hints = {
 };
 const ListQuery = z.object({ live: flag, limit: z.coerce.number().int().min(1).max(10_000).optional() });
 
+const JobsQuery = ListQuery.extend({
+  project: z.string().min(1).max(1_000).optional(),
+  pool: z.string().min(1).max(20_000).optional(),
+  states: wordsOf(jobStates).optional(),
+  results: wordsOf(jobResults).optional(),
+  since: z.coerce.number().int().min(0).optional(),
+});
+
+/** Some of the words, with commas between. */
+function wordsOf<const Word extends string>(words: readonly [Word, ...Word[]]) {
+  return z
+    .string()
+    .transform((text) => text.split(","))
+    .pipe(z.array(z.enum(words)).min(1));
+}
+
 const shown: readonly Route[] = [
   route({
     method: "GET",
@@ -33,7 +50,7 @@ const shown: readonly Route[] = [
     path: "/jobs",
     role: "viewer",
     summary: "Jobs that were claimed here, newest first.",
-    query: ListQuery,
+    query: JobsQuery,
     answers: JobList,
     handle: async ({ query }, { views }) => ({ jobs: await views.jobs(query) }),
   }),

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aControlPorts } from "../../../test/builders/control-ports.ts";
-import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../../test/builders/webhook-ports.ts";
@@ -74,12 +73,6 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
   const ports: ControlPorts = {
     ...aControlPorts(),
     status: () => status,
-    hosts: aHostPorts(),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
-    reload: async () => [],
     publicServer: {
       addresses: () => ["https://127.0.0.1:8443"],
       readiness: () => ({ ready: false, problems: ["no image"] }),

@@ -1,0 +1,52 @@
+/** What a row of the table of metrics says, and what its labels may hold: every label has a bound, so that no series is without one. */
+
+export type LabelBound =
+  /** These values, and `other` for whatever else comes up. */
+  | { readonly kind: "fixed"; readonly values: readonly string[] }
+  /** As many values as there are of these things, and at most so many; those beyond are counted together as `rest`. */
+  | { readonly kind: "open"; readonly of: string; readonly most: number; readonly rest: string };
+
+export interface MetricRow {
+  readonly type: "counter" | "gauge" | "histogram";
+  /** One sentence; it stands in what is scraped, on the page and over the panels. */
+  readonly help: string;
+  /** By name. */
+  readonly labels: Readonly<Record<string, LabelBound>>;
+  /** Upper bounds, growing, in the unit of the name; of a histogram. */
+  readonly buckets?: readonly number[];
+}
+
+/** Metrics that answer one question of an operator. */
+export interface MetricSection {
+  readonly title: string;
+  readonly question: string;
+  readonly rows: Readonly<Record<string, MetricRow>>;
+}
+
+export function oneOf<const Values extends readonly string[]>(...values: Values) {
+  return { kind: "fixed", values } as const satisfies LabelBound;
+}
+
+/**
+ * A pool of the configuration by its name, and that of a set of tags by its tags (`tags:TAG,TAG`), both as long as there are few of them.
+ * Pools that are made for one job each are `job:*`. No name of the configuration has a colon.
+ */
+export const pool = {
+  kind: "open",
+  of: "pools and sets of tags (`job:*` for all that are made for one job)",
+  most: 64,
+  rest: "tags:*",
+} as const satisfies LabelBound;
+
+export const driver = { kind: "open", of: "drivers", most: 8, rest: "other" } as const satisfies LabelBound;
+
+/** What does not change while the process runs. */
+export const ofProcess = {
+  kind: "open",
+  of: "this process",
+  most: 1,
+  rest: "other",
+} as const satisfies LabelBound;
+
+/** As `status` names it: `qemu`, `flintlock/metal-1`. */
+export const host = { kind: "open", of: "hosts", most: 1000, rest: "other" } as const satisfies LabelBound;
