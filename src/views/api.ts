@@ -266,7 +266,7 @@ export interface Views {
   liveMachines(): Promise<number>;
 }
 
-export interface EventFilter {
+interface EventFilter {
   readonly jobId?: number;
   readonly machineId?: string;
   readonly afterSeq?: number;

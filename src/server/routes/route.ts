@@ -12,7 +12,7 @@ import type { RouteDeps } from "./ports.ts";
 type TextType = "text/plain" | "text/event-stream" | "application/x-ndjson";
 
 /** A request, its parts read. What a route does not take is undefined. */
-export interface Asked<Params, Query, Body> {
+interface Asked<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;
