@@ -15,6 +15,12 @@ const statusOf: Readonly<Record<string, number>> = {
   too_many: 429,
 };
 
+/** A failure of somebody whom we asked, or of the configuration that is to be read, is none of ours. */
+function statusOfCode(code: string): number {
+  if (/^(gitlab|vm_host)_/.test(code)) return 502;
+  return statusOf[code] ?? (code.startsWith("config_") ? 409 : 500);
+}
+
 interface ProblemOptions {
   readonly log: Log;
   /** Said of a path at which there is nothing. */
@@ -42,7 +48,7 @@ function problemOf(error: unknown, internal: string): { status: number; problem:
   }
   if (error instanceof FireRunnerError) {
     const { code, message, hint = null } = error;
-    return { status: statusOf[code] ?? 500, problem: { code, message, hint } };
+    return { status: statusOfCode(code), problem: { code, message, hint } };
   }
   const status = (error as { statusCode?: number }).statusCode ?? 500;
   const message = error instanceof Error ? error.message : String(error);
