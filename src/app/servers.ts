@@ -5,8 +5,9 @@ import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
 import { openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts } from "../server/control/ports.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
+import { createEventFeed } from "../server/routes/event-routes.ts";
+import type { ControlPorts } from "../server/routes/ports.ts";
 import type { Store } from "../store/store.ts";
 import { blockersOf } from "../views/blockers.ts";
 import type { DaemonReads } from "../views/ports.ts";
@@ -18,6 +19,7 @@ import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
+import { createJobRetry } from "./job-retry.ts";
 import { type About, daemonReads, webhookPorts } from "./reads.ts";
 
 export interface ServersOptions {
@@ -80,6 +82,12 @@ async function openControl(
     },
     status: async () => ({ ...describeDaemon(reads), caches: [...(await components.caches.uses())] }),
     reload,
+    retryJob: createJobRetry({ store: components.store, rest: components.tagged?.rest }),
+    events: createEventFeed(components.store.onEvent),
+    async noteChange({ name: who, role }, change) {
+      await components.store.note("operator:acted", {}, { who, role, change });
+    },
+    clock: systemClock,
     publicServer: publicServer && {
       addresses: () => publicServer.addresses,
       readiness: () => readReadiness(reads),

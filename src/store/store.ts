@@ -210,6 +210,8 @@ export interface EventStore {
     afterSeq?: number;
     limit?: number;
   }): Promise<LifecycleEvent[]>;
+  /** The number of the newest; 0 before the first. */
+  lastEvent(): Promise<number>;
   /** Calls `listener` after each commit, in order. Returns the way to stop. */
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
 }
