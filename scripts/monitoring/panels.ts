@@ -14,7 +14,7 @@ export const GRID_COLUMNS = 24;
 /** Of the classic JSON: what Grafana 10 writes, and later ones convert when they load it. */
 const SCHEMA_VERSION = 39;
 
-export interface Query {
+interface Query {
   readonly expr: string;
   /** For people, with labels in braces: `{{host}}`. */
   readonly legend: string;
