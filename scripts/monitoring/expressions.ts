@@ -41,6 +41,11 @@ function rowOf(metric: string): { readonly row: MetricRow; readonly labels: read
   return { row: histogram, labels: [...Object.keys(histogram.labels), ...(part === "bucket" ? ["le"] : [])] };
 }
 
+/** The metrics of the table in it. */
+export function metricsIn(expr: string): string[] {
+  return selectorsIn(expr).map(({ metric }) => (metric in table ? metric : metric.replace(/_[a-z]+$/, "")));
+}
+
 /** What of it does not exist, in words: metrics, labels, values of labels. `recorded`: names that rules make, which have `instance` alone. */
 export function unknownIn(expr: string, recorded: readonly string[] = []): string[] {
   const found = selectorsIn(expr);
