@@ -29,6 +29,7 @@ const endpoints: readonly (readonly [RegExp, Endpoint])[] = [
   [/^\/api\/v4\/(?:(?:projects|groups)\/[^/]+\/runners|runners|user\/runners)/, "runners"],
   [/^\/api\/v4\/projects\/[^/]+\/jobs/, "project_jobs"],
   [/^\/api\/v4\/(?:projects|groups)(?:\/|$)/, "projects"],
+  [/\/info\/refs$/, "git"],
   [/\.git\/(?:info|git-upload-pack|git-receive-pack|gitlab-lfs|objects|HEAD)/, "git"],
 ];
 

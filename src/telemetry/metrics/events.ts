@@ -44,61 +44,84 @@ const MOST_KILLED = 1_000;
 const UNKNOWN = "unknown";
 
 export function createEventCounts({ instruments, jobs, machines, now }: EventCountsDeps): EventCounts {
-  const { count } = instruments;
   const ofJobs = createJobCounts(instruments, jobs);
-  const usage = createUsage(instruments);
+  const ofMachines = createMachineCounts(instruments, { machines, now, poolOf: ofJobs.poolOf });
+  return {
+    take(event) {
+      ofJobs.take(event);
+      ofMachines.take(event);
+      takeOfGuest(instruments.count, event);
+    },
+    takeRecord: (record) => observePhases(instruments, record),
+    countUsage: ofMachines.countUsage,
+  };
+}
+
+interface Living extends Pick<EventCountsDeps, "machines" | "now"> {
+  readonly poolOf: (jobId: number | null) => string;
+}
+
+function createMachineCounts({ count }: Pick<Instruments, "count">, { machines, now, poolOf }: Living) {
+  const usage = createUsage({ count });
   const drivers = new Map<string, string>();
   for (const machine of machines) {
     drivers.set(machine.id, machine.driver);
     usage.begin(machine, now);
   }
 
-  function operation(id: string | null, operation: "create" | "destroy", result: "success" | "failure"): void {
-    const driver = (id !== null && drivers.get(id)) || UNKNOWN;
+  function operation(id: string, operation: "create" | "destroy", result: "success" | "failure"): void {
+    const driver = drivers.get(id) ?? UNKNOWN;
     count("firerunner_machine_operations_total", 1, { driver, operation, result });
   }
 
-  function begin(id: string, jobId: number | null, at: number, detail: EventDetails["machine:creating"]): void {
+  function begin(
+    id: string,
+    jobId: number | null,
+    at: number,
+    detail: EventDetails["machine:creating"],
+  ): void {
     const { driver, cpus, memoryMib } = detail;
     drivers.set(id, driver);
-    usage.begin({ id, pool: ofJobs.poolOf(jobId), cpus, memoryMib }, at);
+    usage.begin({ id, pool: poolOf(jobId), cpus, memoryMib }, at);
   }
 
-  function takeOfMachine(event: LifecycleEvent): void {
-    const { machineId, jobId, at } = event;
+  function end(id: string, at: number): void {
+    operation(id, "destroy", "success");
+    usage.end(id, at);
+    drivers.delete(id);
+  }
+
+  function take(event: LifecycleEvent): void {
+    const { jobId, at } = event;
+    const id = event.machineId ?? "";
     switch (event.kind) {
       case "machine:creating":
-        return machineId === null ? undefined : begin(machineId, jobId, at, event.detail);
+        begin(id, jobId, at, event.detail);
+        break;
       case "machine:booting":
-        return operation(machineId, "create", "success");
+        operation(id, "create", "success");
+        break;
       case "machine:create-failed":
-        return operation(machineId, "create", "failure");
+        operation(id, "create", "failure");
+        break;
       case "machine:destroy-failed":
-        return operation(machineId, "destroy", "failure");
+        operation(id, "destroy", "failure");
+        break;
       case "machine:gone":
-        operation(machineId, "destroy", "success");
-        usage.end(machineId ?? "", at);
-        drivers.delete(machineId ?? "");
-        return undefined;
+        end(id, at);
+        break;
       case "machine:out-of-memory":
         count("firerunner_machines_out_of_memory_total", 1);
-        return count("firerunner_guest_oom_kills_total", Math.min(event.detail.killed, MOST_KILLED));
+        count("firerunner_guest_oom_kills_total", Math.min(event.detail.killed, MOST_KILLED));
+        break;
       case "machine:unknown":
-        return count("firerunner_orphan_machines_total", 1);
+        count("firerunner_orphan_machines_total", 1);
+        break;
       default:
-        return undefined;
     }
   }
 
-  return {
-    take(event) {
-      ofJobs.take(event);
-      takeOfMachine(event);
-      takeOfGuest(count, event);
-    },
-    takeRecord: (record) => observePhases(instruments, record),
-    countUsage: usage.count,
-  };
+  return { take, countUsage: usage.count };
 }
 
 function createJobCounts({ count, observe }: EventCountsDeps["instruments"], living: readonly LivingJob[]) {

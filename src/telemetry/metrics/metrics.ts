@@ -104,7 +104,7 @@ export function createMetrics({ withCompatible, clock, log }: MetricsOptions): M
     },
     async scrape(format) {
       const going = underWay.get(format);
-      if (going) return await going;
+      if (going !== undefined) return await going;
       // The other format is of the same instruments, and waits for its turn.
       const scraped = previous.then(() => scrapeAlone(format)).finally(() => underWay.delete(format));
       underWay.set(format, scraped);
@@ -134,7 +134,7 @@ function programSources(
       writeFigures(snapshot, figures, clock.now());
       if (withCompatible) writeCompatible(snapshot, figures, version);
     },
-    machines: async (snapshot) => writeMachines(snapshot, await reads.machines()),
+    machines: async (snapshot) => writeMachines(snapshot, await reads.machines(), reads.drivers()),
     async webhooks(snapshot) {
       const webhooks = await reads.webhooks();
       if (webhooks) writeWebhooks(snapshot, webhooks);

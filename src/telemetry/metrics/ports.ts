@@ -6,6 +6,8 @@ export interface MetricsReads {
   readonly version: string;
   figures(): Promise<Figures>;
   machines(): Promise<readonly { readonly driver: string; readonly state: MachineState }[]>;
+  /** Of all hosts there are. */
+  drivers(): Iterable<string>;
   /** Names of the pools of the configuration. */
   configuredPools(): Iterable<string>;
   webhooks(): Promise<WebhookFigures | undefined>;

@@ -12,8 +12,7 @@ export function writeFigures({ set }: Snapshot, figures: Figures, now: number): 
   set("firerunner_ready", bit(figures.isReady));
   set("firerunner_draining", bit(figures.isDraining));
   set("firerunner_gitlab_up", bit(figures.gitLabAnswers));
-  for (const state of unfinishedJobStates)
-    set("firerunner_jobs", figures.jobs.get(state) ?? 0, { state });
+  for (const state of unfinishedJobStates) set("firerunner_jobs", figures.jobs.get(state) ?? 0, { state });
   for (const cause of waitingCauses)
     set("firerunner_jobs_waiting", figures.waiting.get(cause) ?? 0, { cause });
   for (const cause of unservableCauses)
@@ -47,10 +46,11 @@ function writeHost(
 export function writeMachines(
   { set }: Snapshot,
   machines: Awaited<ReturnType<MetricsReads["machines"]>>,
+  drivers: Iterable<string>,
 ): void {
   const byDriver = Map.groupBy(machines, ({ driver }) => driver);
-  for (const [driver, own] of byDriver) {
-    const byState = Map.groupBy(own, ({ state }) => state);
+  for (const driver of new Set([...drivers, ...byDriver.keys()])) {
+    const byState = Map.groupBy(byDriver.get(driver) ?? [], ({ state }) => state);
     for (const state of occupyingMachineStates)
       set("firerunner_machines", byState.get(state)?.length ?? 0, { driver, state });
   }
@@ -91,7 +91,10 @@ export function writeCertificates(
 /** Under the names of GitLab's own runner, which has one number for all its machines and knows its jobs by its sections. */
 export function writeCompatible({ set }: Snapshot, figures: Figures, version: string): void {
   const known = figures.hosts.flatMap(({ capacity }) => capacity ?? []);
-  set("gitlab_runner_concurrent", sum(known, ({ machines }) => machines));
+  set(
+    "gitlab_runner_concurrent",
+    sum(known, ({ machines }) => machines),
+  );
   set("gitlab_runner_version_info", 1, { name: "firerunner", version });
   for (const state of unfinishedJobStates)
     for (const [pool, count] of figures.jobsByPool.get(state) ?? [])
