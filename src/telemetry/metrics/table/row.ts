@@ -1,5 +1,6 @@
 /** What a row of the table of metrics says, and what its labels may hold: every label has a bound, so that no series is without one. */
 
+/** Labels with the very same bound have the same values, whatever their metric. */
 export type LabelBound =
   /** These values, and `other` for whatever else comes up. */
   | { readonly kind: "fixed"; readonly values: readonly string[] }
@@ -12,6 +13,8 @@ export interface MetricRow {
   readonly help: string;
   /** By name. */
   readonly labels: Readonly<Record<string, LabelBound>>;
+  /** Of a counter: it is counted elsewhere, and written anew for each scrape. */
+  readonly mirrored?: true;
   /** Upper bounds, growing, in the unit of the name; of a histogram. */
   readonly buckets?: readonly number[];
 }
@@ -40,13 +43,10 @@ export const pool = {
 
 export const driver = { kind: "open", of: "drivers", most: 8, rest: "other" } as const satisfies LabelBound;
 
-/** What does not change while the process runs. */
-export const ofProcess = {
-  kind: "open",
-  of: "this process",
-  most: 1,
-  rest: "other",
-} as const satisfies LabelBound;
+/** What does not change while the process runs; one for each label. */
+export function ofProcess() {
+  return { kind: "open", of: "this process", most: 1, rest: "other" } as const satisfies LabelBound;
+}
 
 /** As `status` names it: `qemu`, `flintlock/metal-1`. */
 export const host = { kind: "open", of: "hosts", most: 1000, rest: "other" } as const satisfies LabelBound;
