@@ -8,6 +8,8 @@ import { HttpError } from "./errors.ts";
 
 const statusOf: Readonly<Record<string, number>> = {
   not_found: 404,
+  not_configured: 404,
+  method_not_allowed: 405,
   bad_request: 400,
   unauthorized: 401,
   forbidden: 403,
@@ -23,13 +25,24 @@ function statusOfCode(code: string): number {
 
 interface ProblemOptions {
   readonly log: Log;
+  /** The methods with which a path can be asked. */
+  readonly methodsAt?: (path: string) => readonly string[];
   /** Said of a path at which there is nothing. */
   readonly unknownPath: string;
   /** Of a failure that is ours, for whoever asked. */
   readonly internal: string;
 }
 
-export function answerProblems(app: FastifyInstance, { log, unknownPath, internal }: ProblemOptions): void {
+export function answerProblems(app: FastifyInstance, options: ProblemOptions): void {
+  const { log, unknownPath, internal, methodsAt = () => [] } = options;
+  app.addHook("onRequest", async ({ url, method }, reply) => {
+    const [path = ""] = url.split("?", 1);
+    const methods = methodsAt(path);
+    if (methods.length === 0 || methods.includes(method)) return;
+    const allowed = methods.join(", ");
+    reply.header("allow", allowed);
+    throw new HttpError("method_not_allowed", `${path} is asked with ${allowed}, not with ${method}`);
+  });
   app.setNotFoundHandler((request) => {
     throw new HttpError("not_found", `there is nothing at ${request.method} ${request.url}`, {
       hint: unknownPath,

@@ -98,22 +98,23 @@ function answerOf({ answers }: Route): Json {
 
 /** What a refusal means, all in the same form. */
 const refusals: Readonly<Record<number, string>> = {
-  400: "The request is not one that can be understood, or what it needs is not configured.",
+  400: "The request is not one that can be understood.",
   401: "There is no token, or one that is not known.",
   403: "The token's role, or the client's address, does not allow it.",
-  404: "What the path names is not known here.",
+  404: "What the path names is not known here, or what it is about is not configured.",
+  405: "The path is asked with another method.",
   409: "It does not go with how things are.",
   413: "The request is too long.",
   415: "The body is no JSON.",
+  431: "The headers are too long.",
   429: "Too many requests, or too many readers.",
   500: "It failed here; the log says why.",
   502: "GitLab, or a host, did not do what it was asked for.",
 };
 
-function refusalsOf({ method, params, body }: Route): Record<string, Json> {
+function refusalsOf({ method, body }: Route): Record<string, Json> {
   const statuses = [
-    ...[400, 401, 403, 429, 500],
-    ...(params ? [404] : []),
+    ...[400, 401, 403, 404, 405, 429, 431, 500],
     ...(method === "GET" ? [] : [409, 502]),
     ...(body ? [413, 415] : []),
   ];
@@ -127,7 +128,11 @@ function responseAt(status: number | string): string {
 function responses(): Record<string, Json> {
   const content = jsonOf(referenceTo(api.Problem));
   return Object.fromEntries(
-    Object.entries(refusals).map(([status, description]) => [`refusal-${status}`, { description, content }]),
+    Object.entries(refusals).map(([status, description]) => [
+      `refusal-${status}`,
+      // Headers that are too long are not read, and answered before anything of ours sees them.
+      status === "431" ? { description } : { description, content },
+    ]),
   );
 }
 
@@ -144,9 +149,9 @@ function reference(name: string): string {
   return `#/components/schemas/${name}`;
 }
 
-/** As whoever asks writes it. */
+/** As whoever asks writes it: what is not known is refused. */
 function inputOf(schema: Schema): Json {
-  return plain(z.toJSONSchema(schema, { io: "input" }));
+  return bare(z.toJSONSchema(schema, { io: "input" }));
 }
 
 function schemas(): Record<string, Json> {
@@ -156,13 +161,16 @@ function schemas(): Record<string, Json> {
   return Object.fromEntries(Object.entries(made).map(([name, schema]) => [name, plain(schema)]));
 }
 
-/** Without what a part of a document does not say of itself; other fields may come. */
+/** Of an answer, in which other fields may come. */
 function plain(schema: object): Json {
+  return bare(schema, (key, value) => key === "additionalProperties" && value === false);
+}
+
+/** Without what a part of a document does not say of itself, and without what else is to go. */
+function bare(schema: object, isToGo: (key: string, value: unknown) => boolean = () => false): Json {
   return JSON.parse(
     JSON.stringify(schema, (key, value: unknown) =>
-      key === "$schema" || key === "$id" || (key === "additionalProperties" && value === false)
-        ? undefined
-        : value,
+      key === "$schema" || key === "$id" || isToGo(key, value) ? undefined : value,
     ),
   ) as Json;
 }
