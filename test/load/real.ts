@@ -85,6 +85,7 @@ export async function runReal(
   const before = await manager.sample();
   const samples: Sample[] = before ? [before] : [];
   const stopSampling = sampleNowAndThen(manager, samples, 2_000);
+  cleanups.defer(stopSampling);
   progress.show(() => {
     const { pending, running, ended } = watch.now();
     return `load: real machines: ${running} jobs run, ${pending} wait, ${ended} of ${count} have ended`;

@@ -85,6 +85,7 @@ async function underLoad(options: LoadOptions, progress: Progress): Promise<{ pa
   const before = await manager.sample();
   const samples: Sample[] = before ? [before] : [];
   const stopSampling = sampleNowAndThen(manager, samples, (options.minutes * MINUTE_MS) / SAMPLES);
+  cleanups.defer(stopSampling);
   const endsAt = startedAt + options.minutes * MINUTE_MS;
   progress.show(() => lineOf("load", watch, endsAt));
   await feed(site, watch, options, endsAt);
