@@ -87,7 +87,8 @@ export async function createFaultProxy({ to, random = Math.random }: FaultProxyO
   async function carry(line: Line, way: Way): Promise<void> {
     const [from, onto] = way === "there" ? [line.near, line.far] : [line.far, line.near];
     try {
-      for await (const piece of from) {
+      // The other way may go on when this one has ended.
+      for await (const piece of from.iterator({ destroyOnReturn: false })) {
         if (line.isDead) continue;
         await weather.pass(way);
         if (fault?.kind === "reset") return resetBoth(line);

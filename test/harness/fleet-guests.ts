@@ -51,7 +51,7 @@ interface GuestsOptions {
 }
 
 /** What a job's log begins with, and has only once: a script that ran twice says so twice. */
-export const firstLineOf = (machineId: string) => `on ${machineId}\n`;
+const firstLineOf = (machineId: string) => `on ${machineId}\n`;
 export const lastLine = "the script has ended\n";
 
 /** How long the script of a job works for so long: `work 1500`. */

@@ -8,7 +8,9 @@ import { writeReport } from "../load/report.ts";
 import { runLoad } from "../load/run-load.ts";
 
 /** The short form of `npm run load`: the real program, for some seconds, without real machines. */
-test("under load every job by webhook has its end, once, and nothing is left", async () => {
+test("under load every job by webhook has its end, once, and nothing is left", {
+  timeout: 400_000,
+}, async () => {
   await using directory = await temporaryDirectory();
   const options = { minutes: 0.06, jobs: 16, real: 0, seed: 1, workMs: [200, 1_500] as const };
   const { signal } = new AbortController();

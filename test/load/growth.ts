@@ -16,7 +16,7 @@ interface Allowance {
   readonly perJob: number;
 }
 
-export const allowances: readonly Allowance[] = [
+const allowances: readonly Allowance[] = [
   { measure: "heldMib", name: "memory held", unit: "MiB", share: 0.1, fixed: 3, perJob: 0 },
   { measure: "rssMib", name: "resident memory", unit: "MiB", share: 0.15, fixed: 16, perJob: 0 },
   { measure: "openFiles", name: "open files", unit: "", share: 0.1, fixed: 12, perJob: 0 },

@@ -1,6 +1,6 @@
 /** A picture of a run as one SVG file: drawn by itself, without fonts, styles or scripts from elsewhere, for light and dark pages. */
 
-export interface Line {
+interface Line {
   readonly name: string;
   /** A colour of the palette. */
   readonly colour: Colour;

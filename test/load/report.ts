@@ -15,7 +15,7 @@ import type { JobCourse, Moment } from "./watch.ts";
 const WIDTH = 80;
 const MOST_TOLD = 12;
 
-export interface Latency {
+interface Latency {
   readonly name: string;
   readonly n: number;
   readonly p50Ms: number;
@@ -63,7 +63,7 @@ export interface Report {
   readonly problems: readonly string[];
 }
 
-export function latencyOf(name: string, valuesMs: readonly number[]): Latency {
+function latencyOf(name: string, valuesMs: readonly number[]): Latency {
   const at = (share: number) => (valuesMs.length === 0 ? 0 : Math.round(quantile(valuesMs, share)));
   return { name, n: valuesMs.length, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) };
 }
@@ -160,7 +160,7 @@ function shortened(list: readonly string[]): string {
 }
 
 /** Lines of at most 80 columns. */
-export function textOf(report: Report): string {
+function textOf(report: Report): string {
   const lines = [`FireRunner under ${report.what}, ${report.at}`, ...report.environment.flatMap(sentence)];
   for (const part of report.parts) lines.push("", ...linesOf(part));
   if (report.leftOut.length > 0) lines.push("", "left out", ...report.leftOut.flatMap(sentence));
@@ -238,7 +238,7 @@ export interface Drawn {
   readonly samples: readonly Sample[];
 }
 
-export function pictureOf(report: Report, { startedAt, moments, courses, samples }: Drawn): string {
+function pictureOf(report: Report, { startedAt, moments, courses, samples }: Drawn): string {
   const since = (at: number) => at - startedAt;
   const endAt = Math.max(startedAt, ...moments.map(({ at }) => at), ...samples.map(({ at }) => at));
   const series = (of: (sample: Sample) => number) =>

@@ -142,7 +142,12 @@ export function givenAtOf({ guests }: Pick<Site, "guests">): Map<number, number>
 }
 
 /** For each job that ends a new one comes, so that there are always as many. */
-async function feed(site: Site, watch: Watch, options: LoadOptions, endsAt: number): Promise<void> {
+export async function feed(
+  site: Site,
+  watch: Watch,
+  options: Pick<LoadOptions, "jobs" | "seed" | "workMs" | "signal">,
+  endsAt: number,
+): Promise<void> {
   const random = createRandom(options.seed);
   const [shortest, longest] = options.workMs ?? usualWork;
   const startedAt = Date.now();
