@@ -82,8 +82,13 @@ export function claimOf(pool: Pool, payload: JobPayload, raw: string, pollMs: nu
     size: pool.size,
     timeoutMs: (payload.runner_info?.timeout ?? DEFAULT_TIMEOUT_S) * SECOND_MS,
     pollMs,
+    queuedMs: queuedMsOf(info.time_in_queue_seconds),
     payload: raw,
   };
+}
+
+function queuedMsOf(seconds: number | null | undefined): number | null {
+  return typeof seconds === "number" && Number.isFinite(seconds) ? Math.round(seconds * SECOND_MS) : null;
 }
 
 /** What people know a runner by: the token's prefix and the first characters behind it. */

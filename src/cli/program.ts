@@ -25,6 +25,7 @@ import { printError, screenWidth, writeLines } from "./output.ts";
 import { addRunner } from "./runner.ts";
 import { addStart } from "./start.ts";
 import { addStatus } from "./status.ts";
+import { addUsage } from "./usage.ts";
 import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
@@ -103,6 +104,7 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addJobs,
     addMachines,
     addHosts,
+    addUsage,
     addWhy,
     addCi,
     addLogs,

@@ -7,8 +7,8 @@ import type { Clock } from "../../base/clock.ts";
 import { atMost } from "../../base/deadline.ts";
 import { FireRunnerError, systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { type Problem, SOCKET_NAME, type Views } from "../../views/api.ts";
-import type { WebhookViews } from "../../views/webhook-api.ts";
+import { type Problem, SOCKET_NAME } from "../../views/api.ts";
+import type { AllViews } from "../../views/views.ts";
 import { HttpError } from "../errors.ts";
 import { registerRoutes } from "./control-routes.ts";
 import type { ControlPorts } from "./ports.ts";
@@ -20,7 +20,7 @@ const CLOSE_LIMIT_MS = 1_000;
 
 interface ControlServerDeps {
   readonly stateDirectory: string;
-  readonly views: Views & WebhookViews;
+  readonly views: AllViews;
   readonly ports: ControlPorts;
   readonly clock: Clock;
   readonly log: Log;

@@ -1,10 +1,9 @@
 /** What may be asked of the running program over the control socket, beside what the views show: each as a port that the composition fills. */
 import type { ManagedRunner } from "../../store/jobs-by-tag.ts";
-import type { Views } from "../../views/api.ts";
 import type { StatusReads } from "../../views/status.ts";
 import type { TaggedJobViews } from "../../views/tagged-jobs.ts";
 import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
-import type { WebhookViews } from "../../views/webhook-api.ts";
+import type { AllViews } from "../../views/views.ts";
 
 export interface ControlPorts extends StatusReads {
   /** The last bytes of a machine's console as text. */
@@ -48,7 +47,7 @@ export interface WebhookPorts extends TaggedJobViews {
 }
 
 export interface RouteDeps {
-  readonly views: Views & WebhookViews;
+  readonly views: AllViews;
   readonly ports: ControlPorts;
   /** Aborts when the server closes: ends every console that is followed. */
   readonly closing: AbortSignal;
