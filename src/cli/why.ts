@@ -35,7 +35,7 @@ function unknownJob(id: number): CliError | DaemonError {
   });
 }
 
-function printStory(output: Output, story: JobStory, all: boolean): void {
+export function printStory(output: Output, story: JobStory, all: boolean): void {
   const { events, explanation } = story;
   output.line(output.paint("bold", explanation.summary));
   const head = headOf(output, story);
