@@ -26,15 +26,14 @@ import { securityHeaders } from "../public/public-app.ts";
 import { wantsOpenMetrics } from "./accept.ts";
 import type { MetricsConfig } from "./config.ts";
 
-/** A Prometheus needs one connection. */
-const limits = {
+const usualLimits = {
   headersTimeout: 5_000,
   requestTimeout: 5_000,
   /** Longer than most scrape intervals, so that a connection is made once. */
   idleTimeout: 90_000,
   maxHeaderBytes: 16 * 1024,
 };
-/** Open connections of those that may ask, and of those that may not, which get no more than a refusal. */
+/** Open connections of those that may ask, of whom a Prometheus needs one, and of those that may not, which get no more than a refusal. */
 const MOST_CONNECTIONS = 32;
 const MOST_REFUSED_CONNECTIONS = 8;
 const REFUSED_IDLE_MS = 5_000;
@@ -51,7 +50,7 @@ const metricsServerName: ServerName = {
 };
 
 /** `metrics` of the configuration, with what its token file holds. */
-export interface MetricsSettings extends MetricsConfig {
+interface MetricsSettings extends MetricsConfig {
   readonly token: Secret | undefined;
 }
 
@@ -63,6 +62,8 @@ export interface MetricsServerDeps {
   ) => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly clock: Clock;
   readonly log: Log;
+  /** Milliseconds and bytes, where they are to be others than usual. */
+  readonly limits?: Partial<typeof usualLimits>;
 }
 
 export interface MetricsServer {
@@ -147,12 +148,12 @@ async function watchCertificate(
 }
 
 function createApp(
-  { scrape, log }: MetricsServerDeps,
+  { scrape, log, limits = {} }: MetricsServerDeps,
   gate: Gate,
   pair: TlsPair | undefined,
 ): FastifyInstance {
   const app = Fastify({
-    serverFactory: (handle) => createHttpServer(limits, pair, handle),
+    serverFactory: (handle) => createHttpServer({ ...usualLimits, ...limits }, pair, handle),
     forceCloseConnections: true,
     exposeHeadRoutes: false,
     // A path that cannot be decoded passes by the hooks.

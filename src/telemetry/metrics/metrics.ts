@@ -44,7 +44,7 @@ export interface Metrics {
 }
 
 /** What of the store is read once, and listened to. */
-export interface WatchedStore {
+interface WatchedStore {
   jobs(filter: { unfinished: true }): Promise<readonly LivingJob[]>;
   machines(filter: { live: true }): Promise<readonly (Omit<LivingMachine, "cpus" | "memoryMib"> & HasSize)[]>;
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
