@@ -5,9 +5,10 @@ import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
 import { openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts } from "../server/control/ports.ts";
 import type { MetricsServer } from "../server/metrics/metrics-server.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
+import { createEventFeed } from "../server/routes/event-routes.ts";
+import type { ControlPorts } from "../server/routes/ports.ts";
 import type { Store } from "../store/store.ts";
 import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { blockersOf } from "../views/blockers.ts";
@@ -20,6 +21,7 @@ import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
+import { createJobRetry } from "./job-retry.ts";
 import { serveMetrics } from "./metrics.ts";
 import { type About, daemonReads, webhookPorts } from "./reads.ts";
 
@@ -95,6 +97,12 @@ async function openControl(
     },
     status: async () => ({ ...describeDaemon(reads), caches: [...(await components.caches.uses())] }),
     reload,
+    retryJob: createJobRetry({ store: components.store, rest: components.tagged?.rest }),
+    events: createEventFeed(components.store.onEvent),
+    async noteChange({ name: who, role }, change) {
+      await components.store.note("operator:acted", {}, { who, role, change });
+    },
+    clock: systemClock,
     publicServer: publicServer && {
       addresses: () => publicServer.addresses,
       readiness: () => readReadiness(reads),
@@ -115,8 +123,10 @@ function steeringOf({
   scheduler,
   claimer,
   fleet,
-}: Components): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
+  relay,
+}: Components): Pick<ControlPorts, "console" | "followConsole" | "jobLogs" | "drain" | "resume"> {
   return {
+    jobLogs: relay.logs,
     console: async (id, bytes) => (await driverOf(store, fleet, id))?.console(id, bytes) ?? "",
     followConsole: (id, signal) => followConsole(store, fleet, id, signal),
     drain: () => scheduler.drain(),

@@ -61,6 +61,8 @@ export interface EventDetails {
   /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */
   "host:drained": { host: string };
   "host:resumed": { host: string };
+  /** Somebody had something changed: by the command line of this computer, or with a token of the API. */
+  "operator:acted": { who: string; role: string; change: string };
   /** The guest asked the proxy for `target` (`host:port`), and its pool lets it. */
   "egress:asked": { target: string };
   /** As asked; the pool's list lacks the target, and has `audit` set. */

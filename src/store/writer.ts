@@ -183,6 +183,12 @@ export async function readEvents(
   return rows.map(toEvent);
 }
 
+/** Of the counter, which stays when events are pruned. */
+export async function readLastEvent(db: Kysely<Tables>): Promise<number> {
+  const row = await db.selectFrom("counters").select("value").where("name", "=", "event").executeTakeFirst();
+  return row?.value ?? 0;
+}
+
 function toEvent(row: EventRow): LifecycleEvent {
   return { ...row, detail: JSON.parse(row.detail) } as LifecycleEvent;
 }

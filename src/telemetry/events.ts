@@ -48,6 +48,7 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "machine:unknown": ["warn", "unknown machine destroyed"],
   "host:drained": ["info", "host drained"],
   "host:resumed": ["info", "host resumed"],
+  "operator:acted": ["info", "somebody had something changed"],
   "egress:asked": ["debug", "egress asked for"],
   "egress:unlisted": ["info", "egress asked for that is not listed"],
   "egress:connected": ["debug", "egress connected"],
