@@ -89,6 +89,8 @@ export const advice: Readonly<Record<string, string>> = {
   image_missing: "Build it: firerunner image build --name NAME. “firerunner image list” shows what is there.",
   image_no_sources: "Name Debian's package sources in images.sources.",
   image_no_space: "Free some space, or name another place with images.directory.",
+  metrics_certificate: "Give metrics.tls a certificate and the key that belongs to it, both in PEM form.",
+  metrics_listen: "Choose another address or port in metrics.listen, or end the program that holds it.",
   door_certificate: "Give http.tls a certificate and the key that belongs to it, both in PEM form.",
   door_listen: "Choose another address or port in http.listen, or end the program that holds it.",
   runner_unknown: "“firerunner runner list” shows the runners there are.",

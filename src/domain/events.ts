@@ -6,7 +6,15 @@ import type { JobResult } from "./states.ts";
  * listeners: the log, the CLI's `why` and the live feed all read the same thing. No event ever holds a secret.
  */
 export interface EventDetails {
-  "job:claimed": { pool: string; runner: string; name: string; project: string; pollMs: number };
+  /** `queuedMs`: how long it had been in GitLab's queue, where GitLab says. */
+  "job:claimed": {
+    pool: string;
+    runner: string;
+    name: string;
+    project: string;
+    pollMs: number;
+    queuedMs?: number;
+  };
   "job:starting": { machineId: string; attempt: number; host: string };
   "job:running": { machineId: string };
   /** The machine died before it had the payload; another will be tried. */

@@ -9,6 +9,10 @@ export type HttpErrorCode =
   | "door_listen"
   /** The certificate or the key of the public server is missing, unreadable, damaged, or they do not belong together. */
   | "door_certificate"
+  /** The metrics cannot be served at an address of metrics.listen: it is taken, not allowed, or not this computer's. */
+  | "metrics_listen"
+  /** The certificate or the key of metrics.tls is missing, unreadable, damaged, or they do not belong together. */
+  | "metrics_certificate"
   /** A request names something that is not there. */
   | "not_found"
   /** A request is not one of the control interface, or its values are not acceptable. */

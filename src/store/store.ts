@@ -88,6 +88,8 @@ export interface Claim {
   readonly timeoutMs: number;
   /** How long GitLab held the successful poll. */
   readonly pollMs: number;
+  /** How long the job had been in GitLab's queue; undefined where GitLab does not say. */
+  readonly queuedMs?: number | undefined;
   /** GitLab's answer, byte for byte. Encrypted before it touches the disk. */
   readonly payload: string;
   /** Why it is to be failed and never started: it is `failing` as soon as it is known. */

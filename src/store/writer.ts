@@ -73,8 +73,10 @@ export function createWriter(deps: {
   /** Resolves when everything committed so far is on the disk. */
   flush: () => Promise<void>;
   reserve?: Reserve;
+  /** Told of each change that failed. Must not throw. */
+  onError?: () => void;
 }): Writer {
-  const { db, clock, listeners, watch, flush, reserve = noReserve } = deps;
+  const { db, clock, listeners, watch, flush, reserve = noReserve, onError = () => {} } = deps;
   const inTurn = pLimit(1);
 
   async function commit<Result>(
@@ -127,6 +129,7 @@ export function createWriter(deps: {
         return result;
       } catch (error) {
         if (error instanceof Refused) return false as Awaited<ReturnType<typeof change>>;
+        onError();
         throw toStoreError(what, error);
       }
     });
