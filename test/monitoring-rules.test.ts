@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { unknownIn } from "../scripts/monitoring/expressions.ts";
+import { loadConfig } from "../src/config/load.ts";
 import { commandLine } from "./harness/command-line.ts";
 
 const run = promisify(execFile);
@@ -131,7 +132,7 @@ describe("docs/runbook.md", () => {
 
   test("settings that it names are ones that there are", () => {
     const settings = read("docs/configuration.md");
-    const named = [...runbook.matchAll(/`((?:vm|webhook|http|gitlab|scheduler|pools)\.[\w.]+)`/g)];
+    const named = [...runbook.matchAll(/`((?:vm|webhook|http|metrics|gitlab|scheduler|pools)\.[\w.]+)`/g)];
 
     expect(named.length).toBeGreaterThan(10);
     expect(named.map(([, key]) => key).filter((key) => !settings.includes(`\`${key}`))).toEqual([]);
@@ -171,6 +172,22 @@ describe("examples", () => {
 
     expect(named.length).toBeGreaterThan(8);
     expect(named.filter((name) => !names.includes(name))).toEqual([]);
+  });
+
+  test("FireRunner takes what docs/monitoring.md gives it, and the example of Prometheus looks there", async () => {
+    const [, block = ""] = /```yaml\n([\s\S]*?)```/.exec(read("docs/monitoring.md")) ?? [];
+    const text = `${block.replaceAll(/^ {3}/gm, "")}\n${read("docs/firerunner.example.yaml")}`;
+    const readFile = async (path: string) => ({
+      text: path.endsWith(".yaml") ? text : "glrt-x",
+      mode: 0o600,
+    });
+    const { metrics } = await loadConfig({ file: "/etc/firerunner/config.yaml", env: {}, readFile });
+    const example = parse(readFileSync(join(prometheus, "prometheus.example.yml"), "utf8"));
+
+    expect(metrics.listen).toEqual(["http://127.0.0.1:9252"]);
+    expect(example.scrape_configs).toMatchObject([
+      { job_name: "firerunner", static_configs: [{ targets: ["127.0.0.1:9252"] }] },
+    ]);
   });
 
   test("Grafana finds the dashboards by its provisioning", () => {
