@@ -64,8 +64,8 @@ describe("the relay is exempt from proxies of the job's own", () => {
       "docker",
       "other",
       "third",
-      "r.example.com-5000__team__db",
-      "r.example.com-5000-team-db",
+      "r.example.com__team__db",
+      "r.example.com-team-db",
       "a",
       "b",
     ];
