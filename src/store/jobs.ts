@@ -1,9 +1,9 @@
-import type { Insertable, Kysely } from "kysely";
+import { type Insertable, type Kysely, type RawBuilder, type SqlBool, sql } from "kysely";
 import type { JobEnding, JobFailure } from "../domain/job-end.ts";
 import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import { prepared } from "./prepared.ts";
-import type { Claim, Job, NewMachine, Store } from "./store.ts";
+import type { Claim, Job, JobFilter, NewMachine, Store } from "./store.ts";
 import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";
@@ -51,15 +51,24 @@ const jobRow = prepared((db, { id }: { id: number }) =>
   db.selectFrom("jobs").selectAll().where("id", "=", id),
 );
 
-export async function readJobs(
-  db: Kysely<Tables>,
-  filter: { unfinished?: boolean; limit?: number },
-): Promise<Job[]> {
-  const newestFirst = db.selectFrom("jobs").selectAll().orderBy("claimedAt", "desc").orderBy("id", "desc");
-  const rows = filter.unfinished
-    ? await newestFirst.where("state", "in", unfinishedJobStates).execute()
-    : await newestFirst.limit(filter.limit ?? DEFAULT_LIMIT).execute();
+export async function readJobs(db: Kysely<Tables>, filter: JobFilter): Promise<Job[]> {
+  const { unfinished, project, pool, states, results, since } = filter;
+  let query = db.selectFrom("jobs").selectAll().orderBy("claimedAt", "desc").orderBy("id", "desc");
+  if (unfinished) query = query.where("state", "in", unfinishedJobStates);
+  if (project !== undefined) query = query.where(isInProject(project));
+  if (pool !== undefined) query = query.where("pool", "=", pool);
+  if (states !== undefined) query = query.where("state", "in", states);
+  if (results !== undefined) query = query.where("result", "in", results);
+  if (since !== undefined) query = query.where("claimedAt", ">=", since);
+  const limit = filter.limit ?? (unfinished ? undefined : DEFAULT_LIMIT);
+  const rows = await (limit === undefined ? query : query.limit(limit)).execute();
   return rows.map(withSize);
+}
+
+/** The project itself, or what lies below a group of that path. GitLab's paths differ in more than the case of their letters. */
+function isInProject(path: string): RawBuilder<SqlBool> {
+  const below = `${path}/`;
+  return sql`(lower(project) = lower(${path}) or lower(substr(project, 1, ${[...below].length})) = lower(${below}))`;
 }
 
 export async function readPayload(
@@ -124,7 +133,12 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
   });
   if (!written(change, rows[0])) return false;
   await addPayload(change.tx, { jobId, sealed: vault.payloads.seal(jobId, payload) });
-  change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
+  const queued = claim.queuedMs === undefined ? {} : { queuedMs: claim.queuedMs };
+  change.record(
+    "job:claimed",
+    { jobId, machineId: null },
+    { pool, runner, name, project, pollMs, ...queued },
+  );
   return claim.failure === undefined || (await failJob(change, jobId, claim.failure));
 }
 

@@ -88,10 +88,27 @@ export interface Claim {
   readonly timeoutMs: number;
   /** How long GitLab held the successful poll. */
   readonly pollMs: number;
+  /** How long the job had been in GitLab's queue; undefined where GitLab does not say. */
+  readonly queuedMs?: number | undefined;
   /** GitLab's answer, byte for byte. Encrypted before it touches the disk. */
   readonly payload: string;
   /** Why it is to be failed and never started: it is `failing` as soon as it is known. */
   readonly failure?: JobFailure;
+}
+
+/** Which jobs a list has; what is left out limits nothing. */
+export interface JobFilter {
+  /** Only what has not ended. */
+  readonly unfinished?: boolean | undefined;
+  /** The newest so many; all that are asked for with `unfinished`, else 100. */
+  readonly limit?: number | undefined;
+  /** The path of a project, or of a group: of all projects below it. */
+  readonly project?: string | undefined;
+  readonly pool?: string | undefined;
+  readonly states?: readonly JobState[] | undefined;
+  readonly results?: readonly JobResult[] | undefined;
+  /** Claimed then or later (epoch ms). */
+  readonly since?: number | undefined;
 }
 
 /** A machine about to be created. */
@@ -112,8 +129,8 @@ export interface JobStore {
   /** Makes a claimed job durable. False when the job is already known (GitLab never gives one twice). */
   claim(claim: Claim): Promise<Moved>;
   job(id: number): Promise<Job | undefined>;
-  /** Newest first. `unfinished` gives all live ones; otherwise the last `limit` (default 100). */
-  jobs(filter?: { unfinished?: boolean; limit?: number }): Promise<Job[]>;
+  /** Newest first. */
+  jobs(filter?: JobFilter): Promise<Job[]>;
   /** GitLab's payload of a job that is not finished; undefined once erased. */
   payload(jobId: number): Promise<string | undefined>;
   /** `claimed` → `starting` with a new machine in `creating`, in one step. */
@@ -195,6 +212,8 @@ export interface EventStore {
     afterSeq?: number;
     limit?: number;
   }): Promise<LifecycleEvent[]>;
+  /** The number of the newest; 0 before the first. */
+  lastEvent(): Promise<number>;
   /** Calls `listener` after each commit, in order. Returns the way to stop. */
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
 }

@@ -11,6 +11,7 @@ import { openStoreReadOnly } from "../store/reads.ts";
 import type { Job, JobStore, Store } from "../store/store.ts";
 import {
   type EventView,
+  type EventViews,
   type JobStory,
   JobView,
   type ListFilter,
@@ -27,7 +28,8 @@ const PAGE = 1_000;
 const MOST_EVENTS = 10_000;
 
 export interface ViewDeps {
-  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events"> & WebhookReads;
+  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events" | "lastEvent"> &
+    WebhookReads;
   readonly now: () => number;
   /** What the running program knows about an unfinished job beyond the store, in words: what it waits for. See `blockersOf`. */
   readonly explain?: (job: Job) => readonly string[] | Promise<readonly string[]>;
@@ -35,7 +37,12 @@ export interface ViewDeps {
   readonly explainPending?: (jobId: number) => Promise<readonly string[]>;
 }
 
-export function createViews({ store, now, explain, explainPending }: ViewDeps): Views & WebhookViews {
+export function createViews({
+  store,
+  now,
+  explain,
+  explainPending,
+}: ViewDeps): Views & WebhookViews & EventViews {
   async function claimed(job: Job): Promise<JobStory> {
     const events = await allEvents(store, job.id);
     const explanation = explainJob(job, events, now());
@@ -59,9 +66,10 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 
   return {
     ...createWebhookViews(store),
-    async jobs({ live, limit } = {}) {
-      const filter = { ...(live ? { unfinished: true } : {}), ...(limit ? { limit } : {}) };
-      return (await store.jobs(filter)).map(jobView);
+    events: async (filter) => (await store.events(filter)).map(toEventView),
+    lastEvent: () => store.lastEvent(),
+    async jobs({ live, ...filter } = {}) {
+      return (await store.jobs({ ...filter, ...(live ? { unfinished: true } : {}) })).map(jobView);
     },
     async job(id) {
       const job = await store.job(id);

@@ -8,6 +8,7 @@ import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
+import { metricsOf } from "../../src/app/metrics.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -29,6 +30,8 @@ export interface TaggedOptions {
   readonly capacity?: Capacity;
   /** How long each job works. */
   readonly workMs?: number;
+  /** `metrics` of the configuration. */
+  readonly metrics?: Readonly<Record<string, unknown>>;
 }
 
 /** One job in one machine. */
@@ -51,6 +54,8 @@ export interface TaggedInstallation extends AsyncDisposable {
   readonly mostTaken: { cpus: number; memoryMib: number; machines: number };
   /** Where machines have their sockets. */
   readonly machineDirectory: string;
+  /** Undefined where no metrics are asked for. */
+  readonly metricsUrl: string | undefined;
 }
 
 /** The group served; projects of the stand-in belong below it. */
@@ -81,9 +86,17 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const overrides = { fleet: createFleet([driver]), images };
   const log = silentLog;
-  const components = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
+  const metrics = metricsOf(config, log, cleanups);
+  const components = await composeApp(
+    { config: () => config, log, version: "0", overrides, metrics },
+    cleanups,
+  );
   const about = { version: "0", startedAt: systemClock.now() };
-  await openServers(components, { config: () => config, about, reload: async () => [], log }, cleanups);
+  const { metricsServer } = await openServers(
+    components,
+    { config: () => config, about, reload: async () => [], metrics, log },
+    cleanups,
+  );
   const records = {
     runs: [] as Run[],
     guestProblems: [] as unknown[],
@@ -97,6 +110,7 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
 
   return {
     ...{ gitlab, components, host, machineDirectory, ...records },
+    metricsUrl: metricsServer && `${metricsServer.addresses[0]}/metrics`,
     async [Symbol.asyncDispose]() {
       components.scheduler.drain();
       await Promise.all([components.tagged?.stop(), components.claimer.stop()]);
@@ -127,6 +141,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
       ...options.webhook,
     },
     http: { listen: [`http://${listen}`] },
+    metrics: options.metrics ?? {},
     // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
     scheduler: { standingInterval: "1h" },
   };
