@@ -178,7 +178,7 @@ describe("examples", () => {
     const [, block = ""] = /```yaml\n([\s\S]*?)```/.exec(read("docs/monitoring.md")) ?? [];
     const text = `${block.replaceAll(/^ {3}/gm, "")}\n${read("docs/firerunner.example.yaml")}`;
     const readFile = async (path: string) => ({
-      text: path.endsWith(".yaml") ? text : "glrt-x",
+      text: path.endsWith(".yaml") ? text : `glrt-${path}`,
       mode: 0o600,
     });
     const { metrics } = await loadConfig({ file: "/etc/firerunner/config.yaml", env: {}, readFile });

@@ -10,7 +10,7 @@ import { freePort } from "../../src/demo/workspace.ts";
 import { eventually } from "../harness/eventually.ts";
 
 /** One series of an answer: its labels and its value now. */
-export interface Sample {
+interface Sample {
   readonly metric: Readonly<Record<string, string>>;
   readonly value: number;
 }
