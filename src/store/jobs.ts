@@ -150,7 +150,12 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
   });
   if (!written(change, rows[0])) return false;
   await addPayload(change.tx, { jobId, sealed: vault.payloads.seal(jobId, payload) });
-  change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
+  const queued = claim.queuedMs === undefined ? {} : { queuedMs: claim.queuedMs };
+  change.record(
+    "job:claimed",
+    { jobId, machineId: null },
+    { pool, runner, name, project, pollMs, ...queued },
+  );
   return claim.failure === undefined || (await failJob(change, jobId, claim.failure));
 }
 

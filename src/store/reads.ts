@@ -9,7 +9,7 @@ import { readOnlySqliteDialect, requireCurrentSchema } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import { ColumnNames, type Tables } from "./tables.ts";
 import { readUsage } from "./usage.ts";
-import { readEvents } from "./writer.ts";
+import { readEvents, readLastEvent } from "./writer.ts";
 
 /** What can be seen of the store without its key. */
 type StoreReads = Pick<
@@ -20,6 +20,7 @@ type StoreReads = Pick<
   | "machine"
   | "machines"
   | "events"
+  | "lastEvent"
   | "deliveries"
   | "deliveryOfJob"
   | "projects"
@@ -35,6 +36,7 @@ export function createReads(db: Kysely<Tables>): StoreReads {
     machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
     machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),
     events: (filter) => named("reading events", () => readEvents(db, filter)),
+    lastEvent: () => named("reading the number of the last event", () => readLastEvent(db)),
     deliveries: (filter = {}) => named("listing deliveries", () => readDeliveries(db, filter)),
     deliveryOfJob: (jobId) =>
       named(`reading the delivery about job ${jobId}`, () => readDeliveryOfJob(db, jobId)),

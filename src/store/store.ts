@@ -94,8 +94,8 @@ export interface Claim {
   readonly timeoutMs: number;
   /** How long GitLab held the successful poll. */
   readonly pollMs: number;
-  /** How long it had waited in GitLab before, as GitLab says; null when it does not. */
-  readonly queuedMs?: number | null;
+  /** How long the job had been in GitLab's queue; undefined where GitLab does not say. */
+  readonly queuedMs?: number | undefined;
   /** GitLab's answer, byte for byte. Encrypted before it touches the disk. */
   readonly payload: string;
   /** Why it is to be failed and never started: it is `failing` as soon as it is known. */
@@ -263,6 +263,8 @@ export interface EventStore {
     afterSeq?: number;
     limit?: number;
   }): Promise<LifecycleEvent[]>;
+  /** The number of the newest; 0 before the first. */
+  lastEvent(): Promise<number>;
   /** Calls `listener` after each commit, in order. Returns the way to stop. */
   onEvent(listener: (event: LifecycleEvent) => void): () => void;
 }

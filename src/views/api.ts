@@ -230,9 +230,13 @@ export const Status = DaemonStatus.extend({
 export type Status = z.infer<typeof Status>;
 
 export const JobList = z.object({ jobs: z.array(JobView) });
+export const EventList = z.object({ events: z.array(EventView) });
 export const MachineList = z.object({ machines: z.array(MachineView) });
 /** Answer to drain, resume and reload: what was done, in words. */
 export const Done = z.object({ messages: z.array(z.string()) });
+/** The job that GitLab made of one that failed. `note`: why it may well fail again. */
+export const RetriedJob = z.object({ id: z.number(), webUrl: z.string(), note: z.string().nullable() });
+export type RetriedJob = z.infer<typeof RetriedJob>;
 export const Problem = z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() });
 export type Problem = z.infer<typeof Problem>;
 
@@ -263,6 +267,21 @@ export interface Views {
   machine(id: string): Promise<MachineView | undefined>;
   /** How many there are. */
   liveMachines(): Promise<number>;
+}
+
+interface EventFilter {
+  readonly jobId?: number;
+  readonly machineId?: string;
+  readonly afterSeq?: number;
+  readonly limit?: number;
+}
+
+/** The log of events. */
+export interface EventViews {
+  /** Oldest first. */
+  events(filter: EventFilter): Promise<EventView[]>;
+  /** The number of the newest; 0 before the first. */
+  lastEvent(): Promise<number>;
 }
 
 /** The control socket's name in the state directory. */

@@ -11,6 +11,7 @@ import { openStoreReadOnly } from "../store/reads.ts";
 import type { Job, JobStore, Store } from "../store/store.ts";
 import {
   type EventView,
+  type EventViews,
   type JobStory,
   JobView,
   type ListFilter,
@@ -23,14 +24,15 @@ import { explainJob, explainWaiting, unseenJob, waitingJob } from "./explanation
 import { type UsageViews, usageOf } from "./usage.ts";
 import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
 
-export type AllViews = Views & UsageViews & WebhookViews;
+export type AllViews = Views & UsageViews & WebhookViews & EventViews;
 
 const PAGE = 1_000;
 /** A guest may fill its job's log with refused requests; nobody reads more than this. */
 const MOST_EVENTS = 10_000;
 
 export interface ViewDeps {
-  readonly store: Pick<Store, "job" | "jobs" | "usage" | "machine" | "machines" | "events"> & WebhookReads;
+  readonly store: Pick<Store, "job" | "jobs" | "usage" | "machine" | "machines" | "events" | "lastEvent"> &
+    WebhookReads;
   readonly now: () => number;
   /** What the running program knows about an unfinished job beyond the store, in words: what it waits for. See `blockersOf`. */
   readonly explain?: (job: Job) => readonly string[] | Promise<readonly string[]>;
@@ -62,6 +64,8 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
 
   return {
     ...createWebhookViews(store),
+    events: async (filter) => (await store.events(filter)).map(toEventView),
+    lastEvent: () => store.lastEvent(),
     async jobs({ live, ...filter } = {}) {
       return (await store.jobs({ ...filter, ...(live ? { unfinished: true } : {}) })).map(jobView);
     },

@@ -1,4 +1,4 @@
-import type { JobLogPorts } from "../../src/server/control/ports.ts";
+import type { JobLogPorts } from "../../src/server/routes/ports.ts";
 
 /** Logs of jobs as they are given, and nothing comes to them. */
 export function aJobLogs(texts: Readonly<Record<number, string>> = {}): JobLogPorts {

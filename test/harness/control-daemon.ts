@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { openControlServer } from "../../src/server/control/control-server.ts";
-import type { ControlPorts } from "../../src/server/control/ports.ts";
+import type { ControlPorts } from "../../src/server/routes/ports.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import type { DaemonStatus } from "../../src/views/api.ts";
 import { createViews } from "../../src/views/views.ts";
+import { aControlPorts } from "../builders/control-ports.ts";
 import { aHostPorts } from "../builders/host-ports.ts";
-import { aJobLogs } from "../builders/job-logs.ts";
 import { commandLine, type Ended } from "./command-line.ts";
 
 export const aDaemonStatus: DaemonStatus = {
@@ -74,16 +74,15 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
   });
   const calls: string[] = [];
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: () => aDaemonStatus,
     hosts: aHostPorts(calls),
     console: async () => "booted\n",
     async *followConsole() {
       yield "and more\n";
     },
-    jobLogs: aJobLogs(),
     drain: () => void calls.push("drain"),
     resume: () => void calls.push("resume"),
-    reload: async () => [],
     ...change,
   };
   const views = createViews({ store, now: systemClock.now });

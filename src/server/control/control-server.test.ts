@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aControlPorts } from "../../../test/builders/control-ports.ts";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
-import { aJobLogs } from "../../../test/builders/job-logs.ts";
 import { aNewMachine } from "../../../test/builders/machine.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { systemClock } from "../../base/clock.ts";
@@ -15,8 +15,8 @@ import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { type DaemonStatus, JobReport, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
+import type { ControlPorts } from "../routes/ports.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
-import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const machineId = "fr-aaaaaaaa";
@@ -58,6 +58,7 @@ let calls: string[];
 let waits: readonly string[];
 
 const ports: ControlPorts = {
+  ...aControlPorts(),
   status: () => daemonStatus,
   hosts: aHostPorts(),
   console: async (_id, bytes) => "the end".slice(-bytes),
@@ -66,7 +67,6 @@ const ports: ControlPorts = {
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
     calls.push("unfollowed");
   },
-  jobLogs: aJobLogs(),
   drain: () => void calls.push("drain"),
   resume: () => void calls.push("resume"),
   reload: async () => {

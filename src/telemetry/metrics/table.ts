@@ -20,6 +20,19 @@ export const metricTable = {
   ...compatibility.rows,
 } as const;
 
+type Table = typeof metricTable;
+export type MetricName = keyof Table;
+/** Those of a type, by name. */
+export type MetricOf<Type extends MetricRow["type"]> = {
+  [Name in MetricName]: Table[Name]["type"] extends Type ? Name : never;
+}[MetricName];
+/** Counters that are counted elsewhere. */
+export type MirroredCounter = {
+  [Name in MetricName]: Table[Name] extends { readonly mirrored: true } ? Name : never;
+}[MetricName];
+/** What the labels of a metric are given as; nothing where it has none. */
+export type LabelsOf<Name extends MetricName> = { readonly [Label in keyof Table[Name]["labels"]]: string };
+
 /** In the order in which people read them. */
 export const metricSections: readonly MetricSection[] = [
   jobs,

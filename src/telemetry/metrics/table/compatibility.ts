@@ -47,7 +47,7 @@ export const compatibility = {
     gitlab_runner_version_info: {
       type: "gauge",
       help: "Always 1; which FireRunner runs.",
-      labels: { name: oneOf("firerunner"), version: ofProcess },
+      labels: { name: oneOf("firerunner"), version: ofProcess() },
     },
   },
 } as const satisfies MetricSection;

@@ -62,6 +62,7 @@ export const gitLab = {
     },
     firerunner_webhook_deliveries_total: {
       type: "counter",
+      mirrored: true,
       help: "Webhook requests: taken, of those duplicate and unreadable, failed (answered 503), refused.",
       labels: { outcome: webhookOutcome },
     },
@@ -72,6 +73,7 @@ export const gitLab = {
     },
     firerunner_webhook_missed_total: {
       type: "counter",
+      mirrored: true,
       help: "Waiting jobs that were found by looking where a webhook should have told of them.",
       labels: {},
     },

@@ -1,6 +1,8 @@
 /** Jobs: whether they start, what waits and why, what fails and why. */
 import { type FailureCause, failures } from "../../../domain/job-end.ts";
+import type { UnservableCause } from "../../../domain/routing.ts";
 import { type JobState, unfinishedJobStates } from "../../../domain/states.ts";
+import type { WaitingCause } from "../../../views/figures.ts";
 import { type MetricSection, oneOf, pool } from "./row.ts";
 
 /** The bounds that GitLab itself counts waits in, and two below them. */
@@ -12,8 +14,10 @@ const jobResult = oneOf("success", "failed", "canceled", "unknown");
 const failureReason = oneOf(...(Object.keys(failures) as FailureCause[]));
 export const jobState = oneOf(...(unfinishedJobStates as readonly JobState[]));
 /** What a job that waits waits for, from its first read in GitLab to its payload in a machine. */
-const waitingCause = oneOf("runner", "asked", "refused", "capacity", "machine", "images", "boot");
-const unservableCause = oneOf("tags", "size", "hosts");
+export const waitingCauses = ["runner", "asked", "refused", "capacity", "machine", "images", "boot"] as const;
+const waitingCause = oneOf(...(waitingCauses satisfies readonly WaitingCause[]));
+export const unservableCauses = ["tags", "size", "hosts"] as const;
+const unservableCause = oneOf(...(unservableCauses satisfies readonly UnservableCause[]));
 
 export const jobs = {
   title: "Jobs",

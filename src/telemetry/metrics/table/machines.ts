@@ -94,22 +94,22 @@ export const machines = {
     },
     firerunner_reserved_vcpus: {
       type: "gauge",
-      help: "Virtual CPUs of machines and of jobs on their way to one.",
+      help: "Virtual CPUs that machines have.",
       labels: { host },
     },
     firerunner_reserved_memory_bytes: {
       type: "gauge",
-      help: "Memory of machines and of jobs on their way to one.",
+      help: "Memory that machines have.",
       labels: { host },
     },
     firerunner_reserved_disk_bytes: {
       type: "gauge",
-      help: "Disks of machines and of jobs on their way to one, each counted whole.",
+      help: "Disks that machines have, each counted whole.",
       labels: { host },
     },
     firerunner_reserved_machines: {
       type: "gauge",
-      help: "Machines, and jobs on their way to one.",
+      help: "Machines that are there.",
       labels: { host },
     },
   },

@@ -14,8 +14,8 @@ export const firerunner = {
       type: "gauge",
       help: "Always 1; which FireRunner and which Node run.",
       labels: {
-        version: ofProcess,
-        node_version: ofProcess,
+        version: ofProcess(),
+        node_version: ofProcess(),
       },
     },
     firerunner_ready: {
@@ -60,6 +60,7 @@ export const firerunner = {
     },
     process_cpu_seconds_total: {
       type: "counter",
+      mirrored: true,
       help: "Time on CPUs, in user and system mode; machines are processes of their own.",
       labels: {},
     },
@@ -81,6 +82,7 @@ export const computer = {
   rows: {
     firerunner_local_pressure_seconds_total: {
       type: "counter",
+      mirrored: true,
       help: "For how long tasks of this computer waited for a resource: some of them, or all at once (full). The kernel's pressure stall information; missing where the kernel gives none, and for hosts of other drivers, which do not tell.",
       labels: { resource: pressureResource, kind: pressureKind },
     },
@@ -92,6 +94,7 @@ export const computer = {
     },
     firerunner_local_oom_kills_total: {
       type: "counter",
+      mirrored: true,
       help: "Processes that this computer's kernel killed for want of memory, since it booted; machines are processes.",
       labels: {},
     },

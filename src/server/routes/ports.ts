@@ -1,9 +1,12 @@
-/** What may be asked of the running program over the control socket, beside what the views show: each as a port that the composition fills. */
+/** What may be asked of the running program, beside what the views show: each as a port that the composition fills. */
+import type { Clock } from "../../base/clock.ts";
 import type { ManagedRunner } from "../../store/jobs-by-tag.ts";
+import type { EventViews, RetriedJob, Views } from "../../views/api.ts";
 import type { StatusReads } from "../../views/status.ts";
 import type { TaggedJobViews } from "../../views/tagged-jobs.ts";
 import type { TrialOrder, TrialStep } from "../../views/trial-api.ts";
-import type { AllViews } from "../../views/views.ts";
+import type { WebhookViews } from "../../views/webhook-api.ts";
+import type { Caller } from "../roles.ts";
 
 export interface ControlPorts extends StatusReads {
   /** The last bytes of a machine's console as text. */
@@ -15,7 +18,13 @@ export interface ControlPorts extends StatusReads {
   resume(): void | Promise<void>;
   /** Reads the configuration again. Returns what changed, in words; throws when it cannot be used. */
   reload(): Promise<readonly string[]>;
+  /** Has GitLab run a job anew that failed by no fault of its own script. Throws when it may not. */
+  retryJob(jobId: number): Promise<RetriedJob>;
   readonly hosts: HostPorts;
+  readonly events: EventPorts;
+  /** Notes in the log of events who has changed something: `POST /hosts/metal-1/drain`. */
+  noteChange(caller: Caller, change: string): Promise<void>;
+  readonly clock: Clock;
   /** Jobs by tag; undefined when the configuration has no `webhook`. */
   readonly webhook?: WebhookPorts | undefined;
 }
@@ -46,9 +55,14 @@ export interface WebhookPorts extends TaggedJobViews {
   };
 }
 
+/** Who is told that there are new events, and reads them itself. */
+export interface EventPorts {
+  follow(listener: () => void): () => void;
+  /** How many follow now. */
+  readonly streams: number;
+}
+
 export interface RouteDeps {
-  readonly views: AllViews;
+  readonly views: Views & WebhookViews & EventViews;
   readonly ports: ControlPorts;
-  /** Aborts when the server closes: ends every console that is followed. */
-  readonly closing: AbortSignal;
 }
