@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { unknownIn } from "../scripts/monitoring/expressions.ts";
+import { metricsIn, unknownIn } from "../scripts/monitoring/expressions.ts";
 import { loadConfig } from "../src/config/load.ts";
+import type { MetricRow } from "../src/telemetry/metrics/table/row.ts";
+import { metricTable } from "../src/telemetry/metrics/table.ts";
 import { commandLine } from "./harness/command-line.ts";
 
 const run = promisify(execFile);
@@ -88,6 +90,24 @@ describe("firerunner.rules.yml", () => {
       );
     }
   });
+});
+
+/** Labels of what an alert's expression gives: what it sums by, or all that its metrics have. */
+function labelsOf(expr: string): string[] {
+  const summed = [...expr.matchAll(/sum by \(([\w, ]+)\)/g)].flatMap(([, names = ""]) => names.split(", "));
+  const made = [...expr.matchAll(/label_replace\(.*?, "(\w+)"/g)].map(([, name = ""]) => name);
+  const isSum = expr.trimStart().startsWith("sum by");
+  return ["instance", ...made, ...(isSum ? summed : metricsIn(expr).flatMap(labelsOfMetric))];
+}
+
+function labelsOfMetric(name: string): string[] {
+  return Object.keys((metricTable as Readonly<Record<string, MetricRow>>)[name]?.labels ?? {});
+}
+
+test.each(alerts)("$alert speaks of labels that it has ($labels.severity)", ({ expr, annotations }) => {
+  const named = [...JSON.stringify(annotations).matchAll(/\$labels\.(\w+)/g)].map(([, name = ""]) => name);
+
+  expect(named.filter((name) => !labelsOf(expr).includes(name))).toEqual([]);
 });
 
 describe("docs/runbook.md", () => {

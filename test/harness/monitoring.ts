@@ -40,6 +40,8 @@ export interface Monitoring extends AsyncDisposable {
   readonly client: { readonly ca: string; readonly token: string };
   /** Every alert that came, and each end, oldest first. */
   told(): readonly Told[];
+  /** Names of alerts that are kept back while a larger one is told. */
+  inhibited(): Promise<readonly string[]>;
   /** Waits for the alert, or its end. */
   hears(status: Told["status"], name: string): Promise<Told>;
 }
@@ -82,6 +84,7 @@ export async function startMonitoring(): Promise<Monitoring> {
     metrics: { listen: [target], tls, tokenFile, compatibility: "gitlab-runner" },
     client: { ca: authority.ca, token: TOKEN },
     told,
+    inhibited: alertmanager.inhibited,
     hears: (status, name) =>
       eventually(`${name} is told as ${status}`, () =>
         told().findLast((each) => each.status === status && each.labels["alertname"] === name),

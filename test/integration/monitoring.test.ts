@@ -145,6 +145,9 @@ test("troubles of a running FireRunner reach a webhook as alerts, and so do thei
 
   await gitlab.down();
   await hears("firing", "FireRunnerGitLabDown");
+  await eventually("what follows from that is not told besides", async () =>
+    (await monitoring.inhibited()).includes("FireRunnerNotReady"),
+  );
   await gitlab.up();
   await hears("resolved", "FireRunnerGitLabDown");
   components.tagged?.hookHealth.wake();

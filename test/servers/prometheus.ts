@@ -66,8 +66,14 @@ export async function startPrometheus({ config, files = {} }: PrometheusSettings
   };
 }
 
-export async function startAlertmanager(config: object): Promise<{ readonly url: string } & AsyncDisposable> {
-  return await startProgram("prometheus-alertmanager", config, {}, (directory, port) => [
+interface Alertmanager extends AsyncDisposable {
+  readonly url: string;
+  /** Names of alerts that are kept back while a larger one is told. */
+  inhibited(): Promise<string[]>;
+}
+
+export async function startAlertmanager(config: object): Promise<Alertmanager> {
+  const server = await startProgram("prometheus-alertmanager", config, {}, (directory, port) => [
     `--config.file=${join(directory, "config.yml")}`,
     `--storage.path=${join(directory, "data")}`,
     `--web.listen-address=127.0.0.1:${port}`,
@@ -75,6 +81,14 @@ export async function startAlertmanager(config: object): Promise<{ readonly url:
     "--cluster.listen-address=",
     "--log.level=warn",
   ]);
+  return {
+    ...server,
+    async inhibited() {
+      const answer = await request(`${server.url}/api/v2/alerts?active=false&silenced=false&inhibited=true`);
+      const alerts = (await answer.body.json()) as { labels: { alertname: string } }[];
+      return alerts.map(({ labels }) => labels.alertname);
+    },
+  };
 }
 
 async function startProgram(
