@@ -35,6 +35,7 @@ export const advice: Readonly<Record<string, string>> = {
   container_forbidden_address:
     "Name the registry in containers.registries if jobs may have images from there.",
   container_late: "Look at the way to the registry, or raise containers.pullDeadline of the pool.",
+  conflict: "Look at how things are now (firerunner why JOB), and ask for something that goes with it.",
   container_layer_refused: "Build the image anew with a common tool.",
   container_no_space: "Raise containers.cache.size, or make room on its disk (firerunner image cache prune).",
   container_not_found: "Correct the image's name or tag.",
@@ -56,6 +57,7 @@ export const advice: Readonly<Record<string, string>> = {
   gitlab_certificate: "Name the PEM file of GitLab's certificate authority in gitlab.caFile.",
   gitlab_client_certificate:
     "Give the certificate that GitLab's administrator made for this computer in gitlab.clientCertificateFile and gitlab.clientKeyFile.",
+  forbidden: "Ask with a token of a role that may do it (api.tokens).",
   gitlab_forbidden:
     "Give the access token the scope, or its user the role, that the message names (docs/gitlab.md lists them).",
   gitlab_not_found:
@@ -87,6 +89,8 @@ export const advice: Readonly<Record<string, string>> = {
   image_missing: "Build it: firerunner image build --name NAME. “firerunner image list” shows what is there.",
   image_no_sources: "Name Debian's package sources in images.sources.",
   image_no_space: "Free some space, or name another place with images.directory.",
+  metrics_certificate: "Give metrics.tls a certificate and the key that belongs to it, both in PEM form.",
+  metrics_listen: "Choose another address or port in metrics.listen, or end the program that holds it.",
   door_certificate: "Give http.tls a certificate and the key that belongs to it, both in PEM form.",
   door_listen: "Choose another address or port in http.listen, or end the program that holds it.",
   runner_unknown: "“firerunner runner list” shows the runners there are.",
@@ -137,6 +141,8 @@ export const advice: Readonly<Record<string, string>> = {
   store_key: "Restore the key file from a backup, with mode 0600.",
   store_locked: "Stop the other FireRunner, or give this one a state directory of its own.",
   store_newer: "Start the newer version, or restore the database from before it.",
+  too_many: "Let some of what is asked for end first.",
+  unauthorized: "Give a token of api.tokens: Authorization: Bearer TOKEN.",
   untrusted_file:
     "Look at what is in the file or directory that the message names, then run the command of the hint.",
   vm_bad_spec: "Correct the pool's size or shorten the state directory, as the message says.",

@@ -53,7 +53,7 @@ const mayImport: Record<string, readonly string[]> = {
     "vm",
     "views",
   ],
-  telemetry: ["base", "domain"],
+  telemetry: ["base", "domain", "views/figures.ts"],
   config: ["base", "domain", "*/config.ts"],
   ci: ["base"],
   cli: [
@@ -92,7 +92,8 @@ const ownTimers: Readonly<Record<string, string>> = {
   "src/relay/gateway/guest-server.ts": "slow headers, bodies that stop, connections that linger",
   "src/relay/remote/remote-listener.ts": "a slow handshake",
   "src/relay/gateway/exchange.ts": "a body that stops",
-  "src/server/public/public-app.ts": "server.setTimeout: an idle connection",
+  "src/server/public/http-server.ts": "server.setTimeout: an idle connection",
+  "src/server/metrics/metrics-server.ts": "socket.setTimeout: a connection of a client that may not ask",
   "packages/gitlab-stand-in/src/exchange.ts":
     "lets an answer's last bytes leave before the connection is cut",
   "packages/gitlab-stand-in/src/hooks/hook.ts": "a receiver that does not answer",

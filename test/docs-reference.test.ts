@@ -4,8 +4,10 @@ import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { wantedPage } from "../scripts/docs-config.ts";
 import { codesIn, collectErrors, renderErrors } from "../scripts/docs-errors.ts";
+import { renderMetrics } from "../scripts/docs-metrics.ts";
 import { advice, meanings } from "../scripts/error-advice.ts";
 import { loadConfig } from "../src/config/load.ts";
+import { metricSections } from "../src/telemetry/metrics/table.ts";
 
 const docs = join(import.meta.dirname, "../docs");
 
@@ -66,6 +68,10 @@ function secretIn(path: string): string {
   if (path.endsWith(".key")) return "-----BEGIN PRIVATE KEY-----";
   return path.includes("api") ? "glpat-x" : `glrt-${path}`;
 }
+
+test("docs/metrics.md is what the table says (else: npm run docs)", () => {
+  expect(readFileSync(join(docs, "metrics.md"), "utf8")).toBe(renderMetrics(metricSections));
+});
 
 describe("docs/errors.md", () => {
   const entries = collectErrors();

@@ -11,11 +11,11 @@ import { type Pool, poolCapacity } from "../domain/pool.ts";
 import { oneUserProblem } from "../operations/one-user.ts";
 import type { ShutdownConfig } from "../scheduler/config.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
-import type { PublicServer } from "../server/public/public-server.ts";
 import { acquireStateLock } from "../store/installation-key.ts";
 import { capacitiesOf } from "../vm/fleet.ts";
 import { type Cleanup, cleanUp } from "./cleanups.ts";
 import { type Components, composeApp } from "./compose.ts";
+import { metricsOf } from "./metrics.ts";
 import { openServers } from "./servers.ts";
 
 export { tryHostAlone } from "./host-trials.ts";
@@ -45,7 +45,7 @@ export function createApp(options: AppOptions): App {
   const startedAt = systemClock.now();
   let config = options.config;
   let components: Components | undefined;
-  let publicServer: PublicServer | undefined;
+  let servers: Awaited<ReturnType<typeof openServers>> | undefined;
   /** What was taken, to be given back in reverse order. */
   const cleanups: Cleanup[] = [];
 
@@ -53,10 +53,14 @@ export function createApp(options: AppOptions): App {
     try {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
-      components = await composeApp({ config: () => config, log, version, overrides: undefined }, cleanups);
-      publicServer = await openServers(
+      const metrics = metricsOf(config, log, cleanups);
+      components = await composeApp(
+        { config: () => config, log, version, overrides: undefined, metrics },
+        cleanups,
+      );
+      servers = await openServers(
         components,
-        { config: () => config, about: { version, startedAt }, reload, log },
+        { config: () => config, about: { version, startedAt }, reload, metrics, log },
         cleanups,
       );
     } catch (error) {
@@ -86,8 +90,11 @@ export function createApp(options: AppOptions): App {
     components?.warm.wake();
     components?.scheduler.wake("configuration read again");
     await components?.relay.reload();
-    const ofServer = (await publicServer?.reload(config.http)) ?? [];
-    const changes = [...live, ...restart, ...ofServer];
+    const ofServers = [
+      ...((await servers?.publicServer?.reload(config.http)) ?? []),
+      ...((await servers?.metricsServer?.reload(config.metrics)) ?? []),
+    ];
+    const changes = [...live, ...restart, ...ofServers];
     return changes.length === 0 ? ["nothing has changed"] : changes;
   }
 

@@ -51,12 +51,12 @@ interface Base extends Pick<ComposeOptions, "config" | "log" | "version"> {
 
 /** Builds every part once and joins them; nothing works before it is started. What was taken is added to `cleanups`. */
 export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): Promise<Components> {
-  const { config, log, version, overrides } = options;
+  const { config, log, version, overrides, metrics } = options;
   const sources = createPoolSources();
   sources.add(configuredPools(config));
   const { pools } = sources;
 
-  const opened = await openCore({ config, pools, log, version, overrides }, cleanups);
+  const opened = await openCore({ config, pools, log, version, overrides, metrics }, cleanups);
   cleanups.push(pruneHistory(opened.store, () => config().history.keep, log));
   const { images, standIns } = watchForStandIns(opened.images, log);
   const core = { ...opened, images };

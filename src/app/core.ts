@@ -19,6 +19,7 @@ import { openJobImages } from "../containers/job-images.ts";
 import type { Pool } from "../domain/pool.ts";
 import { connectGitLab, type GitLabHttp } from "../gitlab/http.ts";
 import { createReach, type Reach, watchReach } from "../gitlab/reach.ts";
+import { watchRequests } from "../gitlab/requests.ts";
 import type { RunnerApi } from "../gitlab/runner-api.ts";
 import { createRunnerApi } from "../gitlab/runner-client.ts";
 import { openImages } from "../image/open-images.ts";
@@ -29,6 +30,7 @@ import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { createReserve } from "../store/writer.ts";
 import { logEvents } from "../telemetry/events.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
@@ -51,6 +53,8 @@ export interface Core {
   readonly imageCache: ImageDiskCache;
   /** What gives way to machines' disks. */
   readonly caches: DiskLedger;
+  /** Caches of jobs; undefined where none are kept on this computer. */
+  readonly jobCache: DiskCache | undefined;
   readonly fleet: ChangingFleet;
   /** Has no host yet: the drivers of hosts begin to ask them as soon as they are in the fleet. */
   readonly hostRegistry: HostRegistry<FlintlockHost>;
@@ -64,6 +68,8 @@ export interface CoreOptions {
   readonly log: Log;
   readonly version: string;
   readonly overrides: Overrides | undefined;
+  /** What is counted; undefined where nobody asks for it. */
+  readonly metrics?: Metrics | undefined;
 }
 
 /** What takes the place of this computer's drivers and images, where no real machines are wanted. */
@@ -74,10 +80,10 @@ interface Overrides {
 
 /** What was taken is added to `cleanups`, also when it throws: StoreError, GitLabError, RelayError. */
 export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promise<Core> {
-  const { config, pools, log, version, overrides } = options;
+  const { config, pools, log, version, overrides, metrics } = options;
   const { state, proxy, relay: relayConfig } = config();
-  const store = await openStore(state, log, cleanups);
-  const { http, reach } = await openGitLab(config(), log, cleanups);
+  const store = await openStore({ state, log, metrics }, cleanups);
+  const { http, reach } = await openGitLab(config(), { log, metrics }, cleanups);
   const api = createRunnerApi({
     http,
     clock: systemClock,
@@ -100,7 +106,8 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   caches.add(imageCache);
   const cache = await openCache(config(), images, cleanups);
   const kept = cache?.storage;
-  if (kept instanceof LocalStorage) caches.add(jobDiskCache(cacheDirectory(config()), kept));
+  const jobCache = kept instanceof LocalStorage ? jobDiskCache(cacheDirectory(config()), kept) : undefined;
+  if (jobCache) caches.add(jobCache);
   const relay = createRelay({
     store,
     http,
@@ -126,7 +133,10 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   });
   cleanups.push(() => relay.stop());
   await relay.start();
-  return { store, http, reach, api, images, containers, imageCache, caches, fleet, hostRegistry, relay };
+  return {
+    ...{ store, http, reach, api, images, containers, imageCache, caches, jobCache },
+    ...{ fleet, hostRegistry, relay },
+  };
 }
 
 /** What jobs name under `cache:`, where it lies on this computer. */
@@ -138,24 +148,32 @@ function jobDiskCache(directory: string, storage: LocalStorage): DiskCache {
   };
 }
 
-async function openStore(state: string, log: Log, cleanups: Cleanup[]): Promise<Store> {
+type Watching = Pick<CoreOptions, "log" | "metrics">;
+
+async function openStore(
+  { state, log, metrics }: Watching & { readonly state: string },
+  cleanups: Cleanup[],
+): Promise<Store> {
   const store = await createStore({
     database: join(state, "firerunner.db"),
     keyFile: join(state, "key"),
     clock: systemClock,
     log: log.child({ component: "store" }),
     reserve: createReserve(join(state, "reserve"), RESERVE_BYTES, systemClock),
+    onWriteError: metrics?.countWriteError,
   });
   cleanups.push(() => store.close());
+  await metrics?.watch(store);
   const history = (jobId: number) => store.events({ jobId });
-  cleanups.push(logEvents({ onEvent: store.onEvent, history, log }));
+  cleanups.push(logEvents({ onEvent: store.onEvent, history, log, onRecord: metrics?.takeRecord }));
   return store;
 }
 
 /** One client for all, and what is heard through it. */
-async function openGitLab(config: Config, log: Log, cleanups: Cleanup[]) {
+async function openGitLab(config: Config, { log, metrics }: Watching, cleanups: Cleanup[]) {
   const reach = createReach({ clock: systemClock, log: log.child({ component: "gitlab" }) });
-  const http = watchReach(await connectGitLab(config, log), reach);
+  const connected = watchReach(await connectGitLab(config, log), reach);
+  const http = metrics ? watchRequests(connected, metrics.countRequest) : connected;
   cleanups.push(() => http.close());
   return { http, reach };
 }

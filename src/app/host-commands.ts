@@ -2,8 +2,8 @@
 
 import { hostKey } from "../domain/placement.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
-import type { HostPorts } from "../server/control/ports.ts";
 import { HttpError } from "../server/errors.ts";
+import type { HostPorts } from "../server/routes/ports.ts";
 import type { HostStore, MachineStore } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 

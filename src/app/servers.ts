@@ -1,13 +1,16 @@
-/** The two servers: one for the command line of this computer, one for the network. */
+/** The servers: one for the command line of this computer, and for the network one for GitLab and one for whoever draws metrics. */
 
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
 import { openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts } from "../server/control/ports.ts";
+import type { MetricsServer } from "../server/metrics/metrics-server.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
+import { createEventFeed } from "../server/routes/event-routes.ts";
+import type { ControlPorts } from "../server/routes/ports.ts";
 import type { Store } from "../store/store.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { blockersOf } from "../views/blockers.ts";
 import type { DaemonReads } from "../views/ports.ts";
 import { readReadiness } from "../views/readiness.ts";
@@ -18,6 +21,8 @@ import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
 import { createHostCommands } from "./host-commands.ts";
 import { createHostTrials } from "./host-trials.ts";
+import { createJobRetry } from "./job-retry.ts";
+import { serveMetrics } from "./metrics.ts";
 import { type About, daemonReads, webhookPorts } from "./reads.ts";
 
 export interface ServersOptions {
@@ -25,21 +30,33 @@ export interface ServersOptions {
   readonly config: () => Config;
   readonly about: About;
   readonly reload: () => Promise<readonly string[]>;
+  /** Undefined where the configuration wants none. */
+  readonly metrics?: Metrics | undefined;
   readonly log: Log;
 }
 
-/** Opens both. Returns the one to the network; undefined when the configuration wants none. */
+/** Those to the network; undefined is one that the configuration does not want. */
+interface NetworkServers {
+  readonly publicServer: PublicServer | undefined;
+  readonly metricsServer: MetricsServer | undefined;
+}
+
+/** Opens all of them, or none. */
 export async function openServers(
   components: Components,
   options: ServersOptions,
   cleanups: Cleanup[],
-): Promise<PublicServer | undefined> {
-  const reads = daemonReads(components, options.config, options.about);
+): Promise<NetworkServers> {
+  const { config, metrics, log } = options;
+  const reads = daemonReads(components, config, options.about);
   const publicServer = await openNetworkServer(components, options, reads);
   if (publicServer) cleanups.push(() => publicServer.close());
+  const metricsServer =
+    metrics && (await serveMetrics({ metrics, components, config, reads, publicServer, log }));
+  if (metricsServer) cleanups.push(() => metricsServer.close());
   const control = await openControl(components, options, reads, publicServer);
   cleanups.push(() => control.close());
-  return publicServer;
+  return { publicServer, metricsServer };
 }
 
 async function openNetworkServer(
@@ -80,6 +97,12 @@ async function openControl(
     },
     status: async () => ({ ...describeDaemon(reads), caches: [...(await components.caches.uses())] }),
     reload,
+    retryJob: createJobRetry({ store: components.store, rest: components.tagged?.rest }),
+    events: createEventFeed(components.store.onEvent),
+    async noteChange({ name: who, role }, change) {
+      await components.store.note("operator:acted", {}, { who, role, change });
+    },
+    clock: systemClock,
     publicServer: publicServer && {
       addresses: () => publicServer.addresses,
       readiness: () => readReadiness(reads),
@@ -100,8 +123,10 @@ function steeringOf({
   scheduler,
   claimer,
   fleet,
-}: Components): Pick<ControlPorts, "console" | "followConsole" | "drain" | "resume"> {
+  relay,
+}: Components): Pick<ControlPorts, "console" | "followConsole" | "jobLogs" | "drain" | "resume"> {
   return {
+    jobLogs: relay.logs,
     console: async (id, bytes) => (await driverOf(store, fleet, id))?.console(id, bytes) ?? "",
     followConsole: (id, signal) => followConsole(store, fleet, id, signal),
     drain: () => scheduler.drain(),

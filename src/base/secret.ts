@@ -53,3 +53,8 @@ export function isLinkSecret(given: string, hash: string | undefined): boolean {
   const [kept, offered] = [Buffer.from(hash ?? linkHashOf(""), "hex"), Buffer.from(linkHashOf(given), "hex")];
   return timingSafeEqual(kept, offered) && hash !== undefined;
 }
+
+/** Whether `given` is the secret's text, in a time that does not depend on where a wrong one differs. */
+export function isSecret(given: string, secret: Secret): boolean {
+  return isLinkSecret(given, linkHashOf(secret.reveal()));
+}

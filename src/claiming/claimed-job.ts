@@ -82,8 +82,15 @@ export function claimOf(pool: Pool, payload: JobPayload, raw: string, pollMs: nu
     size: pool.size,
     timeoutMs: (payload.runner_info?.timeout ?? DEFAULT_TIMEOUT_S) * SECOND_MS,
     pollMs,
+    queuedMs: queuedMsOf(info.time_in_queue_seconds),
     payload: raw,
   };
+}
+
+/** GitLab's word, which is no more than that: it may be missing, or of a clock that was set back. */
+function queuedMsOf(seconds: number | null | undefined): number | undefined {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds) || seconds < 0) return undefined;
+  return Math.round(seconds * SECOND_MS);
 }
 
 /** What people know a runner by: the token's prefix and the first characters behind it. */

@@ -10,6 +10,7 @@ import { systemClock } from "../base/clock.ts";
 import { systemCode } from "../base/errors.ts";
 import {
   Done,
+  type JobFilter,
   JobList,
   JobStory,
   type ListFilter,
@@ -20,8 +21,9 @@ import {
   type Views,
 } from "../views/api.ts";
 import { type TrialOrder, TrialStep } from "../views/trial-api.ts";
+import type { UsageViews } from "../views/usage.ts";
+import type { AllViews } from "../views/views.ts";
 import {
-  type DeliveryFilter,
   DeliveryList,
   OneRunner,
   RunnerList,
@@ -45,6 +47,8 @@ export interface DaemonClient
   deleteRunner(name: string): Promise<RunnerView>;
   /** The end of a machine's console, and what comes when `follow` is given, until the signal aborts. */
   console(machineId: string, options: ConsoleOptions): AsyncIterable<string>;
+  /** The end of a running job's log, and what comes when `follow` is given, until the signal aborts. Throws `not_found` where there is none. */
+  jobLog(jobId: number, options: ConsoleOptions): AsyncIterable<string>;
   post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
   /** Returns what was done, in words. */
   host(name: string, action: "drain" | "resume" | "forget"): Promise<string[]>;
@@ -127,11 +131,35 @@ async function readOffline<Result>(
   read: (views: Reads) => Promise<Result>,
   notRunning: CliError,
 ): Promise<Result> {
+  return await readStore(state, notRunning, async (views) => {
+    output.note(`FireRunner does not run; this is what it left in ${state}.`);
+    return await read(views);
+  });
+}
+
+/**
+ * Reads from the store itself, whether FireRunner runs or not: what goes through all of it would hold up everything else that the running
+ * program does.
+ */
+export async function withStore<Result>(
+  context: Context,
+  read: (views: UsageViews) => Promise<Result>,
+): Promise<Result> {
+  const { state } = await context.loadLocalConfig();
+  return await readStore(state, undefined, read);
+}
+
+/** `absent`: what is thrown when there is no store, or none that can be read; without it the reason. */
+async function readStore<Result>(
+  state: string,
+  absent: CliError | undefined,
+  read: (views: AllViews) => Promise<Result>,
+): Promise<Result> {
   // Loaded only where it is needed: asking a running FireRunner should not cost the loading of the store.
   const { openOfflineViews } = await import("../views/views.ts");
-  const views = await openOfflineViews(state).catch(() => undefined);
-  if (views === undefined) throw notRunning;
-  output.note(`FireRunner does not run; this is what it left in ${state}.`);
+  const views = await openOfflineViews(state).catch((error: unknown) => {
+    throw absent ?? error;
+  });
   try {
     return await read(views);
   } finally {
@@ -141,20 +169,21 @@ async function readOffline<Result>(
 
 export function createDaemonClient(stateDirectory: string): DaemonClient {
   const { send, call, close } = connectControl(stateDirectory);
+  async function* text(path: string, { bytes, follow, signal }: ConsoleOptions) {
+    const body = await send(`${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, { signal });
+    yield* body.setEncoding("utf8") as AsyncIterable<string>;
+  }
   return {
     status: () => call(Status, "/v1/status"),
-    jobs: async (filter) => (await call(JobList, `/v1/jobs${query(filter)}`)).jobs,
-    machines: async (filter) => (await call(MachineList, `/v1/machines${query(filter)}`)).machines,
+    jobs: async (filter) => (await call(JobList, `/v1/jobs${listQuery(filter)}`)).jobs,
+    machines: async (filter) => (await call(MachineList, `/v1/machines${listQuery(filter)}`)).machines,
     job: (id) => call(JobStory, `/v1/jobs/${id}`),
-    async *console(machineId, { bytes, follow, signal }) {
-      const path = `/v1/machines/${encodeURIComponent(machineId)}/console`;
-      const body = await send(`${path}?bytes=${bytes}&follow=${follow ? 1 : 0}`, { signal });
-      yield* body.setEncoding("utf8");
-    },
+    console: (machineId, options) => text(`/v1/machines/${encodeURIComponent(machineId)}/console`, options),
+    jobLog: (jobId, options) => text(`/v1/jobs/${jobId}/log`, options),
     webhook: () => call(WebhookStatus, "/v1/webhook"),
     runners: async ({ gone } = {}) => (await call(RunnerList, `/v1/runners?gone=${gone ? 1 : 0}`)).runners,
     deliveries: async (filter) =>
-      (await call(DeliveryList, `/v1/deliveries${deliveryQuery(filter)}`)).deliveries,
+      (await call(DeliveryList, `/v1/deliveries${query({ ...filter })}`)).deliveries,
     createRunner: async (tags) =>
       (await call(OneRunner, "/v1/runners", { method: "POST", body: { tags } })).runner,
     deleteRunner: async (name) =>
@@ -222,18 +251,16 @@ async function* trialSteps(body: Dispatcher.ResponseData["body"]): AsyncGenerato
   }
 }
 
-function query({ live, limit }: ListFilter = {}): string {
+/** Only what is given; lists with commas between. */
+function query(given: Readonly<Record<string, unknown>>): string {
   const parameters = new URLSearchParams();
-  if (live) parameters.set("live", "1");
-  if (limit) parameters.set("limit", String(limit));
+  for (const [name, value] of Object.entries(given))
+    if (value !== undefined) parameters.set(name, String(value));
   return parameters.size > 0 ? `?${parameters}` : "";
 }
 
-function deliveryQuery({ since, limit }: DeliveryFilter = {}): string {
-  const parameters = new URLSearchParams();
-  if (since !== undefined) parameters.set("since", String(since));
-  if (limit !== undefined) parameters.set("limit", String(limit));
-  return parameters.size > 0 ? `?${parameters}` : "";
+function listQuery({ live, ...others }: ListFilter | JobFilter = {}): string {
+  return query({ ...others, ...(live ? { live: 1 } : {}) });
 }
 
 async function refusal({ statusCode, body }: Dispatcher.ResponseData): Promise<DaemonError> {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aControlPorts } from "../../test/builders/control-ports.ts";
 import { aHostPorts } from "../../test/builders/host-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
@@ -13,7 +14,7 @@ import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts } from "../server/control/ports.ts";
+import type { ControlPorts } from "../server/routes/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
@@ -99,6 +100,7 @@ async function openDaemon(): Promise<void> {
   await store.failJob(5000, { reason: "no room", cause: "never-started" });
   await store.finishJob(5000, "failed", { reason: "no room" });
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: () => status,
     hosts: aHostPorts(calls),
     console: async () => consoleText,

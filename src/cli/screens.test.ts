@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import { stripVTControlCharacters } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { aHostPorts } from "../../test/builders/host-ports.ts";
+import { aControlPorts } from "../../test/builders/control-ports.ts";
 import { aClaim } from "../../test/builders/job.ts";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aNewRunner } from "../../test/builders/managed-runner.ts";
@@ -18,7 +18,7 @@ import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
 import { visibleWidth } from "../base/text.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts } from "../server/control/ports.ts";
+import type { ControlPorts } from "../server/routes/ports.ts";
 import type { DaemonStatus } from "../views/api.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
@@ -46,12 +46,8 @@ beforeAll(async () => {
   kept = await aStore({ clock: systemClock });
   await fillStore(kept.store);
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: () => status,
-    hosts: aHostPorts(),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
     reload: async () => [SENTENCE, `pool ${NAME}: ${SENTENCE}`],
     publicServer: {
       addresses: () => [ADDRESS, ADDRESS],
@@ -182,6 +178,7 @@ const screens: readonly (readonly [command: string, holds: string])[] = [
   ["status", "its token is not verified"],
   ["hosts", "avoided"],
   ["jobs", "15000000000"],
+  ["logs 4711", "has no log yet"],
   ["machines --all", "fr-aaaaaaaa"],
   ["why 4711", "→"],
   ["why 15000000000", "→"],

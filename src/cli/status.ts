@@ -2,13 +2,15 @@
 
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
-import { formatBytes } from "../base/units.ts";
+import { formatBytes, HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { Status } from "../views/api.ts";
+import { printCheck } from "./check.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
 import { ago, clockTime, formatSize } from "./messages.ts";
+import { durationOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import {
   describeHook,
@@ -19,6 +21,16 @@ import {
   printWaiting,
 } from "./webhook.ts";
 
+/** Programs that watch have little patience themselves. */
+const checkDefaults = { warning: 10 * MINUTE_MS, critical: HOUR_MS, timeout: 8 * SECOND_MS };
+
+interface Options {
+  readonly check?: boolean;
+  readonly warning?: number;
+  readonly critical?: number;
+  readonly timeout?: number;
+}
+
 /** “firerunner webhook status” has them all. */
 const MOST_WAITING = 20;
 
@@ -26,9 +38,22 @@ export function addStatus(program: Command, run: Run): void {
   program
     .command("status")
     .description("pools and their health, hosts, webhooks, running and recent jobs")
+    .option("--check", "one line and an exit code for monitoring: 0 ok, 1 warning, 2 critical, 3 unknown")
+    .option(
+      "--warning <duration>",
+      "with --check: how long the oldest job may wait (default: 10m)",
+      durationOption,
+    )
+    .option("--critical <duration>", "with --check: the same (default: 1h)", durationOption)
+    .option("--timeout <duration>", "with --check: how long an answer may take (default: 8s)", durationOption)
     .action(
-      run(async (context) => {
+      run<Options>(async (context, _args, { check, ...given }) => {
         const { output } = context;
+        if (check) {
+          const { warning, critical, timeout } = { ...checkDefaults, ...given };
+          const limits = { warningWaitMs: warning, criticalWaitMs: critical, timeoutMs: timeout };
+          return await printCheck(context, limits);
+        }
         const status = await withDaemon(context, async (daemon) => await daemon.status());
         output.result(status, () => printStatus(output, status));
         return undefined;

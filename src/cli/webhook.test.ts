@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { aHostPorts } from "../../test/builders/host-ports.ts";
+import { aControlPorts } from "../../test/builders/control-ports.ts";
 import { aStore, type TestStore } from "../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../test/builders/webhook-ports.ts";
 import { systemClock } from "../base/clock.ts";
@@ -14,7 +14,7 @@ import { silentLog } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
 import { type ControlServer, openControlServer } from "../server/control/control-server.ts";
-import type { ControlPorts, WebhookPorts } from "../server/control/ports.ts";
+import type { ControlPorts, WebhookPorts } from "../server/routes/ports.ts";
 import { createViews } from "../views/views.ts";
 import { runCli } from "./program.ts";
 
@@ -82,7 +82,7 @@ async function firerunner(...args: string[]): Promise<{ code: number; out: strin
 async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore["store"]> {
   kept = await aStore({ clock: systemClock });
   const ports: ControlPorts = {
-    hosts: aHostPorts(),
+    ...aControlPorts(),
     status: () => ({
       version: "1.2.3",
       pid: 42,
@@ -98,10 +98,6 @@ async function openDaemon(change: Partial<WebhookPorts> = {}): Promise<TestStore
       troubles: [],
       caches: [],
     }),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
     reload: async () => {
       asked.push("reload");
       return [];

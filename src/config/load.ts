@@ -36,12 +36,12 @@ import {
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { readSecrets, type Webhook } from "./secrets.ts";
+import { type Metrics, readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
 /** The configuration in force: defaults filled in, secrets read, pools ready for use. */
-export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "proxy"> {
+export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "proxy" | "metrics"> {
   /** The file it was read from; undefined when the environment gave everything. */
   readonly file: string | undefined;
   readonly state: string;
@@ -59,6 +59,7 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
+  readonly metrics: Metrics;
   /** Settings that are there and do nothing. Told of, never refused. */
   readonly notes: readonly ConfigNote[];
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
@@ -123,6 +124,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     vm: withoutHosts(settings.vm),
     hosts: secrets.hosts,
     relay: secrets.relay,
+    metrics: secrets.metrics,
     cacheAccess: caches.access,
     registries: registries.registries,
     webhook: secrets.webhook,

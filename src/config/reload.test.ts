@@ -219,7 +219,7 @@ describe("every key", () => {
 
   test("is told by the difference as the merged configuration has it", async () => {
     const full = await config(
-      "webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /c, keyFile: /k } }",
+      "webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /c, keyFile: /k } }\nmetrics: { tls: { certificateFile: /c, keyFile: /k } }",
       { "/c": "-----BEGIN CERTIFICATE-----", "/k": "-----BEGIN PRIVATE KEY-----" },
     );
     // What the configuration in force holds in another form: pools, hosts and secrets have tests of their own; a proxy is one value.
@@ -250,6 +250,9 @@ describe("every key", () => {
     ["webhook.poll.interval", "restart"],
     ["http.allow", "live"],
     ["http.listen", "restart"],
+    ["metrics.listen", "restart"],
+    ["metrics.allow", "live"],
+    ["metrics.tokenFile", "live"],
     ["scheduler.bootDeadline", "restart"],
     ["images.directory", "restart"],
     ["proxy.url", "restart"],

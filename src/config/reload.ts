@@ -90,6 +90,7 @@ export function diffConfig(running: Config, next: Config): ConfigDiff {
     ...poolChanges(running, next),
     ...hostChanges(running, next),
     ...webhookSecretChanges(running.webhook, next.webhook),
+    ...(isSame(running.metrics.token, next.metrics.token) ? [] : ["metrics: another token"]),
   ];
   const restart = webhookComesOrGoes(running, next);
   const isLive = liveness(running.values, next.values);

@@ -12,6 +12,7 @@ import { ImagesConfig } from "../image/config.ts";
 import { RelaySettings } from "../relay/config.ts";
 import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
 import { HttpConfig } from "../server/config.ts";
+import { MetricsConfig } from "../server/metrics/config.ts";
 import { HistoryConfig } from "../store/config.ts";
 import { LogSettings } from "../telemetry/config.ts";
 import { VmConfig } from "../vm/config.ts";
@@ -74,6 +75,7 @@ export const Settings = z.strictObject({
     description: "What a guest may ask of the relay, and where machines on other hosts find it.",
   }),
   history: HistoryConfig.prefault({}).meta({ description: "What is remembered of jobs that have ended." }),
+  metrics: MetricsConfig.prefault({}).meta({ description: "What Prometheus asks (docs/metrics.md)." }),
   log: LogSettings.prefault({}).meta({ description: "What is logged, and how." }),
 });
 export type Settings = z.infer<typeof Settings>;

@@ -5,9 +5,17 @@ import type { GitLabConfig } from "../gitlab/config.ts";
 import type { GuestsConfig } from "../guest/config.ts";
 import type { RelaySettings } from "../relay/config.ts";
 import type { HttpConfig } from "../server/config.ts";
+import type { MetricsConfig } from "../server/metrics/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import { readHosts } from "./hosts.ts";
-import { type Check, type Checked, findTlsFiles, readSecret, type SecretOptions } from "./named-files.ts";
+import {
+  type Check,
+  type Checked,
+  findTlsFiles,
+  readSecret,
+  readSecretFile,
+  type SecretOptions,
+} from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
 
@@ -15,6 +23,9 @@ import type { Settings } from "./schema.ts";
 export type Webhook = Omit<WebhookConfig, "apiToken" | "signingKey" | "token"> & {
   readonly secrets: WebhookSecrets;
 };
+
+/** `metrics` with what its token file holds. */
+export type Metrics = MetricsConfig & { readonly token: Secret | undefined };
 
 /** Everything of a configuration that lies in other files or must not be shown. */
 interface ReadSecrets {
@@ -29,6 +40,7 @@ interface ReadSecrets {
   /** Hosts of the flintlock driver, by name. */
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   readonly relay: RelaySettings;
+  readonly metrics: Metrics;
   readonly problems: readonly PathProblem[];
 }
 
@@ -36,6 +48,7 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
   const tokens = await readTokens(settings, options);
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
   const { http, relay } = settings;
+  const metrics = await readMetrics(settings.metrics, options);
   const ofServer = http.tls && (await findTlsFiles(["http", "tls"], http.tls, options));
   const ofRelay = relay.tls && (await findTlsFiles(["relay", "tls"], relay.tls, options));
   const { url, ...gitlabFiles } = settings.gitlab;
@@ -50,10 +63,26 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
     guests: ofGuests.files,
     http: ofServer ? { ...http, tls: ofServer.files } : http,
     relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
-    problems: [tokens, webhook, ofGitLab, ofGuests, ofServer, ofRelay, hosts].flatMap(
+    metrics: metrics.value,
+    problems: [tokens, webhook, ofGitLab, ofGuests, ofServer, ofRelay, metrics, hosts].flatMap(
       (each) => each?.problems ?? [],
     ),
   };
+}
+
+async function readMetrics(
+  metrics: MetricsConfig,
+  options: SecretOptions,
+): Promise<{ value: Metrics; problems: readonly PathProblem[] }> {
+  const tls = metrics.tls && (await findTlsFiles(["metrics", "tls"], metrics.tls, options));
+  const found = tls ? { ...metrics, tls: tls.files } : metrics;
+  const problems = [...(tls?.problems ?? [])];
+  const { tokenFile } = metrics;
+  if (tokenFile === undefined) return { value: { ...found, token: undefined }, problems };
+  const answer = await readSecretFile(tokenFile, checkMetricsToken, options);
+  if ("value" in answer) return { value: { ...found, token: answer.value }, problems };
+  const problem = { path: ["metrics", "tokenFile"], message: answer.problem };
+  return { value: { ...found, token: undefined }, problems: [...problems, problem] };
 }
 
 async function readWebhook(
@@ -196,6 +225,19 @@ function checkHookTokens(text: string, where: string): Checked<readonly Secret[]
     };
   }
   return { value: tokens.map((token) => new Secret(token)) };
+}
+
+/** What proves a client of the metrics. */
+function checkMetricsToken(text: string, where: string): Checked<Secret> {
+  if (text === "") return { problem: `${where} is empty: put a token into it, such as 32 random characters` };
+  const problem = oneLineProblem(text, where);
+  if (problem) return { problem };
+  const other = otherKind(text, []);
+  if (other)
+    return { problem: `${where} holds ${other}: make a token for this alone, one that opens nothing else` };
+  if (text.length < SHORTEST_TOKEN)
+    return { problem: `${where} is too short: use ${SHORTEST_TOKEN} characters at least, better 32` };
+  return { value: new Secret(text) };
 }
 
 function whatInstead(kind: string): string {

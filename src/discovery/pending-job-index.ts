@@ -8,7 +8,7 @@ import { describeError } from "../base/errors.ts";
 import { createListeners } from "../base/listeners.ts";
 import type { Log } from "../base/log.ts";
 import type { EventKind, LifecycleEvent } from "../domain/events.ts";
-import { type Route, routeJob, type TagRules } from "../domain/routing.ts";
+import { type Route, routeJob, type TagRules, type UnservableCause } from "../domain/routing.ts";
 import type { ApiJob } from "../gitlab/rest-api.ts";
 import type { EventStore, JobStore } from "../store/store.ts";
 import type { Demand, PendingJob } from "./pending-job.ts";
@@ -21,16 +21,19 @@ interface ObservedJob {
   readonly job: ApiJob;
   readonly projectId: number;
   readonly project: string;
-  readonly outcome: { readonly route: Route } | { readonly reason: string };
+  readonly outcome: { readonly route: Route } | Refusal;
   /** In how many lists in a row it stood with this answer. */
   readonly reads: number;
 }
 
-/** A job that names a machine of ours which cannot be had. */
-export interface LeftAlone extends Pick<ObservedJob, "job" | "projectId" | "project" | "reads"> {
-  /** A sentence. */
+/** Why a machine cannot be had: a sentence, and what is in the way. */
+interface Refusal {
   readonly reason: string;
+  readonly cause: UnservableCause;
 }
+
+/** A job that names a machine of ours which cannot be had. */
+export interface LeftAlone extends Pick<ObservedJob, "job" | "projectId" | "project" | "reads">, Refusal {}
 
 export interface PendingJobIndex {
   readonly demand: Demand;
@@ -147,7 +150,7 @@ function leftAloneOf(projects: ObservedJobs): LeftAlone[] {
 }
 
 function toLeftAlone({ outcome, ...about }: ObservedJob): LeftAlone | undefined {
-  return "reason" in outcome ? { ...about, reason: outcome.reason } : undefined;
+  return "reason" in outcome ? { ...about, ...outcome } : undefined;
 }
 
 function countedRead(observed: ObservedJob, before: ReadonlyMap<number, ObservedJob>): ObservedJob {
@@ -174,7 +177,7 @@ function observe(
     .flatMap((job): ObservedJob[] => {
       const routing = routeJob(job.tags, rules);
       if (routing.kind === "foreign") return [];
-      const outcome = routing.kind === "route" ? { route: routing.route } : { reason: routing.reason };
+      const { kind: _, ...outcome } = routing;
       return [{ job, ...about, outcome, reads: 1 }];
     })
     .slice(0, MOST_JOBS);

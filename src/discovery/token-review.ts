@@ -117,6 +117,8 @@ export interface TokenCheck {
   wake(): void;
   /** Null before the first look. */
   status(): { summary: string; problems: string[] } | null;
+  /** Epoch ms of the token's end; undefined for one without an end, and while it could not be read. */
+  expiresAt(): number | undefined;
 }
 
 export function createTokenCheck(options: TokenCheckOptions): TokenCheck {
@@ -124,10 +126,12 @@ export function createTokenCheck(options: TokenCheckOptions): TokenCheck {
   const ending = new AbortController();
   const loop = createWakeLoop(clock, tick);
   let assessment: TokenAssessment | undefined;
+  let expiresAt: number | undefined;
 
   async function tick(): Promise<number> {
     try {
       const facts = await rest.tokenFacts(ending.signal);
+      expiresAt = facts.expiresAt ?? undefined;
       const scope = await options.scope();
       const level = facts.isAdmin ? undefined : await rest.accessLevel(scope, facts.userId, ending.signal);
       const findings = [...reviewToken(facts, clock.now()), reviewRole(scope, facts, level)];
@@ -155,6 +159,7 @@ export function createTokenCheck(options: TokenCheckOptions): TokenCheck {
       await loop.stop();
     },
     wake: loop.wake,
+    expiresAt: () => expiresAt,
     status: () => (assessment ? { summary: assessment.summary, problems: [...assessment.problems] } : null),
   };
 }

@@ -6,7 +6,15 @@ import type { JobResult } from "./states.ts";
  * listeners: the log, the CLI's `why` and the live feed all read the same thing. No event ever holds a secret.
  */
 export interface EventDetails {
-  "job:claimed": { pool: string; runner: string; name: string; project: string; pollMs: number };
+  /** `queuedMs`: how long it had been in GitLab's queue, where GitLab says. */
+  "job:claimed": {
+    pool: string;
+    runner: string;
+    name: string;
+    project: string;
+    pollMs: number;
+    queuedMs?: number;
+  };
   "job:starting": { machineId: string; attempt: number; host: string };
   "job:running": { machineId: string };
   /** The machine died before it had the payload; another will be tried. */
@@ -53,6 +61,8 @@ export interface EventDetails {
   /** Somebody wants nothing new started on a host. `host` is its key (see placement.ts). */
   "host:drained": { host: string };
   "host:resumed": { host: string };
+  /** Somebody had something changed: by the command line of this computer, or with a token of the API. */
+  "operator:acted": { who: string; role: string; change: string };
   /** The guest asked the proxy for `target` (`host:port`), and its pool lets it. */
   "egress:asked": { target: string };
   /** As asked; the pool's list lacks the target, and has `audit` set. */

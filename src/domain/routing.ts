@@ -38,10 +38,13 @@ export interface Route {
   readonly kind: MachineKind;
 }
 
+/** Why a machine that tags name cannot be had: what the tags say, its size, or that no host is fit for it. */
+export type UnservableCause = "tags" | "size" | "hosts";
+
 export type Routing =
   | { readonly kind: "route"; readonly route: Route }
   /** It names a machine of ours, but one that cannot be had; `reason` as a sentence. */
-  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "refused"; readonly reason: string; readonly cause: UnservableCause }
   /** No tag with our prefix: somebody else's job. */
   | { readonly kind: "foreign" };
 
@@ -54,21 +57,22 @@ export function routeJob(tags: readonly string[], rules: TagRules): Routing {
   const readings = wanted.map((tag) => readTagOfJob(tag, rules));
   if (readings.every(({ kind }) => kind === "other")) return { kind: "foreign" };
   const asked = sizeOf(wanted, readings, rules.prefix);
-  if ("problem" in asked) return { kind: "refused", reason: asked.problem };
+  if ("problem" in asked) return refused("tags", asked.problem);
   const matching = rules.rules.filter((rule) => wanted.includes(rule.tag));
   const kind = matching.find((rule) => rule.kind !== undefined)?.kind ?? rules.kind;
   const size = { ...asked.size, diskMib: kind.diskMib };
   const problem = limitProblem(size, rules) ?? rules.sizeProblem(kind.driver, size);
-  if (problem !== undefined) {
-    return { kind: "refused", reason: `${describeTag(asked.tag)} cannot be served: ${problem}` };
-  }
+  if (problem !== undefined) return refused("size", `${describeTag(asked.tag)} cannot be served: ${problem}`);
   const labels = labelsOf(kind, matching);
-  if ("problem" in labels) return { kind: "refused", reason: labels.problem };
+  if ("problem" in labels) return refused("hosts", labels.problem);
   const whole = { ...kind, ...labels };
   const unheld = rules.hostProblem?.(size, whole);
-  if (unheld !== undefined)
-    return { kind: "refused", reason: `${describeTag(asked.tag)} cannot be served: ${unheld}` };
+  if (unheld !== undefined) return refused("hosts", `${describeTag(asked.tag)} cannot be served: ${unheld}`);
   return { kind: "route", route: { tags: wanted, size, kind: whole } };
+}
+
+function refused(cause: UnservableCause, reason: string): Routing {
+  return { kind: "refused", reason, cause };
 }
 
 /** What the host must have, by the kind of machine and by every tag of the job that a rule speaks of. */

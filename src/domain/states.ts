@@ -18,6 +18,7 @@ export const jobMoves = {
 } as const;
 
 export type JobState = keyof typeof jobMoves;
+export const jobStates = Object.keys(jobMoves) as [JobState, ...JobState[]];
 
 /** A machine's states. */
 export const machineMoves = {
@@ -99,4 +100,5 @@ export function runnerSourcesOf(to: RunnerState): RunnerState[] {
 }
 
 /** How a job ended, as GitLab has it. `unknown`: GitLab no longer accepts the job and did not say why. */
-export type JobResult = "success" | "failed" | "canceled" | "unknown";
+export const jobResults = ["success", "failed", "canceled", "unknown"] as const;
+export type JobResult = (typeof jobResults)[number];

@@ -111,6 +111,8 @@ export interface GitLabRest {
 
   pendingJobs(projectId: number, signal?: AbortSignal): Promise<ApiJob[]>;
   job(projectId: number, jobId: number, signal?: AbortSignal): Promise<ApiJob>;
+  /** Has a job that ended run anew, as a job of its own, which is returned. `project` is its path. */
+  retryJob(project: string, jobId: number, signal?: AbortSignal): Promise<ApiJob>;
 
   /** Never retried by itself: an answer lost may be a runner made. */
   createRunner(

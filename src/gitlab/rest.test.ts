@@ -39,6 +39,16 @@ test("reads one job, also one without what GitLab may leave out", async () => {
   expect(gitlab.server.seen[0]?.path).toBe("/api/v4/projects/3/jobs/7");
 });
 
+test("has a job run anew, in whose project's path no piece is a way of its own", async () => {
+  await using gitlab = await aRestAnswering(201, { ...job, id: 8 });
+
+  expect(await gitlab.rest.retryJob("acme/sub/app", 7)).toMatchObject({ id: 8 });
+  expect(gitlab.server.seen[0]).toMatchObject({
+    method: "POST",
+    path: "/api/v4/projects/acme%2Fsub%2Fapp/jobs/7/retry",
+  });
+});
+
 const project = { id: 6, path_with_namespace: "acme/sub/app", name: "App" };
 
 test.each([

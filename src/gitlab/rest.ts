@@ -61,6 +61,20 @@ function createJobCalls(client: RestClient) {
       const doing = `reading job ${jobId} of project ${projectId}`;
       return await client.read(jobCall(`/projects/${projectId}/jobs/${jobId}`, doing, signal), Job);
     },
+
+    async retryJob(project: string, jobId: number, signal?: AbortSignal): Promise<ApiJob> {
+      const call: RestCall = {
+        method: "POST",
+        path: `/projects/${encodeURIComponent(project)}/jobs/${jobId}/retry`,
+        doing: `retrying job ${jobId} of ${project}`,
+        scope: "api",
+        role: "the role Developer in the project, or higher, and the right to run jobs on its branch",
+        missing:
+          "it was deleted, or the API token cannot see it: make the token's user a member of the project",
+        signal,
+      };
+      return await client.read(call, Job);
+    },
   };
 }
 

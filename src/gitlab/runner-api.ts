@@ -127,6 +127,8 @@ export const JobPayload = z.looseObject({
     project_id: z.number().nullish(),
     project_name: z.string().nullish(),
     project_full_path: z.string().nullish(),
+    /** For the statistics; a job is not refused for it. */
+    time_in_queue_seconds: z.number().nullish().catch(null),
   }),
   git_info: z.looseObject({ repo_url: z.string(), protected: z.boolean().nullish().catch(null) }).nullish(),
   runner_info: z.looseObject({ timeout: z.number().nullish() }).nullish(),

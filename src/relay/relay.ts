@@ -22,6 +22,7 @@ import { createGuest, type Guest } from "./gateway/guest.ts";
 import { createGuestEndpoints, type GuestEndpoints } from "./gateway/guest-endpoints.ts";
 import { createGuestServer } from "./gateway/guest-server.ts";
 import { createHandlers, type RelayOptions } from "./job/handlers.ts";
+import { createJobLogs, type JobLogs } from "./job/job-logs.ts";
 import { createEndRecorder } from "./job/job-session.ts";
 import { tellCanceling } from "./job/update-job.ts";
 import { createMirrorRoutes } from "./mirror/registry-mirror.ts";
@@ -50,6 +51,8 @@ export interface Relay {
   lastHeardAt(machineId: string): number | undefined;
   lastStatusAt(machineId: string): number | undefined;
   tellCanceling(machineId: string): void;
+  /** What running jobs have written lately. */
+  readonly logs: Pick<JobLogs, "tail" | "follow">;
   /** Looks whether the certificate's files have changed. */
   reload(): Promise<void>;
   /** Closes every endpoint, waits for reports that are on their way to GitLab, and lets go of all connections. */
@@ -75,7 +78,8 @@ export function createRelay(options: RelayOptions): Relay {
   const { pools, pulledImages = async () => [] } = options;
   const mirror = createMirrorRoutes({ store, mirror: options.mirror, pools, pulledImages, gate, dialer });
   const pieces = createChunkedWork();
-  const handle = createHandlers(options, { dialer, mirror, audit, recordEnd, pieces, track });
+  const logs = createJobLogs();
+  const handle = createHandlers(options, { dialer, mirror, audit, recordEnd, pieces, logs, track });
   const admission = createAdmission({ settings: config, machines: () => endpoints.count() });
   const { onTooMany, onSentAhead } = complaintsTo(audit);
   const dispatcher = createDispatcher({ store, audit, proxy, handle, admission, pieces });
@@ -115,7 +119,12 @@ export function createRelay(options: RelayOptions): Relay {
     link: relayAddress.link,
     trials: trialsOf(relayAddress, endpoints),
     endOf: (machineId) => endpoints.guest(machineId)?.end,
-    close: endpoints.close,
+    async close(machineId) {
+      const jobId = endpoints.guest(machineId)?.session?.jobId;
+      await endpoints.close(machineId);
+      if (jobId !== undefined) logs.drop(jobId);
+    },
+    logs: { tail: logs.tail, follow: logs.follow },
     lastHeardAt: (machineId) => endpoints.guest(machineId)?.lastHeardAt(),
     lastStatusAt: (machineId) => endpoints.guest(machineId)?.statusAt,
     tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),

@@ -3,7 +3,9 @@ import { z } from "zod";
 import { durationMs, sizeMib } from "../domain/config.ts";
 
 /** An address range: `10.0.0.0/8`, `2001:db8::/32`, or one address. */
-const AddressRange = z.string().refine(isRange, "expected an address or a range, such as 10.0.0.0/8 or ::1");
+export const AddressRange = z
+  .string()
+  .refine(isRange, "expected an address or a range, such as 10.0.0.0/8 or ::1");
 
 function isRange(text: string): boolean {
   const [address = "", bits, ...rest] = text.split("/");
@@ -21,8 +23,8 @@ function isRange(text: string): boolean {
 
 const listener = /^(https?:\/\/)?(\[[0-9a-f:.]+\]|[a-z0-9.-]+):(\d{1,5})$/i;
 
-/** Where the public server listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
-const Listener = z
+/** Where a server listens: `host:port` and `https://host:port` speak TLS, only `http://host:port` is plain. */
+export const Listener = z
   .string()
   .refine(
     (text) => listener.test(text),

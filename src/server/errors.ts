@@ -9,12 +9,24 @@ export type HttpErrorCode =
   | "door_listen"
   /** The certificate or the key of the public server is missing, unreadable, damaged, or they do not belong together. */
   | "door_certificate"
+  /** The metrics cannot be served at an address of metrics.listen: it is taken, not allowed, or not this computer's. */
+  | "metrics_listen"
+  /** The certificate or the key of metrics.tls is missing, unreadable, damaged, or they do not belong together. */
+  | "metrics_certificate"
   /** A request names something that is not there. */
   | "not_found"
   /** A request is not one of the control interface, or its values are not acceptable. */
-  | "bad_request";
+  | "bad_request"
+  /** A request to the API has no token, or one that is not known. */
+  | "unauthorized"
+  /** The role of the API's token does not allow this. */
+  | "forbidden"
+  /** What was asked for does not go with how things are. */
+  | "conflict"
+  /** Too much at one time. */
+  | "too_many";
 
-/** What the control interface and the public server fail with, on their own account. */
+/** What the servers fail with, on their own account. */
 export class HttpError extends FireRunnerError {
   constructor(code: HttpErrorCode, message: string, options: ErrorOptions & { hint?: string } = {}) {
     super(code, message, options);

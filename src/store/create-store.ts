@@ -36,6 +36,8 @@ export interface StoreOptions {
   readonly log: Log;
   /** Space that is kept for the store's own writing on a full disk; none when left out. */
   readonly reserve?: Reserve;
+  /** Told of each change that could not be written. Must not throw. */
+  readonly onWriteError?: (() => void) | undefined;
   /** Bytes for keys, nonces and the installation's id. */
   readonly random?: (size: number) => Uint8Array;
 }
@@ -71,6 +73,7 @@ async function openStore(options: StoreOptions, reserve: Reserve): Promise<Store
       random,
       installationId,
       reserve,
+      onWriteError: options.onWriteError ?? (() => {}),
       flush: flushOf(options.database),
     });
   } catch (error) {
@@ -87,6 +90,7 @@ interface Parts {
   readonly random: (size: number) => Uint8Array;
   readonly installationId: string;
   readonly reserve: Reserve;
+  readonly onWriteError: () => void;
   readonly flush: Flush;
 }
 
@@ -98,6 +102,7 @@ async function assemble({
   random,
   installationId,
   reserve,
+  onWriteError,
   flush,
 }: Parts): Promise<Store> {
   const listeners = createListeners<LifecycleEvent>((error) =>
@@ -105,7 +110,12 @@ async function assemble({
   );
   const reads = createReads(db);
   const live = createLive(reads);
-  const { write, close } = createWriter({ db, clock, listeners, watch: live, reserve, flush: flush.flush });
+  const { write, close } = createWriter({
+    ...{ db, clock, listeners, reserve },
+    watch: live,
+    flush: flush.flush,
+    onError: onWriteError,
+  });
   await retireUnreadable(db, vault, write);
   return {
     installationId,

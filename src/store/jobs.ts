@@ -1,9 +1,10 @@
-import type { Insertable, Kysely } from "kysely";
+import { type Insertable, type Kysely, type RawBuilder, type SqlBool, sql } from "kysely";
 import type { JobEnding, JobFailure } from "../domain/job-end.ts";
 import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
+import type { Peaks } from "../domain/usage.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import { prepared } from "./prepared.ts";
-import type { Claim, Job, NewMachine, Store } from "./store.ts";
+import type { Claim, Job, JobFilter, NewMachine, Store } from "./store.ts";
 import { type JobRow, type Tables, withoutNul, withSize } from "./tables.ts";
 import type { Vault } from "./vault.ts";
 import type { Change, Write } from "./writer.ts";
@@ -21,6 +22,7 @@ type JobMoves = Pick<
   | "finishJob"
   | "addTraceHead"
   | "setTraceSize"
+  | "notePeaks"
 >;
 
 export function createJobMoves(write: Write, vault: Vault): JobMoves {
@@ -39,6 +41,8 @@ export function createJobMoves(write: Write, vault: Vault): JobMoves {
       write(`adding to the trace of job ${id}`, (change) => addHead(change, id, text)),
     setTraceSize: (id, bytes) =>
       write(`noting the trace of job ${id}`, (change) => setSize(change, id, bytes)),
+    notePeaks: (id, ...peaks) =>
+      write(`noting the use of job ${id}`, (change) => notePeaks(change, id, ...peaks)),
   };
 }
 
@@ -51,15 +55,24 @@ const jobRow = prepared((db, { id }: { id: number }) =>
   db.selectFrom("jobs").selectAll().where("id", "=", id),
 );
 
-export async function readJobs(
-  db: Kysely<Tables>,
-  filter: { unfinished?: boolean; limit?: number },
-): Promise<Job[]> {
-  const newestFirst = db.selectFrom("jobs").selectAll().orderBy("claimedAt", "desc").orderBy("id", "desc");
-  const rows = filter.unfinished
-    ? await newestFirst.where("state", "in", unfinishedJobStates).execute()
-    : await newestFirst.limit(filter.limit ?? DEFAULT_LIMIT).execute();
+export async function readJobs(db: Kysely<Tables>, filter: JobFilter): Promise<Job[]> {
+  const { unfinished, project, pool, states, results, since } = filter;
+  let query = db.selectFrom("jobs").selectAll().orderBy("claimedAt", "desc").orderBy("id", "desc");
+  if (unfinished) query = query.where("state", "in", unfinishedJobStates);
+  if (project !== undefined) query = query.where(isInProject(project));
+  if (pool !== undefined) query = query.where("pool", "=", pool);
+  if (states !== undefined) query = query.where("state", "in", states);
+  if (results !== undefined) query = query.where("result", "in", results);
+  if (since !== undefined) query = query.where("claimedAt", ">=", since);
+  const limit = filter.limit ?? (unfinished ? undefined : DEFAULT_LIMIT);
+  const rows = await (limit === undefined ? query : query.limit(limit)).execute();
   return rows.map(withSize);
+}
+
+/** The project itself, or what lies below a group of that path. GitLab's paths differ in more than the case of their letters. */
+export function isInProject(path: string): RawBuilder<SqlBool> {
+  const below = `${path}/`;
+  return sql`(lower(project) = lower(${path}) or lower(substr(project, 1, ${[...below].length})) = lower(${below}))`;
 }
 
 export async function readPayload(
@@ -112,7 +125,19 @@ function written({ wrote }: Change, row: JobRow | undefined): JobRow | undefined
 }
 
 async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<boolean> {
-  const { jobId, payload, pollMs, size, pool, runner, name, stage, project, timeoutMs } = claim;
+  const {
+    jobId,
+    payload,
+    pollMs,
+    queuedMs = null,
+    size,
+    pool,
+    runner,
+    name,
+    stage,
+    project,
+    timeoutMs,
+  } = claim;
   const { rows } = await addJob(change.tx, {
     id: jobId,
     state: "claimed",
@@ -120,11 +145,17 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
     attempt: 0,
     traceHead: "",
     traceSize: 0,
+    queuedMs,
     claimedAt: change.now,
   });
   if (!written(change, rows[0])) return false;
   await addPayload(change.tx, { jobId, sealed: vault.payloads.seal(jobId, payload) });
-  change.record("job:claimed", { jobId, machineId: null }, { pool, runner, name, project, pollMs });
+  const queued = claim.queuedMs === undefined ? {} : { queuedMs: claim.queuedMs };
+  change.record(
+    "job:claimed",
+    { jobId, machineId: null },
+    { pool, runner, name, project, pollMs, ...queued },
+  );
   return claim.failure === undefined || (await failJob(change, jobId, claim.failure));
 }
 
@@ -259,4 +290,28 @@ async function setSize(change: Change, id: number, traceSize: number): Promise<v
 
 const setTraceSize = prepared((db, { id, traceSize }: Pick<JobRow, "id" | "traceSize">) =>
   db.updateTable("jobs").set({ traceSize }).where("id", "=", id).returningAll(),
+);
+
+/** They only ever grow: a guest may tell less when its program was started again. */
+async function notePeaks(
+  change: Change,
+  id: number,
+  machineId: string,
+  { memoryMib, diskMib }: Peaks,
+): Promise<boolean> {
+  const before = await readJob(change.tx, id);
+  if (before?.machineId !== machineId) return false;
+  const peakMemoryMib = largest(before.peakMemoryMib, memoryMib);
+  const peakDiskMib = largest(before.peakDiskMib, diskMib);
+  if (peakMemoryMib === before.peakMemoryMib && peakDiskMib === before.peakDiskMib) return false;
+  const { rows } = await setPeaks(change.tx, { id, peakMemoryMib, peakDiskMib });
+  return written(change, rows[0]) !== undefined;
+}
+
+function largest(before: number | null, told: number | undefined): number | null {
+  return told === undefined ? before : Math.max(before ?? 0, told);
+}
+
+const setPeaks = prepared((db, { id, ...peaks }: Pick<JobRow, "id" | "peakMemoryMib" | "peakDiskMib">) =>
+  db.updateTable("jobs").set(peaks).where("id", "=", id).returningAll(),
 );

@@ -4,7 +4,7 @@
  * take their place as soon as it is committed: nobody else writes the database. Where a change's outcome is not known, they are read anew.
  */
 import { occupyingMachineStates, unfinishedJobStates } from "../domain/states.ts";
-import type { Job, Machine, Store } from "./store.ts";
+import type { Job, JobFilter, Machine, Store } from "./store.ts";
 
 interface DrainedHost {
   readonly key: string;
@@ -84,12 +84,17 @@ export function createLive(database: Reads): Live {
     },
     reads: {
       job: async (id) => (await jobs.one(id)) ?? (await database.job(id)),
-      jobs: async (filter = {}) => (filter.unfinished ? await jobs.all() : await database.jobs(filter)),
+      jobs: async (filter = {}) => (isOfAllLive(filter) ? await jobs.all() : await database.jobs(filter)),
       machine: async (id) => (await machines.one(id)) ?? (await database.machine(id)),
       machines: async (filter = {}) => (filter.live ? await machines.all() : await database.machines(filter)),
       drainedHosts: async () => (await hosts.all()).map(({ key }) => key),
     },
   };
+}
+
+/** What people ask for besides is rare enough for the database. */
+function isOfAllLive({ unfinished, ...others }: JobFilter): boolean {
+  return unfinished === true && Object.values(others).every((each) => each === undefined);
 }
 
 function compare(a: string, b: string): number {

@@ -73,8 +73,10 @@ export function createWriter(deps: {
   /** Resolves when everything committed so far is on the disk. */
   flush: () => Promise<void>;
   reserve?: Reserve;
+  /** Told of each change that failed. Must not throw. */
+  onError?: () => void;
 }): Writer {
-  const { db, clock, listeners, watch, flush, reserve = noReserve } = deps;
+  const { db, clock, listeners, watch, flush, reserve = noReserve, onError = () => {} } = deps;
   const inTurn = pLimit(1);
 
   async function commit<Result>(
@@ -127,6 +129,7 @@ export function createWriter(deps: {
         return result;
       } catch (error) {
         if (error instanceof Refused) return false as Awaited<ReturnType<typeof change>>;
+        onError();
         throw toStoreError(what, error);
       }
     });
@@ -178,6 +181,12 @@ export async function readEvents(
   if (filter.afterSeq !== undefined) query = query.where("seq", ">", filter.afterSeq);
   const rows = await query.limit(filter.limit ?? DEFAULT_LIMIT).execute();
   return rows.map(toEvent);
+}
+
+/** Of the counter, which stays when events are pruned. */
+export async function readLastEvent(db: Kysely<Tables>): Promise<number> {
+  const row = await db.selectFrom("counters").select("value").where("name", "=", "event").executeTakeFirst();
+  return row?.value ?? 0;
 }
 
 function toEvent(row: EventRow): LifecycleEvent {

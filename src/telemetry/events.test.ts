@@ -81,6 +81,7 @@ describe("the record of a job", () => {
         result: "success",
         machineId: "fr-a",
         host: "local",
+        driver: "qemu",
         attempts: 1,
         phases: {
           pollMs: 40,

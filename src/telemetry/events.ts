@@ -1,6 +1,6 @@
 import type { Log } from "../base/log.ts";
 import type { EventKind, LifecycleEvent } from "../domain/events.ts";
-import { composeJobRecord } from "./job-record.ts";
+import { composeJobRecord, type JobRecord } from "./job-record.ts";
 
 export interface EventLogDeps {
   /** Calls the listener for each event from now on; returns the way to stop. */
@@ -8,6 +8,8 @@ export interface EventLogDeps {
   /** All events of a job, oldest first, those before this process included. */
   readonly history: (jobId: number) => Promise<readonly LifecycleEvent[]>;
   readonly log: Log;
+  /** Hears of each job's record as it is written. Must not throw. */
+  readonly onRecord?: ((record: JobRecord) => void) | undefined;
 }
 
 type Level = "debug" | "info" | "warn";
@@ -46,6 +48,7 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
   "machine:unknown": ["warn", "unknown machine destroyed"],
   "host:drained": ["info", "host drained"],
   "host:resumed": ["info", "host resumed"],
+  "operator:acted": ["info", "somebody had something changed"],
   "egress:asked": ["debug", "egress asked for"],
   "egress:unlisted": ["info", "egress asked for that is not listed"],
   "egress:connected": ["debug", "egress connected"],
@@ -59,7 +62,7 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
  * Writes a line for each event, and one record for each job when its story is complete. Returns the way to stop, which
  * resolves when records under way are written.
  */
-export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promise<void> {
+export function logEvents({ onEvent, history, log, onRecord }: EventLogDeps): () => Promise<void> {
   const underWay = new Set<Promise<void>>();
   /** Machines that this process has seen being made and not gone: until they are, the story of their job is not complete. */
   const machines = new Map<string, number | null>();
@@ -67,7 +70,9 @@ export function logEvents({ onEvent, history, log }: EventLogDeps): () => Promis
   async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
     try {
       const record = composeJobRecord(await history(jobId), event);
-      if (record) log.info(record, "job record");
+      if (record === undefined) return;
+      log.info(record, "job record");
+      onRecord?.(record);
     } catch (error) {
       log.warn({ err: error, jobId }, "job record not written");
     }

@@ -15,6 +15,7 @@ export interface JobRecord {
   /** The machine of the last attempt. */
   readonly machineId?: string;
   readonly host?: string;
+  readonly driver?: string;
   readonly attempts: number;
   readonly phases: JobPhases;
 }
@@ -70,9 +71,16 @@ export function composeJobRecord(
     ...(cause === undefined ? {} : { cause }),
     ...(machineId === undefined ? {} : { machineId }),
     ...(host === undefined ? {} : { host }),
+    ...driverOf(history, machineId),
     attempts: starting?.detail.attempt ?? 0,
     phases: phasesOf(history, claimed, finished, machineId),
   };
+}
+
+function driverOf(history: readonly LifecycleEvent[], machineId: string | undefined): { driver?: string } {
+  const own = history.filter((event) => machineId !== undefined && event.machineId === machineId);
+  const made = last(own, "machine:creating");
+  return made === undefined ? {} : { driver: made.detail.driver };
 }
 
 /** The event after which nothing more comes; undefined while a machine of the job is left. */

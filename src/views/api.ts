@@ -4,6 +4,7 @@
  * they have happened.
  */
 import { z } from "zod";
+import type { JobResult, JobState } from "../domain/states.ts";
 import { WebhookStatus } from "./webhook-api.ts";
 
 const at = z.number().nullable();
@@ -41,6 +42,9 @@ export const JobView = z.object({
   reason: z.string().nullable(),
   /** What a failure is blamed on: `script`, `time-limit`, `memory`, `machine` and so on. Daemons of releases before do not tell. */
   cause: z.string().nullable().default(null),
+  /** What its machine has used at most, as its guest tells; null where it did not. */
+  peakMemoryMib: z.number().nullable().default(null),
+  peakDiskMib: z.number().nullable().default(null),
   /** How it ended, in a word or two for people: `success`, `canceled`, `failed (time limit)`. */
   outcome: z.string().nullable().default(null),
   /** The images that it names are fetched before its machine is made; told by the running program alone. */
@@ -226,9 +230,13 @@ export const Status = DaemonStatus.extend({
 export type Status = z.infer<typeof Status>;
 
 export const JobList = z.object({ jobs: z.array(JobView) });
+export const EventList = z.object({ events: z.array(EventView) });
 export const MachineList = z.object({ machines: z.array(MachineView) });
 /** Answer to drain, resume and reload: what was done, in words. */
 export const Done = z.object({ messages: z.array(z.string()) });
+/** The job that GitLab made of one that failed. `note`: why it may well fail again. */
+export const RetriedJob = z.object({ id: z.number(), webUrl: z.string(), note: z.string().nullable() });
+export type RetriedJob = z.infer<typeof RetriedJob>;
 export const Problem = z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() });
 export type Problem = z.infer<typeof Problem>;
 
@@ -238,16 +246,42 @@ export interface ListFilter {
   readonly limit?: number | undefined;
 }
 
+/** Which jobs a list has; what is left out limits nothing. */
+export interface JobFilter extends ListFilter {
+  /** The path of a project, or of a group: of all projects below it. */
+  readonly project?: string | undefined;
+  readonly pool?: string | undefined;
+  readonly states?: readonly JobState[] | undefined;
+  readonly results?: readonly JobResult[] | undefined;
+  /** Claimed then or later (epoch ms). */
+  readonly since?: number | undefined;
+}
+
 /** Looking at jobs and machines: the daemon does it for the socket, and offline a command does it by itself. */
 export interface Views {
   /** Newest first. */
-  jobs(filter?: ListFilter): Promise<JobView[]>;
+  jobs(filter?: JobFilter): Promise<JobView[]>;
   /** Undefined for a job that was neither claimed nor noticed here, or has been pruned. */
   job(id: number): Promise<JobStory | undefined>;
   machines(filter?: ListFilter): Promise<MachineView[]>;
   machine(id: string): Promise<MachineView | undefined>;
   /** How many there are. */
   liveMachines(): Promise<number>;
+}
+
+interface EventFilter {
+  readonly jobId?: number;
+  readonly machineId?: string;
+  readonly afterSeq?: number;
+  readonly limit?: number;
+}
+
+/** The log of events. */
+export interface EventViews {
+  /** Oldest first. */
+  events(filter: EventFilter): Promise<EventView[]>;
+  /** The number of the newest; 0 before the first. */
+  lastEvent(): Promise<number>;
 }
 
 /** The control socket's name in the state directory. */

@@ -36,6 +36,7 @@ const details: EventDetails = {
   "machine:unknown": { host: "local" },
   "host:drained": { host: "flintlock/metal-1" },
   "host:resumed": { host: "flintlock/metal-1" },
+  "operator:acted": { who: "deploy", role: "operator", change: "POST /drain" },
   "egress:asked": { target: "a.example:443" },
   "egress:unlisted": { target: "b.example:443" },
   "egress:connected": { target: "a.example:443" },

@@ -47,6 +47,7 @@ const words: Words = {
   "machine:unknown": ({ host }, machine) => `${machine} on ${host} belonged to nobody and is destroyed`,
   "host:drained": ({ host }) => `nothing new is started on ${host}`,
   "host:resumed": ({ host }) => `machines are started on ${host} again`,
+  "operator:acted": ({ who, change }) => `${who} asked for ${change}`,
   "egress:asked": ({ target }, machine) => `${machine} asked for ${target}`,
   "egress:unlisted": ({ target }, machine) =>
     `${machine} asked for ${target}, which is not in its pool's list: let pass, since egress.audit is set`,

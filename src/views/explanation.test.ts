@@ -83,6 +83,7 @@ describe("why a job is where it is", () => {
       const { advice, summary } = await explain(live);
 
       expect(advice.join()).toContain(`logs ${machineId} -f`);
+      expect(advice.join().includes("logs 4711 -f")).toBe(live === runJob);
       expect(summary).toContain(machineId);
     }
   });

@@ -68,15 +68,20 @@ function adviceForUnfinished(job: Job, host: string | undefined): string[] {
     case "claimed":
       return ["“firerunner status” shows whether its pool can start machines and what is taken."];
     case "starting":
-    case "running":
-      if (host !== undefined)
-        return [
-          `Its machine is on ${host}, which shows no console here; “firerunner hosts” says how ${host} is.`,
-        ];
-      return [`“firerunner logs ${job.machineId ?? "MACHINE"} -f” follows its machine's console.`];
+    case "running": {
+      const following =
+        job.state === "running" ? [`“firerunner logs ${job.id} -f” follows what it writes.`] : [];
+      return [...following, consoleAdvice(job, host)];
+    }
     default:
       return ["Nothing: the report is repeated until GitLab has taken it."];
   }
+}
+
+function consoleAdvice({ machineId }: Job, host: string | undefined): string {
+  return host === undefined
+    ? `“firerunner logs ${machineId ?? "MACHINE"} -f” follows its machine's console.`
+    : `Its machine is on ${host}, which shows no console here; “firerunner hosts” says how ${host} is.`;
 }
 
 function explainEnd(job: Job, events: readonly LifecycleEvent[]): Explanation {

@@ -54,7 +54,7 @@ export function readReadiness({
 export function readinessOf(facts: ReadinessFacts): Readiness {
   const { mode, pools, claiming = [], outage, problems } = facts;
   const isRunning = mode === "run";
-  const failing = claiming.filter(isFailing);
+  const failing = claiming.filter(isAskingInVain);
   return {
     ready: isRunning && outage === undefined && pools.some((pool) => pool.ok && canClaim(pool.pool, facts)),
     problems: [
@@ -70,11 +70,11 @@ export function readinessOf(facts: ReadinessFacts): Readiness {
 
 function canClaim(name: string, { claiming = [], canFindTagged = true }: ReadinessFacts): boolean {
   const asked = claiming.filter(({ pool }) => pool === name);
-  return asked.length === 0 ? canFindTagged : !asked.every(isFailing);
+  return asked.length === 0 ? canFindTagged : !asked.every(isAskingInVain);
 }
 
 /** GitLab's last answer was none, or a refusal. */
-function isFailing({ fatal, until }: Pick<ClaimingState, "fatal" | "until">): boolean {
+export function isAskingInVain({ fatal, until }: Pick<ClaimingState, "fatal" | "until">): boolean {
   return fatal || until !== undefined;
 }
 

@@ -144,7 +144,7 @@ export interface WebhookViews {
   projects(): Promise<WebhookStatus["projects"]>;
 }
 
-export interface DeliveryFilter {
+interface DeliveryFilter {
   readonly since?: number | undefined;
   readonly limit?: number | undefined;
 }

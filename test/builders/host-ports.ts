@@ -1,4 +1,4 @@
-import type { HostPorts } from "../../src/server/control/ports.ts";
+import type { HostPorts } from "../../src/server/routes/ports.ts";
 
 /** Writes down what is asked of hosts: `drain metal-1`. */
 export function aHostPorts(calls: string[] = []): HostPorts {

@@ -1,4 +1,4 @@
-import type { WebhookPorts } from "../../src/server/control/ports.ts";
+import type { WebhookPorts } from "../../src/server/routes/ports.ts";
 import type { WaitingView, WebhookStatusView } from "../../src/views/webhook-api.ts";
 import { aManagedRunner } from "./managed-runner.ts";
 

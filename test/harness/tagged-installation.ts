@@ -8,6 +8,7 @@ import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
+import { metricsOf } from "../../src/app/metrics.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -27,8 +28,12 @@ export interface TaggedOptions {
   /** Laid over `webhook.runners`. */
   readonly runners?: Readonly<Record<string, unknown>>;
   readonly capacity?: Capacity;
-  /** How long each job works. */
-  readonly workMs?: number;
+  /** How long each job works, or each in a machine of this size. */
+  readonly workMs?: number | ((size: Size) => number);
+  /** The day on which the API token ends: `2026-12-31`. */
+  readonly tokenExpiresAt?: string;
+  /** `metrics` of the configuration. */
+  readonly metrics?: Readonly<Record<string, unknown>>;
 }
 
 /** One job in one machine. */
@@ -51,6 +56,8 @@ export interface TaggedInstallation extends AsyncDisposable {
   readonly mostTaken: { cpus: number; memoryMib: number; machines: number };
   /** Where machines have their sockets. */
   readonly machineDirectory: string;
+  /** Undefined where no metrics are asked for. */
+  readonly metricsUrl: string | undefined;
 }
 
 /** The group served; projects of the stand-in belong below it. */
@@ -81,9 +88,17 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const overrides = { fleet: createFleet([driver]), images };
   const log = silentLog;
-  const components = await composeApp({ config: () => config, log, version: "0", overrides }, cleanups);
+  const metrics = metricsOf(config, log, cleanups);
+  const components = await composeApp(
+    { config: () => config, log, version: "0", overrides, metrics },
+    cleanups,
+  );
   const about = { version: "0", startedAt: systemClock.now() };
-  await openServers(components, { config: () => config, about, reload: async () => [], log }, cleanups);
+  const { metricsServer } = await openServers(
+    components,
+    { config: () => config, about, reload: async () => [], metrics, log },
+    cleanups,
+  );
   const records = {
     runs: [] as Run[],
     guestProblems: [] as unknown[],
@@ -97,6 +112,7 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
 
   return {
     ...{ gitlab, components, host, machineDirectory, ...records },
+    metricsUrl: metricsServer && `${metricsServer.addresses[0]}/metrics`,
     async [Symbol.asyncDispose]() {
       components.scheduler.drain();
       await Promise.all([components.tagged?.stop(), components.claimer.stop()]);
@@ -113,7 +129,8 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
   const state = join(directory, "state");
   await mkdir(state, { mode: 0o700 });
   const listen = `127.0.0.1:${await freePort()}`;
-  const { token } = gitlab.tokens.add({ scopes: ["api"], memberOf: servedGroup });
+  const ends = options.tokenExpiresAt === undefined ? {} : { expiresAt: options.tokenExpiresAt };
+  const { token } = gitlab.tokens.add({ scopes: ["api"], memberOf: servedGroup, ...ends });
   const settings = {
     gitlab: { url: gitlab.url },
     state,
@@ -127,6 +144,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
       ...options.webhook,
     },
     http: { listen: [`http://${listen}`] },
+    metrics: options.metrics ?? {},
     // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
     scheduler: { standingInterval: "1h" },
   };
@@ -152,7 +170,7 @@ function playAll(
   host: FakeHost,
   socketOf: (machineId: string) => string,
   { runs, guestProblems, mostTaken }: Records,
-  workMs: number,
+  workMs: number | ((size: Size) => number),
 ): void {
   const alive = new Map<string, Size>();
 
@@ -162,7 +180,7 @@ function playAll(
     noteMost();
     try {
       await playGuest(socketOf(id), {
-        workMs,
+        workMs: typeof workMs === "number" ? workMs : workMs(size),
         signal,
         onJob: (jobId, given) => runs.push({ jobId, size, given }),
       });

@@ -56,6 +56,18 @@ const linesOf = ({ job }: BenchMachine) =>
     .map((line) => stripVTControlCharacters(line))
     .filter((line) => line !== "");
 
+test("what a job writes can be looked at while it runs, with our own lines before it, and is let go with its machine", async () => {
+  const machine = await machineThatAsked([]);
+  const { relay } = bench;
+  const tail = relay.logs.tail(machine.job.id, 64 * 1024) ?? "";
+
+  expect(tail).toBe(machine.job.trace.text());
+  expect(tail.endsWith(LOG)).toBe(true);
+
+  await relay.close(machine.id);
+  expect(relay.logs.tail(machine.job.id, 64 * 1024)).toBeUndefined();
+});
+
 test("a job that fails says at the end of its log which hosts it was refused, each once, with sums that GitLab accepts", async () => {
   const machine = await machineThatAsked(["registry.example.org:443", "registry.example.org:443"]);
   const answer = await end(machine, "failed");

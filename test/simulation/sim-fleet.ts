@@ -4,7 +4,7 @@ import { createHostRegistry, type HostRegistry } from "../../src/app/hosts.ts";
 import { newMachineId } from "../../src/base/ids.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { Pool } from "../../src/domain/pool.ts";
-import type { HostPorts } from "../../src/server/control/ports.ts";
+import type { HostPorts } from "../../src/server/routes/ports.ts";
 import type { FakeHost } from "../../src/vm/fake/host.ts";
 import { createFleet } from "../../src/vm/fleet.ts";
 import { aPool } from "../builders/pool.ts";

@@ -2,13 +2,14 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { aControlPorts } from "../../../test/builders/control-ports.ts";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { commandLine } from "../../../test/harness/command-line.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { type ControlServer, openControlServer } from "../../server/control/control-server.ts";
-import type { ControlPorts, HostPorts } from "../../server/control/ports.ts";
+import type { ControlPorts, HostPorts } from "../../server/routes/ports.ts";
 import { createViews } from "../../views/views.ts";
 
 let directory: string;
@@ -53,6 +54,7 @@ async function open(hosts: Partial<HostPorts> = {}): Promise<void> {
     throw new Error("not of this test");
   };
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: unused,
     console: unused,
     followConsole: unused,

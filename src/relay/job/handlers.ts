@@ -22,7 +22,9 @@ import { createDownload, createUpload } from "./artifacts.ts";
 import { createCacheHandlers, type RelayCache } from "./cache.ts";
 import { createGit } from "./git.ts";
 import { createGuestCalls, createJobCaller } from "./gitlab-calls.ts";
+import { noteUse } from "./guest-use.ts";
 import { createJobDelivery } from "./job-delivery.ts";
+import type { JobLogs } from "./job-logs.ts";
 import { createJobEnd, type JobEnd, type RecordEnd } from "./job-session.ts";
 import { createRedirects } from "./redirects.ts";
 import { createAppendTrace, ensureHead } from "./trace.ts";
@@ -34,6 +36,7 @@ interface HandlersContext {
   readonly audit: Audit;
   readonly recordEnd: RecordEnd;
   readonly pieces: ChunkedWork;
+  readonly logs: JobLogs;
   /** Waited for at the stop. */
   readonly track: (work: Promise<void>) => void;
 }
@@ -44,7 +47,7 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
   const { dialer, audit, recordEnd, pieces, track } = context;
   const jobEnd = createJobEnd({ store, clock });
   const caller = createJobCaller({ http, clock });
-  const reports = { store, api, clock, jobEnd, caller, ...limitsOf(config) };
+  const reports = { store, api, clock, jobEnd, caller, logs: context.logs, ...limitsOf(config) };
   const [appendTrace, updateJob] = [createAppendTrace(reports), createUpdateJob(reports)];
   const { objectStorage, idleTimeout: idleTimeoutMs } = config;
   const redirects = createRedirects({ http, dialer, audit, objectStorage, idleTimeoutMs });
@@ -71,6 +74,8 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
       case "end":
         await recordEnd(exchange.guest, "orderly");
         return reply(exchange.response, 204, {});
+      case "tell-use":
+        return await noteUse(store, exchange);
       case "request-job":
         return await requestJob(exchange);
       case "update-job":

@@ -16,6 +16,7 @@ import { Refusal } from "../errors.ts";
 import { type Exchange, readBody, single } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";
 import { type JobCaller, passOn } from "./gitlab-calls.ts";
+import type { JobLogs } from "./job-logs.ts";
 import { admit, endedRefusal, type JobEnd } from "./job-session.ts";
 import { foreignProxies } from "./payload.ts";
 
@@ -29,6 +30,8 @@ interface AppendTraceOptions {
   readonly jobEnd: JobEnd;
   readonly traceLimitBytes: number;
   readonly intervalSeconds: number;
+  /** What GitLab takes is shown here, too. */
+  readonly logs: Pick<JobLogs, "add">;
 }
 
 /**
@@ -64,7 +67,13 @@ export function createAppendTrace(
       body,
     });
     await settle(exchange, session, answer, endBytes);
+    if (traceStatusOf(answer, endBytes, clock.now()).kind === "accepted") show(session, at, body);
     passOn(exchange, answer, shiftedHeaders(session, answer, endBytes));
+  }
+
+  function show({ jobId, head }: JobSession, at: number, body: Buffer): void {
+    if (at === head.length) options.logs.add(jobId, 0, head);
+    options.logs.add(jobId, at, body);
   }
 
   /** Makes what GitLab said durable, before the guest hears it. */

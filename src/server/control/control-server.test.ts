@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { aControlPorts } from "../../../test/builders/control-ports.ts";
 import { aHostPorts } from "../../../test/builders/host-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aNewMachine } from "../../../test/builders/machine.ts";
@@ -14,8 +15,8 @@ import { silentLog } from "../../base/log.ts";
 import { createManualClock } from "../../base/manual-clock.ts";
 import { type DaemonStatus, JobReport, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
+import type { ControlPorts } from "../routes/ports.ts";
 import { type ControlServer, openControlServer } from "./control-server.ts";
-import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
 const machineId = "fr-aaaaaaaa";
@@ -57,6 +58,7 @@ let calls: string[];
 let waits: readonly string[];
 
 const ports: ControlPorts = {
+  ...aControlPorts(),
   status: () => daemonStatus,
   hosts: aHostPorts(),
   console: async (_id, bytes) => "the end".slice(-bytes),

@@ -2,26 +2,24 @@ import { chmod, rename, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import Fastify, { type FastifyInstance } from "fastify";
-import { ZodError, z } from "zod";
 import type { Clock } from "../../base/clock.ts";
 import { atMost } from "../../base/deadline.ts";
-import { FireRunnerError, systemCode } from "../../base/errors.ts";
+import { systemCode } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { type Problem, SOCKET_NAME, type Views } from "../../views/api.ts";
-import type { WebhookViews } from "../../views/webhook-api.ts";
+import { SOCKET_NAME } from "../../views/api.ts";
 import { HttpError } from "../errors.ts";
-import { registerRoutes } from "./control-routes.ts";
-import type { ControlPorts } from "./ports.ts";
+import { answerProblems } from "../problem.ts";
+import type { RouteDeps } from "../routes/ports.ts";
+import { registerRoutes } from "../routes/route.ts";
+import { allRoutes } from "../routes/routes.ts";
 
 /** The longest path the operating system takes for a unix socket, without the closing zero. */
 const MAX_SOCKET_PATH_BYTES = 107;
 /** How long an answer may still be written when the server closes; consoles that are followed are cut. */
 const CLOSE_LIMIT_MS = 1_000;
 
-interface ControlServerDeps {
+interface ControlServerDeps extends RouteDeps {
   readonly stateDirectory: string;
-  readonly views: Views & WebhookViews;
-  readonly ports: ControlPorts;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -55,8 +53,20 @@ export async function openControlServer(deps: ControlServerDeps): Promise<Contro
 
   const closing = new AbortController();
   const app = Fastify({ forceCloseConnections: true, bodyLimit: 64 * 1024, requestTimeout: 10_000 });
-  answerErrors(app, deps.log);
-  registerRoutes(app, { ...deps, closing: closing.signal });
+  answerProblems(app, {
+    log: deps.log,
+    unknownPath: "The command line and the daemon may be of different versions: restart the daemon.",
+    internal: "This is a bug in FireRunner; its log has the details.",
+  });
+  const { views, ports } = deps;
+  registerRoutes(app, {
+    prefix: "/v1",
+    routes: allRoutes,
+    deps: { views, ports },
+    closing: closing.signal,
+    // Whoever may open the socket may do everything here anyway.
+    callerOf: () => ({ name: "the command line", role: "admin" }),
+  });
   await listen(app, birthPath, socketPath);
   return {
     socketPath,
@@ -98,40 +108,4 @@ async function isAnswered(path: string): Promise<boolean> {
       reject(new HttpError("control_socket", `opening the control socket ${path} failed`, { cause: error }));
     });
   });
-}
-
-const statusOf: Readonly<Record<string, number>> = { not_found: 404, bad_request: 400 };
-
-/** Every refusal of the control interface is `{code, message, hint}`. */
-function answerErrors(app: FastifyInstance, log: Log): void {
-  app.setNotFoundHandler((request) => {
-    throw new HttpError("not_found", `there is nothing at ${request.method} ${request.url}`, {
-      hint: "The command line and the daemon may be of different versions: restart the daemon.",
-    });
-  });
-  app.setErrorHandler((error, request, reply) => {
-    const { status, problem } = problemOf(error);
-    if (status >= 500) log.error({ err: error, url: request.url }, "control request failed");
-    return reply.code(status).send(problem);
-  });
-}
-
-function problemOf(error: unknown): { status: number; problem: Problem } {
-  if (error instanceof ZodError) {
-    return { status: 400, problem: { code: "bad_request", message: z.prettifyError(error), hint: null } };
-  }
-  if (error instanceof FireRunnerError) {
-    const { code, message, hint = null } = error;
-    return { status: statusOf[code] ?? 500, problem: { code, message, hint } };
-  }
-  const status = (error as { statusCode?: number }).statusCode ?? 500;
-  const message = error instanceof Error ? error.message : String(error);
-  return {
-    status,
-    problem: {
-      code: status < 500 ? "bad_request" : "internal",
-      message,
-      hint: status < 500 ? null : "This is a bug in FireRunner; its log has the details.",
-    },
-  };
 }

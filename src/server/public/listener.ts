@@ -1,17 +1,32 @@
-/** Where the public server listens, one listener for each address, and with which certificate: read from its files, and anew when they change. */
+/** Where a server listens, one listener for each address, and with which certificate: read from its files, and anew when they change. */
 import { lookup } from "node:dns/promises";
 import type { AddressInfo } from "node:net";
 import type { FastifyInstance } from "fastify";
 import { describeError, systemCode } from "../../base/errors.ts";
-import { listenProblem } from "../../base/listen.ts";
+import { type ListenProblem, listenProblem } from "../../base/listen.ts";
 import type { Log } from "../../base/log.ts";
 import { createFileBacked, readTlsPair, type TlsFiles, type TlsPair, validityOf } from "../../base/tls.ts";
-import { HttpError } from "../errors.ts";
+import { HttpError, type HttpErrorCode } from "../errors.ts";
 
 /** Connections that the kernel holds until we take them: a burst of unknown clients must not make others wait for a retry. */
 const BACKLOG = 4_096;
 
-/** One entry of `http.listen`. */
+/** A server that listens on the network: what people call it, its section of the configuration, and the codes of its errors. */
+export interface ServerName {
+  readonly words: string;
+  readonly section: string;
+  readonly listenCode: HttpErrorCode;
+  readonly certificateCode: HttpErrorCode;
+}
+
+const publicServerName: ServerName = {
+  words: "the public server",
+  section: "http",
+  listenCode: "door_listen",
+  certificateCode: "door_certificate",
+};
+
+/** One entry of `http.listen`, or of another server's. */
 export interface Listener {
   /** As the configuration has it. */
   readonly text: string;
@@ -27,21 +42,26 @@ export function parseListener(text: string): Listener {
 }
 
 /** A name such as `localhost` may stand for several addresses: a listener for each. */
-export async function resolveListener(listener: Listener): Promise<Listener[]> {
+export async function resolveListener(
+  listener: Listener,
+  server: ServerName = publicServerName,
+): Promise<Listener[]> {
   const found = await lookup(listener.host, { all: true }).catch((cause: unknown) => {
-    throw failed(listener, "its name is not known here", "Name an address of this computer instead.", cause);
+    const problem = { why: "its name is not known here", hint: "Name an address of this computer instead." };
+    throw failed(server, listener, problem, cause);
   });
   return [...new Set(found.map(({ address }) => address))].map((host) => ({ ...listener, host }));
 }
 
 /**
  * Returns where it listens, as an address people can use. Undefined when this computer has no such address and `isOptional`.
- * Throws HttpError `door_listen`.
+ * Throws HttpError with the server's `listenCode`.
  */
 export async function bind(
   app: FastifyInstance,
   listener: Listener,
   isOptional: boolean,
+  server: ServerName = publicServerName,
 ): Promise<string | undefined> {
   const { host, port, isTls } = listener;
   try {
@@ -49,16 +69,20 @@ export async function bind(
   } catch (cause) {
     const code = systemCode(cause);
     if (isOptional && (code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT")) return undefined;
-    const { why, hint } = listenProblem(code, port, "http.listen");
-    throw failed(listener, why, hint, cause);
+    throw failed(server, listener, listenProblem(code, port, `${server.section}.listen`), cause);
   }
   const bound = app.server.address() as AddressInfo;
   const name = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
   return `${isTls ? "https" : "http"}://${name}:${bound.port}`;
 }
 
-function failed(listener: Listener, why: string, hint: string, cause: unknown): HttpError {
-  return new HttpError("door_listen", `listening on ${listener.text} failed: ${why}`, { cause, hint });
+function failed(
+  { listenCode }: ServerName,
+  listener: Listener,
+  { why, hint }: ListenProblem,
+  cause: unknown,
+): HttpError {
+  return new HttpError(listenCode, `listening on ${listener.text} failed: ${why}`, { cause, hint });
 }
 
 /** Keeps the certificate that the files hold in use. */
@@ -69,22 +93,24 @@ export interface CertificateReloader {
 }
 
 interface CertificateReloaderDeps {
+  readonly server?: ServerName;
   readonly log: Log;
   readonly now: () => number;
   /** To be used for every connection from now on. Throws when it cannot be used. */
   readonly onPair: (pair: TlsPair) => void;
 }
 
-/** Throws HttpError `door_certificate` when the files hold no pair that can be used. */
+/** Throws HttpError with the server's `certificateCode` when the files hold no pair that can be used. */
 export async function createCertificateReloader(
   first: TlsFiles,
   deps: CertificateReloaderDeps,
 ): Promise<CertificateReloader> {
-  const { log, now, onPair } = deps;
+  const { log, now, onPair, server = publicServerName } = deps;
+  const { words, section } = server;
   let files = first;
   const kept = await createFileBacked({
     paths: () => [files.certificateFile, files.keyFile],
-    read: () => readServerPair(files),
+    read: () => readServerPair(files, server),
     use(next, present) {
       if (next.cert.equals(present.cert) && next.key.equals(present.key)) return false;
       onPair(next);
@@ -97,7 +123,7 @@ export async function createCertificateReloader(
     const { validFrom, validUntil } = kept.value;
     const validity = validityOf(kept.value, now());
     if (validity === "good") return;
-    log.warn({ validFrom: day(validFrom), validUntil: day(validUntil) }, warnings[validity]);
+    log.warn({ validFrom: day(validFrom), validUntil: day(validUntil) }, warningOf(validity, words));
   }
 
   return {
@@ -111,33 +137,39 @@ export async function createCertificateReloader(
       if (outcome !== "renewed") {
         const why = describeError(outcome.unusable);
         log.warn({ why }, "the new certificate cannot be used; the old one stays");
-        return `http.tls: ${why}; the old certificate stays`;
+        return `${section}.tls: ${why}; the old certificate stays`;
       }
       const validUntil = day(kept.value.validUntil);
-      log.info({ validUntil }, "the public server has a new certificate");
+      log.info({ validUntil }, `${words} has a new certificate`);
       warnOfDates();
-      return `http.tls: new certificate, valid until ${validUntil}`;
+      return `${section}.tls: new certificate, valid until ${validUntil}`;
     },
   };
 }
 
-const warnings = {
-  "has ended": "the certificate of the public server has expired",
-  "not yet valid": "the certificate of the public server is not yet valid",
-  "ends soon": "the certificate of the public server expires soon",
-};
+function warningOf(validity: "has ended" | "not yet valid" | "ends soon", server: string): string {
+  const warnings = {
+    "has ended": "has expired",
+    "not yet valid": "is not yet valid",
+    "ends soon": "expires soon",
+  };
+  return `the certificate of ${server} ${warnings[validity]}`;
+}
 
 function day(at: number): string {
   return new Date(at).toISOString().slice(0, 10);
 }
 
-/** Throws HttpError `door_certificate` that says which file is wrong, and how. A certificate that has expired is none. */
-export async function readServerPair(files: TlsFiles): Promise<TlsPair> {
+/** Throws HttpError with the server's `certificateCode` that says which file is wrong, and how. A certificate that has expired is none. */
+export async function readServerPair(
+  files: TlsFiles,
+  { section, certificateCode }: ServerName = publicServerName,
+): Promise<TlsPair> {
   return await readTlsPair(
     files,
     (message, options) =>
-      new HttpError("door_certificate", message, {
-        hint: "http.tls names a PEM file with the certificate and its chain, and one with its private key.",
+      new HttpError(certificateCode, message, {
+        hint: `${section}.tls names a PEM file with the certificate and its chain, and one with its private key.`,
         ...options,
       }),
   );

@@ -1,5 +1,3 @@
-import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http";
-import { createServer as createTlsServer } from "node:https";
 import Fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -9,18 +7,22 @@ import Fastify, {
 import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import type { KeyedRateLimit } from "../../base/rates.ts";
-import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
+import type { TlsPair } from "../../base/tls.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import type { Client } from "./client.ts";
+import { createHttpServer } from "./http-server.ts";
 import type { createClientErrors } from "./refusal.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
+
+/** GitLab sends up to 20 custom headers of up to 2,048 characters each, beside its own. */
+const MAX_HEADER_BYTES = 64 * 1024;
 
 /**
  * What an answer that no page of a browser is needs. A list of our own: most of what helmet adds is about pages and scripts, and
  * its Strict-Transport-Security would bind every port of this host name, GitLab's own perhaps among them.
  */
-const securityHeaders: Readonly<Record<string, string>> = {
+export const securityHeaders: Readonly<Record<string, string>> = {
   "cache-control": "no-store",
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
   "referrer-policy": "no-referrer",
@@ -36,7 +38,8 @@ export interface PublicAppDeps extends WebhookRouteDeps, HealthDeps {
 export function createPublicApp(deps: PublicAppDeps, pair: TlsPair | undefined): FastifyInstance {
   const { config, connections, clientErrors, log } = deps;
   const app = Fastify({
-    serverFactory: (handle) => createHttpServer(config, pair, handle),
+    serverFactory: (handle) =>
+      createHttpServer({ ...config, maxHeaderBytes: MAX_HEADER_BYTES }, pair, handle),
     clientErrorHandler: clientErrors.onClientError,
     // An authentic delivery over a connection that is open already is taken even while the public server closes.
     return503OnClosing: false,
@@ -124,38 +127,4 @@ function registerHealth(app: FastifyInstance, { readiness, clientOf, limit, log 
       return false;
     }
   }
-}
-
-/** GitLab sends up to 20 custom headers of up to 2,048 characters each, beside its own. */
-const MAX_HEADER_BYTES = 64 * 1024;
-/** How late a timeout may be. Node's default of 30 s would make a limit of 10 s one of 40 s. */
-const CHECK_MS = 1_000;
-
-type Timeouts = Pick<HttpConfig, "headersTimeout" | "requestTimeout" | "idleTimeout">;
-
-/** A server that does not wait for anybody: for headers, for bodies, between requests, or for a handshake. */
-function createHttpServer(config: Timeouts, pair: TlsPair | undefined, handle: RequestListener): Server {
-  // Node refuses to have headers wait longer than the whole request may.
-  const headersTimeout = Math.min(config.headersTimeout, config.requestTimeout);
-  const options: ServerOptions = {
-    maxHeaderSize: MAX_HEADER_BYTES,
-    headersTimeout,
-    requestTimeout: config.requestTimeout,
-    keepAliveTimeout: config.idleTimeout,
-    connectionsCheckingInterval: Math.min(CHECK_MS, headersTimeout),
-  };
-  const server = pair
-    ? createTlsServer({ ...options, ...tlsOptions(pair), handshakeTimeout: headersTimeout }, handle)
-    : createServer(options, handle);
-  server.setTimeout(config.idleTimeout);
-  return server;
-}
-
-/** For a new server and for a new pair in an old one: what is not said again there is forgotten. */
-export function tlsOptions({ cert, key }: TlsPair): {
-  cert: Buffer;
-  key: Buffer;
-  minVersion: typeof TLS_FLOOR;
-} {
-  return { cert, key, minVersion: TLS_FLOOR };
 }

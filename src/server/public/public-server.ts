@@ -16,6 +16,7 @@ import type { HttpConfig } from "../config.ts";
 import { createBodyBudget } from "./body-budget.ts";
 import { type Client, clientOf, createAddressSet } from "./client.ts";
 import { createConnections } from "./connections.ts";
+import { tlsOptions } from "./http-server.ts";
 import {
   bind,
   type CertificateReloader,
@@ -24,7 +25,7 @@ import {
   parseListener,
   resolveListener,
 } from "./listener.ts";
-import { createPublicApp, type PublicAppDeps, tlsOptions } from "./public-app.ts";
+import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
 import { createFairQueue } from "./read-body.ts";
 import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";
 import type { WebhookHandler } from "./webhook-route.ts";
@@ -58,6 +59,8 @@ export interface PublicServer {
   /** Takes nothing new, lets what is being answered be answered for at most 5 s, and cuts the rest. */
   close(): Promise<void>;
   counts(): RequestCounts;
+  /** When the certificate in use ends (epoch ms); undefined without one. */
+  certificateEndsAt(): number | undefined;
 }
 
 /** Listens wherever the configuration says, and takes webhooks. Throws HttpError `door_listen`, `door_certificate`. */
@@ -104,6 +107,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       await opened.close();
       sampled.flush();
     },
+    certificateEndsAt: opened.certificateEndsAt,
     counts: () => ({ ...tally, refused: { ...tally.refused }, openConnections: connections.open }),
   };
 }
@@ -112,6 +116,7 @@ interface Listeners {
   readonly addresses: readonly string[];
   /** Looks whether the certificate has changed. */
   checkCertificate(config: HttpConfig): Promise<string[]>;
+  certificateEndsAt(): number | undefined;
   close(): Promise<void>;
 }
 
@@ -137,6 +142,7 @@ async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listene
   for (const address of addresses) log.info({ address }, "the public server is open");
   return {
     addresses,
+    certificateEndsAt: () => certificates?.pair.validUntil,
     async checkCertificate({ tls }) {
       const words = certificates && tls ? await certificates.refresh(tls) : undefined;
       return words === undefined ? [] : [words];

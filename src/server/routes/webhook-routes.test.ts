@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { aHostPorts } from "../../../test/builders/host-ports.ts";
+import { aControlPorts } from "../../../test/builders/control-ports.ts";
 import { aClaim } from "../../../test/builders/job.ts";
 import { aStore, type TestStore } from "../../../test/builders/store.ts";
 import { aWaitingJob, aWebhookPorts, aWebhookStatus } from "../../../test/builders/webhook-ports.ts";
@@ -14,7 +14,7 @@ import { Secret } from "../../base/secret.ts";
 import { type DaemonStatus, Status } from "../../views/api.ts";
 import { createViews } from "../../views/views.ts";
 import { DeliveryList, RunnerList, WebhookStatus } from "../../views/webhook-api.ts";
-import { type ControlServer, openControlServer } from "./control-server.ts";
+import { type ControlServer, openControlServer } from "../control/control-server.ts";
 import type { ControlPorts } from "./ports.ts";
 
 const clock = createManualClock();
@@ -71,13 +71,8 @@ async function open(change: Partial<ControlPorts> = {}): Promise<void> {
     caches: [],
   };
   const ports: ControlPorts = {
+    ...aControlPorts(),
     status: () => status,
-    hosts: aHostPorts(),
-    console: async () => "",
-    async *followConsole() {},
-    drain: () => {},
-    resume: () => {},
-    reload: async () => [],
     publicServer: {
       addresses: () => ["https://127.0.0.1:8443"],
       readiness: () => ({ ready: false, problems: ["no image"] }),
