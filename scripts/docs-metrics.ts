@@ -45,8 +45,9 @@ log. Allow-list, token and certificate are taken over by a reload; all else wait
 Prometheus does: the series are the same.
 
 **Labels.** No series is of a job, a machine, a branch or a project, and every label has a bound: the number of series does not grow with the number of jobs. Each set
-of tags has a pool, whose name is made of what projects write: the first 64 pools and sets since the start have series of their own, those beyond are counted
-together as \`tags:*\`, as are sets whose name is longer than 120 characters. Pools that are made for one job each (\`webhook.runners.perJob\`) are \`job:*\`.
+of tags has a pool, whose name is made of what projects write: the first 64 sets since the start have series of their own, those beyond are counted together as
+\`tags:*\`, as are sets whose name is longer than 120 characters. Pools that are made for one job each (\`webhook.runners.perJob\`) are \`job:*\`. *Most series* is what a
+metric has when all its labels hold all that they may, with 65 pools; few installations have a tenth of it.
 
 **Restarts.** Counters and histograms begin anew with the process, as \`rate()\` and \`increase()\` expect; a job that goes on over a restart is counted once, when it ends.
 What is not known is missing, never 0: capacities of a host that has not answered, the end of a token that has none. A source that fails or takes longer than

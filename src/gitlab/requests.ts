@@ -3,7 +3,7 @@ import type { Dispatcher } from "undici";
 import type { GitLabHttp } from "./http.ts";
 
 /** What is asked for; `git` is all of a guest's git, its large files included. */
-export type Endpoint =
+type Endpoint =
   | "jobs_request"
   | "job_update"
   | "job_trace"

@@ -12,7 +12,7 @@ import { isAskingInVain, readReadiness } from "./readiness.ts";
 /** What a job waits for, from its first being seen in GitLab to the payload in its machine. */
 export type WaitingCause = "runner" | "asked" | "refused" | "capacity" | "machine" | "images" | "boot";
 
-export interface HostFigures {
+interface HostFigures {
   readonly key: string;
   /** It answers, and gets new machines. */
   readonly isUp: boolean;

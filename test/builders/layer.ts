@@ -75,12 +75,13 @@ export interface TestImage {
   readonly layers: readonly { readonly digest: string; readonly blob: Buffer; readonly diffId: string }[];
 }
 
-/** An image of these layers, each an archive; `pack` compresses them. */
+/** An image of these layers, each an archive; `pack` compresses them, `settings` are what its containers have without another word. */
 export function imageOf(
   archives: readonly Buffer[],
   {
     architecture = process.arch === "arm64" ? "arm64" : "amd64",
     pack = (archive: Buffer): Buffer => gzipSync(archive),
+    settings = {} as Readonly<Record<string, unknown>>,
   } = {},
 ): TestImage {
   const layers = archives.map((archive) => {
@@ -91,7 +92,7 @@ export function imageOf(
     architecture,
     os: "linux",
     created: "2024-01-02T03:04:05Z",
-    config: { Cmd: ["/bin/sh"] },
+    config: { Cmd: ["/bin/sh"], ...settings },
     rootfs: { type: "layers", diff_ids: layers.map(({ diffId }) => diffId) },
   });
   const manifest = document({

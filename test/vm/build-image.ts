@@ -7,9 +7,13 @@ export default async function buildImage(): Promise<void> {
   await buildTestImage("base");
 }
 
-/** With the stand-in runner. Quick when it is there already. */
-export async function buildTestImage(variant: "base" | "containers"): Promise<void> {
+/** With the stand-in runner, or that of a path, under another name than the variant's. Quick when it is there already. */
+export async function buildTestImage(
+  variant: "base" | "containers" | "docker",
+  { runner = "stand-in", name = variant as string } = {},
+): Promise<void> {
   const main = join(import.meta.dirname, "../../src/main.ts");
-  const args = ["image", "build", variant, "--runner", "stand-in", "--directory", testImageDirectory()];
+  const directory = testImageDirectory();
+  const args = ["image", "build", variant, "--name", name, "--runner", runner, "--directory", directory];
   await run(process.execPath, [main, ...args], { onStderrLine: (line) => console.error(line) });
 }

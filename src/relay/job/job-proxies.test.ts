@@ -60,15 +60,7 @@ describe("the relay is exempt from proxies of the job's own", () => {
       { name: "$IMAGE", alias: "a,b c=d" },
       ...[null, "odd", { name: 7 }],
     ];
-    const names = [
-      "docker",
-      "other",
-      "third",
-      "r.example.com-5000__team__db",
-      "r.example.com-5000-team-db",
-      "a",
-      "b",
-    ];
+    const names = ["docker", "other", "third", "r.example.com__team__db", "r.example.com-team-db", "a", "b"];
 
     expect(serviceNames(services)).toEqual(names);
     const exempt = `10.0.2.100,localhost,127.0.0.1,host.docker.internal,${names.join(",")}`;

@@ -211,7 +211,8 @@ export function serviceNames(services: unknown): string[] {
   const list = Array.isArray(services) ? services.slice(0, MOST_SERVICES).filter(isObject) : [];
   const names = list.flatMap(({ name, alias }) => {
     const path = typeof name === "string" ? name.replace(/@.*$/s, "").replace(/:[^:/]*$/, "") : "";
-    const host = path.replaceAll(":", "-");
+    // Whatever port the registry has: the runner leaves it out.
+    const host = path.replace(/:\d+(?=\/|$)/, "");
     const aliases = typeof alias === "string" ? alias.split(/[\s,]+/) : [];
     return [...aliases, host.replaceAll("/", "__"), host.replaceAll("/", "-")];
   });

@@ -10,7 +10,7 @@ import type { ServerName } from "../public/listener.ts";
 import { wantsOpenMetrics } from "./accept.ts";
 import type { MetricsConfig } from "./config.ts";
 
-const limits = {
+const usualLimits = {
   headersTimeout: 5_000,
   requestTimeout: 5_000,
   /** Longer than most scrape intervals, so that a connection is made once. */
@@ -30,7 +30,7 @@ const metricsServerName: ServerName = {
 };
 
 /** `metrics` of the configuration, with what its token file holds. */
-export interface MetricsSettings extends MetricsConfig {
+interface MetricsSettings extends MetricsConfig {
   readonly token: Secret | undefined;
 }
 
@@ -42,6 +42,8 @@ export interface MetricsServerDeps {
   ) => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly clock: Clock;
   readonly log: Log;
+  /** Milliseconds and bytes, where they are to be others than usual. */
+  readonly limits?: Partial<typeof usualLimits>;
 }
 
 export interface MetricsServer extends Omit<PrivateServer, "reload"> {
@@ -55,7 +57,8 @@ export async function openMetricsServer(deps: MetricsServerDeps): Promise<Metric
   let { token } = deps.config;
   const rate = createKeyedRateLimit(clock, () => REQUESTS_PER_MINUTE);
   const server = await openPrivateServer({
-    ...{ name: metricsServerName, settings: deps.config, limits, clock, log },
+    ...{ name: metricsServerName, settings: deps.config, clock, log },
+    limits: { ...usualLimits, ...deps.limits },
     mostConnections: MOST_CONNECTIONS,
     bodyLimitBytes: 0,
     refusalOf: (request, client) => tooOften(rate.take(client)) ?? withoutToken(bearerIn(request), token),

@@ -19,7 +19,7 @@ export interface ServerName {
   readonly certificateCode: HttpErrorCode;
 }
 
-export const publicServerName: ServerName = {
+const publicServerName: ServerName = {
   words: "the public server",
   section: "http",
   listenCode: "door_listen",

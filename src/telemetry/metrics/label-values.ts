@@ -14,10 +14,10 @@ export function createBounded(bound: LabelBound): Bounded {
     const known = new Set(bound.values);
     return (value) => (known.has(value) ? value : OTHER);
   }
-  const { most, rest } = bound;
+  const { most, rest, always } = bound;
   const known = new Set<string>();
   return (value) => {
-    if (known.has(value)) return value;
+    if (known.has(value) || always?.test(value)) return value;
     if (known.size >= most || value.length > LONGEST_VALUE) return rest;
     known.add(value);
     return value;

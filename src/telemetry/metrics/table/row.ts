@@ -4,8 +4,17 @@
 export type LabelBound =
   /** These values, and `other` for whatever else comes up. */
   | { readonly kind: "fixed"; readonly values: readonly string[] }
-  /** As many values as there are of these things, and at most so many; those beyond are counted together as `rest`. */
-  | { readonly kind: "open"; readonly of: string; readonly most: number; readonly rest: string };
+  /**
+   * As many values as there are of these things, and at most so many; those beyond are counted together as `rest`. What fits `always` is let
+   * in besides, being few by itself.
+   */
+  | {
+      readonly kind: "open";
+      readonly of: string;
+      readonly most: number;
+      readonly rest: string;
+      readonly always?: RegExp;
+    };
 
 export interface MetricRow {
   readonly type: "counter" | "gauge" | "histogram";
@@ -31,14 +40,15 @@ export function oneOf<const Values extends readonly string[]>(...values: Values)
 }
 
 /**
- * A pool of the configuration by its name, and that of a set of tags by its tags (`tags:TAG,TAG`), both as long as there are few of them.
- * Pools that are made for one job each are `job:*`. No name of the configuration has a colon.
+ * A pool of the configuration by its name (which has no colon), and that of a set of tags by its tags (`tags:TAG,TAG`), as long as there are
+ * few of them: projects make them up. Pools that are made for one job each are `job:*`.
  */
 export const pool = {
   kind: "open",
-  of: "pools and sets of tags (`job:*` for all that are made for one job)",
+  of: "pools of the configuration, `job:*` for those of one job each, and sets of tags",
   most: 64,
   rest: "tags:*",
+  always: /^(?:[a-z0-9-]{1,31}|job:\*)$/,
 } as const satisfies LabelBound;
 
 export const driver = { kind: "open", of: "drivers", most: 8, rest: "other" } as const satisfies LabelBound;
