@@ -19,9 +19,11 @@ type Schema = z.ZodType;
 
 /** Each schema of an answer under its own name. */
 const named = new Map<Schema, string>(
-  Object.entries({ ...api, ...webhook }).flatMap(([name, value]) =>
-    value instanceof z.ZodType && !name.endsWith("Request") ? [[value, name.replace(/View$/, "")]] : [],
-  ),
+  Object.entries<unknown>({ ...api, ...webhook })
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([name, value]) =>
+      value instanceof z.ZodType && !name.endsWith("Request") ? [[value, name.replace(/View$/, "")]] : [],
+    ),
 );
 
 export function openApiDocument(version: string): Json {
