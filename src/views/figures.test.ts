@@ -58,6 +58,7 @@ function reads(changes: Changes = {}): FigureReads {
     tokenProblem: () => undefined,
     tagged: undefined,
     unfinishedJobs: async () => [],
+    driversInUse: () => new Set(["qemu"]),
     pendingJobs: undefined,
     ...changes,
   };
@@ -171,4 +172,13 @@ test("the whole: hosts, outage, draining, and what is tried again", async () => 
   expect(calm.oldestWaitingSince).toBeUndefined();
   expect(troubled).toMatchObject({ isReady: false, isDraining: true, gitLabAnswers: false });
   expect(troubled.hosts).toMatchObject([{ isUp: false, isDrained: true }]);
+});
+
+test("hosts of drivers that nobody asks for matter only as long as machines are on them", async () => {
+  const fake = { ...host, driver: "fake", taken: { ...host.taken, machines: 0 } };
+  const { hosts } = await readFigures(
+    reads({ hosts: [host, { ...fake, key: "empty" }, { ...fake, key: "left", taken: host.taken }] }),
+  );
+
+  expect(hosts.map(({ key }) => key)).toEqual(["qemu", "left"]);
 });

@@ -22,7 +22,7 @@ const MOST_CONNECTIONS = 32;
 /** Of one client. A scrape a second is more than anybody needs. */
 const REQUESTS_PER_MINUTE = 120;
 
-const metricsServerName: ServerName = {
+export const metricsServerName: ServerName = {
   words: "the metrics server",
   section: "metrics",
   listenCode: "metrics_listen",
