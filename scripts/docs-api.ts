@@ -24,7 +24,7 @@ export function wantedApiPages(): ReadonlyMap<string, string> {
   );
   const table = ["| request, below `/api/v1` | role | |", "| --- | --- | --- |", ...rows].join("\n");
   return new Map([
-    ["openapi.json", `${JSON.stringify(openApiDocument(version), null, 1)}\n`],
+    ["openapi.json", `${JSON.stringify(openApiDocument(version), null, 2)}\n`],
     ["api.md", `${head}${begin}\n\n${table}\n\n${end}${tail}`],
   ]);
 }
