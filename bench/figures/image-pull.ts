@@ -59,12 +59,12 @@ export const imagePull: Figure = {
 async function run(
   image: ResolvedImage,
   how: "disk" | "docker",
-  { content }: Awaited<ReturnType<typeof makeJobImage>>,
+  job: Awaited<ReturnType<typeof makeJobImage>>,
   imageDisks: readonly string[],
 ): Promise<Course> {
   const options = { cpus: 1, memoryMib: 2_048, deadlineMs: JOB_LIMIT_MS, imageDisks };
   await using machine = await createHandMachine(image, options);
-  using relay = await playRelay({ socket: machine.relaySocket, how, script: scripts[how], content });
+  using relay = await playRelay({ socket: machine.relaySocket, how, script: scripts[how], ...job });
   const startedAt = machine.start();
   const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
   died.catch(() => {});

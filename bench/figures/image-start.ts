@@ -10,7 +10,7 @@ export const imageStart: Figure = {
   name: "image-start",
   title: "From the claim to the first line in an image, without a machine",
   about:
-    "GitLab's own runner, built by hand, with the init and the engine of the image `containers`, natively in namespaces of this computer: from the question for the boot data until a request that the script's first line makes arrives. A job in an image that is there as a disk, beside a job of the shell, in turns.",
+    "GitLab's own runner, built by hand, with the init and the engine of the image `containers`, natively in namespaces of this computer: from the moment at which the runner gets its job until a request that the script's first line makes arrives, the clone of a repository of one commit included. A job in an image that is there as a disk, beside a job of the shell, in turns.",
   machines: false,
   limitMs: 300_000,
   needs: needsRunner,
@@ -23,7 +23,7 @@ export const imageStart: Figure = {
     for (let turn = 0; turn < turns; turn++) {
       context.progress(`${turn + 1} of ${turns}, both ways`);
       const socket = join(directory, `relay-${turn}.sock`);
-      const play = { socket, script: [`${speak} || true`], content };
+      const play = { socket, script: [`${speak} || true`], directory, content };
       shellMs.push(await firstLine(image, { ...play, how: "shell" }, []));
       imageMs.push(await firstLine(image, { ...play, how: "disk" }, [disk]));
     }
@@ -42,13 +42,13 @@ async function firstLine(
   room.start();
   const died = room.ended.then(async () => Promise.reject(new Error(await room.console())));
   died.catch(() => {});
-  const heard = await Promise.race([relay.heard, died]);
-  return (await Promise.race([relay.spoken, died])) - heard;
+  const given = await Promise.race([relay.given, died]);
+  return (await Promise.race([relay.spoken, died])) - given;
 }
 
 export function summarizeImageStarts(imageMs: readonly number[], shellMs: readonly number[]): Row {
   const row = {
-    what: "boot data asked for → first line, in an image",
+    what: "claimed → first line, in an image",
     unit: "ms",
     measured: summarize(imageMs),
     promised: { of: "difference", bound: "at most", value: 700 },

@@ -1,4 +1,5 @@
 /** What the figures of jobs in images have in common: GitLab's own runner by path, images of machines with it, and one for the job. */
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
@@ -16,6 +17,7 @@ import type { BenchContext } from "../core/figure.ts";
 import { createStage } from "./stage.ts";
 
 export const needsRunner = { variable: "FIRERUNNER_GITLAB_RUNNER", what: "gitlab-runner 18.8 or newer" };
+const REPOSITORY = "start.git";
 export const JOB_IMAGE = "docker.io/bench/image:1";
 /** A request is the first sign that leaves at once. */
 export const speak = "busybox wget -q -O- http://10.0.2.100/group/start.git/first";
@@ -45,21 +47,41 @@ export async function makeJobImage(context: BenchContext): Promise<ImageJobs> {
   context.progress("the job's image");
   const archive = join(directory, "archive");
   await run("tar", ["-C", "/", "-cf", archive, "usr/include", "usr/lib/python3"]);
+  await makeRepository(directory);
   const layers = [await readFile(archive), await busyboxLayer(["sh", "true"])];
   const content = imageOf(layers, { settings: { Env: ["PATH=/bin"] } });
   return { directory, content, disk: await diskOf(content, JOB_IMAGE, directory) };
 }
 
-interface Play {
+/** One commit, as files that a plain web server can give. */
+async function makeRepository(directory: string): Promise<void> {
+  const work = join(directory, "work");
+  const own = ["-C", work, "-c", "user.name=bench", "-c", "user.email=bench@example.com"];
+  await run("git", ["init", "-q", "-b", "main", work]);
+  await run("git", [...own, "commit", "-q", "--allow-empty", "-m", "Start"]);
+  await run("git", ["clone", "-q", "--bare", work, join(directory, REPOSITORY)]);
+  await run("git", ["-C", join(directory, REPOSITORY), "update-server-info"]);
+}
+
+/** A file of the repository; whether there is one. */
+function giveFile(directory: string, path: string, response: ServerResponse): boolean {
+  const inside = /^\/group\/start\.git\/((?:info|objects|HEAD)[\w/.-]*)/.exec(path)?.[1];
+  if (inside === undefined) return false;
+  const file = join(directory, REPOSITORY, inside);
+  if (!existsSync(file)) response.writeHead(404).end();
+  else response.writeHead(200, { "content-type": "text/plain" }).end(readFileSync(file));
+  return true;
+}
+
+interface Play extends Pick<ImageJobs, "directory" | "content"> {
   readonly socket: string;
   /** In the image of the machine's disk, in the shell, or there with Docker at hand and a registry of that image behind it. */
   readonly how: "disk" | "shell" | "docker";
   readonly script: readonly string[];
-  readonly content: TestImage;
 }
 
 /** The relay's part for one job. */
-export async function playRelay({ socket, how, script, content }: Play) {
+export async function playRelay({ socket, how, script, directory, content }: Play) {
   const containers = { imageDisks: 1, defaultImage: JOB_IMAGE, privileged: true };
   const boot: BootData = {
     ...{ machineId: HAND_MACHINE_ID, token: new Secret("bare"), nowMs: Date.now(), logLimitKib: 4_096 },
@@ -68,13 +90,18 @@ export async function playRelay({ socket, how, script, content }: Play) {
   };
   const payload = {
     ...{ id: 7, token: "glcbt-bench", runner_info: { timeout: 3_600 } },
-    git_info: { repo_url: "http://10.0.2.100/group/start.git", refspecs: [], sha: "0", ref: "main" },
-    variables: [{ key: "GIT_STRATEGY", value: "none" }],
+    git_info: {
+      ...{ repo_url: "http://10.0.2.100/group/start.git", ref: "main", depth: 0 },
+      refspecs: ["+refs/heads/main:refs/remotes/origin/main"],
+      sha: (await run("git", ["-C", join(directory, REPOSITORY), "rev-parse", "main"])).trim(),
+    },
+    variables: [{ key: "CI_PROJECT_PATH", value: "group/start" }],
     steps: [{ name: "script", script, when: "on_success" }],
     ...(how === "disk" ? { image: { name: JOB_IMAGE } } : {}),
   };
-  const registry = (path: string, response: ServerResponse) => giveContent(content, path, response);
-  const stage = createStage(renderBootData(boot), JSON.stringify(payload), registry);
+  const rest = (path: string, response: ServerResponse) =>
+    giveFile(directory, path, response) || giveContent(content, path, response);
+  const stage = createStage(renderBootData(boot), JSON.stringify(payload), rest);
   const server = createServer(stage.serve);
   await new Promise<void>((resolve) => server.listen(socket, resolve));
   return {
