@@ -11,6 +11,7 @@ import { imagePull } from "./figures/image-pull.ts";
 import { imageStart } from "./figures/image-start.ts";
 import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
+import { metrics } from "./figures/metrics.ts";
 import { placement } from "./figures/placement.ts";
 import { queue } from "./figures/queue.ts";
 import { relay } from "./figures/relay.ts";
@@ -38,4 +39,5 @@ export const figures: readonly Figure[] = [
   placement,
   queue,
   fleetIdle,
+  metrics,
 ];

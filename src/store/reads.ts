@@ -8,6 +8,7 @@ import { readRunners } from "./runners.ts";
 import { readOnlySqliteDialect, requireCurrentSchema } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import { ColumnNames, type Tables } from "./tables.ts";
+import { readUsage } from "./usage.ts";
 import { readEvents, readLastEvent } from "./writer.ts";
 
 /** What can be seen of the store without its key. */
@@ -15,6 +16,7 @@ type StoreReads = Pick<
   Store,
   | "job"
   | "jobs"
+  | "usage"
   | "machine"
   | "machines"
   | "events"
@@ -30,6 +32,7 @@ export function createReads(db: Kysely<Tables>): StoreReads {
   return {
     job: (id) => named(`reading job ${id}`, () => readJob(db, id)),
     jobs: (filter = {}) => named("listing jobs", () => readJobs(db, filter)),
+    usage: (filter) => named("adding up what jobs have used", () => readUsage(db, filter)),
     machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
     machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),
     events: (filter) => named("reading events", () => readEvents(db, filter)),

@@ -71,7 +71,7 @@ export function logEvents({ onEvent, history, log, onRecord }: EventLogDeps): ()
     try {
       const record = composeJobRecord(await history(jobId), event);
       if (record === undefined) return;
-      log.info(record, "job record");
+      log.info({ ...record, durationMs: record.phases.totalMs }, "job record");
       onRecord?.(record);
     } catch (error) {
       log.warn({ err: error, jobId }, "job record not written");
@@ -102,6 +102,7 @@ function noteMachine(machines: Map<string, number | null>, { kind, machineId, jo
 function writeLine(log: Log, event: LifecycleEvent): void {
   const [level, message] = lines[event.kind];
   const about = {
+    event: event.kind,
     ...(event.jobId === null ? {} : { jobId: event.jobId }),
     ...(event.machineId === null ? {} : { machineId: event.machineId }),
   };
