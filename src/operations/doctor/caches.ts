@@ -16,7 +16,7 @@ export function cacheChecks(config: Wanted): DoctorCheck[] {
 }
 
 /** Looks for a cache and lists them, which is what jobs and `cache prune` need; nothing is written. Throws CacheError. */
-export async function askServer(config: Wanted, signal: AbortSignal): Promise<Finding> {
+async function askServer(config: Wanted, signal: AbortSignal): Promise<Finding> {
   const { cache, cacheAccess: access, state, proxy: proxies, gitlab } = config;
   const where = { cache, state, access, proxies, gitlabUrl: gitlab.url, clock: systemClock };
   const storage = await openCacheStorage(where);
