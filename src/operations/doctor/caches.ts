@@ -1,5 +1,6 @@
 /** The server that keeps caches of jobs, where there is one: a wrong key would be found by jobs alone, whose logs say no more than that a cache failed. */
 import { systemClock } from "../../base/clock.ts";
+import { withDeadline } from "../../base/deadline.ts";
 import { openCacheStorage } from "../../cache/open-storage.ts";
 import type { Config } from "../../config/load.ts";
 import { answer, type DoctorCheck, type Finding } from "./findings.ts";
@@ -21,9 +22,10 @@ async function askServer(config: Wanted, signal: AbortSignal): Promise<Finding> 
   const where = { cache, state, access, proxies, gitlabUrl: gitlab.url, clock: systemClock };
   const storage = await openCacheStorage(where);
   try {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
-    await storage.find(NOTHING, limit);
-    await storage.list({ projectId: NOTHING.projectId }, limit);
+    await withDeadline(systemClock, { limitMs: LIMIT_MS, parent: signal }, async (either) => {
+      await storage.find(NOTHING, either);
+      await storage.list({ projectId: NOTHING.projectId }, either);
+    });
     return {
       level: "ok",
       message: `${cache.s3?.endpoint} lets FireRunner read and list the bucket ${cache.s3?.bucket}`,
