@@ -30,7 +30,7 @@ const CERTIFICATE_CHECK_MS = 10_000;
 const CLOSE_LIMIT_MS = 1_000;
 
 /** What every section of the configuration says that is about such a server. */
-export interface PrivateServerSettings {
+interface PrivateServerSettings {
   readonly listen: readonly string[];
   readonly tls?: TlsFiles | undefined;
   readonly allow: readonly string[];
