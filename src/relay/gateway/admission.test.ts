@@ -38,7 +38,7 @@ test("the time of what is answered from here, of reports and of caches, is limit
 
   expect(limited.map(([served]) => served).toSorted()).toEqual(
     [
-      ...["append-trace", "boot", "end", "nothing", "request-job", "update-job"],
+      ...["append-trace", "boot", "end", "nothing", "request-job", "tell-use", "update-job"],
       ...["fetch-cache", "store-cache"],
       ...["registry-check", "registry-token", "registry-manifest", "registry-other"],
     ].toSorted(),
