@@ -186,7 +186,7 @@ test.each([
 test("a claim is made even from a payload that says little", () => {
   const raw = { ...aPayload({ id: 3 }), job_info: { name: "build" }, runner_info: null };
 
-  const claim = claimOf(aPool(), JobPayload.parse(raw), "raw", 12);
+  const claim = claimOf(aPool(), { payload: JobPayload.parse(raw), raw: "raw", pollMs: 12 });
 
   expect(claim).toMatchObject({ jobId: 3, name: "build", stage: "", project: "", timeoutMs: 3_600_000 });
   expect(claim.payload).toBe("raw");
