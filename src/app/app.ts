@@ -88,6 +88,7 @@ export function createApp(options: AppOptions): App {
     components?.tokens.verifyNew();
     components?.tagged?.reload();
     components?.warm.wake();
+    await components?.traces.reload();
     components?.scheduler.wake("configuration read again");
     await components?.relay.reload();
     const ofServers = [

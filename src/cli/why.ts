@@ -40,6 +40,7 @@ function printStory(output: Output, story: JobStory, all: boolean): void {
   const head = headOf(output, story);
   if (head !== "") output.line(`  ${head}`);
   if (explanation.cause !== null) output.line(`  cause: ${plainText(explanation.cause)}`);
+  if ("job" in story && story.traceId !== null) output.line(`  trace: ${plainText(story.traceId)}`);
   for (const advice of explanation.advice) output.line(`  → ${plainText(advice)}`);
   output.line();
   for (const event of events)
