@@ -28,7 +28,12 @@ export default defineConfig({
           ...shared,
           ...together,
           name: "unit",
-          include: ["{src,packages}/**/*.test.ts", "test/*.test.ts", "bench/**/*.test.ts"],
+          include: [
+            "{src,packages}/**/*.test.ts",
+            "test/*.test.ts",
+            "test/load/*.test.ts",
+            "bench/**/*.test.ts",
+          ],
         },
       },
       {

@@ -9,6 +9,7 @@ import { fleetIdle } from "./figures/fleet-idle.ts";
 import { imageJobs } from "./figures/image-jobs.ts";
 import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
+import { metrics } from "./figures/metrics.ts";
 import { placement } from "./figures/placement.ts";
 import { queue } from "./figures/queue.ts";
 import { relay } from "./figures/relay.ts";
@@ -34,4 +35,5 @@ export const figures: readonly Figure[] = [
   placement,
   queue,
   fleetIdle,
+  metrics,
 ];

@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { unknownIn } from "../scripts/monitoring/expressions.ts";
+import { metricsIn, unknownIn } from "../scripts/monitoring/expressions.ts";
+import { loadConfig } from "../src/config/load.ts";
+import type { MetricRow } from "../src/telemetry/metrics/table/row.ts";
+import { metricTable } from "../src/telemetry/metrics/table.ts";
 import { commandLine } from "./harness/command-line.ts";
 
 const run = promisify(execFile);
@@ -89,6 +92,24 @@ describe("firerunner.rules.yml", () => {
   });
 });
 
+/** Labels of what an alert's expression gives: what it sums by, or all that its metrics have. */
+function labelsOf(expr: string): string[] {
+  const summed = [...expr.matchAll(/sum by \(([\w, ]+)\)/g)].flatMap(([, names = ""]) => names.split(", "));
+  const made = [...expr.matchAll(/label_replace\(.*?, "(\w+)"/g)].map(([, name = ""]) => name);
+  const isSum = expr.trimStart().startsWith("sum by");
+  return ["instance", ...made, ...(isSum ? summed : metricsIn(expr).flatMap(labelsOfMetric))];
+}
+
+function labelsOfMetric(name: string): string[] {
+  return Object.keys((metricTable as Readonly<Record<string, MetricRow>>)[name]?.labels ?? {});
+}
+
+test.each(alerts)("$alert speaks of labels that it has ($labels.severity)", ({ expr, annotations }) => {
+  const named = [...JSON.stringify(annotations).matchAll(/\$labels\.(\w+)/g)].map(([, name = ""]) => name);
+
+  expect(named.filter((name) => !labelsOf(expr).includes(name))).toEqual([]);
+});
+
 describe("docs/runbook.md", () => {
   test("each alert's runbook_url leads to its section, and there is none beside them", () => {
     const anchors = alerts.map(({ annotations }) => annotations?.["runbook_url"]);
@@ -131,7 +152,7 @@ describe("docs/runbook.md", () => {
 
   test("settings that it names are ones that there are", () => {
     const settings = read("docs/configuration.md");
-    const named = [...runbook.matchAll(/`((?:vm|webhook|http|gitlab|scheduler|pools)\.[\w.]+)`/g)];
+    const named = [...runbook.matchAll(/`((?:vm|webhook|http|metrics|gitlab|scheduler|pools)\.[\w.]+)`/g)];
 
     expect(named.length).toBeGreaterThan(10);
     expect(named.map(([, key]) => key).filter((key) => !settings.includes(`\`${key}`))).toEqual([]);
@@ -171,6 +192,22 @@ describe("examples", () => {
 
     expect(named.length).toBeGreaterThan(8);
     expect(named.filter((name) => !names.includes(name))).toEqual([]);
+  });
+
+  test("FireRunner takes what docs/monitoring.md gives it, and the example of Prometheus looks there", async () => {
+    const [, block = ""] = /```yaml\n([\s\S]*?)```/.exec(read("docs/monitoring.md")) ?? [];
+    const text = `${block.replaceAll(/^ {3}/gm, "")}\n${read("docs/firerunner.example.yaml")}`;
+    const readFile = async (path: string) => ({
+      text: path.endsWith(".yaml") ? text : `glrt-${path}`,
+      mode: 0o600,
+    });
+    const { metrics } = await loadConfig({ file: "/etc/firerunner/config.yaml", env: {}, readFile });
+    const example = parse(readFileSync(join(prometheus, "prometheus.example.yml"), "utf8"));
+
+    expect(metrics.listen).toEqual(["http://127.0.0.1:9252"]);
+    expect(example.scrape_configs).toMatchObject([
+      { job_name: "firerunner", static_configs: [{ targets: ["127.0.0.1:9252"] }] },
+    ]);
   });
 
   test("Grafana finds the dashboards by its provisioning", () => {

@@ -8,6 +8,7 @@ import { summarizeClaims } from "./claim.ts";
 import { summarizeDensity } from "./density.ts";
 import { summarizeFleetIdle } from "./fleet-idle.ts";
 import { summarizeLoad } from "./load.ts";
+import { summarizeMetrics } from "./metrics.ts";
 import { summarizePlacement } from "./placement.ts";
 import { summarizeLatencies } from "./relay.ts";
 import { summarizeRestarts } from "./restart.ts";
@@ -38,6 +39,21 @@ describe("the figures' summaries", () => {
 
     expect(row.difference).toBe(3);
     expect(isKept(row)).toBe(true);
+  });
+
+  test("metrics are judged by a usual scrape, and by what counting takes at the most jobs of a second", () => {
+    const turns = [
+      { cpuMsPerJob: 30, jobsPerSecond: 20 },
+      { cpuMsPerJob: 32, jobsPerSecond: 40 },
+    ];
+    const rows = summarizeMetrics({
+      ...{ manyMachinesMs: [60, 70], noMachineMs: [5], scrapeCpuMs: 30, countingMs: [0.05, 0.1] },
+      ...{ withMetrics: turns, without: turns },
+    });
+
+    // 0.1 ms of 40 jobs and 2 ms of a scrape in a second.
+    expect(rows.at(-1)?.measured.max).toBeCloseTo(0.6);
+    expect(rows.map(isKept)).toEqual([false, undefined, undefined, true]);
   });
 
   test("a plan is judged by its median and by its slowest", () => {

@@ -6,6 +6,8 @@ import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import type { Cleanup } from "../../src/app/cleanups.ts";
 import { type Components, composeApp } from "../../src/app/compose.ts";
+import { metricsOf, serveMetrics } from "../../src/app/metrics.ts";
+import { daemonReads } from "../../src/app/reads.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -36,6 +38,8 @@ export interface ComponentsOptions {
   readonly registry?: string | undefined;
   /** Where the images are that real machines boot; needed where a pool has some. */
   readonly imagesDirectory?: string;
+  /** Counts for Prometheus, and serves it. */
+  readonly metrics?: boolean | undefined;
 }
 
 export interface BenchComponents {
@@ -43,6 +47,8 @@ export interface BenchComponents {
   readonly host: FakeHost;
   /** Where the relay listens for a machine. */
   relaySocket(machineId: string): string;
+  /** Where metrics are; undefined where none are asked for. */
+  readonly metricsUrl: string | undefined;
   stop(): Promise<void>;
 }
 
@@ -85,17 +91,29 @@ export async function createComponents(options: ComponentsOptions): Promise<Benc
       ? noImages(options.registry !== undefined)
       : openImages(() => config);
   const cleanups: Cleanup[] = [() => driver.close()];
+  // To standard output, which the parent throws away: logging is part of the work.
+  const { log } = createLog({ settings: config.log, terminal: false });
+  const metrics = metricsOf(config, log, cleanups);
   const components = await composeApp(
     {
       config: () => config,
-      // To standard output, which the parent throws away: logging is part of the work.
-      log: createLog({ settings: config.log, terminal: false }).log,
+      ...{ log, metrics },
       version: "0.1.0",
       overrides: { fleet: createFleet(real ? [real, driver] : [driver]), images },
     },
     cleanups,
   );
+  const server =
+    metrics &&
+    (await serveMetrics({
+      ...{ metrics, components, log },
+      config: () => config,
+      reads: daemonReads(components, () => config, { version: "0.1.0", startedAt: systemClock.now() }),
+      publicServer: undefined,
+    }));
+  if (server) cleanups.push(() => server.close());
   return {
+    metricsUrl: server && `${server.addresses[0]}/metrics`,
     components,
     host,
     relaySocket: driver.relaySocket,
@@ -115,7 +133,7 @@ async function destroyAll(driver: VmDriver): Promise<void> {
 
 /** A file beside the state directory, as an operator would write it. */
 async function writeConfig(options: ComponentsOptions): Promise<string> {
-  const { gitlabUrl, stateDirectory, pools, imagesDirectory, registry } = options;
+  const { gitlabUrl, stateDirectory, pools, imagesDirectory, registry, metrics } = options;
   // Real machines run as users of their own and must be able to pass through.
   await mkdir(stateDirectory, { recursive: true, mode: 0o711 });
   const file = join(dirname(stateDirectory), "firerunner.yaml");
@@ -130,6 +148,7 @@ async function writeConfig(options: ComponentsOptions): Promise<string> {
     state: stateDirectory,
     pools: Object.fromEntries(pools.map((pool) => [pool.name, poolOf(pool)])),
     log: { format: "json" },
+    ...(metrics ? { metrics: { listen: ["http://127.0.0.1:0"] } } : {}),
     ...(registry === undefined ? {} : { containers: { registries: { [registry]: { plaintext: true } } } }),
     ...(imagesDirectory === undefined ? {} : { vm: realSettings, images: { directory: imagesDirectory } }),
   });

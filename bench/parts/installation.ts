@@ -24,6 +24,7 @@ export interface InstallationOptions {
   readonly unpaced?: boolean;
   /** `HOST:PORT`, from which jobs have images. */
   readonly registry?: string;
+  readonly metrics?: boolean;
 }
 
 /** A stand-in GitLab here, FireRunner in a second process, and the guests of its fake machines in a third. */
@@ -50,7 +51,7 @@ const tagOf = (pool: number) => `pool-${pool}`;
 
 export async function createFakeInstallation(
   context: BenchContext,
-  { pools, unpaced = false, registry }: InstallationOptions,
+  { pools, unpaced = false, registry, metrics }: InstallationOptions,
 ): Promise<FakeInstallation> {
   const directory = await mkdtemp(join(tmpdir(), "fr-bench-"));
   context.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
@@ -86,7 +87,7 @@ export async function createFakeInstallation(
       token: runners[pool]?.token ?? "",
       concurrency,
     })),
-    ...{ unpaced, registry },
+    ...{ unpaced, registry, metrics },
     running: [],
     claims: true,
   });

@@ -60,7 +60,12 @@ function collect(_: undefined): void {
   globalThis.gc?.();
 }
 
-const handlers = { start, collect, sample: (_: undefined) => sample() };
+const handlers = {
+  start,
+  collect,
+  sample: (_: undefined) => sample(),
+  metricsUrl: (_: undefined) => built?.metricsUrl,
+};
 export type ManagerHandlers = typeof handlers;
 
 const tell = serveParent<MachineStarted>(handlers, async () => await built?.stop());

@@ -31,12 +31,12 @@ const taken: readonly PanelSpec[] = (
   description: "Where both lines meet the host is full.",
   queries: [
     {
-      expr: `sum by (host) (${series(`firerunner_reserved_${resource}`, ofHost)})`,
-      legend: "{{host}} taken",
+      expr: series(`firerunner_reserved_${resource}`, ofHost),
+      legend: "{{host}} of {{instance}} taken",
     },
     {
-      expr: `sum by (host) (${series(`firerunner_capacity_${resource}`, ofHost)})`,
-      legend: "{{host}} there",
+      expr: series(`firerunner_capacity_${resource}`, ofHost),
+      legend: "{{host}} of {{instance}} there",
     },
   ],
 }));

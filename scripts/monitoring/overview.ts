@@ -186,8 +186,8 @@ const room: readonly PanelSpec[] = [
       ],
       queries: [
         {
-          expr: `sum by (host) (${series(`firerunner_reserved_${resource}`)}) / sum by (host) (${series(`firerunner_capacity_${resource}`)})`,
-          legend: "{{host}}",
+          expr: `${series(`firerunner_reserved_${resource}`)} / ${series(`firerunner_capacity_${resource}`)}`,
+          legend: "{{host}} of {{instance}}",
         },
       ],
     }),

@@ -69,6 +69,8 @@ export interface VariableSpec {
   readonly label: string;
   /** Values of a label: `label_values(metric, label)`, all of them to begin with. */
   readonly values?: string;
+  /** What stands for all of them in a comparison; without it their list does. */
+  readonly all?: string;
   /** A value that the reader may change. */
   readonly text?: string;
 }
@@ -115,7 +117,7 @@ const datasourceVariable = {
   ...{ refresh: 1, hide: 0, includeAll: false, multi: false, regex: "", options: [], current: {} },
 };
 
-function variableOf({ name, label, values, text }: VariableSpec): object {
+function variableOf({ name, label, values, all, text }: VariableSpec): object {
   if (values === undefined) {
     const option = { text: text ?? "", value: text ?? "", selected: true };
     return { type: "textbox", name, label, query: text ?? "", hide: 0, options: [option], current: option };
@@ -125,7 +127,7 @@ function variableOf({ name, label, values, text }: VariableSpec): object {
     query: { query: values, refId: "variable" },
     // Anew with each time range: hosts and pools come and go.
     refresh: 2,
-    ...{ multi: true, includeAll: true, allValue: ".*", options: [] },
+    ...{ multi: true, includeAll: true, allValue: all ?? null, options: [] },
     current: { text: ["All"], value: ["$__all"], selected: true },
   };
 }

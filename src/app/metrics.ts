@@ -53,11 +53,15 @@ function readsOf(
   const { store, tagged, imageCache, jobCache } = components;
   const pendingJobs = tagged && pendingReads(tagged, config);
   const unfinishedJobs = () => store.jobs({ unfinished: true });
+  const driversInUse = () => {
+    const pools = [...components.pools().values(), ...(tagged?.source.bases().values() ?? [])];
+    return new Set(pools.map(({ driver }) => driver));
+  };
   return {
     version: reads.facts().version,
-    figures: async () => await readFigures({ ...reads, unfinishedJobs, pendingJobs }),
+    figures: async () => await readFigures({ ...reads, unfinishedJobs, driversInUse, pendingJobs }),
     machines: () => store.machines({ live: true }),
-    drivers: () => [...components.fleet.hosts().values()].map(({ name }) => name),
+    drivers: driversInUse,
     configuredPools: () => config().pools.keys(),
     webhooks: async () => tagged && (await webhookFigures(tagged, publicServer)),
     caches: async () => ({ images: await imageCache.use(), jobs: await jobCache?.use() }),

@@ -21,6 +21,8 @@ import {
   type Views,
 } from "../views/api.ts";
 import { type TrialOrder, TrialStep } from "../views/trial-api.ts";
+import type { UsageViews } from "../views/usage.ts";
+import type { AllViews } from "../views/views.ts";
 import {
   DeliveryList,
   OneRunner,
@@ -129,11 +131,35 @@ async function readOffline<Result>(
   read: (views: Reads) => Promise<Result>,
   notRunning: CliError,
 ): Promise<Result> {
+  return await readStore(state, notRunning, async (views) => {
+    output.note(`FireRunner does not run; this is what it left in ${state}.`);
+    return await read(views);
+  });
+}
+
+/**
+ * Reads from the store itself, whether FireRunner runs or not: what goes through all of it would hold up everything else that the running
+ * program does.
+ */
+export async function withStore<Result>(
+  context: Context,
+  read: (views: UsageViews) => Promise<Result>,
+): Promise<Result> {
+  const { state } = await context.loadLocalConfig();
+  return await readStore(state, undefined, read);
+}
+
+/** `absent`: what is thrown when there is no store, or none that can be read; without it the reason. */
+async function readStore<Result>(
+  state: string,
+  absent: CliError | undefined,
+  read: (views: AllViews) => Promise<Result>,
+): Promise<Result> {
   // Loaded only where it is needed: asking a running FireRunner should not cost the loading of the store.
   const { openOfflineViews } = await import("../views/views.ts");
-  const views = await openOfflineViews(state).catch(() => undefined);
-  if (views === undefined) throw notRunning;
-  output.note(`FireRunner does not run; this is what it left in ${state}.`);
+  const views = await openOfflineViews(state).catch((error: unknown) => {
+    throw absent ?? error;
+  });
   try {
     return await read(views);
   } finally {

@@ -8,7 +8,9 @@ import { commandLine } from "../../test/harness/command-line.ts";
 import { aControlDaemon, aDaemonStatus, type ControlDaemon } from "../../test/harness/control-daemon.ts";
 import { unbroken } from "../../test/harness/unbroken.ts";
 import { systemClock } from "../base/clock.ts";
+import { visibleWidth } from "../base/text.ts";
 import { checkLevels } from "../views/check.ts";
+import type { Usage } from "../views/usage.ts";
 
 let daemon: ControlDaemon;
 
@@ -192,5 +194,68 @@ describe("status --check", () => {
 
     expect(code).toBe(2);
     expect(out).toBe("FIRERUNNER CRITICAL - FireRunner does not answer within 300 ms\n");
+  });
+});
+
+describe("usage", () => {
+  async function fill(): Promise<void> {
+    daemon = await aControlDaemon();
+    const { store } = daemon;
+    for (let jobId = 1; jobId <= 6; jobId++) {
+      await store.claim(aClaim({ jobId, project: "group/app", queuedMs: 2_000 }));
+      await run(jobId, `fr-aaaaaaa${jobId + 1}`);
+      await store.notePeaks(jobId, `fr-aaaaaaa${jobId + 1}`, { memoryMib: 100 * jobId, diskMib: 64 });
+    }
+    await store.claim(aClaim({ jobId: 7, project: "group/lib", pool: "large" }));
+  }
+
+  test("is a table with what was asked for and what would do", async () => {
+    await fill();
+
+    const { out, err } = await daemon.firerunner("usage");
+
+    expect(out).toMatch(/^PROJECT +JOBS +.*SUGGESTED\n/);
+    expect(out).toMatch(/group\/app +6 .* 2\.\d s +600 MiB\/1 GiB .*768 MiB, 256 MiB\n/);
+    expect(out).toMatch(/group\/lib +1 .* -\/1 GiB .*-\n/);
+    expect([...out.split("\n"), ...err.split("\n")].filter((line) => visibleWidth(line) > 80)).toEqual([]);
+    expect(unbroken(err)).toContain("that peak and a quarter more of memory");
+    expect((await daemon.firerunner("why", "6")).out).toContain(
+      "used: 600 MiB of 1 GiB memory, 64 MiB of 4 GiB disk",
+    );
+  });
+
+  test("is the same as JSON, in units with names", async () => {
+    await fill();
+
+    const usage = JSON.parse((await daemon.firerunner("usage", "--by", "pool", "--json")).out);
+
+    expect(usage).toMatchObject({
+      by: "pool",
+      groups: expect.arrayContaining([
+        expect.objectContaining({
+          key: "small",
+          jobs: 6,
+          memory: { asked: { least: 1_024, most: 1_024 }, peak: 600, jobs: 6, suggested: 768 },
+          disk: { asked: { least: 4_096, most: 4_096 }, peak: 64, jobs: 6, suggested: 256 },
+        }),
+      ]),
+    });
+  });
+
+  test("can be had of one project, pool and time", async () => {
+    await fill();
+    const keys = async (...argv: string[]) => {
+      const { out } = await daemon.firerunner("usage", "--json", ...argv);
+      return (JSON.parse(out) as Usage).groups.map(({ key }) => key);
+    };
+
+    expect(await keys("--project", "group/lib")).toEqual(["group/lib"]);
+    expect(await keys("--pool", "large")).toEqual(["group/lib"]);
+    expect(await keys("--by", "tag")).toEqual([null]);
+    expect(await keys("--since", "2d", "--until", "1d")).toEqual([]);
+    expect((await daemon.firerunner("usage", "--since", "2d", "--until", "1d")).err).toContain(
+      "No job was here",
+    );
+    expect((await daemon.firerunner("usage", "--by", "colour")).code).toBe(2);
   });
 });

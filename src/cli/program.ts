@@ -25,6 +25,8 @@ import { printError, screenWidth, writeLines } from "./output.ts";
 import { addRunner } from "./runner.ts";
 import { addStart } from "./start.ts";
 import { addStatus } from "./status.ts";
+import { addTop } from "./top.ts";
+import { addUsage } from "./usage.ts";
 import { addWebhook } from "./webhook.ts";
 import { addWhy } from "./why.ts";
 
@@ -100,9 +102,11 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addInit,
     addStart,
     addStatus,
+    addTop,
     addJobs,
     addMachines,
     addHosts,
+    addUsage,
     addWhy,
     addCi,
     addLogs,

@@ -178,6 +178,7 @@ const screens: readonly (readonly [command: string, holds: string])[] = [
   ["status", "its token is not verified"],
   ["hosts", "avoided"],
   ["jobs", "15000000000"],
+  ["logs 4711", "has no log yet"],
   ["machines --all", "fr-aaaaaaaa"],
   ["why 4711", "→"],
   ["why 15000000000", "→"],

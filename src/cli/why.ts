@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
+import { formatMib } from "../base/units.ts";
 import type { EventView, JobStory } from "../views/api.ts";
 import { withViews } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -34,12 +35,14 @@ function unknownJob(id: number): CliError | DaemonError {
   });
 }
 
-function printStory(output: Output, story: JobStory, all: boolean): void {
+export function printStory(output: Output, story: JobStory, all: boolean): void {
   const { events, explanation } = story;
   output.line(output.paint("bold", explanation.summary));
   const head = headOf(output, story);
   if (head !== "") output.line(`  ${head}`);
   if (explanation.cause !== null) output.line(`  cause: ${plainText(explanation.cause)}`);
+  const used = usedWords(story);
+  if (used !== "") output.line(`  used: ${used}`);
   if ("job" in story && story.traceId !== null) output.line(`  trace: ${plainText(story.traceId)}`);
   for (const advice of explanation.advice) output.line(`  → ${plainText(advice)}`);
   output.line();
@@ -56,6 +59,17 @@ function headOf(output: Output, story: JobStory): string {
   }
   const { project, name, tags } = story.waiting;
   return project === "" ? "" : plainText(`${project}: ${name} (tags: ${tags.join(", ")})`);
+}
+
+/** What its machine has used at most, as far as its guest has told. */
+function usedWords(story: JobStory): string {
+  if (!("job" in story)) return "";
+  const { size, peakMemoryMib, peakDiskMib } = story.job;
+  const of = (peak: number | null, asked: number, what: string) =>
+    peak === null ? [] : [`${formatMib(peak)} of ${formatMib(asked)} ${what}`];
+  return [...of(peakMemoryMib, size.memoryMib, "memory"), ...of(peakDiskMib, size.diskMib, "disk")].join(
+    ", ",
+  );
 }
 
 /** Time of day, time since the first that is known, and what happened. */

@@ -48,6 +48,9 @@ describeOnEveryDatabase("jobs", (context) => {
       result: null,
       reason: null,
       cause: null,
+      queuedMs: null,
+      peakMemoryMib: null,
+      peakDiskMib: null,
     });
   });
 

@@ -1,6 +1,7 @@
 import { type Insertable, type Kysely, type RawBuilder, type SqlBool, sql } from "kysely";
 import type { JobEnding, JobFailure } from "../domain/job-end.ts";
 import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
+import type { Peaks } from "../domain/usage.ts";
 import { insertTrace } from "./job-traces.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import { prepared } from "./prepared.ts";
@@ -22,6 +23,7 @@ type JobMoves = Pick<
   | "finishJob"
   | "addTraceHead"
   | "setTraceSize"
+  | "notePeaks"
 >;
 
 export function createJobMoves(write: Write, vault: Vault): JobMoves {
@@ -40,6 +42,8 @@ export function createJobMoves(write: Write, vault: Vault): JobMoves {
       write(`adding to the trace of job ${id}`, (change) => addHead(change, id, text)),
     setTraceSize: (id, bytes) =>
       write(`noting the trace of job ${id}`, (change) => setSize(change, id, bytes)),
+    notePeaks: (id, ...peaks) =>
+      write(`noting the use of job ${id}`, (change) => notePeaks(change, id, ...peaks)),
   };
 }
 
@@ -67,7 +71,7 @@ export async function readJobs(db: Kysely<Tables>, filter: JobFilter): Promise<J
 }
 
 /** The project itself, or what lies below a group of that path. GitLab's paths differ in more than the case of their letters. */
-function isInProject(path: string): RawBuilder<SqlBool> {
+export function isInProject(path: string): RawBuilder<SqlBool> {
   const below = `${path}/`;
   return sql`(lower(project) = lower(${path}) or lower(substr(project, 1, ${[...below].length})) = lower(${below}))`;
 }
@@ -122,7 +126,19 @@ function written({ wrote }: Change, row: JobRow | undefined): JobRow | undefined
 }
 
 async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<boolean> {
-  const { jobId, payload, pollMs, size, pool, runner, name, stage, project, timeoutMs } = claim;
+  const {
+    jobId,
+    payload,
+    pollMs,
+    queuedMs = null,
+    size,
+    pool,
+    runner,
+    name,
+    stage,
+    project,
+    timeoutMs,
+  } = claim;
   const { rows } = await addJob(change.tx, {
     id: jobId,
     state: "claimed",
@@ -130,6 +146,7 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
     attempt: 0,
     traceHead: "",
     traceSize: 0,
+    queuedMs,
     claimedAt: change.now,
   });
   if (!written(change, rows[0])) return false;
@@ -276,4 +293,28 @@ async function setSize(change: Change, id: number, traceSize: number): Promise<v
 
 const setTraceSize = prepared((db, { id, traceSize }: Pick<JobRow, "id" | "traceSize">) =>
   db.updateTable("jobs").set({ traceSize }).where("id", "=", id).returningAll(),
+);
+
+/** They only ever grow: a guest may tell less when its program was started again. */
+async function notePeaks(
+  change: Change,
+  id: number,
+  machineId: string,
+  { memoryMib, diskMib }: Peaks,
+): Promise<boolean> {
+  const before = await readJob(change.tx, id);
+  if (before?.machineId !== machineId) return false;
+  const peakMemoryMib = largest(before.peakMemoryMib, memoryMib);
+  const peakDiskMib = largest(before.peakDiskMib, diskMib);
+  if (peakMemoryMib === before.peakMemoryMib && peakDiskMib === before.peakDiskMib) return false;
+  const { rows } = await setPeaks(change.tx, { id, peakMemoryMib, peakDiskMib });
+  return written(change, rows[0]) !== undefined;
+}
+
+function largest(before: number | null, told: number | undefined): number | null {
+  return told === undefined ? before : Math.max(before ?? 0, told);
+}
+
+const setPeaks = prepared((db, { id, ...peaks }: Pick<JobRow, "id" | "peakMemoryMib" | "peakDiskMib">) =>
+  db.updateTable("jobs").set(peaks).where("id", "=", id).returningAll(),
 );

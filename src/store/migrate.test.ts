@@ -16,6 +16,7 @@ import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-r
 import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
 import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import { up as createFailureCauses } from "./migrations/0005-failure-causes.ts";
+import { up as createUsage } from "./migrations/0006-usage.ts";
 import { sqliteDialect } from "./sqlite.ts";
 
 /** In the order of the releases: the first of them are the schema of an older one. */
@@ -25,6 +26,7 @@ const steps = [
   ["0003-machine-links", { up: createMachineLinks }],
   ["0004-drained-hosts", { up: createDrainedHosts }],
   ["0005-failure-causes", { up: createFailureCauses }],
+  ["0006-usage", { up: createUsage }],
 ] as const;
 
 /** An empty database with the schema that the first so many migrations make. */
@@ -83,9 +85,28 @@ async function writeWithoutCauses(dialect: Dialect): Promise<void> {
   await db.destroy();
 }
 
+/** A job in each state, as releases that did not measure left them. */
+async function writeWithoutUsage(dialect: Dialect): Promise<void> {
+  const db = await openOlder(dialect, 5);
+  for (const [at, state] of ["claimed", "starting", "running", "failing", "finished"].entries()) {
+    const [id, machine] = [at + 1, at === 0 ? null : `fr-${String(at).repeat(8)}`];
+    await sql`insert into jobs (id, pool, runner, state, name, stage, project, cpus, memory_mib, disk_mib, timeout_ms,
+      attempt, machine_id, trace_head, trace_size, claimed_at, running_at, finished_at, result)
+      values (${id}, 'small', 'glrt-abcd', ${state}, 'build', 'test', 'group/project', 2, 1024, 4096, 3600000,
+      1, ${machine}, '', 0, 1000, ${at < 2 ? null : 3000}, ${at === 4 ? 61000 : null}, ${at === 4 ? "success" : null})`.execute(
+      db,
+    );
+    if (machine === null) continue;
+    await sql`insert into machines (id, job_id, pool, driver, host, image, cpus, memory_mib, disk_mib, state, created_at,
+      gone_at) values (${machine}, ${id}, 'small', 'fake', 'local', 'sha256:0', 2, 1024, 4096,
+      ${at === 4 ? "gone" : at === 1 ? "booting" : "busy"}, 1000, ${at === 4 ? 61000 : null})`.execute(db);
+  }
+  await db.destroy();
+}
+
 /** A job in each state, as releases without traces left them. */
 async function writeWithoutTraces(dialect: Dialect): Promise<void> {
-  const db = await openOlder(dialect, steps.length);
+  const db = await openOlder(dialect, 6);
   for (const [at, state] of ["claimed", "starting", "running", "failing", "finished"].entries()) {
     await sql`insert into jobs (id, pool, runner, state, name, stage, project, cpus, memory_mib, disk_mib, timeout_ms,
       attempt, trace_head, trace_size, claimed_at, finished_at, result)
@@ -152,6 +173,40 @@ describe("a database of a version before", () => {
     expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "busy", cause: null });
     expect(await store.finishJob(4, "failed")).toBe(true);
     expect(await store.failJob(3, { reason: "its host is full", cause: "host-disk" })).toBe(true);
+    await store.close();
+  });
+
+  test.each([
+    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
+    ["PGlite", connectToPglite],
+  ])("that measured nothing keeps its jobs on %s, and measures from now on", async (_name, start) => {
+    const connect = await start();
+    await writeWithoutUsage(connect());
+
+    const keyFile = join(directory, "key");
+    const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+
+    const unknown = { queuedMs: null, peakMemoryMib: null, peakDiskMib: null };
+    const jobs = (await store.jobs()).toReversed();
+    expect(jobs).toMatchObject(
+      ["claimed", "starting", "running", "failing", "finished"].map((state) => ({ state, ...unknown })),
+    );
+    const before = { by: "pool", since: 0, until: 61_000 } as const;
+    expect(await store.usage(before)).toMatchObject([
+      {
+        jobs: 5,
+        unfinished: 4,
+        vcpuMs: 4 * 2 * 60_000,
+        medianWaitMs: 2_000,
+        memoryMeasured: 0,
+        peakMemoryMib: null,
+      },
+    ]);
+    expect(await store.notePeaks(3, "fr-22222222", { memoryMib: 300, diskMib: 40 })).toBe(true);
+    expect(await store.notePeaks(5, "fr-44444444", { memoryMib: 200 })).toBe(true);
+    expect(await store.usage(before)).toMatchObject([
+      { memoryMeasured: 2, peakMemoryMib: 300, peakDiskMib: 40 },
+    ]);
     await store.close();
   });
 

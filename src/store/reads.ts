@@ -9,6 +9,7 @@ import { readRunners } from "./runners.ts";
 import { readOnlySqliteDialect, requireCurrentSchema } from "./sqlite.ts";
 import type { Store } from "./store.ts";
 import { ColumnNames, type Tables } from "./tables.ts";
+import { readUsage } from "./usage.ts";
 import { readEvents, readLastEvent } from "./writer.ts";
 
 /** What can be seen of the store without its key. */
@@ -19,6 +20,7 @@ type StoreReads = Pick<
   | "trace"
   | "dueTraces"
   | "waitingTraces"
+  | "usage"
   | "machine"
   | "machines"
   | "events"
@@ -37,6 +39,7 @@ export function createReads(db: Kysely<Tables>): StoreReads {
     trace: (jobId) => named(`reading the trace of job ${jobId}`, () => readTrace(db, jobId)),
     dueTraces: (limit) => named("listing traces to be made", () => readDueTraces(db, limit)),
     waitingTraces: () => named("counting traces to be made", () => countWaitingTraces(db)),
+    usage: (filter) => named("adding up what jobs have used", () => readUsage(db, filter)),
     machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
     machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),
     events: (filter) => named("reading events", () => readEvents(db, filter)),

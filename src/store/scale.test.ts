@@ -68,6 +68,18 @@ describe(`store with ${FINISHED_COUNT} finished and ${LIVE_COUNT} live jobs`, ()
     expect(await store.machines({ live: true })).toHaveLength(LIVE_COUNT);
   });
 
+  test("what all of them have used is added up at once", async () => {
+    const startedAt = performance.now();
+    const until = systemClock.now() + HOUR_MS;
+    const [row, ...others] = await store.usage({ by: "project", since: 0, until });
+    const tookMs = performance.now() - startedAt;
+
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({ jobs: FINISHED_COUNT + LIVE_COUNT, unfinished: LIVE_COUNT });
+    // A small part of that where nothing else runs.
+    expect(tookMs).toBeLessThan(5_000);
+  });
+
   test("the lists that are read in every round use an index", () => {
     const db = new DatabaseSync(database, { readOnly: true });
     const plan = (sql: string) =>

@@ -17,6 +17,7 @@ import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-r
 import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
 import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import { up as createFailureCauses } from "./migrations/0005-failure-causes.ts";
+import { up as createUsage } from "./migrations/0006-usage.ts";
 import { up as createJobTraces } from "./migrations/0007-job-traces.ts";
 import type { Tables } from "./tables.ts";
 
@@ -129,6 +130,7 @@ const migrations = {
   "0003-machine-links": { up: createMachineLinks },
   "0004-drained-hosts": { up: createDrainedHosts },
   "0005-failure-causes": { up: createFailureCauses },
+  "0006-usage": { up: createUsage },
   "0007-job-traces": { up: createJobTraces },
 };
 

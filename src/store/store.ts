@@ -15,6 +15,7 @@ import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
 import type { Size } from "../domain/size.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
 import type { TraceContext } from "../domain/trace-context.ts";
+import type { Peaks } from "../domain/usage.ts";
 import type { DeliveryStore, RunnerStore } from "./jobs-by-tag.ts";
 
 /** One GitLab job that this installation has claimed. Times are epoch ms; null until they have happened. */
@@ -51,6 +52,11 @@ export interface Job {
   readonly reason: string | null;
   /** What its failure is blamed on; null for jobs that did not fail, and for some of releases before. */
   readonly cause: FailureCause | null;
+  /** How long it had waited in GitLab when it was claimed. Null, as the two below, when nobody said. */
+  readonly queuedMs: number | null;
+  /** The most that its machine has used, as its guest tells. */
+  readonly peakMemoryMib: number | null;
+  readonly peakDiskMib: number | null;
 }
 
 /** One microVM. */
@@ -122,6 +128,47 @@ export interface JobFilter {
   readonly since?: number | undefined;
 }
 
+export interface UsageFilter {
+  readonly by: "project" | "pool" | "tag";
+  /** Epoch ms; `until` is not part of it. */
+  readonly since: number;
+  readonly until: number;
+  /** The path of a project, or of a group: of all projects below it. */
+  readonly project?: string | undefined;
+  readonly pool?: string | undefined;
+}
+
+/** What jobs of one kind have used. A job with several tags counts for each of them. Null where nothing was measured. */
+export interface UsageRow {
+  /** The project, pool or tag; null for jobs of runners whose tags nobody here knows. */
+  readonly key: string | null;
+  readonly jobs: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly unfinished: number;
+  /** Of machines, as large as they were and for as long as they were there. */
+  readonly vcpuMs: number;
+  readonly mibMs: number;
+  /** How many jobs have begun; of these the waits, in GitLab and here, until they had the machine. */
+  readonly waits: number;
+  readonly medianWaitMs: number | null;
+  readonly p95WaitMs: number | null;
+  readonly longestWaitMs: number | null;
+  readonly leastCpus: number;
+  readonly mostCpus: number;
+  readonly leastMemoryMib: number;
+  readonly mostMemoryMib: number;
+  readonly leastDiskMib: number;
+  readonly mostDiskMib: number;
+  /** How many jobs' guests have told of it, and the largest peak of all. */
+  readonly memoryMeasured: number;
+  readonly peakMemoryMib: number | null;
+  readonly diskMeasured: number;
+  readonly peakDiskMib: number | null;
+  /** Jobs that ended for want of memory. */
+  readonly outOfMemory: number;
+}
+
 /** A machine about to be created. */
 export interface NewMachine {
   readonly id: string;
@@ -142,6 +189,8 @@ export interface JobStore {
   job(id: number): Promise<Job | undefined>;
   /** Newest first. */
   jobs(filter?: JobFilter): Promise<Job[]>;
+  /** What jobs have used, the most CPU time first. */
+  usage(filter: UsageFilter): Promise<UsageRow[]>;
   /** GitLab's payload of a job that is not finished; undefined once erased. */
   payload(jobId: number): Promise<string | undefined>;
   /** `claimed` → `starting` with a new machine in `creating`, in one step. */
@@ -167,6 +216,8 @@ export interface JobStore {
   /** Appends to the head while the job is not yet running; false (and nothing appended) afterwards. */
   addTraceHead(jobId: number, text: string): Promise<Moved>;
   setTraceSize(jobId: number, sizeBytes: number): Promise<void>;
+  /** What a job's machine has used at most. Refused when that is no news, or `machineId` is not the job's machine. */
+  notePeaks(jobId: number, machineId: string, peaks: Peaks): Promise<Moved>;
 }
 
 /** Traces of jobs. */

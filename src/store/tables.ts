@@ -51,6 +51,9 @@ export interface JobRow extends SizeColumns {
   result: JobResult | null;
   reason: string | null;
   cause: FailureCause | null;
+  queuedMs: number | null;
+  peakMemoryMib: number | null;
+  peakDiskMib: number | null;
 }
 
 export interface MachineRow extends SizeColumns {

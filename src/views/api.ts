@@ -42,6 +42,9 @@ export const JobView = z.object({
   reason: z.string().nullable(),
   /** What a failure is blamed on: `script`, `time-limit`, `memory`, `machine` and so on. Daemons of releases before do not tell. */
   cause: z.string().nullable().default(null),
+  /** What its machine has used at most, as its guest tells; null where it did not. */
+  peakMemoryMib: z.number().nullable().default(null),
+  peakDiskMib: z.number().nullable().default(null),
   /** How it ended, in a word or two for people: `success`, `canceled`, `failed (time limit)`. */
   outcome: z.string().nullable().default(null),
   /** The images that it names are fetched before its machine is made; told by the running program alone. */

@@ -43,6 +43,8 @@ export interface Figures {
 export interface FigureReads
   extends Pick<DaemonReads, "scheduler" | "claimer" | "pools" | "outage" | "tokenProblem" | "tagged"> {
   unfinishedJobs(): Promise<readonly Pick<Job, "pool" | "state" | "claimedAt" | "machineId">[]>;
+  /** Of machines that pools may ask for: hosts of others do not matter here. */
+  driversInUse(): ReadonlySet<string>;
   /** Undefined where no jobs by tag are served. */
   readonly pendingJobs: PendingFigureReads | undefined;
 }
@@ -63,6 +65,7 @@ export async function readFigures(reads: FigureReads): Promise<Figures> {
   const here = jobs.flatMap((job) => waitHere(job, fetching) ?? []);
   const pending = pendingJobs ? waitsInGitLab(pendingJobs, claimer.status()) : [];
   const waits = [...here, ...pending];
+  const inUse = reads.driversInUse();
   return {
     isReady: readReadiness(reads).ready,
     isDraining: scheduler.mode() !== "run",
@@ -83,9 +86,11 @@ export async function readFigures(reads: FigureReads): Promise<Figures> {
       .poolHealth()
       .filter(({ pool }) => pools().get(pool)?.origin.kind !== "tags")
       .map(({ pool, ok }) => ({ pool, isReady: ok && canBeAsked(pool, reads) })),
-    hosts: hosts.map(({ key, problem, isDrained, taken, capacity }) => {
-      return { key, isUp: problem === undefined, isDrained, taken, capacity };
-    }),
+    hosts: hosts
+      .filter(({ driver, taken }) => taken.machines > 0 || inUse.has(driver))
+      .map(({ key, problem, isDrained, taken, capacity }) => {
+        return { key, isUp: problem === undefined, isDrained, taken, capacity };
+      }),
     failingTasks: work.filter(({ cooldown }) => cooldown !== undefined).length,
   };
 }

@@ -21,14 +21,20 @@ import {
 } from "./api.ts";
 import { eventText } from "./event-text.ts";
 import { explainJob, explainWaiting, unseenJob, waitingJob } from "./explanation.ts";
+import { type UsageViews, usageOf } from "./usage.ts";
 import { DeliveryView, RunnerView, type WebhookViews } from "./webhook-api.ts";
+
+export type AllViews = Views & UsageViews & WebhookViews & EventViews;
 
 const PAGE = 1_000;
 /** A guest may fill its job's log with refused requests; nobody reads more than this. */
 const MOST_EVENTS = 10_000;
 
 export interface ViewDeps {
-  readonly store: Pick<Store, "job" | "jobs" | "machine" | "machines" | "events" | "lastEvent" | "trace"> &
+  readonly store: Pick<
+    Store,
+    "job" | "jobs" | "usage" | "machine" | "machines" | "events" | "lastEvent" | "trace"
+  > &
     WebhookReads;
   readonly now: () => number;
   /** What the running program knows about an unfinished job beyond the store, in words: what it waits for. See `blockersOf`. */
@@ -37,12 +43,7 @@ export interface ViewDeps {
   readonly explainPending?: (jobId: number) => Promise<readonly string[]>;
 }
 
-export function createViews({
-  store,
-  now,
-  explain,
-  explainPending,
-}: ViewDeps): Views & WebhookViews & EventViews {
+export function createViews({ store, now, explain, explainPending }: ViewDeps): AllViews {
   async function claimed(job: Job): Promise<JobStory> {
     const events = await allEvents(store, job.id);
     const explanation = explainJob(job, events, now());
@@ -72,6 +73,7 @@ export function createViews({
     async jobs({ live, ...filter } = {}) {
       return (await store.jobs({ ...filter, ...(live ? { unfinished: true } : {}) })).map(jobView);
     },
+    usage: async (filter) => usageOf(filter, await store.usage(filter)),
     async job(id) {
       const job = await store.job(id);
       return job === undefined ? await unclaimed(id) : await claimed(job);
@@ -124,7 +126,7 @@ async function allEvents(store: ViewDeps["store"], jobId: number): Promise<Lifec
 /** Jobs, machines and runners as the store has them, for when no FireRunner runs. Throws StoreError when there is no store. */
 export async function openOfflineViews(
   stateDirectory: string,
-): Promise<Views & WebhookViews & { close(): Promise<void> }> {
+): Promise<AllViews & { close(): Promise<void> }> {
   const store = await openStoreReadOnly(join(stateDirectory, "firerunner.db"));
   return { ...createViews({ store, now: systemClock.now }), close: () => store.close() };
 }

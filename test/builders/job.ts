@@ -60,6 +60,7 @@ export function aJob(overrides: Partial<Job> = {}): Job {
     result: null,
     reason: null,
     cause: null,
+    ...{ queuedMs: null, peakMemoryMib: null, peakDiskMib: null },
     ...byState[state],
     ...overrides,
   };

@@ -36,6 +36,8 @@ export async function storeImage(
     readonly upper?: readonly TestEntry[];
     /** Its machines run containers. */
     readonly containerInfo?: Record<string, unknown>;
+    /** What its runner says of itself. */
+    readonly runnerInfo?: Record<string, unknown>;
   },
 ): Promise<ImageManifest> {
   const work = join(directory, `work-${name}`);
@@ -60,7 +62,7 @@ export async function storeImage(
     kernelVersion: "6.1",
     files,
     runner: {
-      ...{ kind: "stand-in", version: "1", sha256: sha256("r"), info: {} },
+      ...{ kind: "stand-in", version: "1", sha256: sha256("r"), info: content.runnerInfo ?? {} },
       ...(content.containerInfo ? { containerInfo: content.containerInfo } : {}),
     },
     packages: {},

@@ -5,11 +5,12 @@ import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { openControlServer } from "../../src/server/control/control-server.ts";
 import type { ControlPorts } from "../../src/server/routes/ports.ts";
+import { createStore } from "../../src/store/create-store.ts";
+import type { Store } from "../../src/store/store.ts";
 import type { DaemonStatus } from "../../src/views/api.ts";
 import { createViews } from "../../src/views/views.ts";
 import { aControlPorts } from "../builders/control-ports.ts";
 import { aHostPorts } from "../builders/host-ports.ts";
-import { aStore, type TestStore } from "../builders/store.ts";
 import { commandLine, type Ended } from "./command-line.ts";
 
 export const aDaemonStatus: DaemonStatus = {
@@ -47,7 +48,7 @@ export const aDaemonStatus: DaemonStatus = {
 /** What answers on a control socket, with a real store behind it, and command lines that find it. */
 export interface ControlDaemon extends AsyncDisposable {
   readonly configFile: string;
-  readonly store: TestStore["store"];
+  readonly store: Store;
   /** What was asked of it, in words. */
   readonly calls: string[];
   /** Answers from now on, as before. */
@@ -67,7 +68,10 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
     `gitlab: { url: http://127.0.0.1:9 }\npools: { small: { runner: { token: glrt-PLANTED } } }\nstate: ${state}\n`,
     { mode: 0o600 },
   );
-  const kept = await aStore({ clock: systemClock });
+  const store = await createStore({
+    ...{ database: join(state, "firerunner.db"), keyFile: join(state, "key") },
+    ...{ clock: systemClock, log: silentLog },
+  });
   const calls: string[] = [];
   const ports: ControlPorts = {
     ...aControlPorts(),
@@ -81,7 +85,7 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
     resume: () => void calls.push("resume"),
     ...change,
   };
-  const views = createViews({ store: kept.store, now: systemClock.now });
+  const views = createViews({ store, now: systemClock.now });
   const open = async () =>
     await openControlServer({ stateDirectory: state, views, ports, clock: systemClock, log: silentLog });
   let server: Awaited<ReturnType<typeof open>> | undefined = await open();
@@ -92,7 +96,7 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
   return {
     configFile,
     calls,
-    store: kept.store,
+    store,
     close,
     async open() {
       server ??= await open();
@@ -100,7 +104,7 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
     firerunner: async (...argv) => await commandLine(...argv, "--config", configFile),
     async [Symbol.asyncDispose]() {
       await close();
-      await kept[Symbol.asyncDispose]();
+      await store.close();
       await rm(directory, { recursive: true, force: true });
     },
   };

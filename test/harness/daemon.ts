@@ -27,14 +27,33 @@ export interface Daemon {
   readonly ended: Promise<number | null>;
 }
 
-export async function startDaemon(configFile: string, stateDirectory: string): Promise<Daemon> {
-  const child = spawn(process.execPath, [join(root, "src/main.ts"), "start", "--config", configFile], {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"], HOME: process.env["HOME"] },
+/** What a test puts around the program. */
+export interface DaemonSurroundings {
+  /** Programs and their arguments in front of `start`, the last of which is the program: `bin/firerunner`. */
+  readonly command?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** An open file that takes what it prints, which `output` then does not have. */
+  readonly printsTo?: number;
+  /** The process as soon as there is one, long before it is up; messages go to it and come from it. */
+  readonly onSpawn?: (child: ChildProcess) => void;
+}
+
+export async function startDaemon(
+  configFile: string,
+  stateDirectory: string,
+  around: DaemonSurroundings = {},
+): Promise<Daemon> {
+  const { command = [process.execPath, join(root, "src/main.ts")], printsTo, onSpawn } = around;
+  const [program = "", ...before] = command;
+  const prints = printsTo ?? "pipe";
+  const child = spawn(program, [...before, "start", "--config", configFile], {
+    stdio: ["ignore", prints, prints, ...(onSpawn ? (["ipc"] as const) : [])],
+    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...around.env },
   });
+  onSpawn?.(child);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => {
+    stream?.setEncoding("utf8").on("data", (text: string) => {
       output += text;
     });
   }
@@ -82,7 +101,8 @@ function assemble(
 async function waitUntilUp(daemon: Daemon, child: ChildProcess): Promise<void> {
   const deadline = Date.now() + UP_DEADLINE_MS;
   while (Date.now() < deadline) {
-    if (child.exitCode !== null) throw new Error(`firerunner ended at once:\n${daemon.output()}`);
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`firerunner ended at once:\n${daemon.output()}`);
     const isUp = await daemon.get("/v1/status").then(
       () => true,
       () => false,

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
 import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
+import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import type { JobDefinition } from "../../src/ci/definition.ts";
 import { shortDigest } from "../../src/image/manifest.ts";
@@ -150,8 +151,9 @@ export async function createFleetInstallation(): Promise<FleetInstallation> {
   };
 }
 
-async function startHost(
-  name: HostName,
+/** A stand-in host over TLS that has the published image. */
+export async function startHost(
+  name: string,
   authority: CertificateAuthority,
   guests: FleetGuests,
 ): Promise<Flintlockd> {
@@ -171,9 +173,12 @@ async function makePoison(address: string, { ca }: CertificateAuthority): Promis
   return (await client.createMicroVM({ microvm })).microvm?.spec?.uid ?? "";
 }
 
-async function storePublishedImage(directory: string): Promise<void> {
+/** The image under the name `tiny`, with the mark that it was pushed to where hosts pull it from. */
+export async function storePublishedImage(directory: string): Promise<void> {
   await mkdir(directory);
-  const content = { kernel: Buffer.from("no kernel at all"), containerInfo: {} };
+  const runnerInfo = { name: "gitlab-runner", executor: "shell", shell: "bash", features: shellFeatures };
+  const containerInfo = { ...runnerInfo, executor: "docker", features: { ...shellFeatures, image: true } };
+  const content = { kernel: Buffer.from("no kernel at all"), containerInfo, runnerInfo };
   const { digest } = await storeImage(directory, "tiny", content);
   const publication = { registry: "localhost:5000", name: "fr", tags: ["latest"], pushedAt: 0 };
   await remember(join(directory, shortDigest(digest)), { ...publication, ...publishedImage.published });

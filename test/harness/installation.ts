@@ -12,14 +12,16 @@ import { type Daemon, startDaemon } from "./daemon.ts";
 import { eventually } from "./eventually.ts";
 import { testImageDirectory } from "./image.ts";
 
+type Settings = Readonly<Record<string, unknown>>;
+
 export interface InstallationOptions {
   readonly gitlab?: StandInOptions;
-  /** Laid over the configuration. */
-  readonly settings?: Readonly<Record<string, unknown>>;
+  /** Laid over the configuration; may be made of what GitLab has. */
+  readonly settings?: Settings | ((gitlab: StandInGitLab) => Settings);
   /** Where the state lies instead of below the installation's own directory. */
   readonly state?: string;
   /** Laid over the one pool, `small`. */
-  readonly pool?: Readonly<Record<string, unknown>>;
+  readonly pool?: Settings;
 }
 
 /** A stand-in GitLab and one FireRunner installation with one pool of real machines, all under one directory. */
@@ -53,9 +55,10 @@ export async function createInstallation(options: InstallationOptions = {}): Pro
   const state = options.state ?? join(directory, "state");
   const configFile = join(directory, "firerunner.yaml");
   await writeFile(join(directory, "token"), runner.token, { mode: 0o600 });
-  await writeFile(configFile, stringify(configuration(gitlab.url, state, directory, options)), {
-    mode: 0o600,
-  });
+  const given = options.settings ?? {};
+  const settings = typeof given === "function" ? given(gitlab) : given;
+  const whole = configuration(gitlab.url, { state, directory, settings, pool: options.pool });
+  await writeFile(configFile, stringify(whole), { mode: 0o600 });
   await mkdir(state, { recursive: true, mode: 0o711 });
 
   const installation: Installation = {
@@ -87,7 +90,14 @@ export async function createInstallation(options: InstallationOptions = {}): Pro
   return installation;
 }
 
-function configuration(url: string, state: string, directory: string, options: InstallationOptions): unknown {
+interface Configured {
+  readonly pool: Settings | undefined;
+  readonly state: string;
+  readonly directory: string;
+  readonly settings: Settings;
+}
+
+function configuration(url: string, { state, directory, settings, pool }: Configured): unknown {
   return {
     gitlab: { url },
     state,
@@ -98,15 +108,16 @@ function configuration(url: string, state: string, directory: string, options: I
         concurrency: 4,
         runner: { tokenFile: join(directory, "token") },
         egress: "none",
-        ...options.pool,
+        ...pool,
       },
     },
     vm: { cpuOvercommit: 4, memoryReserve: "1GiB" },
-    ...options.settings,
+    ...settings,
   };
 }
 
-function processesNaming(directory: string, state: string): { pid: number; command: string }[] {
+/** Processes that have this directory on their command line, or are a machine's of this state directory. */
+export function processesNaming(directory: string, state: string): { pid: number; command: string }[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((name) => {

@@ -31,8 +31,10 @@ export interface TaggedOptions {
   readonly settings?: Readonly<Record<string, unknown>>;
   readonly log?: Log;
   readonly capacity?: Capacity;
-  /** How long each job works. */
-  readonly workMs?: number;
+  /** How long each job works, or each in a machine of this size. */
+  readonly workMs?: number | ((size: Size) => number);
+  /** The day on which the API token ends: `2026-12-31`. */
+  readonly tokenExpiresAt?: string;
   /** `metrics` of the configuration. */
   readonly metrics?: Readonly<Record<string, unknown>>;
 }
@@ -130,7 +132,8 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
   const state = join(directory, "state");
   await mkdir(state, { mode: 0o700 });
   const listen = `127.0.0.1:${await freePort()}`;
-  const { token } = gitlab.tokens.add({ scopes: ["api"], memberOf: servedGroup });
+  const ends = options.tokenExpiresAt === undefined ? {} : { expiresAt: options.tokenExpiresAt };
+  const { token } = gitlab.tokens.add({ scopes: ["api"], memberOf: servedGroup, ...ends });
   const settings = {
     gitlab: { url: gitlab.url },
     state,
@@ -171,7 +174,7 @@ function playAll(
   host: FakeHost,
   socketOf: (machineId: string) => string,
   { runs, guestProblems, mostTaken }: Records,
-  workMs: number,
+  workMs: number | ((size: Size) => number),
 ): void {
   const alive = new Map<string, Size>();
 
@@ -181,7 +184,7 @@ function playAll(
     noteMost();
     try {
       await playGuest(socketOf(id), {
-        workMs,
+        workMs: typeof workMs === "number" ? workMs : workMs(size),
         signal,
         onJob: (jobId, given) => runs.push({ jobId, size, given }),
       });

@@ -188,7 +188,9 @@ export function dialLink({ address, ca }: RelayLink, preamble: string): TLSSocke
 }
 
 /** A loopback port that leads elsewhere, one connection each, for clients that speak only TCP. */
-export async function bridgeTo(dial: () => Socket): Promise<{ url: string; close: () => Promise<void> }> {
+export async function bridgeTo(
+  dial: () => Socket,
+): Promise<{ url: string; cut: () => void; close: () => Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const relay = dial();
@@ -202,10 +204,14 @@ export async function bridgeTo(dial: () => Socket): Promise<{ url: string; close
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no port");
+  const cut = () => {
+    for (const socket of sockets) socket.destroy();
+  };
   return {
     url: `http://127.0.0.1:${address.port}`,
+    cut,
     close: async () => {
-      for (const socket of sockets) socket.destroy();
+      cut();
       await new Promise((resolve) => server.close(resolve));
     },
   };

@@ -67,6 +67,24 @@ describe("jobs in real machines", () => {
     expect(wanted.trace.text()).toContain("STARTED in /builds/x\n");
   });
 
+  test.concurrent("how much memory and disk a job used at most is known when it has ended", async () => {
+    const { gitlab } = installation;
+    const project = await gitlab.projects.add({ path: "group/hungry" });
+
+    const job = await gitlab.addJob(project, {
+      // 80 MiB of memory for some seconds, and as much of the disk.
+      script: ["head -c 80M /dev/zero > large", "cat large | tail -c 80M | (sleep 6; wc -c)", "rm large"],
+      variables: { GIT_STRATEGY: "none" },
+    });
+    await gitlab.waitForJob(job, "success", BOOT_AND_RUN_MS);
+
+    const seen = (await daemon.jobs()).find(({ id }) => id === job.id);
+    expect(seen?.peakMemoryMib).toBeGreaterThan(130);
+    expect(seen?.peakMemoryMib).toBeLessThanOrEqual(seen?.size.memoryMib ?? 0);
+    expect(seen?.peakDiskMib).toBeGreaterThanOrEqual(80);
+    expect(seen?.peakDiskMib).toBeLessThan(300);
+  });
+
   test.concurrent("an image: that the shell executor ignores is named in the job's log", async () => {
     const { gitlab } = installation;
     const project = await gitlab.projects.add({ path: "group/image" });

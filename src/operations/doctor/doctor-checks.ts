@@ -13,6 +13,7 @@ import { answerOfGitLab, gitlabChecks } from "./gitlab.ts";
 import { jobImageChecks } from "./job-images.ts";
 import { listenerChecks } from "./listener.ts";
 import { capacityChecks, machineChecks } from "./machines.ts";
+import { metricsChecks } from "./metrics.ts";
 import { taggedChecks } from "./tagged.ts";
 
 /** Tokens, logs and payloads carry times; a clock that is off by more than this confuses people and certificates. */
@@ -36,6 +37,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     ...fleetChecks(config, systemClock),
     ...relayChecks({ config, running, clock: systemClock }),
     ...listenerChecks({ config, url: webhook?.url, running, clock: systemClock }),
+    ...metricsChecks({ config, running, clock: systemClock }),
     clockCheck(config),
   ];
 }

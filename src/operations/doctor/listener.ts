@@ -57,7 +57,7 @@ async function checkListener(listener: Listener, running: RunningFireRunner | un
   if (running?.addresses.some((address) => isAddressOf(address, listener))) {
     return { level: "ok", message: "the running FireRunner listens there" };
   }
-  const tries = (await resolveListener(listener)).map(tryToListen);
+  const tries = (await resolveListener(listener)).map((place) => tryToListen(place));
   const finding = mergeFindings(await Promise.all(tries));
   if (running === undefined || finding.level !== "ok") return finding;
   const hint = "Restart FireRunner: what http.listen names is taken over at the start only.";
@@ -69,12 +69,12 @@ function isAddressOf(address: string, { isTls, port }: Listener): boolean {
 }
 
 /** For a moment, without taking any connection: also proves that this user may. */
-async function tryToListen({ host, port }: Listener): Promise<Finding> {
+export async function tryToListen({ host, port }: Listener, key = "http.listen"): Promise<Finding> {
   const server = createServer((socket) => socket.destroy());
   try {
     await listenOn(server, { host, port, exclusive: true });
   } catch (error) {
-    const { why, hint } = listenProblem(systemCode(error), port, "http.listen");
+    const { why, hint } = listenProblem(systemCode(error), port, key);
     return { level: "fail", message: why, hint };
   }
   await new Promise((resolve) => server.close(resolve));
@@ -91,15 +91,20 @@ async function certificateFindings(
   const day = new Date(validUntil).toISOString().slice(0, 10);
   return [
     { level: "ok", message: `${files.certificateFile} fits its key and is valid until ${day}` },
-    ...dateFindings(validFrom, validUntil, now),
+    ...dateFindings({ validFrom, validUntil }, now, "GitLab refuses to call"),
     ...nameFindings(new X509Certificate(cert), url),
   ];
 }
 
-function dateFindings(validFrom: number, validUntil: number, now: number): Finding[] {
+/** What is to be said of a certificate's time; nothing when it is well. */
+export function dateFindings(
+  { validFrom, validUntil }: { readonly validFrom: number; readonly validUntil: number },
+  now: number,
+  consequence: string,
+): Finding[] {
   const hint = "Renew it and put the new one into the same files: FireRunner takes it within seconds.";
   if (now >= validUntil) {
-    const message = `the certificate has expired ${formatDuration(now - validUntil)} ago: GitLab refuses to call`;
+    const message = `the certificate has expired ${formatDuration(now - validUntil)} ago: ${consequence}`;
     return [{ level: "warn", message, hint }];
   }
   if (now < validFrom) {

@@ -6,6 +6,7 @@ import type { Secret } from "../../base/secret.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import type { CacheJob } from "../../cache/rights.ts";
 import type { GuestEnd } from "../../domain/events.ts";
+import type { Peaks } from "../../domain/usage.ts";
 import type { RelaySettings } from "../config.ts";
 
 /** A burst of requests of any kind, in seconds of the sustained rate. */
@@ -50,6 +51,8 @@ export interface Guest {
   end: GuestEnd | undefined;
   /** How often that changed. */
   ends: number;
+  /** What it has said that its machine has used at most. */
+  peaks: Peaks;
   session: JobSession | undefined;
   /** The delivery of the payload by this process; undefined when it was never begun or broke. */
   delivery: { readonly sentAt: number | undefined } | undefined;
@@ -101,6 +104,7 @@ export function createGuest({ machineId, isRemote, clock, settings, log }: Guest
     cancelWaiter: undefined,
     end: undefined,
     ends: 0,
+    peaks: {},
     session: undefined,
     delivery: undefined,
     statusAt: undefined,

@@ -5,6 +5,7 @@ describe("routes", () => {
   test.each([
     ["GET", "/firerunner/boot", "boot"],
     ["POST", "/firerunner/end", "end"],
+    ["POST", "/firerunner/use", "tell-use"],
     ["POST", "/api/v4/jobs/request", "request-job"],
     ["PUT", "/api/v4/jobs/7", "update-job"],
     ["PATCH", "/api/v4/jobs/7/trace", "append-trace"],

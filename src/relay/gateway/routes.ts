@@ -15,6 +15,8 @@ export type Route =
   | { readonly kind: "await-cancel" }
   /** The guest is about to power off. */
   | { readonly kind: "end" }
+  /** The guest tells how much of its machine it has used. */
+  | { readonly kind: "tell-use" }
   | { readonly kind: "request-job" }
   | { readonly kind: "update-job"; readonly jobId: number }
   | { readonly kind: "append-trace"; readonly jobId: number }
@@ -59,6 +61,7 @@ function ownRoute(method: string, path: string): Route | undefined {
   if (method === "GET" && path === "/firerunner/boot") return { kind: "boot" };
   if (method === "GET" && path === "/firerunner/cancel") return { kind: "await-cancel" };
   if (method === "POST" && path === "/firerunner/end") return { kind: "end" };
+  if (method === "POST" && path === "/firerunner/use") return { kind: "tell-use" };
   if (method === "GET" && path === "/firerunner/registry-token") return { kind: "registry-token" };
   if (method === "POST" && path === "/api/v4/jobs/request") return { kind: "request-job" };
   return undefined;
@@ -154,6 +157,7 @@ export const routeRules: Readonly<Record<Served, RouteRule>> = {
   // Held for hours: the newest alone waits, the one before it is answered.
   "await-cancel": { atOnce: 4, holdsBytes: SMALL_BYTES, headers: [], query: [] },
   end: { ...small, atOnce: 4 },
+  "tell-use": { ...small, atOnce: 2, query: ["available_mib", "disk_mib"] },
   "request-job": { ...small, atOnce: 4 },
   "update-job": { ...report, headers: [...about, "content-type", "job-token"], query: [] },
   "append-trace": {

@@ -22,6 +22,7 @@ import { createDownload, createUpload } from "./artifacts.ts";
 import { createCacheHandlers, type RelayCache } from "./cache.ts";
 import { createGit } from "./git.ts";
 import { createGuestCalls, createJobCaller } from "./gitlab-calls.ts";
+import { noteUse } from "./guest-use.ts";
 import { createJobDelivery } from "./job-delivery.ts";
 import type { JobLogs } from "./job-logs.ts";
 import { createJobEnd, type JobEnd, type RecordEnd } from "./job-session.ts";
@@ -74,6 +75,8 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
       case "end":
         await recordEnd(exchange.guest, "orderly");
         return reply(exchange.response, 204, {});
+      case "tell-use":
+        return await noteUse(store, exchange);
       case "request-job":
         return await requestJob(exchange);
       case "update-job":

@@ -42,7 +42,7 @@ const REQUESTS_PER_MINUTE = 120;
 const CERTIFICATE_CHECK_MS = 10_000;
 const CLOSE_LIMIT_MS = 1_000;
 
-const metricsServerName: ServerName = {
+export const metricsServerName: ServerName = {
   words: "the metrics server",
   section: "metrics",
   listenCode: "metrics_listen",

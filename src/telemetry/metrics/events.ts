@@ -82,6 +82,7 @@ function createMachineCounts({ count }: Pick<Instruments, "count">, { machines, 
   ): void {
     const { driver, cpus, memoryMib } = detail;
     drivers.set(id, driver);
+    showOperations(count, driver);
     usage.begin({ id, pool: poolOf(jobId), cpus, memoryMib }, at);
   }
 
@@ -124,12 +125,26 @@ function createMachineCounts({ count }: Pick<Instruments, "count">, { machines, 
   return { take, countUsage: usage.count };
 }
 
+/** So that the first job of a pool that fails is seen to be one more than none. */
+export function showResults(count: Instruments["count"], pool: string): void {
+  for (const result of ["success", "failed", "canceled", "unknown"])
+    count("firerunner_jobs_total", 0, { pool, result });
+}
+
+/** The same for the first machine that a driver does not make. */
+function showOperations(count: Instruments["count"], driver: string): void {
+  for (const operation of ["create", "destroy"])
+    for (const result of ["success", "failure"])
+      count("firerunner_machine_operations_total", 0, { driver, operation, result });
+}
+
 function createJobCounts({ count, observe }: EventCountsDeps["instruments"], living: readonly LivingJob[]) {
   const jobs = new Map<number, LivingJob>(living.map((job) => [job.id, job]));
   const poolOf = (id: number | null) => (id === null ? UNKNOWN : (jobs.get(id)?.pool ?? UNKNOWN));
 
   function begin(id: number, claimedAt: number, { pool, queuedMs }: EventDetails["job:claimed"]): void {
     jobs.set(id, { id, pool, claimedAt, runningAt: null });
+    showResults(count, poolLabel(pool));
     if (queuedMs === undefined) return;
     const seconds = queuedMs / SECOND_MS;
     observe("firerunner_job_queue_duration_seconds", seconds, { pool: poolLabel(pool) });

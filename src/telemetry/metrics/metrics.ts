@@ -9,7 +9,13 @@ import { createSampledLog, type Log } from "../../base/log.ts";
 import { SECOND_MS } from "../../base/units.ts";
 import type { LifecycleEvent } from "../../domain/events.ts";
 import type { JobRecord } from "../job-record.ts";
-import { createEventCounts, type EventCounts, type LivingJob, type LivingMachine } from "./events.ts";
+import {
+  createEventCounts,
+  type EventCounts,
+  type LivingJob,
+  type LivingMachine,
+  showResults,
+} from "./events.ts";
 import { createInstruments, type Scraped, type Snapshot, type TextFormat } from "./instruments.ts";
 import type { MetricsReads } from "./ports.ts";
 import { watchLoop, writeComputer, writeProcess } from "./process.ts";
@@ -78,7 +84,7 @@ export function createMetrics({ withCompatible, clock, log }: MetricsOptions): M
       computer: (into) => writeComputer(into),
       ...(reads ? programSources(reads, withCompatible, clock) : {}),
     });
-    if (reads) for (const pool of reads.configuredPools()) showFrom(instruments.count, pool);
+    if (reads) for (const pool of reads.configuredPools()) showResults(instruments.count, pool);
     return await instruments.text(format);
   }
 
@@ -147,12 +153,6 @@ function programSources(
     },
     certificates: (snapshot) => writeCertificates(snapshot, reads.certificates()),
   };
-}
-
-/** So that the first job that fails is seen to be one more than none. */
-function showFrom(count: ReturnType<typeof createInstruments>["count"], pool: string): void {
-  for (const result of ["success", "failed", "canceled", "unknown"])
-    count("firerunner_jobs_total", 0, { pool, result });
 }
 
 /** Each source by itself: what one cannot say, or is too slow to say, is left out and told of. */

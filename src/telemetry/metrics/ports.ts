@@ -6,7 +6,7 @@ export interface MetricsReads {
   readonly version: string;
   figures(): Promise<Figures>;
   machines(): Promise<readonly { readonly driver: string; readonly state: MachineState }[]>;
-  /** Of all hosts there are. */
+  /** Of machines that pools may ask for. */
   drivers(): Iterable<string>;
   /** Names of the pools of the configuration. */
   configuredPools(): Iterable<string>;

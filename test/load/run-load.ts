@@ -1,0 +1,171 @@
+/** Many jobs at one time, by webhook, on machines without a hypervisor; then some on real ones. */
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describeEnvironment } from "../../bench/core/environment.ts";
+import { MINUTE_MS } from "../../src/base/units.ts";
+import { lastLine, workFor } from "../harness/fleet-guests.ts";
+import { createRandom } from "../simulation/random.ts";
+import { coursesOf } from "./growth.ts";
+import { createManager, type Sample, sampleNowAndThen, untilReady } from "./manager.ts";
+import type { Progress } from "./progress.ts";
+import { runReal } from "./real.ts";
+import { countBy, type Drawn, type Part, partOf, problemsOf, type Report } from "./report.ts";
+import { createSite, type Site, tags } from "./site.ts";
+import { until } from "./until.ts";
+import { judge, leftovers } from "./verdict.ts";
+import { type Watch, watchJobs } from "./watch.ts";
+
+export interface LoadOptions {
+  readonly minutes: number;
+  /** Jobs at one time. */
+  readonly jobs: number;
+  /** Jobs on real machines after that. */
+  readonly real: number;
+  readonly seed: number;
+  /** How long a job works, in milliseconds: from, to. */
+  readonly workMs?: readonly [number, number];
+  /** Takes what the manager prints. */
+  readonly logDirectory: string;
+  /** Ends the run early, without a report. */
+  readonly signal: AbortSignal;
+}
+
+const MACHINES_PER_HOST = 32;
+const RAMP_MS = 15_000;
+const DRAIN_MS = 180_000;
+const SAMPLES = 60;
+const usualWork = [5_000, 35_000] as const;
+export const firstWords = "on fr-";
+
+export async function runLoad(
+  options: LoadOptions,
+  progress: Progress,
+): Promise<{ report: Report; drawn: Drawn }> {
+  const startedAt = Date.now();
+  const { part, drawn } = await underLoad(options, progress);
+  const parts = [part];
+  if (options.real > 0) parts.push(await runReal(options, progress));
+  const { minutes, jobs, real, seed } = options;
+  const report: Report = {
+    what: "load",
+    at: new Date(startedAt).toISOString(),
+    environment: await describeEnvironment(real > 0 ? "tcg or KVM, whichever works" : undefined),
+    options: { minutes, jobs, real, seed },
+    parts,
+    faults: [],
+    leftOut: [],
+    problems: parts.flatMap((each) => problemsOf(each)),
+  };
+  return { report, drawn };
+}
+
+async function underLoad(options: LoadOptions, progress: Progress): Promise<{ part: Part; drawn: Drawn }> {
+  const { signal } = options;
+  const drain = { limitMs: DRAIN_MS, signal };
+  const directory = await mkdtemp(join(tmpdir(), "fr-load-"));
+  await using cleanups = new AsyncDisposableStack();
+  cleanups.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }));
+  await mkdir(options.logDirectory, { recursive: true });
+  const state = join(directory, "state");
+  const hosts = Math.ceil((options.jobs * 1.1) / MACHINES_PER_HOST);
+  progress.say(`load: ${hosts} hosts with room for ${MACHINES_PER_HOST} machines each`);
+  const site = cleanups.use(
+    await createSite({ directory, state, hosts, machinesPerHost: MACHINES_PER_HOST }),
+  );
+  const logFile = join(options.logDirectory, "load-manager.log");
+  const manager = createManager({ configFile: site.configFile, state, logFile });
+  cleanups.defer(() => manager.kill9());
+  await manager.start();
+  await untilReady(manager, [...site.hosts.keys()], signal);
+  const watch = watchSite(site);
+  cleanups.defer(() => watch.stop());
+  const startedAt = Date.now();
+  const before = await manager.sample();
+  const samples: Sample[] = before ? [before] : [];
+  const stopSampling = sampleNowAndThen(manager, samples, (options.minutes * MINUTE_MS) / SAMPLES);
+  cleanups.defer(stopSampling);
+  const endsAt = startedAt + options.minutes * MINUTE_MS;
+  progress.show(() => lineOf("load", watch, endsAt));
+  await feed(site, watch, options, endsAt);
+  const durationMs = Date.now() - startedAt;
+  progress.say("load: no more jobs come; those that are under way end");
+  const hasEnded = await until(() => watch.openCount() === 0, drain);
+  const isEmpty = await until(() => machinesOf(site).length === 0, drain);
+  await stopSampling();
+  const after = await manager.sample();
+  await manager.stop();
+  watch.stop();
+  const left = [
+    ...(isEmpty ? [] : machinesOf(site).map((id) => `machine ${id}`)),
+    ...leftovers(directory, state),
+  ];
+  const jobs = site.gitlab.jobs.all();
+  if (!hasEnded) progress.say("load: some jobs have not ended");
+  const verdict = judge({
+    ...{ jobs, runs: site.guests.runs, firstWords, lastWords: lastLine, left },
+    astray: () => undefined,
+  });
+  const jobsBetween = jobs.length / 3;
+  const part = partOf("fake machines", {
+    ...{ jobs, courses: watch.courses, moments: watch.moments, verdict, durationMs },
+    givenAt: givenAtOf(site),
+    violations: countBy(site.gitlab.violations.map(({ rule }) => rule)),
+    manager: {
+      courses: coursesOf(samples, jobsBetween),
+      rest: before && after ? { before, after } : undefined,
+      starts: manager.starts,
+      crashes: manager.crashes,
+      failedStarts: manager.failedStarts,
+    },
+  });
+  return { part, drawn: { startedAt, moments: watch.moments, courses: watch.courses, samples } };
+}
+
+export function watchSite(site: Site): Watch {
+  return watchJobs({
+    gitlab: site.gitlab,
+    runs: site.guests.runs,
+    machineIds: () => machinesOf(site),
+    firstWords,
+  });
+}
+
+export function machinesOf({ hosts }: Pick<Site, "hosts">): string[] {
+  return [...hosts.values()].flatMap((host) => host.machines().map(({ id, uid }) => id || uid));
+}
+
+export function givenAtOf({ guests }: Pick<Site, "guests">): Map<number, number> {
+  // The first that was given it.
+  return new Map(guests.runs.toReversed().map(({ jobId, givenAt }) => [jobId, givenAt]));
+}
+
+/** For each job that ends a new one comes, so that there are always as many. */
+export async function feed(
+  site: Site,
+  watch: Watch,
+  options: Pick<LoadOptions, "jobs" | "seed" | "workMs" | "signal">,
+  endsAt: number,
+): Promise<void> {
+  const random = createRandom(options.seed);
+  const [shortest, longest] = options.workMs ?? usualWork;
+  const startedAt = Date.now();
+  const rampMs = Math.min(RAMP_MS, (endsAt - startedAt) / 4);
+  for (let now = startedAt; now < endsAt; now = Date.now()) {
+    options.signal.throwIfAborted();
+    const wanted = Math.ceil(options.jobs * Math.min(1, (now - startedAt + 1) / rampMs));
+    for (let open = watch.openCount(); open < wanted; open++) {
+      const script = [workFor(random.between(shortest, longest))];
+      await site.gitlab.addJob(random.pick(site.projects), { tags: [random.pick(tags)], script });
+    }
+    await sleep(50);
+  }
+}
+
+export function lineOf(what: string, watch: Watch, endsAt: number): string {
+  const { pending, running, ended } = watch.now();
+  const leftSeconds = Math.max(0, Math.round((endsAt - Date.now()) / 1_000));
+  const left = `${Math.floor(leftSeconds / 60)}:${String(leftSeconds % 60).padStart(2, "0")} left`;
+  return `${what}: ${left}, ${running} jobs run, ${pending} wait, ${ended} have ended`;
+}
