@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import type { Command } from "commander";
 import type { App } from "../app/app.ts";
@@ -11,12 +12,15 @@ export function addStart(program: Command, run: Run): void {
     .command("start")
     .description("run FireRunner until it is told to stop (SIGTERM); SIGHUP reads the configuration again")
     .action(
-      run(async ({ loadConfig, stdout, version }) => {
+      run(async ({ loadConfig, stdout, version, env }) => {
         const config = await loadConfig();
         // Loaded only here: no other command should take as long to start as the whole program.
         const { createApp } = await import("../app/app.ts");
         const { createLog } = await import("../telemetry/log.ts");
-        const { log, setLevel } = createLog({ settings: config.log, terminal: stdout.isTTY === true });
+        const { log, setLevel } = createLog({
+          ...{ settings: config.log, terminal: stdout.isTTY === true },
+          journal: isJournal(env["JOURNAL_STREAM"]),
+        });
         const reread = async () => {
           const next = await loadConfig();
           setLevel(next.log.level);
@@ -26,6 +30,13 @@ export function addStart(program: Command, run: Run): void {
         return undefined;
       }),
     );
+}
+
+/** systemd names the file that it gave as standard output, `device:inode`; a shell below may have put another in its place. */
+function isJournal(given: string | undefined): boolean {
+  if (given === undefined) return false;
+  const { dev, ino } = fstatSync(1);
+  return given === `${dev}:${ino}`;
 }
 
 /** Starts, waits for a signal, stops. */

@@ -83,6 +83,7 @@ describe("the record of a job", () => {
         host: "local",
         driver: "qemu",
         attempts: 1,
+        durationMs: 8_605,
         phases: {
           pollMs: 40,
           queuedMs: 10,

@@ -76,7 +76,7 @@ export function logEvents(deps: EventLogDeps): () => Promise<void> {
       if (told === undefined) return;
       const traceId = await traceIdOf(jobId);
       const record = { ...told, ...(traceId === undefined ? {} : { traceId }) };
-      log.info(record, "job record");
+      log.info({ ...record, durationMs: record.phases.totalMs }, "job record");
       onRecord?.(record);
     } catch (error) {
       log.warn({ err: error, jobId }, "job record not written");
@@ -107,6 +107,7 @@ function noteMachine(machines: Map<string, number | null>, { kind, machineId, jo
 function writeLine(log: Log, event: LifecycleEvent): void {
   const [level, message] = lines[event.kind];
   const about = {
+    event: event.kind,
     ...(event.jobId === null ? {} : { jobId: event.jobId }),
     ...(event.machineId === null ? {} : { machineId: event.machineId }),
   };

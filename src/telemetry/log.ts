@@ -1,28 +1,8 @@
-import {
-  type DestinationStream,
-  destination as fileDestination,
-  type Level,
-  type Logger,
-  levels,
-  pino,
-} from "pino";
-import pretty from "pino-pretty";
+import { type DestinationStream, destination as fileDestination, type Logger, levels, pino } from "pino";
 import type { Log } from "../base/log.ts";
-import { escapeUnseen, plainText } from "../base/text.ts";
 import type { LogSettings } from "./config.ts";
-
-/** Field names whose values are never written, wherever they stand. Secret objects hide themselves. */
-const hidden = [
-  "token",
-  "jobToken",
-  "runnerToken",
-  "authorization",
-  "Authorization",
-  "password",
-  "secret",
-  "payload",
-];
-const paths = hidden.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+import { CENSOR, eventName, hiddenNames, namedFields, withoutTokens } from "./fields.ts";
+import { formatFor, formatter, type Outlet } from "./formats.ts";
 
 /** The program's log and the one thing about it that changes at run time. */
 export interface RootLog {
@@ -30,61 +10,55 @@ export interface RootLog {
   setLevel(level: LogSettings["level"]): void;
 }
 
-export interface LogOptions {
+export interface LogOptions extends Outlet {
   readonly settings: LogSettings;
-  /** Whether standard output is a terminal. */
-  readonly terminal: boolean;
   /** Standard output unless given. */
   readonly destination?: DestinationStream;
 }
 
-/** JSON lines on standard output, or lines for people. Written at once: what was logged before a crash is there after it. */
-export function createLog({ settings, terminal, destination }: LogOptions): RootLog {
-  // pino copies the level into children when they are made, so the threshold is kept here for all of them.
+/** Lines on standard output. Written at once: what was logged before a crash is there after it. */
+export function createLog({ settings, destination, ...outlet }: LogOptions): RootLog {
   let threshold = numberOf(settings.level);
-  const isPretty = settings.format === "pretty" || (settings.format === "auto" && terminal);
+  const isOld = settings.fields === "old";
   const plain = destination ?? fileDestination({ fd: 1, sync: true });
+  const format = formatter(formatFor(settings.format, outlet), outlet);
   const logger: Logger = pino(
     {
       level: "debug",
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
-      redact: { paths, censor: "[secret]" },
       formatters: { level: (label) => ({ level: label }) },
-      hooks: {
-        logMethod(args, method, level) {
-          if (level >= threshold) method.apply(this, args);
-        },
-      },
+      ...(isOld ? { redact: { paths: oldPaths, censor: CENSOR } } : {}),
     },
-    isPretty ? prettyStream(plain, terminal) : jsonStream(plain),
+    { write: (line) => void plain.write(format(withoutTokens(line))) },
   );
+  const write = (level: Level, fields: object, message: string) => {
+    if (numberOf(level) < threshold) return;
+    logger[level](isOld ? fields : namedFields({ event: eventName(message), ...fields }), message);
+  };
   return {
-    log: logger,
+    log: logWith({}, write),
     setLevel: (level) => {
       threshold = numberOf(level);
     },
   };
 }
 
-function prettyStream(destination: DestinationStream, colorize: boolean): DestinationStream {
-  const format = pretty.prettyFactory({ colorize, translateTime: "SYS:HH:MM:ss.l", singleLine: true });
+type Level = "debug" | "info" | "warn" | "error";
+
+/** `about` stands in each line, where the line itself does not say otherwise. */
+function logWith(about: object, write: (level: Level, fields: object, message: string) => void): Log {
+  const at = (level: Level) => (fields: object, message: string) =>
+    write(level, { ...about, ...fields }, message);
   return {
-    write: (line) => {
-      destination.write(format(JSON.parse(line, (_name, value) => shown(value))));
-    },
+    ...{ debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") },
+    child: (fields) => logWith({ ...about, ...fields }, write),
   };
 }
 
-/** Reasons and names in a line may be other people's words, and it may be read on a terminal. */
-function shown(value: unknown): unknown {
-  return typeof value === "string" ? plainText(value) : value;
-}
-
-function jsonStream(destination: DestinationStream): DestinationStream {
-  return { write: (line) => destination.write(escapeUnseen(line)) };
-}
+/** Named as they are written; as deep as pino looks. */
+const oldPaths = hiddenNames.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
 
 function numberOf(level: LogSettings["level"]): number {
-  return level === "silent" ? Number.POSITIVE_INFINITY : (levels.values[level satisfies Level] ?? 0);
+  return level === "silent" ? Number.POSITIVE_INFINITY : (levels.values[level] ?? 0);
 }

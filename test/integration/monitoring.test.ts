@@ -113,7 +113,8 @@ test("troubles of a running FireRunner reach a webhook as alerts, and so do thei
 }, async () => {
   await using monitoring = await startMonitoring();
   const { prometheus, client, hears } = monitoring;
-  const installation = await start(monitoring);
+  await using running = new AsyncDisposableStack();
+  const installation = running.use(await start(monitoring));
   const { gitlab, components, metricsUrl = "" } = installation;
   const project = await gitlab.projects.add({ path: `${servedGroup}/one` });
   await endShortJobs(installation, project);
@@ -157,7 +158,7 @@ test("troubles of a running FireRunner reach a webhook as alerts, and so do thei
   await expectEveryMetric(prometheus);
   await expectEveryPanelFull(prometheus);
 
-  await installation[Symbol.asyncDispose]();
+  await running.disposeAsync();
   await hears("firing", "FireRunnerDown");
   await using _again = await start(monitoring);
   await hears("resolved", "FireRunnerDown");

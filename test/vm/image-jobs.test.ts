@@ -92,7 +92,11 @@ describe("a job that names an image", { timeout: LIMIT_MS }, () => {
     await installation.expectNothingLeft();
 
     expect(unfinished).toMatchObject([{ id: job.id, fetching: true }]);
-    expect((await daemon.jobs()).find(({ id }) => id === job.id)).toMatchObject({ attempt: 1 });
+    const seen = (await daemon.jobs()).find(({ id }) => id === job.id);
+    expect(seen).toMatchObject({ attempt: 1 });
+    // The engine and its containers count for what the job used.
+    expect(seen?.peakMemoryMib).toBeGreaterThan(100);
+    expect(seen?.peakDiskMib).toBeGreaterThan(0);
   });
 
   test.each([
@@ -159,7 +163,11 @@ describe("a job that names an image", { timeout: LIMIT_MS }, () => {
     expect(log).not.toContain("Pulling");
     expect(job.artifacts).toHaveLength(1);
     expect(job.traceCheck?.matches).toBe(true);
-    expect((await daemon.jobs()).find(({ id }) => id === job.id)).toMatchObject({ attempt: 1 });
+    const seen = (await daemon.jobs()).find(({ id }) => id === job.id);
+    expect(seen).toMatchObject({ attempt: 1 });
+    // The engine and its containers count for what the job used.
+    expect(seen?.peakMemoryMib).toBeGreaterThan(100);
+    expect(seen?.peakDiskMib).toBeGreaterThan(0);
     expect(gitlab.violations.filter(({ rule }) => rule !== "trace-range")).toEqual([]);
   });
 });
