@@ -72,6 +72,7 @@ function readsOf(
     certificates: () => ({
       http: publicServer?.certificateEndsAt(),
       metrics: server.certificateEndsAt(),
+      relay: components.relay.certificateEndsAt(),
     }),
   };
 }

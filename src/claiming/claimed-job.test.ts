@@ -191,3 +191,16 @@ test("a claim is made even from a payload that says little", () => {
   expect(claim).toMatchObject({ jobId: 3, name: "build", stage: "", project: "", timeoutMs: 3_600_000 });
   expect(claim.payload).toBe("raw");
 });
+
+test.each([
+  [12.34, 12_340],
+  [0, 0],
+  [null, undefined],
+  [undefined, undefined],
+  [-3, undefined],
+  ["soon", undefined],
+])("time in GitLab's queue that is given as %s is %s ms, and never a reason to refuse a job", (given, ms) => {
+  const raw = { ...aPayload({ id: 3 }), job_info: { name: "build", time_in_queue_seconds: given } };
+
+  expect(claimOf(aPool(), JobPayload.parse(raw), "raw", 12).queuedMs).toBe(ms);
+});

@@ -55,6 +55,8 @@ export interface Relay {
   readonly logs: Pick<JobLogs, "tail" | "follow">;
   /** Looks whether the certificate's files have changed. */
   reload(): Promise<void>;
+  /** When the certificate ends that machines on other hosts are shown (epoch ms); undefined where none come. */
+  certificateEndsAt(): number | undefined;
   /** Closes every endpoint, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
 }
@@ -128,7 +130,7 @@ export function createRelay(options: RelayOptions): Relay {
     lastHeardAt: (machineId) => endpoints.guest(machineId)?.lastHeardAt(),
     lastStatusAt: (machineId) => endpoints.guest(machineId)?.statusAt,
     tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),
-    reload: relayAddress.look,
+    ...{ reload: relayAddress.look, certificateEndsAt: relayAddress.certificateEndsAt },
     async stop() {
       await Promise.all([relayAddress.close(), endpoints.closeAll()]);
       await atMost(clock, STOP_LIMIT_MS, Promise.allSettled(inFlight));

@@ -31,6 +31,7 @@ interface OwnKnowledge {
   /** How long a job waited for its images, by job. */
   readonly fetchedMs: ReadonlyMap<number, number>;
   readonly since: number;
+  readonly steppedAt?: number | undefined;
   readonly mode: Mode;
 }
 
@@ -78,6 +79,7 @@ export async function observe(deps: ObserverDeps, own: OwnKnowledge, signal: Abo
     statusAt: collect(jobs, (job) => [job.id, statusAt(job, relay, own)]),
     recheckAt: own.recheckAt,
     since: own.since,
+    steppedAt: own.steppedAt,
     mode: own.mode,
   };
 }

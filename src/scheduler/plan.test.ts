@@ -366,6 +366,20 @@ describe("a running job", () => {
     expect(planned(aSnapshot(job, busy, { statusAt, since: late - 1 }), late)).toEqual([]);
   });
 
+  test("is not called silent or late for the time by which the clock was set, forward or back", () => {
+    const forward = now + policy.silenceLimit + job.timeoutMs + policy.timeoutGrace;
+    const back = now - 3_600_000;
+    const at = (time: number) => ({ statusAt: new Map([[4711, time]]), steppedAt: time, since: 0 });
+
+    expect(planned(aSnapshot(job, busy, at(forward)), forward)).toEqual([]);
+    expect(planned(aSnapshot(job, busy, at(back)), back)).toEqual([]);
+    // From then on its time is counted anew, whatever was heard at a time that is still to come.
+    const silent = { ...at(back), statusAt: new Map([[4711, back + policy.silenceLimit]]) };
+    expect(planned(aSnapshot(job, busy, silent), back + policy.silenceLimit)).toEqual([
+      failed("the machine gave no sign of life for 5m0s"),
+    ]);
+  });
+
   test("is lost with its host when its machine is silent and that host does not answer", () => {
     const late = now + policy.silenceLimit;
     const there = aMachine({ state: "busy", host: "metal-1" });

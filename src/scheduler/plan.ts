@@ -143,7 +143,7 @@ function startProblem({ snapshot, starts, policy, now }: View, job: Job): JobFai
   if (hopeless !== undefined)
     return { reason: `no machine can be made for it: ${hopeless}`, cause: "unservable" };
   const fetchedMs = snapshot.fetchedMs.get(job.id) ?? 0;
-  const waitedMs = now - Math.max(job.claimedAt, snapshot.since) - fetchedMs;
+  const waitedMs = now - lastOf([job.claimedAt, snapshot.since, snapshot.steppedAt], now) - fetchedMs;
   if (waitedMs < policy.startLimit) return undefined;
   // One host may have kept it for all the time that it had.
   if (waitedMs < 2 * policy.startLimit && starts.hasUntriedHost(job)) return undefined;
@@ -183,7 +183,8 @@ function exitOf({ snapshot }: View, { machine, isAsked, status }: Placed): Exit 
 function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
   const machine = machines.get(job.machineId ?? "")?.machine;
   if (!machine?.bootingAt) return undefined;
-  if (now - Math.max(machine.bootingAt, snapshot.since) < policy.bootDeadline) return undefined;
+  if (now - lastOf([machine.bootingAt, snapshot.since, snapshot.steppedAt], now) < policy.bootDeadline)
+    return undefined;
   const limit = formatDuration(policy.bootDeadline);
   return lostMachine(
     machine.heardAt === null
@@ -194,8 +195,8 @@ function slowBoot({ snapshot, policy, now, machines }: View, job: Job): JobFailu
 
 /** A guest that hangs past the job's time limit has reached the limit before it was known to hang. */
 function silence({ snapshot, policy, now, machines }: View, job: Job): JobFailure | undefined {
-  const heardAt = snapshot.heardAt.get(job.machineId ?? "") ?? 0;
-  const quietMs = now - Math.max(heardAt, job.runningAt ?? 0, snapshot.since);
+  const heardAt = snapshot.heardAt.get(job.machineId ?? "");
+  const quietMs = now - lastOf([heardAt, job.runningAt, snapshot.since, snapshot.steppedAt], now);
   if (quietMs < policy.silenceLimit) return undefined;
   const words = `the machine gave no sign of life for ${formatDuration(policy.silenceLimit)}`;
   const placed = machines.get(job.machineId ?? "");
@@ -210,8 +211,20 @@ function overtime({ snapshot, policy, now }: View, job: Job): JobFailure | undef
   return { reason: `${timeLimitIsOver(job)} and its runner did not end it`, cause: "time-limit" };
 }
 
-function timeLimitAt({ since }: Snapshot, job: Job, now: number): number {
-  return Math.max((job.runningAt ?? now) + job.timeoutMs, since);
+/** Once the clock was set nobody knows here how long the job has run; its runner does, which has a limit of its own. */
+function timeLimitAt({ since, steppedAt }: Snapshot, job: Job, now: number): number {
+  return Math.max(lastOf([job.runningAt ?? now, steppedAt], now) + job.timeoutMs, since);
+}
+
+/** Clocks are read one after the other, and led back a little now and then. */
+const CLOCK_SLACK_MS = 2_000;
+
+/** The latest of these times. One that is still to come is of a clock that was set back since, and counts for nothing. */
+function lastOf(times: readonly (number | null | undefined)[], now: number): number {
+  return times.reduce<number>(
+    (last, at) => (at != null && at <= now + CLOCK_SLACK_MS ? Math.max(last, at) : last),
+    0,
+  );
 }
 
 function timeLimitIsOver({ timeoutMs }: Job): string {

@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { describeError } from "../base/errors.ts";
 import { createWaker } from "../base/wake-loop.ts";
+import { createClockSteps } from "./clock-steps.ts";
 import type { HostCapacities } from "./host-capacities.ts";
 import { createRecheckQueue } from "./job-status.ts";
 import { createHostLists, type Observed, observe } from "./observe.ts";
@@ -71,6 +72,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
   const begin = createTasks(deps, memory, tasks);
   const idle = createIdleGate();
   const since = clock.now();
+  const clockSteps = createClockSteps(deps);
   let mode: Mode = "run";
   let report: RoundReport | undefined;
   let seen: Observed | undefined;
@@ -78,7 +80,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
 
   async function round(reason: string, signal: AbortSignal): Promise<void> {
     const at = clock.now();
-    const own = { ...memory, recheckAt: rechecks.due(), since, mode };
+    const own = { ...memory, ...clockSteps.known(), recheckAt: rechecks.due(), since, mode };
     const now = await observe({ ...deps, lists }, own, signal);
     if (signal.aborted) return;
     const actions = plan(now, config, clock.now()).filter(begin).map(describeAction);
@@ -93,6 +95,7 @@ export function createRounds(deps: RoundsDeps): Rounds {
 
   async function run(signal: AbortSignal): Promise<void> {
     for (let reason = "start"; !signal.aborted; reason = await waker.next(config.tick, signal)) {
+      clockSteps.look(config.tick + MOST_GAP_MS);
       const began = clock.now();
       try {
         await round(reason, signal);

@@ -56,6 +56,8 @@ export interface Snapshot {
   readonly recheckAt: ReadonlyMap<number, number>;
   /** When this program began to look: nobody is late for what he could not tell us before. */
   readonly since: number;
+  /** When the clock was last set while this program ran. Times of before say nothing, and some may be still to come. */
+  readonly steppedAt?: number | undefined;
   readonly mode: Mode;
 }
 

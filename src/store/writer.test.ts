@@ -56,7 +56,11 @@ describe("the writer", () => {
       },
     };
     const clock = createManualClock();
-    const { write } = createWriter({ db, clock, listeners, watch: nobody, flush: async () => {}, reserve });
+    let failures = 0;
+    const { write } = createWriter({
+      ...{ db, clock, listeners, reserve, watch: nobody, flush: async () => {} },
+      onError: () => void failures++,
+    });
     const about = { jobId: 1, machineId: null };
     const fill = (bytes: number) =>
       write("a long reason", async ({ record }) =>
@@ -69,6 +73,8 @@ describe("the writer", () => {
 
     expect(kinds).toEqual(["job:failing", "job:failing"]);
     expect(refused).toMatchObject({ code: "store_full", retryable: true });
+    // A change that was made with the reserve's space has not failed.
+    expect(failures).toBe(1);
     await db.destroy();
   });
 });

@@ -81,14 +81,16 @@ export function createFleetGuests({ patienceMs }: GuestsOptions = {}): FleetGues
       const asked = await ask(200, () => runner.call("GET", "/firerunner/boot"));
       const machineToken = /^token=(.*)$/m.exec(asked.text)?.[1] ?? "";
       const answer = await ask(201, () => runner.requestJob(machineToken));
-      const { id, token, steps } = answer.json() as {
+      const { id, token, steps, image } = answer.json() as {
         id: number;
         token: string;
         steps: { script: string[] }[];
+        image?: { name: string } | null;
       };
       given.push({ machineToken, jobToken: token });
       const run: GuestRun = { jobId: id, machineId: boot.id, givenAt: Date.now(), workedAt: undefined };
       runs.push(run);
+      if (image?.name) await pull(image.name, ask, runner);
       await work({ boot, ask, runner, run, token, script: steps[0]?.script[0] ?? "" });
       boot.exit();
     } catch (error) {
@@ -148,6 +150,20 @@ interface Work {
   readonly run: GuestRun;
   readonly token: string;
   readonly script: string;
+}
+
+/** As the machine's container engine: the tag's manifest, then all that it names, through the relay's mirror. */
+async function pull(name: string, ask: Ask, runner: RunnerDouble): Promise<void> {
+  const [, registry = "", repository = "", tag = ""] = /^([^/]+)\/(.+):([^:]+)$/.exec(name) ?? [];
+  const at = (path: string) => `/v2/${registry.replace(":", "__")}/${repository}/${path}`;
+  const headers = { accept: "application/vnd.oci.image.manifest.v1+json" };
+  const answer = await ask(200, () => runner.call("GET", at(`manifests/${tag}`), { headers }));
+  const { config, layers } = answer.json() as unknown as {
+    config: { digest: string };
+    layers: { digest: string }[];
+  };
+  for (const { digest } of [config, ...layers])
+    await ask(200, () => runner.call("GET", at(`blobs/${digest}`)));
 }
 
 /** Sends what is new of a log, from where GitLab says that its own ends. */

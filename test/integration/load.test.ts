@@ -26,6 +26,7 @@ test("under load every job by webhook has its end, once, and nothing is left", {
   expect(part?.jobs.made).toBeGreaterThan(10);
   expect(part?.jobs).toMatchObject({ success: part?.jobs.made, open: 0 });
   expect(part?.latencies.map(({ n }) => n)).toEqual(Array(4).fill(part?.jobs.made));
+  expect([...drawn.courses.values()].some(({ job }) => job.definition.image)).toBe(true);
   expect(part?.manager.courses.every(({ start, end }) => start > 0 && end > 0)).toBe(true);
   expect(text.split("\n").filter((line) => line.length > 80)).toEqual([]);
   expect(await readFile(join(directory.path, "load.svg"), "utf8")).toContain("prefers-color-scheme");

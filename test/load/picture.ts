@@ -72,10 +72,10 @@ export function drawPicture(picture: Picture): string {
 function drawPanel({ title, lines }: Panel, top: number, { marks, durationMs }: Picture): string {
   const most = niceTop(Math.max(0, ...lines.flatMap(({ points }) => points.map(([, value]) => value))));
   const yOf = (value: number) => round(top + PANEL - (Math.min(value, most) / most) * PANEL);
-  let legendX = LEFT + title.length * 6.6 + 24;
+  let legendX = LEFT + title.length * 7 + 24;
   const legend = lines.map(({ name, colour }) => {
     const at = legendX;
-    legendX += name.length * 6.4 + 30;
+    legendX += name.length * 7 + 34;
     const key = `<rect class="k ${colour}" x="${at}" y="${top - 13}" width="10" height="4"/>`;
     return key + text(at + 14, top - 8, name, "s");
   });

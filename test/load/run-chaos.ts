@@ -46,7 +46,13 @@ const usualLength = [6_000, 90_000] as const;
 /** Around a fault within which an answer may have been on its way. */
 const MARGIN_MS = 3_000;
 const hostNames = Array.from({ length: HOSTS }, (_, index) => `metal-${index + 1}`);
-const linkNames: readonly LinkName[] = ["gitlab", "hooks", "guests", ...(hostNames as `metal-${number}`[])];
+const linkNames: readonly LinkName[] = [
+  "gitlab",
+  "registry",
+  "hooks",
+  "guests",
+  ...(hostNames as `metal-${number}`[]),
+];
 
 /** Rules that a client breaks when the network keeps answers from it: it sends again what it cannot know to have arrived. */
 const tolerated = new Set(["trace-range", "heartbeat-after-end", "update-after-end", "rate-limit"]);

@@ -33,6 +33,8 @@ export interface LoadOptions {
 }
 
 const MACHINES_PER_HOST = 32;
+/** How many jobs name an image. */
+const IMAGE_CHANCE = 0.3;
 const RAMP_MS = 15_000;
 const DRAIN_MS = 180_000;
 const SAMPLES = 60;
@@ -157,7 +159,8 @@ export async function feed(
     const wanted = Math.ceil(options.jobs * Math.min(1, (now - startedAt + 1) / rampMs));
     for (let open = watch.openCount(); open < wanted; open++) {
       const script = [workFor(random.between(shortest, longest))];
-      await site.gitlab.addJob(random.pick(site.projects), { tags: [random.pick(tags)], script });
+      const image = random.chance(IMAGE_CHANCE) ? { image: { name: site.jobImage } } : {};
+      await site.gitlab.addJob(random.pick(site.projects), { tags: [random.pick(tags)], script, ...image });
     }
     await sleep(50);
   }

@@ -10,11 +10,13 @@ import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stan
 import { stringify } from "yaml";
 import { freePort } from "../../src/demo/workspace.ts";
 import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
+import { imageOf, tarOf } from "../builders/layer.ts";
 import type { Flintlockd } from "../flintlockd/stand-in.ts";
 import { createFaultProxy, type FaultProxy } from "../harness/fault-proxy.ts";
 import { createFleetGuests, type FleetGuests } from "../harness/fleet-guests.ts";
 import { hostToken, startHost, storePublishedImage } from "../harness/fleet-installation.ts";
 import { makeCertificateAuthority } from "../servers/certificates.ts";
+import { startImageRegistry } from "../servers/image-registry.ts";
 
 /** As GitLab knows it: by this name where names can be made to fail. */
 export const gitlabName = "gitlab.load.test";
@@ -43,14 +45,16 @@ export interface SiteOptions {
   readonly named?: boolean;
 }
 
-/** Who speaks to whom: the manager to GitLab and to a host, GitLab's hooks and guests to the manager. */
-export type LinkName = "gitlab" | "hooks" | "guests" | `metal-${number}`;
+/** Who speaks to whom: the manager to GitLab, to a registry and to a host, GitLab's hooks and guests to the manager. */
+export type LinkName = "gitlab" | "registry" | "hooks" | "guests" | `metal-${number}`;
 
 export interface Site extends AsyncDisposable {
   readonly gitlab: StandInGitLab;
   readonly projects: readonly Project[];
   readonly hosts: ReadonlyMap<string, Flintlockd>;
   readonly guests: FleetGuests;
+  /** An image that jobs may name: its machine pulls it through the relay, from a registry on loopback. */
+  readonly jobImage: string;
   /** Empty unless they can be spoilt. */
   readonly links: ReadonlyMap<LinkName, FaultProxy>;
   readonly configFile: string;
@@ -72,6 +76,8 @@ export async function createSite(options: SiteOptions): Promise<Site> {
     const name = `metal-${count}`;
     hosts.set(name, made.use(await startHost(name, authority, guests)));
   }
+  const registry = made.use(await startImageRegistry());
+  registry.put("team/tool", "1", imageOf([tarOf([{ path: "tool", content: "tool" }])]));
   const links = new Map<LinkName, FaultProxy>();
   /** Where a program finds the address: there, or where the link to it begins. */
   async function reach(link: LinkName, address: string): Promise<string> {
@@ -84,6 +90,7 @@ export async function createSite(options: SiteOptions): Promise<Site> {
   const gitlabAddress = await reach("gitlab", new URL(gitlab.url).host);
   const addresses: Record<string, string> = {};
   for (const [name, host] of hosts) addresses[name] = await reach(name as LinkName, host.address);
+  const registryAt = await reach("registry", registry.host);
   const hooksAt = `http://${await reach("hooks", http)}/webhook`;
   const guestsAt = await reach("guests", relay);
   const signingKey = newSigningKey();
@@ -113,6 +120,7 @@ export async function createSite(options: SiteOptions): Promise<Site> {
     },
     http: { listen: [`http://${http}`] },
     relay: { listen: [relay], advertise: guestsAt },
+    containers: { registries: { [registryAt]: { plaintext: true } } },
     vm: {
       flintlock: {
         hosts: Object.fromEntries(
@@ -127,6 +135,7 @@ export async function createSite(options: SiteOptions): Promise<Site> {
   const all = made.move();
   return {
     ...{ gitlab, projects, hosts, guests, links, configFile },
+    jobImage: `${registryAt}/team/tool:1`,
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
 }

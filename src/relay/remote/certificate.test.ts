@@ -75,6 +75,7 @@ describe("a certificate of our own", () => {
     expect(renewed.fingerprint256).not.toBe(before.fingerprint256);
     expect(renewed.verify(new X509Certificate(certificate.ca).publicKey)).toBe(true);
     expect(certificate.context).not.toBe(context);
+    expect(certificate.endsAt()).toBe(Date.parse(renewed.validTo));
   });
 
   test("is made anew for another name, and when it is damaged", async () => {
@@ -127,8 +128,10 @@ describe("a configured certificate", () => {
     const first = certificate.context;
     await certificate.look();
     const unchanged = lines.length;
-    await write(await authority.issue("relay.example.org", 60), authority.ca);
+    const endedAt = certificate.endsAt();
+    await write(await authority.issue("relay.example.org", 61), authority.ca);
     await certificate.look();
+    expect(certificate.endsAt()).toBeGreaterThan(endedAt);
     const second = certificate.context;
     await writeFile(files().keyFile, "nonsense");
     await certificate.look();

@@ -15,6 +15,8 @@ export interface RelayCertificate {
   readonly context: SecureContext;
   /** PEM of the authority. */
   readonly ca: string;
+  /** Epoch ms. */
+  endsAt(): number;
   /** Renews it when it is about to end, or takes over files that have changed. To be called now and then. Never rejects. */
   look(): Promise<void>;
 }
@@ -86,6 +88,7 @@ export async function createConfiguredCertificate(
     get context() {
       return kept.value.context;
     },
+    endsAt: () => validUntilOf(kept.value.certificate),
     async look() {
       const outcome = await kept.refresh();
       if (outcome === "renewed") log.info({}, "the relay has a new certificate");

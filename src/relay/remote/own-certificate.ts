@@ -78,6 +78,7 @@ export async function createOwnCertificate(options: OwnCertificateOptions): Prom
     get context() {
       return context;
     },
+    endsAt: () => validUntilOf(server.certificate),
     async look() {
       if (isGood(server)) return;
       try {

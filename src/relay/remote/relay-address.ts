@@ -58,6 +58,8 @@ export interface RelayAddress {
   link(machineId: string): Promise<RelayLink>;
   readonly trials: Trials;
   look(): Promise<void>;
+  /** Of the certificate that machines on other hosts are shown (epoch ms); undefined where there are none. */
+  certificateEndsAt(): number | undefined;
   close(): Promise<void>;
 }
 
@@ -93,6 +95,7 @@ export function createRelayAddress(options: RelayAddressOptions): RelayAddress {
       forget: links.forget,
     },
     look: async () => await network?.look(),
+    certificateEndsAt: () => network?.certificateEndsAt(),
     async close() {
       await network?.close();
       network = undefined;
@@ -113,6 +116,7 @@ interface Network {
   readonly way: { readonly address: string; readonly serverName: string; readonly ca: string };
   /** Looks for a certificate that is new or has to be renewed. */
   look(): Promise<void>;
+  certificateEndsAt(): number | undefined;
   /** Connections of guests end with their endpoints. */
   close(): Promise<void>;
 }
@@ -160,7 +164,8 @@ async function openNetwork(options: NetworkOptions): Promise<Network> {
     certificate = await certificateFor(serverName, options);
     log.info({ listen: settings.listen, address }, "the relay listens for machines on other hosts");
     const { ca } = certificate;
-    return { way: { address, serverName, ca }, look, close };
+    const certificateEndsAt = () => certificate?.endsAt();
+    return { way: { address, serverName, ca }, look, certificateEndsAt, close };
   } catch (error) {
     await close();
     throw error;

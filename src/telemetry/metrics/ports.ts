@@ -15,7 +15,7 @@ export interface MetricsReads {
   /** The volume of the state directory. */
   stateDisk(): Promise<{ readonly freeBytes: number; readonly sizeBytes: number }>;
   /** When the certificates in use end (epoch ms), by what shows them. */
-  certificates(): { readonly http?: number | undefined; readonly metrics?: number | undefined };
+  certificates(): Readonly<Partial<Record<"http" | "metrics" | "relay", number | undefined>>>;
 }
 
 /** Of jobs by tag. Counts are since the start of the program, times epoch ms. */

@@ -57,8 +57,8 @@ export const gitLab = {
     },
     firerunner_tls_expiry_timestamp_seconds: {
       type: "gauge",
-      help: "When the certificate that is in use ends, by what shows it; missing where none is used.",
-      labels: { listener: oneOf("http", "metrics") },
+      help: "When the certificate in use ends, by the listener that shows it: http (the public server), metrics, relay (to machines on other hosts); missing where none is used.",
+      labels: { listener: oneOf("http", "metrics", "relay") },
     },
     firerunner_webhook_deliveries_total: {
       type: "counter",

@@ -40,12 +40,12 @@ export const jobs = {
     },
     firerunner_job_retries_total: {
       type: "counter",
-      help: "Machines that were lost before they had their job's payload, for which the job gets another.",
+      help: "Machines that were lost, or not made, before they had their job's payload: the job gets another.",
       labels: {},
     },
     firerunner_jobs_waiting: {
       type: "gauge",
-      help: "Jobs that wait, in GitLab or here, by what they wait for: runner (one is to be made), asked (GitLab is being asked for it), refused (GitLab's last answer was an error), capacity, machine (claimed, none yet), images, boot.",
+      help: "Jobs that wait, in GitLab or here, by what they wait for: runner (one is to be made), asked (GitLab is being asked for it), refused (GitLab's last answer was an error), capacity, machine (claimed, none yet), images, boot. Jobs of a pool with a runner token are known from their claim on.",
       labels: { cause: waitingCause },
     },
     firerunner_jobs_unservable: {
@@ -55,7 +55,7 @@ export const jobs = {
     },
     firerunner_oldest_waiting_job_seconds: {
       type: "gauge",
-      help: "For how long the job has waited that has waited longest: in GitLab since it was made, or here since it was claimed; 0 when none waits.",
+      help: "For how long the job has waited that has waited longest: in GitLab since it was made, or here since it was claimed; 0 when none waits. Jobs of a pool with a runner token are known from their claim on.",
       labels: {},
     },
     firerunner_job_report_failures_total: {
