@@ -66,7 +66,7 @@ function printUsage(output: Output, { by, since, until, groups }: Usage): void {
   }
   output.table([{ title: titles[by], cut: 12 }, ...columns], groups.map(rowOf));
   output.note(
-    `From ${clockTime(since)} until ${clockTime(until)}. MEMORY and DISK: the largest peak of what was asked for. SUGGESTED: that peak and a quarter more of memory, half as much again of disk; nothing where fewer than ${LEAST_MEASURED} jobs were measured or sizes differ (look at one pool with --pool).`,
+    `From ${clockTime(since)} until ${clockTime(until)}. MEMORY and DISK: the largest peak of what was asked for. SUGGESTED: of memory and of disk that peak and a quarter more; nothing where fewer than ${LEAST_MEASURED} jobs were measured or sizes differ (look at one pool with --pool).`,
   );
 }
 

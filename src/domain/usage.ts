@@ -39,7 +39,7 @@ function inParts(usedMib: number, sizeMib: number): number {
 /** Fewer jobs than these say little of those to come. */
 export const LEAST_MEASURED = 5;
 /** What is put on top of the largest peak: the next job may want more than any before. */
-const HEADROOM = { memory: 1.25, disk: 1.5 };
+const HEADROOM = 1.25;
 /** A job that had too little has not shown how much it wants. */
 const AFTER_TOO_LITTLE = 1.5;
 const STEP_MIB = { fine: 256, coarse: 1_024 };
@@ -57,13 +57,13 @@ export interface Measured {
 }
 
 /**
- * The largest peak and a quarter more (of disk: and half as much again), in steps of 256 MiB below 4 GiB and of 1 GiB above. Where a job had too little,
- * at least half as much again as was asked for. Null where too few jobs were measured, or not all had the same size.
+ * The largest peak and a quarter more, in steps of 256 MiB below 4 GiB and of 1 GiB above. Where a job had too little, at least half as much
+ * again as was asked for. Null where too few jobs were measured, or not all had the same size.
  */
-export function suggestedMib(kind: keyof typeof HEADROOM, measured: Measured): number | null {
+export function suggestedMib(measured: Measured): number | null {
   const { askedMib, peakMib, jobs, tooLittle } = measured;
   if (askedMib === undefined || peakMib === null || jobs < LEAST_MEASURED) return null;
-  const wanted = Math.max(peakMib * HEADROOM[kind], tooLittle > 0 ? askedMib * AFTER_TOO_LITTLE : 0);
+  const wanted = Math.max(peakMib * HEADROOM, tooLittle > 0 ? askedMib * AFTER_TOO_LITTLE : 0);
   const step = wanted < FINE_BELOW_MIB ? STEP_MIB.fine : STEP_MIB.coarse;
   return Math.max(step, Math.ceil(wanted / step) * step);
 }

@@ -60,21 +60,20 @@ function groupOf(row: UsageRow): UsageGroup {
     memoryGibHours: rounded(row.mibMs / GIB_MIB / HOUR_MS),
     wait: { jobs: row.waits, median: row.medianWaitMs, p95: row.p95WaitMs, longest: row.longestWaitMs },
     cpus: { least: row.leastCpus, most: row.mostCpus },
-    memory: measuresOf("memory", memory, {
+    memory: measuresOf(memory, {
       ...{ peakMib: row.peakMemoryMib, jobs: row.memoryMeasured, tooLittle: outOfMemory },
     }),
-    disk: measuresOf("disk", disk, { peakMib: row.peakDiskMib, jobs: row.diskMeasured, tooLittle: 0 }),
+    disk: measuresOf(disk, { peakMib: row.peakDiskMib, jobs: row.diskMeasured, tooLittle: 0 }),
   };
 }
 
 function measuresOf(
-  kind: "memory" | "disk",
   asked: z.infer<typeof Range>,
   measured: Omit<Measured, "askedMib">,
 ): z.infer<typeof Measures> {
   const askedMib = asked.least === asked.most ? asked.most : undefined;
   const { peakMib: peak, jobs } = measured;
-  return { asked, peak, jobs, suggested: suggestedMib(kind, { ...measured, askedMib }) };
+  return { asked, peak, jobs, suggested: suggestedMib({ ...measured, askedMib }) };
 }
 
 /** Thousandths are enough for what people pay for. */
