@@ -476,6 +476,29 @@ describe("questions whether a running job is still wanted", () => {
   });
 });
 
+describe("a clock that is set", () => {
+  test.each([600_000, -600_000])(
+    "by %i ms makes no running job late: its limits count anew",
+    async (stepMs) => {
+      let offsetMs = 0;
+      const set = { ...clock, now: () => clock.now() + offsetMs };
+      start({ clock: set });
+      await aRunningJob();
+      const spokenAt = set.now();
+      relay.lastHeardAt = () => spokenAt;
+      await clock.advance(10_000);
+
+      offsetMs = stepMs;
+      await clock.advance(240_000);
+      expect(await store.job(4711)).toMatchObject({ state: "running" });
+
+      await clock.advance(90_000);
+      // The store's own clock was not set here, so that the report may wait.
+      expect(await store.job(4711)).toMatchObject({ reason: expect.stringContaining("no sign of life") });
+    },
+  );
+});
+
 describe("a cancel", () => {
   test("is noticed though the guest is silent, and its machine is gone within 12 s", async () => {
     start();
