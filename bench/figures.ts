@@ -7,6 +7,8 @@ import { claim } from "./figures/claim.ts";
 import { density } from "./figures/density.ts";
 import { fleetIdle } from "./figures/fleet-idle.ts";
 import { imageJobs } from "./figures/image-jobs.ts";
+import { imagePull } from "./figures/image-pull.ts";
+import { imageStart } from "./figures/image-start.ts";
 import { jobImages } from "./figures/job-images.ts";
 import { load } from "./figures/load.ts";
 import { metrics } from "./figures/metrics.ts";
@@ -28,6 +30,8 @@ export const figures: readonly Figure[] = [
   cache,
   jobImages,
   imageJobs,
+  imageStart,
+  imagePull,
   load,
   restart,
   boot,

@@ -40,6 +40,11 @@ async function runAll(wanted: readonly Figure[]): Promise<number> {
   const measured = new Map<string, readonly Row[]>();
   let failures = 0;
   for (const figure of wanted) {
+    const { needs } = figure;
+    if (needs && !process.env[needs.variable]) {
+      say(`${figure.name}: not run: ${needs.variable} names no ${needs.what}`);
+      continue;
+    }
     try {
       measured.set(figure.name, await runOne(figure));
     } catch (error) {

@@ -38,6 +38,7 @@ const mayImport: Record<string, readonly string[]> = {
   views: ["base", "domain", "store"],
   operations: [
     "base",
+    "cache",
     "domain",
     "config",
     "containers",

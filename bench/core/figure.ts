@@ -39,6 +39,8 @@ export interface Figure {
   /** Boots real machines, and so needs QEMU and an image. */
   readonly machines: boolean;
   readonly limitMs: number;
+  /** A program that has to be had by hand: the variable with its path, and what it is. Without it the figure is not run. */
+  readonly needs?: { readonly variable: string; readonly what: string };
   measure(context: BenchContext): Promise<readonly Row[]>;
 }
 

@@ -13,7 +13,7 @@ const columns = ["what", "n", "median", "p90", "max", "beside it", "ratio", "dif
 
 /** The page, from results alone. */
 export function renderReport(
-  figures: readonly Pick<Figure, "name" | "title" | "about">[],
+  figures: readonly Pick<Figure, "name" | "title" | "about" | "needs">[],
   results: Results,
 ): string {
   const known = figures.flatMap((figure) => {
@@ -42,9 +42,13 @@ export function renderReport(
     promisesOf(known.flatMap(({ result }) => result.rows)),
     environment.map((line) => `- ${line}`).join("\n"),
     ...sections,
-    ...(missing.length > 0 ? [`Not measured yet: ${missing.map(({ name }) => name).join(", ")}.`] : []),
+    ...(missing.length > 0 ? [`Not measured yet: ${missing.map(nameWithNeeds).join(", ")}.`] : []),
   ];
   return `${parts.filter((part) => part !== "").join("\n\n")}\n`;
+}
+
+function nameWithNeeds({ name, needs }: Pick<Figure, "name" | "needs">): string {
+  return needs ? `${name} (not run without ${needs.variable}, the path of ${needs.what})` : name;
 }
 
 function promisesOf(rows: readonly Row[]): string {

@@ -7,6 +7,8 @@ import { summarizeCancels } from "./cancel.ts";
 import { summarizeClaims } from "./claim.ts";
 import { summarizeDensity } from "./density.ts";
 import { summarizeFleetIdle } from "./fleet-idle.ts";
+import { summarizeImagePulls } from "./image-pull.ts";
+import { summarizeImageStarts } from "./image-start.ts";
 import { summarizeLoad } from "./load.ts";
 import { summarizeMetrics } from "./metrics.ts";
 import { summarizePlacement } from "./placement.ts";
@@ -61,6 +63,16 @@ describe("the figures' summaries", () => {
 
     expect(rows[0]).toMatchObject({ ratio: 10 });
     expect(rows.map(isKept)).toEqual([true, false]);
+  });
+
+  test("a start in an image is judged by what it takes more than the shell, and by its share of what Docker takes", () => {
+    const rows = [
+      summarizeImageStarts([900, 1_000, 1_100], [200, 300, 400]),
+      ...summarizeImagePulls([{ firstMs: 60_000, writtenMib: 4.7 }], [{ firstMs: 100_000, writtenMib: 440 }]),
+    ];
+
+    expect(rows.map(({ difference }) => difference)).toEqual([700, -40_000, -435.3]);
+    expect(rows.map(isKept)).toEqual([true, false, true]);
   });
 
   test("a fleet at rest is judged by what it takes, not by what it takes more than none", () => {

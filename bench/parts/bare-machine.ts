@@ -1,7 +1,7 @@
 /** The image of a pool booted by hand: the same hypervisor with the same arguments, and a few lines in the relay's place. */
 import type { ChildProcess } from "node:child_process";
 import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
@@ -16,6 +16,7 @@ import { findPrograms, tscKhz } from "../../src/vm/qemu/accelerator.ts";
 import { architectures, qemuArguments, qemuFiles, smokeArguments } from "../../src/vm/qemu/arguments.ts";
 import { testImageDirectory } from "../../test/harness/image.ts";
 import type { BenchContext } from "../core/figure.ts";
+import { createStage } from "./stage.ts";
 
 const LIMIT_MS = 90_000;
 /** Of no machine: below all that FireRunner claims. */
@@ -67,7 +68,8 @@ export async function prepareBare(
   await makeScratchDisk(disk, AbortSignal.timeout(LIMIT_MS));
   await writeFile(files.console, "");
 
-  const stage = createStage(id, payload);
+  const told = { machineId: id, token: new Secret("bare"), nowMs: Date.now(), logLimitKib: 4_096 };
+  const stage = createStage(renderBootData({ ...told, executor: "shell" }), payload);
   const server = createServer(stage.serve);
   await new Promise<void>((resolve) => server.listen(files.relay, resolve));
   context.defer(() => server.close());
@@ -104,55 +106,6 @@ async function makePlace(context: BenchContext, id: string) {
   const files = machineFiles(machines, id, qemuFiles);
   await mkdir(files.run, { recursive: true });
   return { machines, files };
-}
-
-/** What a runner needs to begin a job, and when it did. */
-function createStage(id: string, payload: string | undefined) {
-  const heard = Promise.withResolvers<number>();
-  const spoken = Promise.withResolvers<number>();
-  let isGiven = payload === undefined;
-  let traceBytes = 0;
-
-  function serve(request: IncomingMessage, response: ServerResponse): void {
-    const at = performance.now();
-    let bytes = 0;
-    request.on("data", (chunk: Buffer) => {
-      bytes += chunk.length;
-    });
-    request.once("end", () => {
-      if (request.method === "PATCH") traceBytes += bytes;
-      reply(request, response, at);
-    });
-  }
-
-  function reply({ method, url = "" }: IncomingMessage, response: ServerResponse, at: number): void {
-    const running = { "Job-Status": "running", "X-GitLab-Trace-Update-Interval": "3" };
-    if (url === "/firerunner/boot") {
-      heard.resolve(at);
-      const token = new Secret("bare");
-      const boot = {
-        machineId: id,
-        token,
-        nowMs: Date.now(),
-        executor: "shell",
-        logLimitKib: 4_096,
-      } as const;
-      const text = renderBootData(boot);
-      response.writeHead(200, { "Content-Length": Buffer.byteLength(text) }).end(text);
-    } else if (method === "POST" && url === "/api/v4/jobs/request") {
-      response.writeHead(isGiven ? 204 : 201, { "Content-Type": "application/json" });
-      response.end(isGiven ? undefined : payload);
-      isGiven = true;
-    } else if (method === "PATCH") response.writeHead(202, { ...running, Range: `0-${traceBytes}` }).end();
-    else if (method === "PUT") response.writeHead(200, running).end();
-    else if (url.includes(".git/")) {
-      spoken.resolve(at);
-      response.writeHead(401).end();
-    }
-    // Anything else is news that the guest waits for: there is none.
-  }
-
-  return { serve, heard: heard.promise, spoken: spoken.promise };
 }
 
 async function planFor(image: ResolvedImage, id: string) {

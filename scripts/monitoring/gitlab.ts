@@ -146,6 +146,29 @@ const guests: readonly PanelSpec[] = [
       { expr: `sum by (rule) (${perHour(series("firerunner_guest_refusals_total"))})`, legend: "{{rule}}" },
     ],
   },
+  {
+    ...{ kind: "timeseries", title: "Requests for caches, an hour", width: 12, height: 8, unit: "none" },
+    description: "Caches that jobs fetched, missed and stored. Many misses: keys change with every pipeline.",
+    stacked: true,
+    queries: [
+      {
+        expr: `sum by (operation, result) (${perHour(series("firerunner_cache_requests_total"))})`,
+        legend: "{{operation}} {{result}}",
+      },
+    ],
+  },
+  {
+    ...{ kind: "timeseries", title: "Held by the relay", width: 6, height: 8, unit: "bytes" },
+    description: "Of requests that are under way. At the bound (relay.heldInAll) guests are told to wait.",
+    queries: [
+      { expr: `sum by (instance) (${series("firerunner_relay_held_bytes")})`, legend: "{{instance}}" },
+    ],
+  },
+  {
+    ...{ kind: "timeseries", title: "Machines at the relay", width: 6, height: 8, unit: "none" },
+    description: "Machines that may speak to it now.",
+    queries: [{ expr: `sum by (instance) (${series("firerunner_relay_machines")})`, legend: "{{instance}}" }],
+  },
 ];
 
 export const gitLabAndWebhooks: DashboardSpec = {

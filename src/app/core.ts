@@ -106,7 +106,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
   cleanups.push(() => containers.close());
   const imageCache = imageDiskCache(containersDirectory(config()), containers.cache);
   caches.add(imageCache);
-  const cache = await openCache(config(), images, cleanups);
+  const cache = await openCache(config(), { images, onCache: metrics?.countCache }, cleanups);
   const kept = cache?.storage;
   const jobCache = kept instanceof LocalStorage ? jobDiskCache(cacheDirectory(config()), kept) : undefined;
   if (jobCache) caches.add(jobCache);
@@ -186,7 +186,7 @@ async function openGitLab(config: Config, { log, metrics }: Watching, cleanups: 
 /** Caches of jobs, where they are kept. */
 async function openCache(
   { cache, cacheAccess: access, state, proxy: proxies, gitlab }: Config,
-  images: ImageSource,
+  { images, onCache }: { readonly images: ImageSource } & Pick<RelayCache, "onCache">,
   cleanups: Cleanup[],
 ): Promise<RelayCache | undefined> {
   if (!cache.enabled) return undefined;
@@ -195,7 +195,7 @@ async function openCache(
   cleanups.push(() => storage.close());
   return {
     storage,
-    settings: cache,
+    ...{ settings: cache, onCache },
     async isKnownTo(digest) {
       const image = await images.resolve(digest).catch(() => undefined);
       return image !== undefined && (image.abilities?.includes("cache") ?? true);

@@ -64,6 +64,7 @@ function readsOf(
     drivers: driversInUse,
     configuredPools: () => config().pools.keys(),
     webhooks: async () => tagged && (await webhookFigures(tagged, publicServer)),
+    relay: components.relay.load,
     caches: async () => ({ images: await imageCache.use(), jobs: await jobCache?.use() }),
     async stateDisk() {
       const { bavail, blocks, bsize } = await statfs(config().state);

@@ -87,11 +87,8 @@ const IMAGES_MAX = 100;
 export function jobWants(raw: string, rules: WantsRules): JobWants {
   const { image, services, variables, credentials } = Payload.parse(parseJson(raw));
   const given = [...(image?.name ? [image] : []), ...(services ?? [])];
-  const ofPool = (rules.environment ?? []).map((each) => {
-    const [key = "", value = ""] = each.split(/=(.*)/s);
-    return { key, value };
-  });
-  const expansion = expansionWith([...ofPool, ...(variables ?? [])], EXPANDED_CHARACTERS_MAX);
+  const all = [...variablesOf(rules.environment ?? []), ...(variables ?? [])];
+  const expansion = expansionWith(all, EXPANDED_CHARACTERS_MAX);
   const logins = jobLogins(expansion.valueOf("DOCKER_AUTH_CONFIG"), credentials ?? []);
   if (given.length === 0) return { executor: "shell", images: [], logins };
   if (given.length > IMAGES_MAX) throw tooMany(given.length);
@@ -100,11 +97,21 @@ export function jobWants(raw: string, rules: WantsRules): JobWants {
   return { executor: "docker", images: eachOnce(images), logins };
 }
 
-/** The logins alone. */
-export function payloadLogins(raw: string): JobLogins {
+/** The logins alone; `environment` is what the pool gives the job, of which the job's own variables count more. */
+export function payloadLogins(raw: string, environment: readonly string[]): JobLogins {
   const { variables, credentials } = Payload.parse(parseJson(raw));
-  const expansion = expansionWith(variables ?? [], EXPANDED_CHARACTERS_MAX);
+  const expansion = expansionWith(
+    [...variablesOf(environment), ...(variables ?? [])],
+    EXPANDED_CHARACTERS_MAX,
+  );
   return jobLogins(expansion.valueOf("DOCKER_AUTH_CONFIG"), credentials ?? []);
+}
+
+function variablesOf(environment: readonly string[]): { key: string; value: string }[] {
+  return environment.map((each) => {
+    const [key = "", value = ""] = each.split(/=(.*)/s);
+    return { key, value };
+  });
 }
 
 function wantOf(image: Image, expand: (text: string) => string, rules: WantsRules): WantedJobImage {

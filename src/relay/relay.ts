@@ -57,6 +57,8 @@ export interface Relay {
   reload(): Promise<void>;
   /** When the certificate ends that machines on other hosts are shown (epoch ms); undefined where none come. */
   certificateEndsAt(): number | undefined;
+  /** Machines that may speak to it now, and what it holds of their requests (bytes). */
+  load(): { readonly machines: number; readonly heldBytes: number };
   /** Closes every endpoint, waits for reports that are on their way to GitLab, and lets go of all connections. */
   stop(): Promise<void>;
 }
@@ -86,11 +88,9 @@ export function createRelay(options: RelayOptions): Relay {
   const { onTooMany, onSentAhead } = complaintsTo(audit);
   const dispatcher = createDispatcher({ store, audit, proxy, handle, admission, pieces });
   const server = createGuestServer({
-    ...{ settings: config, pieces },
+    ...{ settings: config, pieces, onTooMany, onSentAhead },
     onRequest: (...request) => track(dispatcher.request(...request)),
     onConnect: (...request) => track(dispatcher.connect(...request)),
-    onTooMany,
-    onSentAhead,
   });
   const endpoints = createGuestEndpoints({
     createGuest: (machineId, isRemote) => createGuest({ machineId, isRemote, clock, settings: config, log }),
@@ -131,6 +131,7 @@ export function createRelay(options: RelayOptions): Relay {
     lastStatusAt: (machineId) => endpoints.guest(machineId)?.statusAt,
     tellCanceling: (machineId) => tellCanceling(endpoints.guest(machineId)),
     ...{ reload: relayAddress.look, certificateEndsAt: relayAddress.certificateEndsAt },
+    load: () => ({ machines: endpoints.count(), heldBytes: admission.heldBytes() }),
     async stop() {
       await Promise.all([relayAddress.close(), endpoints.closeAll()]);
       await atMost(clock, STOP_LIMIT_MS, Promise.allSettled(inFlight));

@@ -7,7 +7,10 @@ directory=$1 socket=$2 layers=$3
 shift 3
 root=$directory/root lower=
 mount --make-rprivate /
-mkdir -p "$root" "$directory"/scratch/{upper,work,builds,cache,containers,docker}
+# As in a machine, whose disk nobody flushes either.
+mkdir -p "$root" "$directory/scratch"
+mount -t tmpfs scratch "$directory/scratch"
+mkdir "$directory"/scratch/{upper,work,builds,cache,containers,docker}
 
 for ((index = 0; index < layers; index++)); do
   mkdir -p "$directory/layers/$index"

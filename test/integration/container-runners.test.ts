@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
@@ -9,9 +9,9 @@ import { CacheConfig } from "../../src/cache/config.ts";
 import { openLocalStorage } from "../../src/cache/local-storage.ts";
 import { CACHE_BUCKET } from "../../src/cache/request.ts";
 import type { CacheDefinition, JobDefinition } from "../../src/ci/definition.ts";
-import { composeDisk, usualLimits } from "../../src/containers/compose/compose.ts";
 import { type ContainersBootData, renderBootData } from "../../src/guest/boot.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
+import { busyboxLayer, diskOf } from "../builders/busybox.ts";
 import { imageOf, tarOf } from "../builders/layer.ts";
 import { usualContainers } from "../builders/pool.ts";
 import { createBareRoom } from "../harness/bare-room.ts";
@@ -37,24 +37,12 @@ let project: Project;
 /** What the next machine is told besides. */
 let told: { containers?: Partial<ContainersBootData>; preBuild?: string } = {};
 
-/** Busybox alone, without bash and git, under these names; what its containers have without another word differs. */
+/** Busybox alone, without bash and git; what its containers have without another word differs. */
 async function busyboxDisk(name: string, settings: Record<string, unknown>): Promise<string> {
-  const links = APPLETS.map((applet) => ({ path: `bin/${applet}`, type: "2", target: "busybox" }));
-  const program = { path: "bin/busybox", mode: 0o755, content: await readFile("/bin/busybox") };
   const passwd = { path: "etc/passwd", content: "root:x:0:0::/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n" };
-  const content = imageOf([tarOf([{ path: "bin/", type: "5", mode: 0o755 }, program, passwd, ...links])], {
-    settings: { Env: ["PATH=/bin"], ...settings },
-  });
-  const layers = [];
-  for (const { blob, digest, diffId } of content.layers) {
-    const path = join(directory, "layer");
-    await writeFile(path, blob);
-    layers.push({ path, digest, bytes: blob.length, diffId });
-  }
-  const target = join(directory, `${name}.sqfs`);
-  const names = [`${NAME}/${name}:1`];
-  await composeDisk({ ...content, names, layers, target, limits: usualLimits, jobs: 1 });
-  return target;
+  const layers = [await busyboxLayer(APPLETS), tarOf([passwd])];
+  const image = imageOf(layers, { settings: { Env: ["PATH=/bin"], ...settings } });
+  return await diskOf(image, `${NAME}/${name}:1`, directory);
 }
 
 describe.skipIf(runner === undefined)("GitLab's own runner on podman with disks", { timeout: RUN_MS }, () => {

@@ -365,11 +365,21 @@ describe("what a job may not read", () => {
     ]);
   });
 
-  test("is given with the job's own login, and with FireRunner's only where the pool allows that image", async () => {
+  test("is given with the job's own login or its pool's, and with FireRunner's only where the pool allows that image", async () => {
     const auth = btoa("me:right");
     const own = await start({
       login,
       of: (host) => ({ variables: { DOCKER_AUTH_CONFIG: JSON.stringify({ auths: { [host]: { auth } } }) } }),
+    });
+    const ofPool = await start({
+      login,
+      of: (host) => ({
+        pool: {
+          runnerSettings: {
+            environment: [`DOCKER_AUTH_CONFIG=${JSON.stringify({ auths: { [host]: { auth } } })}`],
+          },
+        },
+      }),
     });
     const operators = {
       login: { kind: "password", username: "me", password: new Secret("right") },
@@ -382,7 +392,8 @@ describe("what a job may not read", () => {
     const pull = async ({ machine, prefix }: World, headers = {}) =>
       (await ask(machine, `/v2/${prefix}/team/tool/manifests/1`, { headers })).status;
 
-    expect([await pull(own), await pull(closed), await pull(opened)]).toEqual([200, 401, 200]);
+    expect([await pull(own), await pull(ofPool)]).toEqual([200, 200]);
+    expect([await pull(closed), await pull(opened)]).toEqual([401, 200]);
     // What the client sends counts before both.
     expect(await pull(own, basic("me", "wrong"))).toBe(403);
   });

@@ -24,8 +24,11 @@ import {
 let bench: RelayBench;
 let directory: string;
 let storage: LocalStorage;
+let told: string[];
+const onCache = (operation: string, result: string) => void told.push(`${operation} ${result}`);
 
 beforeEach(async () => {
+  told = [];
   directory = await mkdtemp(join(tmpdir(), "fr-relay-cache-"));
 });
 afterEach(async () => {
@@ -36,7 +39,7 @@ afterEach(async () => {
 async function start(settings: object = {}, options: RelayBenchOptions = {}): Promise<void> {
   const sizes = { sizeBytes: 64 * MIB_BYTES, projectSizeBytes: 32 * MIB_BYTES, minFreeBytes: 0 };
   storage = await openLocalStorage({ directory, site: "gitlab", ...sizes, clock: systemClock });
-  const cache = { storage, settings: CacheConfig.parse(settings), isKnownTo: async () => true };
+  const cache = { storage, settings: CacheConfig.parse(settings), isKnownTo: async () => true, onCache };
   bench = await createRelayBench({ ...options, relay: { cache, ...options.relay } });
 }
 
@@ -118,6 +121,8 @@ describe("a job's cache", () => {
     ]);
     expect(missed.text).toContain("<Code>NoSuchKey</Code>");
     expect(beyond.status).toBe(416);
+    const fetches = ["fetch success", "fetch success", "fetch miss", "fetch success"];
+    expect(told).toEqual(["store success", ...fetches]);
   });
 
   test("is in the payload, and the log says nothing of it; where nobody keeps it, it is not, and the log says why", async () => {
@@ -297,7 +302,7 @@ describe("a guest that wants too much", () => {
       freeBytes: async () => 0,
     });
     await bench.close();
-    const cache = { storage: full, settings: CacheConfig.parse({}), isKnownTo: async () => true };
+    const cache = { storage: full, settings: CacheConfig.parse({}), isKnownTo: async () => true, onCache };
     bench = await createRelayBench({ relay: { cache } });
     const answer = await put(await aMachine(), "deps-protected", "content");
 
@@ -306,6 +311,7 @@ describe("a guest that wants too much", () => {
       expect.stringContaining("has no room for this cache"),
     ]);
     expect(answer.text).not.toContain(directory);
+    expect(told).toEqual(["store failure"]);
   });
 });
 

@@ -1,12 +1,10 @@
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import { composeDisk, usualLimits } from "../../src/containers/compose/compose.ts";
 import { createImageStore, type ResolvedImage } from "../../src/image/store.ts";
 import { tryContainerJob } from "../../src/operations/image-trial.ts";
-import { imageOf, tarOf } from "../builders/layer.ts";
+import { busyboxLayer, diskOf } from "../builders/busybox.ts";
+import { imageOf } from "../builders/layer.ts";
 import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { testImageDirectory } from "../harness/image.ts";
@@ -16,22 +14,6 @@ import { buildTestImage } from "./build-image.ts";
 const DEADLINE_MS = 540_000;
 const APPLETS = ["cat", "head", "httpd", "id", "mkdir", "sh", "wget"];
 const IMAGE = "registry.example.com/tools/busybox:1";
-
-/** The disk of an image that has busybox alone: no bash and no git. */
-async function busyboxDisk(directory: string): Promise<string> {
-  const links = APPLETS.map((name) => ({ path: `bin/${name}`, type: "2", target: "busybox" }));
-  const program = { path: "bin/busybox", mode: 0o755, content: await readFile("/bin/busybox") };
-  const image = imageOf([tarOf([{ path: "bin/", type: "5", mode: 0o755 }, program, ...links])]);
-  const layers = [];
-  for (const { blob, digest, diffId } of image.layers) {
-    const path = join(directory, "layer");
-    await writeFile(path, blob);
-    layers.push({ path, digest, bytes: blob.length, diffId });
-  }
-  const target = join(directory, "busybox.sqfs");
-  await composeDisk({ ...image, names: [IMAGE], layers, target, limits: usualLimits, jobs: 1 });
-  return target;
-}
 
 // Emulated, each of the jobs takes about a minute: `npm run test:slow-machines`.
 describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs containers", () => {
@@ -54,7 +36,7 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
     timeout: DEADLINE_MS,
   }, async () => {
     await using directory = await temporaryDirectory();
-    const disk = await busyboxDisk(directory.path);
+    const disk = await diskOf(imageOf([await busyboxLayer(APPLETS)]), IMAGE, directory.path);
     const containers = { imageDisks: 1, defaultImage: "none", privileged: false };
     const served = "mkdir /served; echo served by $NAME >/served/file; exec httpd -f -p 8080 -h /served";
     const service = { name: "$REGISTRY/tools/busybox:1", alias: "web", command: ["sh", "-c", served] };

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { MIB_BYTES } from "../../src/base/units.ts";
+import { busyboxLayer } from "../builders/busybox.ts";
 import { imageOf, type TestImage, tarOf } from "../builders/layer.ts";
 import type { Daemon } from "../harness/daemon.ts";
 import { eventually } from "../harness/eventually.ts";
@@ -18,10 +19,8 @@ const APPLETS = ["cat", "httpd", "id", "mkdir", "sh", "sleep", "wget"];
 
 /** Busybox alone: no bash and no git. The other layer is large enough for its disk to take a moment. */
 async function busybox(): Promise<TestImage> {
-  const links = APPLETS.map((name) => ({ path: `bin/${name}`, type: "2", target: "busybox" }));
-  const program = { path: "bin/busybox", mode: 0o755, content: await readFile("/bin/busybox") };
   const large = { path: "large", content: randomBytes(48 * MIB_BYTES) };
-  return imageOf([tarOf([large]), tarOf([{ path: "bin/", type: "5", mode: 0o755 }, program, ...links])]);
+  return imageOf([tarOf([large]), await busyboxLayer(APPLETS)]);
 }
 
 let registry: ImageRegistry;

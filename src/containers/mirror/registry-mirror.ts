@@ -72,9 +72,9 @@ export function createRegistryMirror(deps: MirrorDeps): RegistryMirror {
   const known = new WeakMap<object, Acquaintance>();
   const documents = createSharedWork<Document>();
 
-  function acquaintance({ job: { machine, payload, pulled } }: MirrorRequest): Acquaintance {
+  function acquaintance({ job: { machine, payload, environment, pulled } }: MirrorRequest): Acquaintance {
     const one = known.get(machine) ?? {
-      ...{ logins: payloadLogins(payload), own: createOwnImages(pulled) },
+      ...{ logins: payloadLogins(payload, environment), own: createOwnImages(pulled) },
       ...{ memories: new Map(), files: 0, bytes: 0 },
     };
     known.set(machine, one);

@@ -5,6 +5,7 @@ import type { Pool } from "../../domain/pool.ts";
 import { connectGitLab } from "../../gitlab/http.ts";
 import { createRunnerApi } from "../../gitlab/runner-client.ts";
 import { oneUserProblem } from "../one-user.ts";
+import { cacheChecks } from "./caches.ts";
 import { egressChecks } from "./egress.ts";
 import type { DoctorCheck, Finding, RunningFireRunner } from "./findings.ts";
 import { answer } from "./findings.ts";
@@ -32,6 +33,7 @@ export function doctorChecks(config: Config, running?: RunningFireRunner): reado
     ...machineChecks(config),
     ...capacityChecks(config),
     ...jobImageChecks(config),
+    ...cacheChecks(config),
     ...[...config.pools.values()].map((pool) => tokenCheck(config, pool)),
     ...(webhook ? taggedChecks({ config, webhook, clock: systemClock }) : []),
     ...fleetChecks(config, systemClock),

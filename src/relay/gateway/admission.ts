@@ -82,6 +82,8 @@ interface Ticket {
 export interface Admission {
   /** `end`: what closes with the request. `onLate` is called when its time is up. Throws Refusal 503 when there are too many. */
   admit(guest: Guest, served: Served, end: ServerResponse | Socket, onLate: () => void): Ticket;
+  /** What is held of all requests that are under way. */
+  heldBytes(): number;
 }
 
 export function createAdmission({ settings, machines }: AdmissionOptions): Admission {
@@ -113,6 +115,7 @@ export function createAdmission({ settings, machines }: AdmissionOptions): Admis
   }
 
   return {
+    heldBytes: () => heldBytes.totalBytes,
     admit(guest, served, end, onLate) {
       const { holdsBytes, endsAfterMs } = routeRules[served];
       heldBytes.add(guest, holdsBytes);

@@ -24,7 +24,11 @@ export interface RelayCache {
   readonly settings: Pick<CacheConfig, "objectSize" | "projectSize" | "separate">;
   /** Whether machines of this image (its digest) tell their runner of the relay's caches. */
   isKnownTo(image: string): Promise<boolean>;
+  /** Told of each cache that a job asked for or gave, and what came of it. Must not throw. */
+  readonly onCache?: CacheListener | undefined;
 }
+
+type CacheListener = (operation: "fetch" | "store", result: "success" | "miss" | "failure") => void;
 
 interface CacheOptions {
   readonly store: JobStore & MachineStore;
@@ -52,8 +56,10 @@ export function createCacheHandlers({ store, cache }: CacheOptions): CacheHandle
 
   async function fetch(exchange: Exchange, request: CacheRequest): Promise<void> {
     const { guest, signal } = exchange;
-    const { storage, settings, job } = await admitted(guest, request);
+    const { storage, settings, job, onCache } = await admitted(guest, request);
     const object = await inWords(guest, () => found(storage, job, request, settings.separate, signal));
+    const isAsked = exchange.request.method === "GET";
+    if (isAsked) onCache?.("fetch", object === undefined ? "miss" : "success");
     if (object === undefined) return notThere(exchange);
     const part = partOf(object, single(exchange.request.headers.range));
     if (exchange.request.method === "HEAD") return void begin(exchange, object, part).end();
@@ -64,7 +70,7 @@ export function createCacheHandlers({ store, cache }: CacheOptions): CacheHandle
 
   async function put(exchange: Exchange, request: CacheRequest): Promise<void> {
     const { guest } = exchange;
-    const { storage, settings, session, job } = await admitted(guest, request);
+    const { storage, settings, session, job, onCache } = await admitted(guest, request);
     const said = decodedHeader(single(exchange.request.headers["x-amz-meta-cachekey"]));
     const target = targetFor(job, request.name, said, settings.separate);
     if (target === undefined) {
@@ -76,7 +82,12 @@ export function createCacheHandlers({ store, cache }: CacheOptions): CacheHandle
     const { id, key } = target;
     // The guest's own stream: whoever reads it must not destroy it, or the guest would never hear why it was refused.
     const body = exchange.request;
-    await inWords(guest, () => storage.store(id, { key, bytes, body }, exchange.signal));
+    const storing = storage.store(id, { key, bytes, body }, exchange.signal);
+    storing.then(
+      () => onCache?.("store", "success"),
+      () => onCache?.("store", "failure"),
+    );
+    await inWords(guest, () => storing);
     reply(exchange.response, 200, {});
   }
 

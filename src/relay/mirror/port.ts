@@ -38,6 +38,8 @@ export interface MirrorJob {
   readonly machine: object;
   /** As GitLab sent it. */
   readonly payload: string;
+  /** What its pool gives every job, as `NAME=VALUE`. */
+  readonly environment: readonly string[];
   /** Images that its pool may have with FireRunner's own login. */
   readonly allow: readonly string[];
   /** Images that its machine pulls since the job names them: these it gets whatever its pool's egress is. */

@@ -30,7 +30,7 @@ interface MirrorOptions {
   readonly store: JobStore & MachineStore;
   /** Undefined where no images are kept. */
   readonly mirror: RegistryMirror | undefined;
-  readonly pools: () => ReadonlyMap<string, Pick<Pool, "containers">>;
+  readonly pools: () => ReadonlyMap<string, Pick<Pool, "containers" | "runnerSettings">>;
   readonly pulledImages: PulledImages;
   readonly gate: EgressGate;
   readonly dialer: Dialer;
@@ -115,7 +115,8 @@ async function jobOf({ store, pools, pulledImages }: MirrorOptions, guest: Guest
   const pool = pools().get(machine?.pool ?? "");
   // What cannot be known any more, since its pool or image is gone, opens nothing; what the pool's egress opens stays open.
   const pulled = machine === undefined ? [] : await pulledImages(machine).catch(() => []);
-  return { machine: guest, payload, allow: pool?.containers.allow ?? [], pulled };
+  const environment = pool?.runnerSettings?.environment ?? [];
+  return { machine: guest, payload, environment, allow: pool?.containers.allow ?? [], pulled };
 }
 
 function waysOf({ gate, dialer }: MirrorOptions, guest: Guest): GuestWays {

@@ -305,6 +305,7 @@ function readsWith(changes: Partial<MetricsReads> = {}): MetricsReads {
     drivers: () => ["qemu"],
     configuredPools: () => ["small"],
     webhooks: async () => undefined,
+    relay: () => ({ machines: 1, heldBytes: 64 }),
     caches: async () => ({ images: undefined, jobs: { usedBytes: 5, evictableBytes: 4 } }),
     stateDisk: async () => ({ freeBytes: 7, sizeBytes: 9 }),
     certificates: () => ({ metrics: 2_000_000 }),
@@ -332,6 +333,7 @@ describe("a scrape", () => {
     // The first job of a pool is one more than none.
     expect(series.get('firerunner_jobs_total{pool="small",result="failed"}')).toBe(0);
     expect(series.get("gitlab_runner_concurrent")).toBe(10);
+    expect(series.get("firerunner_relay_held_bytes")).toBe(64);
   });
 
   test("does not know of a host any more that is gone", async () => {

@@ -43,6 +43,7 @@ export interface Metrics {
   /** A request to GitLab was answered; `status` 0 when it was not. */
   readonly countRequest: (endpoint: string, status: number) => void;
   readonly countWriteError: () => void;
+  readonly countCache: (operation: "fetch" | "store", result: "success" | "miss" | "failure") => void;
   /** From when on a scrape reads the running program; before, it has what was counted. */
   serve(reads: MetricsReads): void;
   scrape(format: TextFormat): Promise<Scraped>;
@@ -104,6 +105,8 @@ export function createMetrics({ withCompatible, clock, log }: MetricsOptions): M
       instruments.count("firerunner_gitlab_requests_total", 1, labels);
       instruments.count("gitlab_runner_api_request_statuses_total", 1, labels);
     },
+    countCache: (operation, result) =>
+      instruments.count("firerunner_cache_requests_total", 1, { operation, result }),
     countWriteError: () => instruments.count("firerunner_store_write_errors_total", 1),
     serve(given) {
       reads = given;
@@ -144,6 +147,11 @@ function programSources(
     async webhooks(snapshot) {
       const webhooks = await reads.webhooks();
       if (webhooks) writeWebhooks(snapshot, webhooks);
+    },
+    relay: ({ set }) => {
+      const { machines, heldBytes } = reads.relay();
+      set("firerunner_relay_machines", machines);
+      set("firerunner_relay_held_bytes", heldBytes);
     },
     caches: async (snapshot) => writeCaches(snapshot, await reads.caches()),
     async stateDisk({ set }) {

@@ -12,6 +12,7 @@ export interface MetricsReads {
   configuredPools(): Iterable<string>;
   webhooks(): Promise<WebhookFigures | undefined>;
   caches(): Promise<CacheFigures>;
+  relay(): { readonly machines: number; readonly heldBytes: number };
   /** The volume of the state directory. */
   stateDisk(): Promise<{ readonly freeBytes: number; readonly sizeBytes: number }>;
   /** When the certificates in use end (epoch ms), by what shows them. */

@@ -18,6 +18,21 @@ export const guests = {
       help: "Rules of the relay that guests broke; a machine and rule counts at most once a minute.",
       labels: { rule: guestRule },
     },
+    firerunner_relay_machines: {
+      type: "gauge",
+      help: "Machines that may speak to the relay now.",
+      labels: {},
+    },
+    firerunner_relay_held_bytes: {
+      type: "gauge",
+      help: "What the relay holds of requests that are under way; relay.heldInAll is its bound.",
+      labels: {},
+    },
+    firerunner_cache_requests_total: {
+      type: "counter",
+      help: "Requests of jobs for caches (fetch: success or miss; one in parts counts several times) and with caches (store: success or failure).",
+      labels: { operation: oneOf("fetch", "store"), result: oneOf("success", "miss", "failure") },
+    },
     firerunner_image_cache_used_bytes: {
       type: "gauge",
       help: "Disk that images of jobs take up.",
