@@ -62,7 +62,7 @@ export const OtlpRequest = z.strictObject({
 export type OtlpRequest = z.infer<typeof OtlpRequest>;
 
 /** What becomes of the next request, instead of being taken. */
-export type CollectorFault =
+type CollectorFault =
   | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string }
   /** Taken, and the connection is cut before the answer. */
   | "taken, answer lost"

@@ -23,7 +23,7 @@ interface DueTrace extends TraceContext {
 }
 
 /** What is read of the store, and the only thing that is changed there. */
-export interface TraceQueue {
+interface TraceQueue {
   dueTraces(limit: number): Promise<readonly DueTrace[]>;
   settleTraces(jobIds: readonly number[]): Promise<void>;
   giveUpTraces(endedBefore: number): Promise<number>;
