@@ -88,9 +88,8 @@ export function createApp(options: AppOptions): App {
     components?.tokens.verifyNew();
     components?.tagged?.reload();
     components?.warm.wake();
-    await components?.traces.reload();
     components?.scheduler.wake("configuration read again");
-    await components?.relay.reload();
+    await Promise.all([components?.relay.reload(), components?.traces.reload()]);
     const ofServers = [
       ...((await servers?.publicServer?.reload(config.http)) ?? []),
       ...((await servers?.metricsServer?.reload(config.metrics)) ?? []),
