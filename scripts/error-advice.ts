@@ -1,5 +1,7 @@
 /** What to do about each error. Its meaning stands beside its code in the module's errors.ts; a test keeps both complete. */
 export const advice: Readonly<Record<string, string>> = {
+  api_certificate: "The message names the file; it is to be PEM, with the key that belongs to it (api.tls).",
+  api_listen: "Choose another address or port in api.listen, as the message says.",
   bad_unit: "Write durations as 500ms, 30s, 5m or 1h30m, sizes as 512MiB or 4GiB.",
   bad_request: "Correct the value that the message names; “COMMAND --help” shows what is accepted.",
   cache_cut: "Nothing: the runner tries again, and what was there before is still there.",
@@ -108,6 +110,8 @@ export const advice: Readonly<Record<string, string>> = {
   proxy_refused:
     "Let the proxy's rules allow the target, or name it in proxy.noProxy when it needs no proxy.",
   proxy_unreachable: "Check proxy.url (or HTTPS_PROXY), and whether the proxy runs.",
+  method_not_allowed: "Use the method that the message names; /api/v1/openapi.json lists them.",
+  not_configured: "Give what the hint names in the configuration.",
   not_found: "“firerunner jobs” and “firerunner machines --all” list what is known.",
   process_failed: "The message ends with the program's own last words.",
   registry_bad_name: "Write REGISTRY/NAME or REGISTRY/NAME:TAG with the registry's host in front.",

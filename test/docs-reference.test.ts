@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { wantedApiPages } from "../scripts/docs-api.ts";
 import { wantedPage } from "../scripts/docs-config.ts";
 import { codesIn, collectErrors, renderErrors } from "../scripts/docs-errors.ts";
 import { renderMetrics } from "../scripts/docs-metrics.ts";
@@ -101,4 +102,8 @@ describe("docs/errors.md", () => {
       { code: "bad_unit" },
     ]);
   });
+});
+
+test("docs/api.md and openapi.json are what the routes say (else: npm run docs)", () => {
+  for (const [name, text] of wantedApiPages()) expect(readFileSync(join(docs, name), "utf8")).toBe(text);
 });

@@ -93,6 +93,7 @@ export function createApp(options: AppOptions): App {
     const ofServers = [
       ...((await servers?.publicServer?.reload(config.http)) ?? []),
       ...((await servers?.metricsServer?.reload(config.metrics)) ?? []),
+      ...((await servers?.apiServer?.reload(config.api)) ?? []),
     ];
     const changes = [...live, ...restart, ...ofServers];
     return changes.length === 0 ? ["nothing has changed"] : changes;

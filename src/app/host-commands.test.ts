@@ -58,7 +58,7 @@ test("a host is drained and resumed by its name, this computer with all its driv
 test("only a host that is not configured is forgotten, with its machines", async () => {
   await kept.store.drainHost("flintlock/metal-9");
 
-  await expect(desk.forget("metal-1")).rejects.toMatchObject({ code: "bad_request" });
+  await expect(desk.forget("metal-1")).rejects.toMatchObject({ code: "conflict" });
   expect(await desk.forget("metal-9")).toEqual(["metal-9 is forgotten, with 1 machines that were there"]);
   expect(forgotten).toEqual(["fr-aaaaaaaa"]);
   expect(await kept.store.drainedHosts()).toEqual([]);

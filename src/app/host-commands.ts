@@ -54,7 +54,7 @@ export function createHostCommands({
     async forget(name) {
       if (found(name).some((key) => !isLeaving(key))) {
         const words = `${name} is configured: it is not forgotten while it may come back`;
-        throw new HttpError("bad_request", words, {
+        throw new HttpError("conflict", words, {
           hint: "take it out of vm.flintlock.hosts, reload, and forget it then",
         });
       }

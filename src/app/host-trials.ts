@@ -32,7 +32,7 @@ export function createHostTrials(deps: HostTrialsDeps): HostTrials {
 
   function refuseSecond(): void {
     if (underWay === undefined) return;
-    throw new HttpError("bad_request", `another trial runs just now, of the host ${underWay}`, {
+    throw new HttpError("conflict", `another trial runs just now, of the host ${underWay}`, {
       hint: "wait for its end",
     });
   }

@@ -69,7 +69,7 @@ test("without an access token it says what to configure", async () => {
   await failed("machine");
 
   await expect(createJobRetry({ store: kept.store, rest: undefined })(7)).rejects.toMatchObject({
-    code: "bad_request",
+    code: "not_configured",
     hint: expect.stringContaining("webhook.apiTokenFile"),
   });
 });

@@ -11,14 +11,14 @@ export interface JobRetryDeps {
   readonly rest: Pick<GitLabRest, "retryJob"> | undefined;
 }
 
-/** Throws HttpError `not_found`, `conflict` (it runs, or its end is its own doing), `bad_request` without an access token; and GitLabError. */
+/** Throws HttpError `not_found`, `conflict` (it runs, or its end is its own doing), `not_configured` without an access token; and GitLabError. */
 export function createJobRetry({ store, rest }: JobRetryDeps): ControlPorts["retryJob"] {
   return async (id) => {
     const job = await store.job(id);
     if (job === undefined) throw new HttpError("not_found", `job ${id} is not known here`);
     const cause = blamedOn(job);
     if (rest === undefined)
-      throw new HttpError("bad_request", "GitLab can only be asked for it with an access token", {
+      throw new HttpError("not_configured", "GitLab can only be asked for it with an access token", {
         hint: "Give webhook.apiTokenFile in the configuration, or retry the job in GitLab.",
       });
     const { id: next, webUrl } = await rest.retryJob(job.project, id);

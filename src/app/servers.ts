@@ -1,14 +1,15 @@
-/** The servers: one for the command line of this computer, and for the network one for GitLab and one for whoever draws metrics. */
+/** The servers: one for the command line of this computer; for the network one for GitLab, one for whoever draws metrics, and the API. */
 
 import { systemClock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { hostKey } from "../domain/placement.ts";
+import { type ApiServer, openApiServer } from "../server/api/api-server.ts";
 import { openControlServer } from "../server/control/control-server.ts";
 import type { MetricsServer } from "../server/metrics/metrics-server.ts";
 import { openPublicServer, type PublicServer } from "../server/public/public-server.ts";
 import { createEventFeed } from "../server/routes/event-routes.ts";
-import type { ControlPorts } from "../server/routes/ports.ts";
+import type { ControlPorts, RouteDeps } from "../server/routes/ports.ts";
 import type { Store } from "../store/store.ts";
 import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { blockersOf } from "../views/blockers.ts";
@@ -39,6 +40,7 @@ export interface ServersOptions {
 interface NetworkServers {
   readonly publicServer: PublicServer | undefined;
   readonly metricsServer: MetricsServer | undefined;
+  readonly apiServer: ApiServer | undefined;
 }
 
 /** Opens all of them, or none. */
@@ -54,9 +56,16 @@ export async function openServers(
   const metricsServer =
     metrics && (await serveMetrics({ metrics, components, config, reads, publicServer, log }));
   if (metricsServer) cleanups.push(() => metricsServer.close());
-  const control = await openControl(components, options, reads, publicServer);
+  const asked = routeDepsOf(components, options, reads, publicServer);
+  const { stateDirectory, version } = reads.facts();
+  const control = await openControlServer({ ...asked, stateDirectory, clock: systemClock, log });
   cleanups.push(() => control.close());
-  return { publicServer, metricsServer };
+  const apiServer =
+    config().api.listen.length === 0
+      ? undefined
+      : await openApiServer({ ...asked, config: config().api, version, clock: systemClock, log });
+  if (apiServer) cleanups.push(() => apiServer.close());
+  return { publicServer, metricsServer, apiServer };
 }
 
 async function openNetworkServer(
@@ -75,12 +84,13 @@ async function openNetworkServer(
   });
 }
 
-async function openControl(
+/** What may be asked of this program, by the control socket and by the API. */
+function routeDepsOf(
   components: Components,
   options: ServersOptions,
   reads: DaemonReads,
   publicServer: PublicServer | undefined,
-) {
+): RouteDeps {
   const { config, reload, log } = options;
   const webhook = webhookPorts(components, config, publicServer);
   const ports: ControlPorts = {
@@ -115,7 +125,7 @@ async function openControl(
     explain: (job) => blockersOf(job, components.scheduler.status(), systemClock.now()),
     ...(webhook ? { explainPending: webhook.explainPending } : {}),
   });
-  return await openControlServer({ stateDirectory: config().state, views, ports, clock: systemClock, log });
+  return { views, ports };
 }
 
 function steeringOf({

@@ -18,6 +18,8 @@ function eightLetters(random: (size: number) => Uint8Array): string {
 }
 
 /** True for the exact form that `newMachineId` makes; anything else must never become part of a path. */
+export const machineIdForm = /^fr-[a-z2-7]{8}$/;
+
 export function isMachineId(text: string): boolean {
-  return /^fr-[a-z2-7]{8}$/.test(text);
+  return machineIdForm.test(text);
 }

@@ -10,12 +10,15 @@ import { systemClock } from "../base/clock.ts";
 import { systemCode } from "../base/errors.ts";
 import {
   Done,
+  EventList,
+  EventView,
   type JobFilter,
   JobList,
   JobStory,
   type ListFilter,
   MachineList,
   Problem,
+  RetriedJob,
   SOCKET_NAME,
   Status,
   type Views,
@@ -49,6 +52,15 @@ export interface DaemonClient
   console(machineId: string, options: ConsoleOptions): AsyncIterable<string>;
   /** The end of a running job's log, and what comes when `follow` is given, until the signal aborts. Throws `not_found` where there is none. */
   jobLog(jobId: number, options: ConsoleOptions): AsyncIterable<string>;
+  /** The newest, oldest first. */
+  events(filter: { readonly last: number }): Promise<EventView[]>;
+  /** Calls `tell` with what happens behind an event, one after the other, until the signal aborts. */
+  followEvents(
+    after: number,
+    signal: AbortSignal,
+    tell: (event: EventView) => void | Promise<void>,
+  ): Promise<void>;
+  retryJob(id: number): Promise<RetriedJob>;
   post(action: "drain" | "resume" | "reload" | "runners/prune"): Promise<string[]>;
   /** Returns what was done, in words. */
   host(name: string, action: "drain" | "resume" | "forget"): Promise<string[]>;
@@ -188,6 +200,17 @@ export function createDaemonClient(stateDirectory: string): DaemonClient {
       (await call(OneRunner, "/v1/runners", { method: "POST", body: { tags } })).runner,
     deleteRunner: async (name) =>
       (await call(OneRunner, `/v1/runners/${encodeURIComponent(name)}`, { method: "DELETE" })).runner,
+    events: async (filter) => (await call(EventList, `/v1/events${query({ ...filter })}`)).events,
+    async followEvents(after, signal, tell) {
+      const body = await send(`/v1/events/stream?after=${after}`, { signal });
+      try {
+        for await (const event of eventsOf(body)) await tell(event);
+      } catch (error) {
+        // Ctrl-C is how following ends.
+        if (!signal.aborted) throw error;
+      }
+    },
+    retryJob: (id) => call(RetriedJob, `/v1/jobs/${id}/retry`, { method: "POST" }),
     post: async (action) => (await call(Done, `/v1/${action}`, { method: "POST" })).messages,
     host: async (name, action) =>
       (await call(Done, `/v1/hosts/${encodeURIComponent(name)}/${action}`, { method: "POST" })).messages,
@@ -241,13 +264,28 @@ function connectControl(stateDirectory: string) {
   return { send, call, close: () => agent.destroy() };
 }
 
+type Body = Dispatcher.ResponseData["body"];
+
 /** One in a line, and empty lines between. */
-async function* trialSteps(body: Dispatcher.ResponseData["body"]): AsyncGenerator<TrialStep> {
+async function* trialSteps(body: Body): AsyncGenerator<TrialStep> {
+  for await (const line of linesOf(body)) if (line !== "") yield TrialStep.parse(JSON.parse(line));
+}
+
+/** Server-sent events, of which the data tells all. */
+async function* eventsOf(body: Body): AsyncGenerator<EventView> {
+  for await (const line of linesOf(body)) {
+    const event = line.startsWith("data: ") ? EventView.safeParse(JSON.parse(line.slice(6))) : undefined;
+    // What is told of events that are no longer kept is none.
+    if (event?.success) yield event.data;
+  }
+}
+
+async function* linesOf(body: Body): AsyncGenerator<string> {
   let unfinished = "";
   for await (const text of body.setEncoding("utf8")) {
     const lines = `${unfinished}${text}`.split("\n");
     unfinished = lines.pop() ?? "";
-    for (const line of lines) if (line !== "") yield TrialStep.parse(JSON.parse(line));
+    yield* lines;
   }
 }
 

@@ -201,6 +201,39 @@ describe("status --check", () => {
   });
 });
 
+describe("events", () => {
+  test("are the last of all, oldest first", async () => {
+    daemon = await aControlDaemon();
+    for (const jobId of [1, 2, 3]) await daemon.store.claim(aClaim({ jobId }));
+
+    const { out: stdout } = await daemon.firerunner("events", "-n", "2");
+    const { out: json } = await daemon.firerunner("events", "-n", "2", "--json");
+
+    expect(stdout.split("\n").filter((line) => /job \d/.test(line))).toEqual([
+      expect.stringMatching(/ job 2 .*claimed from GitLab/),
+      expect.stringMatching(/ job 3 .*claimed from GitLab/),
+    ]);
+    expect(JSON.parse(json).events.map(({ jobId }: { jobId: number }) => jobId)).toEqual([2, 3]);
+  });
+});
+
+describe("retry", () => {
+  test("names the job that GitLab has made, and why it may fail again", async () => {
+    daemon = await aControlDaemon({
+      retryJob: async (id) => ({
+        id: id + 1,
+        webUrl: "https://gitlab.example.com/-/jobs/8",
+        note: "there is none",
+      }),
+    });
+
+    const { out: stdout } = await daemon.firerunner("retry", "https://gitlab.example.com/group/app/-/jobs/7");
+
+    expect(unbroken(stdout)).toContain("anew as job 8: https://gitlab.example.com/-/jobs/8");
+    expect(unbroken(stdout)).toContain("it may fail again: there is none");
+  });
+});
+
 describe("usage", () => {
   async function fill(): Promise<void> {
     daemon = await aControlDaemon();

@@ -15,6 +15,7 @@ import { addDrain, addReload } from "./daemon.ts";
 import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes } from "./errors.ts";
+import { addEvents, addRetry } from "./events.ts";
 import { addHosts } from "./hosts.ts";
 import { addImage } from "./image.ts";
 import { addInit } from "./init.ts";
@@ -108,6 +109,8 @@ function createProgram(surroundings: Surroundings, run: Run): Command {
     addHosts,
     addUsage,
     addWhy,
+    addEvents,
+    addRetry,
     addCi,
     addLogs,
     addRunner,

@@ -33,15 +33,16 @@ import {
   type SecretOptions,
   unreadable,
 } from "./named-files.ts";
+import type { ApiSettings, MetricsSettings } from "./private-servers.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
-import { type Metrics, readSecrets, type Webhook } from "./secrets.ts";
+import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
 /** The configuration in force: defaults filled in, secrets read, pools ready for use. */
-export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "proxy" | "metrics"> {
+export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "proxy" | "metrics" | "api"> {
   /** The file it was read from; undefined when the environment gave everything. */
   readonly file: string | undefined;
   readonly state: string;
@@ -59,7 +60,8 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
   readonly webhook: Webhook | undefined;
-  readonly metrics: Metrics;
+  readonly metrics: MetricsSettings;
+  readonly api: ApiSettings;
   /** Settings that are there and do nothing. Told of, never refused. */
   readonly notes: readonly ConfigNote[];
   /** Every setting with its origin, for `config show` and for the comparison on reload. */
@@ -125,6 +127,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     hosts: secrets.hosts,
     relay: secrets.relay,
     metrics: secrets.metrics,
+    api: secrets.api,
     cacheAccess: caches.access,
     registries: registries.registries,
     webhook: secrets.webhook,

@@ -219,7 +219,7 @@ describe("every key", () => {
 
   test("is told by the difference as the merged configuration has it", async () => {
     const full = await config(
-      "webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /c, keyFile: /k } }\nmetrics: { tls: { certificateFile: /c, keyFile: /k } }",
+      "webhook: { group: g, apiToken: t, token: hook-token }\nhttp: { tls: { certificateFile: /c, keyFile: /k } }\nmetrics: { tls: { certificateFile: /c, keyFile: /k } }\napi: { tls: { certificateFile: /c, keyFile: /k } }",
       { "/c": "-----BEGIN CERTIFICATE-----", "/k": "-----BEGIN PRIVATE KEY-----" },
     );
     // What the configuration in force holds in another form: pools, hosts and secrets have tests of their own; a proxy is one value.
@@ -253,6 +253,8 @@ describe("every key", () => {
     ["metrics.listen", "restart"],
     ["metrics.allow", "live"],
     ["metrics.tokenFile", "live"],
+    ["api.listen", "restart"],
+    ["api.allow", "live"],
     ["scheduler.bootDeadline", "restart"],
     ["images.directory", "restart"],
     ["proxy.url", "restart"],

@@ -91,6 +91,7 @@ export function diffConfig(running: Config, next: Config): ConfigDiff {
     ...hostChanges(running, next),
     ...webhookSecretChanges(running.webhook, next.webhook),
     ...(isSame(running.metrics.token, next.metrics.token) ? [] : ["metrics: another token"]),
+    ...apiTokenChanges(running.api, next.api),
   ];
   const restart = webhookComesOrGoes(running, next);
   const isLive = liveness(running.values, next.values);
@@ -103,6 +104,14 @@ export function diffConfig(running: Config, next: Config): ConfigDiff {
     else restart.push(`${change} (after a restart)`);
   }
   return { live, restart };
+}
+
+/** Of tokens that stay under their name; that one comes or goes its setting tells. */
+function apiTokenChanges({ tokens: before }: Config["api"], { tokens: after }: Config["api"]): string[] {
+  return [...after].flatMap(([name, { token }]) => {
+    const old = before.get(name)?.token;
+    return old === undefined || isSame(old, token) ? [] : [`api.tokens.${name}: another token`];
+  });
 }
 
 function poolChanges(old: Config, next: Config): string[] {

@@ -11,6 +11,7 @@ import { GuestsConfig } from "../guest/config.ts";
 import { ImagesConfig } from "../image/config.ts";
 import { RelaySettings } from "../relay/config.ts";
 import { SchedulerConfig, ShutdownConfig } from "../scheduler/config.ts";
+import { ApiConfig } from "../server/api/config.ts";
 import { HttpConfig } from "../server/config.ts";
 import { MetricsConfig } from "../server/metrics/config.ts";
 import { HistoryConfig } from "../store/config.ts";
@@ -73,6 +74,9 @@ export const Settings = z.strictObject({
   }),
   relay: RelaySettings.prefault({}).meta({
     description: "What a guest may ask of the relay, and where machines on other hosts find it.",
+  }),
+  api: ApiConfig.prefault({}).meta({
+    description: "What the command line shows and does, over the network (docs/api.md).",
   }),
   history: HistoryConfig.prefault({}).meta({ description: "What is remembered of jobs that have ended." }),
   metrics: MetricsConfig.prefault({}).meta({ description: "What Prometheus asks (docs/metrics.md)." }),

@@ -5,27 +5,18 @@ import type { GitLabConfig } from "../gitlab/config.ts";
 import type { GuestsConfig } from "../guest/config.ts";
 import type { RelaySettings } from "../relay/config.ts";
 import type { HttpConfig } from "../server/config.ts";
-import type { MetricsConfig } from "../server/metrics/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import { readHosts } from "./hosts.ts";
-import {
-  type Check,
-  type Checked,
-  findTlsFiles,
-  readSecret,
-  readSecretFile,
-  type SecretOptions,
-} from "./named-files.ts";
+import { type Check, type Checked, findTlsFiles, readSecret, type SecretOptions } from "./named-files.ts";
+import { type ApiSettings, type MetricsSettings, readApi, readMetrics } from "./private-servers.ts";
 import type { PathProblem } from "./problems.ts";
 import type { Settings } from "./schema.ts";
+import { oneLineProblem, otherKind, SIGNING_TOKEN } from "./token-text.ts";
 
 /** `webhook` with its secrets read. */
 export type Webhook = Omit<WebhookConfig, "apiToken" | "signingKey" | "token"> & {
   readonly secrets: WebhookSecrets;
 };
-
-/** `metrics` with what its token file holds. */
-export type Metrics = MetricsConfig & { readonly token: Secret | undefined };
 
 /** Everything of a configuration that lies in other files or must not be shown. */
 interface ReadSecrets {
@@ -40,7 +31,8 @@ interface ReadSecrets {
   /** Hosts of the flintlock driver, by name. */
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   readonly relay: RelaySettings;
-  readonly metrics: Metrics;
+  readonly metrics: MetricsSettings;
+  readonly api: ApiSettings;
   readonly problems: readonly PathProblem[];
 }
 
@@ -49,6 +41,7 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
   const webhook = settings.webhook && (await readWebhook(settings.webhook, options));
   const { http, relay } = settings;
   const metrics = await readMetrics(settings.metrics, options);
+  const api = await readApi(settings.api, options);
   const ofServer = http.tls && (await findTlsFiles(["http", "tls"], http.tls, options));
   const ofRelay = relay.tls && (await findTlsFiles(["relay", "tls"], relay.tls, options));
   const { url, ...gitlabFiles } = settings.gitlab;
@@ -64,25 +57,11 @@ export async function readSecrets(settings: Settings, options: SecretOptions): P
     http: ofServer ? { ...http, tls: ofServer.files } : http,
     relay: ofRelay ? { ...relay, tls: ofRelay.files } : relay,
     metrics: metrics.value,
-    problems: [tokens, webhook, ofGitLab, ofGuests, ofServer, ofRelay, metrics, hosts].flatMap(
+    api: api.value,
+    problems: [tokens, webhook, ofGitLab, ofGuests, ofServer, ofRelay, metrics, api, hosts].flatMap(
       (each) => each?.problems ?? [],
     ),
   };
-}
-
-async function readMetrics(
-  metrics: MetricsConfig,
-  options: SecretOptions,
-): Promise<{ value: Metrics; problems: readonly PathProblem[] }> {
-  const tls = metrics.tls && (await findTlsFiles(["metrics", "tls"], metrics.tls, options));
-  const found = tls ? { ...metrics, tls: tls.files } : metrics;
-  const problems = [...(tls?.problems ?? [])];
-  const { tokenFile } = metrics;
-  if (tokenFile === undefined) return { value: { ...found, token: undefined }, problems };
-  const answer = await readSecretFile(tokenFile, checkMetricsToken, options);
-  if ("value" in answer) return { value: { ...found, token: answer.value }, problems };
-  const problem = { path: ["metrics", "tokenFile"], message: answer.problem };
-  return { value: { ...found, token: undefined }, problems: [...problems, problem] };
 }
 
 async function readWebhook(
@@ -227,19 +206,6 @@ function checkHookTokens(text: string, where: string): Checked<readonly Secret[]
   return { value: tokens.map((token) => new Secret(token)) };
 }
 
-/** What proves a client of the metrics. */
-function checkMetricsToken(text: string, where: string): Checked<Secret> {
-  if (text === "") return { problem: `${where} is empty: put a token into it, such as 32 random characters` };
-  const problem = oneLineProblem(text, where);
-  if (problem) return { problem };
-  const other = otherKind(text, []);
-  if (other)
-    return { problem: `${where} holds ${other}: make a token for this alone, one that opens nothing else` };
-  if (text.length < SHORTEST_TOKEN)
-    return { problem: `${where} is too short: use ${SHORTEST_TOKEN} characters at least, better 32` };
-  return { value: new Secret(text) };
-}
-
 function whatInstead(kind: string): string {
   return kind === SIGNING_TOKEN
     ? "put it into webhook.signingKeyFile"
@@ -248,28 +214,4 @@ function whatInstead(kind: string): string {
 
 function wordsOf(text: string): string[] {
   return [...new Set(text.split(/\s+/).filter((word) => word !== ""))];
-}
-
-function oneLineProblem(text: string, where: string): string | undefined {
-  if (/^[\x21-\x7e]+$/.test(text)) return undefined;
-  return `${where} holds more than a token: it must be one line without spaces`;
-}
-
-const SIGNING_TOKEN = "a webhook's signing token";
-
-/** What people paste by mistake. */
-const kinds: ReadonlyMap<string, string> = new Map([
-  ["glrt-", "a runner's authentication token"],
-  ["glrtr-", "a runner's authentication token"],
-  ["glpat-", "a personal access token"],
-  ["gldt-", "a deploy token"],
-  ["glptt-", "a pipeline trigger token"],
-  ["glcbt-", "a job token"],
-  ["GR1348941", "a runner registration token"],
-  ["whsec_", SIGNING_TOKEN],
-]);
-
-/** What kind of secret this is by its prefix, unless it is one of those `wanted`. */
-function otherKind(text: string, wanted: readonly string[]): string | undefined {
-  return [...kinds].find(([prefix]) => text.startsWith(prefix) && !wanted.includes(prefix))?.[1];
 }

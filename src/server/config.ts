@@ -32,6 +32,27 @@ export const Listener = z
   )
   .refine((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65_535, "a port is at most 65535");
 
+/** Files of a certificate and its key, whose places and contents may change while we run. */
+export const TlsPaths = z.strictObject({
+  certificateFile: z
+    .string()
+    .meta({ description: "PEM file with the certificate and its chain.", reload: "live" }),
+  keyFile: z.string().meta({ description: "PEM file with the private key.", reload: "live" }),
+});
+
+export function isPlain(listener: string): boolean {
+  return /^http:\/\//i.test(listener);
+}
+
+/** Without TLS, and reached from elsewhere. */
+export function isPlainAndFar(listener: string): boolean {
+  const [, host = ""] = /^http:\/\/(.*):\d+$/i.exec(listener) ?? [];
+  const address = host.replace(/^\[|\]$/g, "").toLowerCase();
+  const isNear =
+    address === "localhost" || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
+  return isPlain(listener) && !isNear;
+}
+
 /** `http`: the public server. Nothing listens unless `listen` names an address. */
 export const HttpConfig = z
   .strictObject({
@@ -39,15 +60,9 @@ export const HttpConfig = z
       description:
         "Addresses to listen on: host:port speaks TLS, http://host:port is plain (for loopback, or behind a proxy that ends TLS).",
     }),
-    tls: z
-      .strictObject({
-        certificateFile: z
-          .string()
-          .meta({ description: "PEM file with the certificate and its chain.", reload: "live" }),
-        keyFile: z.string().meta({ description: "PEM file with the private key.", reload: "live" }),
-      })
-      .optional()
-      .meta({ description: "Certificate of the TLS addresses. Both files are read again when they change." }),
+    tls: TlsPaths.optional().meta({
+      description: "Certificate of the TLS addresses. Both files are read again when they change.",
+    }),
     allow: z.array(AddressRange).default([]).meta({
       description: "Clients that may deliver webhooks, as address ranges; empty: all.",
       reload: "live",

@@ -13,10 +13,18 @@ export type HttpErrorCode =
   | "metrics_listen"
   /** The certificate or the key of metrics.tls is missing, unreadable, damaged, or they do not belong together. */
   | "metrics_certificate"
+  /** The API cannot be served at an address of api.listen: it is taken, not allowed, or not this computer's. */
+  | "api_listen"
+  /** The certificate or the key of api.tls is missing, unreadable, damaged, or they do not belong together. */
+  | "api_certificate"
   /** A request names something that is not there. */
   | "not_found"
   /** A request is not one of the control interface, or its values are not acceptable. */
   | "bad_request"
+  /** What is asked for needs something that the configuration does not have. */
+  | "not_configured"
+  /** The path is right, and not with this method of HTTP. */
+  | "method_not_allowed"
   /** A request to the API has no token, or one that is not known. */
   | "unauthorized"
   /** The role of the API's token does not allow this. */

@@ -8,6 +8,8 @@ import { HttpError } from "./errors.ts";
 
 const statusOf: Readonly<Record<string, number>> = {
   not_found: 404,
+  not_configured: 404,
+  method_not_allowed: 405,
   bad_request: 400,
   unauthorized: 401,
   forbidden: 403,
@@ -15,15 +17,32 @@ const statusOf: Readonly<Record<string, number>> = {
   too_many: 429,
 };
 
+/** A failure of somebody whom we asked, or of the configuration that is to be read, is none of ours. */
+function statusOfCode(code: string): number {
+  if (/^(gitlab|vm_host)_/.test(code)) return 502;
+  return statusOf[code] ?? (code.startsWith("config_") ? 409 : 500);
+}
+
 interface ProblemOptions {
   readonly log: Log;
+  /** The methods with which a path can be asked. */
+  readonly methodsAt?: (path: string) => readonly string[];
   /** Said of a path at which there is nothing. */
   readonly unknownPath: string;
   /** Of a failure that is ours, for whoever asked. */
   readonly internal: string;
 }
 
-export function answerProblems(app: FastifyInstance, { log, unknownPath, internal }: ProblemOptions): void {
+export function answerProblems(app: FastifyInstance, options: ProblemOptions): void {
+  const { log, unknownPath, internal, methodsAt = () => [] } = options;
+  app.addHook("onRequest", async ({ url, method }, reply) => {
+    const [path = ""] = url.split("?", 1);
+    const methods = methodsAt(path);
+    if (methods.length === 0 || methods.includes(method)) return;
+    const allowed = methods.join(", ");
+    reply.header("allow", allowed);
+    throw new HttpError("method_not_allowed", `${path} is asked with ${allowed}, not with ${method}`);
+  });
   app.setNotFoundHandler((request) => {
     throw new HttpError("not_found", `there is nothing at ${request.method} ${request.url}`, {
       hint: unknownPath,
@@ -42,7 +61,7 @@ function problemOf(error: unknown, internal: string): { status: number; problem:
   }
   if (error instanceof FireRunnerError) {
     const { code, message, hint = null } = error;
-    return { status: statusOf[code] ?? 500, problem: { code, message, hint } };
+    return { status: statusOfCode(code), problem: { code, message, hint } };
   }
   const status = (error as { statusCode?: number }).statusCode ?? 500;
   const message = error instanceof Error ? error.message : String(error);

@@ -36,7 +36,7 @@ export const OneRunner = z.object({ runner: RunnerView });
 /** GitLab's limits: 50 tags of 255 characters. */
 export const RunnerRequest = z.strictObject({
   tags: z
-    .array(z.string().trim().min(1).max(255))
+    .array(z.string().regex(/\S/, "a tag has letters").trim().min(1).max(255))
     .min(1)
     .max(50)
     .transform((tags) => [...new Set(tags)]),

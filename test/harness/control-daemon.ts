@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { openControlServer } from "../../src/server/control/control-server.ts";
+import { createEventFeed } from "../../src/server/routes/event-routes.ts";
 import type { ControlPorts } from "../../src/server/routes/ports.ts";
 import { createStore } from "../../src/store/create-store.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -76,6 +77,7 @@ export async function aControlDaemon(change: Partial<ControlPorts> = {}): Promis
   const ports: ControlPorts = {
     ...aControlPorts(),
     status: () => aDaemonStatus,
+    events: createEventFeed(store.onEvent),
     hosts: aHostPorts(calls),
     console: async () => "booted\n",
     async *followConsole() {

@@ -299,7 +299,7 @@ describe("steering", () => {
     await open();
 
     expect(await call("/v1/reload", "POST")).toEqual({
-      status: 500,
+      status: 409,
       body: { code: "config_invalid", message: "no good", hint: "mend it" },
     });
   });

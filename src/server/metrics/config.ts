@@ -1,6 +1,5 @@
-import { isIP } from "node:net";
 import { z } from "zod";
-import { AddressRange, Listener } from "../config.ts";
+import { AddressRange, isPlain, isPlainAndFar, Listener, TlsPaths } from "../config.ts";
 
 /** `metrics`: what Prometheus asks. Nothing listens unless `listen` names an address. */
 export const MetricsConfig = z
@@ -9,15 +8,9 @@ export const MetricsConfig = z
       description:
         "Addresses at which /metrics is served: host:port speaks TLS, http://host:port is plain and must be of loopback.",
     }),
-    tls: z
-      .strictObject({
-        certificateFile: z
-          .string()
-          .meta({ description: "PEM file with the certificate and its chain.", reload: "live" }),
-        keyFile: z.string().meta({ description: "PEM file with the private key.", reload: "live" }),
-      })
-      .optional()
-      .meta({ description: "Certificate of the TLS addresses. Both files are read again when they change." }),
+    tls: TlsPaths.optional().meta({
+      description: "Certificate of the TLS addresses. Both files are read again when they change.",
+    }),
     allow: z.array(AddressRange).default([]).meta({
       description: "Clients that may ask, as address ranges; empty: all that reach the address.",
       reload: "live",
@@ -31,26 +24,15 @@ export const MetricsConfig = z
       description: "Give the series of GitLab's own runner besides, for dashboards that were made for them.",
     }),
   })
-  .refine(({ listen, tls }) => tls !== undefined || listen.every((each) => isPlain(each)), {
+  .refine(({ listen, tls }) => tls !== undefined || listen.every(isPlain), {
     path: ["tls"],
     message:
       "an address of “listen” speaks TLS: give tls.certificateFile and tls.keyFile, or write http:// before an address of loopback",
   })
-  .refine(({ listen }) => listen.every((each) => !isPlain(each) || isLoopback(each)), {
+  .refine(({ listen }) => !listen.some(isPlainAndFar), {
     path: ["listen"],
     message:
       "metrics are served without TLS on this computer alone: listen on http://127.0.0.1:PORT, or give metrics.tls and leave http:// out",
   })
   .meta({ reload: "restart" });
 export type MetricsConfig = z.infer<typeof MetricsConfig>;
-
-function isPlain(listener: string): boolean {
-  return /^http:\/\//i.test(listener);
-}
-
-function isLoopback(listener: string): boolean {
-  const [, host = ""] = /^http:\/\/(.*):\d+$/i.exec(listener) ?? [];
-  const address = host.replace(/^\[|\]$/g, "").toLowerCase();
-  if (address === "localhost" || address === "::1") return true;
-  return isIP(address) === 4 && address.startsWith("127.");
-}

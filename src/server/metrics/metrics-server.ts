@@ -1,28 +1,12 @@
-/**
- * `/metrics`, on listeners of its own: it tells more of this installation than what GitLab's webhooks may reach. Who is not on the
- * allow-list, or has no token, learns nothing and takes up little: connections are few, requests short, and one scrape is made at a time.
- */
-import { Server as TlsServer } from "node:https";
-import type { Socket } from "node:net";
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { type Clock, every } from "../../base/clock.ts";
-import { atMost } from "../../base/deadline.ts";
+/** `/metrics`, on listeners of its own, for a Prometheus that may hold a token. */
+import type { FastifyInstance, FastifyReply } from "fastify";
+import type { Clock } from "../../base/clock.ts";
 import { describeError } from "../../base/errors.ts";
-import { createSampledLog, type Log, type SampledLog } from "../../base/log.ts";
-import { createKeyedRateLimit, type KeyedRateLimit } from "../../base/rates.ts";
+import type { Log } from "../../base/log.ts";
+import { createKeyedRateLimit } from "../../base/rates.ts";
 import { isSecret, type Secret } from "../../base/secret.ts";
-import type { TlsPair } from "../../base/tls.ts";
-import { type AddressSet, canonicalAddress, createAddressSet, limitKey } from "../public/client.ts";
-import { createHttpServer, tlsOptions } from "../public/http-server.ts";
-import {
-  bind,
-  type CertificateReloader,
-  createCertificateReloader,
-  parseListener,
-  resolveListener,
-  type ServerName,
-} from "../public/listener.ts";
-import { securityHeaders } from "../public/public-app.ts";
+import { bearerIn, openPrivateServer, type PrivateServer, type Refusal } from "../network/private-server.ts";
+import type { ServerName } from "../public/listener.ts";
 import { wantsOpenMetrics } from "./accept.ts";
 import type { MetricsConfig } from "./config.ts";
 
@@ -33,14 +17,10 @@ const usualLimits = {
   idleTimeout: 90_000,
   maxHeaderBytes: 16 * 1024,
 };
-/** Open connections of those that may ask, of whom a Prometheus needs one, and of those that may not, which get no more than a refusal. */
+/** A Prometheus needs one connection. */
 const MOST_CONNECTIONS = 32;
-const MOST_REFUSED_CONNECTIONS = 8;
-const REFUSED_IDLE_MS = 5_000;
 /** Of one client. A scrape a second is more than anybody needs. */
 const REQUESTS_PER_MINUTE = 120;
-const CERTIFICATE_CHECK_MS = 10_000;
-const CLOSE_LIMIT_MS = 1_000;
 
 export const metricsServerName: ServerName = {
   words: "the metrics server",
@@ -66,107 +46,50 @@ export interface MetricsServerDeps {
   readonly limits?: Partial<typeof usualLimits>;
 }
 
-export interface MetricsServer {
-  /** As bound, such as `http://127.0.0.1:9252`. */
-  readonly addresses: readonly string[];
-  /** Takes over the allow-list, the token and the certificate. Says in words whether a certificate was taken or refused. Never rejects. */
+export interface MetricsServer extends Omit<PrivateServer, "reload"> {
+  /** Takes over the token, the allow-list and the certificate. Says in words whether a certificate was taken or refused. Never rejects. */
   reload(config: MetricsSettings): Promise<string[]>;
-  /** When the certificate in use ends (epoch ms); undefined without one. */
-  certificateEndsAt(): number | undefined;
-  close(): Promise<void>;
 }
 
 /** Throws HttpError `metrics_listen`, `metrics_certificate`. */
 export async function openMetricsServer(deps: MetricsServerDeps): Promise<MetricsServer> {
   const { clock, log } = deps;
-  let config = deps.config;
-  let allowed = createAddressSet(config.allow);
-  const leftOut = "more refused requests for metrics were left out";
-  const sampled = createSampledLog({ log, clock, leftOut });
-  const apps: FastifyInstance[] = [];
-  const addresses: string[] = [];
-  const gate = createGate({ clock, sampled, allowed: () => allowed, token: () => config.token });
-  const certificates = await watchCertificate(deps, apps);
-
-  const checkCertificate = async () => {
-    const words = certificates && config.tls ? await certificates.refresh(config.tls) : undefined;
-    return words === undefined ? [] : [words];
-  };
-  const closeAll = async () => {
-    await atMost(clock, CLOSE_LIMIT_MS, Promise.all(apps.map((app) => app.close())));
-  };
-
-  try {
-    for (const text of config.listen) {
-      const places = await resolveListener(parseListener(text), metricsServerName);
-      const before = addresses.length;
-      for (const [index, place] of places.entries()) {
-        const app = createApp(deps, gate, place.isTls ? certificates?.pair : undefined);
-        apps.push(app);
-        const isOptional = addresses.length > before || index < places.length - 1;
-        const address = await bind(app, place, isOptional, metricsServerName);
-        if (address !== undefined) addresses.push(address);
-      }
-    }
-  } catch (error) {
-    await closeAll();
-    throw error;
-  }
-  for (const address of addresses) log.info({ address }, "metrics are served");
-  const stopChecking = every(clock, CERTIFICATE_CHECK_MS, () => {
-    sampled.tick();
-    void checkCertificate();
+  let { token } = deps.config;
+  const rate = createKeyedRateLimit(clock, () => REQUESTS_PER_MINUTE);
+  const server = await openPrivateServer({
+    ...{ name: metricsServerName, settings: deps.config, clock, log },
+    limits: { ...usualLimits, ...deps.limits },
+    mostConnections: MOST_CONNECTIONS,
+    bodyLimitBytes: 0,
+    refusalOf: (request, client) => tooOften(rate.take(client)) ?? withoutToken(bearerIn(request), token),
+    addRoutes: (app) => addRoutes(app, deps),
   });
   return {
-    addresses,
+    ...server,
     async reload(next) {
-      config = next;
-      allowed = createAddressSet(next.allow);
-      return await checkCertificate();
-    },
-    certificateEndsAt: () => certificates?.pair.validUntil,
-    async close() {
-      stopChecking();
-      await closeAll();
-      sampled.flush();
+      token = next.token;
+      return await server.reload(next);
     },
   };
 }
 
-async function watchCertificate(
-  { config, clock, log }: MetricsServerDeps,
-  apps: readonly FastifyInstance[],
-): Promise<CertificateReloader | undefined> {
-  if (config.tls === undefined || config.listen.every((text) => !parseListener(text).isTls)) return undefined;
-  return await createCertificateReloader(config.tls, {
-    ...{ log, server: metricsServerName, now: clock.now },
-    onPair(pair) {
-      for (const { server } of apps)
-        if (server instanceof TlsServer) server.setSecureContext(tlsOptions(pair));
-    },
-  });
+function tooOften(waitS: number): Refusal | undefined {
+  if (waitS === 0) return undefined;
+  const headers = { "retry-after": waitS };
+  return { status: 429, code: "too_many", message: `ask again in ${waitS} s`, headers };
 }
 
-function createApp(
-  { scrape, log, limits = {} }: MetricsServerDeps,
-  gate: Gate,
-  pair: TlsPair | undefined,
-): FastifyInstance {
-  const app = Fastify({
-    serverFactory: (handle) => createHttpServer({ ...usualLimits, ...limits }, pair, handle),
-    forceCloseConnections: true,
-    exposeHeadRoutes: false,
-    // A path that cannot be decoded passes by the hooks.
-    frameworkErrors(_error, request, reply) {
-      if (!gate.refuse(request, reply)) answerNothing(reply);
-    },
-  });
-  app.server.on("connection", gate.accept);
-  app.removeAllContentTypeParsers();
-  app.addHook("onRequest", async (request, reply) => {
-    reply.headers(securityHeaders);
-    return gate.refuse(request, reply) ? reply : undefined;
-  });
+function withoutToken(given: string, wanted: Secret | undefined): Refusal | undefined {
+  if (wanted === undefined || isSecret(given, wanted)) return undefined;
+  return {
+    status: 401,
+    code: "unauthorized",
+    message: "no valid token: send it as Authorization: Bearer … (metrics.tokenFile)",
+    headers: { "www-authenticate": "Bearer" },
+  };
+}
+
+function addRoutes(app: FastifyInstance, { scrape, log }: MetricsServerDeps): void {
   app.setNotFoundHandler((_request, reply) => answerNothing(reply));
   app.setErrorHandler((error, _request, reply) => {
     const status = (error as { statusCode?: number }).statusCode ?? 500;
@@ -179,86 +102,8 @@ function createApp(
     const { contentType, text } = await scrape(format);
     return reply.header("content-type", contentType).send(text);
   });
-  return app;
 }
 
 function answerNothing(reply: FastifyReply): void {
   void reply.code(404).header("connection", "close").send({ message: "metrics are at /metrics" });
-}
-
-interface Gate {
-  /** Cuts a connection when there are too many. */
-  accept(socket: Socket): void;
-  /** Answers a request that may not be served; false for one that may. */
-  refuse(request: FastifyRequest, reply: FastifyReply): boolean;
-}
-
-interface GateDeps {
-  readonly clock: Clock;
-  readonly sampled: SampledLog;
-  readonly allowed: () => AddressSet;
-  readonly token: () => Secret | undefined;
-}
-
-function createGate({ clock, sampled, allowed, token }: GateDeps): Gate {
-  const open = { welcome: new Set<Socket>(), refused: new Set<Socket>() };
-  const rate: KeyedRateLimit = createKeyedRateLimit(clock, () => REQUESTS_PER_MINUTE);
-
-  function mayAsk({ remoteAddress }: Socket): boolean {
-    const address = canonicalAddress(remoteAddress);
-    return address !== undefined && (allowed().isEmpty || allowed().has(address));
-  }
-
-  function refusalOf({ raw, headers }: FastifyRequest): Refusal | undefined {
-    const { socket } = raw;
-    if (!mayAsk(socket)) return { status: 403, message: "this address may not ask (metrics.allow)" };
-    const waitS = rate.take(limitKey(canonicalAddress(socket.remoteAddress) ?? ""));
-    if (waitS > 0)
-      return { status: 429, message: `ask again in ${waitS} s`, headers: { "retry-after": waitS } };
-    const wanted = token();
-    if (wanted === undefined || isSecret(bearerIn(headers.authorization), wanted)) return undefined;
-    return {
-      status: 401,
-      message: "no valid token: send it as Authorization: Bearer … (metrics.tokenFile)",
-      headers: { "www-authenticate": "Bearer" },
-    };
-  }
-
-  return {
-    accept(socket) {
-      const isWelcome = mayAsk(socket);
-      const [kind, most] = isWelcome
-        ? [open.welcome, MOST_CONNECTIONS]
-        : [open.refused, MOST_REFUSED_CONNECTIONS];
-      if (kind.size >= most) return void socket.destroy();
-      kind.add(socket);
-      socket.once("close", () => kind.delete(socket));
-      if (!isWelcome) socket.setTimeout(REFUSED_IDLE_MS, () => socket.destroy());
-      return undefined;
-    },
-    refuse(request, reply) {
-      const refusal = refusalOf(request);
-      if (refusal === undefined) return false;
-      const { status, message, headers = {} } = refusal;
-      const client = canonicalAddress(request.raw.socket.remoteAddress) ?? "unknown";
-      sampled.write(
-        "warn",
-        `${limitKey(client)} ${status}`,
-        { client, status, why: message },
-        "a request for metrics was refused",
-      );
-      reply.code(status).headers(headers).header("connection", "close").send({ message });
-      return true;
-    },
-  };
-}
-
-interface Refusal {
-  readonly status: number;
-  readonly message: string;
-  readonly headers?: Readonly<Record<string, string | number>>;
-}
-
-function bearerIn(authorization: string | undefined): string {
-  return /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1] ?? "";
 }

@@ -7,7 +7,7 @@ import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
 const CHECK_MS = 1_000;
 
 /** Milliseconds; of all headers of a request together, bytes. */
-interface HttpLimits {
+export interface HttpLimits {
   readonly headersTimeout: number;
   readonly requestTimeout: number;
   readonly idleTimeout: number;

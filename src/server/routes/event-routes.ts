@@ -21,6 +21,9 @@ const seq = z.coerce.number().int().min(0);
 const EventsQuery = z.object({
   after: seq.default(0).meta({ description: "Only events behind this number." }),
   limit: z.coerce.number().int().min(1).max(1_000).default(100),
+  last: z.coerce.number().int().min(1).max(1_000).optional().meta({
+    description: "The newest of all, so many; after and limit do not count then.",
+  }),
   job: z.coerce.number().int().positive().optional(),
   machine: machineId.optional(),
 });
@@ -39,7 +42,9 @@ export const eventRoutes: readonly Route[] = [
     summary: "What happened, oldest first, a page at a time.",
     query: EventsQuery,
     answers: EventList,
-    async handle({ query: { after, limit, job, machine } }, { views }) {
+    async handle({ query: { last, job, machine, ...page } }, { views }) {
+      const { after, limit } =
+        last === undefined ? page : { after: Math.max(0, (await views.lastEvent()) - last), limit: last };
       return {
         events: await views.events({
           afterSeq: after,

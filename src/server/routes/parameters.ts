@@ -1,6 +1,6 @@
 /** What more than one route takes. */
 import { z } from "zod";
-import { isMachineId } from "../../base/ids.ts";
+import { machineIdForm } from "../../base/ids.ts";
 
 export const flag = z
   .enum(["0", "1"])
@@ -9,4 +9,4 @@ export const flag = z
 
 export const JobParams = z.object({ id: z.coerce.number().int().positive() });
 
-export const machineId = z.string().refine(isMachineId, "a machine's id looks like fr-abcd2345");
+export const machineId = z.string().regex(machineIdForm, "a machine's id looks like fr-abcd2345");

@@ -6,7 +6,8 @@
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
-import type { Caller, Role } from "../roles.ts";
+import { HttpError } from "../errors.ts";
+import { type Caller, isAllowed, type Role } from "../roles.ts";
 import type { RouteDeps } from "./ports.ts";
 
 type TextType = "text/plain" | "text/event-stream" | "application/x-ndjson";
@@ -69,16 +70,24 @@ export function registerRoutes(app: FastifyInstance, registration: Registration)
       method,
       url: `${prefix}${path}`,
       async handler(request, reply) {
+        const caller = callerOf(request);
+        if (!isAllowed(caller, each.role)) throw forbidden(caller, each.role);
         const gone = new AbortController();
         reply.raw.on("close", () => gone.abort(new Error("nobody waits for the answer any more")));
         const signal = AbortSignal.any([gone.signal, closing]);
         const answer = await each.handle(askedOf(each, request, signal), deps);
-        if (method !== "GET") await deps.ports.noteChange(callerOf(request), changeOf(request, prefix));
+        if (method !== "GET") await deps.ports.noteChange(caller, changeOf(request, prefix));
         if (typeof answers === "string") reply.type(`${answers}; charset=utf-8`);
         return isParts(answer) ? reply.send(Readable.from(untilAborted(answer, signal))) : answer;
       },
     });
   }
+}
+
+function forbidden({ name, role }: Caller, needed: Role): HttpError {
+  return new HttpError("forbidden", `the token ${name} may not do this: its role is ${role}`, {
+    hint: `It takes the role ${needed} (api.tokens).`,
+  });
 }
 
 function askedOf(each: Route, request: FastifyRequest, signal: AbortSignal): Asked<never, never, never> {

@@ -22,7 +22,7 @@ const ListQuery = z.object({ live: flag, limit: z.coerce.number().int().min(1).m
 
 const JobsQuery = ListQuery.extend({
   project: z.string().min(1).max(1_000).optional(),
-  pool: z.string().min(1).max(20_000).optional(),
+  pool: z.string().min(1).max(2_000).optional(),
   states: wordsOf(jobStates).optional(),
   results: wordsOf(jobResults).optional(),
   since: z.coerce.number().int().min(0).optional(),
@@ -30,8 +30,10 @@ const JobsQuery = ListQuery.extend({
 
 /** Some of the words, with commas between. */
 function wordsOf<const Word extends string>(words: readonly [Word, ...Word[]]) {
+  const one = `(?:${words.join("|")})`;
   return z
     .string()
+    .regex(new RegExp(`^${one}(?:,${one})*$`), `expected some of ${words.join(", ")}, with commas between`)
     .transform((text) => text.split(","))
     .pipe(z.array(z.enum(words)).min(1));
 }

@@ -211,7 +211,7 @@ describe("webhooks", () => {
     await open({ webhook: undefined });
 
     expect(await call(path, method)).toMatchObject({
-      status: 400,
+      status: 404,
       body: { hint: expect.stringContaining("docs/webhooks.md") },
     });
   });

@@ -99,7 +99,7 @@ export const webhookRoutes: readonly Route[] = [
 
 function webhookOf({ webhook }: Pick<ControlPorts, "webhook">): WebhookPorts {
   if (webhook) return webhook;
-  throw new HttpError("bad_request", "the configuration has no “webhook”", {
+  throw new HttpError("not_configured", "the configuration has no “webhook”", {
     hint: "docs/webhooks.md shows how to set it up: an API token, a signing key, an address to listen on.",
   });
 }
