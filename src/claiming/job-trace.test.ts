@@ -34,6 +34,16 @@ test.each([
   expect(traceOf({ features })).toMatchObject(traceOfJob("an-installation", 4711));
 });
 
+test("GitLab's trace counts also where it names no span around the job", () => {
+  const features = { tracing: { trace_id: GITLABS.trace_id } };
+
+  expect(traceOf({ features })).toMatchObject({ traceId: GITLABS.trace_id, parentSpanId: null });
+  expect(traceOf({ features, job_info: { name: "build" } })).toMatchObject({
+    pipelineId: null,
+    projectId: null,
+  });
+});
+
 test("a job has ids of GitLab's only where they are ids", () => {
   const info = { name: "build", pipeline_id: "ninety", project_id: null };
 
