@@ -89,7 +89,7 @@ export function createApp(options: AppOptions): App {
     components?.tagged?.reload();
     components?.warm.wake();
     components?.scheduler.wake("configuration read again");
-    await components?.relay.reload();
+    await Promise.all([components?.relay.reload(), components?.traces.reload()]);
     const ofServers = [
       ...((await servers?.publicServer?.reload(config.http)) ?? []),
       ...((await servers?.metricsServer?.reload(config.metrics)) ?? []),

@@ -22,6 +22,7 @@ import { configuredPools, createPoolSources, type PoolSources } from "./pool-sou
 import { createPoolTokens, type PoolTokens } from "./pool-tokens.ts";
 import { watchForStandIns } from "./stand-ins.ts";
 import { buildTaggedJobs, type TaggedJobs } from "./tagged-jobs.ts";
+import { openTraces, type Traces, traceRuleOf } from "./traces.ts";
 
 /** A runner that has something to send does so every `relay.traceInterval`; who has missed two of them is silent. */
 const SILENT_AFTER_INTERVALS = 3;
@@ -37,6 +38,7 @@ export interface Components extends Core {
   readonly tokens: PoolTokens;
   /** Undefined when the configuration has no `webhook`. */
   readonly tagged: TaggedJobs | undefined;
+  readonly traces: Traces;
   /** Pools of the configuration and those of jobs by tag. */
   readonly pools: PoolSources["pools"];
 }
@@ -58,6 +60,8 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
 
   const opened = await openCore({ config, pools, log, version, overrides, metrics }, cleanups);
   cleanups.push(pruneHistory(opened.store, () => config().history.keep, log));
+  const traces = await openTraces({ config, store: opened.store, version, log });
+  cleanups.push(() => traces.stop());
   const { images, standIns } = watchForStandIns(opened.images, log);
   const core = { ...opened, images };
   // Hosts of the configuration are real ones as well.
@@ -90,7 +94,7 @@ export async function composeApp(options: ComposeOptions, cleanups: Cleanup[]): 
   });
   cleanups.push(() => warm.stop());
   void warnOfIgnoredImages(kindsIn(sources), images, log);
-  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged, warm };
+  return { ...core, standIns, pools, tokens, scheduler, claimer, tagged, warm, traces };
 }
 
 /** What is told of machines is told once for all sets of tags. */
@@ -142,6 +146,7 @@ function buildClaimer(
     canClaim: scheduler.canClaim,
     wanted: sources.wanted,
     assign: sources.assign,
+    trace: traceRuleOf(core.store, config),
     onRefused(pool) {
       tokens.requestRecheck(pool);
       sources.requestRecheck(pool);
@@ -185,6 +190,7 @@ async function openTaggedJobs(
     isPolled: claimer.isPolled,
     onJobEnded: scheduler.recheck,
     neverHeld: slots.neverHeld,
+    trace: traceRuleOf(core.store, config),
     log,
   });
 }

@@ -30,6 +30,7 @@ import { createStore } from "../store/create-store.ts";
 import type { Store } from "../store/store.ts";
 import { createReserve } from "../store/writer.ts";
 import { logEvents } from "../telemetry/events.ts";
+import { kindsOfRecord } from "../telemetry/job-record.ts";
 import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import { createLocalFleet } from "../vm/drivers.ts";
 import type { ChangingFleet } from "../vm/fleet.ts";
@@ -38,6 +39,7 @@ import type { Cleanup } from "./cleanups.ts";
 import { bootDataFrom, createGuestAuthorities } from "./guest-boot.ts";
 import { type HostRegistry, openHostRegistry } from "./hosts.ts";
 import { createJobContainers, type JobContainers } from "./job-containers.ts";
+import { traceparentFor } from "./traces.ts";
 
 /** Kept for the store: four times the size at which SQLite's write-ahead log begins anew. */
 const RESERVE_BYTES = 16 * MIB_BYTES;
@@ -124,6 +126,7 @@ export async function openCore(options: CoreOptions, cleanups: Cleanup[]): Promi
     }),
     inContainers: async (machine) => (await containers.bootOf(machine)) !== undefined,
     pulledImages: containers.pulledBy,
+    traceparentOf: traceparentFor(store, config),
     clock: systemClock,
     log: log.child({ component: "relay" }),
     config: relayConfig,
@@ -164,8 +167,10 @@ async function openStore(
   });
   cleanups.push(() => store.close());
   await metrics?.watch(store);
-  const history = (jobId: number) => store.events({ jobId });
-  cleanups.push(logEvents({ onEvent: store.onEvent, history, log, onRecord: metrics?.takeRecord }));
+  const history = (jobId: number) => store.events({ jobId, kinds: kindsOfRecord });
+  const traceIdOf = async (jobId: number) => (await store.trace(jobId))?.traceId;
+  const onRecord = metrics?.takeRecord;
+  cleanups.push(logEvents({ onEvent: store.onEvent, history, traceIdOf, log, onRecord }));
   return store;
 }
 

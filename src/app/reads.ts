@@ -19,7 +19,7 @@ export interface About {
 }
 
 export function daemonReads(app: Components, config: () => Config, about: About): DaemonReads {
-  const { scheduler, claimer, pools, reach, tokens, standIns, warm, tagged } = app;
+  const { scheduler, claimer, pools, reach, tokens, standIns, warm, tagged, traces } = app;
   return {
     ...{ scheduler, claimer, pools },
     facts() {
@@ -30,7 +30,7 @@ export function daemonReads(app: Components, config: () => Config, about: About)
     },
     outage: () => describeOutage(reach.outage(), systemClock.now()),
     tokenProblem: tokens.problem,
-    notices: () => [...standIns(), ...warm.status().flatMap(warmNotice)],
+    notices: () => [...standIns(), ...warm.status().flatMap(warmNotice), ...traces.notices()],
     tagged: tagged && taggedReadiness(tagged),
   };
 }

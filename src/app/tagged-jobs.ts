@@ -18,7 +18,7 @@ import type { Size } from "../domain/size.ts";
 import type { GitLabHttp } from "../gitlab/http.ts";
 import { createGitLabRest } from "../gitlab/rest.ts";
 import type { GitLabRest } from "../gitlab/rest-api.ts";
-import type { RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
+import type { JobPayload, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import { createHookVerifier } from "../gitlab/webhook-signature.ts";
 import type { RunnerProvisioner } from "../runners/provisioner.ts";
 import { createRunnerProvisioner } from "../runners/provisioner.ts";
@@ -26,7 +26,7 @@ import { installationMark } from "../runners/runner-mark.ts";
 import { createUnservable, type Unservable } from "../runners/unservable.ts";
 import type { MachineBase } from "../scheduler/host-probes.ts";
 import type { Screening } from "../server/public/webhook-route.ts";
-import type { Store } from "../store/store.ts";
+import type { Claim, Store } from "../store/store.ts";
 import type { Fleet } from "../vm/driver.ts";
 import type { PoolSource } from "./pool-sources.ts";
 
@@ -64,6 +64,8 @@ export interface TaggedJobsOptions {
   readonly onJobEnded: (jobId: number) => void;
   /** Why no host could ever hold a machine, in words. */
   readonly neverHeld: Slots["neverHeld"];
+  /** The trace that a claimed job belongs to. */
+  readonly trace: (payload: JobPayload) => Claim["trace"];
   readonly log: Log;
 }
 
@@ -101,7 +103,7 @@ export async function buildTaggedJobs(options: TaggedJobsOptions): Promise<Tagge
   });
   const unservable: Unservable = createUnservable({
     provisioner,
-    ...{ store, api, rules, clock, random, log },
+    ...{ store, api, rules, clock, random, log, trace: options.trace },
     leftAlone: () => watcher.status().leftAlone,
     config: () => webhook().unservable,
     runnerInfo: options.runnerInfo,

@@ -186,7 +186,7 @@ test.each([
 test("a claim is made even from a payload that says little", () => {
   const raw = { ...aPayload({ id: 3 }), job_info: { name: "build" }, runner_info: null };
 
-  const claim = claimOf(aPool(), JobPayload.parse(raw), "raw", 12);
+  const claim = claimOf(aPool(), { payload: JobPayload.parse(raw), raw: "raw", pollMs: 12 });
 
   expect(claim).toMatchObject({ jobId: 3, name: "build", stage: "", project: "", timeoutMs: 3_600_000 });
   expect(claim.payload).toBe("raw");
@@ -202,5 +202,5 @@ test.each([
 ])("time in GitLab's queue that is given as %s is %s ms, and never a reason to refuse a job", (given, ms) => {
   const raw = { ...aPayload({ id: 3 }), job_info: { name: "build", time_in_queue_seconds: given } };
 
-  expect(claimOf(aPool(), JobPayload.parse(raw), "raw", 12).queuedMs).toBe(ms);
+  expect(claimOf(aPool(), { payload: JobPayload.parse(raw), raw: "raw", pollMs: 12 }).queuedMs).toBe(ms);
 });

@@ -69,8 +69,16 @@ export async function storeClaim(deps: StoreClaimDeps, claim: Claim, jobToken: S
   }
 }
 
-/** A claim from GitLab's answer. `raw` is kept as it is: the guest gets every field, known to us or not. */
-export function claimOf(pool: Pool, payload: JobPayload, raw: string, pollMs: number): Claim {
+export interface ClaimedAnswer {
+  readonly payload: JobPayload;
+  /** Kept as it is: the guest gets every field, known to us or not. */
+  readonly raw: string;
+  readonly pollMs: number;
+  readonly trace?: Claim["trace"];
+}
+
+/** A claim from GitLab's answer. */
+export function claimOf(pool: Pool, { payload, raw, pollMs, trace }: ClaimedAnswer): Claim {
   const info = payload.job_info;
   return {
     jobId: payload.id,
@@ -84,6 +92,7 @@ export function claimOf(pool: Pool, payload: JobPayload, raw: string, pollMs: nu
     pollMs,
     queuedMs: queuedMsOf(info.time_in_queue_seconds),
     payload: raw,
+    ...(trace === undefined ? {} : { trace }),
   };
 }
 

@@ -3,8 +3,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
-import type { JobStore } from "../store/store.ts";
+import type { JobAnswer, JobPayload, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
+import type { Claim, JobStore } from "../store/store.ts";
 import { claimOf, rejectUnusable, shortToken, storeClaim } from "./claimed-job.ts";
 import type { ClaimingConfig } from "./config.ts";
 import { beginPoll, endPoll, type Poll, type PollState } from "./poll-schedule.ts";
@@ -24,6 +24,8 @@ export interface PollerOptions {
   readonly onEnd: () => void;
   /** The pool in whose machine a claimed job belongs, where that is not the one that was asked for. */
   readonly assign?: (jobId: number, pool: Pool) => Pool;
+  /** The trace that a claimed job belongs to; undefined when it is to have none. */
+  readonly trace?: (payload: JobPayload) => Claim["trace"];
   /** GitLab refuses a pool's requests until somebody changes something. */
   readonly onRefused?: (pool: string) => void;
 }
@@ -82,7 +84,7 @@ export function createPoller(options: PollerOptions): Poller {
     const { payload, raw } = answer;
     const onFailure = (problem: string) => unstored.set(payload.id, problem);
     const { name, size } = options.assign?.(payload.id, pool) ?? pool;
-    const claim = claimOf({ ...pool, name, size }, payload, raw, pollMs);
+    const claim = claimOf({ ...pool, name, size }, { payload, raw, pollMs, trace: options.trace?.(payload) });
     try {
       return await storeClaim({ ...options, store, onFailure }, claim, new Secret(payload.token));
     } finally {

@@ -87,6 +87,8 @@ async function asProcess(...args: string[]): Promise<Ended> {
   });
 }
 
+const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 /** A daemon's control socket, with a real store behind it that holds one running and one failed job. */
 async function openDaemon(): Promise<void> {
   kept = await aStore({ clock: systemClock });
@@ -96,7 +98,8 @@ async function openDaemon(): Promise<void> {
   await store.markBooting(machineId);
   await store.markReady(machineId);
   await store.handOver(4711, machineId);
-  await store.claim(aClaim({ jobId: 5000, name: "evil\u001b[2Jname" }));
+  const trace = { traceId, parentSpanId: null, pipelineId: 99, projectId: 7 };
+  await store.claim(aClaim({ jobId: 5000, name: "evil\u001b[2Jname", trace }));
   await store.failJob(5000, { reason: "no room", cause: "never-started" });
   await store.finishJob(5000, "failed", { reason: "no room" });
   const ports: ControlPorts = {
@@ -289,6 +292,8 @@ describe("with a daemon", () => {
     expect(running.out).toContain(`handed over to ${machineId}: the job runs`);
     expect(failed.out).toContain("was failed by FireRunner");
     expect(failed.out).toContain("cause: no room");
+    expect(failed.out).toContain(`trace: ${traceId}`);
+    expect(running.out).not.toContain("trace:");
     expect(failed.out).not.toContain("\u001b");
     expect(unknown).toMatchObject({ code: 4, out: "" });
   });

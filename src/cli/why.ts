@@ -43,6 +43,7 @@ export function printStory(output: Output, story: JobStory, all: boolean): void 
   if (explanation.cause !== null) output.line(`  cause: ${plainText(explanation.cause)}`);
   const used = usedWords(story);
   if (used !== "") output.line(`  used: ${used}`);
+  if ("job" in story && story.traceId !== null) output.line(`  trace: ${plainText(story.traceId)}`);
   for (const advice of explanation.advice) output.line(`  → ${plainText(advice)}`);
   output.line();
   for (const event of events)

@@ -13,6 +13,7 @@ import { UntrustedError } from "../base/trusted-file.ts";
 import type { S3Access } from "../cache/config.ts";
 import type { NamedRegistry } from "../containers/config.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
+import type { TracesAccess } from "../telemetry/traces/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import { readCacheAccess } from "./cache.ts";
 import { readRegistries } from "./containers.ts";
@@ -39,6 +40,7 @@ import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";
 import { readSecrets, type Webhook } from "./secrets.ts";
 import { type Path, parseSource, type Source } from "./source.ts";
+import { readTracesAccess } from "./traces.ts";
 import { type ConfigValue, listValues } from "./values.ts";
 
 /** The configuration in force: defaults filled in, secrets read, pools ready for use. */
@@ -56,6 +58,8 @@ export interface Config extends Omit<Settings, "pools" | "webhook" | "state" | "
   readonly hosts: ReadonlyMap<string, FlintlockHost>;
   /** The keys of `cache.s3`. */
   readonly cacheAccess: S3Access | undefined;
+  /** Headers and authorities of `traces`; undefined without that. */
+  readonly tracesAccess: TracesAccess | undefined;
   /** Registries of `containers`, with what their files hold. */
   readonly registries: ReadonlyMap<string, NamedRegistry>;
   /** Undefined when no jobs by tag are served. Its secrets are in `secrets` and nowhere else. */
@@ -109,7 +113,8 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
   const proxy = await readProxy(parsed.data.proxy, options.env, secretOptions);
   const registries = await readRegistries(parsed.data.containers.registries, secretOptions);
   const caches = await readCacheAccess(parsed.data.cache, secretOptions);
-  const ofFiles = [secrets, proxy, registries, caches].flatMap(({ problems }) => problems);
+  const traces = await readTracesAccess(parsed.data.traces, secretOptions);
+  const ofFiles = [secrets, proxy, registries, caches, traces].flatMap(({ problems }) => problems);
   const ofParts = [...crossChecks(parsed.data), ...ofFiles];
   refuse([...problems, ...placed(ofParts, place), ...proxy.ofEnvironment], options.file);
 
@@ -129,6 +134,7 @@ export async function loadConfig(options: LoadOptions): Promise<Config> {
     metrics: secrets.metrics,
     api: secrets.api,
     cacheAccess: caches.access,
+    tracesAccess: traces.access,
     registries: registries.registries,
     webhook: secrets.webhook,
     pools: makePools(pools, secrets.tokens),

@@ -7,6 +7,7 @@
 import type { z } from "zod";
 import type { Secret } from "../base/secret.ts";
 import { remoteDrivers } from "../domain/drivers.ts";
+import type { TracesAccess } from "../telemetry/traces/config.ts";
 import { isSameHost } from "./hosts.ts";
 import type { Config } from "./load.ts";
 import { fieldsOf, isOptional, metaOf, type ReloadMark, Settings, valuesOf } from "./schema.ts";
@@ -90,6 +91,7 @@ export function diffConfig(running: Config, next: Config): ConfigDiff {
     ...poolChanges(running, next),
     ...hostChanges(running, next),
     ...webhookSecretChanges(running.webhook, next.webhook),
+    ...traceAccessChanges(running.tracesAccess, next.tracesAccess),
     ...(isSame(running.metrics.token, next.metrics.token) ? [] : ["metrics: another token"]),
     ...apiTokenChanges(running.api, next.api),
   ];
@@ -161,6 +163,17 @@ function webhookSecretChanges(old: Webhook | undefined, next: Webhook | undefine
     ...(isSame(before.apiToken, after.apiToken) ? [] : ["webhook: new API token"]),
     ...(areSame(before.signingKeys, after.signingKeys) ? [] : ["webhook: other signing tokens"]),
     ...(areSame(before.tokens, after.tokens) ? [] : ["webhook: other secret tokens"]),
+  ];
+}
+
+/** What the files of `traces` hold. */
+function traceAccessChanges(old: TracesAccess | undefined, next: TracesAccess | undefined): string[] {
+  if (old === undefined || next === undefined) return [];
+  const text = ({ headers }: TracesAccess) =>
+    JSON.stringify(headers.map(([name, value]) => [name, value.reveal()]));
+  return [
+    ...(text(old) === text(next) ? [] : ["traces: other headers"]),
+    ...(old.ca === next.ca ? [] : ["traces: other authorities"]),
   ];
 }
 

@@ -16,6 +16,7 @@ import { HttpConfig } from "../server/config.ts";
 import { MetricsConfig } from "../server/metrics/config.ts";
 import { HistoryConfig } from "../store/config.ts";
 import { LogSettings } from "../telemetry/config.ts";
+import { TracesSettings } from "../telemetry/traces/config.ts";
 import { VmConfig } from "../vm/config.ts";
 
 const poolName = z
@@ -80,6 +81,9 @@ export const Settings = z.strictObject({
   }),
   history: HistoryConfig.prefault({}).meta({ description: "What is remembered of jobs that have ended." }),
   metrics: MetricsConfig.prefault({}).meta({ description: "What Prometheus asks (docs/metrics.md)." }),
+  traces: TracesSettings.optional().meta({
+    description: "A trace of each job, for a collector of OpenTelemetry (docs/traces.md).",
+  }),
   log: LogSettings.prefault({}).meta({ description: "What is logged, and how." }),
 });
 export type Settings = z.infer<typeof Settings>;

@@ -21,7 +21,8 @@ export interface EventDetails {
   "job:retried": { machineId: string; reason: string; attempt: number };
   /** `cause`, here and below, is missing in events of releases before. */
   "job:failing": { reason: string; cause?: FailureCause };
-  "job:finished": { result: JobResult; reason?: string; cause?: FailureCause };
+  /** `toldAt` (epoch ms): its runner told of the end, which GitLab has taken now; missing where it did not. */
+  "job:finished": { result: JobResult; reason?: string; cause?: FailureCause; toldAt?: number };
   /** GitLab did not take our report of a failure; tried again at `retryAt` (epoch ms). */
   "job:report-failed": { error: string; retryAt: number };
   /** A job that waits in GitLab was noticed, before anybody claimed it. `hook` false: a webhook should have told of it. */

@@ -55,7 +55,10 @@ export interface JobFailure {
 }
 
 /** As much of it as is known of a job that GitLab has the end of. A script that failed needs no reason. */
-export type JobEnding = Partial<JobFailure>;
+export interface JobEnding extends Partial<JobFailure> {
+  /** When its runner told of it (epoch ms), for the first time if it had to repeat it; left out where it did not, or nobody knows any more. */
+  readonly toldAt?: number;
+}
 
 export interface FailureMessage {
   /** GitLab's `failure_reason`: decides what “retry:when” of the job does. */

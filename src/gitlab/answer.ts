@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
+import { retryAfterMs, untilDateMs } from "../base/retry-after.ts";
 import { GitLabError, gitLabErrorOf, refusedCertificate } from "./errors.ts";
 import type { RateBudget } from "./rest-api.ts";
 
@@ -100,22 +101,12 @@ const LONGEST_WAIT_MS = 3_600_000;
  * 0 when nothing is asked for.
  */
 export function requestedWaitMs(status: number, headers: IncomingHttpHeaders, now: number): number {
-  const waits = [afterMs(headers["retry-after"], now)];
+  const waits = [retryAfterMs(headers["retry-after"], now)];
   if (status === 429) {
     waits.push(untilDateMs(text(headers["ratelimit-resettime"]), now));
     waits.push(untilEpochSecondsMs(text(headers["ratelimit-reset"]), now));
   }
   return Math.min(LONGEST_WAIT_MS, Math.max(0, ...waits));
-}
-
-function afterMs(value: string | undefined, now: number): number {
-  if (value !== undefined && /^\s*\d+\s*$/.test(value)) return Number(value) * 1_000;
-  return untilDateMs(value, now);
-}
-
-function untilDateMs(value: string | undefined, now: number): number {
-  const at = Date.parse(value ?? "");
-  return Number.isNaN(at) ? 0 : at - now;
 }
 
 function untilEpochSecondsMs(value: string | undefined, now: number): number {

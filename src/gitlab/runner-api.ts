@@ -127,6 +127,7 @@ export const JobPayload = z.looseObject({
     project_id: z.number().nullish(),
     project_name: z.string().nullish(),
     project_full_path: z.string().nullish(),
+    pipeline_id: z.unknown().optional(),
     /** For the statistics; a job is not refused for it. */
     time_in_queue_seconds: z.number().nullish().catch(null),
   }),
@@ -141,6 +142,16 @@ export const JobPayload = z.looseObject({
     .nullish()
     .catch(null),
   dependencies: z.array(Dependency).nullish(),
+  /** Where GitLab makes traces itself, the one that the job belongs to. A shape that is not known is no reason to refuse the job. */
+  features: z
+    .looseObject({
+      tracing: z
+        .looseObject({ trace_id: z.unknown().optional(), span_parent_id: z.unknown().optional() })
+        .nullish()
+        .catch(null),
+    })
+    .nullish()
+    .catch(null),
   credentials: z.array(z.looseObject({ password: z.string().nullish() })).nullish(),
 });
 export type JobPayload = z.infer<typeof JobPayload>;

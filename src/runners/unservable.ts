@@ -16,7 +16,7 @@ import type { LeftAlone } from "../discovery/pending-job-index.ts";
 import type { JobFailure } from "../domain/job-end.ts";
 import type { Pool } from "../domain/pool.ts";
 import { routeJob, type TagRules } from "../domain/routing.ts";
-import type { JobAnswer, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
+import type { JobAnswer, JobPayload, RunnerApi, RunnerInfo } from "../gitlab/runner-api.ts";
 import type { ManagedRunner } from "../store/jobs-by-tag.ts";
 import type { Claim, JobStore } from "../store/store.ts";
 import type { RunnerProvisioner } from "./provisioner.ts";
@@ -44,6 +44,8 @@ export interface UnservableOptions {
   readonly rules: () => TagRules;
   readonly runnerInfo: (pool: Pool) => RunnerInfo | undefined;
   readonly config: () => WebhookConfig["unservable"];
+  /** The trace that a claimed job belongs to; undefined when it is to have none. */
+  readonly trace?: ((payload: JobPayload) => Claim["trace"]) | undefined;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -239,14 +241,15 @@ async function keep(
   pollMs: number,
 ): Promise<boolean> {
   const { provisioner, log } = deps;
+  const answer = { payload, raw, pollMs, trace: deps.trace?.(payload) };
   const routing = routeJob(tags, deps.rules());
   let claim: Claim;
   if (routing.kind === "route") {
     const own = provisioner.assign(payload.id, { ...pool, size: routing.route.size });
-    claim = claimOf({ ...pool, name: own.name, size: own.size }, payload, raw, pollMs);
+    claim = claimOf({ ...pool, name: own.name, size: own.size }, answer);
   } else {
     const reason = routing.kind === "refused" ? routing.reason : "its tag names no machine any more";
-    claim = { ...claimOf(pool, payload, raw, pollMs), failure: failureOf(reason) };
+    claim = { ...claimOf(pool, answer), failure: failureOf(reason) };
   }
   const onFailure = (problem: string) => log.warn({ jobId: payload.id, problem }, "waiting for the store");
   await storeClaim({ ...deps, onFailure }, claim, new Secret(payload.token));

@@ -15,6 +15,7 @@ import {
   refuseWrongKey,
   retireUnreadable,
 } from "./installation-key.ts";
+import { createTraceChanges } from "./job-traces.ts";
 import { createJobMoves, readPayload } from "./jobs.ts";
 import { createLive } from "./live.ts";
 import { checkLink, createDrainedHostChanges, createMachineLinks, createMachineMoves } from "./machines.ts";
@@ -125,6 +126,7 @@ async function assemble({
     payload: (jobId) => named(`reading the payload of job ${jobId}`, () => readPayload(db, vault, jobId)),
     runnerToken: (key) => named(`reading the token of runner ${key}`, () => readRunnerToken(db, vault, key)),
     ...createJobMoves(write, vault),
+    ...createTraceChanges(write),
     ...createMachineMoves(write),
     ...createMachineLinks(write, random),
     checkLink: (machineId, secret) =>

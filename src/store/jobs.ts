@@ -2,6 +2,7 @@ import { type Insertable, type Kysely, type RawBuilder, type SqlBool, sql } from
 import type { JobEnding, JobFailure } from "../domain/job-end.ts";
 import { type JobResult, type JobState, jobSourcesOf, unfinishedJobStates } from "../domain/states.ts";
 import type { Peaks } from "../domain/usage.ts";
+import { insertTrace } from "./job-traces.ts";
 import { insertMachine, machineRow, moveMachine, stopMachine } from "./machines.ts";
 import { prepared } from "./prepared.ts";
 import type { Claim, Job, JobFilter, NewMachine, Store } from "./store.ts";
@@ -150,6 +151,7 @@ async function insertJob(change: Change, vault: Vault, claim: Claim): Promise<bo
   });
   if (!written(change, rows[0])) return false;
   await addPayload(change.tx, { jobId, sealed: vault.payloads.seal(jobId, payload) });
+  if (claim.trace) await insertTrace(change, { jobId, ...claim.trace });
   const queued = claim.queuedMs === undefined ? {} : { queuedMs: claim.queuedMs };
   change.record(
     "job:claimed",
@@ -240,7 +242,7 @@ async function finishJob(
   change: Change,
   id: number,
   result: JobResult,
-  { reason, cause }: JobEnding = {},
+  { reason, cause, toldAt }: JobEnding = {},
 ): Promise<boolean> {
   const job = await moveJob(change, id, "finished", {
     finishedAt: change.now,
@@ -254,6 +256,7 @@ async function finishJob(
   const why = {
     ...(job.reason === null ? {} : { reason: job.reason }),
     ...(job.cause === null ? {} : { cause: job.cause }),
+    ...(toldAt === undefined ? {} : { toldAt }),
   };
   change.record("job:finished", { jobId: id, machineId: job.machineId }, { result, ...why });
   return true;

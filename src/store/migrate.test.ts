@@ -6,6 +6,7 @@ import { Migrator } from "kysely/migration";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { lastingPglite } from "../../test/builders/databases.ts";
 import { aDelivery } from "../../test/builders/delivery.ts";
+import { aClaim } from "../../test/builders/job.ts";
 import { aGivenRunner, aNewRunner } from "../../test/builders/managed-runner.ts";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
@@ -15,6 +16,7 @@ import { up as createWebhooksAndRunners } from "./migrations/0002-webhooks-and-r
 import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
 import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import { up as createFailureCauses } from "./migrations/0005-failure-causes.ts";
+import { up as createUsage } from "./migrations/0006-usage.ts";
 import { sqliteDialect } from "./sqlite.ts";
 
 /** In the order of the releases: the first of them are the schema of an older one. */
@@ -24,6 +26,7 @@ const steps = [
   ["0003-machine-links", { up: createMachineLinks }],
   ["0004-drained-hosts", { up: createDrainedHosts }],
   ["0005-failure-causes", { up: createFailureCauses }],
+  ["0006-usage", { up: createUsage }],
 ] as const;
 
 /** An empty database with the schema that the first so many migrations make. */
@@ -97,6 +100,20 @@ async function writeWithoutUsage(dialect: Dialect): Promise<void> {
     await sql`insert into machines (id, job_id, pool, driver, host, image, cpus, memory_mib, disk_mib, state, created_at,
       gone_at) values (${machine}, ${id}, 'small', 'fake', 'local', 'sha256:0', 2, 1024, 4096,
       ${at === 4 ? "gone" : at === 1 ? "booting" : "busy"}, 1000, ${at === 4 ? 61000 : null})`.execute(db);
+  }
+  await db.destroy();
+}
+
+/** A job in each state, as releases without traces left them. */
+async function writeWithoutTraces(dialect: Dialect): Promise<void> {
+  const db = await openOlder(dialect, 6);
+  for (const [at, state] of ["claimed", "starting", "running", "failing", "finished"].entries()) {
+    await sql`insert into jobs (id, pool, runner, state, name, stage, project, cpus, memory_mib, disk_mib, timeout_ms,
+      attempt, trace_head, trace_size, claimed_at, finished_at, result)
+      values (${at + 1}, 'small', 'glrt-abcd', ${state}, 'build', 'test', 'group/project', 1, 1024, 4096, 3600000,
+      1, '', 0, 1000, ${state === "finished" ? 2000 : null}, ${state === "finished" ? "success" : null})`.execute(
+      db,
+    );
   }
   await db.destroy();
 }
@@ -192,4 +209,28 @@ describe("a database of a version before", () => {
     ]);
     await store.close();
   });
+
+  test.each([
+    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
+    ["PGlite", connectToPglite],
+  ])(
+    "without traces has its jobs end untraced on %s, and traces those claimed from now on",
+    async (_name, start) => {
+      const connect = await start();
+      await writeWithoutTraces(connect());
+
+      const keyFile = join(directory, "key");
+      const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+
+      for (const id of [1, 2, 3, 4]) expect(await store.finishJob(id, "success")).toBe(true);
+      expect(await store.dueTraces(10)).toEqual([]);
+      expect(await store.trace(1)).toBeUndefined();
+      const trace = { traceId: "4bf92f3577b34da6a3ce929d0e0e4736", parentSpanId: null };
+      const ids = { pipelineId: 99, projectId: 7 };
+      expect(await store.claim(aClaim({ jobId: 6, trace: { ...trace, ...ids } }))).toBe(true);
+      expect(await store.finishJob(6, "canceled")).toBe(true);
+      expect(await store.dueTraces(10)).toEqual([{ jobId: 6, ...trace, ...ids }]);
+      await store.close();
+    },
+  );
 });

@@ -13,9 +13,10 @@ const KEEP_DELIVERIES_MS = { least: 48 * HOUR_MS, most: 72 * HOUR_MS };
 
 type DeleteBatch = (tx: Transaction<Tables>, before: number, now: number) => Promise<bigint>;
 
-/** Machines first, because they refer to jobs; events last, because they stay as long as what they are about. */
+/** Machines and traces first, because they refer to jobs; events last, because they stay as long as what they are about. */
 const steps: readonly DeleteBatch[] = [
   deleteMachines,
+  deleteTraces,
   deleteJobs,
   deleteRunners,
   deleteEvents,
@@ -53,17 +54,34 @@ async function deleteMachines(tx: Transaction<Tables>, before: number): Promise<
   return (await tx.deleteFrom("machines").where("id", "in", old).executeTakeFirst()).numDeletedRows;
 }
 
+async function deleteTraces(tx: Transaction<Tables>, before: number): Promise<bigint> {
+  const old = oldJobs(tx, before)
+    .where(({ exists, selectFrom }) =>
+      exists(selectFrom("jobTraces").select("jobId").whereRef("jobTraces.jobId", "=", "jobs.id")),
+    )
+    .limit(BATCH_ROWS);
+  return (await tx.deleteFrom("jobTraces").where("jobId", "in", old).executeTakeFirst()).numDeletedRows;
+}
+
 async function deleteJobs(tx: Transaction<Tables>, before: number): Promise<bigint> {
-  const old = tx
+  const old = oldJobs(tx, before)
+    .where(({ not, exists, selectFrom }) =>
+      not(exists(selectFrom("jobTraces").select("jobId").whereRef("jobTraces.jobId", "=", "jobs.id"))),
+    )
+    .limit(BATCH_ROWS);
+  return (await tx.deleteFrom("jobs").where("id", "in", old).executeTakeFirst()).numDeletedRows;
+}
+
+/** Those of which no machine is left. */
+function oldJobs(tx: Transaction<Tables>, before: number) {
+  return tx
     .selectFrom("jobs")
     .select("jobs.id")
     .where("jobs.state", "=", "finished")
     .where("finishedAt", "<", before)
     .where(({ not, exists, selectFrom }) =>
       not(exists(selectFrom("machines").select("machines.id").whereRef("machines.jobId", "=", "jobs.id"))),
-    )
-    .limit(BATCH_ROWS);
-  return (await tx.deleteFrom("jobs").where("id", "in", old).executeTakeFirst()).numDeletedRows;
+    );
 }
 
 /** Their tokens were erased when they went. */

@@ -2,6 +2,7 @@
 import { Kysely } from "kysely";
 import { readDeliveries, readDeliveryOfJob, readProjects } from "./deliveries.ts";
 import { toStoreError } from "./errors.ts";
+import { countWaitingTraces, readDueTraces, readTrace } from "./job-traces.ts";
 import { readJob, readJobs } from "./jobs.ts";
 import { readDrainedHosts, readMachine, readMachines } from "./machines.ts";
 import { readRunners } from "./runners.ts";
@@ -16,6 +17,9 @@ type StoreReads = Pick<
   Store,
   | "job"
   | "jobs"
+  | "trace"
+  | "dueTraces"
+  | "waitingTraces"
   | "usage"
   | "machine"
   | "machines"
@@ -32,6 +36,9 @@ export function createReads(db: Kysely<Tables>): StoreReads {
   return {
     job: (id) => named(`reading job ${id}`, () => readJob(db, id)),
     jobs: (filter = {}) => named("listing jobs", () => readJobs(db, filter)),
+    trace: (jobId) => named(`reading the trace of job ${jobId}`, () => readTrace(db, jobId)),
+    dueTraces: (limit) => named("listing traces to be made", () => readDueTraces(db, limit)),
+    waitingTraces: () => named("counting traces to be made", () => countWaitingTraces(db)),
     usage: (filter) => named("adding up what jobs have used", () => readUsage(db, filter)),
     machine: (id) => named(`reading machine ${id}`, () => readMachine(db, id)),
     machines: (filter = {}) => named("listing machines", () => readMachines(db, filter)),

@@ -18,6 +18,7 @@ import { up as createMachineLinks } from "./migrations/0003-machine-links.ts";
 import { up as createDrainedHosts } from "./migrations/0004-drained-hosts.ts";
 import { up as createFailureCauses } from "./migrations/0005-failure-causes.ts";
 import { up as createUsage } from "./migrations/0006-usage.ts";
+import { up as createJobTraces } from "./migrations/0007-job-traces.ts";
 import type { Tables } from "./tables.ts";
 
 export const IN_MEMORY = ":memory:";
@@ -130,6 +131,7 @@ const migrations = {
   "0004-drained-hosts": { up: createDrainedHosts },
   "0005-failure-causes": { up: createFailureCauses },
   "0006-usage": { up: createUsage },
+  "0007-job-traces": { up: createJobTraces },
 };
 
 /** Brings the schema up to this program's. All missing steps are one transaction: a crash leaves none half done. */

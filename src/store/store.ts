@@ -14,6 +14,7 @@ import type { EventDetails, EventKind, LifecycleEvent } from "../domain/events.t
 import type { FailureCause, JobEnding, JobFailure } from "../domain/job-end.ts";
 import type { Size } from "../domain/size.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
+import type { TraceContext } from "../domain/trace-context.ts";
 import type { Peaks } from "../domain/usage.ts";
 import type { DeliveryStore, RunnerStore } from "./jobs-by-tag.ts";
 
@@ -100,6 +101,16 @@ export interface Claim {
   readonly payload: string;
   /** Why it is to be failed and never started: it is `failing` as soon as it is known. */
   readonly failure?: JobFailure;
+  /** Its trace is to be made when it has ended; left out where nobody wants one. */
+  readonly trace?: Omit<JobTrace, "jobId"> | undefined;
+}
+
+/** What of GitLab's payload the trace of a job needs, kept when that is erased. */
+export interface JobTrace extends TraceContext {
+  readonly jobId: number;
+  /** GitLab's ids. */
+  readonly pipelineId: number | null;
+  readonly projectId: number | null;
 }
 
 /** Which jobs a list has; what is left out limits nothing. */
@@ -209,6 +220,23 @@ export interface JobStore {
   notePeaks(jobId: number, machineId: string, peaks: Peaks): Promise<Moved>;
 }
 
+/** Traces of jobs. */
+export interface TraceStore {
+  /** The trace that a job belongs to; undefined for one that is not traced. */
+  trace(jobId: number): Promise<JobTrace | undefined>;
+  /**
+   * Jobs whose trace is to be made: GitLab has their end and none of their machines is left, so that nothing more will happen. Those that
+   * ended first come first.
+   */
+  dueTraces(limit: number): Promise<JobTrace[]>;
+  /** How many jobs that have ended wait for their trace to be made, those with a machine that is left included. */
+  waitingTraces(): Promise<number>;
+  /** Somebody has taken these traces, or never will: they are due no more. */
+  settleTraces(jobIds: readonly number[]): Promise<void>;
+  /** Settles all of jobs that ended before (epoch ms), due or not. Returns how many. */
+  giveUpTraces(endedBefore: number): Promise<number>;
+}
+
 /** Machines, and the secrets by which they prove themselves. */
 export interface MachineStore {
   machine(id: string): Promise<Machine | undefined>;
@@ -256,12 +284,13 @@ export interface EventStore {
     about: { jobId?: number | undefined; machineId?: string | undefined },
     detail: EventDetails[Kind],
   ): Promise<void>;
-  /** Oldest first, at most `limit` (default 1,000); the next page begins after the last `seq`. */
+  /** Oldest first, at most `limit` (default 1,000), of all kinds unless some are named; the next page begins after the last `seq`. */
   events(filter: {
     jobId?: number;
     machineId?: string;
     afterSeq?: number;
     limit?: number;
+    kinds?: readonly EventKind[];
   }): Promise<LifecycleEvent[]>;
   /** The number of the newest; 0 before the first. */
   lastEvent(): Promise<number>;
@@ -270,7 +299,14 @@ export interface EventStore {
 }
 
 /** All of it. */
-export interface Store extends JobStore, MachineStore, HostStore, EventStore, DeliveryStore, RunnerStore {
+export interface Store
+  extends JobStore,
+    TraceStore,
+    MachineStore,
+    HostStore,
+    EventStore,
+    DeliveryStore,
+    RunnerStore {
   /** A stable random id of this installation, made at first start. */
   readonly installationId: string;
 

@@ -4,11 +4,13 @@ import type { EventKind } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 import type { JobResult, JobState, MachineState } from "../domain/states.ts";
 import type { Delivery, KnownProject, ManagedRunner } from "./jobs-by-tag.ts";
+import type { JobTrace } from "./store.ts";
 
 /** The tables as queries see them; the columns are these names in snake case. Times are epoch ms. */
 export interface Tables {
   jobs: JobRow;
   payloads: PayloadRow;
+  jobTraces: JobTraceRow;
   machines: MachineRow;
   machineLinks: MachineLinkRow;
   events: EventRow;
@@ -77,6 +79,12 @@ export interface MachineRow extends SizeColumns {
 interface PayloadRow {
   jobId: number;
   sealed: Uint8Array;
+}
+
+/** There for jobs that are traced. */
+interface JobTraceRow extends JobTrace {
+  /** When its trace was made and taken, or given up; null until then. */
+  readonly settledAt: number | null;
 }
 
 /** From `creating` to `stopping`, for machines on other hosts. */

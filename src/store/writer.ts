@@ -179,6 +179,7 @@ export async function readEvents(
   if (filter.jobId !== undefined) query = query.where("jobId", "=", filter.jobId);
   if (filter.machineId !== undefined) query = query.where("machineId", "=", filter.machineId);
   if (filter.afterSeq !== undefined) query = query.where("seq", ">", filter.afterSeq);
+  if (filter.kinds !== undefined) query = query.where("kind", "in", filter.kinds);
   const rows = await query.limit(filter.limit ?? DEFAULT_LIMIT).execute();
   return rows.map(toEvent);
 }

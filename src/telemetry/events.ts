@@ -5,8 +5,10 @@ import { composeJobRecord, type JobRecord } from "./job-record.ts";
 export interface EventLogDeps {
   /** Calls the listener for each event from now on; returns the way to stop. */
   readonly onEvent: (listener: (event: LifecycleEvent) => void) => () => void;
-  /** All events of a job, oldest first, those before this process included. */
+  /** The events of a job that its record is made of (`kindsOfRecord`), oldest first, those before this process included. */
   readonly history: (jobId: number) => Promise<readonly LifecycleEvent[]>;
+  /** The trace of a job; by default none has one. */
+  readonly traceIdOf?: (jobId: number) => Promise<string | undefined>;
   readonly log: Log;
   /** Hears of each job's record as it is written. Must not throw. */
   readonly onRecord?: ((record: JobRecord) => void) | undefined;
@@ -62,15 +64,18 @@ const lines: Readonly<Record<EventKind, readonly [Level, string]>> = {
  * Writes a line for each event, and one record for each job when its story is complete. Returns the way to stop, which
  * resolves when records under way are written.
  */
-export function logEvents({ onEvent, history, log, onRecord }: EventLogDeps): () => Promise<void> {
+export function logEvents(deps: EventLogDeps): () => Promise<void> {
+  const { onEvent, history, traceIdOf = async () => undefined, log, onRecord } = deps;
   const underWay = new Set<Promise<void>>();
   /** Machines that this process has seen being made and not gone: until they are, the story of their job is not complete. */
   const machines = new Map<string, number | null>();
 
   async function recordIfComplete(event: LifecycleEvent, jobId: number): Promise<void> {
     try {
-      const record = composeJobRecord(await history(jobId), event);
-      if (record === undefined) return;
+      const told = composeJobRecord(await history(jobId), event);
+      if (told === undefined) return;
+      const traceId = await traceIdOf(jobId);
+      const record = { ...told, ...(traceId === undefined ? {} : { traceId }) };
       log.info({ ...record, durationMs: record.phases.totalMs }, "job record");
       onRecord?.(record);
     } catch (error) {

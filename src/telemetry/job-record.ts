@@ -1,4 +1,4 @@
-import type { LifecycleEvent } from "../domain/events.ts";
+import type { EventKind, LifecycleEvent } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 
 /** What a job cost and how it ended: one line of the log. Milliseconds; a phase that did not happen is left out. */
@@ -17,6 +17,8 @@ export interface JobRecord {
   readonly host?: string;
   readonly driver?: string;
   readonly attempts: number;
+  /** The trace that tells of it, where one is made. */
+  readonly traceId?: string;
   readonly phases: JobPhases;
 }
 
@@ -42,6 +44,20 @@ interface JobPhases {
   /** Claimed → acknowledged. */
   readonly totalMs?: number;
 }
+
+/** A guest may fill its job's history with other events. */
+export const kindsOfRecord = [
+  "job:claimed",
+  "job:starting",
+  "job:running",
+  "job:finished",
+  "machine:creating",
+  "machine:images-here",
+  "machine:booting",
+  "machine:heard",
+  "machine:ready",
+  "machine:gone",
+] as const satisfies readonly EventKind[];
 
 type EventOf<Kind extends LifecycleEvent["kind"]> = Extract<LifecycleEvent, { kind: Kind }>;
 

@@ -95,7 +95,13 @@ export const Explanation = z.object({
 });
 export type Explanation = z.infer<typeof Explanation>;
 
-export const JobReport = z.object({ job: JobView, events: z.array(EventView), explanation: Explanation });
+export const JobReport = z.object({
+  job: JobView,
+  events: z.array(EventView),
+  explanation: Explanation,
+  /** The trace that tells of it, where one is made (32 hex digits). */
+  traceId: z.string().nullable().default(null),
+});
 export type JobReport = z.infer<typeof JobReport>;
 
 /** A job of GitLab's that was never claimed here. */

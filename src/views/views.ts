@@ -31,7 +31,10 @@ const PAGE = 1_000;
 const MOST_EVENTS = 10_000;
 
 export interface ViewDeps {
-  readonly store: Pick<Store, "job" | "jobs" | "usage" | "machine" | "machines" | "events" | "lastEvent"> &
+  readonly store: Pick<
+    Store,
+    "job" | "jobs" | "usage" | "machine" | "machines" | "events" | "lastEvent" | "trace"
+  > &
     WebhookReads;
   readonly now: () => number;
   /** What the running program knows about an unfinished job beyond the store, in words: what it waits for. See `blockersOf`. */
@@ -50,6 +53,7 @@ export function createViews({ store, now, explain, explainPending }: ViewDeps): 
       job: jobView(job),
       events: events.map(toEventView),
       explanation: { ...explanation, cause: cause || null },
+      traceId: (await store.trace(job.id))?.traceId ?? null,
     };
   }
 

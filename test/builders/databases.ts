@@ -84,7 +84,7 @@ async function startPglite(): Promise<TestDatabase> {
     connect: () => new PGliteDialect({ pglite }),
     clear: async () => {
       await server.exec(
-        "truncate events, machine_links, machines, payloads, jobs, deliveries, projects, runner_tokens, runners, drained_hosts, meta; update counters set value = 0",
+        "truncate events, machine_links, machines, payloads, job_traces, jobs, deliveries, projects, runner_tokens, runners, drained_hosts, meta; update counters set value = 0",
       );
     },
     stop: () => server.close(),

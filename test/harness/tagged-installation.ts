@@ -11,7 +11,7 @@ import { type Components, composeApp } from "../../src/app/compose.ts";
 import { metricsOf } from "../../src/app/metrics.ts";
 import { openServers } from "../../src/app/servers.ts";
 import { systemClock } from "../../src/base/clock.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { freePort } from "../../src/demo/workspace.ts";
 import type { Capacity, Size } from "../../src/domain/size.ts";
@@ -27,6 +27,9 @@ export interface TaggedOptions {
   readonly webhook?: Readonly<Record<string, unknown>>;
   /** Laid over `webhook.runners`. */
   readonly runners?: Readonly<Record<string, unknown>>;
+  /** Further sections of the configuration. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  readonly log?: Log;
   readonly capacity?: Capacity;
   /** How long each job works, or each in a machine of this size. */
   readonly workMs?: number | ((size: Size) => number);
@@ -87,7 +90,7 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const capacity = options.capacity === undefined ? {} : { capacity: options.capacity };
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const overrides = { fleet: createFleet([driver]), images };
-  const log = silentLog;
+  const { log = silentLog } = options;
   const metrics = metricsOf(config, log, cleanups);
   const components = await composeApp(
     { config: () => config, log, version: "0", overrides, metrics },
@@ -147,6 +150,7 @@ async function configure(directory: string, gitlab: StandInGitLab, options: Tagg
     metrics: options.metrics ?? {},
     // On a busy computer jobs take seconds, and the question whether one is still wanted may cross with its end on the way.
     scheduler: { standingInterval: "1h" },
+    ...options.settings,
   };
   const file = join(directory, "firerunner.yaml");
   await writeFile(file, stringify(settings), { mode: 0o600 });

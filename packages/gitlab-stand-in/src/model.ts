@@ -140,6 +140,8 @@ export interface Job {
   heldCount: number;
   /** The answer that told the runner of the job's end has been sent whole. */
   endAnswered: boolean;
+  /** The trace that GitLab makes of it, where it makes traces. */
+  tracing?: { readonly traceId: string; readonly spanParentId: string };
   readonly createdAt: number;
   pendingAt: number | undefined;
   /** Claimed by a runner. */

@@ -82,8 +82,15 @@ export function jobPayload(job: Job, jobs: readonly Job[], serverUrl: string): R
       trace_sections: true,
       token_mask_prefixes: ["glpat-", "glrt-", "glcbt-"],
       failure_reasons: failureReasons,
+      ...tracingOf(job),
     },
   };
+}
+
+function tracingOf({ tracing }: Job): Record<string, unknown> {
+  if (tracing === undefined) return {};
+  const { traceId, spanParentId } = tracing;
+  return { tracing: { trace_id: traceId, span_parent_id: spanParentId, otel_endpoints: [] } };
 }
 
 function imageOf({ name, entrypoint, pullPolicy, docker }: ImageDefinition): Record<string, unknown> {

@@ -164,6 +164,8 @@ export interface JobSession {
   readonly timeoutMs: number;
   /** The end that the guest has told GitLab, whether or not GitLab's answer came. */
   told: FinalUpdate | undefined;
+  /** When it told so first (epoch ms). */
+  toldAt: number | undefined;
   /** Where GitLab sent uploads instead (`https://other.example.com`). */
   uploadOrigin: string | undefined;
   /** Whose caches it may have; undefined when it names none. */

@@ -6,7 +6,7 @@ import { MIB_BYTES } from "../../base/units.ts";
 import type { Pool } from "../../domain/pool.ts";
 import type { GitLabHttp } from "../../gitlab/http.ts";
 import type { RunnerApi } from "../../gitlab/runner-api.ts";
-import type { Machine, Store } from "../../store/store.ts";
+import type { Job, Machine, Store } from "../../store/store.ts";
 import type { RelaySettings } from "../config.ts";
 import type { AddressGuard, Resolve } from "../egress/addresses.ts";
 import type { Dialer } from "../egress/egress-dialer.ts";
@@ -61,6 +61,7 @@ export function createHandlers(options: RelayOptions, context: HandlersContext):
     ...{ store, http, clock, redeliverAfterMs, onDelivered },
     inContainers: options.inContainers ?? (async () => false),
     pulledImages: options.pulledImages ?? (async () => []),
+    traceparentOf: options.traceparentOf ?? (async () => undefined),
     whyNoCaches: (image) => reasonForNoCaches(options.cache, image),
   });
   const caches = createCacheHandlers({ store, cache: options.cache });
@@ -153,6 +154,8 @@ export interface RelayOptions {
   readonly inContainers?: (machine: Machine) => Promise<boolean>;
   /** Those that it pulls there; by default all are on its disks. */
   readonly pulledImages?: PulledImages;
+  /** Under which span a job may hang its own; by default it is told of none. */
+  readonly traceparentOf?: (job: Job) => Promise<string | undefined>;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RelaySettings;

@@ -21,6 +21,8 @@ export interface JobDeliveryOptions {
   readonly pulledImages: PulledImages;
   /** Why machines of this image (its digest) keep no caches, in words for the log; undefined where they do. */
   readonly whyNoCaches: (image: string) => Promise<string | undefined>;
+  /** Under which span the job may hang its own, as TRACEPARENT says it; undefined where it is not to know. */
+  readonly traceparentOf: (job: Job) => Promise<string | undefined>;
   /** Called when the guest has been given the job: its trace may begin. */
   readonly onDelivered: (guest: Guest, session: JobSession) => void;
 }
@@ -32,6 +34,7 @@ interface Delivery {
   readonly hasImages: boolean;
   /** Undefined where caches are kept. */
   readonly whyNoCaches: string | undefined;
+  readonly traceparent: string | undefined;
   readonly payload: string;
 }
 
@@ -64,7 +67,8 @@ export function createJobDelivery(options: JobDeliveryOptions): (exchange: Excha
     const payload = await store.payload(job.id);
     if (payload === undefined) return undefined;
     if (job.state !== "starting" && job.state !== "running") return undefined;
-    const given = { job, payload, ...(await outfitOf(options, machine)) };
+    const traceparent = await options.traceparentOf(job);
+    const given = { job, payload, traceparent, ...(await outfitOf(options, machine)) };
     if (job.state === "running") return await redelivery(guest, given);
     return await handOver(guest, machine, given);
   }
@@ -119,8 +123,8 @@ async function outfitOf(
   };
 }
 
-function rewriteOf({ hasImages, whyNoCaches }: Delivery) {
-  return { hasImages, withoutCaches: whyNoCaches !== undefined };
+function rewriteOf({ hasImages, whyNoCaches, traceparent }: Delivery) {
+  return { hasImages, traceparent, withoutCaches: whyNoCaches !== undefined };
 }
 
 /** Sends the payload, and notes whether it got as far as the connection. */

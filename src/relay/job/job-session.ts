@@ -30,6 +30,7 @@ export function sessionOf(job: Job, payload: string): JobSession {
     isCanceling: false,
     timeoutMs: job.timeoutMs,
     told: undefined,
+    toldAt: undefined,
     uploadOrigin: undefined,
     cache: cacheJobOf(parsed),
     cachedBytes: 0,
@@ -153,10 +154,12 @@ function resultOf(session: JobSession, state: FinalUpdate["state"], status: stri
  * Why the job ended so. What its runner told is believed when GitLab has the same result, also when GitLab's answer to it was lost and
  * only a later one says that the job is over.
  */
-function endingOf({ told, timeoutMs }: JobSession, result: JobResult): JobEnding {
-  return result === "failed" && told?.state === "failed"
-    ? endByRunner(told.failureReason, timeoutMs)
-    : endByGitLab(result);
+function endingOf({ told, toldAt, timeoutMs }: JobSession, result: JobResult): JobEnding {
+  const ending =
+    result === "failed" && told?.state === "failed"
+      ? endByRunner(told.failureReason, timeoutMs)
+      : endByGitLab(result);
+  return toldAt === undefined ? ending : { ...ending, toldAt };
 }
 
 /** A script that fails speaks for itself; anything else is named. */

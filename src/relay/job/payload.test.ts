@@ -23,6 +23,24 @@ test("names private authorities of GitLab's as its runner does, unless the job h
   ]);
 });
 
+test("says under which span the job may hang its own, unless the job says so itself", () => {
+  const way = { origin: "https://g.example.com", basePath: "", relayHost: "10.0.2.100" };
+  const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const variables = (given: object[], told?: string) => {
+    const raw = JSON.stringify({ id: 1, token: "t", variables: given });
+    const { variables: all } = JSON.parse(rewritePayload(raw, { ...way, traceparent: told }));
+    return all.filter(({ key }: { key: string }) => key === "TRACEPARENT");
+  };
+
+  expect(variables([])).toEqual([]);
+  expect(variables([], traceparent)).toEqual([
+    { key: "TRACEPARENT", value: traceparent, public: true, masked: false },
+  ]);
+  expect(variables([{ key: "TRACEPARENT", value: "own" }], traceparent)).toEqual([
+    { key: "TRACEPARENT", value: "own" },
+  ]);
+});
+
 function rewritten(overrides: Parameters<typeof aPayload>[0] = {}, basePath = "", withoutCaches = false) {
   const raw = JSON.stringify(aPayload(overrides));
   return JSON.parse(

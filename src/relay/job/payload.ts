@@ -22,6 +22,8 @@ export interface PayloadRewrite {
   readonly authorities?: string | undefined;
   /** Nobody keeps its caches. */
   readonly withoutCaches?: boolean;
+  /** Says where spans of the job's own belong, as the variable TRACEPARENT; undefined where the job is not to know. */
+  readonly traceparent?: string | undefined;
   /** Its runner finds all images in the machine, whatever the job says of how they are to be got. */
   readonly hasImages?: boolean;
 }
@@ -41,7 +43,7 @@ export function rewritePayload(raw: string, rewrite: PayloadRewrite): string {
   }
   if (Array.isArray(payload["cache"]) && withoutCaches) payload["cache"] = [];
   if (rewrite.hasImages) withoutPullPolicies(payload);
-  const attempted = withAttempts(payload["variables"]);
+  const attempted = withTraceparent(withAttempts(payload["variables"]), rewrite.traceparent);
   const variables = withAuthorities(
     withRelayExempt(attempted, relayHost, serviceNames(payload["services"])),
     authorities,
@@ -77,6 +79,14 @@ function withAttempts(variables: unknown): unknown[] {
     .filter((key) => !keys.has(key))
     .map((key) => ({ key, value: "3", public: true, masked: false }));
   return [...given, ...added];
+}
+
+/** A job that says itself where its spans belong keeps its own word. */
+function withTraceparent(variables: readonly unknown[], value: string | undefined): unknown[] {
+  const key = "TRACEPARENT";
+  const isGiven = variables.some((each) => isObject(each) && each["key"] === key);
+  if (value === undefined || isGiven) return [...variables];
+  return [...variables, { key, value, public: true, masked: false }];
 }
 
 /** As GitLab's runner tells of a server whose certificate it was given authorities for: a file's path, once it is in the job. */

@@ -16,6 +16,7 @@ const INTERVAL_HEADER = "x-gitlab-trace-update-interval";
 interface UpdateJobOptions {
   readonly store: Store;
   readonly api: Pick<RunnerApi, "appendTrace">;
+  readonly clock: Clock;
   readonly caller: JobCaller;
   readonly jobEnd: JobEnd;
   readonly intervalSeconds: number;
@@ -27,7 +28,7 @@ type Update = Record<string, unknown>;
 export function createUpdateJob(
   options: UpdateJobOptions,
 ): (exchange: Exchange, jobId: number) => Promise<void> {
-  const { store, api, caller, jobEnd } = options;
+  const { store, api, clock, caller, jobEnd } = options;
 
   async function updateJob(exchange: Exchange, jobId: number): Promise<void> {
     const { guest } = exchange;
@@ -55,6 +56,7 @@ export function createUpdateJob(
     // The sums of a final update cover our lines, so GitLab must have them first.
     if (final) {
       session.told = final;
+      session.toldAt ??= clock.now();
       await ensureOurLines(session, update, final);
     }
     const answer = await caller.call(exchange, {
