@@ -180,9 +180,10 @@ function createApp(deps: PrivateServerDeps, gate: Gate, pair: TlsPair | undefine
   return app;
 }
 
+/** Where nothing can be. */
 function answerUnreadable(reply: FastifyReply): void {
   const message = "this path cannot be read";
-  void reply.code(400).header("connection", "close").send({ code: "bad_request", message, hint: null });
+  void reply.code(404).header("connection", "close").send({ code: "not_found", message, hint: null });
 }
 
 interface Gate {
