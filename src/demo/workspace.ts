@@ -1,10 +1,11 @@
 /** Where a run of the demo keeps everything, FireRunner's configuration in it, and what is left of it at the end. */
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { listenOn } from "../base/listen.ts";
 
 /** Where one run of the demo keeps everything. Paths are short: a socket's path has 107 bytes. */
 export interface Workspace {
@@ -122,14 +123,30 @@ async function writeSecret(workspace: Workspace, name: string, text: string): Pr
   return path;
 }
 
+/** Below those that systems give to whoever asks for any: nobody gets one by chance before it is used, or while its server is away. */
+const FIRST_PORT = 20_000;
+const PORTS = 12_000;
+const MOST_TRIES = 100;
+
 /** A port of loopback that nobody listens on just now. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const port = FIRST_PORT + randomInt(PORTS);
+    if (await isFree(port)) return port;
+  }
+  throw new Error(`none of ${MOST_TRIES} ports of 127.0.0.1 is free`);
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  try {
+    await listenOn(server, { port, host: "127.0.0.1" });
+  } catch {
+    return false;
+  }
   server.close();
   await once(server, "close");
-  return port;
+  return true;
 }
 
 const WAIT_LIMIT_MS = 15_000;

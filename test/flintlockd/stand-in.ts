@@ -3,6 +3,7 @@
  * forgets and what its host keeps are apart, so it can be killed, restarted, cut off and reinstalled like a real one.
  */
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { freePort } from "../../src/demo/workspace.ts";
 import { eventually } from "../harness/eventually.ts";
 import { type CallFaults, createCallFaults } from "./call-faults.ts";
 import { routes } from "./calls.ts";
@@ -65,7 +66,7 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
   const { next, always, take: takeFault } = createCallFaults();
   let daemon: Daemon | undefined;
   let listener: Listener | undefined;
-  let port = 0;
+  const port = await freePort();
   let disposed = false;
 
   const service = createService(host, () => ({
@@ -93,7 +94,6 @@ export async function startFlintlockd(options: StandInOptions = {}): Promise<Fli
     if (listener) return;
     const tls = typeof security === "string" ? undefined : security;
     listener = await listen({ port, tls, wire, serve: handler, now: clock.now });
-    port = listener.port;
     // An address all the same, where nobody answers.
     if (security === "none") await shutServer();
   }

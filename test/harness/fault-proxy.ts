@@ -1,6 +1,7 @@
 /** A TCP link on loopback that can be spoilt, between any two programs that a test lets speak to each other. */
 import { connect, createServer, type Socket } from "node:net";
 import { createListeners } from "../../src/base/listeners.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 
 /** From who opened the connection, or from who answered it. */
 type Way = "there" | "back";
@@ -116,10 +117,8 @@ export async function createFaultProxy({ to, random = Math.random }: FaultProxyO
     });
   }
 
-  await listen(0);
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("a proxy without a port");
-  const { port } = address;
+  const port = await freePort();
+  await listen(port);
   return {
     address: `127.0.0.1:${port}`,
     port,

@@ -1,5 +1,4 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Job, Project } from "@firerunner/gitlab-stand-in/model";
@@ -7,6 +6,7 @@ import { createStandInGitLab, type StandInGitLab } from "@firerunner/gitlab-stan
 import { shellFeatures } from "@firerunner/gitlab-stand-in/test-clients";
 import { stringify } from "yaml";
 import type { JobDefinition } from "../../src/ci/definition.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import { shortDigest } from "../../src/image/manifest.ts";
 import { remember } from "../../src/image/store-records.ts";
 import type { HostStatus } from "../../src/views/api.ts";
@@ -182,12 +182,4 @@ export async function storePublishedImage(directory: string): Promise<void> {
   const { digest } = await storeImage(directory, "tiny", content);
   const publication = { registry: "localhost:5000", name: "fr", tags: ["latest"], pushedAt: 0 };
   await remember(join(directory, shortDigest(digest)), { ...publication, ...publishedImage.published });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address ? address.port : 0;
 }

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -19,6 +18,7 @@ import { type CacheId, digestOfKey } from "../../src/cache/rights.ts";
 import { openS3Storage } from "../../src/cache/s3-storage.ts";
 import type { CacheStorage } from "../../src/cache/storage.ts";
 import type { CacheDefinition, JobDefinition } from "../../src/ci/definition.ts";
+import { freePort } from "../../src/demo/workspace.ts";
 import { createRelayBench, type RelayBench } from "./relay-bench.ts";
 
 /**
@@ -263,12 +263,3 @@ describe.skipIf(versitygw === undefined)("an S3 server of others, which checks s
     await Promise.all([storage.close(), wrong.close()]);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}
