@@ -93,7 +93,7 @@ const ownTimers: Readonly<Record<string, string>> = {
   "src/relay/gateway/guest-server.ts": "slow headers, bodies that stop, connections that linger",
   "src/relay/remote/remote-listener.ts": "a slow handshake",
   "src/relay/gateway/exchange.ts": "a body that stops",
-  "src/server/public/http-server.ts": "server.setTimeout: an idle connection",
+  "src/server/network/http-server.ts": "server.setTimeout: an idle connection",
   "src/server/network/private-server.ts": "socket.setTimeout: a connection of a client that may not ask",
   "packages/gitlab-stand-in/src/exchange.ts":
     "lets an answer's last bytes leave before the connection is cut",

@@ -18,7 +18,7 @@ import {
   parseListener,
   readServerPair,
   resolveListener,
-} from "../../server/public/listener.ts";
+} from "../../server/network/listener.ts";
 import { answer, type DoctorCheck, type Finding, mergeFindings, type RunningFireRunner } from "./findings.ts";
 
 interface ListenerCheckOptions {

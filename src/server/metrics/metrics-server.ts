@@ -5,8 +5,8 @@ import { describeError } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { createKeyedRateLimit } from "../../base/rates.ts";
 import { isSecret, type Secret } from "../../base/secret.ts";
+import type { ServerName } from "../network/listener.ts";
 import { bearerIn, openPrivateServer, type PrivateServer, type Refusal } from "../network/private-server.ts";
-import type { ServerName } from "../public/listener.ts";
 import { wantsOpenMetrics } from "./accept.ts";
 import type { MetricsConfig } from "./config.ts";
 

@@ -9,8 +9,8 @@ import { type Clock, every } from "../../base/clock.ts";
 import { atMost } from "../../base/deadline.ts";
 import { createSampledLog, type Log, type SampledLog } from "../../base/log.ts";
 import type { TlsFiles, TlsPair } from "../../base/tls.ts";
-import { type AddressSet, canonicalAddress, createAddressSet, limitKey } from "../public/client.ts";
-import { createHttpServer, type HttpLimits, tlsOptions } from "../public/http-server.ts";
+import { type AddressSet, canonicalAddress, createAddressSet, limitKey } from "./client.ts";
+import { createHttpServer, type HttpLimits, securityHeaders, tlsOptions } from "./http-server.ts";
 import {
   bind,
   type CertificateReloader,
@@ -18,8 +18,7 @@ import {
   parseListener,
   resolveListener,
   type ServerName,
-} from "../public/listener.ts";
-import { securityHeaders } from "../public/public-app.ts";
+} from "./listener.ts";
 
 /** Open connections of those that may not ask, which get no more than a refusal. */
 const MOST_REFUSED_CONNECTIONS = 8;

@@ -10,24 +10,13 @@ import type { KeyedRateLimit } from "../../base/rates.ts";
 import type { TlsPair } from "../../base/tls.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
-import type { Client } from "./client.ts";
-import { createHttpServer } from "./http-server.ts";
+import type { Client } from "../network/client.ts";
+import { createHttpServer, securityHeaders } from "../network/http-server.ts";
 import type { createClientErrors } from "./refusal.ts";
 import { registerWebhook, type WebhookRouteDeps } from "./webhook-route.ts";
 
 /** GitLab sends up to 20 custom headers of up to 2,048 characters each, beside its own. */
 const MAX_HEADER_BYTES = 64 * 1024;
-
-/**
- * What an answer that no page of a browser is needs. A list of our own: most of what helmet adds is about pages and scripts, and
- * its Strict-Transport-Security would bind every port of this host name, GitLab's own perhaps among them.
- */
-export const securityHeaders: Readonly<Record<string, string>> = {
-  "cache-control": "no-store",
-  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-  "referrer-policy": "no-referrer",
-  "x-content-type-options": "nosniff",
-};
 
 export interface PublicAppDeps extends WebhookRouteDeps, HealthDeps {
   readonly config: HttpConfig;

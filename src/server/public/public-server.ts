@@ -1,7 +1,7 @@
 /**
- * The public server. A connection is counted and may be displaced (connections.ts); a request is one of a client (client.ts) and takes a
- * route of public-app.ts: health, or a webhook (webhook-route.ts), whose body is read (read-body.ts) and kept within a common budget of
- * memory (body-budget.ts) while it is proved. Whatever proves nothing ends in refusal.ts. listener.ts has the addresses and the
+ * The public server. A connection is counted and may be displaced (connections.ts); a request is one of a client (network/client.ts) and takes
+ * a route of public-app.ts: health, or a webhook (webhook-route.ts), whose body is read (read-body.ts) and kept within a common budget of
+ * memory (body-budget.ts) while it is proved. Whatever proves nothing ends in refusal.ts. network/listener.ts has the addresses and the
  * certificate. This file puts all of it together, reloads it and closes it.
  */
 import { Server as TlsServer } from "node:https";
@@ -13,10 +13,8 @@ import { createKeyedRateLimit } from "../../base/rates.ts";
 import { MIB_BYTES } from "../../base/units.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
-import { createBodyBudget } from "./body-budget.ts";
-import { type Client, clientOf, createAddressSet } from "./client.ts";
-import { createConnections } from "./connections.ts";
-import { tlsOptions } from "./http-server.ts";
+import { type Client, clientOf, createAddressSet } from "../network/client.ts";
+import { tlsOptions } from "../network/http-server.ts";
 import {
   bind,
   type CertificateReloader,
@@ -24,7 +22,9 @@ import {
   type Listener,
   parseListener,
   resolveListener,
-} from "./listener.ts";
+} from "../network/listener.ts";
+import { createBodyBudget } from "./body-budget.ts";
+import { createConnections } from "./connections.ts";
 import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
 import { createFairQueue } from "./read-body.ts";
 import { createClientErrors, createRefuse, createTally, type RequestCounts } from "./refusal.ts";

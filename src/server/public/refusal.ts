@@ -7,7 +7,7 @@ import { describeError, systemCode } from "../../base/errors.ts";
 import type { SampledLog } from "../../base/log.ts";
 import type { KeyedRateLimit } from "../../base/rates.ts";
 import { MIB_BYTES } from "../../base/units.ts";
-import { type Client, canonicalAddress, limitKey } from "./client.ts";
+import { type Client, canonicalAddress, limitKey } from "../network/client.ts";
 import type { Connections } from "./connections.ts";
 import { readBody } from "./read-body.ts";
 

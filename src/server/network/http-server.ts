@@ -6,6 +6,17 @@ import { TLS_FLOOR, type TlsPair } from "../../base/tls.ts";
 /** How late a timeout may be. Node's default of 30 s would make a limit of 10 s one of 40 s. */
 const CHECK_MS = 1_000;
 
+/**
+ * What an answer that no page of a browser is needs. A list of our own: most of what helmet adds is about pages and scripts, and
+ * its Strict-Transport-Security would bind every port of this host name, GitLab's own perhaps among them.
+ */
+export const securityHeaders: Readonly<Record<string, string>> = {
+  "cache-control": "no-store",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+};
+
 /** Milliseconds; of all headers of a request together, bytes. */
 export interface HttpLimits {
   readonly headersTimeout: number;
