@@ -32,7 +32,7 @@ interface Case {
 }
 
 const { groups } = parse(readFileSync(join(prometheus, "firerunner.rules.yml"), "utf8")) as {
-  groups: { rules: Rule[] }[];
+  groups: { name: string; rules: Rule[] }[];
 };
 const rules = groups.flatMap((group) => group.rules);
 const alerts = rules.filter((rule) => rule.alert !== undefined);
@@ -51,6 +51,14 @@ describe("firerunner.rules.yml", () => {
     await run("promtool", ["test", "rules", "firerunner.rules.test.yml"], { cwd: prometheus });
 
     expect(stdout).toContain(`SUCCESS: ${rules.length} rules found`);
+  });
+
+  test("its cases say in which order groups come, so that they end the same each time", () => {
+    const { group_eval_order: order } = parse(
+      readFileSync(join(prometheus, "firerunner.rules.test.yml"), "utf8"),
+    ) as { group_eval_order: string[] };
+
+    expect(order).toEqual(groups.map(({ name }) => name));
   });
 
   test("every alert has a case in which it fires, and one beside it in which nothing does", () => {
