@@ -1,16 +1,10 @@
 /** The files of the servers for those who run this installation: metrics, the API. */
 import { Secret } from "../base/secret.ts";
-import type { ApiConfig, ApiToken } from "../server/api/config.ts";
-import type { MetricsConfig } from "../server/metrics/config.ts";
+import type { ApiConfig, ApiSettings, ApiToken } from "../server/api/config.ts";
+import type { MetricsConfig, MetricsSettings } from "../server/metrics/config.ts";
 import { type Check, findTlsFiles, readSecretFile, type SecretOptions } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
 import { oneLineProblem, otherKind } from "./token-text.ts";
-
-/** `metrics` with what its token file holds. */
-export type MetricsSettings = MetricsConfig & { readonly token: Secret | undefined };
-
-/** `api` with what its token files hold. */
-export type ApiSettings = Omit<ApiConfig, "tokens"> & { readonly tokens: ReadonlyMap<string, ApiToken> };
 
 interface Read<Value> {
   readonly value: Value;

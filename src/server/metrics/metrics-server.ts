@@ -8,7 +8,7 @@ import { isSecret, type Secret } from "../../base/secret.ts";
 import type { ServerName } from "../network/listener.ts";
 import { bearerIn, openPrivateServer, type PrivateServer, type Refusal } from "../network/private-server.ts";
 import { wantsOpenMetrics } from "./accept.ts";
-import type { MetricsConfig } from "./config.ts";
+import type { MetricsSettings } from "./config.ts";
 
 const usualLimits = {
   headersTimeout: 5_000,
@@ -28,11 +28,6 @@ export const metricsServerName: ServerName = {
   listenCode: "metrics_listen",
   certificateCode: "metrics_certificate",
 };
-
-/** `metrics` of the configuration, with what its token file holds. */
-interface MetricsSettings extends MetricsConfig {
-  readonly token: Secret | undefined;
-}
 
 export interface MetricsServerDeps {
   readonly config: MetricsSettings;
