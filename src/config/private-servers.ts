@@ -17,12 +17,12 @@ export async function readMetrics(
 ): Promise<Read<MetricsSettings>> {
   const found = await withTlsFiles("metrics", metrics, options);
   const { tokenFile } = metrics;
-  if (tokenFile === undefined)
-    return { value: { ...found.value, token: undefined }, problems: found.problems };
-  const answer = await readSecretFile(tokenFile, checkTokenOf(8), options);
-  if ("value" in answer) return { value: { ...found.value, token: answer.value }, problems: found.problems };
-  const problem = { path: ["metrics", "tokenFile"], message: answer.problem };
-  return { value: { ...found.value, token: undefined }, problems: [...found.problems, problem] };
+  const answer =
+    tokenFile === undefined ? undefined : await readSecretFile(tokenFile, checkTokenOf(8), options);
+  const token = answer && "value" in answer ? answer.value : undefined;
+  const problem =
+    answer && "problem" in answer ? [{ path: ["metrics", "tokenFile"], message: answer.problem }] : [];
+  return { value: { ...found.value, token }, problems: [...found.problems, ...problem] };
 }
 
 /** Two names with one token are refused: the log would name either. */

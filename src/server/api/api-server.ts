@@ -125,7 +125,11 @@ function addRoutes(
     internal: "FireRunner's log says why.",
     methodsAt,
   });
-  app.get(`${API_PREFIX}/openapi.json`, async () => openApiDocument(version));
+  let description: ReturnType<typeof openApiDocument> | undefined;
+  app.get(`${API_PREFIX}/openapi.json`, async () => {
+    description ??= openApiDocument(version);
+    return description;
+  });
   registerRoutes(app, {
     ...{ prefix: API_PREFIX, routes: apiRoutes, deps: { views, ports }, closing },
     callerOf: (request) => callerOf(request) ?? nobody,
