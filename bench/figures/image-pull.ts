@@ -1,6 +1,6 @@
 import { MIB_BYTES } from "../../src/base/units.ts";
 import type { ResolvedImage } from "../../src/image/store.ts";
-import { createHandMachine } from "../../test/vm/boot-by-hand.ts";
+import { beforeItsEnd, createHandMachine } from "../../test/vm/boot-by-hand.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { JOB_IMAGE, machineImage, makeJobImage, needsRunner, playRelay, speak } from "../parts/image-jobs.ts";
@@ -66,10 +66,8 @@ async function run(
   await using machine = await createHandMachine(image, options);
   using relay = await playRelay({ socket: machine.relaySocket, how, script: scripts[how], ...job });
   const startedAt = machine.start();
-  const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
-  died.catch(() => {});
-  const firstMs = (await Promise.race([relay.spoken, died])) - startedAt;
-  const sectors = await Promise.race([relay.sectors, died]);
+  const firstMs = (await beforeItsEnd(machine, relay.spoken)) - startedAt;
+  const sectors = await beforeItsEnd(machine, relay.sectors);
   return { firstMs, writtenMib: (sectors * SECTOR_BYTES) / MIB_BYTES };
 }
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { ResolvedImage } from "../../src/image/store.ts";
 import { createBareRoom } from "../../test/harness/bare-room.ts";
-import { HAND_MACHINE_ID } from "../../test/vm/boot-by-hand.ts";
+import { beforeItsEnd, HAND_MACHINE_ID } from "../../test/vm/boot-by-hand.ts";
 import { compare, type Figure, type Row } from "../core/figure.ts";
 import { summarize } from "../core/statistics.ts";
 import { machineImage, makeJobImage, needsRunner, playRelay, speak } from "../parts/image-jobs.ts";
@@ -40,10 +40,8 @@ async function firstLine(
   const place = { machineId: HAND_MACHINE_ID, relaySocket: play.socket, imageDisks };
   await using room = await createBareRoom(image, place);
   room.start();
-  const died = room.ended.then(async () => Promise.reject(new Error(await room.console())));
-  died.catch(() => {});
-  const given = await Promise.race([relay.given, died]);
-  return (await Promise.race([relay.spoken, died])) - given;
+  const given = await beforeItsEnd(room, relay.given);
+  return (await beforeItsEnd(room, relay.spoken)) - given;
 }
 
 export function summarizeImageStarts(imageMs: readonly number[], shellMs: readonly number[]): Row {

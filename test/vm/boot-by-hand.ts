@@ -26,6 +26,15 @@ export interface HandMachine extends AsyncDisposable {
   console(): Promise<string>;
 }
 
+/** What is waited for of a machine that runs; rejects with its console when it ends first. */
+export async function beforeItsEnd<T>(
+  machine: { readonly ended: Promise<unknown>; console(): Promise<string> },
+  hoped: Promise<T>,
+): Promise<T> {
+  const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
+  return await Promise.race([hoped, died]);
+}
+
 export const HAND_MACHINE_ID = "fr-abcdefgh";
 
 const DEADLINE_MS = 120_000;
@@ -145,12 +154,8 @@ export async function measureGuestBootMs(image: BootImage): Promise<{ relayMs: n
   await new Promise<void>((resolve) => server.listen(machine.relaySocket, resolve));
   try {
     const startedAt = machine.start();
-    const died = machine.ended.then(async () => {
-      throw new Error(`the machine ended before its runner asked for a job: ${await machine.console()}`);
-    });
-    const relayMs = (await Promise.race([relay.promise, died])) - startedAt;
-    const runnerMs = (await Promise.race([runner.promise, died])) - startedAt;
-    died.catch(() => {});
+    const relayMs = (await beforeItsEnd(machine, relay.promise)) - startedAt;
+    const runnerMs = (await beforeItsEnd(machine, runner.promise)) - startedAt;
     return { relayMs, runnerMs };
   } finally {
     server.closeAllConnections();

@@ -8,12 +8,32 @@ import { imageOf } from "../builders/layer.ts";
 import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { temporaryDirectory } from "../builders/temporary-directory.ts";
 import { testImageDirectory } from "../harness/image.ts";
-import { createHandMachine, handBootData } from "./boot-by-hand.ts";
+import { beforeItsEnd, createHandMachine, handBootData } from "./boot-by-hand.ts";
 import { buildTestImage } from "./build-image.ts";
 
 const DEADLINE_MS = 540_000;
 const APPLETS = ["cat", "head", "httpd", "id", "mkdir", "sh", "wget"];
 const IMAGE = "registry.example.com/tools/busybox:1";
+
+/** Runs a job in a machine of two CPUs: how its runner says that it ended, and what GitLab was told until then. */
+async function runJob(
+  image: ResolvedImage,
+  job: object,
+  { imageDisks = [], ...told }: { imageDisks?: string[] } & Parameters<typeof handBootData>[0],
+) {
+  const options = { imageDisks, cpus: 2, deadlineMs: DEADLINE_MS };
+  await using machine = await createHandMachine(image, options);
+  const payload = {
+    ...{ id: 7, token: "glcbt-jobtoken", runner_info: { timeout: 500 } },
+    git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
+    ...job,
+  };
+  const bootData = handBootData(told);
+  await using gitlab = await startRunnerGitLab(payload, { socketPath: machine.relaySocket, bootData });
+  machine.start();
+  const final = await beforeItsEnd(machine, gitlab.finished);
+  return { final, artifacts: gitlab.record.artifacts, log: gitlab.record.trace.toString("utf8") };
+}
 
 // Emulated, each of the jobs takes about a minute: `npm run test:slow-machines`.
 describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs containers", () => {
@@ -41,10 +61,6 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
     const served = "mkdir /served; echo served by $NAME >/served/file; exec httpd -f -p 8080 -h /served";
     const service = { name: "$REGISTRY/tools/busybox:1", alias: "web", command: ["sh", "-c", served] };
     const job = {
-      id: 7,
-      token: "glcbt-jobtoken",
-      runner_info: { timeout: 500 },
-      git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
       image: { name: "$REGISTRY/tools/busybox:1", pull_policy: ["never"] },
       services: [{ ...service, pull_policy: ["never"], variables: [{ key: "NAME", value: "a service" }] }],
       variables: [
@@ -62,25 +78,14 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
       ],
       artifacts: [{ paths: ["result"], artifact_format: "raw" }],
     };
-    await using machine = await createHandMachine(image, {
-      imageDisks: [disk],
-      cpus: 2,
-      deadlineMs: DEADLINE_MS,
-    });
-    const bootData = handBootData({ containers });
-    await using gitlab = await startRunnerGitLab(job, { socketPath: machine.relaySocket, bootData });
-    machine.start();
-    const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
 
-    const final = await Promise.race([gitlab.finished, died]);
-    died.catch(() => {});
+    const { final, log, artifacts } = await runJob(image, job, { imageDisks: [disk], containers });
 
-    const log = gitlab.record.trace.toString("utf8");
     expect(log).toContain("uid=0");
     expect(log).toContain("served by a service");
     expect(log).not.toContain("Pulling");
     expect(final).toMatchObject({ state: "success" });
-    expect(gitlab.record.artifacts.map(({ body }) => body.toString())).toEqual(["served by a service\n"]);
+    expect(artifacts.map(({ body }) => body.toString())).toEqual(["served by a service\n"]);
   });
 
   test("a shell job builds with docker what Dockerfiles for BuildKit ask for, and its container becomes healthy", {
@@ -102,24 +107,13 @@ describe.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])("an image that runs cont
       "docker compose version",
     ];
     const job = {
-      id: 7,
-      token: "glcbt-jobtoken",
-      runner_info: { timeout: 500 },
-      git_info: { repo_url: "http://10.0.2.100/group/project.git", refspecs: [], sha: "0", ref: "main" },
       variables: [{ key: "GIT_STRATEGY", value: "none" }],
       steps: [{ name: "script", script, when: "on_success" }],
     };
     const runnerSettings = { environment: ["WHO=a pool's word"], preBuild: "echo before $WHO" };
-    await using machine = await createHandMachine(image, { cpus: 2, deadlineMs: DEADLINE_MS });
-    const bootData = handBootData({ runnerSettings });
-    await using gitlab = await startRunnerGitLab(job, { socketPath: machine.relaySocket, bootData });
-    machine.start();
-    const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
 
-    const final = await Promise.race([gitlab.finished, died]);
-    died.catch(() => {});
+    const { final, log } = await runJob(image, job, { runnerSettings });
 
-    const log = gitlab.record.trace.toString("utf8");
     expect(final, log).toMatchObject({ state: "success" });
     expect(log).toContain("before a pool's word");
     expect(log).toContain("built by a pool's word");

@@ -4,6 +4,7 @@ import { createImageStore } from "../../src/image/store.ts";
 import { type RunnerGitLab, startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import {
+  beforeItsEnd,
   createHandMachine,
   HAND_MACHINE_ID,
   type HandMachine,
@@ -54,9 +55,7 @@ async function askGuest(
 ): Promise<Record<string, string>> {
   const script = Object.entries(commands).map(([name, command]) => `echo "<${name}>$(${command})</${name}>"`);
   const { machine, gitlab } = await bootWithJob(script, bootData);
-  const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
-  expect(await Promise.race([gitlab.finished, died])).toMatchObject({ state: "success" });
-  died.catch(() => {});
+  expect(await beforeItsEnd(machine, gitlab.finished)).toMatchObject({ state: "success" });
   await machine.ended;
   const trace = gitlab.record.trace.toString("utf8");
   const answers = [...trace.matchAll(/<(\w+)>((?:(?!<\w+>)[^$])*?)<\/\1>/gs)];

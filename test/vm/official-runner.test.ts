@@ -11,7 +11,7 @@ import { startRunnerGitLab } from "../builders/runner-gitlab.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import { startRunnerMirror } from "../servers/runner-mirror.ts";
 import { makeSigningKey } from "../servers/signing-key.ts";
-import { createHandMachine, handBootData } from "./boot-by-hand.ts";
+import { beforeItsEnd, createHandMachine, handBootData } from "./boot-by-hand.ts";
 
 /** Says in the job's log that it is the one from the mirror. */
 const program = Buffer.from(
@@ -48,9 +48,7 @@ test.runIf(process.env["FIRERUNNER_SLOW_MACHINES"])(
         bootData: handBootData(),
       });
       machine.start();
-      const died = machine.ended.then(async () => Promise.reject(new Error(await machine.console())));
-      expect(await Promise.race([gitlab.finished, died])).toMatchObject({ state: "success" });
-      died.catch(() => {});
+      expect(await beforeItsEnd(machine, gitlab.finished)).toMatchObject({ state: "success" });
       expect(gitlab.record.trace.toString("utf8")).toContain("ran in a machine");
       expect(JSON.stringify(gitlab.record.jobRequest)).toContain("18.0.0");
     } finally {
