@@ -38,9 +38,9 @@ export interface TestApi extends AsyncDisposable {
 }
 
 export const apiTokens: Readonly<Record<Role, string>> = {
-  viewer: "a long token of the viewer",
-  operator: "a long token of the operator",
-  admin: "a long token of the admin",
+  viewer: "a-long-token-of-the-viewer",
+  operator: "a-long-token-of-the-operator",
+  admin: "a-long-token-of-the-admin",
 };
 
 export async function openTestApi(
@@ -51,7 +51,7 @@ export async function openTestApi(
   const tokens = new Map(
     Object.entries(apiTokens).map(([role, text]) => [
       `the-${role}`,
-      { role: role as Role, token: new Secret(text.replaceAll(" ", "-")) },
+      { role: role as Role, token: new Secret(text) },
     ]),
   );
   const settings = { listen: ["http://127.0.0.1:0"], allow: [], tls: undefined, tokens, ...options.settings };
@@ -70,7 +70,7 @@ export async function openTestApi(
   return {
     ...{ server, address, kept, settings, changes },
     async ask(path, { method = "GET", as = "admin", body, headers = {} } = {}) {
-      const token = apiTokens[as as Role]?.replaceAll(" ", "-") ?? as;
+      const token = apiTokens[as as Role] ?? as;
       const answer = await request(`${address}${path}`, {
         method,
         headers: {
