@@ -1,7 +1,6 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
@@ -10,6 +9,7 @@ import { dashboardFile, dashboards } from "../scripts/docs-dashboards.ts";
 import { metricsIn, unknownIn } from "../scripts/monitoring/expressions.ts";
 import { GRID_COLUMNS, renderDashboard, withValues } from "../scripts/monitoring/panels.ts";
 import { compatibleNames, metricTable } from "../src/telemetry/metrics/table.ts";
+import { temporaryDirectory } from "./builders/temporary-directory.ts";
 
 const run = promisify(execFile);
 
@@ -69,13 +69,12 @@ test("they name metrics, labels and values of the table only", () => {
 });
 
 test("Prometheus takes every expression", async () => {
-  const directory = await mkdtemp(join(tmpdir(), "fr-dashboards-"));
+  await using directory = await temporaryDirectory();
   const rules = expressions.map((expr, index) => ({ record: `panel:${index}`, expr: withValues(expr) }));
-  const file = join(directory, "rules.yml");
+  const file = join(directory.path, "rules.yml");
   await writeFile(file, stringify({ groups: [{ name: "dashboards", rules }] }));
 
   const { stdout } = await run("promtool", ["check", "rules", file]);
-  await rm(directory, { recursive: true });
 
   expect(stdout).toContain(`${expressions.length} rules found`);
 });

@@ -1,10 +1,9 @@
-import { spawn } from "node:child_process";
-import { text } from "node:stream/consumers";
 import { request } from "undici";
 import { expect, test } from "vitest";
 import { metricTable } from "../../src/telemetry/metrics/table.ts";
 import { eventually } from "../harness/eventually.ts";
 import { servedGroup, startTaggedInstallation } from "../harness/tagged-installation.ts";
+import { complaintsAbout } from "../servers/prometheus.ts";
 
 const PROMETHEUS = "text/plain;version=0.0.4";
 const OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
@@ -21,14 +20,6 @@ function seriesIn(scraped: string): Map<string, number> {
   return new Map(
     lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]),
   );
-}
-
-/** What Prometheus' own tool has against it; empty when nothing. */
-async function promtool(scraped: string): Promise<string> {
-  const tool = spawn("promtool", ["check", "metrics"], { stdio: ["pipe", "pipe", "pipe"] });
-  tool.stdin.end(scraped);
-  const [out, err] = await Promise.all([text(tool.stdout), text(tool.stderr)]);
-  return out + err;
 }
 
 /** What this installation has no source for, with the reason. */
@@ -70,7 +61,7 @@ test("jobs by tag, from the webhook to their end, are what a scrape says", { tim
 
   const scraped = await scrape(metricsUrl);
   const series = seriesIn(scraped);
-  expect(await promtool(scraped)).toBe("");
+  expect(await complaintsAbout(scraped)).toBe("");
   const one = `{pool="tags:firecracker-1cpu-1gb",result="success"}`;
   expect(series.get(`firerunner_jobs_total${one}`)).toBe(2);
   expect(series.get('firerunner_job_queue_duration_seconds_count{pool="tags:firecracker-2cpu-1gb"}')).toBe(1);

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { request } from "undici";
 import { stringify } from "yaml";
 import { freePort } from "../../src/demo/workspace.ts";
@@ -66,6 +67,14 @@ export async function startPrometheus({ config, files = {} }: PrometheusSettings
   };
 }
 
+/** What promtool, Prometheus' own tool, has against a page of metrics; empty when nothing. */
+export async function complaintsAbout(page: string): Promise<string> {
+  const tool = spawn("promtool", ["check", "metrics"], { stdio: ["pipe", "pipe", "pipe"] });
+  tool.stdin.end(page);
+  const [out, err] = await Promise.all([text(tool.stdout), text(tool.stderr)]);
+  return out + err;
+}
+
 interface Alertmanager extends AsyncDisposable {
   readonly url: string;
   /** Names of alerts that are kept back while a larger one is told. */
@@ -99,12 +108,12 @@ async function startProgram(
 ): Promise<{ readonly url: string } & AsyncDisposable> {
   const directory = await mkdtemp(join(tmpdir(), `fr-${program}-`));
   await writeFile(join(directory, "config.yml"), stringify(config));
-  for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text);
+  for (const [name, content] of Object.entries(files)) await writeFile(join(directory, name), content);
   const port = await freePort();
   const child = spawn(program, argsOf(directory, port), { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    said = (said + text).slice(-4_096);
+  child.stderr.setEncoding("utf8").on("data", (words: string) => {
+    said = (said + words).slice(-4_096);
   });
   const ended = new Promise<void>((resolve, reject) => {
     child.once("error", reject);
