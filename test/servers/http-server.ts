@@ -20,10 +20,14 @@ export interface TestServer {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** A server on loopback that reads each request to its end, remembers it and lets `handle` answer. */
+/**
+ * A server on loopback that reads each request to its end, remembers it and lets `handle` answer. On any port, or on that of one
+ * before it.
+ */
 export async function startHttpServer(
   handle: Handler,
   tls?: { key: string; cert: string },
+  wantedPort = 0,
 ): Promise<TestServer> {
   const seen: SeenRequest[] = [];
   const listener = async (incoming: IncomingMessage, response: ServerResponse) => {
@@ -35,7 +39,7 @@ export async function startHttpServer(
     listener(incoming, response).catch(() => response.destroy());
   };
   const server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(wantedPort, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   return {
     port,

@@ -2,9 +2,9 @@
  * A collector of OpenTelemetry for tests: takes OTLP over HTTP in JSON as strictly as the specification allows (what a tolerant one would
  * pass over is a violation here), keeps spans by their ids as a store of traces does, and has faults on demand.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import { z } from "zod";
+import { type SeenRequest, startHttpServer } from "./http-server.ts";
 
 /** `fixed64` and `int64` are text in the JSON of protocol buffers; ids are in hex where that would have Base64 (OTLP/HTTP). */
 const fixed64 = z.string().regex(/^(?:0|[1-9]\d{0,19})$/);
@@ -74,7 +74,7 @@ export interface TraceCollector extends AsyncDisposable {
   readonly port: number;
   /** Each request that came, with what it was answered. */
   readonly requests: {
-    readonly headers: IncomingMessage["headers"];
+    readonly headers: IncomingHttpHeaders;
     readonly body: string;
     readonly fault: CollectorFault | undefined;
   }[];
@@ -97,8 +97,8 @@ export async function startTraceCollector(port = 0): Promise<TraceCollector> {
   const violations: string[] = [];
   const faults: CollectorFault[] = [];
 
-  function take(body: string): void {
-    const parsed = OtlpRequest.safeParse(parseJson(body));
+  function take(body: unknown): void {
+    const parsed = OtlpRequest.safeParse(body);
     if (!parsed.success) {
       violations.push(z.prettifyError(parsed.error));
       return;
@@ -115,46 +115,26 @@ export async function startTraceCollector(port = 0): Promise<TraceCollector> {
     }
   }
 
-  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk as Buffer);
-    const body = Buffer.concat(chunks).toString();
+  function serve({ method, path, headers: sent, body, json }: SeenRequest, response: ServerResponse): void {
     const fault = faults.shift() ?? collector.always;
-    requests.push({ headers: request.headers, body, fault });
-    const isWanted = request.method === "POST" && request.url === "/v1/traces";
-    if (!isWanted) violations.push(`${request.method} ${request.url}`);
-    if (request.headers["content-type"] !== "application/json") violations.push("not application/json");
+    requests.push({ headers: sent, body, fault });
+    if (method !== "POST" || path !== "/v1/traces") violations.push(`${method} ${path}`);
+    if (sent["content-type"] !== "application/json") violations.push("not application/json");
     if (fault === "no answer") return;
-    if (fault === "cut") return void request.socket.destroy();
-    if (fault === undefined || fault === "taken, answer lost" || fault.status < 300) take(body);
-    if (fault === "taken, answer lost") return void request.socket.destroy();
+    if (fault === "cut") return void response.destroy();
+    if (fault === undefined || fault === "taken, answer lost" || fault.status < 300) take(json);
+    if (fault === "taken, answer lost") return void response.destroy();
     const { status = 200, headers = {}, body: text = "{}" } = fault ?? {};
     response.writeHead(status, { "content-type": "application/json", ...headers }).end(text);
   }
 
-  const server = createServer((request, response) => {
-    serve(request, response).catch(() => response.destroy());
-  });
-  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
-  const address = server.address() as AddressInfo;
+  const server = await startHttpServer(serve, undefined, port);
   const collector: TraceCollector = {
-    url: `http://127.0.0.1:${address.port}`,
-    port: address.port,
-    ...{ requests, spans, timesTaken, violations, faults, always: undefined },
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    ...{ url: server.url, port: server.port, requests, spans, timesTaken, violations, faults },
+    always: undefined,
+    [Symbol.asyncDispose]: server[Symbol.asyncDispose],
   };
   return collector;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** The attributes of a span by their keys, as text and numbers. */
