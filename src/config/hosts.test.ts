@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { filesInMemory } from "../../test/builders/files-in-memory.ts";
 import { hostNotes } from "./hosts.ts";
 import { type Config, loadConfig } from "./load.ts";
 import { diffConfig } from "./reload.ts";
@@ -21,11 +22,7 @@ ${rest}`;
   return await loadConfig({
     file: "/etc/fr/f.yaml",
     env: {},
-    readFile: async (path) => {
-      const text = path === "/etc/fr/f.yaml" ? yaml : (more[path] ?? files[path]);
-      if (text === undefined) throw Object.assign(new Error("no such file"), { code: "ENOENT" });
-      return { text, mode: 0o600 };
-    },
+    readFile: filesInMemory({ ...files, ...more, "/etc/fr/f.yaml": yaml }),
   });
 }
 

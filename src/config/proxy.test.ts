@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { filesInMemory } from "../../test/builders/files-in-memory.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../test/servers/certificates.ts";
 import { describeError } from "../base/errors.ts";
 import { loadConfig, loadLocalConfig } from "./load.ts";
@@ -15,7 +16,8 @@ afterAll(() => authority[Symbol.asyncDispose]());
 const base = "gitlab: { url: https://gitlab.example.com }\npools: { a: { runner: { token: glrt-a } } }\n";
 
 function options(yaml: string, env: NodeJS.ProcessEnv = {}, more: Record<string, string> = {}) {
-  const files: Record<string, string> = {
+  const files = {
+    "/e/f.yaml": base + yaml,
     "/e/password": `${PASSWORD}\n`,
     "/e/ca.pem": authority.ca,
     ...more,
@@ -23,11 +25,7 @@ function options(yaml: string, env: NodeJS.ProcessEnv = {}, more: Record<string,
   return {
     file: "/e/f.yaml",
     env,
-    readFile: async (path: string) => {
-      const text = path === "/e/f.yaml" ? base + yaml : files[path];
-      if (text === undefined) throw Object.assign(new Error("none"), { code: "ENOENT" });
-      return { text, mode: 0o600 };
-    },
+    readFile: filesInMemory(files),
   };
 }
 

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { filesInMemory } from "../../test/builders/files-in-memory.ts";
 import { type CertificateAuthority, makeCertificateAuthority } from "../../test/servers/certificates.ts";
 import { describeError } from "../base/errors.ts";
 import { loadConfig } from "./load.ts";
@@ -16,15 +17,14 @@ beforeAll(async () => {
 afterAll(() => authority[Symbol.asyncDispose]());
 
 async function load(yaml: string, headers = `Authorization: Bearer ${TOKEN}\n`, mode = 0o600) {
-  const files: Record<string, string> = { "/e/headers": headers, "/e/ca.pem": authority.ca };
   return await loadConfig({
     file: "/e/f.yaml",
     env: {},
-    readFile: async (path) => {
-      const text = path === "/e/f.yaml" ? base + yaml : files[path];
-      if (text === undefined) throw Object.assign(new Error("none"), { code: "ENOENT" });
-      return { text, mode: path === "/e/headers" ? mode : 0o600 };
-    },
+    readFile: filesInMemory({
+      "/e/f.yaml": base + yaml,
+      "/e/headers": { text: headers, mode },
+      "/e/ca.pem": authority.ca,
+    }),
   });
 }
 

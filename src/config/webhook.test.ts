@@ -1,38 +1,32 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import { type FilesInMemory, filesInMemory } from "../../test/builders/files-in-memory.ts";
 import { usualContainers } from "../../test/builders/pool.ts";
 import { normalEgress } from "../domain/egress.ts";
 import { ConfigError } from "./errors.ts";
 import { type Config, type LoadOptions, loadConfig, loadLocalConfig } from "./load.ts";
 import { tagRulesOf } from "./machine-kinds.ts";
 
-type Files = Readonly<Record<string, string | { readonly text: string; readonly mode: number }>>;
-
 const key = (letter: string) => `whsec_${letter.repeat(42)}A=`;
 const gitlab = "gitlab: { url: https://gitlab.example.com }\n";
 const webhook = "webhook: { group: g, apiTokenFile: api }\n";
-const files: Files = { "/etc/fr/api": "glpat-one\n" };
+const files: FilesInMemory = { "/etc/fr/api": "glpat-one\n" };
 
-function options(yaml: string, given: Files = files, env: NodeJS.ProcessEnv = {}): LoadOptions {
-  const all: Files = { "/etc/fr/c.yaml": yaml, ...given };
+function options(yaml: string, given: FilesInMemory = files, env: NodeJS.ProcessEnv = {}): LoadOptions {
   return {
     file: "/etc/fr/c.yaml",
     env,
     root: true,
-    readFile: async (path) => {
-      const found = all[path];
-      if (found === undefined) throw Object.assign(new Error("not there"), { code: "ENOENT" });
-      return typeof found === "string" ? { text: found, mode: 0o600 } : found;
-    },
+    readFile: filesInMemory({ "/etc/fr/c.yaml": yaml, ...given }),
   };
 }
 
-async function load(yaml: string, given?: Files, env?: NodeJS.ProcessEnv): Promise<Config> {
+async function load(yaml: string, given?: FilesInMemory, env?: NodeJS.ProcessEnv): Promise<Config> {
   return await loadConfig(options(gitlab + yaml, given, env));
 }
 
 /** What is wrong with a configuration that must be refused. */
-async function problemsOf(yaml: string, given?: Files, env?: NodeJS.ProcessEnv): Promise<string[]> {
+async function problemsOf(yaml: string, given?: FilesInMemory, env?: NodeJS.ProcessEnv): Promise<string[]> {
   const error = await load(yaml, given, env).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(ConfigError);
   return (error as ConfigError).problems.map(({ where, message }) => `${where}: ${message}`);
@@ -348,7 +342,7 @@ describe("no secret is shown", () => {
   });
 
   test("by what is said of mistakes, however wrong its place", async () => {
-    const attempts: [string, Files?, NodeJS.ProcessEnv?][] = [
+    const attempts: [string, FilesInMemory?, NodeJS.ProcessEnv?][] = [
       ["webhook: { group: g, apiToken: [glpat-PLANTED] }"],
       ["webhook: { group: g, apiToken: { a: glpat-PLANTED } }"],
       ["webhook: { group: g, apiToken: glrt-PLANTED }"],
