@@ -9,7 +9,7 @@ import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
-import { ago, clockTime, formatSize } from "./messages.ts";
+import { ago, askingWords, clockTime, formatSize } from "./messages.ts";
 import { durationOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import {
@@ -154,12 +154,6 @@ function printPools(output: Output, { pools }: Status): void {
     output.line(output.paint(colour, `! ${names.join(", ")}: ${problem}`));
     if (hint) output.line(`  → ${hint}`);
   }
-}
-
-/** What is wrong with a token is told with what to do, below. */
-function askingWords({ ok, tokenNote, claiming }: Status["pools"][number]): string {
-  if (!ok) return "not asked";
-  return tokenNote ? "its token is not verified" : claiming;
 }
 
 interface PoolNote {

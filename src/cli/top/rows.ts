@@ -1,10 +1,19 @@
 /** What stands in the lists of `top`: jobs, machines, hosts and pools as rows that can be selected and filtered. Pure. */
 import type { Column } from "../../base/table.ts";
 import { oneLine } from "../../base/text.ts";
-import { formatDuration, formatMib } from "../../base/units.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { HostStatus, JobView, MachineView, PoolStatus, Status } from "../../views/api.ts";
 import type { WaitingView } from "../../views/webhook-api.ts";
-import { cellText, formatSize, jobTime, machineTime } from "../messages.ts";
+import {
+  askingWords,
+  cellText,
+  formatSize,
+  hostStateText,
+  jobTime,
+  machineTime,
+  stateText,
+  takenCells,
+} from "../messages.ts";
 
 export const viewNames = ["jobs", "machines", "hosts", "pools"] as const;
 export type ViewName = (typeof viewNames)[number];
@@ -99,9 +108,7 @@ export function filtered(rows: readonly Row[], filter: string): readonly Row[] {
 
 function jobRow(job: JobView, at: number): Row {
   const { id, machineId, pool, project, name } = job;
-  const state =
-    job.state === "finished" ? (job.outcome ?? job.result ?? "ended") : job.fetching ? "fetching" : job.state;
-  const cells = [String(id), state, jobTime(job, at), pool, project, name, machineId ?? "-"];
+  const cells = [String(id), stateText(job), jobTime(job, at), pool, project, name, machineId ?? "-"];
   return {
     key: `job ${id}`,
     cells: cells.map((cell) => cellText(cell)),
@@ -144,26 +151,14 @@ function machineRow(machine: MachineView, at: number): Row {
 }
 
 function hostRow(host: HostStatus): Row {
-  const { taken, capacity, drained, problem } = host;
-  const of = (used: number, all: number | undefined) => `${used}/${all ?? "?"}`;
-  const disk =
-    capacity === null ? "?" : capacity.diskMib === null ? "unlimited" : formatMib(capacity.diskMib);
-  const cells = [
-    host.host,
-    problem !== null ? "avoided" : drained ? "drained" : "ready",
-    of(taken.machines, capacity?.machines),
-    of(taken.cpus, capacity?.cpus),
-    `${formatMib(taken.memoryMib)}/${capacity ? formatMib(capacity.memoryMib) : "?"}`,
-    `${formatMib(taken.diskMib)}/${disk}`,
-    host.driver,
-  ];
+  const { drained, problem } = host;
+  const cells = [host.host, hostStateText(host), ...takenCells(host), host.driver];
   const tone = problem !== null ? "bad" : drained ? "moving" : "good";
   return { key: host.key, cells: cells.map(oneLine), tone, subject: { kind: "host", host } };
 }
 
 function poolRow(pool: Status["pools"][number]): Row {
-  const { name, ok, running, limit, starting, queued, size, claiming, tokenNote } = pool;
-  const asked = !ok ? "not asked" : tokenNote ? "its token is not verified" : claiming;
+  const { name, ok, running, limit, starting, queued, size, tokenNote } = pool;
   const cells = [
     name,
     ok ? "ready" : "not ready",
@@ -171,7 +166,7 @@ function poolRow(pool: Status["pools"][number]): Row {
     String(starting),
     String(queued),
     formatSize(size),
-    asked,
+    askingWords(pool),
   ];
   const tone = ok ? (tokenNote ? "moving" : "good") : "bad";
   return { key: name, cells: cells.map((cell) => cellText(cell)), tone, subject: { kind: "pool", pool } };
