@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
 import { formatBytes, HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { Status } from "../views/api.ts";
+import { hostsInUse } from "../views/status-facts.ts";
 import { printCheck } from "./check.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -177,11 +178,8 @@ function notesOn(pools: Status["pools"]): PoolNote[] {
   return notes;
 }
 
-/** Only hosts that matter here: of drivers that a pool uses, or with machines on them. */
-function printHosts(output: Output, { hosts: all, pools }: Status): void {
-  const hosts = all.filter(
-    ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
-  );
+function printHosts(output: Output, status: Status): void {
+  const hosts = hostsInUse(status);
   section(output, "Hosts", hosts.length > 0);
   if (hosts.length > 0) printHostTable(output, hosts);
 }
