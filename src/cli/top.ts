@@ -8,6 +8,7 @@ import { SECOND_MS } from "../base/units.ts";
 import { createDaemonClient, type DaemonClient } from "./client.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError, isNotRunning } from "./errors.ts";
+import { snapshotOf } from "./top/rows.ts";
 import { pageOf, screenOf } from "./top/screen.ts";
 import { atStart, type Key, press, type TopState, type Wish } from "./top/state.ts";
 import { type KeyStream, openTerminal } from "./top/terminal.ts";
@@ -89,7 +90,7 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
           const shown = isSame ? { ...state.panel, lines } : state.panel;
           show({
             ...state,
-            snapshot: { status, machines, at: systemClock.now() },
+            snapshot: snapshotOf({ status, machines, at: systemClock.now() }),
             problem: undefined,
             panel: shown as TopState["panel"],
           });

@@ -18,12 +18,20 @@ import {
 export const viewNames = ["jobs", "machines", "hosts", "pools"] as const;
 export type ViewName = (typeof viewNames)[number];
 
-/** What is shown, as it was when it was read. */
-export interface Snapshot {
+/** What FireRunner has answered. */
+interface Reading {
   readonly status: Status;
   readonly machines: readonly MachineView[];
   /** Epoch ms. */
   readonly at: number;
+}
+
+/** What is shown, as it was when it was read. */
+export interface Snapshot {
+  readonly status: Status;
+  /** Epoch ms. */
+  readonly at: number;
+  readonly rows: Readonly<Record<ViewName, readonly Row[]>>;
 }
 
 /** What a row is about. */
@@ -83,21 +91,20 @@ export const columnsOf: Readonly<Record<ViewName, readonly Column[]>> = {
   ],
 };
 
-export function rowsOf(view: ViewName, { status, machines, at }: Snapshot): Row[] {
-  switch (view) {
-    case "jobs":
-      return [
-        ...status.unfinished.map((job) => jobRow(job, at)),
-        ...(status.webhook?.waiting ?? []).map((job) => waitingRow(job, at)),
-        ...status.recent.map((job) => jobRow(job, at)),
-      ];
-    case "machines":
-      return machines.map((machine) => machineRow(machine, at));
-    case "hosts":
-      return status.hosts.map(hostRow);
-    case "pools":
-      return status.pools.map(poolRow);
-  }
+/** Makes all rows, once for each reading: there may be thousands, and a screen is drawn at each key. */
+export function snapshotOf({ status, machines, at }: Reading): Snapshot {
+  const jobs = [
+    ...status.unfinished.map((job) => jobRow(job, at)),
+    ...(status.webhook?.waiting ?? []).map((job) => waitingRow(job, at)),
+    ...status.recent.map((job) => jobRow(job, at)),
+  ];
+  const rows = {
+    jobs,
+    machines: machines.map((machine) => machineRow(machine, at)),
+    hosts: status.hosts.map(hostRow),
+    pools: status.pools.map(poolRow),
+  };
+  return { status, at, rows };
 }
 
 /** Those with the words in any cell, however they are spelled. */

@@ -4,7 +4,7 @@ import { formatTable } from "../../base/table.ts";
 import { cutToWidth, oneLine, visibleWidth } from "../../base/text.ts";
 import { countsOf } from "../../views/status-facts.ts";
 import { clockTime } from "../messages.ts";
-import { columnsOf, type Row, rowsOf, type Snapshot, type Tone, viewNames } from "./rows.ts";
+import { columnsOf, type Row, type Snapshot, type Tone, viewNames } from "./rows.ts";
 import { type Panel, selectedIndex, shownRows, type TopState } from "./state.ts";
 
 export interface ScreenSize {
@@ -84,7 +84,7 @@ function modeWords({ status }: Snapshot): [Style, string] {
 
 function viewLine({ view, snapshot, filter }: TopState, paint: Paint): string {
   const names = viewNames.map((name, at) => {
-    const count = snapshot ? ` ${rowsOf(name, snapshot).length}` : "";
+    const count = snapshot ? ` ${snapshot.rows[name].length}` : "";
     const text = `${at + 1} ${name}${count}`;
     return name === view ? paint("bold", `[${text}]`) : ` ${text} `;
   });
