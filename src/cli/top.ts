@@ -8,7 +8,7 @@ import { SECOND_MS } from "../base/units.ts";
 import { createWaker } from "../base/wake-loop.ts";
 import { createDaemonClient, type DaemonClient } from "./client.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
-import { CliError, isNotRunning } from "./errors.ts";
+import { CliError, isAway, NoAnswer } from "./errors.ts";
 import { snapshotOf } from "./top/rows.ts";
 import { pageOf, screenOf } from "./top/screen.ts";
 import { atStart, type Key, press, type TopState, type Wish } from "./top/state.ts";
@@ -98,7 +98,7 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
       );
     } catch (error) {
       if (signal.aborted) return;
-      if (!isPassing(error)) throw error;
+      if (!isAway(error)) throw error;
       show({ ...state, problem: `${error.message}; it is tried again` });
     }
   }
@@ -113,11 +113,4 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
   }
 }
 
-class NoAnswer extends Error {}
-
 const late = () => new NoAnswer("FireRunner does not answer");
-
-/** FireRunner may be back in a moment. */
-function isPassing(error: unknown): error is Error {
-  return isNotRunning(error) || error instanceof NoAnswer;
-}
