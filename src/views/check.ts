@@ -5,7 +5,7 @@
 import { oneLine } from "../base/text.ts";
 import { formatDuration, MIB_BYTES, SECOND_MS } from "../base/units.ts";
 import type { Status } from "./api.ts";
-import { countsOf, hostsInUse } from "./status-facts.ts";
+import { accessFaults, countsOf, hookFaults, hostsInUse } from "./status-facts.ts";
 
 /** In the order of the exit codes that monitoring systems of Nagios' kind know. */
 export const checkLevels = ["ok", "warning", "critical", "unknown"] as const;
@@ -127,17 +127,9 @@ function ofWaiting(
 }
 
 function ofTheRest({ mode, troubles, publicServer, webhook }: Status): CheckProblem[] {
-  const ofHooks = webhook
-    ? [
-        ...webhook.hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`),
-        ...webhook.problems,
-        ...(webhook.token?.problems ?? []).map((problem) => `API token: ${problem}`),
-        ...webhook.projectProblems.map(({ project, problem }) => `project ${project}: ${problem}`),
-      ]
-    : [];
   return [
     ...(mode === "run" ? [] : ["it takes no new jobs: it is draining or ending"]),
-    ...ofHooks,
+    ...(webhook ? [...hookFaults(webhook), ...accessFaults(webhook)] : []),
     ...troubles,
     ...(publicServer?.problems ?? []),
   ].map(warn);

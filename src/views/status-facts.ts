@@ -1,5 +1,6 @@
 /** What is worked out of a status by all who show it: `status` and its `--check`, and `top`. Pure. */
 import type { HostStatus, Status } from "./api.ts";
+import type { WebhookStatus } from "./webhook-api.ts";
 
 interface StatusCounts {
   readonly running: number;
@@ -24,4 +25,20 @@ export function hostsInUse({ hosts, pools }: Pick<Status, "hosts" | "pools">): H
   return hosts.filter(
     ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
   );
+}
+
+/** What keeps webhooks from coming, one sentence each. */
+export function hookFaults({ hooks, problems }: Pick<WebhookStatus, "hooks" | "problems">): string[] {
+  return [...hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`), ...problems];
+}
+
+/** What keeps FireRunner from looking into GitLab for jobs by tag, one sentence each. */
+export function accessFaults({
+  token,
+  projectProblems,
+}: Pick<WebhookStatus, "token" | "projectProblems">): string[] {
+  return [
+    ...(token?.problems ?? []).map((problem) => `API token: ${problem}`),
+    ...projectProblems.map(({ project, problem }) => `project ${project}: ${problem}`),
+  ];
 }
