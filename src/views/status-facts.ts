@@ -27,12 +27,12 @@ export function hostsInUse({ hosts, pools }: Pick<Status, "hosts" | "pools">): H
   );
 }
 
-/** What keeps webhooks from coming, one sentence each. */
+/** Hooks that are not as they should be, and what is in the way of jobs by tag as a whole; one sentence each. */
 export function hookFaults({ hooks, problems }: Pick<WebhookStatus, "hooks" | "problems">): string[] {
   return [...hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`), ...problems];
 }
 
-/** What keeps FireRunner from looking into GitLab for jobs by tag, one sentence each. */
+/** What is wrong with the API token, and with reading single projects; one sentence each. */
 export function accessFaults({
   token,
   projectProblems,
