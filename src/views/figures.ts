@@ -2,7 +2,7 @@
  * What is counted of the running program for whoever draws it over time: how many jobs wait for what, which pools and hosts are well, what is
  * taken. Read from what modules keep in memory, whole lists at a time, never one job by itself.
  */
-import { tagPoolName, type UnservableCause } from "../domain/routing.ts";
+import { pendingPoolName, type UnservableCause } from "../domain/routing.ts";
 import type { Capacity, Taken } from "../domain/size.ts";
 import type { JobState } from "../domain/states.ts";
 import type { Job } from "../store/store.ts";
@@ -115,9 +115,9 @@ function waitsInGitLab(reads: PendingFigureReads, claiming: readonly ClaimingSta
   const pools = reads.pools();
   const isPerJob = reads.isPerJob();
   const byPool = new Map(claiming.map((each) => [each.pool, each]));
-  return reads.pending().map(({ id, route, createdAt }) => {
-    const pool = isPerJob ? `job:${id}` : tagPoolName(route.tags);
-    return { cause: pools.has(pool) ? causeOf(byPool.get(pool)) : "runner", since: createdAt };
+  return reads.pending().map((job) => {
+    const pool = pendingPoolName(job, isPerJob);
+    return { cause: pools.has(pool) ? causeOf(byPool.get(pool)) : "runner", since: job.createdAt };
   });
 }
 
