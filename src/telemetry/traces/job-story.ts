@@ -1,5 +1,5 @@
 /** The trace of a job, made of its events alone: pure, so that whoever makes it anew makes the same. */
-import type { EventKind, LifecycleEvent } from "../../domain/events.ts";
+import { type EventKind, type EventOf, type LifecycleEvent, lastOf } from "../../domain/events.ts";
 import { causeOf, type FailureCause } from "../../domain/job-end.ts";
 import { spanIdOf, type TraceContext, WORK_SPAN } from "../../domain/trace-context.ts";
 
@@ -51,8 +51,6 @@ const MOST_MACHINES = 16;
 /** Names and reasons are other people's words. */
 const LONGEST_TEXT = 1_024;
 
-type EventOf<Kind extends EventKind> = Extract<LifecycleEvent, { kind: Kind }>;
-
 interface Story {
   readonly job: TracedJob;
   readonly history: readonly LifecycleEvent[];
@@ -66,8 +64,8 @@ type Part = Pick<Span, "name" | "startAt" | "endAt"> &
 
 /** The root first, then its children as they began. Empty when the events do not tell of the job's claim and end any more. */
 export function composeSpans(job: TracedJob, history: readonly LifecycleEvent[]): readonly Span[] {
-  const claimed = last(history, "job:claimed");
-  const finished = last(history, "job:finished");
+  const claimed = lastOf(history, "job:claimed");
+  const finished = lastOf(history, "job:finished");
   if (!claimed || !finished) return [];
   const story = { job, history, claimed, finished };
   const root = rootOf(story);
@@ -138,7 +136,7 @@ function aboutJob(story: Story, result: string, error: string | undefined): Attr
   const { job, history, claimed } = story;
   const { jobId, pipelineId, projectId, stage, gitlabUrl } = job;
   const { name, project, pool, runner } = claimed.detail;
-  const starting = history.findLast((event) => event.kind === "machine:creating");
+  const starting = lastOf(history, "machine:creating");
   const page = project === "" ? undefined : `${gitlabUrl}/${project}/-`;
   return present({
     "cicd.pipeline.task.name": name,
@@ -207,7 +205,7 @@ function machinesOf({ history, claimed }: Story): MachineStory[] {
   return history.flatMap((creating, index) => {
     if (creating.kind !== "machine:creating" || creating.machineId === null) return [];
     const { machineId } = creating;
-    const retried = last(history.slice(0, index), "job:retried");
+    const retried = lastOf(history.slice(0, index), "job:retried");
     const own = history.filter((event) => event.machineId === machineId);
     return [{ creating, machineId, own, wantedAt: retried?.at ?? claimed.at }];
   });
@@ -269,8 +267,8 @@ function destruction(stoppingAt: number | undefined, goneAt: number | undefined)
 
 /** The job's own work, and how long GitLab needed to take its end: from the word of its runner, or from when FireRunner had to fail it. */
 function endParts({ history, finished }: Story): Part[] {
-  const running = last(history, "job:running");
-  const failing = last(history, "job:failing");
+  const running = lastOf(history, "job:running");
+  const failing = lastOf(history, "job:failing");
   const { toldAt } = finished.detail;
   const overAt = failing?.at ?? toldAt ?? finished.at;
   const problem = problemOfJob(finished);
@@ -279,11 +277,4 @@ function endParts({ history, finished }: Story): Part[] {
     ...(running ? [{ name: WORK_SPAN, startAt: running.at, endAt: overAt, problem, ...about }] : []),
     ...(overAt < finished.at ? [{ name: "finish", startAt: overAt, endAt: finished.at }] : []),
   ];
-}
-
-function last<Kind extends EventKind>(
-  history: readonly LifecycleEvent[],
-  kind: Kind,
-): EventOf<Kind> | undefined {
-  return history.findLast((event): event is EventOf<Kind> => event.kind === kind);
 }
