@@ -69,10 +69,9 @@ export function composeSpans(job: TracedJob, history: readonly LifecycleEvent[])
   if (!claimed || !finished) return [];
   const story = { job, history, claimed, finished };
   const root = rootOf(story);
-  const machines = machinesOf(story);
   const parts = [
     ...waitParts(story, root.startAt),
-    ...machines.slice(-MOST_MACHINES).flatMap((machine) => machineParts(story, machine)),
+    ...machinesOf(story).flatMap((machine) => machineParts(story, machine)),
     ...endParts(story),
   ];
   const children = parts
@@ -156,7 +155,7 @@ function aboutJob(story: Story, result: string, error: string | undefined): Attr
     "firerunner.pool": pool,
     "firerunner.runner": runner,
     "firerunner.machines": new Set(machineIdsIn(history)).size,
-    ...(starting ? { ...aboutMachine(starting) } : {}),
+    ...(starting && aboutMachine(starting)),
   });
 }
 
@@ -201,13 +200,18 @@ interface MachineStory {
   readonly wantedAt: number;
 }
 
+/** The last ones. */
 function machinesOf({ history, claimed }: Story): MachineStory[] {
-  return history.flatMap((creating, index) => {
-    if (creating.kind !== "machine:creating" || creating.machineId === null) return [];
-    const { machineId } = creating;
-    const retried = lastOf(history.slice(0, index), "job:retried");
-    const own = history.filter((event) => event.machineId === machineId);
-    return [{ creating, machineId, own, wantedAt: retried?.at ?? claimed.at }];
+  const begun: Omit<MachineStory, "own">[] = [];
+  let wantedAt = claimed.at;
+  for (const event of history) {
+    if (event.kind === "job:retried") wantedAt = event.at;
+    else if (event.kind === "machine:creating" && event.machineId !== null)
+      begun.push({ creating: event, machineId: event.machineId, wantedAt });
+  }
+  return begun.slice(-MOST_MACHINES).map((machine) => {
+    const own = history.filter(({ machineId }) => machineId === machine.machineId);
+    return { ...machine, own };
   });
 }
 
@@ -232,12 +236,12 @@ function machineParts(story: Story, { creating, machineId, own, wantedAt }: Mach
     ["runner.start", heardAt, readyAt],
   ] as const;
   const stop = { at: stopping?.at ?? story.finished.at, problem: problemOf(story, stopping) };
-  const about = { ...aboutMachine(creating) };
+  const attributes = aboutMachine(creating);
   return [
     { name: "place", startAt: wantedAt, endAt: creating.at },
     ...phases.flatMap(([name, startAt, endAt]) => phase(name, startAt, endAt, stop)),
     ...destruction(stopping?.at, at("machine:gone")),
-  ].map((part) => ({ ...part, machineId, attributes: about }));
+  ].map((part) => ({ ...part, machineId, attributes }));
 }
 
 interface Stop {
