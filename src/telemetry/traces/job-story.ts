@@ -4,10 +4,14 @@ import { causeOf, type FailureCause } from "../../domain/job-end.ts";
 import { spanIdOf, type TraceContext, WORK_SPAN } from "../../domain/trace-context.ts";
 
 /** A job that has ended and of which no machine is left. */
-export interface TracedJob extends TraceContext {
+export interface DueTrace extends TraceContext {
   readonly jobId: number;
   readonly pipelineId: number | null;
   readonly projectId: number | null;
+}
+
+/** The same, with what its spans say besides. */
+export interface TracedJob extends DueTrace {
   readonly stage: string;
   /** Of GitLab, without a slash at the end. */
   readonly gitlabUrl: string;
