@@ -1,130 +1,36 @@
-import type { ServerResponse } from "node:http";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { aHostCapacity } from "../../test/builders/host-capacity.ts";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { aNewMachine } from "../../test/builders/machine.ts";
 import { aPayload } from "../../test/builders/payload.ts";
-import { aPool } from "../../test/builders/pool.ts";
 import { aSize } from "../../test/builders/size.ts";
-import { aStore } from "../../test/builders/store.ts";
+import {
+  aClaimerFixture,
+  type ClaimerFixture,
+  eventually,
+  pause,
+  poolA,
+  poolB,
+  size,
+  tokenA,
+  tokenB,
+} from "../../test/harness/claimer.ts";
 import { answer } from "../../test/servers/http-server.ts";
-import { type JobQueueServer, startJobQueue } from "../../test/servers/job-queue.ts";
-import { systemClock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import { Secret } from "../base/secret.ts";
-import type { Pool } from "../domain/pool.ts";
-import { createGitLabHttp } from "../gitlab/http.ts";
-import { createRunnerApi } from "../gitlab/runner-client.ts";
-import { StoreError } from "../store/errors.ts";
-import type { Claim, Store } from "../store/store.ts";
-import { type Claimer, createClaimer, type Health } from "./claimer.ts";
-import { ClaimingConfig } from "./config.ts";
-import { createSlots } from "./slots.ts";
+import { startJobQueue } from "../../test/servers/job-queue.ts";
 
-const tokenA = "glrt-t1_aaaaaaaaaaaaaaaa";
-const tokenB = "glrt-t1_bbbbbbbbbbbbbbbb";
-const size = aSize({ cpus: 1, memoryMib: 1_024 });
-const poolA = aPool({ name: "a", size, runnerToken: new Secret(tokenA), concurrency: 100 });
-const poolB = aPool({ name: "b", size, runnerToken: new Secret(tokenB), concurrency: 100 });
-
-let store: Store;
-let gitLab: JobQueueServer;
-const open: AsyncDisposable[] = [];
+let fixture: ClaimerFixture;
+let open: ClaimerFixture["open"];
+let store: ClaimerFixture["store"];
+let gitLab: ClaimerFixture["gitLab"];
+let startClaimer: ClaimerFixture["startClaimer"];
+let claimedIds: ClaimerFixture["claimedIds"];
 
 beforeEach(async () => {
-  const testStore = await aStore({ clock: systemClock });
-  ({ store } = testStore);
-  gitLab = await startJobQueue({ tokens: [tokenA, tokenB] });
-  open.push(testStore, gitLab);
+  fixture = await aClaimerFixture();
+  ({ open, store, gitLab, startClaimer, claimedIds } = fixture);
 });
+
 afterEach(async () => {
-  for (const each of open.splice(0).toReversed()) await each[Symbol.asyncDispose]();
+  await fixture[Symbol.asyncDispose]();
 });
-
-interface Setup {
-  machines?: number;
-  pools?: Pool[];
-  config?: Partial<ClaimingConfig>;
-  /** Refuses claims for as long as it answers an error. */
-  claimError?: () => Error | undefined;
-  server?: JobQueueServer;
-}
-
-interface Rig {
-  readonly claimer: Claimer;
-  readonly pools: Map<string, Pool>;
-  readonly health: { value: Health };
-  readonly logged: { level: string; message: string; fields: object }[];
-}
-
-function startClaimer(setup: Setup = {}): Rig {
-  const { machines = 10, server = gitLab } = setup;
-  const pools = new Map((setup.pools ?? [poolA]).map((pool) => [pool.name, pool]));
-  const health: { value: Health } = { value: { ok: true } };
-  const logged: Rig["logged"] = [];
-  const http = createGitLabHttp({ url: server.url });
-  const slots = createSlots({
-    store,
-    pools: () => pools,
-    hosts: async () => [
-      aHostCapacity({ capacity: { cpus: machines, memoryMib: machines * 1_024, machines } }),
-    ],
-    placement: "spread",
-  });
-  const claimer = createClaimer({
-    api: createRunnerApi({ http, clock: systemClock, version: "1.2.3", systemId: "s_0123456789ab" }),
-    store: {
-      onEvent: (listener) => store.onEvent(listener),
-      claim: async (claim: Claim) => {
-        const error = setup.claimError?.();
-        if (error) throw error;
-        return await store.claim(claim);
-      },
-    },
-    pools: () => pools,
-    slots,
-    runnerInfo: () => ({ name: "gitlab-runner" }),
-    canClaim: () => health.value,
-    clock: systemClock,
-    log: recordingLog(logged),
-    random: Math.random,
-    config: { ...ClaimingConfig.parse({}), ...setup.config },
-  });
-  claimer.start();
-  open.push({
-    async [Symbol.asyncDispose]() {
-      // Ends what the server still holds: a claimer never gives up a request by itself.
-      await Promise.all([claimer.stop(), server[Symbol.asyncDispose]()]);
-      slots.close();
-      await http.dispatcher.destroy();
-    },
-  });
-  return { claimer, pools, health, logged };
-}
-
-function recordingLog(logged: Rig["logged"]): Log {
-  const at = (level: string) => (fields: object, message: string) => {
-    logged.push({ level, message, fields });
-  };
-  const log: Log = {
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    child: () => log,
-  };
-  return log;
-}
-
-async function eventually(check: () => unknown): Promise<void> {
-  await vi.waitFor(check, { timeout: 10_000, interval: 5 });
-}
-
-async function claimedIds(): Promise<number[]> {
-  const jobs = await store.jobs({ unfinished: true });
-  return jobs.map(({ id }) => id).toSorted((a, b) => a - b);
-}
-
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe("an idle installation", () => {
   test("has one request open that GitLab holds, and makes the job durable that ends it", async () => {
@@ -279,36 +185,6 @@ test("a GitLab that does not hold requests is asked at the paced rhythm", async 
   expect(server.answered.length).toBeLessThanOrEqual(12);
 });
 
-describe("a runner that GitLab refuses", () => {
-  const wrong = aPool({ name: "wrong", size, runnerToken: new Secret("glrt-t1_wrongwrongwrong") });
-
-  test("is left alone, says so once, and does not touch the others", async () => {
-    const { claimer, logged } = startClaimer({ pools: [wrong, poolA] });
-
-    await eventually(() => expect(claimer.status()[0]?.fatal).toBe(true));
-    gitLab.enqueue(tokenA, 1);
-    await eventually(async () => expect(await claimedIds()).toEqual([1]));
-
-    expect(claimer.status()[0]).toMatchObject({ pool: "wrong", runner: "glrt-t1_wron", state: "waiting" });
-    expect(claimer.status()[0]?.reason).toContain("create a runner in GitLab");
-    expect(gitLab.answered.filter(({ status }) => status === 403)).toHaveLength(1);
-    expect(logged.filter(({ level }) => level === "error")).toHaveLength(1);
-    expect(JSON.stringify(logged)).not.toContain("wrongwrongwrong");
-  });
-
-  test("is asked again at once after its token was changed", async () => {
-    const { claimer, pools } = startClaimer({ pools: [wrong] });
-    await eventually(() => expect(claimer.status()[0]?.fatal).toBe(true));
-    gitLab.enqueue(tokenA, 1);
-
-    pools.set("wrong", { ...wrong, runnerToken: new Secret(tokenA) });
-    claimer.reload();
-
-    await eventually(async () => expect(await claimedIds()).toEqual([1]));
-    expect(claimer.status()[0]).toMatchObject({ fatal: false, runner: "glrt-t1_aaaa" });
-  });
-});
-
 test("nothing is asked for while the pool's machines cannot be started, and the status says why", async () => {
   const { claimer, health } = startClaimer();
   await eventually(() => expect(gitLab.openRequests()).toBe(1));
@@ -363,172 +239,4 @@ describe("stop", () => {
     expect(gitLab.aborted()).toBe(0);
     expect(gitLab.openRequests()).toBe(0);
   });
-});
-
-describe("when the store is full", () => {
-  const full = () => new StoreError("store_full", "storing job 1 failed: the disk is full");
-
-  test("the job is kept, nothing more is claimed, and it is stored when there is room", async () => {
-    let room = false;
-    const { claimer } = startClaimer({ claimError: () => (room ? undefined : full()) });
-    gitLab.enqueue(tokenA, 1, 2);
-    await eventually(() => expect(claimer.status()[0]?.reason).toContain("cannot be stored"));
-    await pause(300);
-    expect(gitLab.given).toHaveLength(1);
-
-    room = true;
-
-    await eventually(async () => expect(await claimedIds()).toEqual([1, 2]));
-    expect(gitLab.updates).toEqual([]);
-  });
-
-  test("the job is ended in GitLab when FireRunner has to end first", async () => {
-    const { claimer, logged } = startClaimer({ claimError: full });
-    gitLab.enqueue(tokenA, 1);
-    await eventually(() => expect(gitLab.given).toHaveLength(1));
-
-    await claimer.stop();
-
-    expect(await claimedIds()).toEqual([]);
-    const [trace, update] = gitLab.updates;
-    expect(trace).toMatchObject({ method: "PATCH", path: "/api/v4/jobs/1/trace" });
-    expect(trace?.body).toContain("the disk is full");
-    expect(update?.json).toMatchObject({ state: "failed", failure_reason: "runner_system_failure" });
-    expect(logged.some(({ level }) => level === "error")).toBe(true);
-  });
-});
-
-describe("a job that cannot be used", () => {
-  test("is ended in GitLab with the reason, and its runner waits", async () => {
-    gitLab.next((_request, response) => answer(response, 201, { id: 5, token: "glcbt-odd" }));
-    const { claimer } = startClaimer();
-
-    await eventually(() => expect(gitLab.updates).toHaveLength(2));
-
-    expect(gitLab.updates[0]?.body).toContain("not as expected at job_info");
-    expect(gitLab.updates[1]?.json).toEqual({
-      token: "glcbt-odd",
-      state: "failed",
-      failure_reason: "runner_system_failure",
-    });
-    expect(claimer.status()[0]).toMatchObject({ state: "waiting", until: expect.any(Number) });
-    expect(gitLab.openRequests()).toBe(0);
-  });
-
-  test("is loudly logged when it cannot even be named", async () => {
-    gitLab.next((_request, response) => {
-      response.writeHead(201, { "content-length": 5_000 }).write('{"i', () => response.destroy());
-    });
-    const { logged } = startClaimer();
-
-    await eventually(() =>
-      expect(logged).toContainEqual(
-        expect.objectContaining({
-          level: "error",
-          message: expect.stringContaining("cannot be ended"),
-        }),
-      ),
-    );
-    expect(gitLab.updates).toEqual([]);
-  });
-});
-
-test("faults pass: GitLab down, busy, cut off, and then jobs are taken again", async () => {
-  gitLab.next((_request, response) => answer(response, 502, "<html>"));
-  gitLab.next((_request, response) => response.destroy());
-  gitLab.next((_request, response) => answer(response, 409, {}));
-  const { claimer, logged } = startClaimer();
-  gitLab.enqueue(tokenA, 1);
-  await eventually(() => expect(claimer.status()[0]?.reason).toContain("502"));
-
-  await eventually(async () => expect(await claimedIds()).toEqual([1]));
-
-  expect(claimer.status()[0]).toMatchObject({ reason: undefined, fatal: false });
-  expect(logged.filter(({ level }) => level === "warn").length).toBeGreaterThanOrEqual(3);
-  expect(logged.some(({ message }) => message.includes("again"))).toBe(true);
-});
-
-test("in a storm of faults every job that GitLab gave is stored once, and no slot is overbooked", async () => {
-  const machines = 4;
-  const ids = Array.from({ length: 30 }, (_, index) => index + 1);
-  const faults = [
-    (response: ServerResponse) => answer(response, 500, {}),
-    (response: ServerResponse) => answer(response, 409, {}),
-    (response: ServerResponse) => response.destroy(),
-  ];
-  let stored = 0;
-  let finished = 0;
-  const { logged } = startClaimer({
-    machines,
-    pools: [poolA, poolB],
-    config: { turnInterval: 20 },
-    claimError: () => (++stored % 7 === 0 ? new Error("the store is busy") : undefined),
-  });
-  for (const id of ids) gitLab.enqueue(id % 2 ? tokenA : tokenB, id);
-  let mostHeld = 0;
-
-  await vi.waitFor(
-    async () => {
-      const jobs = await store.jobs({ unfinished: true });
-      mostHeld = Math.max(mostHeld, gitLab.given.length - finished);
-      const oldest = jobs.at(-1);
-      if (oldest) finished++;
-      if (oldest) await store.finishJob(oldest.id, "success");
-      const fault = oldest && oldest.id % 5 === 0 ? faults.shift() : undefined;
-      if (fault) gitLab.next((_request, response) => fault(response));
-      expect(gitLab.given).toHaveLength(ids.length);
-    },
-    { timeout: 15_000, interval: 10 },
-  );
-
-  await eventually(async () => {
-    const all = await store.jobs({ limit: 100 });
-    expect(all.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(ids);
-  });
-  expect(mostHeld).toBeLessThanOrEqual(machines);
-  expect(gitLab.given.map(({ id }) => id).toSorted((a, b) => a - b)).toEqual(ids);
-  expect(gitLab.updates).toEqual([]);
-  expect(logged.some(({ message }) => message === "claimed job could not be stored")).toBe(true);
-});
-
-test("capacity that cannot be read stops claiming until it can", async () => {
-  const problem = new Error("driver is away");
-  let away = true;
-  const pools = new Map([["a", poolA]]);
-  const slots = createSlots({
-    store,
-    pools: () => pools,
-    hosts: async () => {
-      if (away) throw problem;
-      return [aHostCapacity({ capacity: { cpus: 1, memoryMib: 1_024, machines: 1 } })];
-    },
-    placement: "spread",
-  });
-  const http = createGitLabHttp({ url: gitLab.url });
-  const claimer = createClaimer({
-    api: createRunnerApi({ http, clock: systemClock, version: "1", systemId: "s_0123456789ab" }),
-    store,
-    pools: () => pools,
-    slots,
-    runnerInfo: () => ({}),
-    canClaim: () => ({ ok: true }),
-    clock: systemClock,
-    log: recordingLog([]),
-    random: Math.random,
-    config: ClaimingConfig.parse({}),
-  });
-  claimer.start();
-  open.push({
-    async [Symbol.asyncDispose]() {
-      await Promise.all([claimer.stop(), gitLab[Symbol.asyncDispose]()]);
-      await http.dispatcher.destroy();
-    },
-  });
-  await eventually(() => expect(claimer.status()[0]?.reason).toContain("driver is away"));
-  expect(gitLab.answered).toEqual([]);
-
-  away = false;
-  gitLab.enqueue(tokenA, 1);
-
-  await eventually(async () => expect(await claimedIds()).toEqual([1]));
 });

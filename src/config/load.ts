@@ -13,6 +13,8 @@ import { UntrustedError } from "../base/trusted-file.ts";
 import type { S3Access } from "../cache/config.ts";
 import type { NamedRegistry } from "../containers/config.ts";
 import type { MachineKind, Pool } from "../domain/pool.ts";
+import type { ApiSettings } from "../server/api/config.ts";
+import type { MetricsSettings } from "../server/metrics/config.ts";
 import type { TracesAccess } from "../telemetry/traces/config.ts";
 import type { FlintlockHost } from "../vm/flintlock/config.ts";
 import { readCacheAccess } from "./cache.ts";
@@ -34,7 +36,6 @@ import {
   type SecretOptions,
   unreadable,
 } from "./named-files.ts";
-import type { ApiSettings, MetricsSettings } from "./private-servers.ts";
 import { type PathProblem, wordIssues } from "./problems.ts";
 import { proxyValues, readProxy } from "./proxy.ts";
 import { Settings } from "./schema.ts";

@@ -1,16 +1,10 @@
 /** The files of the servers for those who run this installation: metrics, the API. */
 import { Secret } from "../base/secret.ts";
-import type { ApiConfig, ApiToken } from "../server/api/config.ts";
-import type { MetricsConfig } from "../server/metrics/config.ts";
+import type { ApiConfig, ApiSettings, ApiToken } from "../server/api/config.ts";
+import type { MetricsConfig, MetricsSettings } from "../server/metrics/config.ts";
 import { type Check, findTlsFiles, readSecretFile, type SecretOptions } from "./named-files.ts";
 import type { PathProblem } from "./problems.ts";
 import { oneLineProblem, otherKind } from "./token-text.ts";
-
-/** `metrics` with what its token file holds. */
-export type MetricsSettings = MetricsConfig & { readonly token: Secret | undefined };
-
-/** `api` with what its token files hold. */
-export type ApiSettings = Omit<ApiConfig, "tokens"> & { readonly tokens: ReadonlyMap<string, ApiToken> };
 
 interface Read<Value> {
   readonly value: Value;
@@ -23,12 +17,12 @@ export async function readMetrics(
 ): Promise<Read<MetricsSettings>> {
   const found = await withTlsFiles("metrics", metrics, options);
   const { tokenFile } = metrics;
-  if (tokenFile === undefined)
-    return { value: { ...found.value, token: undefined }, problems: found.problems };
-  const answer = await readSecretFile(tokenFile, checkTokenOf(8), options);
-  if ("value" in answer) return { value: { ...found.value, token: answer.value }, problems: found.problems };
-  const problem = { path: ["metrics", "tokenFile"], message: answer.problem };
-  return { value: { ...found.value, token: undefined }, problems: [...found.problems, problem] };
+  const answer =
+    tokenFile === undefined ? undefined : await readSecretFile(tokenFile, checkTokenOf(8), options);
+  const token = answer && "value" in answer ? answer.value : undefined;
+  const problem =
+    answer && "problem" in answer ? [{ path: ["metrics", "tokenFile"], message: answer.problem }] : [];
+  return { value: { ...found.value, token }, problems: [...found.problems, ...problem] };
 }
 
 /** Two names with one token are refused: the log would name either. */

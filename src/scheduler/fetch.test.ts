@@ -1,79 +1,24 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { anImage } from "../../test/builders/image.ts";
 import { aClaim } from "../../test/builders/job.ts";
-import { aPool } from "../../test/builders/pool.ts";
-import { aStore, type TestStore } from "../../test/builders/store.ts";
-import { silentLog } from "../base/log.ts";
-import { createManualClock, type ManualClock } from "../base/manual-clock.ts";
-import type { JobUpdate, RunnerApi } from "../gitlab/runner-api.ts";
-import type { Store } from "../store/store.ts";
-import type { VmDriver } from "../vm/driver.ts";
-import { createFakeDriver } from "../vm/fake/driver.ts";
-import { createFakeHost, type FakeHost } from "../vm/fake/host.ts";
-import { createFleet } from "../vm/fleet.ts";
-import { SchedulerConfig, ShutdownConfig } from "./config.ts";
-import type { GuestEndpoint, JobImages, PreparedDisks, WantedDisks } from "./ports.ts";
-import { createScheduler, type Scheduler } from "./scheduler.ts";
+import { aSchedulerFixture, type SchedulerFixture } from "../../test/harness/scheduler.ts";
+import { SchedulerConfig } from "./config.ts";
+import type { JobImages, PreparedDisks, WantedDisks } from "./ports.ts";
+import type { Scheduler } from "./scheduler.ts";
 
-let clock: ManualClock;
-let testStore: TestStore;
-let store: Store;
-let host: FakeHost;
-let driver: VmDriver;
-let schedulers: Scheduler[];
-let updates: JobUpdate[];
-let traces: Map<number, string>;
+let fixture: SchedulerFixture;
+let clock: SchedulerFixture["clock"];
+let store: SchedulerFixture["store"];
+let host: SchedulerFixture["host"];
+let driver: SchedulerFixture["driver"];
+let gitlab: SchedulerFixture["gitlab"];
+let stop: SchedulerFixture["stop"];
 let status: string;
 /** Disks of machines in the order in which they were made. */
 let made: (readonly string[] | undefined)[];
 
-const relay: GuestEndpoint = {
-  open: async () => {},
-  link: async () => await Promise.reject(new Error("no machine of these tests is elsewhere")),
-  endOf: () => undefined,
-  close: async () => {},
-  lastHeardAt: () => clock.now(),
-  lastStatusAt: () => undefined,
-  tellCanceling: () => {},
-};
-
 function start(prepare: JobImages["prepare"], config: object = {}): Scheduler {
-  const api: RunnerApi = {
-    verify: async () => ({ id: 1, tokenExpiresAt: null }),
-    resetToken: async (token) => ({ token, tokenExpiresAt: null }),
-    requestJob: async () => ({ kind: "none" }),
-    async updateJob(update) {
-      updates.push(update);
-      return { kind: "accepted", status: update.state === "failed" ? "failed" : status };
-    },
-    async appendTrace({ jobId, startBytes, bytes }) {
-      const trace = (traces.get(jobId) ?? "").slice(0, startBytes) + Buffer.from(bytes).toString();
-      traces.set(jobId, trace);
-      return { kind: "accepted", sizeBytes: trace.length, status: "running", intervalMs: undefined };
-    },
-  };
-  const scheduler = createScheduler({
-    ...{ store, clock, relay, api },
-    log: silentLog,
-    random: () => 0.5,
-    fleet: createFleet([driver]),
-    placement: "spread",
-    images: { resolve: async () => anImage },
-    jobImages: { prepare },
-    pools: () => new Map([["small", aPool()]]),
-    config: SchedulerConfig.parse(config),
-    shutdown: ShutdownConfig.parse({}),
-    disk: { freeBytes: async () => 2 ** 40, minFreeBytes: 2 ** 30 },
-  });
-  scheduler.start();
-  schedulers.push(scheduler);
-  return scheduler;
-}
-
-async function stop(scheduler: Scheduler): Promise<void> {
-  const stopped = scheduler.stop();
-  await clock.advance(60_000);
-  await stopped;
+  return fixture.start({ jobImages: { prepare }, config: SchedulerConfig.parse(config) });
 }
 
 const two: PreparedDisks = {
@@ -94,23 +39,16 @@ function slowly() {
 }
 
 beforeEach(async () => {
-  clock = createManualClock();
-  testStore = await aStore({ clock });
-  store = testStore.store;
-  host = createFakeHost(clock);
-  driver = createFakeDriver({ host });
+  fixture = await aSchedulerFixture();
+  ({ clock, store, host, driver, gitlab, stop } = fixture);
   made = [];
   host.onCreate = ({ spec }) => void made.push(spec.imageDisks);
-  schedulers = [];
-  updates = [];
-  traces = new Map();
   status = "running";
+  gitlab.answer = ({ state }) => ({ kind: "accepted", status: state === "failed" ? "failed" : status });
 });
 
 afterEach(async () => {
-  for (const scheduler of schedulers) await stop(scheduler);
-  await driver.close();
-  await testStore[Symbol.asyncDispose]();
+  await fixture[Symbol.asyncDispose]();
 });
 
 test("a machine gets the disks of its job, and the job's log says once where they are from", async () => {
@@ -143,7 +81,7 @@ test("images may take longer than a machine may, and hold up no other job", asyn
   const other = await store.job(11);
   const waiting = await store.job(1);
   const { work, fetching } = scheduler.status();
-  const before = traces.get(1);
+  const before = String(gitlab.traces.get(1));
   for (const { come } of asked) come();
   await clock.advance(1_000);
 
@@ -196,7 +134,7 @@ test("an image that cannot be had fails its job at once, with the registry's wor
     cause: "image",
     reason: expect.stringContaining("manifest unknown"),
   });
-  expect(updates.at(-1)).toMatchObject({ state: "failed", failureReason: "script_failure" });
+  expect(gitlab.updates.at(-1)).toMatchObject({ state: "failed", failureReason: "script_failure" });
   expect(made).toEqual([]);
   expect(await store.machines({ live: true })).toEqual([]);
 });

@@ -91,7 +91,7 @@ async function deliver(address: string, { event, body, says }: Hook, serverPid: 
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-test("a flood of every kind at once keeps no authentic webhook waiting for a second, and memory is bounded", {
+test("a flood of every kind at once keeps 19 of 20 authentic webhooks waiting for less than a second and none for three, and memory is bounded", {
   timeout: 120_000,
 }, async () => {
   const server = startChild<PublicServerProcess>(program("public-server-process.ts"));

@@ -19,6 +19,7 @@ import {
   readServerPair,
   resolveListener,
 } from "../../server/network/listener.ts";
+import { publicServerName } from "../../server/public/public-server.ts";
 import { answer, type DoctorCheck, type Finding, mergeFindings, type RunningFireRunner } from "./findings.ts";
 
 interface ListenerCheckOptions {
@@ -57,7 +58,7 @@ async function checkListener(listener: Listener, running: RunningFireRunner | un
   if (running?.addresses.some((address) => isAddressOf(address, listener))) {
     return { level: "ok", message: "the running FireRunner listens there" };
   }
-  const tries = (await resolveListener(listener)).map((place) => tryToListen(place));
+  const tries = (await resolveListener(listener, publicServerName)).map((place) => tryToListen(place));
   const finding = mergeFindings(await Promise.all(tries));
   if (running === undefined || finding.level !== "ok") return finding;
   const hint = "Restart FireRunner: what http.listen names is taken over at the start only.";
@@ -87,7 +88,7 @@ async function certificateFindings(
   url: string | undefined,
   now: number,
 ): Promise<Finding[]> {
-  const { cert, validFrom, validUntil } = await readServerPair(files);
+  const { cert, validFrom, validUntil } = await readServerPair(files, publicServerName);
   const day = new Date(validUntil).toISOString().slice(0, 10);
   return [
     { level: "ok", message: `${files.certificateFile} fits its key and is valid until ${day}` },

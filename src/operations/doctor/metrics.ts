@@ -68,7 +68,7 @@ async function certificateFindings(files: TlsFiles, now: number): Promise<Findin
 function readersFinding({ listen, allow, token }: Config["metrics"]): Finding {
   if (token !== undefined) return { level: "ok", message: "those with the token may read metrics" };
   if (allow.length > 0) return { level: "ok", message: `${allow.join(", ")} may read metrics` };
-  if (listen.every((text) => /^http:/i.test(text)))
+  if (listen.every((text) => !parseListener(text).isTls))
     return { level: "ok", message: "everybody on this computer may read metrics" };
   return {
     level: "warn",

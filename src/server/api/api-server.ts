@@ -11,7 +11,7 @@ import { answerProblems } from "../problem.ts";
 import type { Caller } from "../roles.ts";
 import type { RouteDeps } from "../routes/ports.ts";
 import { registerRoutes } from "../routes/route.ts";
-import type { ApiConfig, ApiToken } from "./config.ts";
+import type { ApiSettings } from "./config.ts";
 import { API_PREFIX, apiRoutes, openApiDocument } from "./openapi.ts";
 
 const limits = {
@@ -32,11 +32,6 @@ const apiServerName: ServerName = {
   listenCode: "api_listen",
   certificateCode: "api_certificate",
 };
-
-/** `api` of the configuration, with what its token files hold. */
-export interface ApiSettings extends Omit<ApiConfig, "tokens"> {
-  readonly tokens: ReadonlyMap<string, ApiToken>;
-}
 
 export interface ApiServerDeps extends RouteDeps {
   readonly config: ApiSettings;
@@ -130,7 +125,11 @@ function addRoutes(
     internal: "FireRunner's log says why.",
     methodsAt,
   });
-  app.get(`${API_PREFIX}/openapi.json`, async () => openApiDocument(version));
+  let description: ReturnType<typeof openApiDocument> | undefined;
+  app.get(`${API_PREFIX}/openapi.json`, async () => {
+    description ??= openApiDocument(version);
+    return description;
+  });
   registerRoutes(app, {
     ...{ prefix: API_PREFIX, routes: apiRoutes, deps: { views, ports }, closing },
     callerOf: (request) => callerOf(request) ?? nobody,

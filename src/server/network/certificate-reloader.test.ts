@@ -5,6 +5,7 @@ import { temporaryDirectory } from "../../../test/builders/temporary-directory.t
 import { type CertificateAuthority, makeCertificateAuthority } from "../../../test/servers/certificates.ts";
 import { silentLog } from "../../base/log.ts";
 import type { TlsFiles, TlsPair } from "../../base/tls.ts";
+import { publicServerName } from "../public/public-server.ts";
 import { type CertificateReloader, createCertificateReloader } from "./listener.ts";
 
 type Issued = Awaited<ReturnType<CertificateAuthority["issue"]>>;
@@ -52,7 +53,10 @@ async function replace(path: string, text: string): Promise<void> {
 async function keep(now = Date.now): Promise<CertificateReloader> {
   const note = (_fields: object, message: string) => void logged.push(message);
   const log = { ...silentLog, info: note, warn: note };
-  return await createCertificateReloader(files, { log, now, onPair: (pair) => used.push(pair) });
+  return await createCertificateReloader(files, {
+    ...{ server: publicServerName, log, now },
+    onPair: (pair) => used.push(pair),
+  });
 }
 
 describe("a certificate that changes", () => {

@@ -19,13 +19,6 @@ export interface ServerName {
   readonly certificateCode: HttpErrorCode;
 }
 
-const publicServerName: ServerName = {
-  words: "the public server",
-  section: "http",
-  listenCode: "door_listen",
-  certificateCode: "door_certificate",
-};
-
 /** One entry of `http.listen`, or of another server's. */
 export interface Listener {
   /** As the configuration has it. */
@@ -42,10 +35,7 @@ export function parseListener(text: string): Listener {
 }
 
 /** A name such as `localhost` may stand for several addresses: a listener for each. */
-export async function resolveListener(
-  listener: Listener,
-  server: ServerName = publicServerName,
-): Promise<Listener[]> {
+export async function resolveListener(listener: Listener, server: ServerName): Promise<Listener[]> {
   const found = await lookup(listener.host, { all: true }).catch((cause: unknown) => {
     const problem = { why: "its name is not known here", hint: "Name an address of this computer instead." };
     throw failed(server, listener, problem, cause);
@@ -61,7 +51,7 @@ export async function bind(
   app: FastifyInstance,
   listener: Listener,
   isOptional: boolean,
-  server: ServerName = publicServerName,
+  server: ServerName,
 ): Promise<string | undefined> {
   const { host, port, isTls } = listener;
   try {
@@ -93,7 +83,7 @@ export interface CertificateReloader {
 }
 
 interface CertificateReloaderDeps {
-  readonly server?: ServerName;
+  readonly server: ServerName;
   readonly log: Log;
   readonly now: () => number;
   /** To be used for every connection from now on. Throws when it cannot be used. */
@@ -105,7 +95,7 @@ export async function createCertificateReloader(
   first: TlsFiles,
   deps: CertificateReloaderDeps,
 ): Promise<CertificateReloader> {
-  const { log, now, onPair, server = publicServerName } = deps;
+  const { log, now, onPair, server } = deps;
   const { words, section } = server;
   let files = first;
   const kept = await createFileBacked({
@@ -163,7 +153,7 @@ function day(at: number): string {
 /** Throws HttpError with the server's `certificateCode` that says which file is wrong, and how. A certificate that has expired is none. */
 export async function readServerPair(
   files: TlsFiles,
-  { section, certificateCode }: ServerName = publicServerName,
+  { section, certificateCode }: ServerName,
 ): Promise<TlsPair> {
   return await readTlsPair(
     files,

@@ -2,7 +2,6 @@
  * A server for those who run this installation: metrics, the API. It listens on addresses of its own, since it tells more than what GitLab's
  * webhooks may reach. Whoever is not on its allow-list learns nothing and takes up little: connections are few, and requests short.
  */
-import { Server as TlsServer } from "node:https";
 import type { Socket } from "node:net";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { type Clock, every } from "../../base/clock.ts";
@@ -10,15 +9,9 @@ import { atMost } from "../../base/deadline.ts";
 import { createSampledLog, type Log, type SampledLog } from "../../base/log.ts";
 import type { TlsFiles, TlsPair } from "../../base/tls.ts";
 import { type AddressSet, canonicalAddress, createAddressSet, limitKey } from "./client.ts";
-import { createHttpServer, type HttpLimits, securityHeaders, tlsOptions } from "./http-server.ts";
-import {
-  bind,
-  type CertificateReloader,
-  createCertificateReloader,
-  parseListener,
-  resolveListener,
-  type ServerName,
-} from "./listener.ts";
+import { createHttpServer, type HttpLimits, securityHeaders } from "./http-server.ts";
+import type { ServerName } from "./listener.ts";
+import { type Listeners, openListeners } from "./listeners.ts";
 
 /** Open connections of those that may not ask, which get no more than a refusal. */
 const MOST_REFUSED_CONNECTIONS = 8;
@@ -58,14 +51,9 @@ export interface PrivateServerDeps {
   readonly log: Log;
 }
 
-export interface PrivateServer {
-  /** As bound, such as `http://127.0.0.1:9252`. */
-  readonly addresses: readonly string[];
+export interface PrivateServer extends Omit<Listeners, "checkCertificate"> {
   /** Takes over the allow-list and the certificate. Says in words whether a certificate was taken or refused. Never rejects. */
   reload(settings: PrivateServerSettings): Promise<string[]>;
-  /** When the certificate in use ends (epoch ms); undefined without one. */
-  certificateEndsAt(): number | undefined;
-  close(): Promise<void>;
 }
 
 /** Throws HttpError of the codes that `name` has. */
@@ -75,85 +63,32 @@ export async function openPrivateServer(deps: PrivateServerDeps): Promise<Privat
   let allowed = createAddressSet(settings.allow);
   const leftOut = `more refused requests at ${name.words} were left out`;
   const sampled = createSampledLog({ log, clock, leftOut });
-  const apps: FastifyInstance[] = [];
-  const certificates = await watchCertificate(deps, apps);
   const gate = createGate(deps, sampled, () => allowed);
-
-  const checkCertificate = async () => {
-    const words = certificates && settings.tls ? await certificates.refresh(settings.tls) : undefined;
-    return words === undefined ? [] : [words];
-  };
-  const closeAll = async () => {
-    await atMost(clock, CLOSE_LIMIT_MS, Promise.all(apps.map((app) => app.close())));
-  };
-
-  const addresses: string[] = [];
-  try {
-    for (const text of settings.listen)
-      addresses.push(
-        ...(await openAll(deps, text, (isTls) => appOf(isTls ? certificates?.pair : undefined))),
-      );
-  } catch (error) {
-    await closeAll();
-    throw error;
-  }
-  for (const address of addresses) log.info({ address }, `${name.words} is open`);
+  const listeners = await openListeners({
+    ...{ name, settings, clock, log },
+    appOf: (pair) => createApp(deps, gate, pair),
+    closeAll: async (apps) => {
+      await atMost(clock, CLOSE_LIMIT_MS, Promise.all(apps.map((app) => app.close())));
+    },
+  });
   const stopChecking = every(clock, CERTIFICATE_CHECK_MS, () => {
     sampled.tick();
-    void checkCertificate();
+    void listeners.checkCertificate(settings.tls);
   });
-
-  function appOf(pair: TlsPair | undefined): FastifyInstance {
-    const app = createApp(deps, gate, pair);
-    apps.push(app);
-    return app;
-  }
-
   return {
-    addresses,
+    addresses: listeners.addresses,
     async reload(next) {
       settings = next;
       allowed = createAddressSet(next.allow);
-      return await checkCertificate();
+      return await listeners.checkCertificate(next.tls);
     },
-    certificateEndsAt: () => certificates?.pair.validUntil,
+    certificateEndsAt: listeners.certificateEndsAt,
     async close() {
       stopChecking();
-      await closeAll();
+      await listeners.close();
       sampled.flush();
     },
   };
-}
-
-/** Every address of one entry of `listen`; at least one of them must work. */
-async function openAll(
-  { name }: PrivateServerDeps,
-  text: string,
-  appOf: (isTls: boolean) => FastifyInstance,
-): Promise<string[]> {
-  const bound: string[] = [];
-  const places = await resolveListener(parseListener(text), name);
-  for (const [index, place] of places.entries()) {
-    const isOptional = bound.length > 0 || index < places.length - 1;
-    const address = await bind(appOf(place.isTls), place, isOptional, name);
-    if (address !== undefined) bound.push(address);
-  }
-  return bound;
-}
-
-async function watchCertificate(
-  { settings, name, clock, log }: PrivateServerDeps,
-  apps: readonly FastifyInstance[],
-): Promise<CertificateReloader | undefined> {
-  const { tls, listen } = settings;
-  if (tls === undefined || listen.every((text) => !parseListener(text).isTls)) return undefined;
-  return await createCertificateReloader(tls, {
-    ...{ log, server: name, now: clock.now },
-    onPair(pair) {
-      for (const { server } of apps)
-        if (server instanceof TlsServer) server.setSecureContext(tlsOptions(pair));
-    },
-  });
 }
 
 function createApp(deps: PrivateServerDeps, gate: Gate, pair: TlsPair | undefined): FastifyInstance {

@@ -1,11 +1,10 @@
 /**
  * The public server. A connection is counted and may be displaced (connections.ts); a request is one of a client (network/client.ts) and takes
  * a route of public-app.ts: health, or a webhook (webhook-route.ts), whose body is read (read-body.ts) and kept within a common budget of
- * memory (body-budget.ts) while it is proved. Whatever proves nothing ends in refusal.ts. network/listener.ts has the addresses and the
+ * memory (body-budget.ts) while it is proved. Whatever proves nothing ends in refusal.ts. network/listeners.ts has the addresses and the
  * certificate. This file puts all of it together, reloads it and closes it.
  */
-import { Server as TlsServer } from "node:https";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import { type Clock, every } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { createSampledLog } from "../../base/log.ts";
@@ -14,15 +13,8 @@ import { MIB_BYTES } from "../../base/units.ts";
 import type { Readiness } from "../../views/readiness.ts";
 import type { HttpConfig } from "../config.ts";
 import { type Client, clientOf, createAddressSet } from "../network/client.ts";
-import { tlsOptions } from "../network/http-server.ts";
-import {
-  bind,
-  type CertificateReloader,
-  createCertificateReloader,
-  type Listener,
-  parseListener,
-  resolveListener,
-} from "../network/listener.ts";
+import type { ServerName } from "../network/listener.ts";
+import { openListeners } from "../network/listeners.ts";
 import { createBodyBudget } from "./body-budget.ts";
 import { createConnections } from "./connections.ts";
 import { createPublicApp, type PublicAppDeps } from "./public-app.ts";
@@ -37,6 +29,13 @@ const HEALTH_PER_MINUTE = 600;
 const CERTIFICATE_CHECK_MS = 10_000;
 /** How long requests may still be answered when the public server closes. */
 const CLOSE_LIMIT_MS = 5_000;
+
+export const publicServerName: ServerName = {
+  words: "the public server",
+  section: "http",
+  listenCode: "door_listen",
+  certificateCode: "door_certificate",
+};
 
 export interface PublicServerDeps {
   readonly config: HttpConfig;
@@ -80,7 +79,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
   const clientFor = (request: FastifyRequest): Client => clientOf(request.raw, trusted);
   const unproven = createKeyedRateLimit(clock, () => config.unprovenPerMinute);
   const refuse = createRefuse({ clientOf: clientFor, limit: unproven, tally, sampled, clock });
-  const opened = await openListeners(clock, {
+  const routes: PublicAppDeps = {
     ...{ config, handler, readiness, log, connections, clientErrors, refuse, tally, sampled },
     clientOf: clientFor,
     allowed: () => allowed,
@@ -89,10 +88,19 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     takeTurn: createFairQueue(),
     isSpoilt: clientErrors.isSpoilt,
     limit: createKeyedRateLimit(clock, () => HEALTH_PER_MINUTE),
+  };
+  const opened = await openListeners({
+    ...{ name: publicServerName, settings: config, clock, log },
+    appOf: (pair) => createPublicApp(routes, pair),
+    async closeAll(apps) {
+      const closing = apps.map((app) => app.close());
+      await connections.finish(CLOSE_LIMIT_MS);
+      await Promise.all(closing);
+    },
   });
   const stopChecking = every(clock, CERTIFICATE_CHECK_MS, () => {
     sampled.tick();
-    void opened.checkCertificate(config);
+    void opened.checkCertificate(config.tls);
   });
   return {
     addresses: opened.addresses,
@@ -100,7 +108,7 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
       config = next;
       allowed = createAddressSet(next.allow);
       trusted = createAddressSet(next.trustedProxies);
-      return await opened.checkCertificate(next);
+      return await opened.checkCertificate(next.tls);
     },
     async close() {
       stopChecking();
@@ -110,78 +118,4 @@ export async function openPublicServer(deps: PublicServerDeps): Promise<PublicSe
     certificateEndsAt: opened.certificateEndsAt,
     counts: () => ({ ...tally, refused: { ...tally.refused }, openConnections: connections.open }),
   };
-}
-
-interface Listeners {
-  readonly addresses: readonly string[];
-  /** Looks whether the certificate has changed. */
-  checkCertificate(config: HttpConfig): Promise<string[]>;
-  certificateEndsAt(): number | undefined;
-  close(): Promise<void>;
-}
-
-/** Opens every listener, or none. */
-async function openListeners(clock: Clock, deps: PublicAppDeps): Promise<Listeners> {
-  const { config, connections, log } = deps;
-  const apps: FastifyInstance[] = [];
-  const certificates = await watchCertificate(clock, deps, apps);
-  const addresses: string[] = [];
-  const close = async () => {
-    const closing = apps.map((app) => app.close());
-    await connections.finish(CLOSE_LIMIT_MS);
-    await Promise.all(closing);
-  };
-  try {
-    for (const text of config.listen) {
-      addresses.push(...(await openAll(deps, parseListener(text), certificates, apps)));
-    }
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  for (const address of addresses) log.info({ address }, "the public server is open");
-  return {
-    addresses,
-    certificateEndsAt: () => certificates?.pair.validUntil,
-    async checkCertificate({ tls }) {
-      const words = certificates && tls ? await certificates.refresh(tls) : undefined;
-      return words === undefined ? [] : [words];
-    },
-    close,
-  };
-}
-
-async function watchCertificate(
-  clock: Clock,
-  { config, log }: PublicAppDeps,
-  apps: readonly FastifyInstance[],
-): Promise<CertificateReloader | undefined> {
-  if (config.tls === undefined || config.listen.every((text) => !parseListener(text).isTls)) return undefined;
-  return await createCertificateReloader(config.tls, {
-    log,
-    now: clock.now,
-    onPair: (pair) => {
-      for (const { server } of apps)
-        if (server instanceof TlsServer) server.setSecureContext(tlsOptions(pair));
-    },
-  });
-}
-
-/** Every address of one entry of `http.listen`; at least one of them must work. */
-async function openAll(
-  deps: PublicAppDeps,
-  listener: Listener,
-  certificates: CertificateReloader | undefined,
-  apps: FastifyInstance[],
-): Promise<string[]> {
-  const bound: string[] = [];
-  const places = await resolveListener(listener);
-  for (const [index, place] of places.entries()) {
-    const app = createPublicApp(deps, place.isTls ? certificates?.pair : undefined);
-    apps.push(app);
-    const isOptional = bound.length > 0 || index < places.length - 1;
-    const address = await bind(app, place, isOptional);
-    if (address !== undefined) bound.push(address);
-  }
-  return bound;
 }
