@@ -9,6 +9,7 @@ import { createWaker } from "../base/wake-loop.ts";
 import { createDaemonClient, type DaemonClient } from "./client.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
 import { CliError, isAway, NoAnswer } from "./errors.ts";
+import { hasColours } from "./output.ts";
 import { snapshotOf } from "./top/rows.ts";
 import { pageOf, screenOf } from "./top/screen.ts";
 import { atStart, type Key, press, type TopState, type Wish } from "./top/state.ts";
@@ -49,13 +50,13 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
   using interrupt = signalOnInterrupt();
   const over = new AbortController();
   const signal = AbortSignal.any([interrupt.signal, over.signal]);
-  const hasColours = !env["NO_COLOR"] && env["TERM"] !== "dumb";
+  const isColoured = hasColours(stdout, env);
   let state: TopState = atStart;
   const waker = createWaker(systemClock);
 
   function show(next: TopState): void {
     state = next;
-    terminal.draw(screenOf(state, terminal.size(), hasColours));
+    terminal.draw(screenOf(state, terminal.size(), isColoured));
   }
 
   function pressed(key: Key): void {

@@ -119,9 +119,10 @@ function emptyWords({ snapshot, view, filter }: TopState): string {
   return filter === "" ? `No ${view} now.` : `No ${view} with “${filter}” (Esc shows all).`;
 }
 
-function panelLines({ lines, kind, offset }: Panel, size: ScreenSize): readonly string[] {
+function panelLines(panel: Panel, size: ScreenSize): readonly string[] {
+  const { lines, kind, offset } = panel;
   if (lines === undefined) return ["…"];
-  const room = Math.max(1, size.rows - HEAD_ROWS - FOOT_ROWS);
+  const room = pageOf(size, panel);
   const start = kind === "log" ? Math.max(0, lines.length - room - offset) : offset;
   return lines.slice(start, start + room);
 }
