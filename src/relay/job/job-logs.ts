@@ -38,9 +38,10 @@ export function createJobLogs(): JobLogs {
   }
 
   function append(log: Kept, fresh: Uint8Array, endBytes: number): void {
-    const all = Buffer.concat([log.bytes, fresh]);
+    const last = fresh.subarray(Math.max(0, fresh.length - KEPT_BYTES));
+    const before = log.bytes.subarray(Math.max(0, log.bytes.length + last.length - KEPT_BYTES));
     // A copy: what is left of a patch must not hold all of it.
-    log.bytes = Buffer.from(all.subarray(Math.max(0, all.length - KEPT_BYTES)));
+    log.bytes = Buffer.concat([before, last]);
     log.endBytes = endBytes;
     tell(log);
   }
