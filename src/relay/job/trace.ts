@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
+import { single } from "../../base/headers.ts";
 import { oneLine } from "../../base/text.ts";
 import { formatDuration, MIB_BYTES } from "../../base/units.ts";
 import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
@@ -13,7 +14,7 @@ import { traceStatusOf } from "../../gitlab/runner-client.ts";
 import { appendWithRecovery, crc32Combine, maskSecrets } from "../../gitlab/trace.ts";
 import type { EventStore, Job, JobStore, Machine, Store } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
-import { type Exchange, readBody, single } from "../gateway/exchange.ts";
+import { type Exchange, readBody } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";
 import { type JobCaller, passOn } from "./gitlab-calls.ts";
 import type { JobLogs } from "./job-logs.ts";
