@@ -3,9 +3,10 @@
  *
  *   node scripts/docs-api.ts [--check]
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { apiRoutes, openApiDocument } from "../src/server/api/openapi.ts";
+import { writePage } from "./write-page.ts";
 
 const docs = join(import.meta.dirname, "../docs");
 const [begin, end] = ["<!-- routes: written by scripts/docs-api.ts -->", "<!-- routes: end -->"];
@@ -30,12 +31,5 @@ export function wantedApiPages(): ReadonlyMap<string, string> {
 }
 
 if (import.meta.main) {
-  for (const [name, text] of wantedApiPages()) {
-    const path = join(docs, name);
-    if (!process.argv.includes("--check")) writeFileSync(path, text);
-    else if (readFileSync(path, "utf8") !== text) {
-      console.error(`docs/${name} is behind the code: npm run docs`);
-      process.exitCode = 1;
-    }
-  }
+  for (const [name, text] of wantedApiPages()) writePage(join(docs, name), text, "the code");
 }

@@ -4,9 +4,10 @@
  *
  *   node scripts/docs-config.ts [--check]
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { configJsonSchema } from "../src/config/values.ts";
+import { writePage } from "./write-page.ts";
 
 const root = join(import.meta.dirname, "..");
 const page = join(root, "docs/configuration.md");
@@ -142,12 +143,5 @@ export function wantedPage(): string {
 }
 
 if (import.meta.main) {
-  const wanted = wantedPage();
-  if (process.argv.includes("--check")) {
-    if (readFileSync(page, "utf8") !== wanted) {
-      throw new Error("docs/configuration.md is behind the schema: run npm run docs");
-    }
-  } else {
-    writeFileSync(page, wanted);
-  }
+  writePage(page, wantedPage(), "the schema");
 }

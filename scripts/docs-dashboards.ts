@@ -4,13 +4,13 @@
  *
  *   node scripts/docs-dashboards.ts [--check]
  */
-import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gitLabAndWebhooks } from "./monitoring/gitlab.ts";
 import { hosts } from "./monitoring/hosts.ts";
 import { overview } from "./monitoring/overview.ts";
 import { type DashboardSpec, renderDashboard } from "./monitoring/panels.ts";
 import { usage } from "./monitoring/usage.ts";
+import { writePage } from "./write-page.ts";
 
 export const dashboards: readonly DashboardSpec[] = [overview, hosts, gitLabAndWebhooks, usage];
 
@@ -19,11 +19,6 @@ export function dashboardFile({ uid }: DashboardSpec): string {
 }
 
 if (import.meta.main) {
-  for (const each of dashboards) {
-    const wanted = renderDashboard(each);
-    if (!process.argv.includes("--check")) writeFileSync(dashboardFile(each), wanted);
-    else if (readFileSync(dashboardFile(each), "utf8") !== wanted) {
-      throw new Error(`${dashboardFile(each)} is behind the table of metrics: run npm run docs`);
-    }
-  }
+  for (const each of dashboards)
+    writePage(dashboardFile(each), renderDashboard(each), "the table of metrics");
 }

@@ -4,11 +4,12 @@
  *
  *   node scripts/docs-errors.ts [--check]
  */
-import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FireRunnerError } from "../src/base/errors.ts";
 import { exitCodeOf } from "../src/cli/errors.ts";
 import { advice, meanings } from "./error-advice.ts";
+import { writePage } from "./write-page.ts";
 
 const root = join(import.meta.dirname, "..");
 const page = join(root, "docs/errors.md");
@@ -76,12 +77,5 @@ export function renderErrors(entries: readonly ErrorEntry[]): string {
 }
 
 if (import.meta.main) {
-  const wanted = renderErrors(collectErrors());
-  if (process.argv.includes("--check")) {
-    if (readFileSync(page, "utf8") !== wanted) {
-      throw new Error("docs/errors.md is behind the codes: run npm run docs");
-    }
-  } else {
-    writeFileSync(page, wanted);
-  }
+  writePage(page, renderErrors(collectErrors()), "the codes");
 }

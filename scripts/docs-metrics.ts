@@ -3,10 +3,10 @@
  *
  *   node scripts/docs-metrics.ts [--check]
  */
-import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LabelBound, MetricRow, MetricSection } from "../src/telemetry/metrics/table/row.ts";
 import { metricSections, mostSeries } from "../src/telemetry/metrics/table.ts";
+import { writePage } from "./write-page.ts";
 
 const page = join(import.meta.dirname, "../docs/metrics.md");
 
@@ -86,12 +86,5 @@ function renderBound(bound: LabelBound): string {
 }
 
 if (import.meta.main) {
-  const wanted = renderMetrics(metricSections);
-  if (process.argv.includes("--check")) {
-    if (readFileSync(page, "utf8") !== wanted) {
-      throw new Error("docs/metrics.md is behind the table of metrics: run npm run docs");
-    }
-  } else {
-    writeFileSync(page, wanted);
-  }
+  writePage(page, renderMetrics(metricSections), "the table of metrics");
 }

@@ -4,9 +4,10 @@
  *
  *   node scripts/docs-states.ts [--check]
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { jobMoves, machineMoves, runnerMoves } from "../src/domain/states.ts";
+import { writePage } from "./write-page.ts";
 
 const page = join(import.meta.dirname, "../ARCHITECTURE.md");
 
@@ -45,12 +46,5 @@ export function withDiagrams(text: string): string {
 }
 
 if (import.meta.main) {
-  const current = readFileSync(page, "utf8");
-  const wanted = withDiagrams(current);
-  if (process.argv.includes("--check")) {
-    if (current !== wanted)
-      throw new Error("ARCHITECTURE.md is behind src/domain/states.ts: run npm run docs");
-  } else {
-    writeFileSync(page, wanted);
-  }
+  writePage(page, withDiagrams(readFileSync(page, "utf8")), "src/domain/states.ts");
 }

@@ -93,7 +93,7 @@ export async function createComponents(options: ComponentsOptions): Promise<Benc
   const cleanups: Cleanup[] = [() => driver.close()];
   // To standard output, which the parent throws away: logging is part of the work.
   const { log } = createLog({ settings: config.log, terminal: false });
-  const metrics = metricsOf(config, log, cleanups);
+  const metrics = await metricsOf(config, log, cleanups);
   const components = await composeApp(
     {
       config: () => config,

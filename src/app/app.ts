@@ -53,7 +53,7 @@ export function createApp(options: AppOptions): App {
     try {
       const lock = await acquireStateLock(config.state);
       cleanups.push(() => lock.release());
-      const metrics = metricsOf(config, log, cleanups);
+      const metrics = await metricsOf(config, log, cleanups);
       components = await composeApp(
         { config: () => config, log, version, overrides: undefined, metrics },
         cleanups,

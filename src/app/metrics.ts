@@ -5,7 +5,7 @@ import type { Log } from "../base/log.ts";
 import type { Config } from "../config/load.ts";
 import { type MetricsServer, openMetricsServer } from "../server/metrics/metrics-server.ts";
 import type { PublicServer } from "../server/public/public-server.ts";
-import { createMetrics, type Metrics } from "../telemetry/metrics/metrics.ts";
+import type { Metrics } from "../telemetry/metrics/metrics.ts";
 import type { MetricsReads, WebhookFigures } from "../telemetry/metrics/ports.ts";
 import { type PendingFigureReads, readFigures } from "../views/figures.ts";
 import type { DaemonReads } from "../views/ports.ts";
@@ -13,9 +13,14 @@ import type { Cleanup } from "./cleanups.ts";
 import type { Components } from "./compose.ts";
 import type { TaggedJobs } from "./tagged-jobs.ts";
 
-/** Undefined where nobody could ask for them: nothing is counted then. */
-export function metricsOf({ metrics }: Config, log: Log, cleanups: Cleanup[]): Metrics | undefined {
+/** Undefined where nobody could ask for them: nothing is counted then, and what counts is not even loaded. */
+export async function metricsOf(
+  { metrics }: Config,
+  log: Log,
+  cleanups: Cleanup[],
+): Promise<Metrics | undefined> {
   if (metrics.listen.length === 0) return undefined;
+  const { createMetrics } = await import("../telemetry/metrics/metrics.ts");
   const made = createMetrics({
     withCompatible: metrics.compatibility !== undefined,
     clock: systemClock,

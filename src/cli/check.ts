@@ -14,7 +14,7 @@ import {
 } from "../views/check.ts";
 import { withDaemon } from "./client.ts";
 import type { Context } from "./context.ts";
-import { isNotRunning } from "./errors.ts";
+import { isAway, NoAnswer } from "./errors.ts";
 
 export interface CheckOptions extends CheckLimits {
   /** How long an answer may take. */
@@ -30,8 +30,6 @@ export async function printCheck(context: Context, options: CheckOptions): Promi
   return code;
 }
 
-class NoAnswer extends Error {}
-
 async function verdictOf(context: Context, options: CheckOptions): Promise<Verdict> {
   const { timeoutMs } = options;
   const late = () => new NoAnswer(`FireRunner does not answer within ${formatDuration(timeoutMs)}`);
@@ -43,7 +41,7 @@ async function verdictOf(context: Context, options: CheckOptions): Promise<Verdi
     );
     return checkStatus(status, systemClock.now(), options);
   } catch (error) {
-    if (isNotRunning(error) || error instanceof NoAnswer) return checkFailed("critical", error.message);
+    if (isAway(error)) return checkFailed("critical", error.message);
     const hint = error instanceof FireRunnerError && error.hint ? ` (${error.hint})` : "";
     return checkFailed("unknown", `${describeError(error)}${hint}`);
   }

@@ -36,6 +36,7 @@ import {
 } from "../views/webhook-api.ts";
 import { type Context, signalOnInterrupt } from "./context.ts";
 import { CliError, DaemonError, isNotRunning } from "./errors.ts";
+import type { Output } from "./output.ts";
 
 const ANSWER_LIMIT_MS = 30_000;
 
@@ -97,23 +98,33 @@ export async function withDaemon<Result>(
 
 const POLL_MS = 1_000;
 
-/**
- * Waits until nothing is left. `remaining` says what is, and undefined when nothing; it is shown whenever it has changed. False when
- * Ctrl-C has ended the waiting.
- */
+/** `waitWhile` something is left by the status. False when Ctrl-C has ended the waiting. */
 export async function waitUntilDone(
   { output }: Context,
   daemon: DaemonClient,
   remaining: (status: Status) => string | undefined,
 ): Promise<boolean> {
   using interrupt = signalOnInterrupt();
+  const { signal } = interrupt;
+  return await waitWhile(output, { everyMs: POLL_MS, signal }, async () => remaining(await daemon.status()));
+}
+
+/**
+ * Waits until nothing is left. `remaining` says what is, and undefined when nothing; it is shown whenever it has changed. False when the
+ * signal has ended the waiting.
+ */
+export async function waitWhile(
+  output: Output,
+  { everyMs, signal }: { readonly everyMs: number; readonly signal: AbortSignal },
+  remaining: () => Promise<string | undefined>,
+): Promise<boolean> {
   let shown = "";
-  while (!interrupt.signal.aborted) {
-    const words = remaining(await daemon.status());
+  while (!signal.aborted) {
+    const words = await remaining();
     if (words === undefined) return true;
     if (words !== shown) output.note(words);
     shown = words;
-    await systemClock.sleep(POLL_MS, interrupt.signal).catch(() => {});
+    await systemClock.sleep(everyMs, signal).catch(() => {});
   }
   return false;
 }

@@ -36,6 +36,14 @@ export function isNotRunning(error: unknown): error is CliError {
   return error instanceof CliError && error.code === "cli_not_running";
 }
 
+/** FireRunner runs, and has not answered in the time that it was given. */
+export class NoAnswer extends Error {}
+
+/** Nothing is to be had of FireRunner now; in a moment there may be. */
+export function isAway(error: unknown): error is Error {
+  return isNotRunning(error) || error instanceof NoAnswer;
+}
+
 /** Listed for people in docs/cli.md. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2, notRunning: 3, notFound: 4 } as const;
 

@@ -1,11 +1,10 @@
 import type { Command } from "commander";
-import { formatMib } from "../base/units.ts";
 import type { HostStatus } from "../views/api.ts";
 import { type DaemonClient, waitUntilDone, withDaemon } from "./client.ts";
 import type { Context, Run } from "./context.ts";
 import { exitCodes } from "./errors.ts";
 import { addHostsCheck } from "./hosts/check.ts";
-import { printMessages } from "./messages.ts";
+import { hostStateText, printMessages, takenCells } from "./messages.ts";
 import type { Output } from "./output.ts";
 
 export function addHosts(program: Command, run: Run): void {
@@ -72,15 +71,11 @@ const columns = [
 
 /** A row for each host, and below it what is wrong with hosts, with what to do. */
 export function printHosts(output: Output, hosts: readonly HostStatus[]): void {
-  const of = (taken: number, capacity: number | undefined) => `${taken}/${capacity ?? "?"}`;
   const rows = hosts.map(({ host, driver, taken, capacity, labels, ...rest }) => [
     host,
     driver,
     stateWord(output, rest),
-    of(taken.machines, capacity?.machines),
-    of(taken.cpus, capacity?.cpus),
-    `${formatMib(taken.memoryMib)}/${capacity ? formatMib(capacity.memoryMib) : "?"}`,
-    diskWords(taken, capacity),
+    ...takenCells({ taken, capacity }),
     Object.entries(labels)
       .map(([name, value]) => `${name}: ${value}`)
       .join(", "),
@@ -93,16 +88,9 @@ export function printHosts(output: Output, hosts: readonly HostStatus[]): void {
   }
 }
 
-/** Disks are promised whole: what is taken may be more than what has been written. */
-function diskWords(taken: HostStatus["taken"], capacity: HostStatus["capacity"]): string {
-  if (capacity === null) return `${formatMib(taken.diskMib)}/?`;
-  const most = capacity.diskMib === null ? "unlimited" : formatMib(capacity.diskMib);
-  return `${formatMib(taken.diskMib)}/${most}`;
-}
-
 function stateWord(output: Output, { drained, problem }: Pick<HostStatus, "drained" | "problem">): string {
-  if (problem !== null) return output.paint("red", "avoided");
-  return drained ? output.paint("yellow", "drained") : output.paint("green", "ready");
+  const colour = problem !== null ? "red" : drained ? "yellow" : "green";
+  return output.paint(colour, hostStateText({ drained, problem }));
 }
 
 async function waitUntilEmpty(context: Context, daemon: DaemonClient, name: string): Promise<number> {

@@ -1,11 +1,10 @@
 /** `logs`: what a job writes, and the console of a machine. */
 
 import type { Command } from "commander";
-import { systemClock } from "../base/clock.ts";
 import { isMachineId } from "../base/ids.ts";
 import { plainJson } from "../base/text.ts";
 import type { JobStory } from "../views/api.ts";
-import { type DaemonClient, withDaemon } from "./client.ts";
+import { type DaemonClient, waitWhile, withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { signalOnInterrupt } from "./context.ts";
 import { DaemonError } from "./errors.ts";
@@ -90,15 +89,11 @@ async function waitForBegin(
   jobId: number,
   signal: AbortSignal,
 ): Promise<void> {
-  let told = "";
-  for (;;) {
+  await waitWhile(output, { everyMs: POLL_MS, signal }, async () => {
     const story = await daemon.job(jobId);
-    const waits = story && (waitsFor(story) ?? (await waitsForLog(daemon, story, signal)));
-    if (waits === undefined) return;
-    if (waits !== told) output.note(waits);
-    told = waits;
-    await systemClock.sleep(POLL_MS, signal);
-  }
+    return story && (waitsFor(story) ?? (await waitsForLog(daemon, story, signal)));
+  });
+  signal.throwIfAborted();
 }
 
 function waitsFor(story: JobStory): string | undefined {

@@ -3,7 +3,7 @@
 import { systemClock } from "../base/clock.ts";
 import { oneLine, plainText } from "../base/text.ts";
 import { formatDuration, formatMib } from "../base/units.ts";
-import type { JobView, MachineView } from "../views/api.ts";
+import type { HostStatus, JobView, MachineView, PoolStatus } from "../views/api.ts";
 import type { Output } from "./output.ts";
 
 /** `14:03:07`, with the date when it is not today. */
@@ -38,13 +38,47 @@ export function printMessages(output: Output, messages: readonly string[]): void
   });
 }
 
-/** The state, or for an ended job how it ended, coloured. */
-export function stateWord(output: Output, { state, result, outcome, fetching }: JobView): string {
-  if (state === "finished") {
-    const colour = result === "success" ? "green" : result === "canceled" ? "yellow" : "red";
-    return output.paint(colour, outcome ?? result ?? "ended");
-  }
-  return output.paint(state === "failing" ? "red" : "cyan", fetching ? "fetching" : state);
+/** The state, or for an ended job how it ended. */
+export function stateText({ state, result, outcome, fetching }: JobView): string {
+  if (state === "finished") return outcome ?? result ?? "ended";
+  return fetching ? "fetching" : state;
+}
+
+/** The same, coloured. */
+export function stateWord(output: Output, job: JobView): string {
+  const { state, result } = job;
+  const ended = result === "success" ? "green" : result === "canceled" ? "yellow" : "red";
+  const colour = state === "finished" ? ended : state === "failing" ? "red" : "cyan";
+  return output.paint(colour, stateText(job));
+}
+
+export function hostStateText({ drained, problem }: Pick<HostStatus, "drained" | "problem">): string {
+  if (problem !== null) return "avoided";
+  return drained ? "drained" : "ready";
+}
+
+/**
+ * What is taken of what a host has, as cells of a table: machines, CPUs, memory and disk. Disks are promised whole: what is taken may be more
+ * than what has been written.
+ */
+export function takenCells({ taken, capacity }: Pick<HostStatus, "taken" | "capacity">): string[] {
+  const of = (used: number, all: number | undefined) => `${used}/${all ?? "?"}`;
+  return [
+    of(taken.machines, capacity?.machines),
+    of(taken.cpus, capacity?.cpus),
+    `${formatMib(taken.memoryMib)}/${capacity ? formatMib(capacity.memoryMib) : "?"}`,
+    `${formatMib(taken.diskMib)}/${capacity ? diskText(capacity) : "?"}`,
+  ];
+}
+
+function diskText({ diskMib }: NonNullable<HostStatus["capacity"]>): string {
+  return diskMib === null ? "unlimited" : formatMib(diskMib);
+}
+
+/** Whether a pool's jobs are asked for. What is wrong with its token is told with what to do, elsewhere. */
+export function askingWords({ ok, tokenNote, claiming }: PoolStatus): string {
+  if (!ok) return "not asked";
+  return tokenNote ? "its token is not verified" : claiming;
 }
 
 /** One line, short enough for a table, without control characters. */

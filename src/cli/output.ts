@@ -48,7 +48,7 @@ interface OutputOptions {
 
 export function createOutput({ stdout, stderr, env, json }: OutputOptions): Output {
   const isTerminal = stdout.isTTY === true;
-  const hasColours = isTerminal && !env["NO_COLOR"] && env["TERM"] !== "dumb";
+  const isColoured = hasColours(stdout, env);
   return {
     json,
     line: (text = "", hang) => writeLines(stdout, shownLine(text), hang),
@@ -64,7 +64,7 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
     },
     paint(style, text) {
       const plain = shownLine(text);
-      return hasColours ? styleText(style, plain, { validateStream: false }) : plain;
+      return isColoured ? styleText(style, plain, { validateStream: false }) : plain;
     },
     part: (text) => write(stdout, json ? text : plainText(text)),
     async raw(text) {
@@ -76,6 +76,10 @@ export function createOutput({ stdout, stderr, env, json }: OutputOptions): Outp
       await write(stdout, text);
     },
   };
+}
+
+export function hasColours({ isTTY }: ScreenStream, env: NodeJS.ProcessEnv): boolean {
+  return isTTY === true && !env["NO_COLOR"] && env["TERM"] !== "dumb";
 }
 
 /** Of a terminal that does not tell, and of anything else, as it is usual. */

@@ -4,12 +4,13 @@ import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
 import { formatBytes, HOUR_MS, MINUTE_MS, SECOND_MS } from "../base/units.ts";
 import type { Status } from "../views/api.ts";
+import { hostsInUse } from "../views/status-facts.ts";
 import { printCheck } from "./check.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
 import { printHosts as printHostTable } from "./hosts.ts";
 import { printJobs } from "./jobs.ts";
-import { ago, clockTime, formatSize } from "./messages.ts";
+import { ago, askingWords, clockTime, formatSize } from "./messages.ts";
 import { durationOption } from "./options.ts";
 import type { Output } from "./output.ts";
 import {
@@ -156,12 +157,6 @@ function printPools(output: Output, { pools }: Status): void {
   }
 }
 
-/** What is wrong with a token is told with what to do, below. */
-function askingWords({ ok, tokenNote, claiming }: Status["pools"][number]): string {
-  if (!ok) return "not asked";
-  return tokenNote ? "its token is not verified" : claiming;
-}
-
 interface PoolNote {
   readonly names: string[];
   readonly problem: string;
@@ -183,11 +178,8 @@ function notesOn(pools: Status["pools"]): PoolNote[] {
   return notes;
 }
 
-/** Only hosts that matter here: of drivers that a pool uses, or with machines on them. */
-function printHosts(output: Output, { hosts: all, pools }: Status): void {
-  const hosts = all.filter(
-    ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
-  );
+function printHosts(output: Output, status: Status): void {
+  const hosts = hostsInUse(status);
   section(output, "Hosts", hosts.length > 0);
   if (hosts.length > 0) printHostTable(output, hosts);
 }

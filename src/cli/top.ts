@@ -5,9 +5,12 @@ import { systemClock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import { describeError } from "../base/errors.ts";
 import { SECOND_MS } from "../base/units.ts";
+import { createWaker } from "../base/wake-loop.ts";
 import { createDaemonClient, type DaemonClient } from "./client.ts";
 import { type Context, type Run, signalOnInterrupt } from "./context.ts";
-import { CliError, isNotRunning } from "./errors.ts";
+import { CliError, isAway, NoAnswer } from "./errors.ts";
+import { hasColours } from "./output.ts";
+import { snapshotOf } from "./top/rows.ts";
 import { pageOf, screenOf } from "./top/screen.ts";
 import { atStart, type Key, press, type TopState, type Wish } from "./top/state.ts";
 import { type KeyStream, openTerminal } from "./top/terminal.ts";
@@ -47,22 +50,21 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
   using interrupt = signalOnInterrupt();
   const over = new AbortController();
   const signal = AbortSignal.any([interrupt.signal, over.signal]);
-  const hasColours = !env["NO_COLOR"] && env["TERM"] !== "dumb";
+  const isColoured = hasColours(stdout, env);
   let state: TopState = atStart;
-  let failure: unknown;
-  let wake = Promise.withResolvers<void>();
+  const waker = createWaker(systemClock);
 
   function show(next: TopState): void {
     state = next;
-    terminal.draw(screenOf(state, terminal.size(), hasColours));
+    terminal.draw(screenOf(state, terminal.size(), isColoured));
   }
 
   function pressed(key: Key): void {
     const { state: next, wish } = press(state, key, pageOf(terminal.size(), state.panel));
     show(next);
     if (wish?.kind === "quit") over.abort();
-    else if (wish?.kind === "read") wake.resolve();
-    else if (wish) void act(wish).then(wake.resolve);
+    else if (wish?.kind === "read") waker.wake("key");
+    else if (wish) void act(wish).then(() => waker.wake("done"));
   }
 
   async function act(wish: Extract<Wish, { host: unknown }>): Promise<void> {
@@ -79,52 +81,37 @@ async function watch({ stdout, env }: Context, stdin: KeyStream, daemon: DaemonC
         systemClock,
         { limitMs: ANSWER_LIMIT_MS, parent: signal, late, cleanUpMs: 0 },
         async () => {
-          const { panel } = state;
+          const { panel: asked } = state;
           const [status, machines, lines] = await Promise.all([
             daemon.status(),
             daemon.machines({ live: true, limit: MOST_MACHINES }),
-            panel && panelText(daemon, panel, terminal.size().columns, signal),
+            asked && panelText(daemon, asked, terminal.size().columns, signal),
           ]);
-          const isSame = panel && state.panel?.kind === panel.kind && state.panel.title === panel.title;
-          const shown = isSame ? { ...state.panel, lines } : state.panel;
+          const { panel } = state;
+          const isSame = panel?.kind === asked?.kind && panel?.title === asked?.title;
           show({
             ...state,
-            snapshot: { status, machines, at: systemClock.now() },
+            snapshot: snapshotOf({ status, machines, at: systemClock.now() }),
             problem: undefined,
-            panel: shown as TopState["panel"],
+            panel: panel && isSame ? { ...panel, lines } : panel,
           });
         },
       );
     } catch (error) {
       if (signal.aborted) return;
-      if (!isPassing(error)) throw error;
+      if (!isAway(error)) throw error;
       show({ ...state, problem: `${error.message}; it is tried again` });
     }
   }
 
-  const terminal = openTerminal({
+  using terminal = openTerminal({
     ...{ stdin, stdout, onKey: pressed, onResize: () => show(state), onEnd: () => over.abort() },
   });
-  try {
-    show(state);
-    while (!signal.aborted) {
-      wake = Promise.withResolvers();
-      await read();
-      await Promise.race([systemClock.sleep(SECOND_MS, signal), wake.promise]).catch(() => {});
-    }
-  } catch (error) {
-    failure = error;
-  } finally {
-    terminal[Symbol.dispose]();
+  show(state);
+  while (!signal.aborted) {
+    await read();
+    await waker.next(SECOND_MS, signal);
   }
-  if (failure !== undefined) throw failure;
 }
-
-class NoAnswer extends Error {}
 
 const late = () => new NoAnswer("FireRunner does not answer");
-
-/** FireRunner may be back in a moment. */
-function isPassing(error: unknown): error is Error {
-  return isNotRunning(error) || error instanceof NoAnswer;
-}

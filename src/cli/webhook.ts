@@ -5,6 +5,7 @@
 
 import type { Command } from "commander";
 import { plainText } from "../base/text.ts";
+import { accessFaults, hookFaults } from "../views/status-facts.ts";
 import type { WaitingView, WebhookStatus } from "../views/webhook-api.ts";
 import { withDaemon } from "./client.ts";
 import type { Run } from "./context.ts";
@@ -141,14 +142,12 @@ export function describeRunner({ runners, mostRunners }: WebhookStatus): string 
 
 /** What is not as it should be with jobs by tag, one sentence each. Empty when all is well. */
 export function hookProblems(status: WebhookStatus): string[] {
-  const { hooks, problems, missedByHooks, projectProblems, token, listeners } = status;
+  const { missedByHooks, listeners } = status;
   return [
     ...(listeners.length === 0 ? ["no webhook can arrive: name an address in http.listen"] : []),
-    ...hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`),
-    ...problems,
+    ...hookFaults(status),
     ...(missedByHooks > 0 ? [missedWords(missedByHooks)] : []),
-    ...(token?.problems ?? []).map((problem) => `API token: ${problem}`),
-    ...projectProblems.map(({ project, problem }) => `project ${project}: ${problem}`),
+    ...accessFaults(status),
   ];
 }
 

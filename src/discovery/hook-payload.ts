@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { z } from "zod";
+import { single } from "../base/headers.ts";
 
 /** Up to here whatever is in a body is read within a few milliseconds. */
 const SMALL_BYTES = 65_536;
@@ -143,7 +144,7 @@ export function deliveryKey(
 }
 
 function firstValue(value: string | string[] | undefined): string | undefined {
-  const text = Array.isArray(value) ? value[0] : value;
+  const text = single(value);
   return text === "" ? undefined : text;
 }
 

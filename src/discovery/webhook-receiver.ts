@@ -6,6 +6,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { describeError, FireRunnerError } from "../base/errors.ts";
+import { single } from "../base/headers.ts";
 import { createSampledLog, type Log } from "../base/log.ts";
 import type { Delivery, DeliveryStore } from "../store/jobs-by-tag.ts";
 import type { JobStore } from "../store/store.ts";
@@ -115,9 +116,8 @@ export function createWebhookReceiver<Screening>(
 }
 
 function eventOf(headers: IncomingHttpHeaders): string | undefined {
-  const value = headers["x-gitlab-event"];
-  const text = Array.isArray(value) ? value[0] : value;
-  return text?.slice(0, LONGEST_EVENT_NAME).replaceAll(/[^\x20-\x7e]/g, "?");
+  const event = single(headers["x-gitlab-event"]);
+  return event?.slice(0, LONGEST_EVENT_NAME).replaceAll(/[^\x20-\x7e]/g, "?");
 }
 
 function hookOf(reading: Exclude<HookReading, { kind: "other" }>): ReceivedHook {

@@ -92,6 +92,16 @@ export type LifecycleEvent = {
   };
 }[EventKind];
 
+export type EventOf<Kind extends EventKind> = Extract<LifecycleEvent, { kind: Kind }>;
+
+/** The last event of a kind in what is told oldest first. */
+export function lastOf<Kind extends EventKind>(
+  history: readonly LifecycleEvent[],
+  kind: Kind,
+): EventOf<Kind> | undefined {
+  return history.findLast((event): event is EventOf<Kind> => event.kind === kind);
+}
+
 /**
  * What a guest on another host tells of its end, since its host may not. `orderly`: it is about to power off. `restarted`: it had
  * ended, and its host has started it again on its used disk.

@@ -99,6 +99,25 @@ export function tagPoolName(tags: readonly string[]): string {
   return `tags:${tags.toSorted().join(",")}`;
 }
 
+const JOB_POOL = "job:";
+
+/** The name of the pool of one job that has a runner of its own. */
+export function jobPoolName(jobId: number): string {
+  return `${JOB_POOL}${jobId}`;
+}
+
+export function isJobPool(name: string): boolean {
+  return name.startsWith(JOB_POOL);
+}
+
+/** The name of the pool that is made for a job that waits. */
+export function pendingPoolName(
+  { id, route }: { readonly id: number; readonly route: Pick<Route, "tags"> },
+  perJob: boolean,
+): string {
+  return perJob ? jobPoolName(id) : tagPoolName(route.tags);
+}
+
 type Reading = TagReading | { readonly kind: "rule" };
 
 /** A rule may use the prefix for a word of its own, which is no size gone wrong. */

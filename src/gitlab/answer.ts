@@ -1,8 +1,8 @@
 /** GitLab's answers: read within a bound, what headers and body say of waits, limits and refusals, and the error that each failure is. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
+import { retryAfterMs, single, untilDateMs } from "../base/headers.ts";
 import { readBounded, TooLongError } from "../base/read-bounded.ts";
-import { retryAfterMs, untilDateMs } from "../base/retry-after.ts";
 import { GitLabError, gitLabErrorOf, refusedCertificate } from "./errors.ts";
 import type { RateBudget } from "./rest-api.ts";
 
@@ -31,8 +31,7 @@ export async function readAnswer(response: Dispatcher.ResponseData, maxBytes: nu
 }
 
 export function header(answer: Pick<Answer, "headers">, name: string): string | undefined {
-  const value = answer.headers[name];
-  return Array.isArray(value) ? value[0] : value;
+  return single(answer.headers[name]);
 }
 
 /** The body as JSON, or undefined when it is none. */
@@ -103,18 +102,14 @@ const LONGEST_WAIT_MS = 3_600_000;
 export function requestedWaitMs(status: number, headers: IncomingHttpHeaders, now: number): number {
   const waits = [retryAfterMs(headers["retry-after"], now)];
   if (status === 429) {
-    waits.push(untilDateMs(text(headers["ratelimit-resettime"]), now));
-    waits.push(untilEpochSecondsMs(text(headers["ratelimit-reset"]), now));
+    waits.push(untilDateMs(single(headers["ratelimit-resettime"]), now));
+    waits.push(untilEpochSecondsMs(single(headers["ratelimit-reset"]), now));
   }
   return Math.min(LONGEST_WAIT_MS, Math.max(0, ...waits));
 }
 
 function untilEpochSecondsMs(value: string | undefined, now: number): number {
   return value !== undefined && /^\d+$/.test(value) ? Number(value) * 1_000 - now : 0;
-}
-
-function text(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
 }
 
 /** The `RateLimit-*` headers of an answer; undefined when GitLab counts nothing or does not say. */
@@ -127,7 +122,7 @@ export function rateBudgetOf(headers: IncomingHttpHeaders): RateBudget | undefin
 }
 
 function numberOf(value: string | string[] | undefined): number | undefined {
-  const text = Array.isArray(value) ? value[0] : value;
+  const text = single(value);
   return text !== undefined && /^\d{1,12}$/.test(text) ? Number(text) : undefined;
 }
 

@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MINUTE_MS } from "../base/units.ts";
 import type { WebhookConfig } from "../discovery/config.ts";
-import { type Route, tagPoolName } from "../domain/routing.ts";
+import { jobPoolName, type Route, tagPoolName } from "../domain/routing.ts";
 import type { GitLabRest, Scope } from "../gitlab/rest-api.ts";
 import type { ManagedRunner, RunnerStore } from "../store/jobs-by-tag.ts";
 import type { Store } from "../store/store.ts";
@@ -50,7 +50,7 @@ export function createRunnerCreator(options: RunnerCreatorOptions): RunnerCreato
     const scope = await options.scope();
     const key = options.newKey();
     const isProtected = options.config().protected;
-    const pool = freeName(jobId === null ? tagPoolName(route.tags) : `job:${jobId}`, index.rows());
+    const pool = freeName(jobId === null ? tagPoolName(route.tags) : jobPoolName(jobId), index.rows());
     underWay.add(key);
     try {
       await store.addRunner({ key, pool, tags: route.tags, jobId, size: route.size });

@@ -74,7 +74,7 @@ async function openStore(options: StoreOptions, reserve: Reserve): Promise<Store
       random,
       installationId,
       reserve,
-      onWriteError: options.onWriteError ?? (() => {}),
+      onWriteError: options.onWriteError,
       flush: flushOf(options.database),
     });
   } catch (error) {
@@ -91,7 +91,7 @@ interface Parts {
   readonly random: (size: number) => Uint8Array;
   readonly installationId: string;
   readonly reserve: Reserve;
-  readonly onWriteError: () => void;
+  readonly onWriteError: StoreOptions["onWriteError"];
   readonly flush: Flush;
 }
 

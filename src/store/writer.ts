@@ -74,7 +74,7 @@ export function createWriter(deps: {
   flush: () => Promise<void>;
   reserve?: Reserve;
   /** Told of each change that failed. Must not throw. */
-  onError?: () => void;
+  onError?: (() => void) | undefined;
 }): Writer {
   const { db, clock, listeners, watch, flush, reserve = noReserve, onError = () => {} } = deps;
   const inTurn = pLimit(1);

@@ -1,4 +1,4 @@
-import type { EventKind, LifecycleEvent } from "../domain/events.ts";
+import { type EventKind, type EventOf, type LifecycleEvent, lastOf } from "../domain/events.ts";
 import type { FailureCause } from "../domain/job-end.ts";
 
 /** What a job cost and how it ended: one line of the log. Milliseconds; a phase that did not happen is left out. */
@@ -59,8 +59,6 @@ export const kindsOfRecord = [
   "machine:gone",
 ] as const satisfies readonly EventKind[];
 
-type EventOf<Kind extends LifecycleEvent["kind"]> = Extract<LifecycleEvent, { kind: Kind }>;
-
 /**
  * The record of a job whose story is complete: GitLab has its end and no machine of it is left. `closing` is the event that
  * completed it; undefined when the story is not complete, or when another event completed it, so that each job gets
@@ -70,10 +68,10 @@ export function composeJobRecord(
   history: readonly LifecycleEvent[],
   closing: LifecycleEvent,
 ): JobRecord | undefined {
-  const claimed = last(history, "job:claimed");
-  const finished = last(history, "job:finished");
+  const claimed = lastOf(history, "job:claimed");
+  const finished = lastOf(history, "job:finished");
   if (!claimed || !finished || closingEvent(history, finished)?.seq !== closing.seq) return undefined;
-  const starting = last(history, "job:starting");
+  const starting = lastOf(history, "job:starting");
   const { machineId, host } = starting?.detail ?? {};
   const { result, reason, cause } = finished.detail;
   return {
@@ -95,7 +93,7 @@ export function composeJobRecord(
 
 function driverOf(history: readonly LifecycleEvent[], machineId: string | undefined): { driver?: string } {
   const own = history.filter((event) => machineId !== undefined && event.machineId === machineId);
-  const made = last(own, "machine:creating");
+  const made = lastOf(own, "machine:creating");
   return made === undefined ? {} : { driver: made.detail.driver };
 }
 
@@ -119,21 +117,21 @@ function phasesOf(
   machineId: string | undefined,
 ): JobPhases {
   const own = history.filter((event) => event.machineId === machineId);
-  const startingAt = last(history, "job:starting")?.at;
+  const startingAt = lastOf(history, "job:starting")?.at;
   const [bootingAt, heardAt, readyAt] = (["machine:booting", "machine:heard", "machine:ready"] as const).map(
-    (kind) => last(own, kind)?.at,
+    (kind) => lastOf(own, kind)?.at,
   );
-  const runningAt = last(history, "job:running")?.at;
+  const runningAt = lastOf(history, "job:running")?.at;
   const phases: Record<keyof JobPhases, number | undefined> = {
     pollMs: claimed.detail.pollMs,
     queuedMs: between(claimed.at, startingAt),
-    imagesMs: last(own, "machine:images-here")?.detail.tookMs,
+    imagesMs: lastOf(own, "machine:images-here")?.detail.tookMs,
     createMs: between(startingAt, bootingAt),
     bootMs: between(bootingAt, heardAt),
     readyMs: between(heardAt, readyAt),
     handOverMs: between(readyAt, runningAt),
     runMs: between(runningAt, finished.at),
-    cleanupMs: between(finished.at, last(own, "machine:gone")?.at),
+    cleanupMs: between(finished.at, lastOf(own, "machine:gone")?.at),
     totalMs: between(claimed.at, finished.at),
   };
   return Object.fromEntries(Object.entries(phases).filter(([, ms]) => ms !== undefined));
@@ -142,11 +140,4 @@ function phasesOf(
 /** A machine may be gone before GitLab has acknowledged: that cleaning cost the job nothing. */
 function between(from: number | undefined, to: number | undefined): number | undefined {
   return from === undefined || to === undefined ? undefined : Math.max(0, to - from);
-}
-
-function last<Kind extends LifecycleEvent["kind"]>(
-  history: readonly LifecycleEvent[],
-  kind: Kind,
-): EventOf<Kind> | undefined {
-  return history.findLast((event): event is EventOf<Kind> => event.kind === kind);
 }

@@ -5,6 +5,7 @@
 import { oneLine } from "../base/text.ts";
 import { formatDuration, MIB_BYTES, SECOND_MS } from "../base/units.ts";
 import type { Status } from "./api.ts";
+import { accessFaults, countsOf, hookFaults, hostsInUse } from "./status-facts.ts";
 
 /** In the order of the exit codes that monitoring systems of Nagios' kind know. */
 export const checkLevels = ["ok", "warning", "critical", "unknown"] as const;
@@ -101,11 +102,8 @@ function ofPools({ pools, webhook }: Status): CheckProblem[] {
   });
 }
 
-/** Hosts that matter: of drivers that a pool uses, or with machines on them. */
-function ofHosts({ hosts, pools }: Status): CheckProblem[] {
-  const own = hosts.filter(
-    ({ driver, taken }) => taken.machines > 0 || pools.some((pool) => pool.driver === driver),
-  );
+function ofHosts(status: Status): CheckProblem[] {
+  const own = hostsInUse(status);
   const level = own.length > 0 && own.every(({ problem }) => problem !== null) ? "critical" : "warning";
   return own.flatMap(({ host, problem }) =>
     problem === null ? [] : [{ level, text: `host ${host}: ${problem}` } as const],
@@ -129,17 +127,9 @@ function ofWaiting(
 }
 
 function ofTheRest({ mode, troubles, publicServer, webhook }: Status): CheckProblem[] {
-  const ofHooks = webhook
-    ? [
-        ...webhook.hooks.filter(({ ok }) => !ok).map(({ id, words }) => `hook ${id}: ${words}`),
-        ...webhook.problems,
-        ...(webhook.token?.problems ?? []).map((problem) => `API token: ${problem}`),
-        ...webhook.projectProblems.map(({ project, problem }) => `project ${project}: ${problem}`),
-      ]
-    : [];
   return [
     ...(mode === "run" ? [] : ["it takes no new jobs: it is draining or ending"]),
-    ...ofHooks,
+    ...(webhook ? [...hookFaults(webhook), ...accessFaults(webhook)] : []),
     ...troubles,
     ...(publicServer?.problems ?? []),
   ].map(warn);
@@ -167,25 +157,13 @@ function oldestWaitMs({ unfinished, webhook }: Status, now: number): number {
   return since.reduce((longest, at) => Math.max(longest, now - at), 0);
 }
 
-function counted(status: Status) {
-  const { pools, unfinished, webhook } = status;
-  const inState = (wanted: string) => unfinished.filter(({ state }) => state === wanted).length;
-  const waiting = inState("claimed") + (webhook?.waiting.length ?? 0);
-  return {
-    running: inState("running"),
-    starting: inState("starting"),
-    waiting,
-    ready: pools.filter(({ ok }) => ok).length,
-  };
-}
-
 function summaryOf(status: Status): string {
-  const { running, starting, waiting, ready } = counted(status);
-  return `${running} running, ${starting} starting, ${waiting} waiting, ${ready} of ${status.pools.length} pools ready`;
+  const { running, starting, waiting, poolsReady } = countsOf(status);
+  return `${running} running, ${starting} starting, ${waiting} waiting, ${poolsReady} of ${status.pools.length} pools ready`;
 }
 
 function figuresOf(status: Status, waitMs: number, { warningWaitMs, criticalWaitMs }: CheckLimits): Figure[] {
-  const { running, starting, waiting, ready } = counted(status);
+  const { running, starting, waiting, poolsReady } = countsOf(status);
   const { hosts, liveMachines, pools, webhook } = status;
   const known = hosts.filter(({ capacity }) => capacity !== null);
   const sum = (of: (host: Status["hosts"][number]) => number) =>
@@ -199,7 +177,7 @@ function figuresOf(status: Status, waitMs: number, { warningWaitMs, criticalWait
       ...{ warning: warningWaitMs / SECOND_MS, critical: criticalWaitMs / SECOND_MS },
     },
     { name: "unservable", value: webhook?.leftAlone ?? 0 },
-    { name: "pools_ready", value: ready, most: pools.length },
+    { name: "pools_ready", value: poolsReady, most: pools.length },
     {
       name: "hosts_ready",
       value: hosts.filter(({ problem }) => problem === null).length,

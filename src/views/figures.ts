@@ -2,12 +2,12 @@
  * What is counted of the running program for whoever draws it over time: how many jobs wait for what, which pools and hosts are well, what is
  * taken. Read from what modules keep in memory, whole lists at a time, never one job by itself.
  */
-import { tagPoolName, type UnservableCause } from "../domain/routing.ts";
+import { pendingPoolName, type UnservableCause } from "../domain/routing.ts";
 import type { Capacity, Taken } from "../domain/size.ts";
 import type { JobState } from "../domain/states.ts";
 import type { Job } from "../store/store.ts";
 import type { ClaimingState, DaemonReads, PendingJobState } from "./ports.ts";
-import { isAskingInVain, readReadiness } from "./readiness.ts";
+import { canBeAsked, isAskingInVain, readReadiness } from "./readiness.ts";
 
 /** What a job waits for, from its first being seen in GitLab to the payload in its machine. */
 export type WaitingCause = "runner" | "asked" | "refused" | "capacity" | "machine" | "images" | "boot";
@@ -59,11 +59,12 @@ export interface PendingFigureReads {
 }
 
 export async function readFigures(reads: FigureReads): Promise<Figures> {
-  const { scheduler, claimer, pools, outage, pendingJobs } = reads;
+  const { scheduler, claimer, pools, outage, tokenProblem, pendingJobs } = reads;
   const jobs = await reads.unfinishedJobs();
   const { hosts, work, fetching } = scheduler.status();
+  const claiming = claimer.status();
   const here = jobs.flatMap((job) => waitHere(job, fetching) ?? []);
-  const pending = pendingJobs ? waitsInGitLab(pendingJobs, claimer.status()) : [];
+  const pending = pendingJobs ? waitsInGitLab(pendingJobs, claiming) : [];
   const waits = [...here, ...pending];
   const inUse = reads.driversInUse();
   return {
@@ -85,7 +86,9 @@ export async function readFigures(reads: FigureReads): Promise<Figures> {
     pools: scheduler
       .poolHealth()
       .filter(({ pool }) => pools().get(pool)?.origin.kind !== "tags")
-      .map(({ pool, ok }) => ({ pool, isReady: ok && canBeAsked(pool, reads) })),
+      .map(({ pool, ok }) => {
+        return { pool, isReady: ok && tokenProblem(pool) === undefined && canBeAsked(pool, claiming) };
+      }),
     hosts: hosts
       .filter(({ driver, taken }) => taken.machines > 0 || inUse.has(driver))
       .map(({ key, problem, isDrained, taken, capacity }) => {
@@ -115,20 +118,15 @@ function waitsInGitLab(reads: PendingFigureReads, claiming: readonly ClaimingSta
   const pools = reads.pools();
   const isPerJob = reads.isPerJob();
   const byPool = new Map(claiming.map((each) => [each.pool, each]));
-  return reads.pending().map(({ id, route, createdAt }) => {
-    const pool = isPerJob ? `job:${id}` : tagPoolName(route.tags);
-    return { cause: pools.has(pool) ? causeOf(byPool.get(pool)) : "runner", since: createdAt };
+  return reads.pending().map((job) => {
+    const pool = pendingPoolName(job, isPerJob);
+    return { cause: pools.has(pool) ? causeOf(byPool.get(pool)) : "runner", since: job.createdAt };
   });
 }
 
 function causeOf(claiming: ClaimingState | undefined): WaitingCause {
   if (claiming?.reason === undefined) return "asked";
   return isAskingInVain(claiming) ? "refused" : "capacity";
-}
-
-function canBeAsked(name: string, { claimer, tokenProblem }: FigureReads): boolean {
-  const own = claimer.status().filter(({ pool }) => pool === name);
-  return tokenProblem(name) === undefined && (own.length === 0 || !own.every(isAskingInVain));
 }
 
 function countBy<Item, Key>(items: readonly Item[], keyOf: (item: Item) => Key): Map<Key, number> {

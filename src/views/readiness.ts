@@ -52,11 +52,14 @@ export function readReadiness({
  * nothing until GitLab answers again; one that merely waits, for work or for capacity, is as good as another.
  */
 export function readinessOf(facts: ReadinessFacts): Readiness {
-  const { mode, pools, claiming = [], outage, problems } = facts;
+  const { mode, pools, claiming = [], outage, canFindTagged, problems } = facts;
   const isRunning = mode === "run";
   const failing = claiming.filter(isAskingInVain);
   return {
-    ready: isRunning && outage === undefined && pools.some((pool) => pool.ok && canClaim(pool.pool, facts)),
+    ready:
+      isRunning &&
+      outage === undefined &&
+      pools.some(({ pool, ok }) => ok && canBeAsked(pool, claiming, canFindTagged)),
     problems: [
       ...(isRunning ? [] : ["FireRunner takes no new jobs now: it is draining or ending"]),
       ...(outage === undefined ? [] : [outage]),
@@ -68,9 +71,14 @@ export function readinessOf(facts: ReadinessFacts): Readiness {
   };
 }
 
-function canClaim(name: string, { claiming = [], canFindTagged = true }: ReadinessFacts): boolean {
+/** Whether GitLab can be asked for a pool's jobs: `unasked` where nobody asks for them. */
+export function canBeAsked(
+  name: string,
+  claiming: readonly Pick<ClaimingState, "pool" | "until" | "fatal">[],
+  unasked = true,
+): boolean {
   const asked = claiming.filter(({ pool }) => pool === name);
-  return asked.length === 0 ? canFindTagged : !asked.every(isAskingInVain);
+  return asked.length === 0 ? unasked : !asked.every(isAskingInVain);
 }
 
 /** GitLab's last answer was none, or a refusal. */

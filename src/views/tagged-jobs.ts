@@ -1,6 +1,6 @@
 /** What people may ask of jobs by tag: how the webhook works, which jobs wait in GitLab, and why. */
 import { describeError } from "../base/errors.ts";
-import { tagPoolName } from "../domain/routing.ts";
+import { pendingPoolName } from "../domain/routing.ts";
 import type { ClaimingReads, PendingJobState, UnservableState, WatcherReads, WebhookFacts } from "./ports.ts";
 import type { WaitingView, WebhookStatusView } from "./webhook-api.ts";
 
@@ -93,8 +93,8 @@ function blockersIn({ runners, claimer, webhook }: TaggedJobReads): (job: Pendin
   };
 }
 
-function poolOf({ id, route }: PendingJobState, { runners }: WebhookFacts): string {
-  return runners.perJob ? `job:${id}` : tagPoolName(route.tags);
+function poolOf(job: PendingJobState, { runners }: WebhookFacts): string {
+  return pendingPoolName(job, runners.perJob);
 }
 
 function toWaitingView(job: PendingJobState, pool: string, blockers: readonly string[]): WaitingView {

@@ -91,7 +91,7 @@ export async function startTaggedInstallation(options: TaggedOptions = {}): Prom
   const driver = createFakeDriver({ host, directory: machineDirectory, ...capacity });
   const overrides = { fleet: createFleet([driver]), images };
   const { log = silentLog } = options;
-  const metrics = metricsOf(config, log, cleanups);
+  const metrics = await metricsOf(config, log, cleanups);
   const components = await composeApp(
     { config: () => config, log, version: "0", overrides, metrics },
     cleanups,

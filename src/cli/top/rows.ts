@@ -1,20 +1,37 @@
 /** What stands in the lists of `top`: jobs, machines, hosts and pools as rows that can be selected and filtered. Pure. */
 import type { Column } from "../../base/table.ts";
 import { oneLine } from "../../base/text.ts";
-import { formatDuration, formatMib } from "../../base/units.ts";
+import { formatDuration } from "../../base/units.ts";
 import type { HostStatus, JobView, MachineView, PoolStatus, Status } from "../../views/api.ts";
 import type { WaitingView } from "../../views/webhook-api.ts";
-import { cellText, formatSize, jobTime, machineTime } from "../messages.ts";
+import {
+  askingWords,
+  cellText,
+  formatSize,
+  hostStateText,
+  jobTime,
+  machineTime,
+  stateText,
+  takenCells,
+} from "../messages.ts";
 
 export const viewNames = ["jobs", "machines", "hosts", "pools"] as const;
 export type ViewName = (typeof viewNames)[number];
 
-/** What is shown, as it was when it was read. */
-export interface Snapshot {
+/** What FireRunner has answered. */
+interface Reading {
   readonly status: Status;
   readonly machines: readonly MachineView[];
   /** Epoch ms. */
   readonly at: number;
+}
+
+/** What is shown, as it was when it was read. */
+export interface Snapshot {
+  readonly status: Status;
+  /** Epoch ms. */
+  readonly at: number;
+  readonly rows: Readonly<Record<ViewName, readonly Row[]>>;
 }
 
 /** What a row is about. */
@@ -74,21 +91,20 @@ export const columnsOf: Readonly<Record<ViewName, readonly Column[]>> = {
   ],
 };
 
-export function rowsOf(view: ViewName, { status, machines, at }: Snapshot): Row[] {
-  switch (view) {
-    case "jobs":
-      return [
-        ...status.unfinished.map((job) => jobRow(job, at)),
-        ...(status.webhook?.waiting ?? []).map((job) => waitingRow(job, at)),
-        ...status.recent.map((job) => jobRow(job, at)),
-      ];
-    case "machines":
-      return machines.map((machine) => machineRow(machine, at));
-    case "hosts":
-      return status.hosts.map(hostRow);
-    case "pools":
-      return status.pools.map(poolRow);
-  }
+/** Makes all rows, once for each reading: there may be thousands, and a screen is drawn at each key. */
+export function snapshotOf({ status, machines, at }: Reading): Snapshot {
+  const jobs = [
+    ...status.unfinished.map((job) => jobRow(job, at)),
+    ...(status.webhook?.waiting ?? []).map((job) => waitingRow(job, at)),
+    ...status.recent.map((job) => jobRow(job, at)),
+  ];
+  const rows = {
+    jobs,
+    machines: machines.map((machine) => machineRow(machine, at)),
+    hosts: status.hosts.map(hostRow),
+    pools: status.pools.map(poolRow),
+  };
+  return { status, at, rows };
 }
 
 /** Those with the words in any cell, however they are spelled. */
@@ -99,9 +115,7 @@ export function filtered(rows: readonly Row[], filter: string): readonly Row[] {
 
 function jobRow(job: JobView, at: number): Row {
   const { id, machineId, pool, project, name } = job;
-  const state =
-    job.state === "finished" ? (job.outcome ?? job.result ?? "ended") : job.fetching ? "fetching" : job.state;
-  const cells = [String(id), state, jobTime(job, at), pool, project, name, machineId ?? "-"];
+  const cells = [String(id), stateText(job), jobTime(job, at), pool, project, name, machineId ?? "-"];
   return {
     key: `job ${id}`,
     cells: cells.map((cell) => cellText(cell)),
@@ -144,26 +158,14 @@ function machineRow(machine: MachineView, at: number): Row {
 }
 
 function hostRow(host: HostStatus): Row {
-  const { taken, capacity, drained, problem } = host;
-  const of = (used: number, all: number | undefined) => `${used}/${all ?? "?"}`;
-  const disk =
-    capacity === null ? "?" : capacity.diskMib === null ? "unlimited" : formatMib(capacity.diskMib);
-  const cells = [
-    host.host,
-    problem !== null ? "avoided" : drained ? "drained" : "ready",
-    of(taken.machines, capacity?.machines),
-    of(taken.cpus, capacity?.cpus),
-    `${formatMib(taken.memoryMib)}/${capacity ? formatMib(capacity.memoryMib) : "?"}`,
-    `${formatMib(taken.diskMib)}/${disk}`,
-    host.driver,
-  ];
+  const { drained, problem } = host;
+  const cells = [host.host, hostStateText(host), ...takenCells(host), host.driver];
   const tone = problem !== null ? "bad" : drained ? "moving" : "good";
   return { key: host.key, cells: cells.map(oneLine), tone, subject: { kind: "host", host } };
 }
 
 function poolRow(pool: Status["pools"][number]): Row {
-  const { name, ok, running, limit, starting, queued, size, claiming, tokenNote } = pool;
-  const asked = !ok ? "not asked" : tokenNote ? "its token is not verified" : claiming;
+  const { name, ok, running, limit, starting, queued, size, tokenNote } = pool;
   const cells = [
     name,
     ok ? "ready" : "not ready",
@@ -171,7 +173,7 @@ function poolRow(pool: Status["pools"][number]): Row {
     String(starting),
     String(queued),
     formatSize(size),
-    asked,
+    askingWords(pool),
   ];
   const tone = ok ? (tokenNote ? "moving" : "good") : "bad";
   return { key: name, cells: cells.map((cell) => cellText(cell)), tone, subject: { kind: "pool", pool } };

@@ -2,8 +2,9 @@
 import { stripVTControlCharacters, styleText } from "node:util";
 import { formatTable } from "../../base/table.ts";
 import { cutToWidth, oneLine, visibleWidth } from "../../base/text.ts";
+import { countsOf } from "../../views/status-facts.ts";
 import { clockTime } from "../messages.ts";
-import { columnsOf, type Row, rowsOf, type Snapshot, type Tone, viewNames } from "./rows.ts";
+import { columnsOf, type Row, type Snapshot, type Tone, viewNames } from "./rows.ts";
 import { type Panel, selectedIndex, shownRows, type TopState } from "./state.ts";
 
 export interface ScreenSize {
@@ -69,9 +70,8 @@ function headLine({ snapshot, problem }: TopState, paint: Paint): string {
   if (problem !== undefined) return paint("red", oneLine(problem));
   if (!snapshot) return "FireRunner is being asked …";
   const { status, at } = snapshot;
-  const inState = (wanted: string) => status.unfinished.filter(({ state }) => state === wanted).length;
-  const waiting = inState("claimed") + (status.webhook?.waiting.length ?? 0);
-  const counts = `${inState("running")} running, ${inState("starting")} starting, ${waiting} waiting`;
+  const { running, starting, waiting } = countsOf(status);
+  const counts = `${running} running, ${starting} starting, ${waiting} waiting`;
   const [style, words] = modeWords(snapshot);
   return `${clockTime(at, at)}  ${paint(style, words)}  ${counts}  FireRunner ${oneLine(status.version)}`;
 }
@@ -84,7 +84,7 @@ function modeWords({ status }: Snapshot): [Style, string] {
 
 function viewLine({ view, snapshot, filter }: TopState, paint: Paint): string {
   const names = viewNames.map((name, at) => {
-    const count = snapshot ? ` ${rowsOf(name, snapshot).length}` : "";
+    const count = snapshot ? ` ${snapshot.rows[name].length}` : "";
     const text = `${at + 1} ${name}${count}`;
     return name === view ? paint("bold", `[${text}]`) : ` ${text} `;
   });
@@ -119,9 +119,10 @@ function emptyWords({ snapshot, view, filter }: TopState): string {
   return filter === "" ? `No ${view} now.` : `No ${view} with “${filter}” (Esc shows all).`;
 }
 
-function panelLines({ lines, kind, offset }: Panel, size: ScreenSize): readonly string[] {
+function panelLines(panel: Panel, size: ScreenSize): readonly string[] {
+  const { lines, kind, offset } = panel;
   if (lines === undefined) return ["…"];
-  const room = Math.max(1, size.rows - HEAD_ROWS - FOOT_ROWS);
+  const room = pageOf(size, panel);
   const start = kind === "log" ? Math.max(0, lines.length - room - offset) : offset;
   return lines.slice(start, start + room);
 }

@@ -1,5 +1,5 @@
 /** What `top` knows, and what a key makes of it. Pure: what has to be asked or done is returned as a wish. */
-import { filtered, type Row, rowsOf, type Snapshot, type Subject, type ViewName, viewNames } from "./rows.ts";
+import { filtered, type Row, type Snapshot, type Subject, type ViewName, viewNames } from "./rows.ts";
 
 export interface TopState {
   readonly view: ViewName;
@@ -71,7 +71,7 @@ const MOST_FILTER = 60;
 
 /** The rows of the list as it is filtered. */
 export function shownRows({ snapshot, view, filter }: TopState): readonly Row[] {
-  return snapshot ? filtered(rowsOf(view, snapshot), filter) : [];
+  return snapshot ? filtered(snapshot.rows[view], filter) : [];
 }
 
 /** Which of them is selected: the same one as before wherever it is now, else what stands in its place. Undefined without rows. */

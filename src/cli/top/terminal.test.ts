@@ -50,6 +50,7 @@ test("keys come with their names, and the terminal is given back as it was", asy
   await expect.poll(() => seen).toEqual(["q", "up", "tab"]);
   terminal[Symbol.dispose]();
   stdin.write("q");
+  terminal.draw(["what came too late"]);
 
   expect(raw).toEqual([true, false]);
   expect(writes.at(-1)).toBe("\u001b[?7h\u001b[?25h\u001b[?1049l");

@@ -16,6 +16,7 @@ export interface KeyStream extends Readable {
 
 export interface Terminal extends Disposable {
   size(): ScreenSize;
+  /** Nothing once it is given back: what was asked for before may be answered later. */
   draw(lines: readonly string[]): void;
 }
 
@@ -32,6 +33,7 @@ const USUAL_SIZE: ScreenSize = { columns: 80, rows: 24 };
 
 export function openTerminal({ stdin, stdout, onKey, onResize, onEnd }: TerminalOptions): Terminal {
   let drawn: readonly string[] = [];
+  let isOurs = true;
   const keyPressed = (_text: string | undefined, key: Key) => onKey(key);
   /** What was drawn for another size may have been moved or cut by the terminal. */
   const resized = () => {
@@ -47,6 +49,7 @@ export function openTerminal({ stdin, stdout, onKey, onResize, onEnd }: Terminal
   return {
     size: () => ({ columns: stdout.columns || USUAL_SIZE.columns, rows: stdout.rows || USUAL_SIZE.rows }),
     draw(lines) {
+      if (!isOurs) return;
       const changes = lines.flatMap((line, at) =>
         line === drawn[at] ? [] : [`\u001b[${at + 1};1H\u001b[2K${line}`],
       );
@@ -54,6 +57,7 @@ export function openTerminal({ stdin, stdout, onKey, onResize, onEnd }: Terminal
       drawn = lines;
     },
     [Symbol.dispose]() {
+      isOurs = false;
       stdin.off("keypress", keyPressed).off("end", onEnd).pause();
       stdin.setRawMode?.(false);
       stdout.off("resize", resized);

@@ -4,6 +4,7 @@ import { aWaitingJob, aWebhookStatus } from "../../../test/builders/webhook-port
 import { aDaemonStatus } from "../../../test/harness/control-daemon.ts";
 import { visibleWidth } from "../../base/text.ts";
 import { JobView, type MachineView, type Status } from "../../views/api.ts";
+import { snapshotOf } from "./rows.ts";
 import { type ScreenSize, screenOf } from "./screen.ts";
 import { atStart, type Key, press, selectedIndex, type TopState, type Wish } from "./state.ts";
 
@@ -65,7 +66,7 @@ function aStatus(change: Partial<Status> = {}): Status {
 
 const loaded = (status: Status = aStatus()): TopState => ({
   ...atStart,
-  snapshot: { status, machines: [machine], at: now },
+  snapshot: snapshotOf({ status, machines: [machine], at: now }),
 });
 
 const keys: Readonly<Record<string, Key>> = {

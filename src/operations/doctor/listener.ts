@@ -88,21 +88,32 @@ async function certificateFindings(
   url: string | undefined,
   now: number,
 ): Promise<Finding[]> {
-  const { cert, validFrom, validUntil } = await readServerPair(files, publicServerName);
-  const day = new Date(validUntil).toISOString().slice(0, 10);
+  const pair = await readServerPair(files, publicServerName);
   return [
-    { level: "ok", message: `${files.certificateFile} fits its key and is valid until ${day}` },
-    ...dateFindings({ validFrom, validUntil }, now, "GitLab refuses to call"),
-    ...nameFindings(new X509Certificate(cert), url),
+    ...pairFindings(files, pair, now, "GitLab refuses to call"),
+    ...nameFindings(new X509Certificate(pair.cert), url),
   ];
 }
 
-/** What is to be said of a certificate's time; nothing when it is well. */
-export function dateFindings(
-  { validFrom, validUntil }: { readonly validFrom: number; readonly validUntil: number },
+interface Validity {
+  readonly validFrom: number;
+  readonly validUntil: number;
+}
+
+/** Of a pair that could be read: that it fits, and what is to be said of its time. `consequence`: what comes of one that is over. */
+export function pairFindings(
+  { certificateFile }: TlsFiles,
+  validity: Validity,
   now: number,
   consequence: string,
 ): Finding[] {
+  const day = new Date(validity.validUntil).toISOString().slice(0, 10);
+  const fits = `${certificateFile} fits its key and is valid until ${day}`;
+  return [{ level: "ok", message: fits }, ...dateFindings(validity, now, consequence)];
+}
+
+/** What is to be said of a certificate's time; nothing when it is well. */
+function dateFindings({ validFrom, validUntil }: Validity, now: number, consequence: string): Finding[] {
   const hint = "Renew it and put the new one into the same files: FireRunner takes it within seconds.";
   if (now >= validUntil) {
     const message = `the certificate has expired ${formatDuration(now - validUntil)} ago: ${consequence}`;

@@ -11,7 +11,7 @@ import {
   resolveListener,
 } from "../../server/network/listener.ts";
 import { answer, type DoctorCheck, type Finding, mergeFindings, type RunningFireRunner } from "./findings.ts";
-import { dateFindings, tryToListen } from "./listener.ts";
+import { pairFindings, tryToListen } from "./listener.ts";
 
 interface MetricsCheckOptions {
   readonly config: Pick<Config, "metrics">;
@@ -60,9 +60,7 @@ async function isOpen({ host, port }: Listener): Promise<boolean> {
 
 async function certificateFindings(files: TlsFiles, now: number): Promise<Finding[]> {
   const pair = await readServerPair(files, metricsServerName);
-  const day = new Date(pair.validUntil).toISOString().slice(0, 10);
-  const fits = `${files.certificateFile} fits its key and is valid until ${day}`;
-  return [{ level: "ok", message: fits }, ...dateFindings(pair, now, "Prometheus refuses to ask")];
+  return pairFindings(files, pair, now, "Prometheus refuses to ask");
 }
 
 function readersFinding({ listen, allow, token }: Config["metrics"]): Finding {

@@ -165,11 +165,6 @@ export function headersForGuest(headers: IncomingHttpHeaders): IncomingHttpHeade
   );
 }
 
-/** The one value of a header, or its first. */
-export function single(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
-}
-
 /** The two ends that a handler joins: the guest's body, and a signal that ends the request when the guest is gone or stuck. */
 export interface Passage {
   readonly body?: Readable;

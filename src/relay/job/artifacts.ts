@@ -1,4 +1,5 @@
 import type { Dispatcher } from "undici";
+import { single } from "../../base/headers.ts";
 import { isJobResult } from "../../domain/job-end.ts";
 import { header } from "../../gitlab/answer.ts";
 import type { GitLabHttp } from "../../gitlab/http.ts";
@@ -12,7 +13,6 @@ import {
   passThrough,
   relayHostOf,
   reply,
-  single,
   streamAnswer,
 } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";

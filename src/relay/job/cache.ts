@@ -6,6 +6,7 @@ import type { ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { describeError } from "../../base/errors.ts";
+import { single } from "../../base/headers.ts";
 import { formatBytes, MIB_BYTES } from "../../base/units.ts";
 import type { CacheConfig } from "../../cache/config.ts";
 import { CacheError } from "../../cache/errors.ts";
@@ -14,7 +15,7 @@ import { type CacheJob, placesFor, targetFor } from "../../cache/rights.ts";
 import type { ByteRange, CacheObject, CacheStorage } from "../../cache/storage.ts";
 import type { JobStore, MachineStore } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
-import { type Exchange, reply, single } from "../gateway/exchange.ts";
+import { type Exchange, reply } from "../gateway/exchange.ts";
 import type { Guest, JobSession } from "../gateway/guest.ts";
 import { currentSession } from "./job-session.ts";
 

@@ -1,4 +1,5 @@
 import { StringDecoder } from "node:string_decoder";
+import { untilAborted } from "../../base/deadline.ts";
 
 /** Of each running job's log. GitLab has all of it; a disk of ours has none. */
 const KEPT_BYTES = 64 * 1024;
@@ -38,9 +39,10 @@ export function createJobLogs(): JobLogs {
   }
 
   function append(log: Kept, fresh: Uint8Array, endBytes: number): void {
-    const all = Buffer.concat([log.bytes, fresh]);
+    const last = fresh.subarray(Math.max(0, fresh.length - KEPT_BYTES));
+    const before = log.bytes.subarray(Math.max(0, log.bytes.length + last.length - KEPT_BYTES));
     // A copy: what is left of a patch must not hold all of it.
-    log.bytes = Buffer.from(all.subarray(Math.max(0, all.length - KEPT_BYTES)));
+    log.bytes = Buffer.concat([before, last]);
     log.endBytes = endBytes;
     tell(log);
   }
@@ -73,9 +75,6 @@ export function createJobLogs(): JobLogs {
 
 /** What is there, and then what comes. */
 async function* textOf(log: Kept, maxBytes: number, signal: AbortSignal): AsyncGenerator<string> {
-  const gone = new Promise<void>((resolve) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
   const decoder = new StringDecoder("utf8");
   let next = wholeLines(log, maxBytes);
   let at = log.endBytes;
@@ -84,7 +83,7 @@ async function* textOf(log: Kept, maxBytes: number, signal: AbortSignal): AsyncG
     if (text !== "") yield text;
     const isAtEnd = at === log.endBytes;
     if (isAtEnd && log.isOver) return;
-    if (isAtEnd) await Promise.race([log.changed.promise, gone]);
+    if (isAtEnd) await untilAborted(log.changed.promise, signal).catch(() => {});
     next = log.bytes.subarray(Math.max(0, log.bytes.length - (log.endBytes - at)));
     at = log.endBytes;
   }

@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
+import { single } from "../../base/headers.ts";
 import { oneLine } from "../../base/text.ts";
 import { formatDuration, MIB_BYTES } from "../../base/units.ts";
 import { RELAY_IN_GUEST } from "../../domain/drivers.ts";
@@ -13,7 +14,7 @@ import { traceStatusOf } from "../../gitlab/runner-client.ts";
 import { appendWithRecovery, crc32Combine, maskSecrets } from "../../gitlab/trace.ts";
 import type { EventStore, Job, JobStore, Machine, Store } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
-import { type Exchange, readBody, single } from "../gateway/exchange.ts";
+import { type Exchange, readBody } from "../gateway/exchange.ts";
 import type { JobSession } from "../gateway/guest.ts";
 import { type JobCaller, passOn } from "./gitlab-calls.ts";
 import type { JobLogs } from "./job-logs.ts";
@@ -66,9 +67,10 @@ export function createAppendTrace(
       headers: { "content-range": `${at}-${Math.max(at, endBytes - 1)}` },
       body,
     });
-    await settle(exchange, session, answer, endBytes);
-    if (traceStatusOf(answer, endBytes, clock.now()).kind === "accepted") show(session, at, body);
-    passOn(exchange, answer, shiftedHeaders(session, answer, endBytes));
+    const status = traceStatusOf(answer, endBytes, clock.now());
+    await settle(exchange, session, answer, status);
+    if (status.kind === "accepted") show(session, at, body);
+    passOn(exchange, answer, shiftedHeaders(session, status));
   }
 
   function show({ jobId, head }: JobSession, at: number, body: Buffer): void {
@@ -77,9 +79,7 @@ export function createAppendTrace(
   }
 
   /** Makes what GitLab said durable, before the guest hears it. */
-  async function settle(exchange: Exchange, session: JobSession, answer: Answer, endBytes: number) {
-    const { guest } = exchange;
-    const status = traceStatusOf(answer, endBytes, clock.now());
+  async function settle({ guest }: Exchange, session: JobSession, answer: Answer, status: TraceStatus) {
     await jobEnd.heard(guest, session, header(answer, "job-status"));
     if (status.kind === "over") await jobEnd.over(session, status.status);
     if (status.kind === "accepted") await store.setTraceSize(session.jobId, status.sizeBytes);
@@ -90,9 +90,8 @@ export function createAppendTrace(
     }
   }
 
-  function shiftedHeaders(session: JobSession, answer: Answer, endBytes: number) {
+  function shiftedHeaders(session: JobSession, status: TraceStatus) {
     const interval = { "x-gitlab-trace-update-interval": String(options.intervalSeconds) };
-    const status = traceStatusOf(answer, endBytes, clock.now());
     if (status.kind !== "accepted" && status.kind !== "elsewhere") return {};
     // Behind what the runner has told of are lines of ours, which it knows nothing of.
     const mostBytes = session.tail?.startBytes ?? Number.POSITIVE_INFINITY;

@@ -1,10 +1,11 @@
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../../base/clock.ts";
+import { single } from "../../base/headers.ts";
 import { type Answer, header } from "../../gitlab/answer.ts";
 import type { RunnerApi } from "../../gitlab/runner-api.ts";
 import type { Store } from "../../store/store.ts";
 import { Refusal } from "../errors.ts";
-import { type Exchange, readJsonObject, reply, single } from "../gateway/exchange.ts";
+import { type Exchange, readJsonObject, reply } from "../gateway/exchange.ts";
 import type { FinalUpdate, Guest, JobSession } from "../gateway/guest.ts";
 import { type JobCaller, passOn } from "./gitlab-calls.ts";
 import { admit, type JobEnd } from "./job-session.ts";

@@ -5,6 +5,7 @@
 import { SECOND_MS } from "../../base/units.ts";
 import type { EventDetails, LifecycleEvent } from "../../domain/events.ts";
 import { causeOf, failureReasonOf } from "../../domain/job-end.ts";
+import { jobResults } from "../../domain/states.ts";
 import type { JobRecord } from "../job-record.ts";
 import type { Instruments } from "./instruments.ts";
 import { poolLabel } from "./label-values.ts";
@@ -127,8 +128,7 @@ function createMachineCounts({ count }: Pick<Instruments, "count">, { machines, 
 
 /** So that the first job of a pool that fails is seen to be one more than none. */
 export function showResults(count: Instruments["count"], pool: string): void {
-  for (const result of ["success", "failed", "canceled", "unknown"])
-    count("firerunner_jobs_total", 0, { pool, result });
+  for (const result of jobResults) count("firerunner_jobs_total", 0, { pool, result });
 }
 
 /** The same for the first machine that a driver does not make. */

@@ -1,4 +1,5 @@
 /** What labels hold: never more different values than their row says, whoever makes names up. */
+import { isJobPool } from "../../domain/routing.ts";
 import type { LabelBound } from "./table/row.ts";
 
 /** What no value of a fixed label is. */
@@ -26,5 +27,5 @@ export function createBounded(bound: LabelBound): Bounded {
 
 /** The value of `pool` for a pool's name: those that are made for one job each are one. */
 export function poolLabel(name: string): string {
-  return name.startsWith("job:") ? "job:*" : name;
+  return isJobPool(name) ? "job:*" : name;
 }

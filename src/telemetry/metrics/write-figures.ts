@@ -1,7 +1,7 @@
 /** Writes what was read of the running program as gauges: one function for each source, since each may fail by itself. */
 import { MIB_BYTES, SECOND_MS } from "../../base/units.ts";
 import type { Capacity } from "../../domain/size.ts";
-import { occupyingMachineStates, unfinishedJobStates } from "../../domain/states.ts";
+import { liveRunnerStates, occupyingMachineStates, unfinishedJobStates } from "../../domain/states.ts";
 import type { Figures } from "../../views/figures.ts";
 import type { Snapshot } from "./instruments.ts";
 import { poolLabel } from "./label-values.ts";
@@ -69,7 +69,7 @@ export function writeWebhooks({ set, counted }: Snapshot, figures: WebhookFigure
   set("firerunner_projects_watched", projects.watched);
   set("firerunner_projects_due", projects.due);
   const runners = Map.groupBy(figures.runners, ({ state }) => state);
-  for (const state of ["creating", "active", "retiring"] as const)
+  for (const state of liveRunnerStates)
     set("firerunner_gitlab_runners", runners.get(state)?.length ?? 0, { state });
 }
 

@@ -1,13 +1,17 @@
 /** The trace of a job, made of its events alone: pure, so that whoever makes it anew makes the same. */
-import type { EventKind, LifecycleEvent } from "../../domain/events.ts";
+import { type EventKind, type EventOf, type LifecycleEvent, lastOf } from "../../domain/events.ts";
 import { causeOf, type FailureCause } from "../../domain/job-end.ts";
 import { spanIdOf, type TraceContext, WORK_SPAN } from "../../domain/trace-context.ts";
 
 /** A job that has ended and of which no machine is left. */
-export interface TracedJob extends TraceContext {
+export interface DueTrace extends TraceContext {
   readonly jobId: number;
   readonly pipelineId: number | null;
   readonly projectId: number | null;
+}
+
+/** The same, with what its spans say besides. */
+export interface TracedJob extends DueTrace {
   readonly stage: string;
   /** Of GitLab, without a slash at the end. */
   readonly gitlabUrl: string;
@@ -51,8 +55,6 @@ const MOST_MACHINES = 16;
 /** Names and reasons are other people's words. */
 const LONGEST_TEXT = 1_024;
 
-type EventOf<Kind extends EventKind> = Extract<LifecycleEvent, { kind: Kind }>;
-
 interface Story {
   readonly job: TracedJob;
   readonly history: readonly LifecycleEvent[];
@@ -66,15 +68,14 @@ type Part = Pick<Span, "name" | "startAt" | "endAt"> &
 
 /** The root first, then its children as they began. Empty when the events do not tell of the job's claim and end any more. */
 export function composeSpans(job: TracedJob, history: readonly LifecycleEvent[]): readonly Span[] {
-  const claimed = last(history, "job:claimed");
-  const finished = last(history, "job:finished");
+  const claimed = lastOf(history, "job:claimed");
+  const finished = lastOf(history, "job:finished");
   if (!claimed || !finished) return [];
   const story = { job, history, claimed, finished };
   const root = rootOf(story);
-  const machines = machinesOf(story);
   const parts = [
     ...waitParts(story, root.startAt),
-    ...machines.slice(-MOST_MACHINES).flatMap((machine) => machineParts(story, machine)),
+    ...machinesOf(story).flatMap((machine) => machineParts(story, machine)),
     ...endParts(story),
   ];
   const children = parts
@@ -138,7 +139,7 @@ function aboutJob(story: Story, result: string, error: string | undefined): Attr
   const { job, history, claimed } = story;
   const { jobId, pipelineId, projectId, stage, gitlabUrl } = job;
   const { name, project, pool, runner } = claimed.detail;
-  const starting = history.findLast((event) => event.kind === "machine:creating");
+  const starting = lastOf(history, "machine:creating");
   const page = project === "" ? undefined : `${gitlabUrl}/${project}/-`;
   return present({
     "cicd.pipeline.task.name": name,
@@ -158,7 +159,7 @@ function aboutJob(story: Story, result: string, error: string | undefined): Attr
     "firerunner.pool": pool,
     "firerunner.runner": runner,
     "firerunner.machines": new Set(machineIdsIn(history)).size,
-    ...(starting ? { ...aboutMachine(starting) } : {}),
+    ...(starting && aboutMachine(starting)),
   });
 }
 
@@ -203,13 +204,18 @@ interface MachineStory {
   readonly wantedAt: number;
 }
 
+/** The last ones. */
 function machinesOf({ history, claimed }: Story): MachineStory[] {
-  return history.flatMap((creating, index) => {
-    if (creating.kind !== "machine:creating" || creating.machineId === null) return [];
-    const { machineId } = creating;
-    const retried = last(history.slice(0, index), "job:retried");
-    const own = history.filter((event) => event.machineId === machineId);
-    return [{ creating, machineId, own, wantedAt: retried?.at ?? claimed.at }];
+  const begun: Omit<MachineStory, "own">[] = [];
+  let wantedAt = claimed.at;
+  for (const event of history) {
+    if (event.kind === "job:retried") wantedAt = event.at;
+    else if (event.kind === "machine:creating" && event.machineId !== null)
+      begun.push({ creating: event, machineId: event.machineId, wantedAt });
+  }
+  return begun.slice(-MOST_MACHINES).map((machine) => {
+    const own = history.filter(({ machineId }) => machineId === machine.machineId);
+    return { ...machine, own };
   });
 }
 
@@ -234,12 +240,12 @@ function machineParts(story: Story, { creating, machineId, own, wantedAt }: Mach
     ["runner.start", heardAt, readyAt],
   ] as const;
   const stop = { at: stopping?.at ?? story.finished.at, problem: problemOf(story, stopping) };
-  const about = { ...aboutMachine(creating) };
+  const attributes = aboutMachine(creating);
   return [
     { name: "place", startAt: wantedAt, endAt: creating.at },
     ...phases.flatMap(([name, startAt, endAt]) => phase(name, startAt, endAt, stop)),
     ...destruction(stopping?.at, at("machine:gone")),
-  ].map((part) => ({ ...part, machineId, attributes: about }));
+  ].map((part) => ({ ...part, machineId, attributes }));
 }
 
 interface Stop {
@@ -269,8 +275,8 @@ function destruction(stoppingAt: number | undefined, goneAt: number | undefined)
 
 /** The job's own work, and how long GitLab needed to take its end: from the word of its runner, or from when FireRunner had to fail it. */
 function endParts({ history, finished }: Story): Part[] {
-  const running = last(history, "job:running");
-  const failing = last(history, "job:failing");
+  const running = lastOf(history, "job:running");
+  const failing = lastOf(history, "job:failing");
   const { toldAt } = finished.detail;
   const overAt = failing?.at ?? toldAt ?? finished.at;
   const problem = problemOfJob(finished);
@@ -279,11 +285,4 @@ function endParts({ history, finished }: Story): Part[] {
     ...(running ? [{ name: WORK_SPAN, startAt: running.at, endAt: overAt, problem, ...about }] : []),
     ...(overAt < finished.at ? [{ name: "finish", startAt: overAt, endAt: finished.at }] : []),
   ];
-}
-
-function last<Kind extends EventKind>(
-  history: readonly LifecycleEvent[],
-  kind: Kind,
-): EventOf<Kind> | undefined {
-  return history.findLast((event): event is EventOf<Kind> => event.kind === kind);
 }

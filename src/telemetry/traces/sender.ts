@@ -1,15 +1,14 @@
 /** One request to a collector of OpenTelemetry, and what its answer means (OTLP/HTTP). */
 import { createSecureContext, type SecureContext } from "node:tls";
-import type { Dispatcher } from "undici";
 import { z } from "zod";
 import type { Clock } from "../../base/clock.ts";
 import { startDeadline } from "../../base/deadline.ts";
 import { describeError } from "../../base/errors.ts";
+import { retryAfterMs, single } from "../../base/headers.ts";
 import { createProxiedAgent } from "../../base/proxy/agent.ts";
 import { proxyErrorIn } from "../../base/proxy/errors.ts";
 import type { ProxyRoutes } from "../../base/proxy/routes.ts";
 import { readBounded } from "../../base/read-bounded.ts";
-import { retryAfterMs } from "../../base/retry-after.ts";
 import { oneLine } from "../../base/text.ts";
 import { trustContext } from "../../base/tls.ts";
 import { HOUR_MS } from "../../base/units.ts";
@@ -82,7 +81,7 @@ export function createSender({ endpoint, timeoutMs, access, proxies }: Collector
     // From the head on it is decided; a body that breaks off says less, and changes nothing.
     const { bytes } = await readBounded(answer, LONGEST_ANSWER_BYTES);
     answer.on("error", () => {}).destroy();
-    const waitMs = retryAfterMs(textOf(headers["retry-after"]), clock.now());
+    const waitMs = retryAfterMs(single(headers["retry-after"]), clock.now());
     return outcomeOf(statusCode, bytes.toString("utf8"), Math.min(LONGEST_WAIT_MS, Math.max(0, waitMs)));
   }
 
@@ -101,10 +100,6 @@ export function createSender({ endpoint, timeoutMs, access, proxies }: Collector
     },
     close: () => dispatcher.destroy(),
   };
-}
-
-function textOf(header: Dispatcher.ResponseData["headers"][string]): string | undefined {
-  return Array.isArray(header) ? header[0] : header;
 }
 
 const Answer = z.object({

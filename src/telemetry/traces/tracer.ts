@@ -11,16 +11,9 @@ import { backoffMs } from "../../base/rates.ts";
 import { MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import { createWakeLoop } from "../../base/wake-loop.ts";
 import type { EventKind, LifecycleEvent } from "../../domain/events.ts";
-import type { TraceContext } from "../../domain/trace-context.ts";
-import { composeSpans, kindsOfStory, type Span } from "./job-story.ts";
+import { composeSpans, type DueTrace, kindsOfStory, type Span } from "./job-story.ts";
 import { encodeSpans, type Producer } from "./otlp.ts";
 import type { Outcome, Sender } from "./sender.ts";
-
-interface DueTrace extends TraceContext {
-  readonly jobId: number;
-  readonly pipelineId: number | null;
-  readonly projectId: number | null;
-}
 
 /** What is read of the store, and the only thing that is changed there. */
 interface TraceQueue {

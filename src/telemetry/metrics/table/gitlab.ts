@@ -1,5 +1,5 @@
 /** GitLab, webhooks and runners of jobs by tag. */
-import { runnerMoves } from "../../../domain/states.ts";
+import { liveRunnerStates } from "../../../domain/states.ts";
 import { type MetricSection, oneOf } from "./row.ts";
 
 /** What is asked of GitLab, by its path; `git` is all of a guest's git. */
@@ -22,9 +22,7 @@ export const httpStatus = oneOf(
   ...["405", "409", "410", "413", "416", "422", "429", "500", "501", "502", "503", "504", "none"],
 );
 const webhookOutcome = oneOf("taken", "duplicate", "unreadable", "failed", "refused");
-const runnerState = oneOf(
-  ...(Object.keys(runnerMoves) as (keyof typeof runnerMoves)[]).filter((state) => state !== "gone"),
-);
+const runnerState = oneOf(...liveRunnerStates);
 
 export const gitLab = {
   title: "GitLab and webhooks",

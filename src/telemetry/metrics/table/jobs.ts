@@ -1,7 +1,7 @@
 /** Jobs: whether they start, what waits and why, what fails and why. */
 import { type FailureCause, failures } from "../../../domain/job-end.ts";
 import type { UnservableCause } from "../../../domain/routing.ts";
-import { type JobState, unfinishedJobStates } from "../../../domain/states.ts";
+import { jobResults, unfinishedJobStates } from "../../../domain/states.ts";
 import type { WaitingCause } from "../../../views/figures.ts";
 import { type MetricSection, oneOf, pool } from "./row.ts";
 
@@ -10,9 +10,9 @@ const queueBuckets = [0.25, 0.5, 1, 3, 10, 30, 60, 120, 300, 900, 1800, 3600];
 const startBuckets = [0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 60];
 const jobBuckets = [30, 60, 300, 600, 1800, 3600, 7200, 10800, 18000, 36000];
 
-const jobResult = oneOf("success", "failed", "canceled", "unknown");
+const jobResult = oneOf(...jobResults);
 const failureReason = oneOf(...(Object.keys(failures) as FailureCause[]));
-export const jobState = oneOf(...(unfinishedJobStates as readonly JobState[]));
+export const jobState = oneOf(...unfinishedJobStates);
 /** What a job that waits waits for, from its first read in GitLab to its payload in a machine. */
 export const waitingCauses = ["runner", "asked", "refused", "capacity", "machine", "images", "boot"] as const;
 const waitingCause = oneOf(...(waitingCauses satisfies readonly WaitingCause[]));

@@ -1,8 +1,8 @@
 /** Machines, pools and hosts: what is there, what is taken, which host is full. */
-import { type MachineState, occupyingMachineStates } from "../../../domain/states.ts";
+import { occupyingMachineStates } from "../../../domain/states.ts";
 import { driver, host, type MetricSection, oneOf, pool } from "./row.ts";
 
-const machineState = oneOf(...(occupyingMachineStates as readonly MachineState[]));
+const machineState = oneOf(...occupyingMachineStates);
 const machinePhase = oneOf("images", "create", "boot", "ready", "hand_over", "cleanup");
 
 const phaseBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
