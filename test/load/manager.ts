@@ -14,7 +14,6 @@ const root = join(import.meta.dirname, "../..");
 const ANSWER_MS = 5_000;
 const RESTART_MS = 1_000;
 const MOST_STARTS = 120;
-const LEAST_SAMPLE_MS = 1_000;
 const READY_MS = 60_000;
 const TAIL_BYTES = 1_500;
 
@@ -146,22 +145,6 @@ export function createManager(options: ManagerOptions): Manager {
         return undefined;
       }
     },
-  };
-}
-
-/** Samples until the answer is called, which takes none while it runs. */
-export function sampleNowAndThen(manager: Manager, samples: Sample[], everyMs: number): () => Promise<void> {
-  const over = new AbortController();
-  const sampling = (async () => {
-    while (!over.signal.aborted) {
-      await sleep(Math.max(LEAST_SAMPLE_MS, everyMs), undefined, { signal: over.signal }).catch(() => {});
-      const sample = over.signal.aborted ? undefined : await manager.sample();
-      if (sample) samples.push(sample);
-    }
-  })();
-  return async () => {
-    over.abort();
-    await sampling;
   };
 }
 

@@ -5,10 +5,10 @@ import { freePort } from "../../src/demo/workspace.ts";
 import { newSigningKey } from "../../src/gitlab/webhook-signature.ts";
 import { testImageDirectory } from "../harness/image.ts";
 import { createInstallation } from "../harness/installation.ts";
-import { coursesOf } from "./growth.ts";
-import { createManager, type Sample, sampleNowAndThen, untilReady } from "./manager.ts";
+import { measure } from "./holdings.ts";
+import { createManager, untilReady } from "./manager.ts";
 import type { Progress } from "./progress.ts";
-import { countBy, type Part, partOf } from "./report.ts";
+import { type Part, partOf } from "./report.ts";
 import { addHook } from "./site.ts";
 import { until } from "./until.ts";
 import { judge, leftovers } from "./verdict.ts";
@@ -17,6 +17,7 @@ import { watchJobs } from "./watch.ts";
 const GROUP = "real";
 const LIMIT_MS = 480_000;
 const GONE_MS = 60_000;
+const SAMPLE_MS = 2_000;
 const FIRST = "the script runs on a real machine";
 const LAST = "the script has come to its end";
 
@@ -82,10 +83,7 @@ export async function runReal(
         runs.push({ jobId, machineId: id });
   }
   const startedAt = Date.now();
-  const before = await manager.sample();
-  const samples: Sample[] = before ? [before] : [];
-  const stopSampling = sampleNowAndThen(manager, samples, 2_000);
-  cleanups.defer(stopSampling);
+  const measuring = cleanups.use(await measure(manager, SAMPLE_MS));
   progress.show(() => {
     const { pending, running, ended } = watch.now();
     return `load: real machines: ${running} jobs run, ${pending} wait, ${ended} of ${count} have ended`;
@@ -116,8 +114,7 @@ export async function runReal(
     },
     { limitMs: GONE_MS, signal },
   );
-  await stopSampling();
-  const after = await manager.sample();
+  await measuring.end();
   const handedOver = new Map(
     ((await manager.daemon()?.jobs()) ?? []).flatMap(({ id, runningAt }) =>
       runningAt === null ? [] : [[id, runningAt] as const],
@@ -136,15 +133,8 @@ export async function runReal(
     })),
   });
   return partOf("real machines", {
-    ...{ jobs, courses: watch.courses, moments: watch.moments, verdict, durationMs },
+    ...{ gitlab, watch, verdict, durationMs },
     givenAt: handedOver,
-    violations: countBy(gitlab.violations.map(({ rule }) => rule)),
-    manager: {
-      courses: coursesOf(samples, jobs.length / 3),
-      rest: before && after ? { before, after } : undefined,
-      starts: manager.starts,
-      crashes: manager.crashes,
-      failedStarts: manager.failedStarts,
-    },
+    manager: measuring.holdings(jobs.length),
   });
 }

@@ -1,16 +1,16 @@
 /** What a run has to say: as JSON, as a table for a terminal, as a picture. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Job } from "@firerunner/gitlab-stand-in/model";
+import type { StandInGitLab } from "@firerunner/gitlab-stand-in/stand-in";
 import { quantile } from "../../bench/core/statistics.ts";
 import { formatTable } from "../../src/base/table.ts";
 import { wrapped } from "../../src/base/text.ts";
 import { formatDuration } from "../../src/base/units.ts";
-import type { Course } from "./growth.ts";
+import type { Holdings } from "./holdings.ts";
 import type { Sample } from "./manager.ts";
 import { drawPicture, type Mark, type Panel } from "./picture.ts";
 import { isGood, type Verdict } from "./verdict.ts";
-import type { JobCourse, Moment } from "./watch.ts";
+import type { JobCourse, Moment, Watch } from "./watch.ts";
 
 const WIDTH = 80;
 const MOST_TOLD = 12;
@@ -39,16 +39,6 @@ export interface Part {
   readonly manager: Holdings;
 }
 
-/** What the manager held over the run. */
-export interface Holdings {
-  readonly courses: readonly Course[];
-  /** At rest, before the first job and after the last; undefined where it was not measured. */
-  readonly rest: { readonly before: Sample; readonly after: Sample } | undefined;
-  readonly starts: number;
-  readonly crashes: readonly string[];
-  readonly failedStarts: readonly string[];
-}
-
 export interface Report {
   readonly what: "load" | "chaos";
   readonly at: string;
@@ -68,31 +58,38 @@ function latencyOf(name: string, valuesMs: readonly number[]): Latency {
   return { name, n: valuesMs.length, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) };
 }
 
+type TimeOf = (course: JobCourse) => number | undefined;
+const claimed: TimeOf = ({ job }) => job.startedAt;
+
+/** How long a step took those jobs that have come to its end. */
+function stepsOf(courses: ReadonlyMap<number, JobCourse>, from: TimeOf, to: TimeOf) {
+  return [...courses.values()].flatMap((course) => {
+    const [startedAt, endedAt] = [from(course), to(course)];
+    if (startedAt === undefined || endedAt === undefined) return [];
+    return [{ endedAt, tookMs: Math.max(0, endedAt - startedAt) }];
+  });
+}
+
 /** Jobs in numbers, and how long each step took those that got so far. */
 export function partOf(
   title: string,
   about: {
-    readonly jobs: readonly Job[];
-    readonly courses: ReadonlyMap<number, JobCourse>;
-    readonly moments: readonly Moment[];
+    readonly gitlab: StandInGitLab;
+    readonly watch: Watch;
+    /** When a machine was given the job, by the job's id. */
     readonly givenAt: ReadonlyMap<number, number>;
     readonly verdict: Verdict;
-    readonly violations: Readonly<Record<string, number>>;
     readonly manager: Holdings;
     readonly durationMs: number;
   },
 ): Part {
-  const { jobs, courses, givenAt, durationMs } = about;
-  const all = [...courses.values()];
-  const between = (name: string, from: (course: JobCourse) => number | undefined, to: typeof from) =>
+  const { gitlab, watch, givenAt, durationMs } = about;
+  const jobs = gitlab.jobs.all();
+  const between = (name: string, from: TimeOf, to: TimeOf) =>
     latencyOf(
       name,
-      all.flatMap((course) => {
-        const [a, b] = [from(course), to(course)];
-        return a === undefined || b === undefined ? [] : [Math.max(0, b - a)];
-      }),
+      stepsOf(watch.courses, from, to).map(({ tookMs }) => tookMs),
     );
-  const claimed = ({ job }: JobCourse) => job.startedAt;
   const statusCount = (status: string) => jobs.filter((job) => job.status === status).length;
   const [success, failed, canceled] = [
     statusCount("success"),
@@ -106,7 +103,7 @@ export function partOf(
     jobs: { made: jobs.length, success, failed, canceled, open: jobs.length - ended },
     failures: countBy(jobs.filter(({ status }) => status === "failed").map((job) => job.failureReason ?? "")),
     jobsPerSecond: ended / (durationMs / 1_000),
-    mostAtOnce: Math.max(0, ...about.moments.map(({ running }) => running)),
+    mostAtOnce: Math.max(0, ...watch.moments.map(({ running }) => running)),
     latencies: [
       between("webhook sent → claimed", ({ hookedAt }) => hookedAt, claimed),
       between("claimed → machine asks for its job", claimed, ({ job }) => givenAt.get(job.id)),
@@ -118,12 +115,12 @@ export function partOf(
       ),
     ],
     verdict: about.verdict,
-    violations: about.violations,
+    violations: countBy(gitlab.violations.map(({ rule }) => rule)),
     manager: about.manager,
   };
 }
 
-export function countBy(words: readonly string[]): Record<string, number> {
+function countBy(words: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const word of words) counts[word] = (counts[word] ?? 0) + 1;
   return counts;
@@ -243,12 +240,8 @@ function pictureOf(report: Report, { startedAt, moments, courses, samples }: Dra
   const endAt = Math.max(startedAt, ...moments.map(({ at }) => at), ...samples.map(({ at }) => at));
   const series = (of: (sample: Sample) => number) =>
     samples.map((sample) => [since(sample.at), of(sample)] as const);
-  const latencies = (from: (course: JobCourse) => number | undefined, to: typeof from) =>
-    [...courses.values()].flatMap((course) => {
-      const [a, b] = [from(course), to(course)];
-      return a === undefined || b === undefined ? [] : [[since(b), Math.max(0, b - a) / 1_000] as const];
-    });
-  const claimed = ({ job }: JobCourse) => job.startedAt;
+  const latencies = (from: TimeOf, to: TimeOf) =>
+    stepsOf(courses, from, to).map(({ endedAt, tookMs }) => [since(endedAt), tookMs / 1_000] as const);
   const panels: Panel[] = [
     {
       title: "jobs",

@@ -9,11 +9,11 @@ import { smallVolume } from "../builders/small-volume.ts";
 import { lastLine } from "../harness/fleet-guests.ts";
 import { createRandom } from "../simulation/random.ts";
 import { type Fault, type FaultKind, faultKinds, scheduleFaults, wordsOf } from "./faults.ts";
-import { coursesOf } from "./growth.ts";
+import { measure } from "./holdings.ts";
 import { inflict, namesFor, type Target } from "./inflict.ts";
-import { createManager, type Sample, sampleNowAndThen, untilReady } from "./manager.ts";
+import { createManager, untilReady } from "./manager.ts";
 import type { Progress } from "./progress.ts";
-import { countBy, type Drawn, partOf, problemsOf, type Report } from "./report.ts";
+import { type Drawn, partOf, problemsOf, type Report } from "./report.ts";
 import { feed, firstWords, givenAtOf, lineOf, machinesOf, watchSite } from "./run-load.ts";
 import { createSite, type LinkName } from "./site.ts";
 import { until } from "./until.ts";
@@ -109,10 +109,7 @@ export async function runChaos(
   cleanups.defer(() => watch.stop());
   const beganAt = Date.now();
   const endsAt = beganAt + (options.minutes * MINUTE_MS) / speed;
-  const before = await manager.sample();
-  const samples: Sample[] = before ? [before] : [];
-  const stopSampling = sampleNowAndThen(manager, samples, (endsAt - beganAt) / SAMPLES);
-  cleanups.defer(stopSampling);
+  const measuring = cleanups.use(await measure(manager, (endsAt - beganAt) / SAMPLES));
   progress.show(() => lineOf("chaos", watch, endsAt));
   const target: Target = { site, manager, volume: volume?.path, hostsFile: names?.hostsFile };
   const playing = play(target, faults, { beganAt, speed, signal, progress });
@@ -140,8 +137,7 @@ export async function runChaos(
     async () => isUnheard() && machinesOf(site).length === 0 && (await isIdle()) && isUnheard(),
     drain,
   );
-  await stopSampling();
-  const after = await manager.sample();
+  await measuring.end();
   const durationMs = Date.now() - beganAt;
   await manager.stop();
   watch.stop();
@@ -149,14 +145,9 @@ export async function runChaos(
   const jobs = site.gitlab.jobs.all();
   const verdict = judge({ jobs, runs: site.guests.runs, firstWords, lastWords: lastLine, astray, left });
   const part = partOf("chaos", {
-    ...{ jobs, courses: watch.courses, moments: watch.moments, verdict, durationMs },
+    ...{ gitlab: site.gitlab, watch, verdict, durationMs },
     givenAt: givenAtOf(site),
-    violations: countBy(site.gitlab.violations.map(({ rule }) => rule)),
-    manager: {
-      courses: coursesOf(samples, jobs.length / 3),
-      rest: before && after ? { before, after } : undefined,
-      ...{ starts: manager.starts, crashes: manager.crashes, failedStarts: manager.failedStarts },
-    },
+    manager: measuring.holdings(jobs.length),
   });
   const { minutes } = options;
   const report: Report = {
@@ -172,8 +163,8 @@ export async function runChaos(
     leftOut: unavailable.map((kind) => `${kind}: only root can do that`),
     problems: problemsOf(part, tolerated),
   };
-  const drawn = { startedAt: beganAt, moments: watch.moments, courses: watch.courses, samples };
-  return { report, drawn };
+  const { moments, courses } = watch;
+  return { report, drawn: { startedAt: beganAt, moments, courses, samples: measuring.samples } };
 }
 
 /** FireRunner's own limits go faster, too, where the configuration has them and a busy computer can keep them. */

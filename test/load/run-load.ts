@@ -7,11 +7,11 @@ import { describeEnvironment } from "../../bench/core/environment.ts";
 import { MINUTE_MS } from "../../src/base/units.ts";
 import { lastLine, workFor } from "../harness/fleet-guests.ts";
 import { createRandom } from "../simulation/random.ts";
-import { coursesOf } from "./growth.ts";
-import { createManager, type Sample, sampleNowAndThen, untilReady } from "./manager.ts";
+import { measure } from "./holdings.ts";
+import { createManager, untilReady } from "./manager.ts";
 import type { Progress } from "./progress.ts";
 import { runReal } from "./real.ts";
-import { countBy, type Drawn, type Part, partOf, problemsOf, type Report } from "./report.ts";
+import { type Drawn, type Part, partOf, problemsOf, type Report } from "./report.ts";
 import { createSite, type Site, tags } from "./site.ts";
 import { until } from "./until.ts";
 import { judge, leftovers } from "./verdict.ts";
@@ -84,10 +84,7 @@ async function underLoad(options: LoadOptions, progress: Progress): Promise<{ pa
   const watch = watchSite(site);
   cleanups.defer(() => watch.stop());
   const startedAt = Date.now();
-  const before = await manager.sample();
-  const samples: Sample[] = before ? [before] : [];
-  const stopSampling = sampleNowAndThen(manager, samples, (options.minutes * MINUTE_MS) / SAMPLES);
-  cleanups.defer(stopSampling);
+  const measuring = cleanups.use(await measure(manager, (options.minutes * MINUTE_MS) / SAMPLES));
   const endsAt = startedAt + options.minutes * MINUTE_MS;
   progress.show(() => lineOf("load", watch, endsAt));
   await feed(site, watch, options, endsAt);
@@ -95,8 +92,7 @@ async function underLoad(options: LoadOptions, progress: Progress): Promise<{ pa
   progress.say("load: no more jobs come; those that are under way end");
   const hasEnded = await until(() => watch.openCount() === 0, drain);
   const isEmpty = await until(() => machinesOf(site).length === 0, drain);
-  await stopSampling();
-  const after = await manager.sample();
+  await measuring.end();
   await manager.stop();
   watch.stop();
   const left = [
@@ -109,20 +105,13 @@ async function underLoad(options: LoadOptions, progress: Progress): Promise<{ pa
     ...{ jobs, runs: site.guests.runs, firstWords, lastWords: lastLine, left },
     astray: () => undefined,
   });
-  const jobsBetween = jobs.length / 3;
   const part = partOf("fake machines", {
-    ...{ jobs, courses: watch.courses, moments: watch.moments, verdict, durationMs },
+    ...{ gitlab: site.gitlab, watch, verdict, durationMs },
     givenAt: givenAtOf(site),
-    violations: countBy(site.gitlab.violations.map(({ rule }) => rule)),
-    manager: {
-      courses: coursesOf(samples, jobsBetween),
-      rest: before && after ? { before, after } : undefined,
-      starts: manager.starts,
-      crashes: manager.crashes,
-      failedStarts: manager.failedStarts,
-    },
+    manager: measuring.holdings(jobs.length),
   });
-  return { part, drawn: { startedAt, moments: watch.moments, courses: watch.courses, samples } };
+  const { moments, courses } = watch;
+  return { part, drawn: { startedAt, moments, courses, samples: measuring.samples } };
 }
 
 export function watchSite(site: Site): Watch {
