@@ -1,4 +1,5 @@
 /** A picture of a run as one SVG file: drawn by itself, without fonts, styles or scripts from elsewhere, for light and dark pages. */
+import { minutesAndSeconds } from "./progress.ts";
 
 interface Line {
   readonly name: string;
@@ -63,7 +64,7 @@ export function drawPicture(picture: Picture): string {
     text(LEFT, 40, subtitle, "s"),
     ...body,
     ...minutes(durationMs).map((at) =>
-      text(xOf(at, durationMs), height - 10, timeOf(at), "s", 'text-anchor="middle"'),
+      text(xOf(at, durationMs), height - 10, minutesAndSeconds(at), "s", 'text-anchor="middle"'),
     ),
     "</svg>\n",
   ].join("\n");
@@ -134,11 +135,6 @@ function minutes(durationMs: number): number[] {
     { length: Math.floor(durationMs / (step * 1_000)) + 1 },
     (_, index) => index * step * 1_000,
   );
-}
-
-function timeOf(ms: number): string {
-  const seconds = Math.round(ms / 1_000);
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
 /** 1, 2 or 5 times a power of ten. */

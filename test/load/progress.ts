@@ -14,6 +14,12 @@ export interface Progress {
   close(): void;
 }
 
+/** `12:07` */
+export function minutesAndSeconds(ms: number): string {
+  const seconds = Math.round(ms / 1_000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
 export function createProgress(output: Writable & { isTTY?: boolean; columns?: number }): Progress {
   let tell: (() => string) | undefined;
   const isTerminal = output.isTTY === true;

@@ -12,7 +12,7 @@ import { type Fault, type FaultKind, faultKinds, scheduleFaults, wordsOf } from 
 import { measure } from "./holdings.ts";
 import { inflict, namesFor, type Target } from "./inflict.ts";
 import { createManager, untilReady } from "./manager.ts";
-import type { Progress } from "./progress.ts";
+import { minutesAndSeconds, type Progress } from "./progress.ts";
 import { type Drawn, partOf, problemsOf, type Report } from "./report.ts";
 import { feed, firstWords, givenAtOf, lineOf, machinesOf, watchSite } from "./run-load.ts";
 import { createSite, type LinkName } from "./site.ts";
@@ -248,7 +248,6 @@ function whyAstray(done: readonly Done[], at: number): string | undefined {
 }
 
 function lineOfFault(fault: Fault): string {
-  const at = Math.round(fault.atMs / 1_000);
-  const time = `${Math.floor(at / 60)}:${String(at % 60).padStart(2, "0")}`;
-  return `  ${time.padStart(6)}  ${String(Math.round(fault.forMs / 1_000)).padStart(3)} s  ${wordsOf(fault)}`;
+  const time = minutesAndSeconds(fault.atMs).padStart(6);
+  return `  ${time}  ${String(Math.round(fault.forMs / 1_000)).padStart(3)} s  ${wordsOf(fault)}`;
 }

@@ -9,7 +9,7 @@ import { lastLine, workFor } from "../harness/fleet-guests.ts";
 import { createRandom } from "../simulation/random.ts";
 import { measure } from "./holdings.ts";
 import { createManager, untilReady } from "./manager.ts";
-import type { Progress } from "./progress.ts";
+import { minutesAndSeconds, type Progress } from "./progress.ts";
 import { runReal } from "./real.ts";
 import { type Drawn, type Part, partOf, problemsOf, type Report } from "./report.ts";
 import { createSite, type Site, tags } from "./site.ts";
@@ -157,7 +157,6 @@ export async function feed(
 
 export function lineOf(what: string, watch: Watch, endsAt: number): string {
   const { pending, running, ended } = watch.now();
-  const leftSeconds = Math.max(0, Math.round((endsAt - Date.now()) / 1_000));
-  const left = `${Math.floor(leftSeconds / 60)}:${String(leftSeconds % 60).padStart(2, "0")} left`;
-  return `${what}: ${left}, ${running} jobs run, ${pending} wait, ${ended} have ended`;
+  const left = minutesAndSeconds(Math.max(0, endsAt - Date.now()));
+  return `${what}: ${left} left, ${running} jobs run, ${pending} wait, ${ended} have ended`;
 }
