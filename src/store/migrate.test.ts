@@ -131,89 +131,95 @@ describe("a database of a version before", () => {
   });
   afterEach(() => rm(directory, { recursive: true, force: true }));
 
-  test.each([
+  const databases = [
     ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
     ["PGlite", connectToPglite],
-  ])("(the first) is brought up to date on %s with all that is in it", async (_name, start) => {
-    const connect = await start();
-    await writeFirstVersion(connect());
-    const keyFile = join(directory, "key");
+  ] as const;
 
-    const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+  test.each(databases)(
+    "(the first) is brought up to date on %s with all that is in it",
+    async (_name, start) => {
+      const connect = await start();
+      await writeFirstVersion(connect());
+      const keyFile = join(directory, "key");
 
-    expect(store.installationId).toBe("the-installation");
-    expect(await store.job(4711)).toMatchObject({ state: "finished", result: "success", finishedAt: 2_000 });
-    expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "gone", jobId: 4711 });
-    expect((await store.events({ jobId: 4711 })).map(({ seq }) => seq)).toEqual([1, 2, 3]);
-    expect(await store.keepDeliveries([aDelivery()])).toEqual([true]);
-    expect(await store.addRunner(aNewRunner())).toBe(true);
-    expect(await store.activateRunner("r-aaaaaaaa", aGivenRunner())).toBe(true);
-    expect((await store.events({ afterSeq: 3 })).map(({ seq }) => seq)).toEqual([4, 5]);
-    await store.close();
-  });
+      const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
 
-  test.each([
-    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
-    ["PGlite", connectToPglite],
-  ])("without causes of failures gets them from the reasons on %s", async (_name, start) => {
-    const connect = await start();
-    await writeWithoutCauses(connect());
+      expect(store.installationId).toBe("the-installation");
+      expect(await store.job(4711)).toMatchObject({
+        state: "finished",
+        result: "success",
+        finishedAt: 2_000,
+      });
+      expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "gone", jobId: 4711 });
+      expect((await store.events({ jobId: 4711 })).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+      expect(await store.keepDeliveries([aDelivery()])).toEqual([true]);
+      expect(await store.addRunner(aNewRunner())).toBe(true);
+      expect(await store.activateRunner("r-aaaaaaaa", aGivenRunner())).toBe(true);
+      expect((await store.events({ afterSeq: 3 })).map(({ seq }) => seq)).toEqual([4, 5]);
+      await store.close();
+    },
+  );
 
-    const keyFile = join(directory, "key");
-    const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+  test.each(databases)(
+    "without causes of failures gets them from the reasons on %s",
+    async (_name, start) => {
+      const connect = await start();
+      await writeWithoutCauses(connect());
 
-    const jobs = (await store.jobs({ limit: 20 })).toReversed();
-    expect(jobs.map(({ id, state, result, reason }) => [id, state, result, reason])).toEqual(
-      jobsWithoutCause,
-    );
-    expect(jobs.map(({ cause }) => cause)).toEqual([
-      ...[null, null, null, "time-limit", "machine"],
-      ...[null, null, "time-limit", "never-started", null],
-    ]);
-    expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "busy", cause: null });
-    expect(await store.finishJob(4, "failed")).toBe(true);
-    expect(await store.failJob(3, { reason: "its host is full", cause: "host-disk" })).toBe(true);
-    await store.close();
-  });
+      const keyFile = join(directory, "key");
+      const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
 
-  test.each([
-    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
-    ["PGlite", connectToPglite],
-  ])("that measured nothing keeps its jobs on %s, and measures from now on", async (_name, start) => {
-    const connect = await start();
-    await writeWithoutUsage(connect());
+      const jobs = (await store.jobs({ limit: 20 })).toReversed();
+      expect(jobs.map(({ id, state, result, reason }) => [id, state, result, reason])).toEqual(
+        jobsWithoutCause,
+      );
+      expect(jobs.map(({ cause }) => cause)).toEqual([
+        ...[null, null, null, "time-limit", "machine"],
+        ...[null, null, "time-limit", "never-started", null],
+      ]);
+      expect(await store.machine("fr-aaaaaaaa")).toMatchObject({ state: "busy", cause: null });
+      expect(await store.finishJob(4, "failed")).toBe(true);
+      expect(await store.failJob(3, { reason: "its host is full", cause: "host-disk" })).toBe(true);
+      await store.close();
+    },
+  );
 
-    const keyFile = join(directory, "key");
-    const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
+  test.each(databases)(
+    "that measured nothing keeps its jobs on %s, and measures from now on",
+    async (_name, start) => {
+      const connect = await start();
+      await writeWithoutUsage(connect());
 
-    const unknown = { queuedMs: null, peakMemoryMib: null, peakDiskMib: null };
-    const jobs = (await store.jobs()).toReversed();
-    expect(jobs).toMatchObject(
-      ["claimed", "starting", "running", "failing", "finished"].map((state) => ({ state, ...unknown })),
-    );
-    const before = { by: "pool", since: 0, until: 61_000 } as const;
-    expect(await store.usage(before)).toMatchObject([
-      {
-        jobs: 5,
-        unfinished: 4,
-        vcpuMs: 4 * 2 * 60_000,
-        medianWaitMs: 2_000,
-        memoryMeasured: 0,
-        peakMemoryMib: null,
-      },
-    ]);
-    expect(await store.notePeaks(3, "fr-22222222", { memoryMib: 300, diskMib: 40 })).toBe(true);
-    expect(await store.notePeaks(5, "fr-44444444", { memoryMib: 200 })).toBe(true);
-    expect(await store.usage(before)).toMatchObject([
-      { memoryMeasured: 2, peakMemoryMib: 300, peakDiskMib: 40 },
-    ]);
-    await store.close();
-  });
+      const keyFile = join(directory, "key");
+      const store = await createStore({ database: connect(), keyFile, clock: systemClock, log: silentLog });
 
-  test.each([
-    ["node:sqlite", async () => () => sqliteDialect(join(directory, "firerunner.db"))],
-    ["PGlite", connectToPglite],
-  ])(
+      const unknown = { queuedMs: null, peakMemoryMib: null, peakDiskMib: null };
+      const jobs = (await store.jobs()).toReversed();
+      expect(jobs).toMatchObject(
+        ["claimed", "starting", "running", "failing", "finished"].map((state) => ({ state, ...unknown })),
+      );
+      const before = { by: "pool", since: 0, until: 61_000 } as const;
+      expect(await store.usage(before)).toMatchObject([
+        {
+          jobs: 5,
+          unfinished: 4,
+          vcpuMs: 4 * 2 * 60_000,
+          medianWaitMs: 2_000,
+          memoryMeasured: 0,
+          peakMemoryMib: null,
+        },
+      ]);
+      expect(await store.notePeaks(3, "fr-22222222", { memoryMib: 300, diskMib: 40 })).toBe(true);
+      expect(await store.notePeaks(5, "fr-44444444", { memoryMib: 200 })).toBe(true);
+      expect(await store.usage(before)).toMatchObject([
+        { memoryMeasured: 2, peakMemoryMib: 300, peakDiskMib: 40 },
+      ]);
+      await store.close();
+    },
+  );
+
+  test.each(databases)(
     "without traces has its jobs end untraced on %s, and traces those claimed from now on",
     async (_name, start) => {
       const connect = await start();

@@ -15,6 +15,7 @@ import { directRoutes } from "../../base/proxy/routes.ts";
 import { Secret } from "../../base/secret.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from "../../base/units.ts";
 import { traceOfJob } from "../../domain/trace-context.ts";
+import type { Store } from "../../store/store.ts";
 import { createSender, type Sender } from "./sender.ts";
 import { createTracer, type Tracer } from "./tracer.ts";
 
@@ -31,14 +32,7 @@ beforeEach(async () => {
   kept = await aStore({ clock });
   log = createRecordingLog();
   sender = senderTo(collector.url);
-  tracer = createTracer({
-    queue: kept.store,
-    sender: () => sender,
-    producer: { version: "1.2.3", installationId: kept.store.installationId },
-    keepMs: () => HOUR_MS,
-    gitlabUrl: "https://gitlab.example.com",
-    ...{ clock, random: () => 1, log: log.log },
-  });
+  tracer = tracerOf(kept.store);
 });
 afterEach(async () => {
   await tracer.stop();
@@ -46,6 +40,17 @@ afterEach(async () => {
   await collector[Symbol.asyncDispose]();
   await kept[Symbol.asyncDispose]();
 });
+
+function tracerOf(queue: Store): Tracer {
+  return createTracer({
+    queue,
+    sender: () => sender,
+    producer: { version: "1.2.3", installationId: kept.store.installationId },
+    keepMs: () => HOUR_MS,
+    gitlabUrl: "https://gitlab.example.com",
+    ...{ clock, random: () => 1, log: log.log },
+  });
+}
 
 /** Its requests have real time, so that a slow computer makes none of them late. */
 function senderTo(endpoint: string, timeoutMs = 60_000): Sender {
@@ -346,14 +351,7 @@ test("what was taken is not sent again when the store cannot note it", async () 
     if (ids.length > 0 && failures-- > 0) throw new Error("the disk is full");
     await store.settleTraces(ids);
   };
-  tracer = createTracer({
-    queue: { ...store, settleTraces },
-    sender: () => sender,
-    producer: { version: "1.2.3", installationId: store.installationId },
-    keepMs: () => HOUR_MS,
-    gitlabUrl: "https://gitlab.example.com",
-    ...{ clock, random: () => 1, log: log.log },
-  });
+  tracer = tracerOf({ ...store, settleTraces });
   await endJob(1);
   tracer.start();
   await eventually("it was told", () => log.lines.join().includes("traces could not be made"));
